@@ -1,0 +1,36 @@
+# One static binary in an otherwise empty image. Both bases are arguments, so that a mirror can stand in for them.
+ARG BUILD_IMAGE=golang:1.26-bookworm
+ARG BASE_IMAGE=scratch
+
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /src
+
+# Dependencies change less often than the code: this layer lasts until go.sum does not.
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod \
+    go mod download
+
+COPY . .
+ARG VERSION=dev
+# timetzdata: the image has no zone files, and TZ is to work all the same.
+RUN --mount=type=cache,target=/go/pkg/mod \
+    --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
+      -ldflags "-s -w -X main.version=${VERSION}" -o /out/latchkey ./cmd/latchkey
+
+FROM ${BASE_IMAGE}
+# The roots for TLS to PostgreSQL, Redis and the mail server.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/latchkey /latchkey
+
+# A number, not a name: Kubernetes' runAsNonRoot cannot judge a name, and the image has no /etc/passwd.
+USER 65532:65532
+
+# gRPC and HTTP. The operations listener (9464) stays on the container's loopback unless LATCHKEY_OPS_ADDR opens it.
+EXPOSE 50051 8080
+
+# The start may wait 30 s for its stores.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=40s --retries=3 CMD ["/latchkey", "healthcheck"]
+
+ENTRYPOINT ["/latchkey"]
+CMD ["serve"]

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/server"
+)
+
+const (
+	// failuresAllowed in failureWindow, for logins and for requests of reset mails:
+	// what the backends that Latchkey takes over from allow.
+	failuresAllowed = 5
+	failureWindow   = 15 * time.Minute
+	// maxAccessLife is the longest that LATCHKEY_ACCESS_TOKEN_TTL can be set to:
+	// tokens issued under an earlier, longer setting stay good.
+	maxAccessLife = 24 * time.Hour
+	// queuePerSlot makes a full queue about a second of work at 22 ms a hash.
+	queuePerSlot = 32
+	// decoyEvery is how often the parameters of stored hashes are counted.
+	decoyEvery = 10 * time.Minute
+	subkeySize = 32
+)
+
+// app is the service with everything it runs on, wired and not yet listening.
+type app struct {
+	cfg    *config.Config
+	log    *slog.Logger
+	stores *stores
+	hasher *password.Hasher
+	outbox *mail.Outbox
+	server *server.Server
+	ops    *prometheus.Registry
+}
+
+// newApp reads top to bottom: stores, leaf packages, server.
+func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *stores, sender mail.Sender) (*app, error) {
+	a := &app{cfg: cfg, log: log, stores: st, ops: prometheus.NewRegistry()}
+	a.ops.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	keys, err := deriveKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	slots, queue := hashLimits(cfg)
+	a.hasher, err = password.New(password.Config{
+		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := session.New(session.Config{
+		Redis: st.redis, MACKeys: keys.refreshMAC, IdleTTL: cfg.SessionIdleTTL, MaxTTL: cfg.SessionMaxTTL,
+		Grace: cfg.RefreshGrace, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	keyring, err := token.Open(ctx, token.Config{
+		Issuer: cfg.Issuer, Audience: cfg.Audience, ClientID: cfg.ClientID, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Store: server.KeyStore{Pool: st.pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.outbox, err = a.newOutbox(sender)
+	if err != nil {
+		return nil, err
+	}
+	a.server, err = a.newServer(keys, sessions, keyring)
+	return a, err
+}
+
+func (a *app) newOutbox(sender mail.Sender) (*mail.Outbox, error) {
+	cfg := a.cfg
+	upkeep := server.Upkeep{Pool: a.stores.pool, AuditRetention: cfg.AuditRetention, Now: time.Now}
+	outbox, err := mail.New(mail.Config{
+		Pool:     a.stores.pool,
+		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Now: time.Now},
+		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL,
+		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outbox, a.registerOutbox(outbox)
+}
+
+func (a *app) newServer(keys *subkeys, sessions *session.Store, keyring *token.Keyring) (*server.Server, error) {
+	cfg, st := a.cfg, a.stores
+	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.redis, Name: "reset", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var rates *ratelimit.GCRA
+	if cfg.AddressRateLimit {
+		rates, err = ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.redis, Now: time.Now})
+		if err != nil {
+			return nil, err
+		}
+	}
+	tlsConfig, err := loadTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return server.New(server.Config{
+		Pool: st.pool, Redis: st.redis, Sessions: sessions, Keyring: keyring, Passwords: a.hasher,
+		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
+		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
+		AccessTokenTTL: cfg.AccessTokenTTL, SessionMaxTTL: cfg.SessionMaxTTL, ClientID: cfg.ClientID,
+		TLS: tlsConfig, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Metrics: a.ops, Logger: a.log, Now: time.Now,
+	})
+}
+
+func hashLimits(cfg *config.Config) (slots, queue int) {
+	slots, queue = cfg.HashSlots, cfg.HashQueue
+	if slots == 0 {
+		slots = runtime.GOMAXPROCS(0)
+	}
+	if queue == 0 {
+		queue = queuePerSlot * slots
+	}
+	return slots, queue
+}
+
+// subkeys are what is derived from LATCHKEY_SECRET_KEY, each for one use. The
+// first of a list belongs to the present key, the second to the previous one.
+type subkeys struct {
+	refreshMAC [][]byte
+	seal       [][]byte
+	decoy      []byte
+	attempts   []byte
+}
+
+// deriveKeys uses HKDF (RFC 5869) with one label for each use. The labels are part
+// of what is stored and handed out: change none.
+func deriveKeys(cfg *config.Config) (*subkeys, error) {
+	if len(cfg.SecretKey) == 0 {
+		return nil, config.Reject("LATCHKEY_SECRET_KEY", "is not set")
+	}
+	var keys subkeys
+	var failed error
+	derive := func(secret []byte, label string) []byte {
+		key, err := hkdf.Key(sha256.New, secret, nil, "latchkey "+label, subkeySize)
+		failed = errors.Join(failed, err)
+		return key
+	}
+	secrets := [][]byte{cfg.SecretKey}
+	if len(cfg.SecretKeyPrevious) > 0 {
+		secrets = append(secrets, cfg.SecretKeyPrevious)
+	}
+	for _, secret := range secrets {
+		keys.refreshMAC = append(keys.refreshMAC, derive(secret, "refresh token mac"))
+		keys.seal = append(keys.seal, derive(secret, "signing key seal"))
+	}
+	keys.decoy = derive(cfg.SecretKey, "password decoy")
+	keys.attempts = derive(cfg.SecretKey, "attempt counter")
+	return &keys, failed
+}
+
+// mailFrom is the sender of mails: as set, or no-reply at the host of the links.
+func mailFrom(cfg *config.Config) string {
+	if cfg.MailFrom != "" {
+		return cfg.MailFrom
+	}
+	page, err := url.Parse(cfg.ResetURL)
+	if err != nil {
+		return ""
+	}
+	return "no-reply@" + page.Hostname()
+}
+
+// registerOutbox reports the mails that wait. One cheap query when metrics are
+// scraped.
+func (a *app) registerOutbox(outbox *mail.Outbox) error {
+	err := a.ops.Register(&outboxCollector{
+		outbox:  outbox,
+		pending: prometheus.NewDesc("latchkey_mail_pending", "Mails that wait to be sent.", nil, nil),
+		failing: prometheus.NewDesc("latchkey_mail_failing", "Mails among them whose sending failed before.", nil, nil),
+		oldest:  prometheus.NewDesc("latchkey_mail_oldest_seconds", "How long the oldest of them has waited.", nil, nil),
+	})
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+type outboxCollector struct {
+	outbox                   *mail.Outbox
+	pending, failing, oldest *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (c *outboxCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- c.pending
+	descs <- c.failing
+	descs <- c.oldest
+}
+
+// Collect implements prometheus.Collector.
+func (c *outboxCollector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	stats, err := c.outbox.Stats(ctx)
+	if err != nil {
+		metrics <- prometheus.NewInvalidMetric(c.pending, err)
+		return
+	}
+	metrics <- prometheus.MustNewConstMetric(c.pending, prometheus.GaugeValue, float64(stats.Pending))
+	metrics <- prometheus.MustNewConstMetric(c.failing, prometheus.GaugeValue, float64(stats.Failing))
+	metrics <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, stats.Oldest.Seconds())
+}

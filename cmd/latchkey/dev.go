@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/devstack"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+// mailboxSize is how many caught mails are kept.
+const mailboxSize = 200
+
+// dev runs the whole service on this machine: what the settings do not name it
+// starts or makes itself.
+func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	if err := noArguments("dev", args); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(environ, config.Dev)
+	if err != nil {
+		return err
+	}
+	if err := devstack.DieWithParent(); err != nil {
+		return err
+	}
+	log := newLogger(cfg, environ)
+	dir, err := devDir(cfg, environ)
+	if err != nil {
+		return err
+	}
+	release, err := devstack.LockDir(dir)
+	if err != nil {
+		return fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
+	}
+	defer release() //nolint:errcheck // the process ends here, and the lock with it
+	l, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if cfg.ResetURL == "" {
+		cfg.ResetURL = "http://" + l.http.Addr().String() + "/dev/reset"
+	}
+	if err := devSecret(cfg, dir); err != nil {
+		return err
+	}
+	local, err := startStores(ctx, cfg, dir, log)
+	defer local.stop(ctx, log)
+	if err != nil {
+		return err
+	}
+	mailbox, err := devMailbox(cfg)
+	if err != nil {
+		return err
+	}
+	st, err := openStores(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	a, err := newApp(ctx, cfg, log, st, mailbox)
+	if err != nil {
+		return err
+	}
+	ctx, lost := local.watch(ctx)
+	greet(os.Stderr, l, dir)
+	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox), stdout)
+	return errors.Join(err, lost())
+}
+
+// devDir is where the data lives: LATCHKEY_DEV_DIR, or a folder of the user's. The
+// servers of a root process run as another user, who cannot enter /root.
+func devDir(cfg *config.Config, environ []string) (string, error) {
+	dir := cfg.DevDir
+	if dir == "" {
+		dir = defaultDevDir(environ)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: the servers' user must reach its own folders inside
+		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
+	}
+	if err := devstack.CheckDir(dir); err != nil {
+		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
+	}
+	return dir, nil
+}
+
+func defaultDevDir(environ []string) string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/latchkey-dev"
+	}
+	home := ""
+	for _, pair := range environ {
+		if data, ok := strings.CutPrefix(pair, "XDG_DATA_HOME="); ok && filepath.IsAbs(data) {
+			return filepath.Join(data, "latchkey-dev")
+		}
+		if value, ok := strings.CutPrefix(pair, "HOME="); ok {
+			home = value
+		}
+	}
+	if home == "" {
+		return filepath.Join(os.TempDir(), fmt.Sprintf("latchkey-dev-%d", os.Getuid()))
+	}
+	return filepath.Join(home, ".local", "share", "latchkey-dev")
+}
+
+// devSecret makes the secret key at the first start and keeps it in the folder.
+func devSecret(cfg *config.Config, dir string) error {
+	if len(cfg.SecretKey) > 0 {
+		return nil
+	}
+	path := filepath.Join(dir, "secret-key")
+	text, err := os.ReadFile(path) //nolint:gosec // G304: our own file in the operator's folder
+	if errors.Is(err, os.ErrNotExist) {
+		var raw [config.MinSecretKey]byte
+		_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)
+		text = []byte(base64.StdEncoding.EncodeToString(raw[:]))
+		err = writeWhole(path, text)
+	}
+	if err != nil {
+		return fmt.Errorf("secret key of the dev folder: %w", err)
+	}
+	if err := cfg.SecretKey.UnmarshalText([]byte(strings.TrimSpace(string(text)))); err != nil {
+		return fmt.Errorf("%s %w: delete it to get a new one (all sessions and signing keys go with it)", path, err)
+	}
+	return nil
+}
+
+// writeWhole writes a file that is there whole or not at all.
+func writeWhole(path string, content []byte) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// localStores are the servers that dev started itself.
+type localStores struct {
+	postgres *devstack.Postgres
+	redis    *devstack.Redis
+}
+
+// startStores starts what the settings do not name, and fills in the settings.
+func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.Logger) (*localStores, error) {
+	local := &localStores{}
+	if cfg.DatabaseURL == "" {
+		var err error
+		local.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
+			DataDir: filepath.Join(dir, "postgres"), Durable: true, LogFile: filepath.Join(dir, "postgres.log"),
+			CacheDir: filepath.Join(dir, "cache"), Notify: func(message string) { log.InfoContext(ctx, message) },
+		})
+		if err != nil {
+			return local, err
+		}
+		if err := local.postgres.EnsureDatabase(ctx, "latchkey"); err != nil {
+			return local, err
+		}
+		cfg.DatabaseURL = config.URL(local.postgres.URL("latchkey"))
+	}
+	if !cfg.RedisURL.IsZero() {
+		return local, nil
+	}
+	var err error
+	local.redis, err = devstack.StartRedis(ctx, devstack.RedisConfig{
+		DataDir: filepath.Join(dir, "redis"), AppendOnly: true, LogFile: filepath.Join(dir, "redis.log"),
+	})
+	if errors.Is(err, devstack.ErrNoRedis) {
+		log.WarnContext(ctx, "no redis-server on this machine: sessions live in this process and end with it; install redis-server to keep them")
+		local.redis, err = devstack.StartMiniredis()
+	}
+	if err != nil {
+		return local, err
+	}
+	return local, cfg.RedisURL.UnmarshalText([]byte(local.redis.URL()))
+}
+
+func (s *localStores) stop(ctx context.Context, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if s.redis != nil {
+		if err := s.redis.Stop(ctx); err != nil {
+			log.WarnContext(ctx, "stop Redis", "error", err)
+		}
+	}
+	if s.postgres != nil {
+		if err := s.postgres.Stop(ctx); err != nil {
+			log.WarnContext(ctx, "stop PostgreSQL", "error", err)
+		}
+	}
+}
+
+// watch ends the context when a server ends by itself: dev without its stores would
+// only look alive. The second result says what happened.
+func (s *localStores) watch(ctx context.Context) (context.Context, func() error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	gone := func(name string, done <-chan struct{}, why func() error) {
+		select {
+		case <-done:
+			cancel(fmt.Errorf("%s ended by itself: %w", name, why()))
+		case <-ctx.Done():
+		}
+	}
+	if s.postgres != nil {
+		go gone("PostgreSQL", s.postgres.Done(), s.postgres.Err)
+	}
+	if s.redis != nil {
+		go gone("Redis", s.redis.Done(), s.redis.Err)
+	}
+	return ctx, func() error {
+		defer cancel(nil)
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+		return nil
+	}
+}
+
+// devMailbox catches mails, and hands them on where a mail server is set.
+func devMailbox(cfg *config.Config) (*mail.Mailbox, error) {
+	if cfg.SMTPURL == "" {
+		return mail.NewMailbox(mailboxSize, nil), nil
+	}
+	sender, err := newSMTP(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return mail.NewMailbox(mailboxSize, sender), nil
+}
+
+func devPages(pages http.Handler, mailbox *mail.Mailbox) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", pages)
+	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
+	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
+	mux.HandleFunc("GET /dev/reset", serveResetPage)
+	return mux
+}
+
+// resetPage stands in for the page of the app that mailed links open.
+var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
+<title>Reset a password</title>
+<body style="font-family: system-ui; max-width: 50em; margin: 2em auto">
+<h1>Reset a password</h1>
+<p>Your app's page goes here: set <code>LATCHKEY_RESET_URL</code> to it. It calls ResetPassword with this token:</p>
+<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
+`)) //nolint:gochecknoglobals // parsed once, never changed
+
+func serveResetPage(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = resetPage.Execute(w, r.URL.Query().Get("token"))
+}
+
+// greet tells a person what runs where and what to try. For scripts there is the
+// ready line.
+func greet(w io.Writer, l *listeners, dir string) {
+	grpcurl := "go tool -modfile=tools/go.mod grpcurl"
+	if _, err := exec.LookPath("grpcurl"); err == nil {
+		grpcurl = "grpcurl"
+	}
+	call := func(method, body string) string {
+		return fmt.Sprintf("  %s -plaintext -d '%s' %s latchkey.v1.AuthService/%s\n", grpcurl, body, l.grpc.Addr(), method)
+	}
+	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s\n", //nolint:errcheck // a greeting
+		l.grpc.Addr(), l.http.Addr(), l.ops.Addr(), dir,
+		call("SignUp", `{"email":"ada@example.com","password":"correct horse battery","first_name":"Ada","last_name":"Lovelace"}`),
+		call("Login", `{"email":"ada@example.com","password":"correct horse battery","device_name":"my laptop"}`),
+		call("ForgotPassword", `{"email":"ada@example.com"}`))
+}

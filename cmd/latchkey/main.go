@@ -1,0 +1,108 @@
+// Command latchkey is a self-hosted authentication service for teams that speak
+// gRPC. `latchkey dev` runs it with stores of its own; `latchkey serve` runs it for
+// others.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+)
+
+// Exit codes are part of what scripts rely on.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2 // usage or settings
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(exitCode(err))
+}
+
+func exitCode(err error) int {
+	var settings *config.Error
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &settings), errors.As(err, &usage):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a command line that means nothing.
+type usageError struct{ text string }
+
+// Error implements error.
+func (e *usageError) Error() string { return e.text }
+
+// command is one subcommand.
+type command struct {
+	name  string
+	about string
+	run   func(ctx context.Context, args, environ []string, stdout io.Writer) error
+}
+
+func commands() []command {
+	return []command{
+		{"dev", "run everything on this machine, PostgreSQL and Redis included, and catch mails", dev},
+		{"serve", "run the service; stores and secrets come from the environment", serve},
+		{"migrate", "up, down or status: the database schema", migrate},
+		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheck},
+		{"config", "print the settings in force, secrets hidden", printConfig},
+		{"version", "print the version", printVersion},
+	}
+}
+
+// run is the whole program: what main does with the process's own arguments,
+// environment and output.
+func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	if len(args) == 0 {
+		return &usageError{usage()}
+	}
+	if slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+		_, err := fmt.Fprintln(stdout, usage())
+		return err
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], environ, stdout)
+		}
+	}
+	return &usageError{fmt.Sprintf("latchkey: there is no command %q\n\n%s", args[0], usage())}
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString("usage: latchkey COMMAND\n")
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "\n  %-12s %s", c.name, c.about)
+	}
+	b.WriteString("\n\nEverything is set by environment variables: `latchkey config` lists them.")
+	return b.String()
+}
+
+// noArguments is for commands that take none.
+func noArguments(name string, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Sprintf("latchkey %s takes no arguments: what is %q? Settings are environment variables, see `latchkey config`.", name, args[0])}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/server"
+)
+
+const (
+	// drainTime is what calls under way get when the service stops. Under the 30 s
+	// after which container managers kill.
+	drainTime         = 20 * time.Second
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = 2 * time.Minute
+)
+
+// listeners are bound before anything else is done: a taken port is told at once.
+type listeners struct{ grpc, http, ops net.Listener }
+
+func listen(ctx context.Context, cfg *config.Config) (*listeners, error) {
+	l := &listeners{}
+	var config net.ListenConfig
+	for _, one := range []struct {
+		to             *net.Listener
+		variable, addr string
+	}{
+		{&l.grpc, "LATCHKEY_GRPC_ADDR", cfg.GRPCAddr},
+		{&l.http, "LATCHKEY_HTTP_ADDR", cfg.HTTPAddr},
+		{&l.ops, "LATCHKEY_OPS_ADDR", cfg.OpsAddr},
+	} {
+		bound, err := config.Listen(ctx, "tcp", one.addr)
+		if err != nil {
+			l.close()
+			return nil, fmt.Errorf("%s: %w", one.variable, err)
+		}
+		*one.to = bound
+	}
+	return l, nil
+}
+
+func (l *listeners) close() {
+	for _, one := range []net.Listener{l.grpc, l.http, l.ops} {
+		if one != nil {
+			_ = one.Close() // closed twice after a normal stop
+		}
+	}
+}
+
+// run serves until ctx is over or a listener fails, and stops in order: calls
+// first, then mails, so that what a call queued may still go out.
+func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout io.Writer) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	if err := a.outbox.Start(background); err != nil {
+		return fmt.Errorf("start the mail outbox: %w", err)
+	}
+	a.countHashes(background)
+	go a.keepCounting(background)
+
+	tlsConfig, err := loadTLS(a.cfg)
+	if err != nil {
+		return err
+	}
+	httpServer := newHTTPServer(pages, a.log)
+	opsServer := newHTTPServer(a.opsPages(), a.log)
+	failed := make(chan error, 3)
+	go func() { failed <- a.server.Serve(background, l.grpc) }()
+	go func() { failed <- serveHTTP(httpServer, l.http, tlsConfig) }()
+	go func() { failed <- serveHTTP(opsServer, l.ops, nil) }()
+
+	if err := a.server.WaitServing(ctx); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(stdout, "ready grpc=%s http=%s ops=%s\n", l.grpc.Addr(), l.http.Addr(), l.ops.Addr()); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping")
+	case err = <-failed:
+	}
+	a.stop(ctx, httpServer, opsServer)
+	return err
+}
+
+func (a *app) stop(ctx context.Context, servers ...*http.Server) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownDelay+drainTime)
+	defer cancel()
+	a.server.Shutdown(ctx, a.cfg.ShutdownDelay)
+	if err := a.outbox.Stop(ctx); err != nil {
+		a.log.WarnContext(ctx, "mails under way when the service stopped are sent again", "error", err)
+	}
+	for _, s := range servers {
+		if err := s.Shutdown(ctx); err != nil {
+			a.log.WarnContext(ctx, "HTTP requests cut off", "error", err)
+		}
+	}
+}
+
+func newHTTPServer(pages http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           pages,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serveHTTP(s *http.Server, l net.Listener, tlsConfig *tls.Config) error {
+	if tlsConfig != nil {
+		l = tls.NewListener(l, tlsConfig)
+	}
+	if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("HTTP on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// opsPages are for operators: metrics and profiles.
+func (a *app) opsPages() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.ops, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// keepCounting lets unknown accounts cost what known ones cost while the stored
+// hashes change.
+func (a *app) keepCounting(ctx context.Context) {
+	tick := time.NewTicker(decoyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.countHashes(ctx)
+		}
+	}
+}
+
+func (a *app) countHashes(ctx context.Context) {
+	decoys, err := server.StoredParams(ctx, a.stores.pool)
+	if err != nil {
+		a.log.WarnContext(ctx, "parameters of stored hashes not counted", "error", err)
+		return
+	}
+	a.hasher.SetDecoys(decoys)
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+func serve(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	if err := noArguments("serve", args); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(environ, config.Serve)
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg, environ)
+	sender, err := newSMTP(cfg)
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	st, err := openStores(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	a, err := newApp(ctx, cfg, log, st, sender)
+	if err != nil {
+		return err
+	}
+	return a.run(ctx, l, a.server.Handler(), stdout)
+}
+
+func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
+	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: mailFrom(cfg)})
+	if err != nil {
+		return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
+	}
+	return sender, nil
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+)
+
+// version is set by the linker for releases.
+var version = "" //nolint:gochecknoglobals // -ldflags -X sets package variables only
+
+func printVersion(_ context.Context, args, _ []string, stdout io.Writer) error {
+	if err := noArguments("version", args); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "latchkey %s %s %s/%s\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,97 @@
+// Package config is the only reader of Latchkey's environment: every variable is
+// a field of Config, with what it means, its form and an example beside it.
+package config
+
+import "time"
+
+// Config holds every setting. The tags are the documentation that `latchkey
+// config` and error messages print: form and example say what a right value
+// looks like, min and max bound it (inclusive), need names the profile that
+// cannot run without it, and secret keeps the value out of anything printed
+// and lets it be read from the file named by the variable with _FILE appended.
+type Config struct {
+	// Listeners.
+
+	GRPCAddr string `env:"LATCHKEY_GRPC_ADDR" envDefault:":50051" form:"host:port" example:":50051" doc:"where gRPC is served"`
+	HTTPAddr string `env:"LATCHKEY_HTTP_ADDR" envDefault:":8080" form:"host:port" example:":8080" doc:"where the JWKS and the health pages are served"`
+	OpsAddr  string `env:"LATCHKEY_OPS_ADDR" envDefault:"127.0.0.1:9464" form:"host:port" example:"127.0.0.1:9464" doc:"where metrics and pprof are served; not for the public"`
+
+	// Stores.
+
+	DatabaseURL      URL      `env:"LATCHKEY_DATABASE_URL" need:"serve" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"PostgreSQL; DATABASE_URL is read when this is unset"`
+	DatabaseMaxConns int      `env:"LATCHKEY_DATABASE_MAX_CONNS" envDefault:"20" min:"4" max:"1000" form:"a number" example:"20" doc:"connections that one replica opens to PostgreSQL at most"`
+	RedisURL         RedisURL `env:"LATCHKEY_REDIS_URL" need:"serve" form:"a redis://, rediss://, unix:// or redis+sentinel:// URL; several host:port by comma for a cluster" example:"redis://redis.internal:6379/0" secret:"url" doc:"Redis; REDIS_URL is read when this is unset"`
+	Migrate          bool     `env:"LATCHKEY_MIGRATE" envDefault:"true" form:"true or false" example:"true" doc:"bring the database schema up to date at start"`
+
+	// Lifetimes.
+
+	AccessTokenTTL time.Duration `env:"LATCHKEY_ACCESS_TOKEN_TTL" envDefault:"15m" min:"10s" max:"24h" form:"a duration" example:"15m" doc:"life of an access token"`
+	SessionIdleTTL time.Duration `env:"LATCHKEY_SESSION_IDLE_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"a session ends when it was not refreshed for this long"`
+	SessionMaxTTL  time.Duration `env:"LATCHKEY_SESSION_MAX_TTL" envDefault:"720h" min:"1m" max:"87600h" form:"a duration" example:"720h" doc:"a session ends this long after its login, whatever happens"`
+	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
+	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
+	AuditRetention time.Duration `env:"LATCHKEY_AUDIT_RETENTION" envDefault:"2160h" min:"24h" max:"876000h" form:"a duration" example:"2160h" doc:"how long audit events are kept"`
+
+	// Tokens.
+
+	Issuer            string    `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens"`
+	Audience          string    `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
+	ClientID          string    `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
+	TokenAlgorithm    string    `env:"LATCHKEY_TOKEN_ALGORITHM" envDefault:"EdDSA" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"EdDSA" doc:"how access tokens are signed"`
+	SecretKey         SecretKey `env:"LATCHKEY_SECRET_KEY" need:"serve" form:"at least 32 random bytes in base64" example:"the output of: openssl rand -base64 32" secret:"value" doc:"derives the keys of refresh tokens and seals signing keys at rest"`
+	SecretKeyPrevious SecretKey `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
+
+	// Passwords.
+
+	Argon2MemoryKiB   int `env:"LATCHKEY_ARGON2_MEMORY_KIB" envDefault:"19456" min:"64" max:"262144" form:"a number of KiB" example:"19456" doc:"memory of one new password hash"`
+	Argon2Time        int `env:"LATCHKEY_ARGON2_TIME" envDefault:"2" min:"1" max:"32" form:"a number" example:"2" doc:"passes of one new password hash"`
+	Argon2Threads     int `env:"LATCHKEY_ARGON2_THREADS" envDefault:"1" min:"1" max:"64" form:"a number" example:"1" doc:"lanes of one new password hash"`
+	HashSlots         int `env:"LATCHKEY_HASH_SLOTS" envDefault:"0" min:"0" max:"1024" form:"a number" example:"4" doc:"passwords hashed at once; 0: one for each processor"`
+	HashQueue         int `env:"LATCHKEY_HASH_QUEUE" envDefault:"0" min:"0" max:"100000" form:"a number" example:"64" doc:"calls that wait for a hash at most; 0: 32 for each slot"`
+	PasswordMinLength int `env:"LATCHKEY_PASSWORD_MIN_LENGTH" envDefault:"8" min:"8" max:"64" form:"a number" example:"8" doc:"code points that a new password must have; 15 where it is the only factor (NIST SP 800-63B-4)"`
+
+	// Mail.
+
+	SMTPURL  URL    `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never"`
+	MailFrom string `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
+	ResetURL string `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added"`
+
+	// Server.
+
+	TLSCertFile      string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`
+	TLSKeyFile       string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
+	Reflection       bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
+	TrustedProxies   Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client"`
+	AddressRateLimit bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says; false where all users share a gateway's address"`
+	ShutdownDelay    time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
+	LogLevel         string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
+	LogFormat        string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
+
+	// Development.
+
+	DevDir string `env:"LATCHKEY_DEV_DIR" form:"a path" example:"/tmp/latchkey-dev" doc:"where latchkey dev keeps its data; unset: a folder of the user's own"`
+}
+
+// Profile is what a command needs from the settings.
+type Profile string
+
+const (
+	// Serve runs against stores that the operator names.
+	Serve Profile = "serve"
+	// Dev starts stores of its own; everything has a default.
+	Dev Profile = "dev"
+	// Tool is for commands that look at one or two settings.
+	Tool Profile = "tool"
+)
+
+// devDefaults differ from those of Serve: loopback only, and nothing to set.
+func devDefaults() map[string]string {
+	return map[string]string{
+		"LATCHKEY_GRPC_ADDR":  "127.0.0.1:50051",
+		"LATCHKEY_HTTP_ADDR":  "127.0.0.1:8080",
+		"LATCHKEY_OPS_ADDR":   "127.0.0.1:9464",
+		"LATCHKEY_REFLECTION": "true",
+		"LATCHKEY_ISSUER":     "http://127.0.0.1:8080",
+		"LATCHKEY_MAIL_FROM":  "Latchkey <no-reply@localhost>",
+	}
+}

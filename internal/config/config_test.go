@@ -1,0 +1,316 @@
+package config
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const goodKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+// complete is the least that serve needs.
+func complete() map[string]string {
+	return map[string]string{
+		"LATCHKEY_DATABASE_URL": "postgres://latchkey:db-pa55@db:5432/latchkey",
+		"LATCHKEY_REDIS_URL":    "redis://:redis-pa55@redis:6379/0",
+		"LATCHKEY_SECRET_KEY":   goodKey,
+		"LATCHKEY_ISSUER":       "https://auth.example.com",
+		"LATCHKEY_SMTP_URL":     "smtp://mailer:smtp-pa55@mail:587",
+		"LATCHKEY_RESET_URL":    "https://app.example.com/reset",
+	}
+}
+
+func environ(values map[string]string) []string {
+	var list []string
+	for name, value := range values {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+func TestServeNamesEachMissingSetting(t *testing.T) {
+	t.Parallel()
+	for name := range complete() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, gone := range []func(map[string]string){
+				func(v map[string]string) { delete(v, name) },
+				func(v map[string]string) { v[name] = "" },
+			} {
+				values := complete()
+				gone(values)
+				_, err := Load(environ(values), Serve)
+				var problem *Error
+				if !errors.As(err, &problem) {
+					t.Fatalf("got %v, want an *Error", err)
+				}
+				text := problem.Error()
+				if !strings.HasPrefix(text, name+" is not set: it must be ") || strings.Contains(text, "\n") || !strings.Contains(text, "such as ") {
+					t.Errorf("got %q", text)
+				}
+			}
+		})
+	}
+}
+
+func TestLoadTakesACompleteEnvironment(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load(environ(complete()), Serve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.AccessTokenTTL != 15*time.Minute || cfg.SessionIdleTTL != 168*time.Hour || cfg.SessionMaxTTL != 720*time.Hour ||
+		cfg.RefreshGrace != 10*time.Second || cfg.ResetTokenTTL != 30*time.Minute {
+		t.Error("the default lifetimes differ from what is documented")
+	}
+	if cfg.Argon2MemoryKiB != 19456 || cfg.Argon2Time != 2 || cfg.Argon2Threads != 1 || cfg.TokenAlgorithm != "EdDSA" ||
+		cfg.Audience != "latchkey" || cfg.ClientID != "latchkey" || !cfg.Migrate || cfg.Reflection {
+		t.Error("the defaults differ from what is documented")
+	}
+	want, _ := base64.StdEncoding.DecodeString(goodKey)
+	if !bytes.Equal(cfg.SecretKey, want) {
+		t.Error("the secret key was not decoded")
+	}
+}
+
+func TestDevNeedsNothingAndStaysOnLoopback(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load(nil, Dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{cfg.GRPCAddr, cfg.HTTPAddr, cfg.OpsAddr} {
+		if !strings.HasPrefix(addr, "127.0.0.1:") {
+			t.Errorf("dev listens on %s", addr)
+		}
+	}
+	if !cfg.Reflection {
+		t.Error("dev has no reflection")
+	}
+	cfg, err = Load([]string{"LATCHKEY_GRPC_ADDR=127.0.0.1:0", "LATCHKEY_REFLECTION=false"}, Dev)
+	if err != nil || cfg.GRPCAddr != "127.0.0.1:0" || cfg.Reflection {
+		t.Errorf("dev does not honour what is set: %+v, %v", cfg, err)
+	}
+}
+
+func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
+	t.Parallel()
+	for variable, values := range map[string][]string{
+		"LATCHKEY_GRPC_ADDR":          {"50051", "127.0.0.1", "host:port:1", "h:99999"},
+		"LATCHKEY_ACCESS_TOKEN_TTL":   {"15", "abc", "-1m", "0s", "25h"},
+		"LATCHKEY_REFRESH_GRACE":      {"6m"},
+		"LATCHKEY_ISSUER":             {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
+		"LATCHKEY_TOKEN_ALGORITHM":    {"HS256", "none", "eddsa"},
+		"LATCHKEY_ARGON2_MEMORY_KIB":  {"63", "1e3", "99999999"},
+		"LATCHKEY_ARGON2_THREADS":     {"0", "65"},
+		"LATCHKEY_HASH_SLOTS":         {"-1", "x"},
+		"LATCHKEY_REFLECTION":         {"maybe"},
+		"LATCHKEY_TRUSTED_PROXIES":    {"10.0.0.0/33", "proxy.internal", "10.0.0.1,,"},
+		"LATCHKEY_LOG_LEVEL":          {"trace"},
+		"LATCHKEY_REDIS_URL":          {"redis:6379", "http://redis", "redis://h1,", "redis+sentinel://h1", "redis://h/notanumber"},
+		"LATCHKEY_DATABASE_URL":       {"not a url"},
+		"LATCHKEY_SECRET_KEY":         {"c2hvcnQ=", "!!!not base64!!!"},
+		"LATCHKEY_SESSION_IDLE_TTL":   {"721h"},
+		"LATCHKEY_DATABASE_MAX_CONNS": {"3"},
+	} {
+		for _, value := range values {
+			t.Run(variable+"="+value, func(t *testing.T) {
+				t.Parallel()
+				all := complete()
+				all[variable] = value
+				_, err := Load(environ(all), Serve)
+				var problem *Error
+				if !errors.As(err, &problem) {
+					t.Fatalf("%q was taken", value)
+				}
+				text := problem.Error()
+				if !strings.HasPrefix(text, variable+" ") || strings.Contains(text, "\n") ||
+					!strings.Contains(text, "it must be ") || !strings.Contains(text, "such as ") {
+					t.Errorf("got %q", text)
+				}
+			})
+		}
+	}
+}
+
+func TestSeveralProblemsAreAllTold(t *testing.T) {
+	t.Parallel()
+	_, err := Load([]string{"LATCHKEY_ACCESS_TOKEN_TTL=soon"}, Serve)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 7 { // six that serve needs, and the wrong one
+		t.Errorf("%d lines:\n%s", len(lines), err)
+	}
+}
+
+// TestSecretsAreNeverPrinted sets each secret, rightly and wrongly, and looks for it
+// in all that can be printed.
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	t.Parallel()
+	marker := "hunter2secret"
+	wrong := map[string]string{
+		"LATCHKEY_DATABASE_URL":        "postgres://u:" + marker + "@[bad",
+		"LATCHKEY_REDIS_URL":           "redis://u:" + marker + "@h:1/x",
+		"LATCHKEY_SMTP_URL":            "://" + marker,
+		"LATCHKEY_SECRET_KEY":          marker,
+		"LATCHKEY_SECRET_KEY_PREVIOUS": marker,
+	}
+	for _, f := range fields() {
+		if f.tag("secret") != "" && wrong[f.variable()] == "" {
+			t.Errorf("%s is secret and not tested here", f.variable())
+		}
+	}
+	for name, value := range wrong {
+		all := complete()
+		all[name] = value
+		if _, err := Load(environ(all), Serve); err == nil || strings.Contains(err.Error(), marker) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	values := complete()
+	values["LATCHKEY_REDIS_URL"] = "redis+sentinel://:redis-pa55@h:1,h:2/m?sentinel_password=redis-pa55"
+	values["LATCHKEY_SECRET_KEY_PREVIOUS"] = goodKey
+	cfg, err := Load(environ(values), Serve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := cfg.Print(&out, environ(values)); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", goodKey[:20]} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("%q is in:\n%s", secret, out.String())
+		}
+	}
+	for _, shown := range []string{"db:5432", "mail:587", "https://auth.example.com", "15m0s", "(set)", "(unset)"} {
+		if !strings.Contains(out.String(), shown) {
+			t.Errorf("%q is not in:\n%s", shown, out.String())
+		}
+	}
+}
+
+func TestSecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(goodKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	values := complete()
+	delete(values, "LATCHKEY_SECRET_KEY")
+	values["LATCHKEY_SECRET_KEY_FILE"] = path
+	if cfg, err := Load(environ(values), Serve); err != nil || len(cfg.SecretKey) != 32 {
+		t.Errorf("from a file: %v", err)
+	}
+	values["LATCHKEY_SECRET_KEY"] = goodKey
+	if _, err := Load(environ(values), Serve); err == nil || !strings.Contains(err.Error(), "both set") {
+		t.Errorf("both set: %v", err)
+	}
+	delete(values, "LATCHKEY_SECRET_KEY")
+	values["LATCHKEY_SECRET_KEY_FILE"] = path + ".missing"
+	if _, err := Load(environ(values), Serve); err == nil || !strings.HasPrefix(err.Error(), "LATCHKEY_SECRET_KEY cannot be read from LATCHKEY_SECRET_KEY_FILE") {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestStandardNamesOfStores(t *testing.T) {
+	t.Parallel()
+	cfg, err := Load([]string{"DATABASE_URL=postgres://a/b", "REDIS_URL=redis://c:1"}, Tool)
+	if err != nil || cfg.DatabaseURL != "postgres://a/b" || cfg.RedisURL.IsZero() {
+		t.Errorf("not read: %+v, %v", cfg, err)
+	}
+	cfg, err = Load([]string{"DATABASE_URL=postgres://a/b", "LATCHKEY_DATABASE_URL=postgres://ours/b"}, Tool)
+	if err != nil || cfg.DatabaseURL != "postgres://ours/b" {
+		t.Errorf("LATCHKEY_DATABASE_URL does not win: %v", err)
+	}
+}
+
+func TestRedisURLForms(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"redis://localhost:6379/2":                            "*redis.Client",
+		"rediss://user:pw@localhost:6379":                     "*redis.Client",
+		"unix:///run/redis.sock?db=1":                         "*redis.Client",
+		"redis://u:p@h1:6379,h2:6379,h3:6379":                 "*redis.ClusterClient",
+		"redis+sentinel://u:p@h1:26379,h2:26379/mymaster/0":   "*redis.Client",
+		"redis+sentinel://h1:26379/mymaster?no_such_option=1": "",
+	} {
+		var u RedisURL
+		err := u.UnmarshalText([]byte(text))
+		if want == "" {
+			if err == nil {
+				t.Errorf("%s was taken", text)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		client := u.Client()
+		if got := reflect.TypeOf(client).String(); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	t.Parallel()
+	got := Unknown([]string{
+		"LATCHKEY_ISUER=x", "LATCHKEY_ISSUER=x", "LATCHKEY_SECRET_KEY_FILE=x", "LATCHKEY_SERVICE_HOST=x",
+		"LATCHKEY_PORT_50051_TCP=x", "LATCHKEY_ISSUER_FILE=x", "HOME=x",
+	})
+	if want := []string{"LATCHKEY_ISSUER_FILE", "LATCHKEY_ISUER"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestFieldsAreDocumented holds what the rest of the package relies on.
+func TestFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	for _, f := range fields() {
+		for _, tag := range []string{"env", "form", "example", "doc"} {
+			if f.tag(tag) == "" {
+				t.Errorf("%s has no tag %s", f.Name, tag)
+			}
+		}
+		if f.tag("min") != "" {
+			if low, high := f.bounds(); low >= high {
+				t.Errorf("%s: bounds %d to %d", f.Name, low, high)
+			}
+		}
+	}
+}
+
+func FuzzRedisURL(f *testing.F) {
+	for _, seed := range []string{
+		"redis://localhost:6379/2", "redis://u:p@h1:1,h2:2", "redis+sentinel://h:1/m/0?x=y", "unix:///a?db=1", "redis://", "://", "redis://,,,/",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var u RedisURL
+		if err := u.UnmarshalText([]byte(text)); err != nil {
+			if !u.IsZero() {
+				t.Error("refused and usable")
+			}
+			return
+		}
+		if u.IsZero() {
+			t.Error("taken and not usable")
+		}
+		_ = u.Redacted()
+	})
+}

@@ -1,0 +1,260 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Problem is one setting that cannot be used.
+type Problem struct {
+	// Variable is the setting's name in the environment.
+	Variable string
+	// Wrong says what is wrong with it, without the value where that is secret.
+	Wrong string
+}
+
+// Error holds every problem found, one line each.
+type Error struct{ Problems []Problem }
+
+// Error names the variable, what is wrong, the form it should have and an example.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.Variable + " " + p.Wrong
+		if f, ok := fieldOf(p.Variable); ok {
+			lines[i] += fmt.Sprintf(": it must be %s, such as %s", f.wanted(), f.tag("example"))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Reject is the error of a value that Load cannot judge alone.
+func Reject(variable, wrong string) error {
+	return &Error{[]Problem{{variable, wrong}}}
+}
+
+// Load reads the settings that environ ("NAME=value" each, as from os.Environ)
+// holds for profile. Its error is an *Error.
+func Load(environ []string, profile Profile) (*Config, error) {
+	values := env.ToMap(environ)
+	var problems []Problem
+	for standard, ours := range map[string]string{"DATABASE_URL": "LATCHKEY_DATABASE_URL", "REDIS_URL": "LATCHKEY_REDIS_URL"} {
+		if values[ours] == "" && values[ours+"_FILE"] == "" && values[standard] != "" {
+			values[ours] = values[standard]
+		}
+	}
+	for _, f := range fields() {
+		if f.tag("secret") != "" {
+			problems = append(problems, f.readFile(values)...)
+		}
+	}
+	if profile == Dev {
+		for name, value := range devDefaults() {
+			if values[name] == "" {
+				values[name] = value
+			}
+		}
+	}
+	// An empty value is an unset one: compose files and shells write both alike.
+	for name, value := range values {
+		if value == "" {
+			delete(values, name)
+		}
+	}
+	cfg := &Config{}
+	problems = append(problems, parse(cfg, values)...)
+	problems = append(problems, cfg.check(values, profile, problems)...)
+	if len(problems) > 0 {
+		return nil, &Error{problems}
+	}
+	return cfg, nil
+}
+
+func parse(cfg *Config, values map[string]string) []Problem {
+	err := env.ParseWithOptions(cfg, env.Options{Environment: values})
+	if err == nil {
+		return nil
+	}
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return []Problem{{"environment", "cannot be read: " + err.Error()}}
+	}
+	var problems []Problem
+	for _, one := range all.Errors {
+		var bad env.ParseError
+		if !errors.As(one, &bad) {
+			problems = append(problems, Problem{"environment", "cannot be read: " + one.Error()})
+			continue
+		}
+		f, _ := fieldNamed(bad.Name)
+		wrong := "is not usable"
+		if isOurs(f.Type) {
+			wrong = bad.Err.Error() // our own UnmarshalText: never holds the value
+		}
+		if f.tag("secret") == "" {
+			wrong = fmt.Sprintf("has the value %q", values[f.variable()])
+		}
+		problems = append(problems, Problem{f.variable(), wrong})
+	}
+	return problems
+}
+
+func isOurs(t reflect.Type) bool { return t.PkgPath() == reflect.TypeFor[Config]().PkgPath() }
+
+// check holds the rules that the fields' types do not: bounds, choices, what the
+// profile needs, and settings that depend on each other.
+func (c *Config) check(values map[string]string, profile Profile, found []Problem) []Problem {
+	bad := make(map[string]bool)
+	for _, p := range found {
+		bad[p.Variable] = true
+	}
+	var problems []Problem
+	add := func(variable, wrong string) {
+		if !bad[variable] {
+			bad[variable] = true
+			problems = append(problems, Problem{variable, wrong})
+		}
+	}
+	for _, f := range fields() {
+		name := f.variable()
+		if f.tag("need") == string(profile) && values[name] == "" {
+			add(name, "is not set")
+			continue
+		}
+		if bad[name] || f.inBounds(reflect.ValueOf(c).Elem().FieldByIndex(f.Index)) {
+			continue
+		}
+		add(name, fmt.Sprintf("has the value %q", values[name]))
+	}
+	for name, addr := range map[string]string{
+		"LATCHKEY_GRPC_ADDR": c.GRPCAddr, "LATCHKEY_HTTP_ADDR": c.HTTPAddr, "LATCHKEY_OPS_ADDR": c.OpsAddr,
+	} {
+		if !isAddr(addr) {
+			add(name, fmt.Sprintf("has the value %q", addr))
+		}
+	}
+	if c.Issuer != "" && !isHTTP(c.Issuer) {
+		add("LATCHKEY_ISSUER", fmt.Sprintf("has the value %q", c.Issuer))
+	}
+	if c.SessionIdleTTL > c.SessionMaxTTL {
+		add("LATCHKEY_SESSION_IDLE_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.SessionIdleTTL, c.SessionMaxTTL))
+	}
+	if c.AccessTokenTTL > c.SessionMaxTTL {
+		add("LATCHKEY_ACCESS_TOKEN_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.AccessTokenTTL, c.SessionMaxTTL))
+	}
+	if c.Argon2MemoryKiB < 8*c.Argon2Threads {
+		add("LATCHKEY_ARGON2_MEMORY_KIB", fmt.Sprintf("(%d) is under 8 KiB for each of LATCHKEY_ARGON2_THREADS (%d)", c.Argon2MemoryKiB, c.Argon2Threads))
+	}
+	if c.TLSCertFile != "" && c.TLSKeyFile == "" {
+		add("LATCHKEY_TLS_KEY_FILE", "is not set though LATCHKEY_TLS_CERT_FILE is")
+	}
+	if c.TLSKeyFile != "" && c.TLSCertFile == "" {
+		add("LATCHKEY_TLS_CERT_FILE", "is not set though LATCHKEY_TLS_KEY_FILE is")
+	}
+	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
+	return problems
+}
+
+func isAddr(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func isHTTP(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
+}
+
+// field is one setting with its tags.
+type field struct{ reflect.StructField }
+
+func fields() []field {
+	var list []field
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		list = append(list, field{f})
+	}
+	return list
+}
+
+func fieldNamed(name string) (field, bool) {
+	f, ok := reflect.TypeFor[Config]().FieldByName(name)
+	return field{f}, ok
+}
+
+func fieldOf(variable string) (field, bool) {
+	for _, f := range fields() {
+		if f.variable() == variable {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+func (f field) tag(name string) string { return f.Tag.Get(name) }
+
+func (f field) variable() string { return f.Tag.Get("env") }
+
+// wanted is the form, with the bounds where there are any.
+func (f field) wanted() string {
+	if f.tag("min") == "" {
+		return f.tag("form")
+	}
+	return fmt.Sprintf("%s from %s to %s", f.tag("form"), f.tag("min"), f.tag("max"))
+}
+
+// inBounds says whether a value keeps min, max and oneof. The tags are checked by
+// a test, so their own errors cannot happen here.
+func (f field) inBounds(v reflect.Value) bool {
+	if choices := f.tag("oneof"); choices != "" {
+		return slices.Contains(strings.Fields(choices), v.String())
+	}
+	if f.tag("min") == "" {
+		return true
+	}
+	low, high := f.bounds()
+	return v.Int() >= low && v.Int() <= high
+}
+
+func (f field) bounds() (low, high int64) {
+	number := func(text string) int64 {
+		if f.Type == reflect.TypeFor[time.Duration]() {
+			d, _ := time.ParseDuration(text)
+			return int64(d)
+		}
+		n, _ := strconv.ParseInt(text, 10, 64)
+		return n
+	}
+	return number(f.tag("min")), number(f.tag("max"))
+}
+
+// readFile puts the content of NAME_FILE in the place of NAME.
+func (f field) readFile(values map[string]string) []Problem {
+	name := f.variable()
+	path := values[name+"_FILE"]
+	if path == "" {
+		return nil
+	}
+	if values[name] != "" {
+		return []Problem{{name, "and " + name + "_FILE are both set: set one of them"}}
+	}
+	content, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		return []Problem{{name, "cannot be read from " + name + "_FILE: " + err.Error()}}
+	}
+	values[name] = strings.TrimRight(string(content), "\r\n")
+	return nil
+}

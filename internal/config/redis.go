@@ -1,0 +1,148 @@
+package config
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// clusterReload bounds how long writes go to a failed master of a cluster: with
+// go-redis' own 60 s they fail for a minute after a failover.
+const clusterReload = 2 * time.Second
+
+// RedisURL names one server, the Sentinels of a pair, or nodes of a cluster:
+//
+//	redis://[user:password@]host:port[/db]            rediss:// with TLS
+//	unix:///path/to/redis.sock[?db=0]
+//	redis://[user:password@]host:port,host:port,…      a cluster
+//	redis+sentinel://[user:password@]host:port,…/master[/db][?sentinel_password=…]
+//
+// Query parameters are those of go-redis, such as dial_timeout=3s.
+type RedisURL struct {
+	text   string
+	client func() redis.UniversalClient
+}
+
+// UnmarshalText checks the form. The error never holds the text.
+func (u *RedisURL) UnmarshalText(text []byte) error {
+	scheme, rest, ok := strings.Cut(string(text), "://")
+	if !ok || rest == "" {
+		return errors.New("is not a URL")
+	}
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 && scheme != "unix" {
+		authority, tail = rest[:i], rest[i:]
+	}
+	hosts := strings.Split(authority, ",")
+	var err error
+	switch {
+	case scheme == "redis+sentinel", scheme == "rediss+sentinel":
+		u.client, err = sentinelClient(strings.TrimSuffix(scheme, "+sentinel"), hosts, tail)
+	case scheme != "redis" && scheme != "rediss" && scheme != "unix":
+		return errors.New("has an unknown scheme")
+	case len(hosts) > 1 && scheme != "unix":
+		u.client, err = clusterClient(scheme, hosts, tail)
+	default:
+		u.client, err = singleClient(string(text))
+	}
+	if err != nil {
+		return err
+	}
+	u.text = string(text)
+	return nil
+}
+
+// IsZero reports whether no URL was set.
+func (u RedisURL) IsZero() bool { return u.client == nil }
+
+// Client makes a client; it connects when it is used. It panics on a zero URL.
+func (u RedisURL) Client() redis.UniversalClient { return u.client() }
+
+// Redacted is the URL with its passwords hidden.
+func (u RedisURL) Redacted() string {
+	scheme, rest, _ := strings.Cut(u.text, "://")
+	user, hosts := "", rest
+	if i := strings.LastIndex(rest, "@"); i >= 0 {
+		user, hosts = rest[:i], rest[i+1:]
+		name, _, _ := strings.Cut(user, ":")
+		user = name + ":xxxxx@"
+	}
+	if base, query, found := strings.Cut(hosts, "?"); found && strings.Contains(query, "pass") {
+		hosts = base + "?xxxxx"
+	}
+	return scheme + "://" + user + hosts
+}
+
+var errRedisURL = errors.New("has a part that is not understood")
+
+func singleClient(text string) (func() redis.UniversalClient, error) {
+	opts, err := redis.ParseURL(text)
+	if err != nil {
+		return nil, errRedisURL
+	}
+	opts.ContextTimeoutEnabled = true
+	return func() redis.UniversalClient { return redis.NewClient(opts) }, nil
+}
+
+func clusterClient(scheme string, hosts []string, tail string) (func() redis.UniversalClient, error) {
+	text, err := withAddresses(scheme, hosts, tail)
+	if err != nil {
+		return nil, err
+	}
+	opts, err := redis.ParseClusterURL(text.String())
+	if err != nil {
+		return nil, errRedisURL
+	}
+	opts.ContextTimeoutEnabled = true
+	opts.ClusterStateReloadInterval = clusterReload
+	return func() redis.UniversalClient { return redis.NewClusterClient(opts) }, nil
+}
+
+// sentinelClient gives the credentials before the addresses to the servers. The
+// Sentinels' own, where they have any, are query parameters.
+func sentinelClient(scheme string, hosts []string, tail string) (func() redis.UniversalClient, error) {
+	path, rawQuery, _ := strings.Cut(tail, "?")
+	master, db, _ := strings.Cut(strings.Trim(path, "/"), "/")
+	if master == "" {
+		return nil, errors.New("names no master after the Sentinels' addresses")
+	}
+	text, err := withAddresses(scheme, hosts, "/"+db+"?"+rawQuery)
+	if err != nil {
+		return nil, err
+	}
+	query := text.Query()
+	user, password := query.Get("sentinel_username"), query.Get("sentinel_password")
+	query.Del("sentinel_username")
+	query.Del("sentinel_password")
+	query.Set("master_name", master)
+	text.RawQuery = query.Encode()
+	opts, err := redis.ParseFailoverURL(text.String())
+	if err != nil {
+		return nil, errRedisURL
+	}
+	opts.Username, opts.Password = opts.SentinelUsername, opts.SentinelPassword
+	opts.SentinelUsername, opts.SentinelPassword = user, password
+	opts.ContextTimeoutEnabled = true
+	return func() redis.UniversalClient { return redis.NewFailoverClient(opts) }, nil
+}
+
+// withAddresses writes hosts after the first as the addr parameters that go-redis
+// reads.
+func withAddresses(scheme string, hosts []string, tail string) (*url.URL, error) {
+	parsed, err := url.Parse(scheme + "://" + hosts[0] + tail)
+	if err != nil {
+		return nil, errRedisURL
+	}
+	query := parsed.Query()
+	for _, host := range hosts[1:] {
+		if host == "" {
+			return nil, errors.New("has an empty address between commas")
+		}
+		query.Add("addr", host)
+	}
+	parsed.RawQuery = query.Encode()
+	return parsed, nil
+}

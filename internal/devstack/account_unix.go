@@ -1,0 +1,176 @@
+//go:build unix
+
+package devstack
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// account is whom a server runs as. The zero account is this process's own.
+type account struct {
+	name     string
+	uid, gid int
+	drop     bool // the process is root and the server must not be
+}
+
+// privateDirMode is the mode of a directory that holds a server's data directory. A root process's servers run as
+// another user, who must be able to pass through.
+func privateDirMode() fs.FileMode {
+	if os.Geteuid() == 0 {
+		return 0o711
+	}
+	return 0o700
+}
+
+// accountFor decides whom the server of dir runs as: a root process uses the owner of dir, or of the nearest existing
+// directory above it, so that a later run by that user finds its own files. Where that is root, the servers run as
+// postgres, else nobody.
+func accountFor(dir string) (account, error) {
+	if os.Geteuid() != 0 {
+		return account{}, nil
+	}
+	if owner, ok := ownerOfNearest(dir); ok && owner != 0 {
+		// initdb refuses a user that the system does not know.
+		if known, err := user.LookupId(strconv.Itoa(owner)); err == nil {
+			return newAccount(known)
+		}
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		if known, err := user.Lookup(name); err == nil && known.Uid != "0" {
+			return newAccount(known)
+		}
+	}
+	return account{}, errors.New("PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as: " +
+		"run as an ordinary user")
+}
+
+func newAccount(known *user.User) (account, error) {
+	uid, err := strconv.Atoi(known.Uid)
+	if err != nil {
+		return account{}, fmt.Errorf("user %s: %w", known.Username, err)
+	}
+	gid, err := strconv.Atoi(known.Gid)
+	if err != nil {
+		return account{}, fmt.Errorf("user %s: %w", known.Username, err)
+	}
+	return account{name: known.Username, uid: uid, gid: gid, drop: true}, nil
+}
+
+func ownerOfNearest(dir string) (int, bool) {
+	for {
+		if info, err := os.Stat(dir); err == nil {
+			return ownerOf(info)
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return 0, false
+		}
+		dir = parent
+	}
+}
+
+func ownerOf(info fs.FileInfo) (int, bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(stat.Uid), true
+}
+
+// own gives a file that this process made to the account.
+func (a account) own(path string) error {
+	if !a.drop {
+		return nil
+	}
+	if err := os.Lchown(path, a.uid, a.gid); err != nil {
+		return fmt.Errorf("give %s to user %s: %w", path, a.name, err)
+	}
+	return nil
+}
+
+// mayOwn reports whether a directory belongs to this process or to the account: what may be swept.
+func (a account) mayOwn(info fs.FileInfo) bool {
+	owner, ok := ownerOf(info)
+	return ok && (owner == os.Geteuid() || a.drop && owner == a.uid)
+}
+
+// unreachable names the first directory on the way to dir, itself included, that the account cannot enter by its mode,
+// or "" when there is none. Parts that do not exist yet do not count.
+func (a account) unreachable(dir string) string {
+	if !a.drop {
+		return ""
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if blocked := a.unreachable(parent); blocked != "" {
+			return blocked
+		}
+	}
+	info, err := os.Stat(dir)
+	if err != nil || !info.IsDir() {
+		return ""
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	bit := fs.FileMode(0o001)
+	switch {
+	case int(stat.Uid) == a.uid:
+		bit = 0o100
+	case int(stat.Gid) == a.gid:
+		bit = 0o010
+	}
+	if info.Mode().Perm()&bit != 0 {
+		return ""
+	}
+	return dir
+}
+
+// explain adds what the reader can do to an error that a lack of permission caused.
+func (a account) explain(err error, path string) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if !a.drop {
+		return fmt.Errorf("%w (%s may have been made by another user, such as root: remove it or choose another directory)",
+			err, path)
+	}
+	if blocked := a.unreachable(path); blocked != "" {
+		return fmt.Errorf("%w: started by root, the server runs as user %s, who cannot enter %s: "+
+			"choose a directory outside it or run `chmod o+x %s`", err, a.name, blocked, blocked)
+	}
+	return fmt.Errorf("%w: started by root, the server runs as user %s, who cannot use %s", err, a.name, path)
+}
+
+// CheckDir reports why the servers of this process could not use a data directory at dir, which need not exist. Only a
+// root process gets an error: its servers run as another user, who cannot enter /root, say. Access lists beyond the
+// mode bits are not looked at.
+func CheckDir(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("resolve %s: %w", dir, err)
+	}
+	acct, err := accountFor(dir)
+	if err != nil {
+		return err
+	}
+	if acct.unreachable(dir) != "" {
+		return acct.explain(fs.ErrPermission, dir)
+	}
+	return nil
+}
+
+// credential is nil where nothing is to change. Naming one group makes Go drop root's supplementary groups.
+func (a account) credential() *syscall.Credential {
+	if !a.drop {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid), Groups: []uint32{uint32(a.gid)}} //nolint:gosec // parsed from the system's own user table
+}

@@ -1,0 +1,22 @@
+package devstack
+
+import "io/fs"
+
+// account is whom a server runs as; on Windows always the user of this process.
+type account struct{}
+
+func privateDirMode() fs.FileMode { return 0o700 }
+
+func accountFor(string) (account, error) { return account{}, nil }
+
+func (account) own(string) error { return nil }
+
+func (account) mayOwn(fs.FileInfo) bool { return true }
+
+func (account) unreachable(string) string { return "" }
+
+func (account) explain(err error, _ string) error { return err }
+
+// CheckDir reports why the servers of this process could not use a data directory at dir; on Windows there is no such
+// reason.
+func CheckDir(string) error { return nil }

@@ -1,0 +1,115 @@
+package devstack
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// TestServersEndWithKilledProcess kills the process that started them, and starts again on the same data at once.
+func TestServersEndWithKilledProcess(t *testing.T) {
+	t.Parallel()
+	t.Run("own user", func(t *testing.T) {
+		t.Parallel()
+		dir := publicTempDir(t)
+		killAndRestart(t, dir, func() *exec.Cmd { return selfCommand(t, "run", dir) })
+	})
+	t.Run("ordinary user", func(t *testing.T) {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			t.Skip("the other case is this one when the tests do not run as root")
+		}
+		const nobody = 65534
+		dir := publicTempDir(t)
+		if err := os.Chown(dir, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+		program := copySelf(t, filepath.Join(publicTempDir(t), "devstack.test"))
+		killAndRestart(t, dir, func() *exec.Cmd {
+			cmd := exec.CommandContext(t.Context(), program, "run", dir)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			cmd.Dir = dir
+			return cmd
+		})
+	})
+}
+
+func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
+	t.Helper()
+	// The arguments after the program's name are the helper's.
+	run := func() (*child, []string) {
+		cmd := command()
+		cmd.Args = []string{cmd.Path, dir}
+		return startHelper(t, cmd, "serve")
+	}
+	first, said := run()
+	first.kill()
+	// The second start does not wait for what the kernel does about the first.
+	second, _ := run()
+	for _, word := range said[:min(2, len(said))] {
+		if pid := number(t, word); !gone(t, pid) {
+			t.Errorf("server %d outlived the process that started it", pid)
+		}
+	}
+	second.kill()
+
+	pg := mustStart(t, PostgresConfig{DataDir: filepath.Join(dir, "pg")})
+	if got := runs(t, pg.URL("postgres")); got != "3" {
+		t.Errorf("%s rows after two kills, want 3", got)
+	}
+	rd, err := StartRedis(t.Context(), RedisConfig{DataDir: filepath.Join(dir, "redis"), AppendOnly: true})
+	if errors.Is(err, ErrNoRedis) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopRedis(t, rd)
+	if n := pingRedis(t, rd.URL()); n != 1 {
+		t.Errorf("redis answered %d", n)
+	}
+}
+
+// pingRedis counts up a key.
+func pingRedis(t *testing.T, url string) int64 {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	n, err := client.Incr(t.Context(), "runs").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func stopRedis(t *testing.T, rd *Redis) {
+	t.Helper()
+	if err := rd.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func copySelf(t *testing.T, to string) string {
+	t.Helper()
+	from, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}

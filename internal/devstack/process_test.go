@@ -1,0 +1,183 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func shell(t *testing.T, script string) (*process, *serverLog) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("an earlier run\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := command{path: "/bin/sh", args: []string{"-c", script}, dir: "/", onDeath: syscall.SIGKILL, log: log}.
+		start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		signalProcess(p.pid, syscall.SIGKILL)
+		<-p.done
+		if err := log.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, log
+}
+
+// TestServerSurvivesThreads ends every thread that the runtime hands out: the kernel signals a child when the thread
+// that forked it ends, not the process.
+func TestServerSurvivesThreads(t *testing.T) {
+	t.Parallel()
+	p, _ := shell(t, "exec sleep 60")
+	for range 20 {
+		var ending sync.WaitGroup
+		for range 20 {
+			ending.Go(func() {
+				runtime.LockOSThread() // a goroutine that ends with its thread locked takes the thread along
+				time.Sleep(time.Millisecond)
+			})
+		}
+		ending.Wait()
+	}
+	select {
+	case <-p.done:
+		t.Fatalf("the server ended with a thread of its parent: %v", p.waitErr)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+func TestStopEscalates(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		script string
+		end    string // how the process ends
+		fails  bool
+	}{
+		"obeys the first":  {"trap 'exit 3' INT; echo up; while :; do sleep 0.01; done", "exit status 3", false},
+		"obeys the second": {"trap '' INT; trap 'exit 4' QUIT; echo up; while :; do sleep 0.01; done", "exit status 4", false},
+		"obeys none":       {"trap '' INT QUIT; echo up; while :; do sleep 0.01; done", "signal: killed", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, log := shell(t, test.script)
+			eventually(t, "the script runs", func() bool { return strings.Contains(log.tail(), "up") })
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if name == "obeys the first" {
+				ctx = t.Context()
+			}
+			patience := 10 * time.Second
+			signals := []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}
+			if test.fails {
+				signals = signals[:1] // the second would be waited for in full
+			}
+			if err := p.stop(ctx, patience, signals...); (err != nil) != test.fails {
+				t.Errorf("stop gave %v", err)
+			}
+			if p.waitErr == nil || p.waitErr.Error() != test.end {
+				t.Errorf("ended with %v, want %s", p.waitErr, test.end)
+			}
+		})
+	}
+}
+
+func TestAwaitSaysWhy(t *testing.T) {
+	t.Parallel()
+	p, _ := shell(t, "for i in $(seq 1 40); do echo line $i; done; exit 7")
+	err := p.await(t.Context(), func() bool { return false })
+	if err == nil {
+		t.Fatal("a server that ended counts as started")
+	}
+	for _, part := range []string{"sh did not start", "exit status 7", "line 40", "line 26\n"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is missing in: %v", part, err)
+		}
+	}
+	for _, part := range []string{"earlier run", "line 25\n"} {
+		if strings.Contains(err.Error(), part) {
+			t.Errorf("%q is in: %v", part, err)
+		}
+	}
+
+	p, _ = shell(t, "echo waiting; exec sleep 60")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err = p.await(ctx, func() bool { return false })
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not ready") {
+		t.Errorf("a start that takes too long gave %v", err)
+	}
+}
+
+func TestLogStartsAnewWhenLarge(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, make([]byte, 9<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.close() }()
+	if log.offset != 0 {
+		t.Errorf("the log kept %d bytes", log.offset)
+	}
+}
+
+func TestChildSeesNoEnvironment(t *testing.T) {
+	t.Setenv("PGPORT", "1")
+	p, log := shell(t, "env")
+	<-p.done
+	if tail := log.tail(); strings.Contains(tail, "PGPORT") || !strings.Contains(tail, "TZ=UTC") {
+		t.Errorf("the server's environment is %s", tail)
+	}
+}
+
+// TestDieWithParent starts a program named go that starts this one, and kills it.
+func TestDieWithParent(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux can do it")
+	}
+	for _, test := range []struct {
+		parent string
+		dies   bool
+	}{{"go", true}, {"supervisor", false}} {
+		t.Run(test.parent, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			self := copySelf(t, filepath.Join(dir, "program"))
+			parent := copySelf(t, filepath.Join(dir, test.parent))
+			c, said := startHelper(t, exec.CommandContext(t.Context(), parent, self), "go")
+			pid := number(t, said[0])
+			defer signalProcess(pid, syscall.SIGKILL)
+			_ = c.cmd.Process.Kill()
+			if !test.dies {
+				time.Sleep(50 * time.Millisecond) // a signal takes less than 1 ms
+				if gone(t, pid) {
+					t.Error("the program ended with a parent that is not the go tool")
+				}
+				return
+			}
+			eventually(t, "the program ends", func() bool { return gone(t, pid) })
+			if line, err := c.output.ReadString('\n'); line != "terminated\n" {
+				t.Errorf("the program had no chance to end in order: %q, %v", line, err)
+			}
+		})
+	}
+}

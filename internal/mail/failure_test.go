@@ -1,0 +1,330 @@
+package mail_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+// TestRetryAfterTemporaryRefusal: every attempt makes a token of its own, and the
+// mail that gets through holds the newest.
+func TestRetryAfterTemporaryRefusal(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	var refused atomic.Int32
+	server := startSMTP(t, func(s *smtpServer) {
+		s.reply = func(verb, data string) string {
+			if verb == "." && refused.Add(1) <= 2 {
+				return "451 4.7.1 greylisted: " + strings.ReplaceAll(data, "\r\n", " ")
+			}
+			return ""
+		}
+	})
+	known := newAccounts("ada@example.org")
+	outbox, log := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
+	start(t, outbox)
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+
+	tokens := known.issued("ada@example.org")
+	got := server.got()
+	if len(got) != 1 || len(tokens) != 3 {
+		t.Fatalf("%d mails, %d tokens, want 1 and 3", len(got), len(tokens))
+	}
+	body := strings.ReplaceAll(got[0].data, "=\r\n", "")
+	for i, token := range tokens {
+		if strings.Contains(body, token[len("tok+/="):]) != (i == 2) {
+			t.Errorf("token %d is wrong in %s", i, body)
+		}
+	}
+	// The server quoted the whole mail in its refusals.
+	rows := dump(t, pool)
+	noTokens(t, "the table", rows, known)
+	noTokens(t, "the log", log.String(), known)
+	if n := strings.Count(rows, "server replied 451 4.7.1"); n != 2 {
+		t.Errorf("the two refusals are recorded %d times", n)
+	}
+	if strings.Contains(log.String(), "ada@") || !strings.Contains(log.String(), "trace_id=trace-1") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestGivesUp(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	var attempts atomic.Int32
+	outbox, log := newOutbox(t, config(pool, known, senderFunc(func(context.Context, mail.Message) error {
+		attempts.Add(1)
+		return &mail.SendError{Op: "connect", Reason: "connection refused"}
+	})))
+	start(t, outbox)
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the job is given up on", func() bool { return jobs(t, pool, "discarded") == 1 })
+	if n := attempts.Load(); n != 3 {
+		t.Errorf("%d attempts, want 3", n)
+	}
+	if stats, err := outbox.Stats(t.Context()); err != nil || stats != (mail.Stats{GivenUp: 1}) {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "given up after the last attempt") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestPermanentRefusalIsFinal: RFC 5321, 4.2.1: the same command is not to be
+// repeated after 5yz.
+func TestPermanentRefusalIsFinal(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	server := startSMTP(t, func(s *smtpServer) {
+		s.reply = func(verb, _ string) string {
+			if verb == "RCPT" {
+				return "550 5.1.1 no such user: ada@example.org"
+			}
+			return ""
+		}
+	})
+	known := newAccounts("ada@example.org")
+	outbox, _ := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
+	start(t, outbox)
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the job is cancelled", func() bool { return jobs(t, pool, "cancelled") == 1 })
+	if n := len(known.issued("ada@example.org")); n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+	if rows := dump(t, pool); !strings.Contains(rows, "server replied 550 5.1.1") || strings.Contains(rows, "no such user") {
+		t.Errorf("recorded: %s", rows)
+	}
+}
+
+// TestNothingSecretIsRecorded: senders and account stores that fail with the mail
+// in their mouths.
+func TestNothingSecretIsRecorded(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("error@example.org", "panic@example.org", "wrapped@example.org", "lookup@example.org")
+	known.lookup = func(email string) error {
+		if email == "lookup@example.org" {
+			return errors.New("duplicate key (hunter22)")
+		}
+		return nil
+	}
+	outbox, log := newOutbox(t, config(pool, known, senderFunc(func(_ context.Context, m mail.Message) error {
+		switch m.To {
+		case "panic@example.org":
+			panic(m.Text)
+		case "wrapped@example.org":
+			return fmt.Errorf("%s: %w", m.Text, &mail.SendError{Op: "content", Code: 452})
+		}
+		return errors.New(m.HTML)
+	})))
+	start(t, outbox)
+	request(t, outbox, "error@example.org", "panic@example.org", "wrapped@example.org", "lookup@example.org")
+	eventually(t, "all are given up on", func() bool { return jobs(t, pool, "discarded") == 4 })
+	rows := dump(t, pool)
+	noTokens(t, "the table", rows, known)
+	noTokens(t, "the log", log.String(), known)
+	for _, want := range []string{"the sender returned *errors.errorString", "mail: panic while sending", "mail: content failed: server replied 452", "looking up the account failed"} {
+		if n := strings.Count(rows, want); n != 3 {
+			t.Errorf("%q is recorded %d times, want 3", want, n)
+		}
+	}
+	if strings.Contains(rows, "hunter22") {
+		t.Error("the words of the account store are in the table")
+	}
+}
+
+// TestAccountGoneBetweenAttempts: what nobody wants any more is done.
+func TestAccountGoneBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	outbox, _ := newOutbox(t, config(pool, known, senderFunc(func(context.Context, mail.Message) error {
+		known.forget("ada@example.org")
+		return &mail.SendError{Op: "connect"}
+	})))
+	start(t, outbox)
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+	if n := len(known.issued("ada@example.org")); n != 1 {
+		t.Errorf("%d tokens", n)
+	}
+}
+
+// TestSameAddressWaits: while a mail to an address is on its way in one replica,
+// the next one to it makes no token anywhere, and other addresses do not wait.
+// Without that the mail that arrives last may hold a link that is already dead.
+func TestSameAddressWaits(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org", "bob@example.org")
+	var (
+		mu    sync.Mutex
+		sent  []mail.Message
+		once  sync.Once
+		first = make(chan struct{})
+		gate  = make(chan struct{})
+	)
+	out := senderFunc(func(ctx context.Context, m mail.Message) error {
+		if m.To == "ada@example.org" {
+			once.Do(func() {
+				close(first)
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+			})
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		sent = append(sent, m)
+		return nil
+	})
+	for range 2 {
+		replica, _ := newOutbox(t, config(pool, known, out))
+		start(t, replica)
+	}
+	outbox, _ := newOutbox(t, config(pool, known, out))
+	request(t, outbox, "ada@example.org")
+	<-first
+	request(t, outbox, "ADA@example.org", "bob@example.org")
+	eventually(t, "the second one waits", func() bool {
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'email' = 'ADA@example.org' AND (metadata->>'snoozes')::int > 0") == 1
+	})
+	eventually(t, "the other address is served", func() bool { return len(known.issued("bob@example.org")) == 1 })
+	if n := len(known.issued("ada@example.org")); n != 1 {
+		t.Errorf("%d tokens while the first mail is on its way", n)
+	}
+	close(gate)
+	eventually(t, "all are done", func() bool { return jobs(t, pool, "completed") == 3 })
+	if n := count(t, pool, "SELECT count(*) FROM river_job WHERE attempt <> 1 OR errors IS NOT NULL"); n != 0 {
+		t.Errorf("waiting used up attempts: %s", dump(t, pool))
+	}
+	tokens := known.issued("ada@example.org")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(tokens) != 2 || len(sent) != 3 {
+		t.Fatalf("%d tokens, %d mails", len(tokens), len(sent))
+	}
+	if last := sent[2]; last.To != "ada@example.org" || !strings.Contains(last.Text, tokens[1][len("tok+/="):]) {
+		t.Error("the last mail does not hold the live link")
+	}
+}
+
+func TestStats(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
+	if stats, err := outbox.Stats(t.Context()); err != nil || stats != (mail.Stats{}) {
+		t.Errorf("empty: %+v, %v", stats, err)
+	}
+	request(t, outbox, "a@example.org", "b@example.org", "c@example.org", "d@example.org")
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'retryable', attempt = 1, created_at = now() - interval '1 hour',
+		errors = '{"{}"}' WHERE args->>'email' = 'a@example.org'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'completed', finalized_at = now(), created_at = now() - interval '2 hours'
+		WHERE args->>'email' = 'b@example.org'`); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := outbox.Stats(t.Context())
+	if err != nil || stats.Pending != 3 || stats.Failing != 1 || stats.GivenUp != 0 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	if stats.Oldest < time.Hour || stats.Oldest > time.Hour+time.Minute {
+		t.Errorf("oldest %v", stats.Oldest)
+	}
+}
+
+// TestRetention: rows hold addresses, so they go, and not before their time.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
+	for email, set := range map[string]string{
+		"sent-old":      "state = 'completed', finalized_at = now() - interval '61 minutes'",
+		"sent-new":      "state = 'completed', finalized_at = now() - interval '50 minutes'",
+		"discarded-old": "state = 'discarded', finalized_at = now() - interval '25 hours'",
+		"discarded-new": "state = 'discarded', finalized_at = now() - interval '23 hours'",
+		"cancelled-old": "state = 'cancelled', finalized_at = now() - interval '25 hours'",
+		"cancelled-new": "state = 'cancelled', finalized_at = now() - interval '23 hours'",
+	} {
+		request(t, outbox, email)
+		if _, err := pool.Exec(t.Context(), "UPDATE river_job SET "+set+" WHERE args->>'email' = $1", email); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(t, outbox)
+	eventually(t, "the old rows go", func() bool {
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'email' LIKE '%-old'") == 0
+	})
+	if n := count(t, pool, "SELECT count(*) FROM river_job"); n != 3 {
+		t.Errorf("%d rows left, want 3", n)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	var calls atomic.Int32
+	cfg := config(pool, newAccounts(), mail.NewMailbox(0, nil))
+	cfg.Sweep = func(ctx context.Context) error {
+		if _, ok := ctx.Deadline(); !ok {
+			return errors.New("no deadline")
+		}
+		calls.Add(1)
+		return errors.New("disk full")
+	}
+	// Two replicas: only the leader asks for sweeps.
+	first, log := newOutbox(t, cfg)
+	second, other := newOutbox(t, cfg)
+	start(t, first)
+	start(t, second)
+	eventually(t, "the sweep has failed and is not repeated", func() bool {
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE kind = 'sweep' AND queue = 'upkeep' AND state = 'discarded'") == 1
+	})
+	if n := calls.Load(); n != 1 {
+		t.Errorf("%d sweeps, want 1", n)
+	}
+	if text := log.String() + other.String(); strings.Count(text, "disk full") != 1 {
+		t.Errorf("log: %s", text)
+	}
+	if stats, err := first.Stats(t.Context()); err != nil || stats != (mail.Stats{}) {
+		t.Errorf("a sweep counts as a mail: %+v, %v", stats, err)
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	pool := emptyPool(t)
+	before, err := mail.Status(t.Context(), pool)
+	if err != nil || before.Current != 0 || before.Latest < 8 {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	for range 2 {
+		if err := mail.Migrate(t.Context(), pool); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after, err := mail.Status(t.Context(), pool); err != nil || after.Current != before.Latest || after.Latest != before.Latest {
+		t.Errorf("%+v, %v", after, err)
+	}
+	// A replica of the previous release starts beside one of the next.
+	if _, err := pool.Exec(t.Context(), "INSERT INTO river_migration (line, version) VALUES ('main', 99)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := mail.Migrate(t.Context(), pool); err != nil {
+		t.Error(err)
+	}
+	if newer, err := mail.Status(t.Context(), pool); err != nil || newer.Current != 99 {
+		t.Errorf("%+v, %v", newer, err)
+	}
+}

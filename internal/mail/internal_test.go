@@ -1,0 +1,76 @@
+package mail
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWaits(t *testing.T) {
+	t.Parallel()
+	var sum time.Duration
+	for _, wait := range defaultWaits() {
+		sum += wait
+	}
+	if sum != 30*time.Minute {
+		t.Errorf("a reset mail is given up on after %v", sum)
+	}
+	d := &delivery{waits: []time.Duration{time.Minute, 2 * time.Minute}}
+	for attempt, want := range map[int]time.Duration{1: time.Minute, 2: 2 * time.Minute, 3: time.Hour, 9: time.Hour} {
+		before := time.Now()
+		got := d.nextRetry(attempt)
+		if got.Before(before.Add(want)) || got.After(time.Now().Add(want)) {
+			t.Errorf("attempt %d: in %v, want %v", attempt, got.Sub(before), want)
+		}
+	}
+	if jobTimeout <= defaultTimeout || rescueAfter <= jobTimeout {
+		t.Error("a delivery must end before its attempt, and the attempt before its rescue")
+	}
+}
+
+func TestSpell(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		time.Second: "1 second", 59 * time.Second: "59 seconds", time.Minute: "1 minute", 119 * time.Second: "1 minute",
+		30 * time.Minute: "30 minutes", time.Hour: "1 hour", time.Hour + 59*time.Second: "1 hour", 90 * time.Minute: "1 hour and 30 minutes",
+		2*time.Hour + time.Minute: "2 hours and 1 minute", 24 * time.Hour: "24 hours", 48 * time.Hour: "2 days", 71 * time.Hour: "2 days",
+	} {
+		if got := spell(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+// TestKinds: rows that a previous release has inserted must find their worker.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	if (resetArgs{}).Kind() != "password_reset" || (noticeArgs{}).Kind() != "password_changed" || (sweepArgs{}).Kind() != "sweep" {
+		t.Error("a job kind changed")
+	}
+}
+
+func TestQuietHandler(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := slog.New(&quietHandler{next: slog.NewTextHandler(&out, nil)}).With("args", "ada@example.org", "client_id", "c1")
+	log.Info("job done")
+	if out.Len() != 0 {
+		t.Errorf("ordinary work is logged: %s", &out)
+	}
+	log.WithGroup("g").Warn("job errored", "job_id", 7, "error", errors.New("mail: x"), "panic_val", "token=abc", "encoded_args", "ada@example.org",
+		slog.Group("job", "args", "ada@example.org"))
+	text := out.String()
+	for _, want := range []string{"mail: queue: job errored", "client_id=c1", "g.job_id=7", `g.error="mail: x"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s misses %s", text, want)
+		}
+	}
+	for _, secret := range []string{"ada@", "token"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s has %s", text, secret)
+		}
+	}
+}

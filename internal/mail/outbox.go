@@ -1,0 +1,306 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+)
+
+const (
+	// queueMail carries everything that ends in a mail.
+	queueMail = "mail"
+	// queueUpkeep keeps a long sweep from holding up mails.
+	queueUpkeep = "upkeep"
+
+	// workers is how many mails one replica sends at a time.
+	workers = 4
+	// jobTimeout ends an attempt, looking up and sending together.
+	jobTimeout = time.Minute
+	// rescueAfter is when an attempt whose process died is taken up by another
+	// one: twice what an attempt can last.
+	rescueAfter = 2 * jobTimeout
+	// softStop is what mails on the way are given when the outbox stops.
+	softStop = 10 * time.Second
+
+	// Jobs hold addresses, also mistyped ones of people who have no account, so
+	// they go as soon as they have no more use: sent ones after an hour, which
+	// answers "did it go out?"; given-up ones after a day, which is one look at
+	// the dashboard. What stays is in the log, by trace id and without address.
+	keepSent    = time.Hour
+	keepGivenUp = 24 * time.Hour
+
+	// maxAddress bounds what is stored: 64 + 1 + 255 octets (RFC 5321, 4.5.3.1).
+	maxAddress = 320
+	// maxTraceID bounds the caller's id in the same row.
+	maxTraceID = 128
+)
+
+// ErrAddress means that what was typed cannot be an address: it is empty, longer
+// than 320 bytes, not UTF-8 or holds control characters. It depends on the input
+// alone, so that telling it reveals nothing about accounts.
+var ErrAddress = errors.New("mail: not an address")
+
+// Accounts is what the outbox asks the rest of the service while it sends. Errors
+// must not hold a token: they are logged. Both are called again when a send
+// failed.
+type Accounts interface {
+	// IssueReset makes a new reset token for the account with this address, which
+	// replaces any older one, and returns the address to send it to. ok is false
+	// when there is no such account or it is disabled: nothing is sent then.
+	IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error)
+	// Address returns the address of a user, ok false when the user is gone.
+	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
+}
+
+// Config configures [New].
+type Config struct {
+	// Pool is the database with the migrated schema ([Migrate]). Required. To listen
+	// for new jobs the outbox keeps one connection that it has made the pool open
+	// and give up: it comes on top of the pool's maximum (not with PollOnly). All
+	// others are borrowed for single statements, never while a mail server is
+	// talked to.
+	Pool *pgxpool.Pool
+	// Accounts and Sender are required.
+	Accounts Accounts
+	Sender   Sender
+	// ResetURL is the page that a reset link leads to, see [ParseResetURL]: the
+	// link is this with ?token=… appended. Required.
+	ResetURL string
+	// ResetTTL is how long a reset token works; the mail says so. Required.
+	ResetTTL time.Duration
+	// ProductName is what the mails call the service. Default: the host of
+	// ResetURL, which is what people know from their address bar.
+	ProductName string
+	// Sweep deletes expired rows. It is called once an hour and soon after a
+	// start, by one replica at a time, with 10 minutes to finish. Nil means none.
+	Sweep func(ctx context.Context) error
+	// RetryAfter are the waits between the attempts of a reset mail; there is one
+	// more attempt than there are waits. Nil means 1s, 5s, 25s, 2m, 5m, 10m and
+	// 12m29s: given up after 30 minutes, when nobody is waiting for it any more. A
+	// notice goes on for another day, once an hour, because it is a warning.
+	RetryAfter []time.Duration
+	// PollOnly looks for jobs twice a second instead of listening: for a Pool
+	// behind a pooler in transaction mode, where LISTEN does not work.
+	PollOnly bool
+	// Logger gets failures (warnings; errors when a mail is given up on), with job
+	// id and trace id, without addresses. Nil means no log.
+	Logger *slog.Logger
+	// Now dates the mails. Nil means time.Now. Retries follow the machine's clock.
+	Now func() time.Time
+}
+
+// Outbox inserts and works mail jobs. Any number of replicas may run one on the
+// same database; inserting works without Start.
+type Outbox struct {
+	pool   *pgxpool.Pool
+	client *river.Client[pgx.Tx]
+	now    func() time.Time
+	resets int // attempts of a reset mail
+	notice int // attempts of a notice
+}
+
+// New checks the settings and builds the outbox; it does not touch the database.
+func New(cfg Config) (*Outbox, error) {
+	if cfg.Pool == nil || cfg.Accounts == nil || cfg.Sender == nil {
+		return nil, errors.New("mail: Pool, Accounts and Sender are required")
+	}
+	if cfg.ResetTTL < time.Second {
+		return nil, errors.New("mail: ResetTTL must be at least one second")
+	}
+	page, err := ParseResetURL(cfg.ResetURL)
+	if err != nil {
+		return nil, err
+	}
+	product := cfg.ProductName
+	if product == "" {
+		product = page.Hostname()
+	}
+	if hasControl(product) || !utf8.ValidString(product) {
+		return nil, errors.New("mail: ProductName must be one line of text")
+	}
+	letters, err := newComposer(product, page, cfg.ResetTTL)
+	if err != nil {
+		return nil, err
+	}
+	now := cfg.Now
+	if now == nil {
+		now = time.Now
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	d := &delivery{
+		pool: cfg.Pool, accounts: cfg.Accounts, sender: cfg.Sender,
+		letters: letters, logger: logger, now: now, waits: cfg.RetryAfter,
+	}
+	if len(d.waits) == 0 {
+		d.waits = defaultWaits()
+	}
+	client, err := newClient(cfg, d, logger)
+	if err != nil {
+		return nil, fmt.Errorf("mail: outbox: %w", err)
+	}
+	return &Outbox{
+		pool:   cfg.Pool,
+		client: client,
+		now:    now,
+		resets: len(d.waits) + 1,
+		notice: len(d.waits) + 1 + noticeExtra,
+	}, nil
+}
+
+func newClient(cfg Config, d *delivery, logger *slog.Logger) (*river.Client[pgx.Tx], error) {
+	kinds := river.NewWorkers()
+	if err := errors.Join(
+		river.AddWorkerSafely(kinds, &resetWorker{d: d}),
+		river.AddWorkerSafely(kinds, &noticeWorker{d: d}),
+		// Registered without a Sweep as well: another replica, still running with
+		// one, may have inserted its job.
+		river.AddWorkerSafely(kinds, &sweepWorker{sweep: cfg.Sweep, logger: logger}),
+	); err != nil {
+		return nil, err
+	}
+	settings := &river.Config{
+		Logger:  slog.New(&quietHandler{next: logger.Handler()}),
+		Workers: kinds,
+		Queues: map[string]river.QueueConfig{
+			queueMail: {MaxWorkers: workers},
+			// Nobody waits for a sweep: ask rarely.
+			queueUpkeep: {MaxWorkers: 1, FetchPollInterval: 30 * time.Second},
+		},
+		PollOnly:                    cfg.PollOnly,
+		FetchPollInterval:           time.Second,
+		JobTimeout:                  jobTimeout,
+		RescueStuckJobsAfter:        rescueAfter,
+		SoftStopTimeout:             softStop,
+		CompletedJobRetentionPeriod: keepSent,
+		CancelledJobRetentionPeriod: keepGivenUp,
+		DiscardedJobRetentionPeriod: keepGivenUp,
+	}
+	if cfg.PollOnly {
+		settings.FetchPollInterval = 500 * time.Millisecond
+	}
+	if cfg.Sweep != nil {
+		settings.PeriodicJobs = []*river.PeriodicJob{river.NewPeriodicJob(
+			river.PeriodicInterval(time.Hour),
+			func() (river.JobArgs, *river.InsertOpts) { return sweepArgs{}, nil },
+			&river.PeriodicJobOpts{ID: "sweep", RunOnStart: true},
+		)}
+	}
+	return river.NewClient(riverpgxv5.New(cfg.Pool), settings)
+}
+
+// Start begins to work jobs and returns. The end of ctx does not stop the outbox,
+// Stop does.
+func (o *Outbox) Start(ctx context.Context) error {
+	if err := o.client.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("mail: start outbox: %w", err)
+	}
+	return nil
+}
+
+// Stop takes no new jobs and waits for mails on the way, at most 10 s or until
+// ctx ends. What is interrupted goes back into the table without having used up
+// an attempt.
+func (o *Outbox) Stop(ctx context.Context) error {
+	if o.client.Stop(ctx) == nil {
+		return nil
+	}
+	// Long enough to write the interrupted jobs back.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := o.client.StopAndCancel(ctx); err != nil {
+		return fmt.Errorf("mail: stop outbox: %w", err)
+	}
+	return nil
+}
+
+// RequestReset asks for a password reset mail to whatever address was typed. It
+// does the same work whether or not an account has it. The job belongs to tx and
+// is lost with it; with a nil tx it is inserted at once. traceID is for the log
+// and may be empty. Returns [ErrAddress] or a database error.
+//
+// Every request sends a mail of its own, and the links of earlier ones die.
+func (o *Outbox) RequestReset(ctx context.Context, tx pgx.Tx, email, traceID string) error {
+	if email == "" || len(email) > maxAddress || !utf8.ValidString(email) || hasControl(email) {
+		return ErrAddress
+	}
+	args := resetArgs{Email: email, TraceID: cleanTraceID(traceID)}
+	return o.insert(ctx, tx, args, o.resets)
+}
+
+// NotifyPasswordChanged asks for a mail that tells a user of a changed password.
+// tx and traceID are as in [Outbox.RequestReset]; the change itself belongs into
+// the same transaction.
+func (o *Outbox) NotifyPasswordChanged(ctx context.Context, tx pgx.Tx, userID uuid.UUID, traceID string) error {
+	args := noticeArgs{UserID: userID, ChangedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
+	return o.insert(ctx, tx, args, o.notice)
+}
+
+func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, args river.JobArgs, attempts int) error {
+	opts := &river.InsertOpts{Queue: queueMail, MaxAttempts: attempts}
+	var err error
+	if tx == nil {
+		_, err = o.client.Insert(ctx, args, opts)
+	} else {
+		_, err = o.client.InsertTx(ctx, tx, args, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("mail: insert job: %w", err)
+	}
+	return nil
+}
+
+// cleanTraceID keeps an id that a caller has chosen from spoiling the row: jsonb
+// has no NUL, and the log has no use for a long one.
+func cleanTraceID(id string) string {
+	if len(id) > maxTraceID || !utf8.ValidString(id) || hasControl(id) {
+		return ""
+	}
+	return id
+}
+
+// Stats describes the outbox for metrics.
+type Stats struct {
+	// Pending mails are not sent and not given up on.
+	Pending int64
+	// Failing is how many of those have failed at least once.
+	Failing int64
+	// GivenUp is how many mails were given up on within the last 24 hours.
+	GivenUp int64
+	// Oldest is the age of the oldest pending mail, 0 without one.
+	Oldest time.Duration
+}
+
+// Stats counts with one statement that reads the pending and the given-up rows by
+// index.
+func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
+	const query = `
+		SELECT count(*) FILTER (WHERE finalized_at IS NULL),
+		       count(*) FILTER (WHERE finalized_at IS NULL AND cardinality(errors) > 0),
+		       count(*) FILTER (WHERE finalized_at IS NOT NULL),
+		       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE finalized_at IS NULL)), 0)::float8
+		FROM river_job
+		WHERE queue = $1
+		  AND state IN ('available', 'running', 'retryable', 'scheduled', 'discarded', 'cancelled')`
+	var (
+		s   Stats
+		age float64
+	)
+	err := o.pool.QueryRow(ctx, query, queueMail).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
+	if err != nil {
+		return Stats{}, fmt.Errorf("mail: outbox statistics: %w", err)
+	}
+	s.Oldest = max(0, time.Duration(age*float64(time.Second)))
+	return s, nil
+}

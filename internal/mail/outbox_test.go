@@ -1,0 +1,311 @@
+package mail_test
+
+import (
+	"context"
+	"errors"
+	"html"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+// TestResetOverSMTP is the whole way: transaction, job, account, token, mail
+// server.
+func TestResetOverSMTP(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	server := startSMTP(t, nil)
+	known := newAccounts("Ada@example.org")
+	outbox, log := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
+	start(t, outbox)
+
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := outbox.RequestReset(t.Context(), tx, "ada@EXAMPLE.org", "trace-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the mail arrives", func() bool { return len(server.got()) == 1 })
+	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+
+	m := server.got()[0]
+	if m.to != "Ada@example.org" || !m.tls {
+		t.Errorf("to %q, TLS %v", m.to, m.tls)
+	}
+	if !strings.Contains(m.data, "Subject: Reset your password for app.example.com\r\n") {
+		t.Error("the subject is not there")
+	}
+	noTokens(t, "the table", dump(t, pool), known)
+	noTokens(t, "the log", log.String(), known)
+}
+
+// TestResetMail looks at the words, the link in both forms, and its parameters.
+func TestResetMail(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	box := mail.NewMailbox(0, nil)
+	cfg := config(pool, known, box)
+	cfg.ProductName = "Tea & <Cake>"
+	cfg.ResetURL = "https://app.example.com/a/reset?lang=en&x=1%202#/top"
+	outbox, _ := newOutbox(t, cfg)
+	start(t, outbox)
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
+
+	m := box.Messages()[0]
+	if m.To != "ada@example.org" || m.Subject != "Reset your password for Tea & <Cake>" || !m.Time.Equal(written) {
+		t.Errorf("%q %q %v", m.To, m.Subject, m.Time)
+	}
+	tokens := known.issued("ada@example.org")
+	want := "https://app.example.com/a/reset?lang=en&x=1%202&token=" + url.QueryEscape(tokens[0]) + "#/top"
+	if got := link(t, m.Text); got != want || len(tokens) != 1 {
+		t.Errorf("link %s, want %s", got, want)
+	}
+	u, err := url.Parse(link(t, m.Text))
+	if err != nil || u.Query().Get("token") != tokens[0] || u.Query().Get("lang") != "en" {
+		t.Errorf("%v %v", u, err)
+	}
+	// Once in the button and once to copy.
+	if n := strings.Count(html.UnescapeString(m.HTML), want); n != 2 {
+		t.Errorf("%d links in the HTML: %s", n, m.HTML)
+	}
+	if !strings.Contains(m.HTML, "Tea &amp; &lt;Cake&gt;") || strings.Contains(m.HTML, "<Cake>") {
+		t.Error("the product name is not escaped")
+	}
+	for _, words := range []string{"30 minutes", "ignore this mail", "works once"} {
+		if !strings.Contains(m.Text, words) || !strings.Contains(m.HTML, words) {
+			t.Errorf("%q is missing", words)
+		}
+	}
+}
+
+func TestPasswordChangedMail(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	known := newAccounts()
+	ada, gone := uuid.New(), uuid.New()
+	known.users[ada] = "ada@example.org"
+	outbox, _ := newOutbox(t, config(pool, known, box))
+	start(t, outbox)
+	for _, user := range []uuid.UUID{gone, ada} {
+		tx, err := pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := outbox.NotifyPasswordChanged(t.Context(), tx, user, "trace-1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
+	if n := len(box.Messages()); n != 1 {
+		t.Fatalf("%d mails, want 1", n)
+	}
+	m := box.Messages()[0]
+	if m.To != "ada@example.org" || m.Subject != "Your password for app.example.com was changed" {
+		t.Errorf("%q %q", m.To, m.Subject)
+	}
+	for _, words := range []string{"24 November 2026 at 03:41 UTC", "signed out", "nothing to do", "If it was not you"} {
+		if !strings.Contains(m.Text, words) || !strings.Contains(m.HTML, words) {
+			t.Errorf("%q is missing in %s", words, m.Text)
+		}
+	}
+	if strings.Contains(m.Text+m.HTML, "://") {
+		t.Error("a notice should not train people to follow links")
+	}
+}
+
+func TestRolledBackRequestSendsNothing(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	outbox, _ := newOutbox(t, config(pool, newAccounts("a@example.org", "b@example.org"), box))
+	start(t, outbox)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := outbox.RequestReset(t.Context(), tx, "a@example.org", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	request(t, outbox, "b@example.org")
+	eventually(t, "the committed one arrives", func() bool { return jobs(t, pool, "completed") == 1 })
+	if got := box.Messages(); len(got) != 1 || got[0].To != "b@example.org" {
+		t.Errorf("sent %v", got)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM river_job"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// TestUnknownAddress: nothing is sent, and what is stored before the job is
+// worked has the same shape as for a known one.
+func TestUnknownAddress(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	outbox, log := newOutbox(t, config(pool, newAccounts("ada@example.org"), box))
+	request(t, outbox, "ada@example.org", "bob@example.org")
+	shapes := count(t, pool, `SELECT count(DISTINCT (kind, queue, priority, max_attempts, state, tags, metadata,
+		(SELECT array_agg(k) FROM jsonb_object_keys(args) k))) FROM river_job`)
+	if shapes != 1 {
+		t.Errorf("%d shapes of rows", shapes)
+	}
+	start(t, outbox)
+	eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
+	if got := box.Messages(); len(got) != 1 || got[0].To != "ada@example.org" {
+		t.Errorf("sent %v", got)
+	}
+	if strings.Contains(log.String(), "example.org") {
+		t.Errorf("the log has addresses: %s", log)
+	}
+}
+
+// TestCrashBeforeSending: the process that inserted is gone, another one sends.
+func TestCrashBeforeSending(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	dead, _ := newOutbox(t, config(pool, known, mail.NewMailbox(0, nil)))
+	request(t, dead, "ada@example.org")
+
+	box := mail.NewMailbox(0, nil)
+	outbox, _ := newOutbox(t, config(pool, known, box))
+	start(t, outbox)
+	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
+}
+
+// TestCrashWhileSending: the row says running, but nobody runs it any more.
+func TestCrashWhileSending(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	box := mail.NewMailbox(0, nil)
+	outbox, _ := newOutbox(t, config(pool, known, box))
+	request(t, outbox, "ada@example.org")
+	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = 1,
+		attempted_at = now() - interval '121 seconds', attempted_by = '{dead}'`); err != nil {
+		t.Fatal(err)
+	}
+	start(t, outbox)
+	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
+}
+
+// TestStopInterrupts: a mail on its way when the process is told to stop is
+// neither lost nor does it cost an attempt.
+func TestStopInterrupts(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts("ada@example.org")
+	sending := make(chan struct{})
+	outbox, log := newOutbox(t, config(pool, known, senderFunc(func(ctx context.Context, _ mail.Message) error {
+		close(sending)
+		<-ctx.Done()
+		return ctx.Err()
+	})))
+	if err := outbox.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	request(t, outbox, "ada@example.org")
+	<-sending
+	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := outbox.Stop(impatient); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM river_job WHERE state = 'available' AND attempt = 0 AND errors IS NULL"); n != 1 {
+		t.Errorf("the job was not put back: %s", dump(t, pool))
+	}
+	if strings.Contains(log.String(), "level=WARN") || strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("a stop alarms: %s", log)
+	}
+	box := mail.NewMailbox(0, nil)
+	next, _ := newOutbox(t, config(pool, known, box))
+	start(t, next)
+	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
+}
+
+// TestStartOutlivesItsContext: the context of a start is often one of a set-up
+// phase.
+func TestStartOutlivesItsContext(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	cfg := config(pool, newAccounts("ada@example.org"), box)
+	cfg.PollOnly = true
+	outbox, _ := newOutbox(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := outbox.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	request(t, outbox, "ada@example.org")
+	eventually(t, "the mail arrives, without LISTEN", func() bool { return len(box.Messages()) == 1 })
+	if n := count(t, pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'"); n != 0 {
+		t.Error("something listens")
+	}
+	if err := outbox.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRequestResetRefuses(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
+	for _, email := range []string{"", strings.Repeat("a", 321), "a\x00@example.org", "a@example.org\r\n", "\xff@example.org"} {
+		if err := outbox.RequestReset(t.Context(), nil, email, ""); !errors.Is(err, mail.ErrAddress) {
+			t.Errorf("%q: %v", email, err)
+		}
+	}
+	for _, trace := range []string{"a\x00b", strings.Repeat("t", 129), "\xff", "x\ny"} {
+		if err := outbox.RequestReset(t.Context(), nil, strings.Repeat("ü", 160), trace); err != nil {
+			t.Errorf("trace %q: %v", trace, err)
+		}
+	}
+	if n := count(t, pool, "SELECT count(*) FROM river_job WHERE NOT args ? 'trace_id'"); n != 4 {
+		t.Errorf("%d rows, want 4 without a trace id", n)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	pool := emptyPool(t)
+	for name, change := range map[string]func(*mail.Config){
+		"no pool":           func(c *mail.Config) { c.Pool = nil },
+		"no accounts":       func(c *mail.Config) { c.Accounts = nil },
+		"no sender":         func(c *mail.Config) { c.Sender = nil },
+		"no lifetime":       func(c *mail.Config) { c.ResetTTL = 0 },
+		"no reset URL":      func(c *mail.Config) { c.ResetURL = "" },
+		"plain reset URL":   func(c *mail.Config) { c.ResetURL = "http://app.example.com" },
+		"two-line product":  func(c *mail.Config) { c.ProductName = "a\r\nBcc: b@example.org" },
+		"product not UTF-8": func(c *mail.Config) { c.ProductName = "\xff" },
+	} {
+		cfg := config(pool, newAccounts(), mail.NewMailbox(0, nil))
+		change(&cfg)
+		if _, err := mail.New(cfg); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	if _, err := mail.New(mail.Config{
+		Pool: pool, Accounts: newAccounts(), Sender: mail.NewMailbox(0, nil), ResetURL: "http://localhost:3000/reset", ResetTTL: time.Minute,
+	}); err != nil {
+		t.Errorf("the least that is needed: %v", err)
+	}
+}

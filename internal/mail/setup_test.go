@@ -1,0 +1,230 @@
+package mail_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func connect(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// emptyPool connects to a new database without tables.
+func emptyPool(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	return connect(t, testenv.EmptyDatabase(t))
+}
+
+// newPool connects to a new database with the outbox's tables.
+func newPool(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	return connect(t, testenv.Database(t, func(ctx context.Context, url string) error {
+		pool, err := pgxpool.New(ctx, url)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		return mail.Migrate(ctx, pool)
+	}, "outbox"))
+}
+
+// accounts knows addresses by what people type and counts the tokens it makes.
+type accounts struct {
+	mu     sync.Mutex
+	known  map[string]string // typed, in lower case: where to send
+	users  map[uuid.UUID]string
+	tokens map[string][]string // by address, oldest first
+	lookup func(email string) error
+}
+
+func newAccounts(addresses ...string) *accounts {
+	a := &accounts{known: map[string]string{}, users: map[uuid.UUID]string{}, tokens: map[string][]string{}}
+	for _, address := range addresses {
+		a.known[strings.ToLower(address)] = address
+	}
+	return a
+}
+
+func (a *accounts) IssueReset(_ context.Context, email string) (string, string, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lookup != nil {
+		if err := a.lookup(email); err != nil {
+			return "", "", false, err
+		}
+	}
+	to, ok := a.known[strings.ToLower(email)]
+	if !ok {
+		return "", "", false, nil
+	}
+	// The characters that a URL has to escape are in it on purpose.
+	token := "tok+/=" + rand.Text()
+	a.tokens[to] = append(a.tokens[to], token)
+	return to, token, true, nil
+}
+
+func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	to, ok := a.users[userID]
+	return to, ok, nil
+}
+
+func (a *accounts) issued(address string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.tokens[address])
+}
+
+func (a *accounts) all() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Concat(slices.Collect(maps.Values(a.tokens))...)
+}
+
+func (a *accounts) forget(address string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.known, strings.ToLower(address))
+}
+
+// safeBuffer is a log that many goroutines write.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func config(pool *pgxpool.Pool, a mail.Accounts, s mail.Sender) mail.Config {
+	return mail.Config{
+		Pool: pool, Accounts: a, Sender: s, ResetURL: "https://app.example.com/reset?lang=en", ResetTTL: 30 * time.Minute,
+		RetryAfter: []time.Duration{10 * time.Millisecond, 10 * time.Millisecond},
+		Now:        func() time.Time { return written },
+	}
+}
+
+func newOutbox(t *testing.T, cfg mail.Config) (*mail.Outbox, *safeBuffer) {
+	t.Helper()
+	log := &safeBuffer{}
+	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	outbox, err := mail.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outbox, log
+}
+
+func start(t *testing.T, outbox *mail.Outbox) {
+	t.Helper()
+	if err := outbox.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := outbox.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// request asks for a reset without a transaction.
+func request(t *testing.T, outbox *mail.Outbox, emails ...string) {
+	t.Helper()
+	for _, email := range emails {
+		if err := outbox.RequestReset(t.Context(), nil, email, "trace-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// eventually waits for what other goroutines are about to bring about.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, what, done)
+}
+
+// count runs a query that returns one number.
+func count(t *testing.T, pool *pgxpool.Pool, query string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := pool.QueryRow(t.Context(), query, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// jobs counts the mail jobs in a state.
+func jobs(t *testing.T, pool *pgxpool.Pool, state string) int {
+	t.Helper()
+	return count(t, pool, "SELECT count(*) FROM river_job WHERE queue = 'mail' AND state::text = $1", state)
+}
+
+// dump is everything that the job table holds.
+func dump(t *testing.T, pool *pgxpool.Pool) string {
+	t.Helper()
+	var text string
+	if err := pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(j::text, E'\\n'), '') FROM river_job j").Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// noTokens checks that neither a token nor a link is in text.
+func noTokens(t *testing.T, where, text string, a *accounts) {
+	t.Helper()
+	for _, token := range a.all() {
+		// The random part is the same however the rest was encoded.
+		if strings.Contains(text, token[len("tok+/="):]) {
+			t.Errorf("%s holds a token", where)
+		}
+	}
+	if strings.Contains(text, "token=") || strings.Contains(text, "app.example.com") {
+		t.Errorf("%s holds a link: %s", where, text)
+	}
+}
+
+// link finds the reset link in the text of a mail.
+func link(t *testing.T, text string) string {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^https://\S+$`).FindAllString(text, -1)
+	if len(found) != 1 {
+		t.Fatalf("%d links in %q", len(found), text)
+	}
+	return found[0]
+}

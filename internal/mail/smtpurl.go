@@ -1,0 +1,232 @@
+package mail
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	netmail "net/mail"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Settings that do not parse. The errors of the Parse functions wrap them and
+// add a constant explanation: no part of the input is quoted, because a
+// password with an unescaped "/" or "@" ends up anywhere in a parsed URL.
+var (
+	ErrSMTPURL  = errors.New("mail: unusable SMTP URL")
+	ErrFrom     = errors.New("mail: unusable sender address")
+	ErrResetURL = errors.New("mail: unusable reset URL")
+)
+
+// STARTTLS says whether a connection that begins in plaintext is upgraded.
+type STARTTLS int
+
+const (
+	// STARTTLSRequired upgrades or does not send (the default).
+	STARTTLSRequired STARTTLS = iota
+	// STARTTLSOpportunistic upgrades when the server offers it, which whoever
+	// sits on the wire can prevent. With credentials it is the same as required,
+	// except towards this machine itself.
+	STARTTLSOpportunistic
+	// STARTTLSNever stays in plaintext.
+	STARTTLSNever
+)
+
+// SMTPServer is a parsed SMTP URL.
+type SMTPServer struct {
+	// Host is a name or an IP address without brackets.
+	Host string
+	// Port is 1 to 65535.
+	Port uint16
+	// ImplicitTLS means TLS from the first byte (smtps, RFC 8314).
+	ImplicitTLS bool
+	// STARTTLS has no meaning with ImplicitTLS.
+	STARTTLS STARTTLS
+	// Username and Password are both empty or both set.
+	Username string
+	Password string
+}
+
+// String returns the URL without the credentials.
+func (s SMTPServer) String() string {
+	scheme := "smtp"
+	if s.ImplicitTLS {
+		scheme = "smtps"
+	}
+	u := url.URL{Scheme: scheme, Host: s.addr()}
+	switch s.STARTTLS {
+	case STARTTLSRequired:
+	case STARTTLSOpportunistic:
+		u.RawQuery = "starttls=opportunistic"
+	case STARTTLSNever:
+		u.RawQuery = "starttls=never"
+	}
+	return u.String()
+}
+
+// GoString keeps the credentials out of %#v as well.
+func (s SMTPServer) GoString() string { return s.String() }
+
+// LogValue keeps the credentials out of logs.
+func (s SMTPServer) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// loopback reports whether the server is this machine by the way it is written.
+func (s SMTPServer) loopback() bool { return isLoopback(s.Host) }
+
+// isLoopback says whether host (no port, no brackets) is this machine. Names
+// other than localhost (RFC 6761, 6.3) are not looked up: whoever answers the
+// lookup would decide.
+func isLoopback(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The
+// ports default to 587 (RFC 6409) and 465 (RFC 8314). User name and password
+// are percent-decoded. For smtp, ?starttls= is "required" (the default),
+// "opportunistic" or "never"; credentials together with "never" are refused
+// unless the host is this machine. Errors wrap [ErrSMTPURL] and never quote the
+// input.
+func ParseSMTPURL(raw string) (SMTPServer, error) {
+	// The error of url.Parse quotes the URL, password included.
+	u, err := url.Parse(raw)
+	if err != nil {
+		return SMTPServer{}, fmt.Errorf("%w: it does not parse; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
+	}
+	var s SMTPServer
+	switch u.Scheme {
+	case "smtp":
+		s.Port = 587
+	case "smtps":
+		s.Port = 465
+		s.ImplicitTLS = true
+	default:
+		return SMTPServer{}, fmt.Errorf("%w: it must start with smtp:// or smtps://", ErrSMTPURL)
+	}
+	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.Fragment != "" {
+		return SMTPServer{}, fmt.Errorf("%w: nothing but ?starttls= may follow host and port; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
+	}
+	if err := s.setAddress(u); err != nil {
+		return SMTPServer{}, err
+	}
+	if err := s.setCredentials(u.User); err != nil {
+		return SMTPServer{}, err
+	}
+	if err := s.setSTARTTLS(u); err != nil {
+		return SMTPServer{}, err
+	}
+	if s.Username != "" && !s.ImplicitTLS && s.STARTTLS == STARTTLSNever && !s.loopback() {
+		return SMTPServer{}, fmt.Errorf("%w: credentials are not sent in plaintext to another machine: drop starttls=never or the credentials", ErrSMTPURL)
+	}
+	return s, nil
+}
+
+func (s *SMTPServer) setAddress(u *url.URL) error {
+	s.Host = u.Hostname()
+	if !validHost(s.Host) {
+		return fmt.Errorf("%w: the host is missing or is neither an ASCII host name nor an IP address", ErrSMTPURL)
+	}
+	if port := u.Port(); port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%w: the port is not a number from 1 to 65535", ErrSMTPURL)
+		}
+		s.Port = uint16(n)
+	}
+	return nil
+}
+
+func (s *SMTPServer) setCredentials(user *url.Userinfo) error {
+	if user == nil {
+		return nil
+	}
+	s.Username = user.Username()
+	s.Password, _ = user.Password()
+	if s.Username == "" || s.Password == "" {
+		return fmt.Errorf("%w: give both a user name and a password, or neither", ErrSMTPURL)
+	}
+	// NUL separates the fields of AUTH PLAIN (RFC 4616), CR and LF end a command.
+	if hasControl(s.Username) || hasControl(s.Password) {
+		return fmt.Errorf("%w: the user name or password holds control characters", ErrSMTPURL)
+	}
+	return nil
+}
+
+func (s *SMTPServer) setSTARTTLS(u *url.URL) error {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fmt.Errorf("%w: the part after ? does not parse", ErrSMTPURL)
+	}
+	values, ok := query["starttls"]
+	if len(query) > 1 || (len(query) == 1 && !ok) || len(values) > 1 {
+		return fmt.Errorf("%w: only one parameter is known: starttls", ErrSMTPURL)
+	}
+	if !ok {
+		return nil
+	}
+	if s.ImplicitTLS {
+		return fmt.Errorf("%w: starttls has no meaning with smtps://, which is encrypted from the start", ErrSMTPURL)
+	}
+	switch values[0] {
+	case "required":
+		s.STARTTLS = STARTTLSRequired
+	case "opportunistic":
+		s.STARTTLS = STARTTLSOpportunistic
+	case "never":
+		s.STARTTLS = STARTTLSNever
+	default:
+		return fmt.Errorf("%w: starttls is required, opportunistic or never", ErrSMTPURL)
+	}
+	return nil
+}
+
+// validHost accepts IP addresses and ASCII host names. Underscores are allowed:
+// container networks have them in names.
+func validHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	// 253 is the longest name that DNS can carry (RFC 1035, 2.3.4).
+	if host == "" || len(host) > 253 {
+		return false
+	}
+	for _, c := range []byte(host) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}
+
+// ParseFrom reads a sender such as "Example <no-reply@example.com>" or a bare
+// address. The domain has to be ASCII (punycode): it also serves as the name in
+// EHLO and in Message-ID. Errors wrap [ErrFrom].
+func ParseFrom(from string) (*netmail.Address, error) {
+	if hasControl(from) {
+		return nil, fmt.Errorf("%w: it holds control characters", ErrFrom)
+	}
+	addr, err := netmail.ParseAddress(from)
+	if err != nil {
+		return nil, fmt.Errorf("%w: write no-reply@example.com or Example <no-reply@example.com>", ErrFrom)
+	}
+	if !validHost(domainOf(addr.Address)) {
+		return nil, fmt.Errorf("%w: the domain must be an ASCII host name (punycode for others)", ErrFrom)
+	}
+	return addr, nil
+}
+
+func domainOf(address string) string {
+	return address[strings.LastIndexByte(address, '@')+1:]
+}

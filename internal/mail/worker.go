@@ -1,0 +1,260 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+)
+
+// The kinds and JSON names below are in rows that outlive a deployment: add,
+// never change.
+
+// resetArgs holds the address as typed. Whether an account has it shows only when
+// the job is worked, so that neither the answer nor its time tells.
+type resetArgs struct {
+	Email   string `json:"email"`
+	TraceID string `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (resetArgs) Kind() string { return "password_reset" }
+
+type noticeArgs struct {
+	UserID    uuid.UUID `json:"user_id"`
+	ChangedAt time.Time `json:"changed_at"`
+	TraceID   string    `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (noticeArgs) Kind() string { return "password_changed" }
+
+type sweepArgs struct{}
+
+// Kind names the job in the table.
+func (sweepArgs) Kind() string { return "sweep" }
+
+// InsertOpts asks for one attempt: the next hour brings the next one.
+func (sweepArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: queueUpkeep, MaxAttempts: 1}
+}
+
+// defaultWaits add up to 30 minutes: quick while somebody looks at an empty
+// inbox, then slow enough for a greylisting server or a restart.
+func defaultWaits() []time.Duration {
+	return []time.Duration{
+		time.Second,
+		5 * time.Second,
+		25 * time.Second,
+		2 * time.Minute,
+		5 * time.Minute,
+		10 * time.Minute,
+		12*time.Minute + 29*time.Second,
+	}
+}
+
+const (
+	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
+	noticeExtra = 24
+	noticeWait  = time.Hour
+)
+
+// What a job's record says when the reason must not be stored. The reason is in
+// the log when it is fit for that.
+var (
+	errLookup = errors.New("mail: looking up the account failed")
+	errPanic  = errors.New("mail: panic while sending")
+)
+
+// delivery is what the workers share.
+type delivery struct {
+	pool     *pgxpool.Pool
+	accounts Accounts
+	sender   Sender
+	letters  *composer
+	logger   *slog.Logger
+	now      func() time.Time
+	waits    []time.Duration
+}
+
+// nextRetry returns when a job that has just failed is tried again.
+func (d *delivery) nextRetry(attempt int) time.Time {
+	wait := noticeWait
+	if attempt <= len(d.waits) {
+		wait = d.waits[max(attempt, 1)-1]
+	}
+	return time.Now().Add(wait) //nolint:forbidigo // the queue compares with the machine's clock, whatever Config.Now says
+}
+
+// attempt runs one attempt and turns its outcome into one that may be stored.
+func (d *delivery) attempt(ctx context.Context, job *rivertype.JobRow, traceID string, work func() error) (err error) {
+	log := d.logger.With("job_id", job.ID, "kind", job.Kind, "attempt", job.Attempt, "trace_id", traceID)
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may be the mail; the stack has no contents.
+			log.ErrorContext(ctx, "mail: panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+		err = d.report(ctx, log, job, err)
+	}()
+	return work()
+}
+
+// report logs a failure and decides whether it is final.
+func (d *delivery) report(ctx context.Context, log *slog.Logger, job *rivertype.JobRow, err error) error {
+	var (
+		snooze *rivertype.JobSnoozeError
+		failed *SendError
+	)
+	switch {
+	case err == nil || errors.As(err, &snooze):
+		return err
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		// Stopping: the queue takes the job back when it sees the cancellation.
+		log.InfoContext(ctx, "mail: interrupted, will be sent after the next start")
+		return err
+	case errors.As(err, &failed) && failed.Permanent:
+		log.ErrorContext(ctx, "mail: given up, the server refuses it for good", "err", err)
+		return river.JobCancel(err)
+	case job.Attempt >= job.MaxAttempts:
+		log.ErrorContext(ctx, "mail: given up after the last attempt", "err", err)
+	default:
+		log.WarnContext(ctx, "mail: attempt failed, will be tried again", "err", err)
+	}
+	return err
+}
+
+// lookupFailed keeps the words of the account store out of the job's record.
+func (d *delivery) lookupFailed(ctx context.Context, job *rivertype.JobRow, traceID string, err error) error {
+	if ctxErr := ctx.Err(); ctxErr != nil {
+		return fmt.Errorf("%w: %w", errLookup, ctxErr)
+	}
+	d.logger.WarnContext(ctx, "mail: account store", "job_id", job.ID, "kind", job.Kind, "trace_id", traceID, "err", err)
+	return errLookup
+}
+
+// send hands m over. Only a SendError is known to be free of the mail's content.
+func (d *delivery) send(ctx context.Context, m Message) error {
+	err := d.sender.Send(ctx, m)
+	var failed *SendError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed):
+		return failed
+	case ctx.Err() != nil:
+		return &SendError{Op: "message", Reason: "interrupted", cause: ctx.Err()}
+	}
+	return &SendError{Op: "message", Reason: fmt.Sprintf("the sender returned %T", err)}
+}
+
+type resetWorker struct {
+	river.WorkerDefaults[resetArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits.
+func (w *resetWorker) NextRetry(job *river.Job[resetArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work looks the account up, makes a token and sends it, all in one step: the
+// token is nowhere but in this call.
+func (w *resetWorker) Work(ctx context.Context, job *river.Job[resetArgs]) error {
+	d := w.d
+	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
+		if busy, err := d.sameAddressBusy(ctx, job); err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		} else if busy {
+			return river.JobSnooze(time.Second)
+		}
+		to, token, ok, err := d.accounts.IssueReset(ctx, job.Args.Email)
+		if err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		}
+		if !ok {
+			return nil
+		}
+		m, err := d.letters.reset(to, token, d.now())
+		if err != nil {
+			return err
+		}
+		return d.send(ctx, m)
+	})
+}
+
+// sameAddressBusy reports whether an earlier attempt for the same address is
+// still on its way, in any replica. Without waiting for it, two requests in a row
+// could make their tokens in one order and send them in the other, and the mail
+// that arrives last would hold the dead link. An attempt that began more than
+// jobTimeout before this one has ended or died with its process.
+func (d *delivery) sameAddressBusy(ctx context.Context, job *river.Job[resetArgs]) (bool, error) {
+	const query = `
+		SELECT EXISTS (
+			SELECT FROM river_job
+			WHERE state = 'running' AND queue = $1 AND kind = $2
+			  AND lower(args->>'email') = lower($3)
+			  AND attempted_at > $4 AND (attempted_at, id) < ($5, $6))`
+	var busy bool
+	began := *job.AttemptedAt
+	err := d.pool.QueryRow(ctx, query,
+		queueMail, job.Kind, job.Args.Email, began.Add(-jobTimeout), began, job.ID).Scan(&busy)
+	return busy, err
+}
+
+type noticeWorker struct {
+	river.WorkerDefaults[noticeArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits, then goes on hourly.
+func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work sends the notice, unless the user is gone.
+func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
+	d := w.d
+	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
+		to, ok, err := d.accounts.Address(ctx, job.Args.UserID)
+		if err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		}
+		if !ok {
+			return nil
+		}
+		m, err := d.letters.passwordChanged(to, job.Args.ChangedAt, d.now())
+		if err != nil {
+			return err
+		}
+		return d.send(ctx, m)
+	})
+}
+
+type sweepWorker struct {
+	river.WorkerDefaults[sweepArgs]
+	sweep  func(ctx context.Context) error
+	logger *slog.Logger
+}
+
+// Timeout leaves time for the backlog of a database that was never swept.
+func (*sweepWorker) Timeout(*river.Job[sweepArgs]) time.Duration { return 10 * time.Minute }
+
+// Work calls the configured sweep.
+func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	if w.sweep == nil {
+		return nil
+	}
+	if err := w.sweep(ctx); err != nil {
+		w.logger.ErrorContext(ctx, "mail: sweeping expired rows failed, will be tried in an hour", "err", err)
+		return errors.New("mail: sweep failed")
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package password
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"strconv"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func testKey() []byte { return bytes.Repeat([]byte{9}, 32) }
+
+func account(i int) string { return "user" + strconv.Itoa(i) + "@example.com" }
+
+func TestDecoysFollowTheProportions(t *testing.T) {
+	t.Parallel()
+	a, b, c := Params{65536, 3, 2}, Params{19456, 2, 1}, Params{64, 1, 1}
+	table := newDecoyTable([]Decoy{{a, 500_000}, {b, 300_000}, {c, 200_000}}, tiny())
+	const accounts = 20_000
+	counts := make(map[Params]float64)
+	for i := range accounts {
+		counts[table.draw(testKey(), account(i))]++
+	}
+	for p, want := range map[Params]float64{a: 0.5, b: 0.3, c: 0.2} {
+		// Five standard deviations; the key is fixed, so that this cannot waver.
+		if got := counts[p] / accounts; math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/accounts) {
+			t.Errorf("%+v: drawn for %.3f of the accounts, want %.3f", p, got, want)
+		}
+	}
+}
+
+// The draw depends on the key, the account and the proportions only: not on the
+// order of the list, on how it is split up, or on the size of the table.
+func TestDecoysAreStable(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		decoys := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Decoy {
+			return Decoy{drawHash(t).Params, rapid.Int64Range(1, 1<<30).Draw(t, "weight")}
+		}), 1, 5).Draw(t, "decoys")
+		table := newDecoyTable(decoys, tiny())
+		other := slices.Clone(decoys)
+		slices.Reverse(other)
+		other = append(other, decoys...)
+		other = append(other, Decoy{Params{MemoryKiB: 1, Time: 1, Threads: 1}, 1 << 40}, Decoy{Params{96, 1, 1}, 0}, Decoy{Params{96, 1, 1}, -7})
+		doubled := newDecoyTable(other, tiny())
+		for i := range 50 {
+			first, again := table.draw(testKey(), account(i)), doubled.draw(testKey(), account(i))
+			if first != again {
+				t.Fatalf("%s: %+v, then %+v", account(i), first, again)
+			}
+			if !slices.ContainsFunc(decoys, func(d Decoy) bool { return d.Params == first }) {
+				t.Fatalf("%+v is not in the list", first)
+			}
+		}
+	})
+}
+
+func TestDecoysDependOnTheKey(t *testing.T) {
+	t.Parallel()
+	table := newDecoyTable([]Decoy{{Params{128, 1, 1}, 1}, {tiny(), 1}}, tiny())
+	differ := 0
+	for i := range 1000 {
+		if table.draw(testKey(), account(i)) != table.draw(make([]byte, 32), account(i)) {
+			differ++
+		}
+	}
+	if differ < 400 || differ > 600 {
+		t.Errorf("%d of 1000 accounts differ between two keys, want about half", differ)
+	}
+}
+
+func TestDecoysFallBack(t *testing.T) {
+	t.Parallel()
+	for name, decoys := range map[string][]Decoy{
+		"none":          nil,
+		"no weight":     {{Params{128, 1, 1}, 0}},
+		"out of bounds": {{Params{1 << 20, 1, 1}, 9}},
+	} {
+		table := newDecoyTable(decoys, tiny())
+		if got := table.draw(testKey(), "a@example.com"); got != tiny() {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// Weights as large as they come neither overflow nor hide each other.
+func TestDecoysHugeWeights(t *testing.T) {
+	t.Parallel()
+	table := newDecoyTable([]Decoy{{Params{128, 1, 1}, math.MaxInt64}, {Params{256, 1, 1}, math.MaxInt64}, {tiny(), math.MaxInt64}}, tiny())
+	seen := make(map[Params]bool)
+	for i := range 100 {
+		seen[table.draw(testKey(), account(i))] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("drawn: %v", seen)
+	}
+}

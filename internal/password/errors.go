@@ -1,0 +1,29 @@
+package password
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrOverloaded is what every *OverloadedError wraps.
+var ErrOverloaded = errors.New("too many passwords are being checked")
+
+// OverloadedError says that a call was turned away before any hashing, because
+// the queue is full or because the work ahead would not leave time to finish
+// before the caller's deadline.
+type OverloadedError struct {
+	// RetryAfter is when the work that is ahead now will be done, in whole
+	// seconds, 1 s to 30 s.
+	RetryAfter time.Duration
+}
+
+// Error tells a person when to come back.
+func (e *OverloadedError) Error() string {
+	return fmt.Sprintf("%v: try again in %v", ErrOverloaded, e.RetryAfter)
+}
+
+// Unwrap makes errors.Is(err, ErrOverloaded) hold.
+func (e *OverloadedError) Unwrap() error {
+	return ErrOverloaded
+}

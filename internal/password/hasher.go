@@ -1,0 +1,236 @@
+// Package password keeps and checks passwords: Argon2id hashes as PHC strings,
+// computed in a bounded number of slots behind a queue that knows each caller's
+// deadline, and the rules that a new password has to meet.
+//
+// Memory is bounded by Config.Slots times the memory of one hash, whatever the
+// number of callers. The password rules and the hashing are separate: Policy is
+// for new passwords, and Hasher refuses only what is longer than MaxLength.
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+)
+
+const (
+	minDecoyKeyLength = 32
+
+	// calibrationMemoryKiB is small, so that New takes a few milliseconds.
+	calibrationMemoryKiB = 4096
+	calibrationRuns      = 3
+	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two
+	// passes. It stands in when the clock does not move during calibration.
+	nominalRate = 570
+)
+
+// Config sets up a Hasher.
+type Config struct {
+	// Params are those of new hashes. Required.
+	Params Params
+	// Slots is how many hashes are computed at once, at least 1. As many as there
+	// are cores (divided by Params.Threads) keeps them busy; more only adds memory.
+	Slots int
+	// Queue is how many callers may wait for a slot, at least 0.
+	Queue int
+	// DecoyKey, at least 32 bytes, keys the choice of parameters for accounts that
+	// do not exist. Replicas share it, or they would answer differently.
+	DecoyKey []byte
+	// Now is the clock of deadlines and measurements. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Hasher computes and verifies password hashes. It is safe for concurrent use.
+type Hasher struct {
+	params    Params
+	decoyKey  []byte
+	now       func() time.Time
+	admission *admission
+	decoys    atomic.Pointer[decoyTable]
+}
+
+// Result is the outcome of Verify.
+type Result struct {
+	// Match says that the password is the one that was hashed.
+	Match bool
+	// Weaker says that the hash should be replaced by Hash of this password: its
+	// cost is below that of Config.Params, or equal with a shorter salt or key, and
+	// nothing about it is stronger. It is only ever set together with Match.
+	Weaker bool
+}
+
+// Stats are figures for metrics. Totals count from New on.
+type Stats struct {
+	Slots       int           // Config.Slots
+	Queue       int           // Config.Queue
+	InUse       int           // slots taken now
+	Waiting     int           // callers in the queue now
+	Hashed      uint64        // hashes computed
+	TurnedAway  uint64        // calls refused with OverloadedError
+	Abandoned   uint64        // calls whose context ended while they waited
+	HashingTime time.Duration // sum over Hashed
+	WaitingTime time.Duration // sum over all that waited
+}
+
+// New checks the settings and measures this machine with a few small hashes.
+func New(cfg Config) (*Hasher, error) {
+	if err := cfg.Params.Validate(); err != nil {
+		return nil, fmt.Errorf("password hashing: %w", err)
+	}
+	if cfg.Slots < 1 {
+		return nil, fmt.Errorf("password hashing: slots must be at least 1, not %d", cfg.Slots)
+	}
+	if cfg.Queue < 0 {
+		return nil, fmt.Errorf("password hashing: queue must be at least 0, not %d", cfg.Queue)
+	}
+	if len(cfg.DecoyKey) < minDecoyKeyLength {
+		return nil, errors.New("password hashing: decoy key must have at least 32 bytes")
+	}
+	now := cfg.Now
+	if now == nil {
+		now = time.Now
+	}
+	h := &Hasher{
+		params:    cfg.Params,
+		decoyKey:  append([]byte(nil), cfg.DecoyKey...),
+		now:       now,
+		admission: newAdmission(cfg.Slots, cfg.Queue, now, calibrate(cfg.Params, now)),
+	}
+	h.SetDecoys(nil)
+	return h, nil
+}
+
+// Hash returns the PHC string of the password with Config.Params and a fresh
+// salt. It fails with ErrTooLong before anything is computed, with
+// *OverloadedError, or with ctx.Err() if ctx ends while it waits.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+	nfc, err := normalise(password)
+	if err != nil {
+		return "", err
+	}
+	t, err := h.admission.acquire(ctx, h.params.cost())
+	if err != nil {
+		return "", err
+	}
+	defer h.admission.release(t)
+	hash := Hash{Params: h.params, salt: randomBytes(newSaltLength)}
+	hash.key = h.derive(nfc, hash, newKeyLength)
+	return hash.encode(), nil
+}
+
+// Verify compares the password with a stored hash, whoever wrote it. If the
+// bytes as typed differ from their NFC form and that does not match, they are
+// tried too, since other programs hash what was typed. A password longer than
+// MaxLength does not match and costs nothing.
+//
+// Errors are ErrMalformedHash, *OverloadedError, and ctx.Err() if ctx ends
+// before the answer is known. A caller that must not reveal a malformed hash
+// follows it with VerifyUnknown.
+func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, error) {
+	stored, err := Parse(encoded)
+	if err != nil {
+		return Result{}, err
+	}
+	match, err := h.match(ctx, stored, password)
+	if err != nil || !match {
+		return Result{}, err
+	}
+	return Result{Match: true, Weaker: stored.weakerThan(h.params)}, nil
+}
+
+// VerifyUnknown costs what Verify would cost for an account that exists and a
+// password that is wrong, and fails as it would: the same number of hashes, the
+// same queue, nothing for a password that is too long. Account is the
+// normalised address; it always costs the same while the proportions of
+// SetDecoys stay.
+func (h *Hasher) VerifyUnknown(ctx context.Context, account, password string) error {
+	decoy := Hash{
+		Params: h.decoys.Load().draw(h.decoyKey, account),
+		salt:   randomBytes(newSaltLength),
+		key:    randomBytes(newKeyLength),
+	}
+	_, err := h.match(ctx, decoy, password)
+	return err
+}
+
+// SetDecoys sets the proportions in which stored hashes use parameters, so that
+// unknown accounts cost what known ones cost also while hashes of several
+// programs lie side by side. Entries with a weight below one or parameters out
+// of bounds are left out; with no entry at all Config.Params are used.
+func (h *Hasher) SetDecoys(decoys []Decoy) {
+	h.decoys.Store(newDecoyTable(decoys, h.params))
+}
+
+// Stats returns the figures of this moment.
+func (h *Hasher) Stats() Stats {
+	return h.admission.stats()
+}
+
+// match is the one path of known and unknown accounts. Both hashes of a password
+// that is not in NFC are computed in one slot, so that a caller never holds a
+// place while it queues for another.
+func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool, error) {
+	nfc, err := normalise(password)
+	if err != nil {
+		return false, nil // no hash was ever made of it
+	}
+	candidates := []string{nfc}
+	if password != nfc {
+		candidates = append(candidates, password)
+	}
+	t, err := h.admission.acquire(ctx, stored.Params.cost()*uint64(len(candidates)))
+	if err != nil {
+		return false, err
+	}
+	defer h.admission.release(t)
+	for i, candidate := range candidates {
+		if i > 0 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		key := h.derive(candidate, stored, len(stored.key))
+		if subtle.ConstantTimeCompare(key, stored.key) == 1 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// derive computes one hash in the goroutine of a caller that holds a slot.
+func (h *Hasher) derive(password string, hash Hash, length int) []byte {
+	p := hash.Params
+	started := h.now()
+	key := argon2.IDKey([]byte(password), hash.salt, p.Time, p.MemoryKiB, p.Threads,
+		uint32(length)) //nolint:gosec // G115: at most 64 bytes
+	h.admission.measured(p.cost(), h.now().Sub(started))
+	return key
+}
+
+// calibrate returns nanoseconds per KiB and pass, the best of a few runs: one
+// that was interrupted says nothing about the machine.
+func calibrate(params Params, now func() time.Time) float64 {
+	p := Params{MemoryKiB: min(params.MemoryKiB, calibrationMemoryKiB), Time: 1, Threads: 1}
+	var best time.Duration
+	for range calibrationRuns {
+		started := now()
+		argon2.IDKey(nil, make([]byte, newSaltLength), p.Time, p.MemoryKiB, p.Threads, newKeyLength)
+		if took := now().Sub(started); took > 0 && (best == 0 || took < best) {
+			best = took
+		}
+	}
+	if best == 0 {
+		return nominalRate
+	}
+	return float64(best) / float64(p.cost())
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // crashes the program rather than return an error
+	return b
+}

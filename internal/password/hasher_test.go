@@ -1,0 +1,365 @@
+package password
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+	"pgregory.net/rapid"
+)
+
+// tiny keeps hashing below a tenth of a millisecond.
+func tiny() Params { return Params{MemoryKiB: 64, Time: 1, Threads: 1} }
+
+// newHasher fills in what a test does not care about.
+func newHasher(t *testing.T, cfg Config) *Hasher {
+	t.Helper()
+	if cfg.Params == (Params{}) {
+		cfg.Params = tiny()
+	}
+	if cfg.DecoyKey == nil {
+		cfg.DecoyKey = bytes.Repeat([]byte{7}, 32)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	h, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestNewChecksItsSettings(t *testing.T) {
+	t.Parallel()
+	good := Config{Params: tiny(), Slots: 1, Queue: 0, DecoyKey: make([]byte, 32)}
+	if _, err := New(good); err != nil {
+		t.Fatalf("good settings without a clock: %v", err)
+	}
+	for name, change := range map[string]func(*Config){
+		"slots":   func(c *Config) { c.Slots = 0 },
+		"queue":   func(c *Config) { c.Queue = -1 },
+		"decoy":   func(c *Config) { c.DecoyKey = make([]byte, 31) },
+		"memory":  func(c *Config) { c.Params.MemoryKiB = 7 },
+		"time":    func(c *Config) { c.Params.Time = 0 },
+		"threads": func(c *Config) { c.Params.Threads = 0 },
+		"passes":  func(c *Config) { c.Params = Params{MemoryKiB: MaxMemoryKiB, Time: 5, Threads: 1} },
+	} {
+		cfg := good
+		change(&cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHashVerify(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	seen := make(map[string]bool)
+	rapid.Check(t, func(rt *rapid.T) {
+		password := rapid.StringN(0, MaxLength/2, -1).Draw(rt, "password")
+		encoded, err := h.Hash(t.Context(), password)
+		if errors.Is(err, ErrTooLong) { // a few code points grow to three in NFC
+			return
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if !strings.HasPrefix(encoded, phcPrefix+"m=64,t=1,p=1$") {
+			rt.Fatalf("hash has the form %s", encoded)
+		}
+		parsed, err := Parse(encoded)
+		if err != nil || len(parsed.salt) != 16 || len(parsed.key) != 32 {
+			rt.Fatalf("%d bytes of salt, %d of key: %v", len(parsed.salt), len(parsed.key), err)
+		}
+		if seen[string(parsed.salt)] {
+			rt.Fatal("a salt came twice")
+		}
+		seen[string(parsed.salt)] = true
+		if result, err := h.Verify(t.Context(), encoded, password); err != nil || result != (Result{Match: true}) {
+			rt.Fatalf("right password: %+v, %v", result, err)
+		}
+		if result, err := h.Verify(t.Context(), encoded, password+"!"); err != nil || result != (Result{}) {
+			rt.Fatalf("wrong password: %+v, %v", result, err)
+		}
+	})
+}
+
+func TestWeakerOnlyWithMatch(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1, Params: Params{MemoryKiB: 128, Time: 1, Threads: 1}})
+	weak, err := newHasher(t, Config{Slots: 1}).Hash(t.Context(), "right")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result, err := h.Verify(t.Context(), weak, "right"); err != nil || result != (Result{Match: true, Weaker: true}) {
+		t.Errorf("right password: %+v, %v", result, err)
+	}
+	if result, err := h.Verify(t.Context(), weak, "wrong"); err != nil || result != (Result{}) {
+		t.Errorf("wrong password: %+v, %v", result, err)
+	}
+}
+
+func TestMalformedHash(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	if _, err := h.Verify(t.Context(), "$2b$10$x", "password"); !errors.Is(err, ErrMalformedHash) {
+		t.Errorf("Verify: %v", err)
+	}
+	if got := h.Stats().Hashed; got != 0 {
+		t.Errorf("%d hashes were computed", got)
+	}
+}
+
+const (
+	composed   = "Brücke é Å pass" // NFC
+	decomposed = "Bru\u0308cke e\u0301 \u212b pass"
+)
+
+// A password is the same however a keyboard composes it.
+func TestNormalisation(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	for _, stored := range []string{composed, decomposed} {
+		encoded, err := h.Hash(t.Context(), stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, typed := range []string{composed, decomposed} {
+			if result, err := h.Verify(t.Context(), encoded, typed); err != nil || !result.Match {
+				t.Errorf("hash of %+q, typed %+q: %+v, %v", stored, typed, result, err)
+			}
+		}
+	}
+}
+
+// Each case costs the stated number of hashes, and an unknown account as many as
+// a known one with a wrong password.
+func TestCostsInHashes(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	foreign := Hash{Params: tiny(), salt: make([]byte, 16)} // of the bytes as typed
+	foreign.key = argon2.IDKey([]byte(decomposed), foreign.salt, 1, 64, 1, 32)
+	own, err := h.Hash(t.Context(), composed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, encoded, typed string
+		match                bool
+		hashes               uint64
+	}{
+		{"right", own, composed, true, 1},
+		{"right, composed otherwise", own, decomposed, true, 1},
+		{"right, as typed", foreign.encode(), decomposed, true, 2},
+		{"typed in NFC, hashed otherwise", foreign.encode(), composed, false, 1},
+		{"wrong", own, "wrong", false, 1},
+		{"wrong and not in NFC", own, "wrong e\u0301", false, 2},
+		{"empty", own, "", false, 1},
+		{"too long", own, strings.Repeat("x", MaxLength+1), false, 0},
+		{"too long to normalise", own, strings.Repeat("e\u0301", 1<<18), false, 0},
+	} {
+		before := h.Stats().Hashed
+		result, err := h.Verify(t.Context(), test.encoded, test.typed)
+		if err != nil || result.Match != test.match {
+			t.Errorf("%s: %+v, %v", test.name, result, err)
+		}
+		if got := h.Stats().Hashed - before; got != test.hashes {
+			t.Errorf("%s: %d hashes, want %d", test.name, got, test.hashes)
+		}
+		if test.match {
+			continue
+		}
+		before = h.Stats().Hashed
+		if err := h.VerifyUnknown(t.Context(), "nobody@example.com", test.typed); err != nil {
+			t.Errorf("%s, unknown: %v", test.name, err)
+		}
+		if got := h.Stats().Hashed - before; got != test.hashes {
+			t.Errorf("%s, unknown: %d hashes, want %d", test.name, got, test.hashes)
+		}
+	}
+}
+
+func TestHashRefusesTooLong(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	for _, password := range []string{strings.Repeat("é", MaxLength+1), strings.Repeat("x", 1<<20)} {
+		if _, err := h.Hash(t.Context(), password); !errors.Is(err, ErrTooLong) {
+			t.Errorf("%d bytes: %v", len(password), err)
+		}
+	}
+	if got := h.Stats().Hashed; got != 0 {
+		t.Errorf("%d hashes were computed", got)
+	}
+}
+
+// calls are the three ways to hash; each must treat deadlines and slots alike.
+func calls(t *testing.T, h *Hasher) map[string]func(context.Context) error {
+	t.Helper()
+	stored := Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+	return map[string]func(context.Context) error{
+		"Hash":          func(ctx context.Context) error { _, err := h.Hash(ctx, "password"); return err },
+		"Verify":        func(ctx context.Context) error { _, err := h.Verify(ctx, stored, "password"); return err },
+		"VerifyUnknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, "a@example.com", "password") },
+	}
+}
+
+func TestTurnedAwayWithoutHashing(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1, Queue: 1})
+	h.admission.rate = 1e9 / 64 // one second for a tiny hash
+	h.admission.probed = time.Now().Add(time.Hour)
+	for name, call := range calls(t, h) {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		err := call(ctx)
+		cancel()
+		overloaded, ok := errors.AsType[*OverloadedError](err)
+		if !ok || !errors.Is(err, ErrOverloaded) || overloaded.RetryAfter != time.Second {
+			t.Errorf("%s with a deadline that cannot be met: %v", name, err)
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		cancel()
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a cancelled context: %v", name, err)
+		}
+	}
+	if got := h.Stats(); got.Hashed != 0 || got.TurnedAway != 3 || got.InUse != 0 {
+		t.Errorf("stats: %+v", got)
+	}
+}
+
+func TestFullQueue(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1, Queue: 0})
+	held, err := h.admission.acquire(t.Context(), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range calls(t, h) {
+		if err := call(t.Context()); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.admission.release(held)
+	for name, call := range calls(t, h) {
+		if err := call(t.Context()); err != nil {
+			t.Errorf("%s afterwards: %v", name, err)
+		}
+	}
+	if got := h.Stats(); got.Hashed != 3 || got.TurnedAway != 3 || got.InUse != 0 || got.HashingTime <= 0 {
+		t.Errorf("stats: %+v", got)
+	}
+}
+
+// An unknown account claims the work of the parameters drawn for it, as a known
+// one claims that of its hash: twice for a password that is not in NFC.
+func TestUnknownClaimsTheDrawnCost(t *testing.T) {
+	t.Parallel()
+	drawn := Params{MemoryKiB: 256, Time: 3, Threads: 2}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHasher(t, Config{Slots: 1, Queue: 1})
+		h.SetDecoys([]Decoy{{Params: drawn, Weight: 1}})
+		stored := Hash{Params: drawn, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+		for typed, want := range map[string]uint64{"password": 768, "passworde\u0301": 1536} {
+			for name, call := range map[string]func() error{
+				"known":   func() error { _, err := h.Verify(t.Context(), stored, typed); return err },
+				"unknown": func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) },
+			} {
+				held, err := h.admission.acquire(t.Context(), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error)
+				go func() { done <- call() }()
+				synctest.Wait()
+				if got := h.admission.waiting[0].units; got != want {
+					t.Errorf("%s, %q: claims %d, want %d", name, typed, got, want)
+				}
+				h.admission.release(held)
+				if err := <-done; err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	})
+}
+
+// A caller that is gone after the first of two hashes is not owed the second,
+// known account or not.
+func TestGoneBetweenTwoHashes(t *testing.T) {
+	t.Parallel()
+	onMeasure := func() {}
+	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { onMeasure(); return time.Now() }})
+	stored := Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+	const typed = "passworde\u0301"
+	for name, call := range map[string]func(context.Context) error{
+		"known":   func(ctx context.Context) error { _, err := h.Verify(ctx, stored, typed); return err },
+		"unknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, "a@example.com", typed) },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		before, readings := h.Stats().Hashed, 0
+		onMeasure = func() {
+			if readings++; readings == 3 { // on entering, before the hash, after the hash
+				cancel()
+			}
+		}
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s := h.Stats(); s.Hashed-before != 1 || s.InUse != 0 {
+			t.Errorf("%s: stats %+v", name, s)
+		}
+	}
+}
+
+// With a clock that stands still nothing can be measured; the first guess stays.
+func TestFixedClock(t *testing.T) {
+	t.Parallel()
+	fixed := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { return fixed }})
+	if _, err := h.Hash(t.Context(), "password"); err != nil {
+		t.Fatal(err)
+	}
+	if h.admission.rate != nominalRate || h.Stats().Hashed != 1 {
+		t.Errorf("rate %v, stats %+v", h.admission.rate, h.Stats())
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 2, Queue: 3})
+	encoded, err := h.Hash(t.Context(), "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for i := range 32 {
+		group.Go(func() {
+			for range 20 {
+				h.SetDecoys([]Decoy{{tiny(), int64(i)}, {Params{MemoryKiB: 128, Time: 1, Threads: 2}, 5}})
+				err := h.VerifyUnknown(t.Context(), "a@example.com", "password")
+				if err != nil && !errors.Is(err, ErrOverloaded) {
+					t.Errorf("VerifyUnknown: %v", err)
+				}
+				result, err := h.Verify(t.Context(), encoded, "password")
+				if err == nil && !result.Match || err != nil && !errors.Is(err, ErrOverloaded) {
+					t.Errorf("Verify: %+v, %v", result, err)
+				}
+				if s := h.Stats(); s.InUse > 2 || s.Waiting > 3 {
+					t.Errorf("stats: %+v", s)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if s := h.Stats(); s.InUse != 0 || s.Waiting != 0 || s.Hashed+s.TurnedAway != 1+32*20*2 {
+		t.Errorf("stats afterwards: %+v", s)
+	}
+}

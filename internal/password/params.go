@@ -1,0 +1,49 @@
+package password
+
+import "fmt"
+
+// Bounds of the Argon2id parameters, in new hashes and in stored ones alike: a
+// hash that came in with an import must not be able to eat the machine.
+const (
+	// MaxMemoryKiB is 256 MiB per slot, libsodium's "moderate" setting.
+	MaxMemoryKiB = 256 * 1024
+	// MaxTime is the most passes over the memory.
+	MaxTime = 32
+	// MaxThreads is the most lanes; each is a goroutine while a hash runs.
+	MaxThreads = 64
+	// MaxCost bounds memory times passes, in KiB: at about 0.6 µs each, 0.6 s of
+	// one core. It leaves room for 256 MiB with four passes.
+	MaxCost = 1 << 20
+
+	// minMemoryPerThread is from RFC 9106, section 3.1: memory is at least 8*p KiB.
+	minMemoryPerThread = 8
+)
+
+// Params are the cost parameters of Argon2id (RFC 9106, section 3.1).
+type Params struct {
+	MemoryKiB uint32 // memory in KiB, 8*Threads to MaxMemoryKiB
+	Time      uint32 // passes over the memory, 1 to MaxTime
+	Threads   uint8  // lanes, 1 to MaxThreads
+}
+
+// Validate reports the first parameter that is out of its bounds.
+func (p Params) Validate() error {
+	switch {
+	case p.Threads < 1 || p.Threads > MaxThreads:
+		return fmt.Errorf("argon2id threads must be 1 to %d, not %d", MaxThreads, p.Threads)
+	case p.Time < 1 || p.Time > MaxTime:
+		return fmt.Errorf("argon2id time must be 1 to %d passes, not %d", MaxTime, p.Time)
+	case p.MemoryKiB < minMemoryPerThread*uint32(p.Threads) || p.MemoryKiB > MaxMemoryKiB:
+		return fmt.Errorf("argon2id memory must be %d to %d KiB with %d threads, not %d",
+			minMemoryPerThread*uint32(p.Threads), MaxMemoryKiB, p.Threads, p.MemoryKiB)
+	case p.cost() > MaxCost:
+		return fmt.Errorf("argon2id memory times passes must be at most %d KiB, not %d", MaxCost, p.cost())
+	}
+	return nil
+}
+
+// cost is the work of one hash in KiB times passes, the unit that hashing time
+// is proportional to.
+func (p Params) cost() uint64 {
+	return uint64(p.MemoryKiB) * uint64(p.Time)
+}

@@ -1,0 +1,160 @@
+// Package postgres opens the pool, runs transactions and migrations, and tells
+// failures of the store from answers of it.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+)
+
+// Limits of one connection. A hung server is noticed by the client's own
+// deadlines; these stop work whose caller is gone.
+const (
+	connectTimeout   = 3 * time.Second
+	statementTimeout = "10s"
+	// A replica that stalls inside a transaction would hold its locks, the ledger's
+	// head among them, for everybody.
+	idleInTransactionTimeout = "5s"
+	// Connections are made anew, so that they find the primary after a failover:
+	// pgx looks for it only when it connects.
+	connLifetime = 15 * time.Minute
+	rollbackTime = 3 * time.Second
+)
+
+// Config says how to reach PostgreSQL.
+type Config struct {
+	// URL is a connection string as libpq takes it; several hosts are fine.
+	URL string
+	// MaxConns bounds the pool. Zero: pgx's default.
+	MaxConns int
+}
+
+// Open makes a pool. It connects when it is used; its error is one of the URL and
+// holds no password.
+func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
+	parsed, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.MaxConns > 0 {
+		parsed.MaxConns = int32(min(cfg.MaxConns, 1<<15)) //nolint:gosec // G115: bounded on this line
+	}
+	parsed.MaxConnLifetime = connLifetime
+	parsed.MaxConnLifetimeJitter = connLifetime / 5
+	parsed.MaxConnIdleTime = 5 * time.Minute
+	parsed.HealthCheckPeriod = 15 * time.Second
+	parsed.ConnConfig.ConnectTimeout = connectTimeout
+	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", "latchkey")
+	setDefault(parsed.ConnConfig.RuntimeParams, "statement_timeout", statementTimeout)
+	setDefault(parsed.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", idleInTransactionTimeout)
+	return pgxpool.NewWithConfig(ctx, parsed)
+}
+
+func setDefault(params map[string]string, name, value string) {
+	if params[name] == "" {
+		params[name] = value
+	}
+}
+
+// InTx runs fn in a transaction and commits when it returns nil. When the commit's
+// answer is lost the error says so and the outcome is unknown: callers must not
+// report success.
+func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		// The caller may be gone; its locks must go all the same. After a commit
+		// this does nothing.
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+		defer cancel()
+		_ = tx.Rollback(clean)
+	}()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// IsUniqueViolation reports whether err is a duplicate in one of the constraints
+// (SQLSTATE 23505).
+func IsUniqueViolation(err error, constraints ...string) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "23505" {
+		return false
+	}
+	for _, name := range constraints {
+		if pg.ConstraintName == name {
+			return true
+		}
+	}
+	return false
+}
+
+// IsUnavailable reports whether err says that PostgreSQL did not do its work,
+// rather than that the work was wrong: it cannot be reached, did not answer in
+// time, is shutting down, starting, full or read-only.
+func IsUnavailable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:min(2, len(pg.Code))] {
+		case "08", "28", "3D", "40", "53", "57", "58": // connection, login, database, rollback, resources, operator, system
+			return true
+		}
+		// Read-only after a failover, idle in transaction, lock not to be had.
+		return pg.Code == "25006" || pg.Code == "25P03" || pg.Code == "55P03"
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.Timeout(err) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
+}
+
+// CheckURL says whether url can be understood. Its error may quote the URL: do not
+// show it.
+func CheckURL(url string) error {
+	_, err := pgxpool.ParseConfig(url)
+	return err
+}
+
+// UnfitError is a server that answers and cannot be used, however long one waits.
+type UnfitError struct{ Reason string }
+
+// Error implements error.
+func (e *UnfitError) Error() string { return "this PostgreSQL cannot be used: " + e.Reason }
+
+// minVersion is PostgreSQL 14: CREATE OR REPLACE TRIGGER lets migrations run again.
+const minVersion = 140000
+
+// CheckServer asks the server for what Latchkey needs of it. The error is an
+// *UnfitError where waiting would not help.
+func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
+	var version int
+	var encoding string
+	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").
+		Scan(&version, &encoding)
+	if err != nil {
+		return err
+	}
+	if version < minVersion {
+		return &UnfitError{fmt.Sprintf("its version is %d, at least %d (PostgreSQL 14) is needed", version, minVersion)}
+	}
+	if encoding != "UTF8" {
+		return &UnfitError{fmt.Sprintf("the database's encoding is %s, UTF8 is needed", encoding)}
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// attemptsLua holds every operation on the log of one subject.
+//
+//go:embed attempts.lua
+var attemptsLua string
+
+const (
+	defaultLimit  = 5
+	defaultWindow = 15 * time.Minute
+	defaultHold   = time.Minute
+
+	// maxLimit keeps the script, which reads the whole log, at some tens of microseconds.
+	maxLimit = 1000
+	minKey   = sha256.Size
+
+	// inFlightWait is how long a call waits for the outcome of others. Longer than a queue of password hashes takes,
+	// shorter than people wait.
+	inFlightWait = 5 * time.Second
+	// inFlightRetry is what a call that waited in vain is told.
+	inFlightRetry = time.Second
+	// pollMin and pollSpread are the pause between two looks, spread so that those who wait do not march in step. A
+	// password hash takes 22 ms.
+	pollMin    = 10 * time.Millisecond
+	pollSpread = 15 * time.Millisecond
+
+	// settleTimeout bounds how long a verdict, which does not end with its call, may take to write.
+	settleTimeout = 5 * time.Second
+	// expiryMargin keeps logs a little longer than they count, as the clocks of replicas differ.
+	expiryMargin = time.Minute
+)
+
+// AttemptsConfig has what NewAttempts needs.
+type AttemptsConfig struct {
+	Redis redis.UniversalClient
+	// Name tells limiters apart in Redis: letters, digits and dashes. "login" makes keys latchkey:attempts:login:{…}.
+	Name string
+	// Key is 32 random bytes or more. Redis holds subjects as a hash under this key, so no addresses.
+	Key []byte
+	// Limit is how many failures a subject may have in any Window: 5 when zero, 1000 at most.
+	Limit int
+	// Window is 15 minutes when zero, 366 days at most, and counts in whole milliseconds.
+	Window time.Duration
+	// Hold is how long a reservation counts when nobody settles it, as its replica has crashed: a minute when zero. It
+	// must be longer than any attempt takes, or the limit is exceeded by those that took longer.
+	Hold time.Duration
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+// Attempts lets each subject fail at most Limit times in any Window. It is a log of the times of the failures, so
+// there are no boundaries at which twice as many fit. Parallel attempts reserve their place before anything is
+// checked, so they cannot pass together where one would have been the last. It is safe for concurrent use.
+type Attempts struct {
+	redis  redis.UniversalClient
+	name   string
+	key    []byte
+	limit  int
+	window int64 // milliseconds
+	hold   int64 // milliseconds
+	now    func() time.Time
+	script *redis.Script
+}
+
+// NewAttempts returns a limiter, or says which field of cfg is wrong. It does not connect.
+func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
+	if cfg.Limit == 0 {
+		cfg.Limit = defaultLimit
+	}
+	if cfg.Window == 0 {
+		cfg.Window = defaultWindow
+	}
+	if cfg.Hold == 0 {
+		cfg.Hold = defaultHold
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	switch {
+	case cfg.Redis == nil:
+		return nil, errors.New("ratelimit: Redis is nil")
+	case cfg.Name == "" || strings.Trim(cfg.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "":
+		return nil, fmt.Errorf("ratelimit: Name %q: use letters, digits and dashes", cfg.Name)
+	case len(cfg.Key) < minKey:
+		return nil, fmt.Errorf("ratelimit: Key has %d bytes: use %d random bytes or more", len(cfg.Key), minKey)
+	case cfg.Limit < 1 || cfg.Limit > maxLimit:
+		return nil, fmt.Errorf("ratelimit: Limit %d: not between 1 and %d", cfg.Limit, maxLimit)
+	case cfg.Window < time.Millisecond || cfg.Window > maxSpan:
+		return nil, fmt.Errorf("ratelimit: Window %v: not between a millisecond and %v", cfg.Window, maxSpan)
+	case cfg.Hold < time.Millisecond || cfg.Hold > maxSpan:
+		return nil, fmt.Errorf("ratelimit: Hold %v: not between a millisecond and %v", cfg.Hold, maxSpan)
+	}
+	return &Attempts{
+		redis:  cfg.Redis,
+		name:   cfg.Name,
+		key:    append([]byte(nil), cfg.Key...),
+		limit:  cfg.Limit,
+		window: cfg.Window.Milliseconds(),
+		hold:   cfg.Hold.Milliseconds(),
+		now:    cfg.Now,
+		script: redis.NewScript(attemptsLua),
+	}, nil
+}
+
+// Attempt is a reservation. Exactly one of Fail, Succeed and Release settles it; further calls do nothing. A verdict
+// is written even when ctx is cancelled: or hanging up right after a wrong password would make the failure not count.
+type Attempt struct {
+	of      *Attempts
+	subject string // the key in Redis
+	id      string
+	settled atomic.Bool
+}
+
+// Reserve takes one of the places that the subject's failures have left. When they have left none, it returns a
+// *LimitedError that says when the next place comes free. When failures and reservations together fill all places,
+// what becomes of those in flight decides, and Reserve waits for it: until ctx is done, and five seconds at most. So
+// any number of parallel attempts that will succeed do pass, a few at a time.
+//
+// The errors are *LimitedError, ErrUnavailable, and ctx's own when it is cancelled while waiting.
+func (a *Attempts) Reserve(ctx context.Context, subject string) (*Attempt, error) {
+	attempt := &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text()}
+	if err := a.enter(ctx, "reserve", attempt); err != nil {
+		return nil, err
+	}
+	return attempt, nil
+}
+
+// Take is Reserve and Fail in one, where every call counts whatever comes of it. Its errors are those of Reserve.
+func (a *Attempts) Take(ctx context.Context, subject string) error {
+	return a.enter(ctx, "take", &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text()})
+}
+
+// Clear forgets the failures of a subject. Attempts in flight keep their places.
+func (a *Attempts) Clear(ctx context.Context, subject string) error {
+	_, err := a.run(ctx, "clear", a.redisKey(subject), "")
+	return err
+}
+
+// Fail makes the reservation a failure, at the time of this call. One that was held for too long and has expired
+// becomes a failure all the same.
+func (t *Attempt) Fail(ctx context.Context) error { return t.settle(ctx, "fail") }
+
+// Succeed gives the place back and clears the failures of the subject.
+func (t *Attempt) Succeed(ctx context.Context) error { return t.settle(ctx, "succeed") }
+
+// Release gives the place back without a verdict: nothing was checked.
+func (t *Attempt) Release(ctx context.Context) error { return t.settle(ctx, "release") }
+
+func (t *Attempt) settle(ctx context.Context, verdict string) error {
+	if t.settled.Swap(true) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if _, err := t.of.run(ctx, verdict, t.subject, t.id); err != nil {
+		t.settled.Store(false) // so that the caller may try again
+		return err
+	}
+	return nil
+}
+
+// enter asks for a place until there is a decision.
+func (a *Attempts) enter(ctx context.Context, operation string, attempt *Attempt) error {
+	// Bounded by real time: a.now may stand still, or leap.
+	waiting, cancel := context.WithTimeout(ctx, inFlightWait)
+	defer cancel()
+	for {
+		answer, err := a.run(ctx, operation, attempt.subject, attempt.id)
+		switch {
+		case err != nil:
+			return err
+		case answer > 0:
+			return &LimitedError{RetryAfter: time.Duration(answer) * time.Millisecond}
+		case answer == 0:
+			return nil
+		}
+		if pause(waiting) {
+			continue
+		}
+		if err := ctx.Err(); errors.Is(err, context.Canceled) {
+			return fmt.Errorf("ratelimit: wait for attempts in flight: %w", err)
+		}
+		return &LimitedError{RetryAfter: inFlightRetry}
+	}
+}
+
+// pause waits a moment, and reports false when ctx is done first.
+func pause(ctx context.Context) bool {
+	var random [1]byte
+	_, _ = rand.Read(random[:]) // never fails, says its documentation
+	timer := time.NewTimer(pollMin + pollSpread*time.Duration(random[0])/256)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// run answers 0 when the operation is done, milliseconds when the subject is limited for so long, and -1 when attempts
+// in flight decide.
+func (a *Attempts) run(ctx context.Context, operation, subject, id string) (int64, error) {
+	now := a.now().UnixMilli()
+	if now < 0 || now > maxClock {
+		return 0, errClock
+	}
+	expiry := max(a.window, a.hold) + expiryMargin.Milliseconds()
+	answer, err := a.script.Run(ctx, a.redis, []string{subject},
+		operation, id, now, a.limit, a.window, a.hold, expiry).Int64()
+	if err != nil {
+		return 0, unavailable("count attempts", err)
+	}
+	return answer, nil
+}
+
+// redisKey hashes the subject. The whole hash is the hash tag, so that subjects spread over a cluster.
+func (a *Attempts) redisKey(subject string) string {
+	h := hmac.New(sha256.New, a.key)
+	// The name keeps the same subject apart in two limiters with one key. It holds no NUL.
+	h.Write([]byte(a.name + "\x00" + subject))
+	return "latchkey:attempts:" + a.name + ":{" + hex.EncodeToString(h.Sum(nil)) + "}"
+}

@@ -1,0 +1,122 @@
+package session
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The model is the rules of refreshing, written from the history of a session rather than from the fields that the
+// script keeps: which generations were spent, when, and for which request.
+
+// spending is the use of one generation. One that the store forgot in a rollback is absent.
+type spending struct {
+	at      time.Time
+	request string
+	// by is the key of the token that was spent, key that of its successor. One generation can have tokens of two
+	// keys, when a rollback and a change of the secret come together; a retry presents the one it presented before.
+	by, key byte
+}
+
+type modelState struct {
+	latest  uint64
+	idleEnd time.Time
+	rotated time.Time
+	lives   time.Duration // what the latest write gave it in Redis
+	spent   map[uint64]spending
+}
+
+func (m modelState) clone() modelState {
+	m.spent = maps.Clone(m.spent)
+	return m
+}
+
+type modelSession struct {
+	id    uuid.UUID
+	end   time.Time
+	alive bool
+	state modelState
+	// issued has every token that was ever handed out, by generation and key: the texts must not vary.
+	issued map[tokenName]string
+	order  []tokenName
+}
+
+type tokenName struct {
+	generation uint64
+	key        byte
+}
+
+// verdict is what the model expects of a refresh.
+type verdict struct {
+	err     error
+	outcome Outcome
+	issued  time.Time
+	key     byte
+	after   modelState
+}
+
+type rules struct {
+	idle, max, grace time.Duration
+}
+
+// refresh decides about spending a generation, now, by a token that Open accepted.
+func (r rules) refresh(s *modelSession, token tokenName, request string, now time.Time, keys []byte) verdict {
+	generation, current := token.generation, keys[0]
+	state := s.state.clone()
+	if !now.Before(s.end) {
+		return verdict{err: ErrEnded, after: state}
+	}
+	if !s.alive {
+		return verdict{err: ErrUnknown, after: state}
+	}
+	if !now.Before(state.idleEnd) {
+		return verdict{err: ErrEnded, after: state}
+	}
+	inGrace := func(generation uint64) bool {
+		use, known := state.spent[generation]
+		return known && !now.After(use.at.Add(r.grace))
+	}
+	ahead := int64(generation) - int64(state.latest)
+	switch {
+	case ahead >= 0:
+		outcome := Advanced
+		if ahead > 0 {
+			outcome = CaughtUp
+			state.spent = map[uint64]spending{}
+		}
+		state.spent[generation] = spending{at: now, request: request, by: token.key, key: current}
+		state.latest = generation + 1
+		state.rotated = now
+		state.idleEnd = now.Add(r.idle)
+		if state.idleEnd.After(s.end) {
+			state.idleEnd = s.end
+		}
+		state.lives = state.idleEnd.Sub(now) + expiryMargin
+		return verdict{outcome: outcome, issued: now, key: current, after: state}
+	case ahead == -1:
+		// The creation counts as a spending of generation 0, so this one is known unless nothing was ever spent.
+		use := state.spent[generation]
+		v := verdict{issued: now, key: use.key, after: state}
+		if !slices.Contains(keys, use.key) {
+			v.key = current
+		}
+		if inGrace(generation) {
+			v.issued = use.at
+		}
+		switch {
+		case request != "" && request == use.request && token.key == use.by:
+			v.outcome = RepeatedSameRequest
+		case inGrace(generation):
+			v.outcome = RepeatedInGrace
+		default:
+			v.err = ErrReused
+		}
+		return v
+	case ahead == -2 && inGrace(generation):
+		return verdict{err: ErrLate, after: state}
+	default:
+		return verdict{err: ErrReused, after: state}
+	}
+}

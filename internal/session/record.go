@@ -1,0 +1,124 @@
+package session
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// saltSize is that of the hash: a guess at a salt is as hopeless as one at a key.
+const saltSize = 32
+
+// The fields of the hash in Redis. rotate.lua has the same names.
+const (
+	fieldUser    = "user"
+	fieldEnd     = "end"
+	fieldLedger  = "ledger"
+	fieldSalt    = "salt"
+	fieldGen     = "gen"
+	fieldRequest = "request"
+	fieldRotated = "rotated"
+	fieldSpent   = "spent"
+	fieldIdleEnd = "idle_end"
+	fieldKey     = "key"
+	fieldCreated = "created"
+	fieldAuth    = "authenticated"
+	fieldDevice  = "device"
+	fieldAddress = "address"
+	fieldAMR     = "amr"
+)
+
+// record is a session as Redis holds it. Times are milliseconds since 1970. What only the script needs (the hash of
+// the request id that led to the latest generation, and when the one before was spent) is left out.
+type record struct {
+	bound
+
+	generation             uint64
+	created, authenticated int64
+	rotated, idleEnd       int64
+	key                    string // the id of the key that the latest generation's token was made with
+	device, address        string
+	amr                    []string
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
+// bindings are the values that the script compares with the store: those that the MAC was checked against.
+func (b bound) bindings() (user, end, ledger, salt string) {
+	return b.user.String(), decimal(b.end), decimal(b.ledger), hex.EncodeToString(b.salt[:])
+}
+
+// fields returns the pairs of a new session for HSET.
+func (r record) fields() ([]any, error) {
+	amr, err := json.Marshal(r.amr)
+	if err != nil {
+		return nil, fmt.Errorf("session: encode the authentication methods: %w", err)
+	}
+	user, end, ledger, salt := r.bindings()
+	return []any{
+		fieldUser, user, fieldEnd, end, fieldLedger, ledger, fieldSalt, salt,
+		fieldGen, strconv.FormatUint(r.generation, 10),
+		fieldRequest, "", fieldRotated, decimal(r.rotated), fieldSpent, "",
+		fieldIdleEnd, decimal(r.idleEnd), fieldKey, r.key,
+		fieldCreated, decimal(r.created), fieldAuth, decimal(r.authenticated),
+		fieldDevice, r.device, fieldAddress, r.address, fieldAMR, string(amr),
+	}, nil
+}
+
+// readRecord decodes a hash. An error says that the hash is not a session, whole and unharmed.
+func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
+	var bad error
+	integer := func(name string) int64 {
+		n, err := strconv.ParseInt(fields[name], 10, 64)
+		if err != nil {
+			bad = errors.Join(bad, fmt.Errorf("field %s: %w", name, err))
+		}
+		return n
+	}
+	r := record{
+		bound:         bound{id: id, end: integer(fieldEnd), ledger: integer(fieldLedger)},
+		created:       integer(fieldCreated),
+		authenticated: integer(fieldAuth),
+		rotated:       integer(fieldRotated),
+		idleEnd:       integer(fieldIdleEnd),
+		key:           fields[fieldKey],
+		device:        fields[fieldDevice],
+		address:       fields[fieldAddress],
+	}
+	var err error
+	if r.generation, err = strconv.ParseUint(fields[fieldGen], 10, 53); err != nil {
+		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldGen, err))
+	}
+	if r.user, err = uuid.Parse(fields[fieldUser]); err != nil {
+		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldUser, err))
+	}
+	salt, err := hex.DecodeString(fields[fieldSalt])
+	if err != nil || len(salt) != saltSize {
+		bad = errors.Join(bad, fmt.Errorf("field %s: not %d bytes in hex", fieldSalt, saltSize))
+	} else {
+		r.salt = [saltSize]byte(salt)
+	}
+	if err := json.Unmarshal([]byte(fields[fieldAMR]), &r.amr); err != nil {
+		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldAMR, err))
+	}
+	return r, bad
+}
+
+func (r record) session() Session {
+	return Session{
+		ID: r.id, UserID: r.user,
+		Generation: r.generation, Ledger: r.ledger,
+		CreateTime: fromMillis(r.created), AuthTime: fromMillis(r.authenticated),
+		RotateTime: fromMillis(r.rotated),
+		IdleEnd:    fromMillis(r.idleEnd), End: fromMillis(r.end),
+		DeviceName: r.device, Address: r.address,
+		AMR: r.amr,
+	}
+}
+
+func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }

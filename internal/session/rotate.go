@@ -1,0 +1,209 @@
+package session
+
+import (
+	"context"
+	"crypto/hmac"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// rotateLua compares a token's generation with the session's and advances it, or says why not, in one step.
+//
+//go:embed rotate.lua
+var rotateLua string
+
+// Presented is a refresh token whose MAC was right for the session that the store holds. It is no verdict yet: the
+// token may be spent. It stays usable: Rotate compares again with what the store holds by then.
+type Presented struct {
+	// Session is what the store held when the token was opened.
+	Session Session
+	// Generation is the token's own.
+	Generation uint64
+
+	key keyID
+	rec record
+}
+
+// Open parses a refresh token, reads its session and checks the MAC. It changes nothing, so that knowing a session's
+// id is not enough to disturb it, and it says nothing about whether the session has ended or the token is spent.
+//
+// The errors are ErrMalformed and ErrForged, which are ErrInvalid, *UnknownError, and ErrUnavailable.
+func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, error) {
+	tok, err := parseToken(refreshToken)
+	if err != nil {
+		return nil, err
+	}
+	key, found := s.keys.find(tok.key)
+	if !found {
+		return nil, ErrForged
+	}
+	fields, err := s.redis.HGetAll(ctx, redisKey(tok.session)).Result()
+	if err != nil {
+		return nil, unavailable("read a session", err)
+	}
+	rec, err := readRecord(tok.session, fields)
+	if err != nil {
+		// No hash, or one that lost fields: either way the session is gone, and logging in again repairs it.
+		return nil, &UnknownError{SessionID: tok.session}
+	}
+	mac, err := key.tokenMAC(rec.bound, tok.generation)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(mac[:], tok.mac[:]) {
+		return nil, ErrForged
+	}
+	return &Presented{Session: rec.session(), Generation: tok.generation, key: tok.key, rec: rec}, nil
+}
+
+// Outcome says how a rotation came to its successor.
+type Outcome int
+
+const (
+	// Advanced is the normal case: the token was the latest, and is spent now.
+	Advanced Outcome = iota + 1
+	// RepeatedSameRequest is a retry with the request id of the advance.
+	RepeatedSameRequest
+	// RepeatedInGrace is a repeat without the request id of the advance, within the grace. Worth a note in the audit
+	// trail: it is a lost answer, a race of a client with itself, or two holders of one token.
+	RepeatedInGrace
+	// CaughtUp is an advance from a generation that the store had not reached: it was rolled back.
+	CaughtUp
+)
+
+// String returns the name in snake case, for logs and metrics.
+func (o Outcome) String() string {
+	switch o {
+	case Advanced:
+		return "advanced"
+	case RepeatedSameRequest:
+		return "repeated_same_request"
+	case RepeatedInGrace:
+		return "repeated_in_grace"
+	case CaughtUp:
+		return "caught_up"
+	default:
+		return "outcome_" + strconv.Itoa(int(o))
+	}
+}
+
+// Rotation is the answer to a refresh.
+type Rotation struct {
+	// Session is as the store holds it now.
+	Session Session
+	// RefreshToken is the successor. A repeat yields the identical text.
+	RefreshToken string
+	Outcome      Outcome
+	// IssueTime is the time of the advance, for it and for repeats within the grace, so that their access tokens can
+	// be made identical too. For a later retry it is the time of the retry, as the first access token may have expired.
+	IssueTime time.Time
+}
+
+// Rotate spends a refresh token and returns its successor. requestID is what the client keeps until it has an answer,
+// or empty.
+//
+// The errors are ErrReused (revoke the session: append to the ledger, then Delete), ErrLate and ErrEnded (refuse),
+// *UnknownError when the session is gone or another one stands in its place, ErrForged when the token's key is no
+// longer accepted, and ErrUnavailable. None of them has changed the session, save perhaps ErrUnavailable.
+//
+// The script may run twice when a connection breaks: the second run repeats within the grace of the first, as both
+// carry the same time.
+func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string) (Rotation, error) {
+	now, err := s.millis()
+	if err != nil {
+		return Rotation{}, err
+	}
+	if now >= p.rec.end || p.Generation >= maxGeneration {
+		return Rotation{}, ErrEnded
+	}
+	// The request id is hashed under the key of the presented token, which a retry presents again: a change of the
+	// current key between the two does not make the retry look like another request.
+	key, found := s.keys.find(p.key)
+	if !found {
+		return Rotation{}, ErrForged
+	}
+	request, err := key.requestHash(p.rec.bound, p.Generation, requestID)
+	if err != nil {
+		return Rotation{}, err
+	}
+	reply, err := s.runRotate(ctx, p, request, now)
+	if err != nil {
+		return Rotation{}, err
+	}
+	return s.rotation(p, reply, now)
+}
+
+func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now int64) ([]string, error) {
+	user, end, ledger, salt := p.rec.bindings()
+	idleEnd := min(now+s.idle, p.rec.end)
+	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(p.rec.id)},
+		user, end, ledger, salt,
+		p.Generation, p.Generation+1, request, s.keys.current().id.String(),
+		now, s.grace, idleEnd, s.lifetime(idleEnd, now).Milliseconds(),
+	).StringSlice()
+	if err != nil {
+		return nil, unavailable("advance a session", err)
+	}
+	if len(reply) == 0 {
+		return nil, fmt.Errorf("%w: advance a session: empty answer", ErrUnavailable)
+	}
+	return reply, nil
+}
+
+// rotation turns the script's answer into the caller's.
+func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, error) {
+	var outcome Outcome
+	switch reply[0] {
+	case "advanced":
+		outcome = Advanced
+	case "same_request":
+		outcome = RepeatedSameRequest
+	case "in_grace":
+		outcome = RepeatedInGrace
+	case "caught_up":
+		outcome = CaughtUp
+	case "reused":
+		return Rotation{}, ErrReused
+	case "late":
+		return Rotation{}, ErrLate
+	case "ended":
+		return Rotation{}, ErrEnded
+	case "unknown":
+		return Rotation{}, &UnknownError{SessionID: p.rec.id}
+	default:
+		return Rotation{}, fmt.Errorf("%w: advance a session: unforeseen answer", ErrUnavailable)
+	}
+	if len(reply) != 4 {
+		return Rotation{}, fmt.Errorf("%w: advance a session: answer of %d parts", ErrUnavailable, len(reply))
+	}
+	rec := p.rec
+	var err error
+	if rec.rotated, err = strconv.ParseInt(reply[1], 10, 64); err != nil {
+		return Rotation{}, unavailable("advance a session", err)
+	}
+	if rec.idleEnd, err = strconv.ParseInt(reply[2], 10, 64); err != nil {
+		return Rotation{}, unavailable("advance a session", err)
+	}
+	rec.generation = p.Generation + 1
+	// A repeat must yield the identical token, so the store remembers which key the first answer used. Using the
+	// presented token's key instead would carry an old key on for as long as the session lives; using the current
+	// key would change the answer with the key. When that key is gone the first answer is worthless, and the current
+	// key serves.
+	rec.key = reply[3]
+	text, err := s.keys.named(rec.key).issue(rec.bound, rec.generation)
+	if err != nil {
+		return Rotation{}, err
+	}
+	issued := now
+	if now-rec.rotated <= s.grace {
+		issued = rec.rotated
+	}
+	return Rotation{
+		Session:      rec.session(),
+		RefreshToken: text,
+		Outcome:      outcome,
+		IssueTime:    fromMillis(issued),
+	}, nil
+}

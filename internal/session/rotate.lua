@@ -1,0 +1,71 @@
+-- Advance a session by one generation, or say why not. One session, one key, one step.
+--
+-- KEYS[1]  the hash of the session
+-- ARGV     what the token's MAC was checked against:
+--          1 user, 2 absolute end, 3 ledger position, 4 salt
+--          5 the token's generation, 6 its successor's, 7 hash of the request id or "", 8 id of the current MAC key
+--          9 now, 10 grace, 11 idle end after an advance, 12 lifetime of the key after an advance
+--
+-- Times are milliseconds. Numbers are doubles here: generations and times are below 2^53, and what is stored was
+-- written out by the caller, as Lua would turn large numbers into 1e+15.
+--
+-- Answers {outcome, time of the last advance, idle end, id of the MAC key of the latest generation} or {refusal}.
+-- A refusal changes nothing: the caller revokes in its ledger first and deletes the session afterwards.
+
+local key = KEYS[1]
+local held = redis.call('HMGET', key, 'user', 'end', 'ledger', 'salt', 'gen', 'request', 'rotated', 'spent', 'idle_end', 'key')
+
+-- Deleted since the MAC was checked, or replaced by another session.
+for i = 1, 4 do
+  if held[i] ~= ARGV[i] then
+    return {'unknown'}
+  end
+end
+
+local current = tonumber(held[5] or '')
+local request = held[6] or ''
+local rotated = tonumber(held[7] or '')
+-- When the generation two behind was spent. Empty while there was none, and after catching up, where nobody knows.
+local spent = tonumber(held[8] or '')
+local idle_end = tonumber(held[9] or '')
+if not current or not rotated or not idle_end then
+  return {'unknown'}
+end
+
+local generation = tonumber(ARGV[5])
+local now = tonumber(ARGV[9])
+local grace = tonumber(ARGV[10])
+
+if now >= idle_end or now >= tonumber(ARGV[2]) then
+  return {'ended'}
+end
+
+if generation >= current then
+  local outcome, spent_before = 'advanced', held[7]
+  if generation > current then
+    -- The MAC is right, so this generation was issued: the store was rolled back. Refusing would log out every client
+    -- after a failover; going on lets the lines of two holders diverge, which the next spent token shows.
+    outcome, spent_before = 'caught_up', ''
+  end
+  redis.call('HSET', key,
+    'gen', ARGV[6], 'request', ARGV[7], 'rotated', ARGV[9], 'spent', spent_before,
+    'idle_end', ARGV[11], 'key', ARGV[8])
+  redis.call('PEXPIRE', key, ARGV[12])
+  return {outcome, ARGV[9], ARGV[11], ARGV[8]}
+end
+
+if generation == current - 1 then
+  -- The successor is unused, or the session would be further on.
+  if request ~= '' and request == ARGV[7] then
+    return {'same_request', held[7], held[9], held[10] or ''}
+  end
+  if now - rotated <= grace then
+    return {'in_grace', held[7], held[9], held[10] or ''}
+  end
+  return {'reused'}
+end
+
+if generation == current - 2 and spent and now - spent <= grace then
+  return {'late'}
+end
+return {'reused'}

@@ -1,0 +1,366 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	testIdle  = time.Hour
+	testMax   = 3 * time.Hour
+	testGrace = 10 * time.Second
+)
+
+type bench struct {
+	clock  *clock
+	client *redis.Client
+	store  *Store
+}
+
+func setup(t *testing.T) bench {
+	t.Helper()
+	b := bench{clock: newClock(), client: newRedis(t)}
+	b.store = b.withKeys(t, testKey(1))
+	return b
+}
+
+// withKeys returns another store over the same Redis.
+func (b bench) withKeys(t testing.TB, keys ...[]byte) *Store {
+	t.Helper()
+	return b.configured(t, Config{MACKeys: keys, IdleTTL: testIdle, MaxTTL: testMax, Grace: testGrace})
+}
+
+func (b bench) configured(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	cfg.Redis, cfg.Now = b.client, b.clock.Now
+	if cfg.MACKeys == nil {
+		cfg.MACKeys = [][]byte{testKey(1)}
+	}
+	store, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func create(t testing.TB, store *Store) (Session, string) {
+	t.Helper()
+	sess, text, err := store.Create(t.Context(), Start{
+		UserID: uuid.New(), Ledger: 1<<40 + 7, DeviceName: "Ada's téléphone", Address: "2001:db8::1",
+		AMR: []string{"pwd", "otp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sess, text
+}
+
+func refresh(ctx context.Context, store *Store, text, requestID string) (Rotation, error) {
+	presented, err := store.Open(ctx, text)
+	if err != nil {
+		return Rotation{}, err
+	}
+	return store.Rotate(ctx, presented, requestID)
+}
+
+func mustRefresh(t testing.TB, store *Store, text, requestID string, want Outcome) Rotation {
+	t.Helper()
+	rotation, err := refresh(t.Context(), store, text, requestID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rotation.Outcome != want {
+		t.Fatalf("outcome = %v, want %v", rotation.Outcome, want)
+	}
+	return rotation
+}
+
+func wantRefused(t testing.TB, store *Store, text, requestID string, want error) {
+	t.Helper()
+	if rotation, err := refresh(t.Context(), store, text, requestID); !errors.Is(err, want) {
+		t.Fatalf("refresh = %v, %v, want %v", rotation.Outcome, err, want)
+	}
+}
+
+// dump reads everything that the store holds.
+func (b bench) dump(t testing.TB) map[string]map[string]string {
+	t.Helper()
+	all := map[string]map[string]string{}
+	keys, err := b.client.Keys(t.Context(), "*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		if all[key], err = b.client.HGetAll(t.Context(), key).Result(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	start := b.clock.Now().UTC()
+	created, first := create(t, b.store)
+	want := Session{
+		ID: created.ID, UserID: created.UserID, Generation: 1, Ledger: 1<<40 + 7,
+		CreateTime: start, AuthTime: start, RotateTime: start, IdleEnd: start.Add(testIdle), End: start.Add(testMax),
+		DeviceName: "Ada's téléphone", Address: "2001:db8::1", AMR: []string{"pwd", "otp"},
+	}
+	if !reflect.DeepEqual(created, want) {
+		t.Fatalf("created %+v, want %+v", created, want)
+	}
+	b.clock.Advance(time.Minute)
+	presented, err := b.store.Open(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(presented.Session, want) || presented.Generation != 1 {
+		t.Fatalf("opened %+v, want %+v", presented.Session, want)
+	}
+	rotation, err := b.store.Rotate(t.Context(), presented, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Generation, want.RotateTime, want.IdleEnd = 2, start.Add(time.Minute), start.Add(time.Minute+testIdle)
+	if !reflect.DeepEqual(rotation.Session, want) || rotation.Outcome != Advanced || !rotation.IssueTime.Equal(want.RotateTime) {
+		t.Fatalf("rotated %+v, want %+v", rotation, want)
+	}
+	presented, err = b.store.Open(t.Context(), rotation.RefreshToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(presented.Session, want) || presented.Generation != 2 {
+		t.Fatalf("opened %+v, want %+v", presented.Session, want)
+	}
+	for range 2 {
+		if err := b.store.Delete(t.Context(), created.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantUnknown := func(err error) {
+		t.Helper()
+		var unknown *UnknownError
+		if !errors.As(err, &unknown) || unknown.SessionID != created.ID || !errors.Is(err, ErrUnknown) {
+			t.Fatalf("%v, want an UnknownError", err)
+		}
+	}
+	_, err = b.store.Open(t.Context(), rotation.RefreshToken)
+	wantUnknown(err)
+	_, err = b.store.Rotate(t.Context(), presented, "")
+	wantUnknown(err)
+	if all := b.dump(t); len(all) != 0 {
+		t.Fatalf("left in Redis: %v", all)
+	}
+}
+
+func TestRepeats(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, first := create(t, b.store)
+	b.clock.Advance(time.Second)
+	advance := b.clock.Now()
+	second := mustRefresh(t, b.store, first, "r-1", Advanced)
+
+	repeat := func(requestID string, want Outcome, issued time.Time) {
+		t.Helper()
+		again := mustRefresh(t, b.store, first, requestID, want)
+		if again.RefreshToken != second.RefreshToken {
+			t.Fatal("the repeat has another token")
+		}
+		if !reflect.DeepEqual(again.Session, second.Session) {
+			t.Fatalf("the repeat changed the session: %+v, was %+v", again.Session, second.Session)
+		}
+		if !again.IssueTime.Equal(issued) {
+			t.Fatalf("issued at %v, want %v", again.IssueTime, issued)
+		}
+	}
+	b.clock.Advance(testGrace)
+	repeat("r-1", RepeatedSameRequest, advance)
+	repeat("", RepeatedInGrace, advance)
+	repeat("r-2", RepeatedInGrace, advance)
+	b.clock.Advance(time.Millisecond)
+	before := b.dump(t)
+	wantRefused(t, b.store, first, "", ErrReused)
+	wantRefused(t, b.store, first, "r-2", ErrReused)
+	if !reflect.DeepEqual(before, b.dump(t)) {
+		t.Fatal("a refusal changed the session")
+	}
+	repeat("r-1", RepeatedSameRequest, b.clock.Now())
+	b.clock.Advance(30 * time.Minute)
+	repeat("r-1", RepeatedSameRequest, b.clock.Now())
+
+	// The successor is used: the request id is no excuse any more.
+	mustRefresh(t, b.store, second.RefreshToken, "", Advanced)
+	wantRefused(t, b.store, first, "r-1", ErrReused)
+}
+
+func TestLateDuplicate(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, first := create(t, b.store)
+	b.clock.Advance(time.Minute)
+	second := mustRefresh(t, b.store, first, "", Advanced)
+	b.clock.Advance(testGrace)
+	third := mustRefresh(t, b.store, second.RefreshToken, "", Advanced)
+	before := b.dump(t)
+	wantRefused(t, b.store, first, "", ErrLate)
+	b.clock.Advance(time.Millisecond)
+	wantRefused(t, b.store, first, "", ErrReused)
+	if !reflect.DeepEqual(before, b.dump(t)) {
+		t.Fatal("a refusal changed the session")
+	}
+	mustRefresh(t, b.store, third.RefreshToken, "", Advanced)
+	wantRefused(t, b.store, second.RefreshToken, "", ErrLate)
+	wantRefused(t, b.store, first, "", ErrReused)
+}
+
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	created, text := create(t, b.store)
+	b.clock.Advance(testIdle - time.Millisecond)
+	text = mustRefresh(t, b.store, text, "", Advanced).RefreshToken
+	b.clock.Advance(testIdle)
+	wantRefused(t, b.store, text, "", ErrEnded)
+	presented, err := b.store.Open(t.Context(), text)
+	if err != nil {
+		t.Fatalf("an ended session does not open: %v", err)
+	}
+	if !presented.Session.Ended(b.clock.Now()) || presented.Session.Ended(b.clock.Now().Add(-time.Millisecond)) {
+		t.Errorf("Ended is off: idle end %v, now %v", presented.Session.IdleEnd, b.clock.Now())
+	}
+
+	created, text = create(t, b.store)
+	for !b.clock.Now().Add(testIdle / 2).After(created.End.Add(-time.Millisecond)) {
+		b.clock.Advance(testIdle / 2)
+		rotation := mustRefresh(t, b.store, text, "", Advanced)
+		if !rotation.Session.End.Equal(created.End) || rotation.Session.IdleEnd.After(created.End) {
+			t.Fatalf("the end moved: %+v", rotation.Session)
+		}
+		text = rotation.RefreshToken
+	}
+	b.clock.Advance(created.End.Sub(b.clock.Now()) - time.Millisecond)
+	text = mustRefresh(t, b.store, text, "", Advanced).RefreshToken
+	b.clock.Advance(time.Millisecond)
+	wantRefused(t, b.store, text, "", ErrEnded)
+}
+
+// Redis forgets sessions by itself, a little after their end.
+func TestExpiry(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	near := func(id uuid.UUID, want time.Duration) {
+		t.Helper()
+		ttl, err := b.client.PTTL(t.Context(), redisKey(id)).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ttl > want || ttl < want-30*time.Second {
+			t.Fatalf("expires in %v, want %v", ttl, want)
+		}
+	}
+	created, text := create(t, b.store)
+	near(created.ID, testIdle+expiryMargin)
+	for range 5 {
+		b.clock.Advance(testIdle / 2)
+		text = mustRefresh(t, b.store, text, "", Advanced).RefreshToken
+	}
+	near(created.ID, testMax-5*testIdle/2+expiryMargin)
+	b.client.PExpire(t.Context(), redisKey(created.ID), time.Millisecond)
+	for b.client.Exists(t.Context(), redisKey(created.ID)).Val() == 1 {
+		if t.Context().Err() != nil {
+			t.Fatal("Redis keeps it")
+		}
+	}
+	wantRefused(t, b.store, text, "", ErrUnknown)
+}
+
+// Knowing a session's id, or holding a token of another one, is not enough.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, text := create(t, b.store)
+	_, other := create(t, b.store)
+	tok, err := parseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherTok, err := parseToken(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantForged := func(name string, forged token) {
+		t.Helper()
+		if _, err := b.store.Open(t.Context(), forged.encode()); !errors.Is(err, ErrForged) || !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: %v, want ErrForged", name, err)
+		}
+	}
+	before := b.dump(t)
+	for i := range tok.mac {
+		forged := tok
+		forged.mac[i] ^= 1
+		wantForged("a MAC with another bit", forged)
+	}
+	forged := tok
+	forged.generation++
+	wantForged("the next generation", forged)
+	forged = tok
+	forged.generation = maxGeneration
+	wantForged("the last generation", forged)
+	forged = tok
+	forged.session = otherTok.session
+	wantForged("another session", forged)
+	forged = tok
+	forged.key[0] ^= 1
+	wantForged("an unknown key", forged)
+	forged = tok
+	forged.mac = [macSize]byte{}
+	wantForged("no MAC", forged)
+
+	stranger := b.withKeys(t, testKey(2))
+	stranger.keys[0].id = b.store.keys[0].id // so that not even the id of the key gives it away
+	if _, err := stranger.Open(t.Context(), text); !errors.Is(err, ErrForged) {
+		t.Errorf("another secret: %v, want ErrForged", err)
+	}
+	forged = tok
+	forged.session = uuid.New()
+	var unknown *UnknownError
+	if _, err := b.store.Open(t.Context(), forged.encode()); !errors.As(err, &unknown) || unknown.SessionID != forged.session {
+		t.Errorf("no such session: %v, want UnknownError", err)
+	}
+	if !reflect.DeepEqual(before, b.dump(t)) {
+		t.Error("a forged token changed something")
+	}
+	mustRefresh(t, b.store, text, "", Advanced)
+}
+
+// Every character of a token counts.
+func TestFlippedCharacters(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, text := create(t, b.store)
+	for i := range len(text) {
+		for _, c := range []byte{text[i] ^ 1, 'A', '_', 0, '\n', 0xff} {
+			if c == text[i] {
+				continue
+			}
+			damaged := text[:i] + string([]byte{c}) + text[i+1:]
+			_, err := b.store.Open(t.Context(), damaged)
+			if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnknown) {
+				t.Fatalf("character %d as %q: %v", i, c, err)
+			}
+			if strings.Contains(err.Error(), damaged[8:]) {
+				t.Fatalf("the error repeats the token: %v", err)
+			}
+		}
+	}
+}

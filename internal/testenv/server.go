@@ -1,0 +1,292 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	pg "github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
+)
+
+// What a test's server uses where its options say nothing. The lifetimes are the
+// defaults of the settings.
+const (
+	Issuer         = "https://auth.example.com"
+	Audience       = "latchkey"
+	ResetURL       = "https://app.example.com/reset"
+	AccessTokenTTL = 15 * time.Minute
+	IdleTTL        = 168 * time.Hour
+	MaxTTL         = 720 * time.Hour
+	Grace          = 10 * time.Second
+	ResetTTL       = 30 * time.Minute
+
+	stopTime = 20 * time.Second
+)
+
+// Options change one server. The zero value starts one on stores of its own.
+type Options struct {
+	// DatabaseURL and RedisURL name stores that the test already has: those of
+	// another server make this one its replica.
+	DatabaseURL, RedisURL string
+	// Clock is the server's. Nil: one that starts at the present second and stands
+	// still.
+	Clock *Clock
+	// Argon2 are the parameters of new hashes. Zero: cheap ones, tests have many.
+	Argon2 password.Params
+	// HashSlots and HashQueue bound hashing. Zero: 2 and 1000.
+	HashSlots, HashQueue int
+	// Algorithm signs access tokens. Zero: EdDSA.
+	Algorithm token.Algorithm
+	// TrustedProxies may name clients by x-forwarded-for.
+	TrustedProxies []netip.Prefix
+	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
+	Secret, Previous string
+	// Sender gets the mails. Nil: the mailbox.
+	Sender mail.Sender
+}
+
+// Server is a running Latchkey: real stores, a real listener.
+type Server struct {
+	// Auth calls the server as a client would, over Conn.
+	Auth latchkeyv1.AuthServiceClient
+	Conn *grpc.ClientConn
+	// Addr is where gRPC listens, HTTP the base URL of the pages.
+	Addr, HTTP string
+	// Clock is the server's.
+	Clock *Clock
+	// Mailbox holds what was sent.
+	Mailbox *mail.Mailbox
+	// Logs is everything the server has logged, from debug on.
+	Logs *Logs
+	// Metrics is the server's registry.
+	Metrics *prometheus.Registry
+	// Pool and Redis are the test's own connections to the stores.
+	Pool  *pgxpool.Pool
+	Redis redis.UniversalClient
+	// DatabaseURL and RedisURL are the stores.
+	DatabaseURL, RedisURL string
+	// Keyring and Sessions are the server's, for tests that make tokens.
+	Keyring  *token.Keyring
+	Sessions *session.Store
+	// Server is the thing itself.
+	Server *server.Server
+}
+
+// Migrate brings a database to the newest schema, the outbox's tables included.
+func Migrate(ctx context.Context, url string) error {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	_, err = pg.Migrations{URL: url, FS: migrations.FS}.Up(ctx, func(ctx context.Context) error {
+		return mail.Migrate(ctx, pool)
+	})
+	return err
+}
+
+// Migrated returns the URL of a database with the newest schema that only this test
+// uses.
+func Migrated(t testing.TB) string {
+	t.Helper()
+	sum := sha256.New()
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(migrations.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Write(content)
+	}
+	return Database(t, Migrate, hex.EncodeToString(sum.Sum(nil)))
+}
+
+// Start runs a server until the test ends.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	s := &Server{Clock: o.Clock, Logs: &Logs{}, Mailbox: mail.NewMailbox(1000, nil), Metrics: prometheus.NewRegistry()}
+	if s.Clock == nil {
+		s.Clock = NewClock(time.Now().Truncate(time.Second))
+	}
+	s.DatabaseURL, s.RedisURL = o.DatabaseURL, o.RedisURL
+	if s.DatabaseURL == "" {
+		s.DatabaseURL = Migrated(t)
+	}
+	if s.RedisURL == "" {
+		s.RedisURL = Redis(t)
+	}
+	s.Pool, s.Redis = openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	outbox := s.wire(t, o)
+	s.listen(t, outbox)
+	return s
+}
+
+// wire builds the server as cmd/latchkey does, with the test's clock and cheap
+// hashes.
+func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
+	t.Helper()
+	pool, client := openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	log := slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	secrets := [][]byte{secretKey(o.Secret)}
+	if o.Previous != "" {
+		secrets = append(secrets, secretKey(o.Previous))
+	}
+	hasher, err := password.New(password.Config{
+		Params: orElse(o.Argon2, password.Params{MemoryKiB: 64, Time: 1, Threads: 1}),
+		Slots:  orElse(o.HashSlots, 2), Queue: orElse(o.HashQueue, 1000), DecoyKey: secrets[0], Now: time.Now,
+	})
+	must(t, err)
+	s.Sessions, err = session.New(session.Config{Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace, Now: s.Clock.Now})
+	must(t, err)
+	s.Keyring, err = token.Open(t.Context(), token.Config{
+		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: 24 * time.Hour, Now: s.Clock.Now,
+	})
+	must(t, err)
+	outbox, err := mail.New(mail.Config{
+		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Now: s.Clock.Now},
+		Sender: orElse[mail.Sender](o.Sender, s.Mailbox), ResetURL: ResetURL, ResetTTL: ResetTTL, Logger: log, Now: s.Clock.Now,
+	})
+	must(t, err)
+	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: client, Name: "login", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.Clock.Now,
+	})
+	must(t, err)
+	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: client, Name: "reset", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.Clock.Now,
+	})
+	must(t, err)
+	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.Clock.Now})
+	must(t, err)
+	s.Server, err = server.New(server.Config{
+		Pool: pool, Redis: client, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
+		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
+		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, SessionMaxTTL: MaxTTL, ClientID: "latchkey",
+		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.Clock.Now,
+	})
+	must(t, err)
+	return outbox
+}
+
+func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
+	t.Helper()
+	must(t, outbox.Start(t.Context()))
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	background := context.WithoutCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Server.Serve(background, l) }()
+	must(t, s.Server.WaitServing(t.Context()))
+	pages := httptest.NewServer(s.Server.Handler())
+	s.Addr, s.HTTP = l.Addr().String(), pages.URL
+	s.Conn = Dial(t, s.Addr)
+	s.Auth = latchkeyv1.NewAuthServiceClient(s.Conn)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(background, stopTime)
+		defer cancel()
+		pages.Close()
+		s.Server.Shutdown(ctx, 0)
+		if err := <-served; err != nil {
+			t.Errorf("testenv: serve: %v", err)
+		}
+		if err := outbox.Stop(ctx); err != nil {
+			t.Errorf("testenv: stop the outbox: %v", err)
+		}
+	})
+}
+
+// Dial connects to a server until the test ends.
+func Dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
+	conn, err := grpc.NewClient("passthrough:///"+addr, options...)
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func openPool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: 10})
+	must(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func openRedis(t testing.TB, url string) redis.UniversalClient {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	must(t, err)
+	options.ContextTimeoutEnabled = true
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func secretKey(secret string) []byte {
+	sum := sha256.Sum256([]byte("a test's secret key " + secret))
+	return sum[:]
+}
+
+func orElse[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+}
+
+// Logs collects what is logged.
+type Logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// Bytes is all that was logged so far.
+func (l *Logs) Bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.text.Bytes())
+}

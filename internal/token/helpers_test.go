@@ -1,0 +1,319 @@
+package token
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	testIssuer   = "https://auth.example.com"
+	testAudience = "latchkey"
+	testClientID = "latchkey"
+	testMaxTTL   = time.Hour
+)
+
+// testRSAKey makes one RSA key for the whole run: making one takes longer than
+// any test here.
+var testRSAKey = sync.OnceValues(RS256.generate)
+
+// testStart is when the tests' clocks begin; not a whole second, on purpose.
+func testStart() time.Time { return time.Unix(1_800_000_000, 700_000_000) }
+
+// clock is a settable time.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: testStart()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// memoryStore keeps keys as the contract of KeyStore says.
+type memoryStore struct {
+	mu      sync.Mutex
+	rows    []StoredKey
+	reads   int
+	failure error
+	// gate, when set, holds up readers until it is closed or their context ends.
+	gate chan struct{}
+}
+
+func (s *memoryStore) SigningKeys(ctx context.Context) ([]StoredKey, error) {
+	s.mu.Lock()
+	gate := s.gate
+	s.reads++
+	s.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return nil, s.failure
+	}
+	return s.copyRows(), nil
+}
+
+func (s *memoryStore) ActivateSigningKey(_ context.Context, key StoredKey) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return s.failure
+	}
+	for _, row := range s.rows {
+		if row.State == StateActive && row.Algorithm == key.Algorithm {
+			return nil
+		}
+	}
+	for i := range s.rows {
+		if s.rows[i].State == StateActive {
+			s.rows[i].State = StateVerifyOnly
+		}
+	}
+	key.State = StateActive
+	s.rows = append(s.rows, key)
+	return nil
+}
+
+func (s *memoryStore) ResealSigningKey(_ context.Context, id string, old, sealed []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return s.failure
+	}
+	for i := range s.rows {
+		if s.rows[i].ID == id && bytes.Equal(s.rows[i].Sealed, old) {
+			s.rows[i].Sealed = bytes.Clone(sealed)
+		}
+	}
+	return nil
+}
+
+func (s *memoryStore) copyRows() []StoredKey {
+	rows := slices.Clone(s.rows)
+	for i := range rows {
+		rows[i].Sealed, rows[i].Public = bytes.Clone(rows[i].Sealed), bytes.Clone(rows[i].Public)
+	}
+	return rows
+}
+
+// all returns a copy of the rows.
+func (s *memoryStore) all() []StoredKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.copyRows()
+}
+
+// edit changes the rows as somebody with access to the table could.
+func (s *memoryStore) edit(change func(rows []StoredKey) []StoredKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows = change(s.rows)
+}
+
+func (s *memoryStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+}
+
+func (s *memoryStore) readCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+// hold makes readers wait until the function it returns is called.
+func (s *memoryStore) hold() (release func()) {
+	gate := make(chan struct{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate = gate
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gate = nil
+		close(gate)
+	}
+}
+
+// states counts the keys in each state.
+func (s *memoryStore) states() map[State]int {
+	counts := map[State]int{}
+	for _, row := range s.all() {
+		counts[row.State]++
+	}
+	return counts
+}
+
+// sealKey returns a secret that differs for each n.
+func testSealKey(n byte) []byte { return bytes.Repeat([]byte{n}, sealKeyBytes) }
+
+func testConfig(store KeyStore, c *clock, algorithm Algorithm) Config {
+	return Config{
+		Issuer: testIssuer, Audience: testAudience, ClientID: testClientID,
+		Algorithm: algorithm, Store: store, SealKeys: [][]byte{testSealKey(1)},
+		MaxTTL: testMaxTTL, Now: c.Now,
+	}
+}
+
+func mustOpen(t testing.TB, config Config) *Keyring {
+	t.Helper()
+	if config.Algorithm == RS256 {
+		if store, ok := config.Store.(*memoryStore); ok && len(store.all()) == 0 {
+			storeKey(t, store, StateActive, testKey(t, RS256), testSealKey(1))
+		}
+	}
+	k, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return k
+}
+
+// testKey makes a key of the algorithm; that of RS256 is always the same.
+func testKey(t testing.TB, algorithm Algorithm) *signingKey {
+	t.Helper()
+	var private crypto.Signer
+	var err error
+	if algorithm == RS256 {
+		private, err = testRSAKey()
+	} else {
+		private, err = algorithm.generate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := newSigningKey("", algorithm, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// storeKey puts key into the store, sealed under secret, newer than what is there.
+func storeKey(t testing.TB, store *memoryStore, state State, key *signingKey, secret []byte) {
+	t.Helper()
+	s, err := newSealer([][]byte{secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := key.seal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.edit(func(rows []StoredKey) []StoredKey {
+		return append(rows, StoredKey{
+			ID: key.id, Algorithm: key.algorithm, State: state, Sealed: sealed, Public: key.spki,
+			CreateTime: testStart().Add(time.Duration(len(rows)) * time.Second),
+		})
+	})
+}
+
+func testClaims() Claims {
+	issued := testStart().Truncate(time.Second).UTC()
+	return Claims{
+		UserID:    uuid.MustParse("0197c2a4-1111-7abc-8def-0123456789ab"),
+		SessionID: uuid.MustParse("0197c2a4-2222-7abc-8def-0123456789ab"),
+		Ledger:    9_007_199_254_740_993, // 2^53 + 1: a float would lose it.
+		ID:        "3f6f0c6e-jti", ClientID: testClientID,
+		AuthTime: issued.Add(-time.Minute), IssuedAt: issued, ExpireTime: issued.Add(15 * time.Minute),
+		AMR: []string{"pwd", "otp"},
+	}
+}
+
+func mustSign(t testing.TB, k *Keyring, claims Claims) string {
+	t.Helper()
+	token, err := k.Sign(t.Context(), claims)
+	if err != nil {
+		t.Fatalf("Sign: %v", err)
+	}
+	return token
+}
+
+// wireClaims returns the claims of testClaims as they stand in a token, to be
+// changed by a test.
+func wireClaims() map[string]any {
+	c := testClaims()
+	return map[string]any{
+		"iss": testIssuer, "aud": testAudience, "client_id": testClientID,
+		"sub": c.UserID.String(), "sid": c.SessionID.String(), "led": c.Ledger, "jti": c.ID,
+		"iat": c.IssuedAt.Unix(), "exp": c.ExpireTime.Unix(),
+	}
+}
+
+func mustJSON(t testing.TB, value any) string {
+	t.Helper()
+	data, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// testHeader is the header of a good token under key.
+func testHeader(key *signingKey) map[string]any {
+	return map[string]any{"typ": typAccessToken, "alg": string(key.algorithm), "kid": key.id}
+}
+
+// forge signs any header and payload with key: what whoever holds the key could.
+func forge(t testing.TB, key *signingKey, header, payload string) string {
+	t.Helper()
+	signed := encodeSegment([]byte(header)) + "." + encodeSegment([]byte(payload))
+	signature, err := key.method.Sign(signed, key.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed + "." + encodeSegment(signature)
+}
+
+func wantError(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got error %v, want %v", err, want)
+	}
+}
+
+func decodeBase64(t testing.TB, text string) []byte {
+	t.Helper()
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func rsaPrivate(t testing.TB, key *signingKey) *rsa.PrivateKey {
+	t.Helper()
+	private, ok := key.private.(*rsa.PrivateKey)
+	if !ok {
+		t.Fatalf("a %T is no RSA key", key.private)
+	}
+	return private
+}

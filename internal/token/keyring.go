@@ -1,0 +1,363 @@
+// Package token issues and verifies access tokens: JWTs by RFC 9068, signed by
+// keys that live sealed in a store and are published as a JWK set.
+//
+// Signing and signature checks are those of golang-jwt. Its parser is not used:
+// it reads claims before the signature is checked, lets the last of two members
+// of one name win, and matches names without regard to case. Here nothing of a
+// token's claims is read before its signature holds, and anything ambiguous is
+// refused.
+package token
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+var (
+	// ErrInvalid reports a token that is not one of ours. The text around it says
+	// what kind of check failed, for logs; it quotes nothing of the token.
+	ErrInvalid = errors.New("token: invalid")
+	// ErrExpired reports a genuine token that is past its time and wrong in no
+	// other way.
+	ErrExpired = errors.New("token: expired")
+	// ErrUnavailable reports that the keys needed to sign, or to tell a genuine
+	// token from a forged one, could not be loaded. A later call may succeed.
+	ErrUnavailable = errors.New("token: signing keys are unavailable")
+)
+
+const (
+	// reloadInterval is how often tokens with unknown key ids may make the store
+	// be read. Anybody can send such tokens.
+	reloadInterval = time.Second
+	// reloadTimeout bounds a reading that no single caller owns.
+	reloadTimeout = 5 * time.Second
+)
+
+// KeyStore keeps signing keys. All replicas share one.
+type KeyStore interface {
+	// SigningKeys returns every key, in any order and whatever its state.
+	SigningKeys(ctx context.Context) ([]StoredKey, error)
+	// ActivateSigningKey stores key as the active one and makes any other active
+	// key verify-only. When a key of the same algorithm is active already it
+	// changes nothing and returns nil: of replicas that start together the first
+	// one's key wins, and all use it. Calls take effect one after the other.
+	ActivateSigningKey(ctx context.Context, key StoredKey) error
+	// ResealSigningKey replaces the sealed bytes of key id while they are still
+	// old. When they are not, another replica was faster: it changes nothing and
+	// returns nil.
+	ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error
+}
+
+// Config says whose tokens these are and where their keys live. Every field is
+// needed but Algorithm.
+type Config struct {
+	// Issuer is "iss", compared exactly.
+	Issuer string
+	// Audience is "aud" of tokens made here; accepted tokens name it alone or
+	// among others.
+	Audience string
+	// ClientID is "client_id" of tokens whose Claims name none.
+	ClientID string
+	// Algorithm is that of the active key; empty means EdDSA. When the store's
+	// active key has another one, Open makes a new key, and the old one goes on
+	// verifying.
+	Algorithm Algorithm
+	// Store holds the keys.
+	Store KeyStore
+	// SealKeys are secrets of 32 bytes used for nothing else: the current one,
+	// then previous ones, whose keys Open seals anew under the current one.
+	SealKeys [][]byte
+	// MaxTTL is the longest life, exp - iat, that is signed or accepted. Rounded
+	// down to whole seconds; at least 1 s.
+	MaxTTL time.Duration
+	// Now tells the time.
+	Now func() time.Time
+}
+
+// Keyring signs and verifies. It is safe for concurrent use; verifying takes no
+// lock while the key is known.
+type Keyring struct {
+	store   KeyStore
+	sealer  *sealer
+	rules   rules
+	now     func() time.Time
+	keys    atomic.Pointer[keySet]
+	loading chan struct{} // holds one token while the store is read: readings never overtake
+	mu      sync.Mutex    // guards attempt
+	attempt *attempt
+}
+
+// attempt is a reading of the store that tokens with unknown key ids asked for.
+type attempt struct {
+	began time.Time
+	done  chan struct{}
+	err   error // readable once done is closed
+}
+
+// Open loads the keys, seals anew what is under a previous seal key, and makes a
+// key when none of the configured algorithm is active. It fails with ErrSealed,
+// naming the key, when a key in use cannot be opened, and with ErrUnavailable
+// when the store fails.
+func Open(ctx context.Context, config Config) (*Keyring, error) {
+	k, algorithm, err := newKeyring(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.Reload(ctx); err != nil {
+		return nil, err
+	}
+	if err := k.reseal(ctx); err != nil {
+		return nil, err
+	}
+	if active := k.keys.Load().active; active != nil && active.algorithm == algorithm {
+		return k, nil
+	}
+	if err := k.activate(ctx, algorithm); err != nil {
+		return nil, err
+	}
+	// Another replica may have been faster: whatever is active now is used.
+	if err := k.Reload(ctx); err != nil {
+		return nil, err
+	}
+	if k.keys.Load().active == nil {
+		return nil, fmt.Errorf("%w: the store has no active key after one was made", ErrUnavailable)
+	}
+	return k, nil
+}
+
+// newKeyring checks config and returns a keyring without keys.
+func newKeyring(config Config) (*Keyring, Algorithm, error) {
+	for _, need := range []struct {
+		field string
+		given bool
+	}{
+		{"Issuer", config.Issuer != ""},
+		{"Audience", config.Audience != ""},
+		{"ClientID", config.ClientID != ""},
+		{"Store", config.Store != nil},
+		{"Now", config.Now != nil},
+	} {
+		if !need.given {
+			return nil, "", fmt.Errorf("token: Config.%s is needed", need.field)
+		}
+	}
+	if config.MaxTTL < time.Second {
+		return nil, "", errors.New("token: Config.MaxTTL needs 1s or more")
+	}
+	algorithm := config.Algorithm
+	if algorithm == "" {
+		algorithm = EdDSA
+	}
+	if _, err := ParseAlgorithm(string(algorithm)); err != nil {
+		return nil, "", err
+	}
+	sealer, err := newSealer(config.SealKeys)
+	if err != nil {
+		return nil, "", err
+	}
+	return &Keyring{
+		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
+		rules: rules{
+			issuer: config.Issuer, audience: config.Audience, clientID: config.ClientID,
+			maxLife: int64(config.MaxTTL / time.Second),
+		},
+	}, algorithm, nil
+}
+
+// reseal puts keys that a previous seal key had sealed under the current one.
+func (k *Keyring) reseal(ctx context.Context) error {
+	set := k.keys.Load()
+	for _, row := range set.stale {
+		sealed, err := set.verifying[row.ID].seal(k.sealer)
+		if err != nil {
+			return err
+		}
+		if err := k.store.ResealSigningKey(ctx, row.ID, row.Sealed, sealed); err != nil {
+			return fmt.Errorf("%w: resealing %q: %w", ErrUnavailable, row.ID, err)
+		}
+	}
+	return nil
+}
+
+// activate makes a key and offers it to the store.
+func (k *Keyring) activate(ctx context.Context, algorithm Algorithm) error {
+	private, err := algorithm.generate()
+	if err != nil {
+		return fmt.Errorf("token: making a signing key: %w", err)
+	}
+	key, err := newSigningKey("", algorithm, private)
+	if err != nil {
+		return fmt.Errorf("token: making a signing key: %w", err)
+	}
+	sealed, err := key.seal(k.sealer)
+	if err != nil {
+		return err
+	}
+	row := StoredKey{
+		ID: key.id, Algorithm: algorithm, State: StateActive,
+		Sealed: sealed, Public: key.spki, CreateTime: k.now().UTC(),
+	}
+	if err := k.store.ActivateSigningKey(ctx, row); err != nil {
+		return fmt.Errorf("%w: storing a new key: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Sign returns claims as a token under the active key. The same claims give the
+// same token while that key is active. It fails with ErrClaims when Verify could
+// not accept the token and with ErrUnavailable when there is no key to sign with.
+func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	wire, err := k.rules.write(claims)
+	if err != nil {
+		return "", err
+	}
+	key := k.keys.Load().active
+	if key == nil {
+		return "", fmt.Errorf("%w: no active key can be opened", ErrUnavailable)
+	}
+	unsigned := jwt.NewWithClaims(key.method, wire)
+	unsigned.Header["typ"] = typAccessToken
+	unsigned.Header["kid"] = key.id
+	token, err := unsigned.SignedString(key.private)
+	if err != nil {
+		return "", fmt.Errorf("token: signing: %w", err)
+	}
+	if len(token) > maxTokenBytes {
+		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, maxTokenBytes)
+	}
+	return token, nil
+}
+
+// Verify returns the claims of a genuine token that is in force now. It fails
+// with ErrInvalid, with ErrExpired, or, when it cannot tell because a key could
+// not be loaded, with ErrUnavailable.
+func (k *Keyring) Verify(ctx context.Context, token string) (*Claims, error) {
+	parsed, err := parseJWS(token)
+	if err != nil {
+		return nil, err
+	}
+	if !parsed.isAccessToken() {
+		return nil, invalid("not an access token")
+	}
+	key, err := k.find(ctx, parsed.keyID)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := parsed.verify(key)
+	if err != nil {
+		return nil, err
+	}
+	return k.rules.read(payload, k.now())
+}
+
+// JWKS returns the RFC 7517 set of every key that verifies, oldest first.
+func (k *Keyring) JWKS() []byte {
+	return bytes.Clone(k.keys.Load().jwks)
+}
+
+// Reload reads the keys from the store. What could be opened is in use when it
+// returns; it fails with ErrSealed when a key could not, and with ErrUnavailable,
+// keeping the keys it had, when the store failed.
+func (k *Keyring) Reload(ctx context.Context) error {
+	if err := k.load(ctx); err != nil {
+		return err
+	}
+	return k.keys.Load().err()
+}
+
+// load replaces the keys by what the store holds now.
+func (k *Keyring) load(ctx context.Context) error {
+	select {
+	case k.loading <- struct{}{}:
+		defer func() { <-k.loading }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+	rows, err := k.store.SigningKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	set, err := newKeySet(k.sealer, rows, k.keys.Load())
+	if err != nil {
+		return err
+	}
+	k.keys.Store(set)
+	return nil
+}
+
+// find returns the key called id. One that is unknown may have been made by
+// another replica, so the store is asked, at most once per reloadInterval for all
+// callers together. Between two readings the last one's answer stands: a key not
+// there then is refused, and when it failed nobody can tell, which is said.
+func (k *Keyring) find(ctx context.Context, id string) (*signingKey, error) {
+	if key := k.keys.Load().verifying[id]; key != nil {
+		return key, nil
+	}
+	if err := k.refresh(ctx); err != nil {
+		return nil, err
+	}
+	set := k.keys.Load()
+	if key := set.verifying[id]; key != nil {
+		return key, nil
+	}
+	// A key that is there but does not open here: its tokens may well be genuine.
+	if err := set.unopened[id]; err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil, invalid("unknown key id")
+}
+
+// refresh waits for a reading of the store that is under way or began less than
+// reloadInterval ago, and begins one otherwise. The reading outlives the caller
+// that began it, for others wait on it too.
+func (k *Keyring) refresh(ctx context.Context) error {
+	k.mu.Lock()
+	current := k.attempt
+	if now := k.now(); current == nil || current.over(now) {
+		current = &attempt{began: now, done: make(chan struct{})}
+		k.attempt = current
+		go k.run(context.WithoutCancel(ctx), current)
+	}
+	k.mu.Unlock()
+	select {
+	case <-current.done:
+		return current.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// run carries out a.
+func (k *Keyring) run(ctx context.Context, a *attempt) {
+	defer close(a.done)
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	a.err = k.load(ctx)
+}
+
+// over says whether a has ended and a new one may begin. A clock that was set
+// back does not hold it up.
+func (a *attempt) over(now time.Time) bool {
+	select {
+	case <-a.done:
+	default:
+		return false
+	}
+	age := now.Sub(a.began)
+	return age < 0 || age >= reloadInterval
+}
+
+// invalid returns ErrInvalid with a reason that names a check, never a value.
+func invalid(reason string) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, reason)
+}

@@ -1,0 +1,37 @@
+package server
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+)
+
+// auditKind names what happened to an account.
+type auditKind string
+
+// The kinds are stored: rename none.
+const (
+	auditSignedUp        auditKind = "signed_up"
+	auditLoggedIn        auditKind = "logged_in"
+	auditLoggedOut       auditKind = "logged_out"
+	auditRefreshRepeat   auditKind = "refresh_repeated"
+	auditRefreshCaughtUp auditKind = "refresh_caught_up"
+	auditRefreshReused   auditKind = "refresh_reused"
+	auditResetRequested  auditKind = "password_reset_requested"
+	auditPasswordReset   auditKind = "password_reset"
+)
+
+// audit writes one event, in the transaction of the fact where there is one.
+func (s *Server) audit(ctx context.Context, on db.DBTX, kind auditKind, userID, sessionID uuid.UUID) error {
+	c := callFrom(ctx)
+	return s.queries.RecordAuditEvent(ctx, on, db.RecordAuditEventParams{
+		CreatedAt: s.cfg.Now(),
+		Kind:      string(kind),
+		UserID:    userID,
+		SessionID: uuid.NullUUID{UUID: sessionID, Valid: sessionID != uuid.Nil},
+		Address:   addressText(c),
+		TraceID:   c.traceID,
+	})
+}

@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+)
+
+// call is what the interceptors learn of a call and handlers use.
+type call struct {
+	// traceID is 32 hex digits: taken up from the caller's traceparent (W3C Trace
+	// Context), else new.
+	traceID string
+	// address is the client's, by the trusted-proxy setting; invalid on transports
+	// that have none.
+	address netip.Addr
+}
+
+type callKey struct{}
+
+func callFrom(ctx context.Context) call {
+	c, _ := ctx.Value(callKey{}).(call)
+	return c
+}
+
+func newCall(ctx context.Context, trusted []netip.Prefix) call {
+	md, _ := metadata.FromIncomingContext(ctx)
+	id, ok := parseTraceparent(first(md, "traceparent"))
+	if !ok {
+		id = newTraceID()
+	}
+	return call{traceID: id, address: clientAddress(ctx, md, trusted)}
+}
+
+func first(md metadata.MD, name string) string {
+	if values := md.Get(name); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+func newTraceID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand, since Go 1.24)
+	return hex.EncodeToString(id[:])
+}
+
+// parseTraceparent takes the trace id from a traceparent header (W3C Trace
+// Context, section 3.2): version-traceid-parentid-flags, lower-case hex, neither
+// id all zero. Later versions may append fields, version ff is invalid.
+func parseTraceparent(header string) (string, bool) {
+	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
+	if len(header) < length || header[2] != '-' || header[35] != '-' || header[52] != '-' {
+		return "", false
+	}
+	version, trace, parent, flags := header[:2], header[3:35], header[36:52], header[53:55]
+	if !isLowerHex(version) || !isLowerHex(trace) || !isLowerHex(parent) || !isLowerHex(flags) || version == "ff" {
+		return "", false
+	}
+	if version == "00" && len(header) != length || len(header) > length && header[length] != '-' {
+		return "", false
+	}
+	if strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
+		return "", false
+	}
+	return trace, true
+}
+
+func isLowerHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// clientAddress is the peer's address, or where the peer is a trusted proxy the
+// nearest address in x-forwarded-for that is not one: what stands left of it was
+// written by the client and proves nothing.
+func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	tcp, ok := p.Addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if !contains(trusted, address) {
+		return address
+	}
+	hops := strings.Split(strings.Join(md.Get("x-forwarded-for"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		address = hop.Unmap().WithZone("")
+		if !contains(trusted, address) {
+			break
+		}
+	}
+	return address
+}
+
+func contains(prefixes []netip.Prefix, address netip.Addr) bool {
+	for _, prefix := range prefixes {
+		if prefix.Contains(address) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressKey is what a rate limit counts: an IPv4 address, or the /64 that an IPv6
+// customer usually has for itself.
+func addressKey(address netip.Addr) string {
+	if address.Is6() {
+		prefix, err := address.Prefix(64)
+		if err == nil {
+			return prefix.String()
+		}
+	}
+	return address.String()
+}

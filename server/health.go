@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+const (
+	// storeCheckEvery and storeCheckTimeout bound how old the answer of health is.
+	storeCheckEvery   = time.Second
+	storeCheckTimeout = 2 * time.Second
+)
+
+// readiness is what was last seen of the stores.
+type readiness struct {
+	mu       sync.Mutex
+	postgres string
+	redis    string
+	stopping bool
+}
+
+func (r *readiness) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+}
+
+// watchStores checks the stores until ctx is over.
+func (s *Server) watchStores(ctx context.Context) {
+	tick := time.NewTicker(storeCheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.checkStores(ctx)
+		}
+	}
+}
+
+// checkStores asks both stores. Without PostgreSQL nothing can be served. Without
+// Redis nobody logs in or refreshes, but tokens are validated: taking every replica
+// out of service at once would only make that worse, so it is reported by /readyz
+// and metrics and does not end SERVING.
+func (s *Server) checkStores(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
+	defer cancel()
+	postgres, redis := "ok", "ok"
+	if err := s.cfg.Pool.Ping(ctx); err != nil {
+		postgres = "unreachable"
+	}
+	if err := s.cfg.Redis.Ping(ctx).Err(); err != nil {
+		redis = "unreachable"
+	}
+	s.ready.mu.Lock()
+	changed := s.ready.postgres != postgres || s.ready.redis != redis
+	first := s.ready.postgres == ""
+	stopping := s.ready.stopping
+	s.ready.postgres, s.ready.redis = postgres, redis
+	s.ready.mu.Unlock()
+	if stopping || ctx.Err() != nil && postgres == "ok" {
+		return
+	}
+	if changed && !first {
+		s.log.WarnContext(ctx, "stores", "postgres", postgres, "redis", redis)
+	}
+	s.setServing(postgres == "ok")
+}
+
+func (s *Server) setServing(serving bool) {
+	state := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		state = healthpb.HealthCheckResponse_SERVING
+	}
+	// After Shutdown these calls change nothing.
+	s.health.SetServingStatus("", state)
+	s.health.SetServingStatus(latchkeyv1.AuthService_ServiceDesc.ServiceName, state)
+}
+
+// serveHealthz says that the process answers.
+func serveHealthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// serveReadyz says whether calls should be sent here, and what each store does.
+func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
+	s.ready.mu.Lock()
+	state := struct {
+		Ready    bool   `json:"ready"`
+		Stopping bool   `json:"stopping"`
+		Postgres string `json:"postgres"`
+		Redis    string `json:"redis"`
+	}{s.ready.postgres == "ok" && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis}
+	s.ready.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if !state.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(state)
+}
+
+// serveJWKS publishes the keys that verify access tokens (RFC 7517). Five minutes
+// of caching: a new key is published for longer than that before it signs.
+func (s *Server) serveJWKS(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	_, _ = w.Write(s.cfg.Keyring.JWKS())
+}

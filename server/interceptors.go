@@ -1,0 +1,263 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+const (
+	// maxCallTime bounds every unary call, whatever its client asked for.
+	maxCallTime = 15 * time.Second
+	// deadlineShave is kept back from the client's deadline, so that the answer that
+	// says what did not finish still reaches it.
+	deadlineShave = 50 * time.Millisecond
+)
+
+// unaryChain is in the order of the calls, outermost first. The trace id comes
+// before the log that names it; log and metrics see the mapped status; recovery is
+// inside the mapping, which turns a panic into "internal error"; the address limit
+// comes before anything that costs; who calls is settled before what they say is
+// looked at.
+func (s *Server) unaryChain() []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{
+		s.traceUnary,
+		s.logUnary,
+		s.rpcMetrics.UnaryServerInterceptor(),
+		s.mapErrorsUnary,
+		recoverUnary,
+		deadlineUnary,
+		s.policyUnary,
+		s.validateUnary,
+	}
+}
+
+// streamChain is unaryChain for streams, which have no deadline of ours and, so
+// far, no messages of ours.
+func (s *Server) streamChain() []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{
+		s.traceStream,
+		s.logStream,
+		s.rpcMetrics.StreamServerInterceptor(),
+		s.mapErrorsStream,
+		recoverStream,
+		s.policyStream,
+	}
+}
+
+func (s *Server) traceUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c := newCall(ctx, s.cfg.TrustedProxies)
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("trace-id", c.traceID)) // fails only outside a call
+	return handler(context.WithValue(ctx, callKey{}, c), req)
+}
+
+func (s *Server) logUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	start := s.cfg.Now()
+	resp, err := handler(ctx, req)
+	s.logCall(ctx, info.FullMethod, start, err)
+	return resp, err
+}
+
+// logCall writes the access log. Requests and responses are never part of it:
+// debug_redact does not protect what Go's String prints.
+func (s *Server) logCall(ctx context.Context, method string, start time.Time, err error) {
+	level := slog.LevelInfo
+	if strings.HasPrefix(method, "/grpc.") {
+		level = slog.LevelDebug // health and reflection: probes come every second or so, from every side
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	c := callFrom(ctx)
+	attrs := []slog.Attr{
+		slog.String("method", method),
+		slog.String("code", status.Code(err).String()),
+		slog.Float64("took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000),
+		slog.String("address", addressText(c)),
+		slog.String("trace_id", c.traceID),
+	}
+	if reason := reasonOf(err); reason != "" {
+		attrs = append(attrs, slog.String("reason", reason))
+	}
+	s.log.LogAttrs(ctx, level, "rpc", attrs...)
+}
+
+func addressText(c call) string {
+	if !c.address.IsValid() {
+		return ""
+	}
+	return c.address.String()
+}
+
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
+}
+
+func (s *Server) mapErrorsUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := handler(ctx, req)
+	if err == nil {
+		return resp, nil
+	}
+	return nil, s.mapError(ctx, info.FullMethod, err)
+}
+
+func (s *Server) mapError(ctx context.Context, method string, err error) error {
+	traceID := callFrom(ctx).traceID
+	st, unforeseen := statusOf(err, traceID)
+	switch {
+	case unforeseen:
+		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", traceID, "error", err)
+	case st.Code() == codes.Unavailable:
+		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", traceID, "error", err)
+	}
+	return st.Err()
+}
+
+// panicError is a panic of a handler.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+// Error implements error.
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
+
+func recovered(err *error) {
+	if value := recover(); value != nil {
+		*err = &panicError{value, debug.Stack()}
+	}
+}
+
+func recoverUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	defer recovered(&err)
+	return handler(ctx, req)
+}
+
+func deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	timeout := maxCallTime
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)-deadlineShave)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return handler(ctx, req)
+}
+
+func (s *Server) policyUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, err := s.enter(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+// enter applies a method's policy: the address limit, then the credential.
+func (s *Server) enter(ctx context.Context, method string) (context.Context, error) {
+	policy, err := s.admit(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	switch policy.GetAuth() {
+	case latchkeyv1.AuthClass_AUTH_CLASS_PUBLIC:
+		return ctx, nil
+	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
+		return s.authenticate(ctx)
+	case latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED:
+	}
+	return nil, fmt.Errorf("%s: auth class %v is not served", method, policy.GetAuth())
+}
+
+func (s *Server) validateUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if msg, ok := req.(proto.Message); ok {
+		if err := s.validator.Validate(msg); err != nil {
+			return nil, invalidRequest(err)
+		}
+	}
+	return handler(ctx, req)
+}
+
+// invalidRequest turns violations into field violations. Their texts name rules,
+// never values.
+func invalidRequest(err error) error {
+	var invalid *protovalidate.ValidationError
+	if !errors.As(err, &invalid) {
+		return fmt.Errorf("validate: %w", err)
+	}
+	bad := &errdetails.BadRequest{}
+	texts := make([]string, 0, len(invalid.Violations))
+	for _, v := range invalid.Violations {
+		field := protovalidate.FieldPathString(v.Proto.GetField())
+		message := v.Proto.GetMessage()
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field:       field,
+			Description: message,
+			Reason:      strings.ToUpper(strings.ReplaceAll(v.Proto.GetRuleId(), ".", "_")),
+		})
+		texts = append(texts, field+": "+message)
+	}
+	return refuse(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
+}
+
+// stream carries the context that the interceptors made.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc.ServerStream hands its context on by a method
+}
+
+// Context implements grpc.ServerStream.
+func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *Server) traceStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := newCall(ss.Context(), s.cfg.TrustedProxies)
+	ss.SetTrailer(metadata.Pairs("trace-id", c.traceID))
+	return handler(srv, &stream{ss, context.WithValue(ss.Context(), callKey{}, c)})
+}
+
+func (s *Server) logStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	start := s.cfg.Now()
+	err := handler(srv, ss)
+	s.logCall(ss.Context(), info.FullMethod, start, err)
+	return err
+}
+
+func (s *Server) mapErrorsStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := handler(srv, ss); err != nil {
+		return s.mapError(ss.Context(), info.FullMethod, err)
+	}
+	return nil
+}
+
+func recoverStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer recovered(&err)
+	return handler(srv, ss)
+}
+
+func (s *Server) policyStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, err := s.enter(ss.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return handler(srv, &stream{ss, ctx})
+}

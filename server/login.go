@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// settleTime bounds what is still done for a call whose caller may be gone: closing
+// its attempt in the limiter, or taking back a session that nobody will hold.
+const settleTime = 3 * time.Second
+
+// amrPassword is the authentication method of RFC 8176, section 2.
+const amrPassword = "pwd"
+
+// Login implements latchkey.v1.AuthService.
+func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
+	lookup := emailLookup(req.GetEmail())
+	attempt, err := s.cfg.LoginFailures.Reserve(ctx, lookup)
+	if err != nil {
+		return nil, fmt.Errorf("count the attempt: %w", err)
+	}
+	found, result, err := s.checkPassword(ctx, req.GetEmail(), lookup, req.GetPassword())
+	if err != nil {
+		return nil, s.settleAttempt(ctx, attempt, err)
+	}
+	if !found.User.IsActive {
+		return nil, s.settleAttempt(ctx, attempt, errAccountDisabled())
+	}
+	if result.Weaker {
+		if err := s.rehash(ctx, found.User, req.GetPassword()); err != nil {
+			return nil, s.settleAttempt(ctx, attempt, err)
+		}
+	}
+	started, refreshToken, err := s.startSession(ctx, session.Start{
+		UserID: found.User.ID, Ledger: found.Ledger, DeviceName: req.GetDeviceName(),
+		Address: addressText(callFrom(ctx)), AMR: []string{amrPassword},
+	})
+	if err != nil {
+		return nil, s.settleAttempt(ctx, attempt, err)
+	}
+	if err := s.settleAttempt(ctx, attempt, nil); err != nil {
+		return nil, err
+	}
+	tokens, err := s.issue(ctx, started, started.CreateTime, refreshToken)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.LoginResponse{
+		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: tokens},
+		User:   userMessage(found.User),
+	}, nil
+}
+
+// checkPassword finds the account and compares the password. A miss costs what a
+// hit costs and has the same answer. The ledger's position is read with the hash,
+// before the hashing takes its time: a revocation in between refuses the session.
+func (s *Server) checkPassword(ctx context.Context, email, lookup, typed string) (db.FindUserByEmailRow, password.Result, error) {
+	found, err := s.queries.FindUserByEmail(ctx, s.cfg.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
+			return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+		}
+		return found, password.Result{}, errInvalidCredentials()
+	}
+	if err != nil {
+		return found, password.Result{}, fmt.Errorf("look the address up: %w", err)
+	}
+	result, err := s.cfg.Passwords.Verify(ctx, found.User.PasswordHash, typed)
+	switch {
+	case errors.Is(err, password.ErrMalformedHash):
+		// Nobody can log in with what is stored: said in the log, for the operator.
+		s.log.ErrorContext(ctx, "unusable password hash", "user_id", found.User.ID, "error", err)
+		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
+			return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+		}
+		return found, password.Result{}, errInvalidCredentials()
+	case err != nil:
+		return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+	case !result.Match:
+		return found, password.Result{}, errInvalidCredentials()
+	}
+	return found, result, nil
+}
+
+// settleAttempt closes the attempt by the outcome and returns it. Only a wrong
+// password is a failure; the right one clears the address's failures. What could
+// not be counted must not pass: a login is refused when its attempt cannot be
+// closed.
+func (s *Server) settleAttempt(ctx context.Context, attempt *ratelimit.Attempt, outcome error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	var err error
+	var refused *refusal
+	switch {
+	case outcome == nil:
+		err = attempt.Succeed(ctx)
+	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
+		err = attempt.Fail(ctx)
+	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
+		err = attempt.Succeed(ctx)
+	default:
+		err = attempt.Release(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("count the attempt: %w", err)
+	}
+	return outcome
+}
+
+// rehash rewrites a weak hash under today's parameters. An overloaded hasher puts
+// it off to the next login. When the hash has changed meanwhile nothing is written:
+// another login was faster, or the password is a new one, whose revocation refuses
+// the session that this login starts.
+func (s *Server) rehash(ctx context.Context, user db.User, typed string) error {
+	hash, err := s.cfg.Passwords.Hash(ctx, typed)
+	if err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("rewrite the hash: %w", err)
+		}
+		return nil //nolint:nilerr // the login is good without it
+	}
+	_, err = s.queries.RehashPassword(ctx, s.cfg.Pool, db.RehashPasswordParams{
+		ID: user.ID, OldHash: user.PasswordHash, NewHash: hash,
+	})
+	if err != nil {
+		return fmt.Errorf("rewrite the hash: %w", err)
+	}
+	return nil
+}
+
+// startSession makes the session and records the login. The session comes first:
+// when the record fails nobody holds its token, and it is taken back.
+func (s *Server) startSession(ctx context.Context, start session.Start) (session.Session, string, error) {
+	started, refreshToken, err := s.cfg.Sessions.Create(ctx, start)
+	if err != nil {
+		return started, "", fmt.Errorf("start the session: %w", err)
+	}
+	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: start.UserID})
+		if err != nil {
+			return fmt.Errorf("record the login: %w", err)
+		}
+		if recorded == 0 {
+			return errInvalidCredentials()
+		}
+		return s.audit(ctx, tx, auditLoggedIn, start.UserID, started.ID)
+	})
+	if err != nil {
+		s.dropSession(ctx, started.ID)
+		return started, "", err
+	}
+	return started, refreshToken, nil
+}
+
+// dropSession deletes what the ledger or a failed login has ended already: it saves
+// room and is not what keeps the session ended, so a failure is only logged.
+func (s *Server) dropSession(ctx context.Context, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	if err := s.cfg.Sessions.Delete(ctx, id); err != nil {
+		s.log.WarnContext(ctx, "session not deleted, it will expire", "session_id", id, "error", err)
+	}
+}

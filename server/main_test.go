@@ -1,0 +1,200 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+const (
+	email    = "Ada.Lovelace@Example.com"
+	password = "correct horse battery"
+	// patience is how long anything that happens behind a call may take on a busy
+	// machine.
+	patience = 30 * time.Second
+)
+
+// signUp makes an account with the usual password.
+func signUp(t *testing.T, s *testenv.Server, address string) *latchkeyv1.User {
+	t.Helper()
+	resp, err := s.Auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{
+		Email: address, Password: password, FirstName: "Ada", LastName: "Lovelace",
+	})
+	if err != nil {
+		t.Fatalf("sign up %s: %v", address, err)
+	}
+	return resp.GetUser()
+}
+
+func logIn(t *testing.T, s *testenv.Server, address string) *latchkeyv1.Tokens {
+	t.Helper()
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: password, DeviceName: "test"})
+	if err != nil {
+		t.Fatalf("log in %s: %v", address, err)
+	}
+	return resp.GetTokens()
+}
+
+// account signs up and logs in.
+func account(t *testing.T, s *testenv.Server) *latchkeyv1.Tokens {
+	t.Helper()
+	signUp(t, s, email)
+	return logIn(t, s, email)
+}
+
+func refresh(t *testing.T, s *testenv.Server, refreshToken, requestID string) *latchkeyv1.Tokens {
+	t.Helper()
+	resp, err := tryRefresh(t.Context(), s, refreshToken, requestID)
+	if err != nil {
+		t.Fatalf("refresh: %v", err)
+	}
+	return resp
+}
+
+func tryRefresh(ctx context.Context, s *testenv.Server, refreshToken, requestID string) (*latchkeyv1.Tokens, error) {
+	resp, err := s.Auth.RefreshToken(ctx, &latchkeyv1.RefreshTokenRequest{RefreshToken: refreshToken, RequestId: requestID})
+	return resp.GetTokens(), err
+}
+
+func logOut(t *testing.T, s *testenv.Server, refreshToken string) {
+	t.Helper()
+	if _, err := s.Auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: refreshToken}); err != nil {
+		t.Fatalf("log out: %v", err)
+	}
+}
+
+// wantValid checks a token by ValidateToken. Reason unspecified: it must be good.
+func wantValid(t *testing.T, s *testenv.Server, accessToken string, reason latchkeyv1.ErrorReason) *latchkeyv1.ValidateTokenResponse {
+	t.Helper()
+	resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: accessToken})
+	if err != nil {
+		t.Fatalf("validate: %v", err)
+	}
+	good := reason == latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+	if resp.GetValid() != good || resp.GetReason() != reason {
+		t.Fatalf("valid=%v reason=%v, want reason %v", resp.GetValid(), resp.GetReason(), reason)
+	}
+	if !good && (resp.GetUser() != nil || resp.GetSessionId() != "" || resp.GetExpireTime() != nil) {
+		t.Fatalf("a bad token's answer tells more than the reason: %v", resp)
+	}
+	return resp
+}
+
+// wantRefused checks that err has the code, the reason (without its prefix), a trace
+// id, and a violation for each of fields and no other.
+func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields ...string) {
+	t.Helper()
+	st := status.Convert(err)
+	if st.Code() != code {
+		t.Fatalf("code %v (%v), want %v", st.Code(), err, code)
+	}
+	var gotReason, trace string
+	got := map[string]bool{}
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			gotReason = d.GetReason()
+			if d.GetDomain() != "latchkey" {
+				t.Errorf("domain %q", d.GetDomain())
+			}
+		case *errdetails.RequestInfo:
+			trace = d.GetRequestId()
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				got[v.GetField()] = true
+				if v.GetDescription() == "" || v.GetReason() == "" || strings.ToUpper(v.GetReason()) != v.GetReason() {
+					t.Errorf("violation without words or reason: %v", v)
+				}
+			}
+		case *errdetails.RetryInfo:
+			if d.GetRetryDelay().AsDuration() <= 0 {
+				t.Errorf("retry delay %v", d.GetRetryDelay())
+			}
+		}
+	}
+	if gotReason != reason {
+		t.Fatalf("reason %q (%v), want %q", gotReason, err, reason)
+	}
+	if len(trace) != 32 {
+		t.Errorf("trace id %q", trace)
+	}
+	if len(got) != len(fields) {
+		t.Errorf("violations of %v, want %v", got, fields)
+	}
+	for _, field := range fields {
+		if !got[field] {
+			t.Errorf("no violation of %s: %v", field, got)
+		}
+	}
+}
+
+// retryAfter is the RetryInfo of a refusal.
+func retryAfter(t *testing.T, err error) time.Duration {
+	t.Helper()
+	for _, detail := range status.Convert(err).Details() {
+		if d, ok := detail.(*errdetails.RetryInfo); ok {
+			return d.GetRetryDelay().AsDuration()
+		}
+	}
+	t.Fatalf("no RetryInfo in %v", err)
+	return 0
+}
+
+// count asks the database.
+func count(t *testing.T, s *testenv.Server, query string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := s.Pool.QueryRow(t.Context(), query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+func exec(t *testing.T, s *testenv.Server, query string, args ...any) {
+	t.Helper()
+	if _, err := s.Pool.Exec(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// flip changes the character at i to another one of base64url.
+func flip(text string, i int) string {
+	other := byte('A')
+	if text[i] == other {
+		other = 'B'
+	}
+	return text[:i] + string(other) + text[i+1:]
+}
+
+// rawMessage is sent as it is, whatever a proto message may hold.
+type rawMessage string
+
+type rawBytes struct{}
+
+// rawCodec sends a rawMessage; answers are not read.
+func rawCodec() grpc.CallOption { return grpc.ForceCodec(rawBytes{}) }
+
+func (rawBytes) Marshal(v any) ([]byte, error) {
+	raw, ok := v.(rawMessage)
+	if !ok {
+		return nil, errors.New("not a raw message")
+	}
+	return []byte(raw), nil
+}
+
+func (rawBytes) Unmarshal([]byte, any) error { return nil }
+
+func (rawBytes) Name() string { return "proto" }

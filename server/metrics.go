@@ -1,0 +1,73 @@
+package server
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// registerMetrics adds the server's own metrics to the registry. They are read when
+// they are scraped: nothing is counted twice.
+func (s *Server) registerMetrics() error {
+	collectors := []prometheus.Collector{s.rpcMetrics}
+	collectors = append(collectors, s.hashMetrics()...)
+	collectors = append(collectors, s.poolMetrics()...)
+	for _, store := range []string{"postgres", "redis"} {
+		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "latchkey_store_up", Help: "Whether the store answered when it was last asked (every second).",
+			ConstLabels: prometheus.Labels{"store": store},
+		}, func() float64 { return s.storeUp(store) }))
+	}
+	for _, c := range collectors {
+		if err := s.cfg.Metrics.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) storeUp(store string) float64 {
+	s.ready.mu.Lock()
+	defer s.ready.mu.Unlock()
+	state := s.ready.redis
+	if store == "postgres" {
+		state = s.ready.postgres
+	}
+	if state == "ok" {
+		return 1
+	}
+	return 0
+}
+
+func (s *Server) hashMetrics() []prometheus.Collector {
+	stats := s.cfg.Passwords.Stats
+	return []prometheus.Collector{
+		gauge("latchkey_hash_slots", "Passwords that can be hashed at once.", func() float64 { return float64(stats().Slots) }),
+		gauge("latchkey_hash_in_use", "Passwords being hashed.", func() float64 { return float64(stats().InUse) }),
+		gauge("latchkey_hash_waiting", "Calls that wait for a hash.", func() float64 { return float64(stats().Waiting) }),
+		counter("latchkey_hash_total", "Passwords hashed.", func() float64 { return float64(stats().Hashed) }),
+		counter("latchkey_hash_turned_away_total", "Calls refused because a hash would not have finished in time.", func() float64 { return float64(stats().TurnedAway) }),
+		counter("latchkey_hash_seconds_total", "Time spent hashing.", func() float64 { return stats().HashingTime.Seconds() }),
+		counter("latchkey_hash_wait_seconds_total", "Time spent waiting for a hash.", func() float64 { return stats().WaitingTime.Seconds() }),
+	}
+}
+
+func (s *Server) poolMetrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		gauge("latchkey_postgres_connections", "Open connections to PostgreSQL.", func() float64 { return float64(s.cfg.Pool.Stat().TotalConns()) }),
+		gauge("latchkey_postgres_connections_max", "Connections to PostgreSQL at most.", func() float64 { return float64(s.cfg.Pool.Stat().MaxConns()) }),
+		gauge("latchkey_postgres_connections_in_use", "Connections to PostgreSQL in use.", func() float64 { return float64(s.cfg.Pool.Stat().AcquiredConns()) }),
+		counter("latchkey_postgres_wait_seconds_total", "Time spent waiting for a connection to PostgreSQL.", func() float64 { return s.cfg.Pool.Stat().EmptyAcquireWaitTime().Seconds() }),
+		gauge("latchkey_redis_connections", "Open connections to Redis.", func() float64 { return float64(s.cfg.Redis.PoolStats().TotalConns) }),
+		gauge("latchkey_redis_connections_idle", "Idle connections to Redis.", func() float64 { return float64(s.cfg.Redis.PoolStats().IdleConns) }),
+		counter("latchkey_redis_wait_timeouts_total", "Calls that got no connection to Redis in time.", func() float64 { return float64(s.cfg.Redis.PoolStats().Timeouts) }),
+	}
+}
+
+func gauge(name, help string, read func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read)
+}
+
+func counter(name, help string, read func() float64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+)
+
+// policies holds the policy of every method, by its full name ("/package.Service/Method").
+type policies map[string]*latchkeyv1.Policy
+
+// publicServices are gRPC's own: their protos cannot declare a policy. Both tell
+// nothing about accounts; reflection is registered by setting only.
+func publicServices() map[string]bool {
+	return map[string]bool{
+		"grpc.health.v1.Health":                    true,
+		"grpc.reflection.v1.ServerReflection":      true,
+		"grpc.reflection.v1alpha.ServerReflection": true,
+	}
+}
+
+// readPolicies collects the (latchkey.v1.policy) of every method of the services.
+// One that is missing or incomplete is an error: the server must not start.
+func readPolicies(services map[string]grpc.ServiceInfo) (policies, error) {
+	all := policies{}
+	public := publicServices()
+	for name, info := range services {
+		for _, method := range info.Methods {
+			full := "/" + name + "/" + method.Name
+			if public[name] {
+				all[full] = &latchkeyv1.Policy{Auth: latchkeyv1.AuthClass_AUTH_CLASS_PUBLIC}
+				continue
+			}
+			policy, err := declaredPolicy(name, method.Name)
+			if err != nil {
+				return nil, err
+			}
+			all[full] = policy
+		}
+	}
+	return all, nil
+}
+
+func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
+	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service + "." + method))
+	if err != nil {
+		return nil, fmt.Errorf("policy of %s.%s: %w", service, method, err)
+	}
+	policy, ok := proto.GetExtension(found.Options(), latchkeyv1.E_Policy).(*latchkeyv1.Policy)
+	if !ok || policy == nil {
+		return nil, fmt.Errorf("%s.%s declares no (latchkey.v1.policy): say in its proto who may call it", service, method)
+	}
+	if policy.GetAuth() == latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED {
+		return nil, fmt.Errorf("%s.%s: its (latchkey.v1.policy) names no auth class", service, method)
+	}
+	return policy, nil
+}
+
+// admit applies the part of a method's policy that needs no credential: that there
+// is one, and how often the client's address may call.
+func (s *Server) admit(ctx context.Context, method string) (*latchkeyv1.Policy, error) {
+	policy, ok := s.policies[method]
+	if !ok {
+		return nil, fmt.Errorf("no policy for %s", method)
+	}
+	rate := policy.GetAddressRate()
+	address := callFrom(ctx).address
+	if rate == nil || s.cfg.AddressRates == nil || !address.IsValid() || address.IsLoopback() {
+		return policy, nil
+	}
+	scope := method[strings.LastIndex(method, "/")+1:]
+	return policy, s.cfg.AddressRates.Allow(ctx, scope, addressKey(address), ratelimit.Rate{
+		PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst(),
+	})
+}

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// RefreshToken implements latchkey.v1.AuthService. The order matters: the MAC is
+// checked before anything changes, so that knowing a session's id is not enough to
+// disturb it; PostgreSQL is asked before Redis moves on, so that a disabled account
+// or an ended session never refreshes, whatever Redis says.
+func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
+	presented, err := s.openSession(ctx, req.GetRefreshToken())
+	if err != nil {
+		return nil, err
+	}
+	sess := presented.Session
+	account, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
+		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("look the account up: %w", err)
+	}
+	if err != nil || account.Revoked || !account.User.IsActive {
+		s.dropSession(ctx, sess.ID)
+		return nil, errSessionEnded()
+	}
+	rotation, err := s.rotate(ctx, presented, req.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := s.issue(ctx, rotation.Session, rotation.IssueTime, rotation.RefreshToken)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens}, nil
+}
+
+// openSession finds the session of a refresh token. Redis may have lost it: then
+// the ledger still knows whether it was ended.
+func (s *Server) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
+	presented, err := s.cfg.Sessions.Open(ctx, refreshToken)
+	var unknown *session.UnknownError
+	switch {
+	case err == nil:
+		return presented, nil
+	case errors.Is(err, session.ErrInvalid):
+		return nil, errRefreshTokenInvalid()
+	case errors.As(err, &unknown):
+		return nil, s.unknownSession(ctx, unknown.SessionID)
+	}
+	return nil, fmt.Errorf("read the session: %w", err)
+}
+
+// unknownSession is the refusal of a session that Redis does not have. Nothing more
+// can be told from a token whose MAC cannot be checked; that the named session was
+// ended is no secret to somebody who knows its id.
+func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
+	ended, err := s.queries.SessionRevoked(ctx, s.cfg.Pool, id)
+	if err != nil {
+		return fmt.Errorf("look the session up: %w", err)
+	}
+	if ended {
+		return errSessionEnded()
+	}
+	return errRefreshTokenInvalid()
+}
+
+// rotate spends the token and says what comes next. A reuse ends the session, and
+// no other of the account.
+func (s *Server) rotate(ctx context.Context, presented *session.Presented, requestID string) (session.Rotation, error) {
+	sess := presented.Session
+	rotation, err := s.cfg.Sessions.Rotate(ctx, presented, requestID)
+	switch {
+	case errors.Is(err, session.ErrReused):
+		if err := s.endSession(ctx, sess.UserID, sess.ID, auditRefreshReused); err != nil {
+			return rotation, err
+		}
+		return rotation, errRefreshTokenReused()
+	case errors.Is(err, session.ErrLate):
+		return rotation, errRefreshTokenInvalid()
+	case errors.Is(err, session.ErrEnded):
+		return rotation, errSessionEnded()
+	case errors.Is(err, session.ErrUnknown):
+		return rotation, s.unknownSession(ctx, sess.ID)
+	case err != nil:
+		return rotation, fmt.Errorf("rotate the refresh token: %w", err)
+	}
+	var noted auditKind
+	switch rotation.Outcome {
+	case session.Advanced, session.RepeatedSameRequest:
+		return rotation, nil
+	case session.RepeatedInGrace:
+		noted = auditRefreshRepeat
+	case session.CaughtUp:
+		noted = auditRefreshCaughtUp
+	}
+	if err := s.audit(ctx, s.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
+		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
+	}
+	return rotation, nil
+}

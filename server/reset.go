@@ -1,0 +1,181 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+)
+
+// resetTokenSize is 256 bits: nobody guesses one while it lives.
+const resetTokenSize = 32
+
+// ForgotPassword implements latchkey.v1.AuthService. It does the same for every
+// address, one insert, so that neither the answer nor its time tells whether there
+// is an account: the sender of mails finds that out later.
+func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
+	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())); err != nil {
+		return nil, fmt.Errorf("count the request: %w", err)
+	}
+	err := postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		return s.cfg.Mailer.RequestReset(ctx, tx, req.GetEmail(), callFrom(ctx).traceID)
+	})
+	if errors.Is(err, mail.ErrAddress) {
+		return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue the mail: %w", err)
+	}
+	return &latchkeyv1.ForgotPasswordResponse{}, nil
+}
+
+// ResetPassword implements latchkey.v1.AuthService. The token is looked at before
+// the password is hashed, so that guesses cost no hash, and spent with the change
+// of the password, so that a refused password leaves it good.
+func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswordRequest) (*latchkeyv1.ResetPasswordResponse, error) {
+	tokenHash := hashResetToken(req.GetToken())
+	user, err := s.queries.FindPasswordReset(ctx, s.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: s.cfg.Now()})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errResetTokenInvalid()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look the reset token up: %w", err)
+	}
+	account := user.User
+	words := passwordContext(account.Email, account.FirstName, account.LastName)
+	if err := s.checkNewPassword("new_password", req.GetNewPassword(), words); err != nil {
+		return nil, err
+	}
+	passwordHash, err := s.cfg.Passwords.Hash(ctx, req.GetNewPassword())
+	if err != nil {
+		return nil, fmt.Errorf("hash the password: %w", err)
+	}
+	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		return s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.forgiveFailures(ctx, account.Email)
+	return &latchkeyv1.ResetPasswordResponse{}, nil
+}
+
+// resetPassword spends the token, sets the password and ends all sessions, or does
+// none of it. The account's row is locked first and the ledger's head last.
+func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte, passwordHash string) error {
+	account, err := s.queries.LockUser(ctx, tx, userID)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
+		return errResetTokenInvalid()
+	}
+	if err != nil {
+		return fmt.Errorf("lock the account: %w", err)
+	}
+	spent, err := s.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
+		TokenHash: tokenHash, UserID: userID, Now: s.cfg.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("spend the reset token: %w", err)
+	}
+	if spent == 0 {
+		return errResetTokenInvalid()
+	}
+	err = s.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
+	if err != nil {
+		return fmt.Errorf("set the password: %w", err)
+	}
+	if err := s.cfg.Mailer.NotifyPasswordChanged(ctx, tx, userID, callFrom(ctx).traceID); err != nil {
+		return fmt.Errorf("queue the mail: %w", err)
+	}
+	if err := s.audit(ctx, tx, auditPasswordReset, userID, uuid.Nil); err != nil {
+		return fmt.Errorf("record the reset: %w", err)
+	}
+	_, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
+		UserID: userID, KeepUntil: s.keepRevocationUntil(),
+	})
+	if err != nil {
+		return fmt.Errorf("end the sessions: %w", err)
+	}
+	return nil
+}
+
+// forgiveFailures lets the owner log in at once: whoever set the password holds the
+// mailbox. The password is set either way, so a failure is only logged.
+func (s *Server) forgiveFailures(ctx context.Context, email string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	if err := s.cfg.LoginFailures.Clear(ctx, emailLookup(email)); err != nil {
+		s.log.WarnContext(ctx, "failed logins not cleared after a reset, they expire", "trace_id", callFrom(ctx).traceID, "error", err)
+	}
+}
+
+func hashResetToken(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}
+
+// Resets makes reset tokens for the sender of mails.
+type Resets struct {
+	// Pool is the database.
+	Pool *pgxpool.Pool
+	// TTL is how long a token can be used.
+	TTL time.Duration
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// IssueReset makes the one live reset token of the account with this address; ok is
+// false when there is none to whom it could be sent. The token is returned and its
+// hash stored.
+func (r Resets) IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error) {
+	queries := db.New()
+	found, err := queries.FindUserByEmail(ctx, r.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: emailLookup(email)})
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !found.User.IsActive {
+		return "", "", false, nil
+	}
+	if err != nil {
+		return "", "", false, fmt.Errorf("look the address up: %w", err)
+	}
+	var raw [resetTokenSize]byte
+	_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)
+	token = base64.RawURLEncoding.EncodeToString(raw[:])
+	now := r.Now()
+	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+		err := queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
+			UserID: found.User.ID, TokenHash: hashResetToken(token), CreatedAt: now, ExpiresAt: now.Add(r.TTL),
+		})
+		if err != nil {
+			return err
+		}
+		return queries.RecordAuditEvent(ctx, tx, db.RecordAuditEventParams{
+			CreatedAt: now, Kind: string(auditResetRequested), UserID: found.User.ID,
+		})
+	})
+	if err != nil {
+		return "", "", false, fmt.Errorf("store the reset token: %w", err)
+	}
+	return found.User.Email, token, true, nil
+}
+
+// Address returns the address of an account; ok is false when it is gone.
+func (r Resets) Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error) {
+	user, err := db.New().FindUser(ctx, r.Pool, userID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("look the account up: %w", err)
+	}
+	return user.Email, true, nil
+}

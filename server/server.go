@@ -1,0 +1,234 @@
+// Package server is what Latchkey does for its callers: one file for each group of
+// RPCs, the interceptors around them, health and the HTTP pages. A request flows
+// from the interceptors to a handler, which uses one or two leaf packages and the
+// stores.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"github.com/google/uuid"
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
+)
+
+// Limits of one gRPC connection.
+const (
+	// maxRequest holds every field at its limit many times over, and leaves room for
+	// a client's oversized field to get a field violation instead of gRPC's bare
+	// error.
+	maxRequest = 2 << 20
+	// maxStreams bounds what one connection has under way.
+	maxStreams = 1024
+	// maxHeaders leaves room for an access token and a trace context.
+	maxHeaders = 32 << 10
+	// connectionAge makes clients dial again, so that they find new replicas.
+	connectionAge      = time.Hour
+	connectionAgeGrace = time.Minute
+	handshakeTimeout   = 10 * time.Second
+)
+
+// Mailer queues mails in the transaction of the fact that they report.
+type Mailer interface {
+	RequestReset(ctx context.Context, tx pgx.Tx, email, traceID string) error
+	NotifyPasswordChanged(ctx context.Context, tx pgx.Tx, userID uuid.UUID, traceID string) error
+}
+
+// Config is what a Server works with. All fields are required but those that say
+// otherwise.
+type Config struct {
+	// Pool and Redis are the stores. Sessions, the limiters and the mailer use the
+	// same ones.
+	Pool  *pgxpool.Pool
+	Redis redis.UniversalClient
+
+	Sessions  *session.Store
+	Keyring   *token.Keyring
+	Passwords *password.Hasher
+	// PasswordPolicy is for new passwords.
+	PasswordPolicy password.Policy
+	// LoginFailures counts wrong passwords by address, ResetRequests counts calls of
+	// ForgotPassword.
+	LoginFailures *ratelimit.Attempts
+	ResetRequests *ratelimit.Attempts
+	// AddressRates bounds the calls of a network address. Nil: it is not bounded.
+	AddressRates *ratelimit.GCRA
+	Mailer       Mailer
+
+	// AccessTokenTTL is the life of an access token; SessionMaxTTL that of a session,
+	// and so how long a revocation of everything of a user is kept.
+	AccessTokenTTL time.Duration
+	SessionMaxTTL  time.Duration
+	// ClientID is the client_id claim of access tokens.
+	ClientID string
+
+	// TLS secures the gRPC listener. Nil: plaintext.
+	TLS *tls.Config
+	// Reflection serves gRPC reflection.
+	Reflection bool
+	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
+	TrustedProxies []netip.Prefix
+
+	// Metrics is where the server registers its own.
+	Metrics *prometheus.Registry
+	Logger  *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
+type Server struct {
+	latchkeyv1.UnimplementedAuthServiceServer
+
+	cfg        Config
+	log        *slog.Logger
+	queries    *db.Queries
+	policies   policies
+	validator  protovalidate.Validator
+	rpcMetrics *grpcprom.ServerMetrics
+	grpc       *grpc.Server
+	health     *health.Server
+	ready      readiness
+	started    chan struct{} // closed when Serve has asked the stores
+}
+
+// New makes a server. It does not listen yet. A method without a policy is an error.
+func New(cfg Config) (*Server, error) {
+	s := &Server{
+		cfg:     cfg,
+		log:     cfg.Logger,
+		queries: db.New(),
+		started: make(chan struct{}),
+		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+			// From a validation (tens of microseconds) to a queued hash (seconds).
+			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
+		)),
+	}
+	var err error
+	// Compiled now: the first caller should not pay for it.
+	s.validator, err = protovalidate.New(protovalidate.WithMessages(
+		&latchkeyv1.SignUpRequest{}, &latchkeyv1.LoginRequest{}, &latchkeyv1.RefreshTokenRequest{}, &latchkeyv1.LogoutRequest{},
+		&latchkeyv1.ValidateTokenRequest{}, &latchkeyv1.ForgotPasswordRequest{}, &latchkeyv1.ResetPasswordRequest{},
+	))
+	if err != nil {
+		return nil, fmt.Errorf("validation rules: %w", err)
+	}
+	s.grpc = grpc.NewServer(s.options()...)
+	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
+	s.health = health.NewServer()
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	if cfg.Reflection {
+		reflection.Register(s.grpc)
+	}
+	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
+	if err != nil {
+		return nil, err
+	}
+	s.rpcMetrics.InitializeMetrics(s.grpc)
+	s.setServing(false)
+	return s, s.registerMetrics()
+}
+
+func (s *Server) options() []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.unaryChain()...),
+		grpc.ChainStreamInterceptor(s.streamChain()...),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge:      connectionAge,
+			MaxConnectionAgeGrace: connectionAgeGrace,
+			// A peer that is gone without a word is noticed within 80 s.
+			Time:    time.Minute,
+			Timeout: 20 * time.Second,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+	if s.cfg.TLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))
+	}
+	return options
+}
+
+// Serve answers gRPC calls on l until Shutdown; it is called once. It watches the stores meanwhile,
+// and health says SERVING while they can be used.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	s.checkStores(watching)
+	close(s.started)
+	go s.watchStores(watching)
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// WaitServing waits until Serve has asked the stores for the first time.
+func (s *Server) WaitServing(ctx context.Context) error {
+	select {
+	case <-s.started:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Shutdown says NOT_SERVING, waits for delay so that load balancers notice, takes
+// no more calls and waits for those under way until ctx is over.
+func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
+	s.ready.stop()
+	s.health.Shutdown()
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+	}
+	drained := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		s.grpc.Stop()
+		<-drained
+	}
+}
+
+// Handler serves the HTTP pages: the JWKS and health.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/jwks.json", s.serveJWKS)
+	mux.HandleFunc("GET /healthz", serveHealthz)
+	mux.HandleFunc("GET /readyz", s.serveReadyz)
+	return mux
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/password"
+)
+
+// Upkeep deletes rows that have no more use.
+type Upkeep struct {
+	// Pool is the database.
+	Pool *pgxpool.Pool
+	// AuditRetention is how long audit events are kept.
+	AuditRetention time.Duration
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Sweep deletes expired reset tokens and old audit events.
+func (u Upkeep) Sweep(ctx context.Context) error {
+	queries, now := db.New(), u.Now()
+	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
+	_, events := queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
+	return errors.Join(resets, events)
+}
+
+// anySaltAndHash completes the prefix of a PHC string, 16 and 32 zero bytes.
+const anySaltAndHash = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// StoredParams counts the parameters of stored hashes, from a sample of 10,000. It
+// leaves out what password.Parse does not take.
+func StoredParams(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
+	rows, err := db.New().SampleHashParameters(ctx, pool)
+	if err != nil {
+		return nil, fmt.Errorf("sample stored hashes: %w", err)
+	}
+	var decoys []password.Decoy
+	for _, row := range rows {
+		if hash, err := password.Parse(row.Prefix + anySaltAndHash); err == nil {
+			decoys = append(decoys, password.Decoy{Params: hash.Params, Weight: row.Weight})
+		}
+	}
+	return decoys, nil
+}

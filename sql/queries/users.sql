@@ -1,0 +1,68 @@
+-- name: CreateUser :one
+INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
+VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
+RETURNING *;
+
+-- name: EmailTaken :one
+SELECT EXISTS (SELECT FROM users WHERE email = @email OR email_lookup = @email_lookup::text);
+
+-- FindUserByEmail reads the account and the ledger's position in one statement: a
+-- session that carries this position is refused by any revocation that came later.
+-- The exact address wins over the one that differs in letter case.
+-- name: FindUserByEmail :one
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger
+FROM users
+WHERE email = @email OR email_lookup = @email_lookup::text
+ORDER BY (email = @email) DESC
+LIMIT 1;
+
+-- name: FindUser :one
+SELECT * FROM users WHERE id = @id;
+
+-- LockUser takes the row's lock: users first, the ledger's head last.
+-- name: LockUser :one
+SELECT * FROM users WHERE id = @id FOR UPDATE;
+
+-- FindUserForSession reads the account of a session or access token, and whether
+-- the ledger has ended it.
+-- name: FindUserForSession :one
+SELECT sqlc.embed(users), (
+    EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'session' AND r.session_id = @session_id::uuid AND r.user_id = users.id
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'user' AND r.user_id = users.id AND r.seq > @ledger::bigint
+            AND r.except_session_id IS DISTINCT FROM @session_id::uuid
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'all' AND r.seq > @ledger::bigint
+            AND r.except_session_id IS DISTINCT FROM @session_id::uuid
+    )
+)::boolean AS revoked
+FROM users
+WHERE users.id = @user_id;
+
+-- RecordLogin changes nothing when the account was disabled since it was read.
+-- name: RecordLogin :execrows
+UPDATE users SET last_login_at = @now::timestamptz
+WHERE id = @id AND is_active;
+
+-- RehashPassword replaces the hash that was verified and no other: a plain update
+-- would bring an old password back.
+-- name: RehashPassword :execrows
+UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
+
+-- SetPassword: whoever set it held a mailed token, so the address is verified too.
+-- name: SetPassword :exec
+UPDATE users SET password_hash = @password_hash, is_verified = true WHERE id = @id;
+
+-- SampleHashParameters counts the parameters of up to 10,000 stored hashes. Ids are
+-- random, so the first ones by id are a fair sample at the cost of an index read.
+-- name: SampleHashParameters :many
+SELECT substring(password_hash FROM '^\$argon2id\$v=19\$[^$]{1,40}\$')::text AS prefix, count(*) AS weight
+FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
+WHERE password_hash LIKE '$argon2id$v=19$%'
+GROUP BY 1;

@@ -1,0 +1,77 @@
+// Command thirdparty writes the proto sources of our dependencies, regenerated from the descriptors that
+// their official Go packages embed, so that buf lints and generates without a schema registry and the rules
+// always match the runtime that go.mod pins. Usage, from tools/: go run ./thirdparty ../third_party/proto
+package main
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"github.com/jhump/protoreflect/v2/protoprint"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// source is one file to write, with the notice that its licence asks us to keep.
+type source struct {
+	file   protoreflect.FileDescriptor
+	notice string
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "thirdparty:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("usage: thirdparty DIRECTORY, got %d arguments", len(args))
+	}
+	sources := []source{{
+		file: validate.File_buf_validate_validate_proto,
+		notice: `// Copyright 2023-2026 Buf Technologies, Inc.
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//      http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+//
+// Regenerated from the descriptor in the official Go package by tools/thirdparty: the definitions are
+// unchanged, the comments, which a compiled descriptor does not carry, are left out.
+`,
+	}}
+	root, err := os.OpenRoot(args[0])
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // a directory that was only opened has nothing to lose
+	for _, s := range sources {
+		if err := write(root, s); err != nil {
+			return fmt.Errorf("writing %s: %w", s.file.Path(), err)
+		}
+	}
+	return nil
+}
+
+func write(root *os.Root, s source) error {
+	printer := protoprint.Printer{}
+	text, err := printer.PrintProtoToString(s.file)
+	if err != nil {
+		return err
+	}
+	// The paths of proto files use slashes on every system, and os.Root takes them.
+	if err := root.MkdirAll(path.Dir(s.file.Path()), 0o755); err != nil {
+		return err
+	}
+	return root.WriteFile(s.file.Path(), []byte(s.notice+"\n"+text), 0o644)
+}
