@@ -30,7 +30,7 @@ func ParseResetURL(raw string) (*url.URL, error) {
 		return nil, fmt.Errorf("%w: the host is missing", ErrResetURL)
 	case u.User != nil:
 		return nil, fmt.Errorf("%w: it must not hold a user name or password", ErrResetURL)
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !isLoopbackInBrowsers(u.Hostname()):
 		return nil, fmt.Errorf("%w: the link carries a secret: use https (http is for localhost only)", ErrResetURL)
 	}
 	query, err := url.ParseQuery(u.RawQuery)

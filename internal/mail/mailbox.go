@@ -137,14 +137,14 @@ func loopbackHostHeader(host string) bool {
 			return false
 		}
 		// JoinHostPort writes IPv6 addresses in brackets; the name is bare here.
-		return isLoopback(name)
+		return isLoopbackInBrowsers(name)
 	}
 	if ip, ok := strings.CutPrefix(host, "["); ok {
 		ip, ok = strings.CutSuffix(ip, "]")
 		addr, err := netip.ParseAddr(ip)
 		return ok && err == nil && addr.Is6() && isLoopback(ip)
 	}
-	return isLoopback(host)
+	return isLoopbackInBrowsers(host)
 }
 
 func answer(w http.ResponseWriter, contentType string, body []byte) {

@@ -75,16 +75,22 @@ func (s SMTPServer) LogValue() slog.Value { return slog.StringValue(s.String()) 
 // loopback reports whether the server is this machine by the way it is written.
 func (s SMTPServer) loopback() bool { return isLoopback(s.Host) }
 
-// isLoopback says whether host (no port, no brackets) is this machine. Names
-// other than localhost (RFC 6761, 6.3) are not looked up: whoever answers the
+// isLoopback says whether host (no port, no brackets) is this machine: localhost
+// or a loopback address. Other names are not looked up: whoever answers the
 // lookup would decide.
 func isLoopback(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+	if host == "localhost" {
 		return true
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// isLoopbackInBrowsers accepts the names below .localhost as well, which browsers
+// keep from DNS (RFC 6761, 6.3) but Go's resolver does not.
+func isLoopbackInBrowsers(host string) bool {
+	return isLoopback(host) || strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".localhost")
 }
 
 // ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The

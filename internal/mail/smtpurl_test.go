@@ -71,6 +71,7 @@ func TestParseSMTPURLRefuses(t *testing.T) {
 		"smtps://m?starttls=never",
 		"smtp://user:hunter22@m?starttls=never",
 		"smtp://user:hunter22@localhost.example.com?starttls=never",
+		"smtp://user:hunter22@mail.localhost?starttls=never",
 		// Passwords that should have been percent-encoded.
 		"smtp://user:hunter22/secret@m",
 		"smtp://user:hunter22?secret@m",

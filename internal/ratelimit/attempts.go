@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -109,7 +110,7 @@ func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
 	return &Attempts{
 		redis:  cfg.Redis,
 		name:   cfg.Name,
-		key:    append([]byte(nil), cfg.Key...),
+		key:    bytes.Clone(cfg.Key),
 		limit:  cfg.Limit,
 		window: cfg.Window.Milliseconds(),
 		hold:   cfg.Hold.Milliseconds(),
@@ -180,21 +181,22 @@ func (a *Attempts) enter(ctx context.Context, operation string, attempt *Attempt
 	// Bounded by real time: a.now may stand still, or leap.
 	waiting, cancel := context.WithTimeout(ctx, inFlightWait)
 	defer cancel()
-	for {
+	for waited := false; ; waited = true {
 		answer, err := a.run(ctx, operation, attempt.subject, attempt.id)
 		switch {
+		case err != nil && waited && ctx.Err() != nil:
+			// The wait ended while Redis was being asked, rather than in a pause.
 		case err != nil:
 			return err
 		case answer > 0:
 			return &LimitedError{RetryAfter: time.Duration(answer) * time.Millisecond}
 		case answer == 0:
 			return nil
-		}
-		if pause(waiting) {
+		case pause(waiting):
 			continue
 		}
-		if err := ctx.Err(); errors.Is(err, context.Canceled) {
-			return fmt.Errorf("ratelimit: wait for attempts in flight: %w", err)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return fmt.Errorf("ratelimit: wait for attempts in flight: %w", ctx.Err())
 		}
 		return &LimitedError{RetryAfter: inFlightRetry}
 	}

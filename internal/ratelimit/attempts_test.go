@@ -1,0 +1,396 @@
+package ratelimit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const subject = "ada@example.com"
+
+type bench struct {
+	clock  *clock
+	client *redis.Client
+}
+
+func setup(t *testing.T) bench {
+	t.Helper()
+	return bench{clock: newClock(), client: newRedis(t)}
+}
+
+// attempts returns one more replica's limiter.
+func (b bench) attempts(t testing.TB) *Attempts {
+	t.Helper()
+	limiter, err := NewAttempts(AttemptsConfig{
+		Redis: b.client, Name: "login", Key: bytes.Repeat([]byte{7}, 32), Now: b.clock.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return limiter
+}
+
+func reserve(t testing.TB, limiter *Attempts) *Attempt {
+	t.Helper()
+	attempt, err := limiter.Reserve(t.Context(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return attempt
+}
+
+func fail(t testing.TB, limiter *Attempts) {
+	t.Helper()
+	if err := reserve(t, limiter).Fail(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantLimited(t testing.TB, err error, after time.Duration) {
+	t.Helper()
+	var limited *LimitedError
+	if !errors.As(err, &limited) || limited.RetryAfter != after {
+		t.Fatalf("%v, want to be limited for %v", err, after)
+	}
+}
+
+func TestAttemptsLimit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	for range 5 {
+		fail(t, limiter)
+		b.clock.Advance(time.Minute)
+	}
+	for range 3 {
+		_, err := limiter.Reserve(t.Context(), subject)
+		wantLimited(t, err, 10*time.Minute)
+		wantLimited(t, limiter.Take(t.Context(), subject), 10*time.Minute)
+	}
+	if _, err := limiter.Reserve(t.Context(), "bob@example.com"); err != nil {
+		t.Fatalf("another subject: %v", err)
+	}
+	b.clock.Advance(10*time.Minute - time.Millisecond)
+	_, err := limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, time.Millisecond)
+	b.clock.Advance(time.Millisecond)
+	fail(t, limiter)
+	_, err = limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, time.Minute)
+	if err := limiter.Clear(t.Context(), subject); err != nil {
+		t.Fatal(err)
+	}
+	fail(t, limiter)
+}
+
+func TestAttemptsVerdicts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	for range 4 {
+		fail(t, limiter)
+	}
+	for range 10 {
+		if err := reserve(t, limiter).Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := reserve(t, limiter)
+	if err := last.Succeed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Settled: what comes after is ignored.
+	if err := errors.Join(last.Fail(t.Context()), last.Release(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.client.DBSize(t.Context()).Val(); n != 0 {
+		t.Fatalf("%d keys after a success", n)
+	}
+	for range 5 {
+		if err := limiter.Take(t.Context(), subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLimited(t, limiter.Take(t.Context(), subject), 15*time.Minute)
+	other, err := NewAttempts(AttemptsConfig{Redis: b.client, Name: "forgot", Key: limiter.key, Now: b.clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Take(t.Context(), subject); err != nil {
+		t.Fatalf("another limiter: %v", err)
+	}
+}
+
+// A verdict counts although its caller hung up, or a wrong password would be free for those who do.
+func TestVerdictOutlivesItsCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		attempt, err := limiter.Reserve(ctx, subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := attempt.Fail(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, 15*time.Minute)
+}
+
+// A replica that crashed gives its places back after a while; one that was only slow still reports its failures.
+func TestReservationsExpire(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	var slow []*Attempt
+	for range 5 {
+		slow = append(slow, reserve(t, limiter))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := limiter.Reserve(ctx, subject)
+	wantLimited(t, err, inFlightRetry)
+	b.clock.Advance(time.Minute)
+	for range 4 {
+		fail(t, limiter)
+	}
+	if err := slow[0].Fail(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, 15*time.Minute)
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	for range 5 {
+		reserve(t, limiter)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(30*time.Millisecond, cancel)
+	_, err := limiter.Reserve(ctx, subject)
+	var limited *LimitedError
+	if !errors.Is(err, context.Canceled) || errors.As(err, &limited) {
+		t.Fatalf("%v, want the context's error", err)
+	}
+}
+
+// A wait is over as soon as a place comes free.
+func TestWaitEndsWithAVerdict(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	var open []*Attempt
+	for range 5 {
+		open = append(open, reserve(t, limiter))
+	}
+	got := make(chan error)
+	go func() {
+		_, err := limiter.Reserve(t.Context(), subject)
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := open[0].Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// parallel runs n attempts at once, spread over three replicas.
+func (b bench) parallel(t *testing.T, n int, verdict func(i int, attempt *Attempt) error) []error {
+	t.Helper()
+	replicas := []*Attempts{b.attempts(t), b.attempts(t), b.attempts(t)}
+	results := make([]error, n)
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() {
+			attempt, err := replicas[i%len(replicas)].Reserve(t.Context(), subject)
+			if err == nil {
+				time.Sleep(time.Millisecond) // the work that is being limited
+				err = verdict(i, attempt)
+			}
+			results[i] = err
+		})
+	}
+	group.Wait()
+	return results
+}
+
+func TestParallelWrongAttempts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	failed := 0
+	for _, err := range b.parallel(t, 200, func(_ int, a *Attempt) error { return a.Fail(t.Context()) }) {
+		if err == nil {
+			failed++
+			continue
+		}
+		wantLimited(t, err, 15*time.Minute)
+	}
+	if failed != 5 {
+		t.Fatalf("%d attempts got to fail", failed)
+	}
+}
+
+func TestParallelRightAttempts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 4 {
+		fail(t, b.attempts(t)) // so that only one passes at first
+	}
+	for i, err := range b.parallel(t, 200, func(_ int, a *Attempt) error { return a.Succeed(t.Context()) }) {
+		if err != nil {
+			t.Fatalf("attempt %d: %v", i, err)
+		}
+	}
+	if n := b.client.DBSize(t.Context()).Val(); n != 0 {
+		t.Fatalf("%d keys are left", n)
+	}
+}
+
+// Overloaded calls give their places back: the others get them, and only five fail.
+func TestParallelMixedAttempts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var mu sync.Mutex
+	failed := 0
+	for _, err := range b.parallel(t, 100, func(i int, a *Attempt) error {
+		if i%2 == 0 {
+			return a.Release(t.Context())
+		}
+		mu.Lock()
+		failed++
+		mu.Unlock()
+		return a.Fail(t.Context())
+	}) {
+		if err != nil {
+			wantLimited(t, err, 15*time.Minute)
+		}
+	}
+	if failed != 5 {
+		t.Fatalf("%d attempts got to fail", failed)
+	}
+}
+
+func TestParallelTakes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	errs := make(chan error)
+	for range 100 {
+		go func() { errs <- limiter.Take(t.Context(), subject) }()
+	}
+	taken := 0
+	for range 100 {
+		if err := <-errs; err == nil {
+			taken++
+		} else {
+			wantLimited(t, err, 15*time.Minute)
+		}
+	}
+	if taken != 5 {
+		t.Fatalf("%d were taken", taken)
+	}
+}
+
+// Redis holds no address, forgets by itself, and keeps failures as long as they count.
+func TestAttemptsInRedis(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	fail(t, limiter)
+	keys := b.client.Keys(t.Context(), "*").Val()
+	if len(keys) != 1 || !strings.HasPrefix(keys[0], "latchkey:attempts:login:{") || !strings.HasSuffix(keys[0], "}") {
+		t.Fatalf("keys %v", keys)
+	}
+	if strings.Contains(keys[0], "ada") || strings.Contains(keys[0], "example") {
+		t.Fatalf("%s tells the address", keys[0])
+	}
+	for _, step := range []func(){
+		func() { reserve(t, limiter) },
+		func() { fail(t, limiter) },
+		func() { _ = limiter.Take(t.Context(), subject) },
+	} {
+		b.client.Persist(t.Context(), keys[0])
+		step()
+		ttl := b.client.PTTL(t.Context(), keys[0]).Val()
+		if ttl < 15*time.Minute || ttl > 15*time.Minute+expiryMargin {
+			t.Errorf("expires in %v", ttl)
+		}
+	}
+	otherKey, err := NewAttempts(AttemptsConfig{Redis: b.client, Name: "login", Key: bytes.Repeat([]byte{8}, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if otherKey.redisKey(subject) == keys[0] {
+		t.Error("the hash does not depend on the key")
+	}
+}
+
+func TestAttemptsUnavailable(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	attempt := reserve(t, limiter)
+	_ = b.client.Close()
+	_, reserveErr := limiter.Reserve(t.Context(), subject)
+	for call, err := range map[string]error{
+		"Reserve": reserveErr,
+		"Take":    limiter.Take(t.Context(), subject),
+		"Clear":   limiter.Clear(t.Context(), subject),
+		"Fail":    attempt.Fail(t.Context()),
+		"Succeed": attempt.Succeed(t.Context()), // not settled: the verdict can be tried again
+		"Release": attempt.Release(t.Context()),
+	} {
+		var limited *LimitedError
+		if !errors.Is(err, ErrUnavailable) || errors.As(err, &limited) {
+			t.Errorf("%s: %v, want ErrUnavailable", call, err)
+		}
+	}
+	b.clock.now = time.Time{}
+	if err := limiter.Take(t.Context(), subject); !errors.Is(err, errClock) {
+		t.Errorf("no clock: %v", err)
+	}
+}
+
+func TestNewAttemptsRefuses(t *testing.T) {
+	t.Parallel()
+	client := newMiniredis(t)
+	for name, change := range map[string]func(*AttemptsConfig){
+		"no Redis":          func(c *AttemptsConfig) { c.Redis = nil },
+		"no name":           func(c *AttemptsConfig) { c.Name = "" },
+		"a brace":           func(c *AttemptsConfig) { c.Name = "a{b" },
+		"a short key":       func(c *AttemptsConfig) { c.Key = c.Key[1:] },
+		"a negative limit":  func(c *AttemptsConfig) { c.Limit = -1 },
+		"a large limit":     func(c *AttemptsConfig) { c.Limit = maxLimit + 1 },
+		"a tiny window":     func(c *AttemptsConfig) { c.Window = time.Microsecond },
+		"a huge window":     func(c *AttemptsConfig) { c.Window = maxSpan + 1 },
+		"a negative window": func(c *AttemptsConfig) { c.Window = -time.Minute },
+		"a negative hold":   func(c *AttemptsConfig) { c.Hold = -time.Minute },
+		"a huge hold":       func(c *AttemptsConfig) { c.Hold = maxSpan + 1 },
+	} {
+		cfg := AttemptsConfig{Redis: client, Name: "login", Key: make([]byte, 32)}
+		change(&cfg)
+		if _, err := NewAttempts(cfg); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package server_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+func tryLogout(ctx context.Context, s *testenv.Server, refreshToken string) error {
+	_, err := s.Auth.Logout(ctx, &latchkeyv1.LogoutRequest{RefreshToken: refreshToken})
+	return err
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
+	first := account(t, s)
+	other := logIn(t, s, email)
+	second := refresh(t, s, first.GetRefreshToken(), "")
+	logOut(t, s, second.GetRefreshToken())
+	for _, at := range []*testenv.Server{s, replica} {
+		for _, access := range []string{first.GetAccessToken(), second.GetAccessToken()} {
+			wantValid(t, at, access, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+		}
+		for _, spent := range []string{first.GetRefreshToken(), second.GetRefreshToken()} {
+			_, err := tryRefresh(t.Context(), at, spent, "")
+			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+		}
+		wantValid(t, at, other.GetAccessToken(), 0)
+	}
+	refresh(t, s, other.GetRefreshToken(), "")
+	logOut(t, replica, second.GetRefreshToken()) // twice is fine
+	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_out' AND session_id = $1", first.GetSessionId()); n != 1 {
+		t.Errorf("%d audit events", n)
+	}
+	if n, err := s.Redis.Exists(t.Context(), "latchkey:session:{"+first.GetSessionId()+"}").Result(); err != nil || n != 0 {
+		t.Errorf("the session is still in Redis: %d, %v", n, err)
+	}
+}
+
+func TestLogoutWithASpentToken(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	first := account(t, s)
+	second := refresh(t, s, first.GetRefreshToken(), "")
+	logOut(t, s, first.GetRefreshToken())
+	wantValid(t, s, second.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+}
+
+func TestLogoutRefusals(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	good := tokens.GetRefreshToken()
+	wantRefused(t, tryLogout(t.Context(), s, ""), codes.InvalidArgument, "VALIDATION_FAILED", "refresh_token")
+	wantRefused(t, tryLogout(t.Context(), s, strings.Repeat("x", 4097)), codes.InvalidArgument, "VALIDATION_FAILED", "refresh_token")
+	for name, bad := range map[string]string{
+		"garbage":      "garbage",
+		"access token": tokens.GetAccessToken(),
+		"truncated":    good[:len(good)-1],
+		"forged":       flip(good, len(good)-10),
+		"session id":   tokens.GetSessionId(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, tryLogout(t.Context(), s, bad), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
+		})
+	}
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+	// A session that nobody knows looks like a forged token.
+	if err := s.Redis.Del(t.Context(), "latchkey:session:{"+tokens.GetSessionId()+"}").Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, tryLogout(t.Context(), s, good), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
+}
+
+// TestLogoutGoesOnAlone: the caller hangs up, the session ends all the same.
+func TestLogoutGoesOnAlone(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	// The head row's lock keeps the revocation waiting until the caller is gone.
+	tx, err := s.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT seq FROM ledger_head FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, hangUp := context.WithCancel(t.Context())
+	answer := make(chan error, 1)
+	go func() { answer <- tryLogout(ctx, s, tokens.GetRefreshToken()) }()
+	testenv.Eventually(t, patience, "the revocation waits for the lock", func() bool {
+		return count(t, s, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
+	})
+	hangUp()
+	if err := <-answer; err == nil {
+		t.Fatal("the caller got an answer")
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, patience, "the session has ended", func() bool {
+		return count(t, s, "SELECT count(*) FROM revocations WHERE session_id = $1", uuid.MustParse(tokens.GetSessionId())) == 1
+	})
+	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+}

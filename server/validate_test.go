@@ -1,0 +1,207 @@
+package server_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/token"
+)
+
+const (
+	invalid  = latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID
+	expired  = latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED
+	ended    = latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED
+	disabled = latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED
+	notFound = latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND
+)
+
+// TestAccessTokenForm holds what RFC 9068 and the contract say of the token.
+func TestAccessTokenForm(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range []token.Algorithm{"EdDSA", "ES256", "RS256"} {
+		t.Run(string(algorithm), func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{Algorithm: algorithm})
+			user := signUp(t, s, email)
+			tokens := logIn(t, s, email)
+			parts := strings.Split(tokens.GetAccessToken(), ".")
+			var header, claims map[string]any
+			for i, into := range []*map[string]any{&header, &claims} {
+				raw, err := base64.RawURLEncoding.DecodeString(parts[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := json.Unmarshal(raw, into); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if header["typ"] != "at+jwt" || header["alg"] != string(algorithm) || header["kid"] == "" || len(header) != 3 {
+				t.Errorf("header %v", header)
+			}
+			now := float64(s.Clock.Now().Unix())
+			for name, want := range map[string]any{
+				"iss": testenv.Issuer, "aud": testenv.Audience, "sub": user.GetId(), "client_id": "latchkey", "sid": tokens.GetSessionId(),
+				"iat": now, "exp": now + testenv.AccessTokenTTL.Seconds(), "auth_time": now, "led": 0.0,
+			} {
+				if claims[name] != want {
+					t.Errorf("%s is %v, want %v", name, claims[name], want)
+				}
+			}
+			if amr, ok := claims["amr"].([]any); !ok || len(amr) != 1 || amr[0] != "pwd" {
+				t.Errorf("amr is %v", claims["amr"])
+			}
+			if id, ok := claims["jti"].(string); !ok || len(id) < 16 {
+				t.Errorf("jti is %v", claims["jti"])
+			}
+			wantValid(t, s, tokens.GetAccessToken(), 0)
+			checkJWKS(t, s, header["kid"])
+		})
+	}
+}
+
+func checkJWKS(t *testing.T, s *testenv.Server, kid any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.HTTP+"/.well-known/jwks.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to the end
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Keys []map[string]string }
+	if err := json.Unmarshal(body, &set); err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Keys) != 1 || set.Keys[0]["kid"] != kid || set.Keys[0]["use"] != "sig" || set.Keys[0]["d"] != "" {
+		t.Errorf("JWKS %s", body)
+	}
+	if !strings.Contains(resp.Header.Get("Cache-Control"), "max-age=") {
+		t.Error("no Cache-Control")
+	}
+}
+
+func TestValidateTellsWhy(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	access := tokens.GetAccessToken()
+	wantValid(t, s, access, 0)
+	s.Clock.Advance(testenv.AccessTokenTTL - time.Millisecond)
+	wantValid(t, s, access, 0)
+	exec(t, s, "UPDATE users SET is_active = false")
+	wantValid(t, s, access, disabled)
+	exec(t, s, "UPDATE users SET is_active = true")
+	wantValid(t, s, access, 0)
+	logOut(t, s, tokens.GetRefreshToken())
+	wantValid(t, s, access, ended)
+	// The order: gone before ended, expired before all of them.
+	exec(t, s, "UPDATE users SET is_active = false")
+	wantValid(t, s, access, disabled)
+	exec(t, s, "DELETE FROM users")
+	wantValid(t, s, access, notFound)
+	s.Clock.Advance(time.Millisecond)
+	wantValid(t, s, access, expired)
+}
+
+func TestValidateForgeries(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	stranger := testenv.Start(t, testenv.Options{Clock: s.Clock}) // the same names, other keys
+	tokens := account(t, s)
+	access := tokens.GetAccessToken()
+	parts := strings.Split(access, ".")
+	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
+	hmacToken := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"iss": testenv.Issuer, "aud": testenv.Audience, "sub": uuid.NewString()})
+	hmacToken.Header["typ"] = "at+jwt"
+	signedByHMAC, err := hmacToken.SignedString([]byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string]string{
+		"refresh token":      tokens.GetRefreshToken(),
+		"session id":         tokens.GetSessionId(),
+		"garbage":            "garbage",
+		"dots":               "..",
+		"four parts":         access + ".x",
+		"no signature":       parts[0] + "." + parts[1] + ".",
+		"alg none":           unsigned + "." + parts[1] + ".",
+		"HS256":              signedByHMAC,
+		"another service's":  account(t, stranger).GetAccessToken(),
+		"of 4,096 bytes":     strings.Repeat("a", 4096),
+		"NUL":                access + "\x00",
+		"with a newline":     access + "\n",
+		"with the scheme":    "Bearer " + access,
+		"header and claims":  parts[0] + "." + parts[1],
+		"two of them":        access + access,
+		"swapped parts":      parts[1] + "." + parts[0] + "." + parts[2],
+		"upper case":         strings.ToUpper(access),
+		"standard alphabet":  strings.NewReplacer("-", "+", "_", "/").Replace(access) + "=",
+		"claims of a friend": parts[0] + "." + strings.Split(logIn(t, s, email).GetAccessToken(), ".")[1] + "." + parts[2],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantValid(t, s, bad, invalid)
+		})
+	}
+	for i := 1; i < len(access); i++ {
+		wantValid(t, s, access[:i], invalid)
+	}
+	for i := range access {
+		wantValid(t, s, flip(access, i), invalid)
+	}
+}
+
+func TestValidateRefusals(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	for name, bad := range map[string]string{"empty": "", "over 4,096 bytes": strings.Repeat("a", 4097), "a megabyte": strings.Repeat("a", 1<<20)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: bad})
+			wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "access_token")
+		})
+	}
+}
+
+// TestReplicasShareKeys: replicas that start together on an empty database sign with
+// one key, and a key made later is found.
+func TestReplicasShareKeys(t *testing.T) {
+	t.Parallel()
+	database, store := testenv.Migrated(t), testenv.Redis(t)
+	clock := testenv.NewClock(time.Now().Truncate(time.Second))
+	replicas := make([]*testenv.Server, 3)
+	for i := range replicas {
+		replicas[i] = testenv.Start(t, testenv.Options{DatabaseURL: database, RedisURL: store, Clock: clock})
+	}
+	access := account(t, replicas[0]).GetAccessToken()
+	for _, replica := range replicas {
+		wantValid(t, replica, access, 0)
+	}
+	newer := testenv.Start(t, testenv.Options{DatabaseURL: database, RedisURL: store, Clock: clock, Algorithm: "ES256"})
+	wantValid(t, newer, access, 0)
+	clock.Advance(2 * time.Second) // past the pause between two looks at the store
+	access = logIn(t, newer, email).GetAccessToken()
+	for _, replica := range replicas {
+		wantValid(t, replica, access, 0)
+	}
+	if n := count(t, newer, "SELECT count(*) FROM signing_keys WHERE state = 'active'"); n != 1 {
+		t.Errorf("%d active keys", n)
+	}
+}
