@@ -13,6 +13,15 @@ import (
 // go-redis' own 60 s they fail for a minute after a failover.
 const clusterReload = 2 * time.Second
 
+// How hard a call tries before it is refused: a store that is down should be told
+// in milliseconds, not after the seconds of go-redis' own 4 times 5 dials. One retry
+// is for the connection that went stale.
+const (
+	redisRetries     = 1
+	redisDials       = 1
+	redisDialTimeout = 2 * time.Second
+)
+
 // RedisURL names one server, the Sentinels of a pair, or nodes of a cluster:
 //
 //	redis://[user:password@]host:port[/db]            rediss:// with TLS
@@ -20,7 +29,7 @@ const clusterReload = 2 * time.Second
 //	redis://[user:password@]host:port,host:port,…      a cluster
 //	redis+sentinel://[user:password@]host:port,…/master[/db][?sentinel_password=…]
 //
-// Query parameters are those of go-redis, such as dial_timeout=3s.
+// Query parameters are those of go-redis, such as pool_size=20.
 type RedisURL struct {
 	text   string
 	client func() redis.UniversalClient
@@ -84,6 +93,7 @@ func singleClient(text string) (func() redis.UniversalClient, error) {
 		return nil, errRedisURL
 	}
 	opts.ContextTimeoutEnabled = true
+	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
 	return func() redis.UniversalClient { return redis.NewClient(opts) }, nil
 }
 
@@ -97,6 +107,7 @@ func clusterClient(scheme string, hosts []string, tail string) (func() redis.Uni
 		return nil, errRedisURL
 	}
 	opts.ContextTimeoutEnabled = true
+	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
 	opts.ClusterStateReloadInterval = clusterReload
 	return func() redis.UniversalClient { return redis.NewClusterClient(opts) }, nil
 }
@@ -126,6 +137,7 @@ func sentinelClient(scheme string, hosts []string, tail string) (func() redis.Un
 	opts.Username, opts.Password = opts.SentinelUsername, opts.SentinelPassword
 	opts.SentinelUsername, opts.SentinelPassword = user, password
 	opts.ContextTimeoutEnabled = true
+	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
 	return func() redis.UniversalClient { return redis.NewFailoverClient(opts) }, nil
 }
 

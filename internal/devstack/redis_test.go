@@ -106,6 +106,7 @@ func TestMiniredis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	options.MaxRetries, options.DialerRetries = -1, 1
 	client := redis.NewClient(options)
 	defer func() { _ = client.Close() }()
 	ctx := t.Context()
@@ -119,7 +120,7 @@ func TestMiniredis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger := redis.NewClient(&redis.Options{Addr: parsed.Host})
+	stranger := redis.NewClient(&redis.Options{Addr: parsed.Host, MaxRetries: -1})
 	defer func() { _ = stranger.Close() }()
 	if err := stranger.Get(ctx, "short").Err(); err == nil || errors.Is(err, redis.Nil) {
 		t.Errorf("the server answers without its password: %v", err)

@@ -14,7 +14,7 @@ local key, operation, id = KEYS[1], ARGV[1], ARGV[2]
 local now, limit, window = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 if operation == 'fail' then
-  if redis.call('HEXISTS', key, id) == 1 then redis.call('HSET', key, id, 'f' .. ARGV[3]) end
+  redis.call('HSET', key, id, 'f' .. ARGV[3])
   redis.call('PEXPIRE', key, ARGV[7])
   return 0
 end

@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -40,6 +41,7 @@ func count(t *testing.T, conn *pgx.Conn, query string) (n int) {
 // TestDatabase has many tests that each write to the same table of their own database.
 func TestDatabase(t *testing.T) {
 	t.Parallel()
+	hash := rand.Text() // a run with -count has the templates of the last one
 	var migrations atomic.Int64
 	migrate := func(ctx context.Context, url string) error {
 		migrations.Add(1)
@@ -55,7 +57,7 @@ func TestDatabase(t *testing.T) {
 		for range 20 {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				conn := connect(t, testenv.Database(t, migrate, "hash"))
+				conn := connect(t, testenv.Database(t, migrate, hash))
 				exec(t, conn, "INSERT INTO things VALUES ('own')")
 				if n := count(t, conn, "SELECT count(*) FROM things"); n != 2 {
 					t.Errorf("%d rows: the database is not this test's own", n)
@@ -69,7 +71,7 @@ func TestDatabase(t *testing.T) {
 
 	var dropped string
 	t.Run("is dropped", func(t *testing.T) {
-		url := testenv.Database(t, migrate, "hash")
+		url := testenv.Database(t, migrate, hash)
 		dropped = url
 		connect(t, url) // still open when the database goes: cleanups run last first
 	})
@@ -77,7 +79,7 @@ func TestDatabase(t *testing.T) {
 		t.Errorf("the database of a test that ended gives %v", err)
 	}
 
-	other := connect(t, testenv.Database(t, func(context.Context, string) error { return nil }, "other hash"))
+	other := connect(t, testenv.Database(t, func(context.Context, string) error { return nil }, rand.Text()))
 	if n := count(t, other, "SELECT count(*) FROM pg_tables WHERE tablename = 'things'"); n != 0 {
 		t.Error("another hash got the same template")
 	}

@@ -16,7 +16,8 @@ func dial(t *testing.T, url string) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options.MaxRetries = -1
+	// One attempt each: the tests are about what a single one sees.
+	options.MaxRetries, options.DialerRetries = -1, 1
 	options.ContextTimeoutEnabled = true
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	pg "github.com/latchkey-auth/latchkey/internal/postgres"
@@ -243,10 +244,9 @@ func openPool(t testing.TB, url string) *pgxpool.Pool {
 
 func openRedis(t testing.TB, url string) redis.UniversalClient {
 	t.Helper()
-	options, err := redis.ParseURL(url)
-	must(t, err)
-	options.ContextTimeoutEnabled = true
-	client := redis.NewClient(options)
+	var parsed config.RedisURL
+	must(t, parsed.UnmarshalText([]byte(url)))
+	client := parsed.Client()
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

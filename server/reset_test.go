@@ -1,0 +1,316 @@
+package server_test
+
+import (
+	"context"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+const newPassword = "another fine password"
+
+func forgot(t *testing.T, s *testenv.Server, address string) {
+	t.Helper()
+	if _, err := s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: address}); err != nil {
+		t.Fatalf("forgot %s: %v", address, err)
+	}
+}
+
+func tryReset(ctx context.Context, s *testenv.Server, resetToken, pass string) error {
+	_, err := s.Auth.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{Token: resetToken, NewPassword: pass})
+	return err
+}
+
+// resetMail asks for a mail and waits for it.
+func resetMail(t *testing.T, s *testenv.Server, address string) (mail.Message, string) {
+	t.Helper()
+	before := len(s.Mailbox.Messages())
+	forgot(t, s, address)
+	testenv.Eventually(t, patience, "a mail has come", func() bool { return len(s.Mailbox.Messages()) > before })
+	message := s.Mailbox.Messages()[0]
+	return message, linkToken(t, message)
+}
+
+// linkToken takes the token from the one link in the mail's text, which must also be
+// in its HTML.
+func linkToken(t *testing.T, message mail.Message) string {
+	t.Helper()
+	links := regexp.MustCompile(`https?://\S+`).FindAllString(message.Text, -1)
+	if len(links) != 1 || !strings.HasPrefix(links[0], testenv.ResetURL+"?") {
+		t.Fatalf("links %v in:\n%s", links, message.Text)
+	}
+	link, err := url.Parse(links[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := link.Query().Get("token")
+	if len(found) != 43 || !strings.Contains(message.HTML, found) {
+		t.Fatalf("token %q, HTML:\n%s", found, message.HTML)
+	}
+	return found
+}
+
+func TestForgotAndReset(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	sessions := []*latchkeyv1.Tokens{account(t, s), logIn(t, s, email)}
+	message, resetToken := resetMail(t, s, strings.ToUpper(email))
+	if message.To != email {
+		t.Errorf("the mail went to %q, want the address as it was signed up", message.To)
+	}
+	if strings.Contains(message.Text+message.HTML+message.Subject, "Lovelace") {
+		t.Error("a name that somebody typed is in the mail")
+	}
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range sessions {
+		wantValid(t, s, tokens.GetAccessToken(), ended)
+		_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+	}
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: newPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !resp.GetUser().GetEmailVerified() {
+		t.Error("whoever had the mail has the address")
+	}
+	wantValid(t, s, resp.GetTokens().GetAccessToken(), 0)
+	testenv.Eventually(t, patience, "the owner is told", func() bool { return len(s.Mailbox.Messages()) == 2 })
+	if told := s.Mailbox.Messages()[0]; told.To != email || !strings.Contains(told.Subject, "changed") || strings.Contains(told.Text, "token=") {
+		t.Errorf("told %+v", told)
+	}
+	for _, kind := range []string{"password_reset_requested", "password_reset"} {
+		if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = $1", kind); n != 1 {
+			t.Errorf("%d events %s", n, kind)
+		}
+	}
+}
+
+func TestResetRefusals(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	_, resetToken := resetMail(t, s, email)
+	for name, test := range map[string]struct {
+		token, password, reason string
+		fields                  []string
+	}{
+		"nothing":       {"", "", "VALIDATION_FAILED", []string{"token", "new_password"}},
+		"long":          {strings.Repeat("t", 513), newPassword, "VALIDATION_FAILED", []string{"token"}},
+		"short":         {resetToken, "7 chars", "VALIDATION_FAILED", []string{"new_password"}},
+		"too long":      {resetToken, strings.Repeat("p", 129), "VALIDATION_FAILED", []string{"new_password"}},
+		"a megabyte":    {resetToken, strings.Repeat("p", 1<<20), "VALIDATION_FAILED", []string{"new_password"}},
+		"NUL":           {resetToken, "correct\x00horse", "VALIDATION_FAILED", []string{"new_password"}},
+		"common":        {resetToken, "password123", "PASSWORD_TOO_COMMON", []string{"new_password"}},
+		"own address":   {resetToken, "Ada.Lovelace1", "PASSWORD_TOO_COMMON", []string{"new_password"}},
+		"garbage":       {"garbage", newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+		"NUL token":     {resetToken + "\x00", newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+		"forged":        {flip(resetToken, 20), newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+		"truncated":     {resetToken[:42], newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+		"refresh token": {tokens.GetRefreshToken(), newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+		"its hash":      {`\x` + strings.Repeat("00", 32), newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantRefused(t, tryReset(t.Context(), s, test.token, test.password), codes.InvalidArgument, test.reason, test.fields...)
+		})
+	}
+	// None of it cost anything.
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword+"!"), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+}
+
+func TestResetTokenExpires(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	s.Clock.Advance(testenv.ResetTTL)
+	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	s.Clock.Advance(-time.Millisecond)
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Errorf("a millisecond before: %v", err)
+	}
+}
+
+func TestNewerResetTokenReplacesOlder(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	_, older := resetMail(t, s, email)
+	_, newer := resetMail(t, s, email)
+	wantRefused(t, tryReset(t.Context(), s, older, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	if err := tryReset(t.Context(), s, newer, newPassword); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestResetsAtOnce: one of many holders of the token sets the password.
+func TestResetsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	const callers = 32
+	errs := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() { errs[i] = tryReset(t.Context(), s, resetToken, newPassword+string(rune('a'+i))) })
+	}
+	wg.Wait()
+	winner := -1
+	for i, err := range errs {
+		if err != nil {
+			wantRefused(t, err, codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			continue
+		}
+		if winner >= 0 {
+			t.Fatal("two of them set it")
+		}
+		winner = i
+	}
+	if winner < 0 {
+		t.Fatal("none of them set it")
+	}
+	if err := tryLogin(t.Context(), s, email, newPassword+string(rune('a'+winner))); err != nil {
+		t.Error(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM revocations WHERE kind = 'user'"); n != 1 {
+		t.Errorf("%d revocations", n)
+	}
+}
+
+func TestForgotTellsNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	gone := signUp(t, s, "disabled@example.com")
+	exec(t, s, "UPDATE users SET is_active = false WHERE id = $1", gone.GetId())
+	for _, address := range []string{"nobody@example.com", "disabled@example.com", "not an address", email} {
+		forgot(t, s, address)
+	}
+	// Each left one job, whatever became of it.
+	if n := count(t, s, "SELECT count(*) FROM river_job WHERE queue = 'mail'"); n != 4 {
+		t.Errorf("%d jobs", n)
+	}
+	testenv.Eventually(t, patience, "all jobs are done", func() bool {
+		return count(t, s, "SELECT count(*) FROM river_job WHERE queue = 'mail' AND finalized_at IS NULL") == 0
+	})
+	if messages := s.Mailbox.Messages(); len(messages) != 1 || messages[0].To != email {
+		t.Errorf("%d mails: %v", len(messages), messages)
+	}
+	_, err := s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{})
+	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "email")
+	_, err = s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: "a\nb@example.com"})
+	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "email")
+}
+
+func TestForgotIsLimited(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	for _, address := range []string{email, "nobody@example.com"} {
+		const callers = 20
+		errs := make([]error, callers)
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				variant := address
+				if i%2 == 1 {
+					variant = strings.ToUpper(address)
+				}
+				_, errs[i] = s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: variant})
+			})
+		}
+		wg.Wait()
+		passed := 0
+		for _, err := range errs {
+			if err == nil {
+				passed++
+				continue
+			}
+			wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+			if after := retryAfter(t, err); after != 15*time.Minute {
+				t.Errorf("retry after %v", after)
+			}
+		}
+		if passed != 5 {
+			t.Errorf("%s: %d passed", address, passed)
+		}
+	}
+	// Requests do not use up the tries of a login.
+	logIn(t, s, email)
+}
+
+func TestResetForgivesFailures(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	for range 5 {
+		wantRefused(t, tryLogin(t.Context(), s, email, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	}
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.ResourceExhausted, "RATE_LIMITED")
+	_, resetToken := resetMail(t, s, email)
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryLogin(t.Context(), s, email, newPassword); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDisabledAccountCannotReset(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	exec(t, s, "UPDATE users SET is_active = false")
+	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+}
+
+// TestLoginThatRacesWithAReset: whatever a login that began before the reset comes
+// back with, it is not good after it.
+func TestLoginThatRacesWithAReset(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	const callers = 30
+	answers := make([]*latchkeyv1.LoginResponse, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			var err error
+			answers[i], err = s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+			if code := status.Code(err); code != codes.OK && code != codes.Unauthenticated && code != codes.ResourceExhausted {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	for _, answer := range answers {
+		if tokens := answer.GetTokens(); tokens != nil {
+			wantValid(t, s, tokens.GetAccessToken(), ended)
+			_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+		}
+	}
+}
