@@ -77,6 +77,15 @@ func errResetTokenInvalid() error {
 	return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
 }
 
+// hashError is an error of the hasher. A deadline that passed in its queue is an
+// overload: trying again at once would only make it longer.
+func hashError(doing string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &password.OverloadedError{RetryAfter: time.Second}
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
 // statusOf is the one place where errors become what clients see. The bool says
 // that the error was not foreseen: it is for the log, and the client gets no more
 // than the trace id.

@@ -70,7 +70,7 @@ func (s *Server) checkPassword(ctx context.Context, email, lookup, typed string)
 	found, err := s.queries.FindUserByEmail(ctx, s.cfg.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
 	if errors.Is(err, pgx.ErrNoRows) {
 		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
-			return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+			return found, password.Result{}, hashError("check the password", err)
 		}
 		return found, password.Result{}, errInvalidCredentials()
 	}
@@ -83,11 +83,11 @@ func (s *Server) checkPassword(ctx context.Context, email, lookup, typed string)
 		// Nobody can log in with what is stored: said in the log, for the operator.
 		s.log.ErrorContext(ctx, "unusable password hash", "user_id", found.User.ID, "error", err)
 		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
-			return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+			return found, password.Result{}, hashError("check the password", err)
 		}
 		return found, password.Result{}, errInvalidCredentials()
 	case err != nil:
-		return found, password.Result{}, fmt.Errorf("check the password: %w", err)
+		return found, password.Result{}, hashError("check the password", err)
 	case !result.Match:
 		return found, password.Result{}, errInvalidCredentials()
 	}
@@ -127,7 +127,7 @@ func (s *Server) rehash(ctx context.Context, user db.User, typed string) error {
 	hash, err := s.cfg.Passwords.Hash(ctx, typed)
 	if err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("rewrite the hash: %w", err)
+			return hashError("rewrite the hash", err)
 		}
 		return nil //nolint:nilerr // the login is good without it
 	}

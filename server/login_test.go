@@ -56,9 +56,9 @@ func TestLoginRefusals(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, email)
 	disabled := signUp(t, s, "disabled@example.com")
-	exec(t, s, "UPDATE users SET is_active = false WHERE id = $1", disabled.GetId())
+	execSQL(t, s, "UPDATE users SET is_active = false WHERE id = $1", disabled.GetId())
 	broken := signUp(t, s, "broken@example.com")
-	exec(t, s, "UPDATE users SET password_hash = 'not a hash' WHERE id = $1", broken.GetId())
+	execSQL(t, s, "UPDATE users SET password_hash = 'not a hash' WHERE id = $1", broken.GetId())
 	for name, test := range map[string]struct {
 		address, password string
 		code              codes.Code
@@ -198,7 +198,7 @@ func TestExactAddressWins(t *testing.T) {
 	if err := s.Pool.QueryRow(t.Context(), "SELECT password_hash FROM users").Scan(&hash); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ('Case@Example.com', $1, 'C', 'U')", hash)
+	execSQL(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ('Case@Example.com', $1, 'C', 'U')", hash)
 	for address, same := range map[string]bool{"case@example.com": true, "Case@Example.com": false, "CASE@example.com": true} {
 		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: password})
 		if err != nil {

@@ -163,7 +163,7 @@ func count(t *testing.T, s *testenv.Server, query string, args ...any) int {
 	return n
 }
 
-func exec(t *testing.T, s *testenv.Server, query string, args ...any) {
+func execSQL(t *testing.T, s *testenv.Server, query string, args ...any) {
 	t.Helper()
 	if _, err := s.Pool.Exec(t.Context(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)

@@ -168,7 +168,7 @@ func TestRefreshOfAnAccountThatIsGone(t *testing.T) {
 			t.Parallel()
 			s := testenv.Start(t, testenv.Options{})
 			tokens := account(t, s)
-			exec(t, s, change)
+			execSQL(t, s, change)
 			_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
 			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 		})

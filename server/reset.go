@@ -60,7 +60,7 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 	}
 	passwordHash, err := s.cfg.Passwords.Hash(ctx, req.GetNewPassword())
 	if err != nil {
-		return nil, fmt.Errorf("hash the password: %w", err)
+		return nil, hashError("hash the password", err)
 	}
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 		return s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)

@@ -32,7 +32,7 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 	}
 	hash, err := s.cfg.Passwords.Hash(ctx, req.GetPassword())
 	if err != nil {
-		return nil, fmt.Errorf("hash the password: %w", err)
+		return nil, hashError("hash the password", err)
 	}
 	var user db.User
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {

@@ -18,15 +18,14 @@ import (
 	"time"
 )
 
-// helperMode names in the environment what a copy of the test binary does in place of running tests.
-const helperMode = "LATCHKEY_DEVSTACK_HELPER"
+// asHelper, as the first argument, makes a copy of the test binary do something else than running tests.
+const asHelper = "as-helper"
 
 func TestMain(m *testing.M) {
-	mode := os.Getenv(helperMode)
-	if mode == "" {
+	if len(os.Args) < 3 || os.Args[1] != asHelper {
 		os.Exit(m.Run())
 	}
-	if err := helper(mode, os.Args[1:]); err != nil {
+	if err := helper(os.Args[2], os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -40,19 +39,21 @@ func helper(mode string, args []string) error {
 		if _, err := LockDir(args[0]); err != nil {
 			return err
 		}
-		fmt.Println(os.Getpid())
+		fmt.Fprintln(os.Stdout, os.Getpid())
 	case "scratch":
 		scratch, err := NewScratch(args[0])
 		if err != nil {
 			return err
 		}
-		fmt.Println(scratch.Dir)
+		fmt.Fprintln(os.Stdout, scratch.Dir)
 	case "serve":
 		return serveUntilKilled(args[0])
 	case "go":
-		return playGoTool()
+		return playGoTool(args[0])
 	case "child":
-		return childOfGo()
+		return childOfGo(DieWithParent)
+	case "orphan":
+		return childOfGo(dieWithTheDead)
 	default:
 		return fmt.Errorf("unknown mode %q", mode)
 	}
@@ -73,21 +74,20 @@ func serveUntilKilled(dir string) error {
 	}
 	rd, err := StartRedis(ctx, RedisConfig{DataDir: filepath.Join(dir, "redis"), AppendOnly: true})
 	if errors.Is(err, ErrNoRedis) {
-		fmt.Println(pg.pid)
+		fmt.Fprintln(os.Stdout, pg.pid)
 		select {}
 	}
 	if err != nil {
 		return err
 	}
 	_, redisPID := holders(filepath.Join(dir, "redis.lock"))
-	fmt.Println(pg.pid, redisPID, rd.URL())
+	fmt.Fprintln(os.Stdout, pg.pid, redisPID, rd.URL())
 	select {}
 }
 
 // playGoTool starts the child with a program named go as its parent.
-func playGoTool() error {
-	cmd := exec.CommandContext(context.Background(), os.Args[1])
-	cmd.Env = append(os.Environ(), helperMode+"=child")
+func playGoTool(program string) error {
+	cmd := exec.CommandContext(context.Background(), program, asHelper, "child")
 	cmd.Stdout = os.Stdout
 	if err := cmd.Start(); err != nil {
 		return err
@@ -95,15 +95,19 @@ func playGoTool() error {
 	return cmd.Wait()
 }
 
-func childOfGo() error {
+func childOfGo(dieWithParent func() error) error {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGTERM)
-	if err := DieWithParent(); err != nil {
+	if err := dieWithParent(); err != nil {
 		return err
 	}
-	fmt.Println(os.Getpid())
-	<-ended
-	fmt.Println("terminated")
+	select {
+	case <-ended:
+	case <-time.After(50 * time.Millisecond): // the signal that a process sends itself comes at once
+		fmt.Fprintln(os.Stdout, os.Getpid())
+		<-ended
+	}
+	fmt.Fprintln(os.Stdout, "terminated")
 	return nil
 }
 
@@ -114,9 +118,9 @@ type child struct {
 }
 
 // startHelper runs a copy of this program, and returns it with the words of the first line that it printed.
-func startHelper(t *testing.T, cmd *exec.Cmd, mode string) (*child, []string) {
+func startHelper(t *testing.T, cmd *exec.Cmd, mode string, args ...string) (*child, []string) {
 	t.Helper()
-	cmd.Env = append(os.Environ(), helperMode+"="+mode)
+	cmd.Args = append([]string{cmd.Path, asHelper, mode}, args...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -140,13 +144,13 @@ func (c *child) kill() {
 	_ = c.cmd.Wait()
 }
 
-func selfCommand(t *testing.T, args ...string) *exec.Cmd {
+func selfCommand(t *testing.T) *exec.Cmd {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
+	return exec.CommandContext(context.WithoutCancel(t.Context()), program)
 }
 
 // eventually is for what other processes do.
@@ -180,7 +184,7 @@ func gone(t *testing.T, pid int) bool {
 // publicTempDir is a temporary directory that the servers of a root process can enter; t.TempDir is not.
 func publicTempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "devstack-test-*")
+	dir, err := os.MkdirTemp("", "devstack-test-*") //nolint:usetesting // t.TempDir makes a parent with mode 0700
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,15 +17,20 @@ import (
 // before the call counts too. Call it once, when SIGTERM is being handled already.
 func DieWithParent() error {
 	parent := os.Getppid()
-	if !isGoTool(parent) {
-		if orphanOfGoRun(parent) {
-			return terminateSelf()
-		}
+	switch program, err := os.Executable(); {
+	case programOf(parent) == "go":
+		return dieWith(parent)
+	case err == nil && orphanOfGoRun(program, parent, programOf(parent)):
+		return terminateSelf()
+	default:
 		return nil
 	}
+}
+
+// dieWith asks for the signal. The request belongs to the thread that makes it, so the thread is kept for good.
+func dieWith(parent int) error {
 	result := make(chan error)
 	go func() {
-		// The request belongs to the thread that makes it, so the thread is kept for good.
 		runtime.LockOSThread()
 		result <- unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
 		select {}
@@ -33,26 +38,26 @@ func DieWithParent() error {
 	if err := <-result; err != nil {
 		return fmt.Errorf("ask for a signal when the parent dies: %w", err)
 	}
-	// It may have died between the two looks, and then no signal comes.
+	// A parent that died before the request sends no signal.
 	if os.Getppid() != parent {
 		return terminateSelf()
 	}
 	return nil
 }
 
-func isGoTool(pid int) bool {
+// programOf returns the name of a process's program, or "" where it may not be known.
+func programOf(pid int) string {
 	program, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
-	return err == nil && filepath.Base(strings.TrimSuffix(program, " (deleted)")) == "go"
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(strings.TrimSuffix(program, " (deleted)"))
 }
 
-// orphanOfGoRun reports whether this process was built by go run, which keeps its programs in the build cache or in a
-// temporary go-build directory, and has been handed to init.
-func orphanOfGoRun(parent int) bool {
-	if parent != 1 {
-		return false
-	}
-	program, err := os.Executable()
-	if err != nil {
+// orphanOfGoRun reports whether a program was built by go run, which keeps its programs in the build cache or in a
+// temporary go-build directory, and was handed to the process that collects orphans: init or a user's systemd.
+func orphanOfGoRun(program string, parent int, parentProgram string) bool {
+	if parent != 1 && parentProgram != "systemd" {
 		return false
 	}
 	for part := range strings.SplitSeq(filepath.Dir(program), string(filepath.Separator)) {

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -20,7 +21,7 @@ func TestDieWithParent(t *testing.T) {
 			dir := t.TempDir()
 			self := copySelf(t, filepath.Join(dir, "program"))
 			parent := copySelf(t, filepath.Join(dir, test.parent))
-			c, said := startHelper(t, exec.CommandContext(t.Context(), parent, self), "go")
+			c, said := startHelper(t, exec.CommandContext(t.Context(), parent), "go", self)
 			pid := number(t, said[0])
 			defer signalProcess(pid, syscall.SIGKILL)
 			_ = c.cmd.Process.Kill()
@@ -38,3 +39,34 @@ func TestDieWithParent(t *testing.T) {
 		})
 	}
 }
+
+func TestDieWithParentThatIsGone(t *testing.T) {
+	t.Parallel()
+	c, said := startHelper(t, selfCommand(t), "orphan")
+	if said[0] != "terminated" {
+		t.Errorf("a program whose parent died before it looked says %q", said)
+	}
+	if err := c.cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	for _, test := range []struct {
+		program       string
+		parent        int
+		parentProgram string
+		want          bool
+	}{
+		{"/tmp/go-build123/b001/exe/latchkey", 1, "init", true},
+		{"/home/me/.cache/go-build/a1/a1b2-d/latchkey", 1, "", true},
+		{"/home/me/.cache/go-build/a1/a1b2-d/latchkey", 900, "systemd", true},
+		{"/home/me/.cache/go-build/a1/a1b2-d/latchkey", 900, "zsh", false},
+		{"/usr/local/bin/latchkey", 1, "systemd", false},
+		{"/srv/go-build", 1, "systemd", false},
+	} {
+		if got := orphanOfGoRun(test.program, test.parent, test.parentProgram); got != test.want {
+			t.Errorf("%s under %d %s: %v", test.program, test.parent, test.parentProgram, got)
+		}
+	}
+}
+
+// dieWithTheDead names a parent that is not this process's: what it sees when the parent died meanwhile.
+func dieWithTheDead() error { return dieWith(os.Getppid() + 1) }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,7 +187,7 @@ func crashAndReuseNumber(t *testing.T, pg *Postgres, cfg PostgresConfig) *Postgr
 		t.Fatal(err)
 	}
 	defer signalProcess(other.pid, syscall.SIGKILL)
-	renumbered := strings.Replace(string(text), fmt.Sprint(pg.pid), fmt.Sprint(other.pid), 1)
+	renumbered := strings.Replace(string(text), strconv.Itoa(pg.pid), strconv.Itoa(other.pid), 1)
 	if err := os.WriteFile(pidFile, []byte(renumbered), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -236,5 +237,40 @@ func TestPostgresRefusesOtherDirectories(t *testing.T) {
 	}
 	if _, err := StartPostgres(t.Context(), PostgresConfig{}); err == nil {
 		t.Error("started without a data directory")
+	}
+}
+
+func TestReadyIgnoresTheLastRun(t *testing.T) {
+	t.Parallel()
+	data := dataDirectory{path: t.TempDir()}
+	dead := deadPID(t)
+	write := func(status string, age time.Duration) {
+		t.Helper()
+		content := fmt.Sprintf("%d\n%s\n1790000000\n5432\n/tmp\n\n  1 2\n%s\n", dead, data.path, status)
+		if err := os.WriteFile(data.pidFile(), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		when := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC).Add(-age)
+		if err := os.Chtimes(data.pidFile(), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if data.ready(dead) {
+		t.Error("ready without a file")
+	}
+	write("ready   ", time.Hour)
+	if err := data.clearPID(); err != nil {
+		t.Fatal(err)
+	}
+	if data.ready(dead) {
+		t.Error("the file of the last run counts for a server with the same number")
+	}
+	write("starting", 0)
+	if data.ready(dead) {
+		t.Error("ready while starting")
+	}
+	write("ready   ", 0)
+	if !data.ready(dead) || data.ready(dead+1) {
+		t.Error("not ready, or ready under another number")
 	}
 }

@@ -34,7 +34,7 @@ type command struct {
 
 // prepare builds the exec.Cmd. Its context never ends: callers stop a program by signals in the order it needs.
 func (c command) prepare(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // the server that was asked for
 	cmd.Dir = c.dir
 	// Nothing of the caller's environment: PGPORT, PGDATA and the locale would change what a server does.
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
@@ -123,12 +123,16 @@ func (p *process) failure(what string) error {
 // further one for quickEnd, after a final SIGKILL without limit.
 func (p *process) stop(ctx context.Context, patience time.Duration, signals ...syscall.Signal) error {
 	p.stopping.Store(true)
+	later := context.WithoutCancel(ctx)
 	for i, sig := range signals {
 		signalProcess(p.pid, sig)
-		if i > 0 {
-			ctx, patience = context.WithoutCancel(ctx), quickEnd
+		ended := false
+		if i == 0 {
+			ended = p.endsWithin(ctx, patience)
+		} else {
+			ended = p.endsWithin(later, quickEnd)
 		}
-		if p.endsWithin(ctx, patience) {
+		if ended {
 			return nil
 		}
 	}

@@ -60,6 +60,15 @@ func TestServerSurvivesThreads(t *testing.T) {
 	}
 }
 
+// TestServerHasItsOwnGroup keeps Ctrl-C, which the terminal sends to a group, from ending servers before their user.
+func TestServerHasItsOwnGroup(t *testing.T) {
+	t.Parallel()
+	p, _ := shell(t, "exec sleep 60")
+	if group, err := syscall.Getpgid(p.pid); err != nil || group != p.pid {
+		t.Errorf("process %d is in group %d, %v", p.pid, group, err)
+	}
+}
+
 func TestStopEscalates(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -36,9 +36,9 @@ const (
 	inFlightWait = 5 * time.Second
 	// inFlightRetry is what a call that waited in vain is told.
 	inFlightRetry = time.Second
-	// pollMin and pollSpread are the pause between two looks, spread so that those who wait do not march in step. A
+	// pollPause and pollSpread bound the pause between two looks, spread so that those who wait do not march in step. A
 	// password hash takes 22 ms.
-	pollMin    = 10 * time.Millisecond
+	pollPause  = 10 * time.Millisecond
 	pollSpread = 15 * time.Millisecond
 
 	// settleTimeout bounds how long a verdict, which does not end with its call, may take to write.
@@ -206,7 +206,7 @@ func (a *Attempts) enter(ctx context.Context, operation string, attempt *Attempt
 func pause(ctx context.Context) bool {
 	var random [1]byte
 	_, _ = rand.Read(random[:]) // never fails, says its documentation
-	timer := time.NewTimer(pollMin + pollSpread*time.Duration(random[0])/256)
+	timer := time.NewTimer(pollPause + pollSpread*time.Duration(random[0])/256)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

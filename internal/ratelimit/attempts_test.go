@@ -106,7 +106,7 @@ func TestAttemptsVerdicts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Settled: what comes after is ignored.
-	if err := errors.Join(last.Fail(t.Context()), last.Release(t.Context())); err != nil {
+	if err := last.Fail(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.client.DBSize(t.Context()).Val(); n != 0 {
@@ -124,6 +124,9 @@ func TestAttemptsVerdicts(t *testing.T) {
 	}
 	if err := other.Take(t.Context(), subject); err != nil {
 		t.Fatalf("another limiter: %v", err)
+	}
+	if key := other.redisKey(subject); !strings.HasPrefix(key, "latchkey:attempts:forgot:{") {
+		t.Fatalf("another limiter has key %s", key)
 	}
 }
 
@@ -324,7 +327,9 @@ func TestAttemptsInRedis(t *testing.T) {
 	if strings.Contains(keys[0], "ada") || strings.Contains(keys[0], "example") {
 		t.Fatalf("%s tells the address", keys[0])
 	}
+	open := reserve(t, limiter)
 	for _, step := range []func(){
+		func() { _ = open.Fail(t.Context()) },
 		func() { reserve(t, limiter) },
 		func() { fail(t, limiter) },
 		func() { _ = limiter.Take(t.Context(), subject) },

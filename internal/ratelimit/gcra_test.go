@@ -207,7 +207,11 @@ func TestGCRARefuses(t *testing.T) {
 	b := setup(t)
 	limiter := b.gcra(t)
 	for _, rate := range []Rate{
-		{}, {PerMinute: 1}, {Burst: 1}, {PerMinute: 60_000_001, Burst: 1}, {PerMinute: 1, Burst: 366*24*60 + 1},
+		{},
+		{PerMinute: 1},
+		{Burst: 1},
+		{PerMinute: 60_000_001, Burst: 1},
+		{PerMinute: 1, Burst: 366*24*60 + 1},
 		{PerMinute: 1, Burst: math.MaxUint32},
 	} {
 		var limited *LimitedError

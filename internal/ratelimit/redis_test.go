@@ -30,7 +30,8 @@ func newRedis(t testing.TB) *redis.Client {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "r.sock")
-	startRedis(t, exec.CommandContext(context.Background(), binary, //nolint:usetesting // t.Context ends before Cleanup
+	// Not under t.Context: that ends before Cleanup, where clients still close.
+	startRedis(t, exec.CommandContext(context.Background(), binary,
 		"--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", dir))
 	awaitSocket(t, socket)
 	return newClient(t, &redis.Options{Network: "unix", Addr: socket})

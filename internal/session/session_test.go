@@ -226,7 +226,7 @@ func TestLateDuplicate(t *testing.T) {
 func TestEnds(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	created, text := create(t, b.store)
+	_, text := create(t, b.store)
 	b.clock.Advance(testIdle - time.Millisecond)
 	text = mustRefresh(t, b.store, text, "", Advanced).RefreshToken
 	b.clock.Advance(testIdle)
@@ -239,7 +239,7 @@ func TestEnds(t *testing.T) {
 		t.Errorf("Ended is off: idle end %v, now %v", presented.Session.IdleEnd, b.clock.Now())
 	}
 
-	created, text = create(t, b.store)
+	created, text := create(t, b.store)
 	for !b.clock.Now().Add(testIdle / 2).After(created.End.Add(-time.Millisecond)) {
 		b.clock.Advance(testIdle / 2)
 		rotation := mustRefresh(t, b.store, text, "", Advanced)

@@ -38,52 +38,65 @@ func count(t *testing.T, conn *pgx.Conn, query string) (n int) {
 	return n
 }
 
-// TestDatabase has many tests that each write to the same table of their own database.
-func TestDatabase(t *testing.T) {
+// makeThings is a migration. It leaves a connection open, which the template must not be harmed by.
+func makeThings(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE TABLE things (name text); INSERT INTO things VALUES ('from the template')")
+	return err
+}
+
+// TestDatabaseIsPrivate has many tests that each write to the same table of their own database.
+func TestDatabaseIsPrivate(t *testing.T) {
 	t.Parallel()
 	hash := rand.Text() // a run with -count has the templates of the last one
 	var migrations atomic.Int64
 	migrate := func(ctx context.Context, url string) error {
 		migrations.Add(1)
-		conn, err := pgx.Connect(ctx, url)
-		if err != nil {
-			return err
-		}
-		// One connection is left open, which the template must not be harmed by.
-		_, err = conn.Exec(ctx, "CREATE TABLE things (name text); INSERT INTO things VALUES ('from the template')")
-		return err
+		return makeThings(ctx, url)
 	}
-	t.Run("in parallel", func(t *testing.T) {
-		for range 20 {
-			t.Run("", func(t *testing.T) {
-				t.Parallel()
-				conn := connect(t, testenv.Database(t, migrate, hash))
-				exec(t, conn, "INSERT INTO things VALUES ('own')")
-				if n := count(t, conn, "SELECT count(*) FROM things"); n != 2 {
-					t.Errorf("%d rows: the database is not this test's own", n)
-				}
-			})
+	t.Cleanup(func() {
+		if n := migrations.Load(); n != 1 {
+			t.Errorf("migrated %d times", n)
 		}
 	})
-	if n := migrations.Load(); n != 1 {
-		t.Errorf("migrated %d times", n)
+	for range 20 {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			conn := connect(t, testenv.Database(t, migrate, hash))
+			exec(t, conn, "INSERT INTO things VALUES ('own')")
+			if n := count(t, conn, "SELECT count(*) FROM things"); n != 2 {
+				t.Errorf("%d rows: the database is not this test's own", n)
+			}
+		})
 	}
+}
 
-	var dropped string
-	t.Run("is dropped", func(t *testing.T) {
-		url := testenv.Database(t, migrate, hash)
-		dropped = url
-		connect(t, url) // still open when the database goes: cleanups run last first
+func TestDatabaseIsDropped(t *testing.T) {
+	var url string
+	t.Run("inner", func(t *testing.T) {
+		url = testenv.Database(t, makeThings, rand.Text())
+		// Open until after the database is gone.
+		if _, err := pgx.Connect(t.Context(), url); err != nil {
+			t.Error(err)
+		}
 	})
-	if _, err := pgx.Connect(t.Context(), dropped); err == nil || !strings.Contains(err.Error(), "does not exist") {
+	if _, err := pgx.Connect(t.Context(), url); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("the database of a test that ended gives %v", err)
 	}
+}
 
-	other := connect(t, testenv.Database(t, func(context.Context, string) error { return nil }, rand.Text()))
-	if n := count(t, other, "SELECT count(*) FROM pg_tables WHERE tablename = 'things'"); n != 0 {
+func TestDatabaseDependsOnHash(t *testing.T) {
+	t.Parallel()
+	first := connect(t, testenv.Database(t, makeThings, rand.Text()))
+	second := connect(t, testenv.Database(t, func(context.Context, string) error { return nil }, rand.Text()))
+	const things = "SELECT count(*) FROM pg_tables WHERE tablename = 'things'"
+	if count(t, first, things) != 1 || count(t, second, things) != 0 {
 		t.Error("another hash got the same template")
 	}
-	if n := count(t, other, "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'template%'"); n != 0 {
+	if n := count(t, second, "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'template%'"); n != 0 {
 		t.Errorf("%d connections to templates", n)
 	}
 }
@@ -92,8 +105,7 @@ func TestDatabaseSaysThatMigratingFailed(t *testing.T) {
 	t.Parallel()
 	fail := func(context.Context, string) error { return errors.New("no such column") }
 	for range 2 {
-		var failed string
-		failed = try(t, func(t testing.TB) {
+		failed := try(t, func(t testing.TB) {
 			t.Helper()
 			testenv.Database(t, fail, "hash of a failure")
 		})

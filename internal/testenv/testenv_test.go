@@ -56,8 +56,10 @@ func TestClock(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock := testenv.NewClock(start)
-	if !clock.Now().Equal(start) || !clock.Now().Equal(start) {
-		t.Error("the clock moves by itself")
+	for range 2 {
+		if now := clock.Now(); !now.Equal(start) {
+			t.Errorf("by itself the clock moved to %s", now)
+		}
 	}
 	if now := clock.Advance(time.Hour); !now.Equal(start.Add(time.Hour)) || !clock.Now().Equal(now) {
 		t.Errorf("after an hour it shows %s", now)

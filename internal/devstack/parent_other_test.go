@@ -1,0 +1,5 @@
+//go:build !linux
+
+package devstack
+
+func dieWithTheDead() error { return DieWithParent() }

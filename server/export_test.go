@@ -1,0 +1,49 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// SetPolicy gives a method another policy. Call it before the first call.
+func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
+
+// LoseMailer makes every use of the mailer panic.
+func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
+
+// Policies is what the server read from the protos.
+func (s *Server) Policies() map[string]*latchkeyv1.Policy { return s.policies }
+
+// ReadPolicies is readPolicies without its type.
+func ReadPolicies(services map[string]grpc.ServiceInfo) (map[string]*latchkeyv1.Policy, error) {
+	return readPolicies(services)
+}
+
+// ParseTraceparent is parseTraceparent.
+func ParseTraceparent(header string) (string, bool) { return parseTraceparent(header) }
+
+// EmailLookup is emailLookup.
+func EmailLookup(email string) string { return emailLookup(email) }
+
+// CallerID is the account of a call that authenticate let pass.
+func CallerID(ctx context.Context) string {
+	v, ok := callerFrom(ctx)
+	if !ok {
+		return ""
+	}
+	return v.user.ID.String()
+}
+
+// Authenticate is authenticate.
+func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
+	return s.authenticate(ctx)
+}
+
+// StatusOf is statusOf.
+func StatusOf(err error) (code string, unforeseen bool) {
+	st, unforeseen := statusOf(err, newTraceID())
+	return st.Code().String(), unforeseen
+}
