@@ -39,13 +39,13 @@ func helper(mode string, args []string) error {
 		if _, err := LockDir(args[0]); err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stdout, os.Getpid())
+		say(os.Getpid())
 	case "scratch":
 		scratch, err := NewScratch(args[0])
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stdout, scratch.Dir)
+		say(scratch.Dir)
 	case "serve":
 		return serveUntilKilled(args[0])
 	case "go":
@@ -74,14 +74,14 @@ func serveUntilKilled(dir string) error {
 	}
 	rd, err := StartRedis(ctx, RedisConfig{DataDir: filepath.Join(dir, "redis"), AppendOnly: true})
 	if errors.Is(err, ErrNoRedis) {
-		fmt.Fprintln(os.Stdout, pg.pid)
+		say(pg.pid)
 		select {}
 	}
 	if err != nil {
 		return err
 	}
 	_, redisPID := holders(filepath.Join(dir, "redis.lock"))
-	fmt.Fprintln(os.Stdout, pg.pid, redisPID, rd.URL())
+	say(pg.pid, redisPID, rd.URL())
 	select {}
 }
 
@@ -104,11 +104,16 @@ func childOfGo(dieWithParent func() error) error {
 	select {
 	case <-ended:
 	case <-time.After(50 * time.Millisecond): // the signal that a process sends itself comes at once
-		fmt.Fprintln(os.Stdout, os.Getpid())
+		say(os.Getpid())
 		<-ended
 	}
-	fmt.Fprintln(os.Stdout, "terminated")
+	say("terminated")
 	return nil
+}
+
+// say prints a line for the test that started this helper. A test that is gone cannot be told, and kills its helpers.
+func say(words ...any) {
+	_, _ = fmt.Fprintln(os.Stdout, words...)
 }
 
 // child is a running helper.

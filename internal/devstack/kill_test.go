@@ -1,3 +1,5 @@
+//go:build unix
+
 package devstack
 
 import (
@@ -8,8 +10,6 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // TestServersEndWithKilledProcess kills the process that started them, and starts again on the same data at once.
@@ -81,29 +81,6 @@ func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
 	defer stopRedis(t, rd)
 	if n := pingRedis(t, rd.URL()); n != 1 {
 		t.Errorf("redis answered %d", n)
-	}
-}
-
-// pingRedis counts up a key.
-func pingRedis(t *testing.T, url string) int64 {
-	t.Helper()
-	options, err := redis.ParseURL(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	defer func() { _ = client.Close() }()
-	n, err := client.Incr(t.Context(), "runs").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func stopRedis(t *testing.T, rd *Redis) {
-	t.Helper()
-	if err := rd.Stop(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -126,7 +126,7 @@ func (p *process) stop(ctx context.Context, patience time.Duration, signals ...s
 	later := context.WithoutCancel(ctx)
 	for i, sig := range signals {
 		signalProcess(p.pid, sig)
-		ended := false
+		var ended bool
 		if i == 0 {
 			ended = p.endsWithin(ctx, patience)
 		} else {

@@ -13,6 +13,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// pingRedis counts up a key.
+func pingRedis(t *testing.T, url string) int64 {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer func() { _ = client.Close() }()
+	n, err := client.Incr(t.Context(), "runs").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func stopRedis(t *testing.T, rd *Redis) {
+	t.Helper()
+	if err := rd.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func needRedis(t *testing.T) {
 	t.Helper()
 	if _, err := FindRedis(); err != nil {

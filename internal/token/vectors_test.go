@@ -155,6 +155,17 @@ func TestRFC6979(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// R of one and S of the other begin with a zero byte, which must stay.
+	key := mustSigningKey(t, ES256, private)
+	for message, zero := range map[string]int{"281": 0, "192": es256Width} {
+		signature, err := key.method.Sign(message, private)
+		if err != nil || len(signature) != 2*es256Width || signature[zero] != 0 {
+			t.Errorf("%s: %x, %v", message, signature, err)
+		}
+		if err := verifyParts(t, key, message, encodeSegment(signature)); err != nil {
+			t.Errorf("%s: %v", message, err)
+		}
+	}
 	for message, want := range map[string]string{
 		"sample": "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716" +
 			"f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",

@@ -1,0 +1,353 @@
+package postgres_test
+
+import (
+	"context"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func all(url string) postgres.Migrations {
+	return postgres.Migrations{URL: url, FS: migrations.FS}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func mustExec(t *testing.T, conn *pgx.Conn, query string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func strs(t *testing.T, conn *pgx.Conn, query string, args ...any) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), query, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return list
+}
+
+// existing loads the database of an older backend.
+func existing(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	dump, err := os.ReadFile("testdata/existing.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, conn, string(dump))
+}
+
+// shapeOfUsers describes the table as PostgreSQL sees it, but for what Latchkey adds.
+func shapeOfUsers(t *testing.T, conn *pgx.Conn) []string {
+	t.Helper()
+	return strs(t, conn, `
+		SELECT 'column ' || column_name || ' ' || data_type || ' ' || coalesce(character_maximum_length::text, '') || ' ' || is_nullable || ' ' || coalesce(column_default, '')
+		FROM information_schema.columns WHERE table_name = 'users' AND column_name <> 'email_lookup'
+		UNION ALL
+		SELECT 'index ' || indexdef FROM pg_indexes WHERE tablename = 'users' AND indexname <> 'users_email_lookup_key'
+		UNION ALL
+		SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal AND tgname NOT LIKE '%latchkey%'
+		ORDER BY 1`)
+}
+
+func TestFirstMigrationYieldsTheExistingTable(t *testing.T) {
+	t.Parallel()
+	oldURL, newURL := testenv.EmptyDatabase(t), testenv.EmptyDatabase(t)
+	old, fresh := connect(t, oldURL), connect(t, newURL)
+	existing(t, old)
+	before := shapeOfUsers(t, old)
+	if _, err := all(newURL).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := shapeOfUsers(t, fresh); !reflect.DeepEqual(got, before) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(before, "\n"))
+	}
+	if len(before) != 10+4+1 {
+		t.Errorf("%d parts of the table compared: %v", len(before), before)
+	}
+}
+
+func TestMigrateAnExistingDatabase(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	rows := func() []string {
+		return strs(t, conn, "SELECT (to_jsonb(u) - 'email_lookup')::text FROM users u ORDER BY id")
+	}
+	shape, before := shapeOfUsers(t, conn), rows()
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := shapeOfUsers(t, conn); !reflect.DeepEqual(got, shape) {
+		t.Errorf("the table changed: %v", got)
+	}
+	if got := rows(); !reflect.DeepEqual(got, before) {
+		t.Errorf("rows changed: %v", got)
+	}
+	if got := strs(t, conn, "SELECT version || ' ' || dirty FROM schema_migrations"); !reflect.DeepEqual(got, []string{"1 false"}) {
+		t.Errorf("schema_migrations: %v", got)
+	}
+	// Of two that differ in letter case the older one holds the value.
+	for email, lookup := range map[string]string{
+		"Case.nora@Example.com": "case.nora@example.com", "case.nora@example.com": "", "Only.Upper.nora@Example.com": "only.upper.nora@example.com",
+		"nora0@example.com": "nora0@example.com",
+	} {
+		if got := strs(t, conn, "SELECT coalesce(email_lookup, '') FROM users WHERE email = $1", email); !reflect.DeepEqual(got, []string{lookup}) {
+			t.Errorf("%s: %v, want %q", email, got, lookup)
+		}
+	}
+	if got := strs(t, conn, "SELECT email FROM users WHERE email_lookup IS NULL"); len(got) != 1 {
+		t.Errorf("without a lookup value: %v", got)
+	}
+}
+
+// TestDownAndUp goes all the way back and forth; accounts stay.
+func TestDownAndUp(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	shape := shapeOfUsers(t, conn)
+	for range 2 {
+		applied, err := all(url).Up(t.Context(), nil)
+		if err != nil || len(applied) < 6 {
+			t.Fatalf("up: %v, %v", applied, err)
+		}
+		if again, err := all(url).Up(t.Context(), nil); err != nil || len(again) != 0 {
+			t.Fatalf("up again: %v, %v", again, err)
+		}
+		for i := range applied {
+			name, err := all(url).Down(t.Context())
+			if err != nil || name != applied[len(applied)-1-i] {
+				t.Fatalf("down: %s, %v", name, err)
+			}
+		}
+		if name, err := all(url).Down(t.Context()); err != nil || name != "" {
+			t.Fatalf("down at the bottom: %s, %v", name, err)
+		}
+		list, err := all(url).Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if m.Applied {
+				t.Errorf("%s is still applied", m.Name)
+			}
+		}
+		if got := shapeOfUsers(t, conn); !reflect.DeepEqual(got, shape) {
+			t.Errorf("down left %v", got)
+		}
+		if got := strs(t, conn, "SELECT count(*)::text FROM users"); got[0] != "15" {
+			t.Errorf("%s accounts", got[0])
+		}
+	}
+}
+
+// TestReplicasMigrateTogether: the migration outside a transaction waits for every
+// older snapshot, also those of replicas that wait for their turn.
+func TestReplicasMigrateTogether(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	const replicas = 5
+	var wg sync.WaitGroup
+	applied, errs := make([][]string, replicas), make([]error, replicas)
+	for i := range replicas {
+		wg.Go(func() { applied[i], errs[i] = all(url).Up(t.Context(), nil) })
+	}
+	wg.Wait()
+	total := 0
+	for i := range replicas {
+		if errs[i] != nil {
+			t.Error(errs[i])
+		}
+		total += len(applied[i])
+	}
+	if list, err := all(url).Status(t.Context()); err != nil || total != len(list) {
+		t.Errorf("%d applied in all, there are %d: %v", total, len(list), err)
+	}
+}
+
+// TestInterruptedMigration: what was half done outside a transaction is done again.
+func TestInterruptedMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	// As left by a process that was killed while it built the index: the column is
+	// there, the index is not valid, and nobody wrote down that anything was done.
+	mustExec(t, conn, "ALTER TABLE users ADD COLUMN email_lookup text")
+	mustExec(t, conn, "CREATE UNIQUE INDEX users_email_lookup_key ON users (email_lookup)")
+	mustExec(t, conn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_email_lookup_key'::regclass")
+	// And killed again, half way through the rows.
+	mustExec(t, conn, "UPDATE users SET email_lookup = email WHERE email LIKE 'nora%'")
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := strs(t, conn, "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'users_email_lookup_key'::regclass"); got[0] != "true" {
+		t.Error("the index is still not valid")
+	}
+	if got := strs(t, conn, "SELECT count(email_lookup)::text FROM users"); got[0] != "14" {
+		t.Errorf("%s of 15 have a value, want all but one variant", got[0])
+	}
+}
+
+// TestLookupOfRowsThatOthersWrite: an older backend on the same table knows nothing
+// of the column, and must never fail because of it.
+func TestLookupOfRowsThatOthersWrite(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	insert := "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ($1, 'x', 'F', 'L')"
+	lookup := func(email string) string {
+		return strs(t, conn, "SELECT coalesce(email_lookup, '(none)') FROM users WHERE email = $1", email)[0]
+	}
+	for _, email := range []string{"First@Example.com", "FIRST@example.com", "first@example.com"} {
+		mustExec(t, conn, insert, email)
+	}
+	if got := []string{lookup("First@Example.com"), lookup("FIRST@example.com"), lookup("first@example.com")}; !reflect.DeepEqual(got, []string{"first@example.com", "(none)", "(none)"}) {
+		t.Errorf("got %v", got)
+	}
+	// A change of address moves the value, or gives it up where it is taken.
+	mustExec(t, conn, "UPDATE users SET email = 'Second@Example.com' WHERE email = 'First@Example.com'")
+	if got := lookup("Second@Example.com"); got != "second@example.com" {
+		t.Errorf("moved: %s", got)
+	}
+	mustExec(t, conn, "UPDATE users SET email = 'SECOND@example.com' WHERE email = 'first@example.com'")
+	if got := lookup("SECOND@example.com"); got != "(none)" {
+		t.Errorf("taken: %s", got)
+	}
+	mustExec(t, conn, "UPDATE users SET email = 'third@example.com' WHERE email = 'Second@Example.com'")
+	mustExec(t, conn, "UPDATE users SET email = 'Third@example.com' WHERE email = 'SECOND@example.com'")
+	if got := lookup("Third@example.com"); got != "(none)" {
+		t.Errorf("taken by a changed one: %s", got)
+	}
+	// Many rows in one statement, with duplicates among them.
+	mustExec(t, conn, `INSERT INTO users (email, password_hash, first_name, last_name)
+		SELECT CASE WHEN i % 2 = 0 THEN 'Bulk' ELSE 'bULK' END || (i / 2) || '@example.com', 'x', 'F', 'L' FROM generate_series(0, 199) AS i`)
+	if got := strs(t, conn, "SELECT count(email_lookup)::text FROM users WHERE email ILIKE 'bulk%'"); got[0] != "100" {
+		t.Errorf("%s of 200 have a value, want 100", got[0])
+	}
+	// The trigger is no change of the account.
+	if got := strs(t, conn, "SELECT count(*)::text FROM users WHERE email LIKE '%ulk%' AND updated_at <> created_at"); got[0] != "0" {
+		t.Errorf("%s rows look updated", got[0])
+	}
+}
+
+// TestLookupAtOnce: two programs insert variants of one address in open
+// transactions; neither insert fails and one value is held.
+func TestLookupAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	const writers = 8
+	var wg sync.WaitGroup
+	for i := range writers {
+		other := connect(t, url)
+		wg.Go(func() {
+			email := strings.ToLower("Same@example.com")
+			email = email[:i%4] + strings.ToUpper(email[i%4:i%4+1]) + email[i%4+1:] + strings.Repeat("x", i/4)
+			_, err := other.Exec(t.Context(), "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ($1, 'x', 'F', 'L')", email)
+			if err != nil {
+				t.Errorf("%s: %v", email, err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := strs(t, conn, "SELECT count(email_lookup)::text || ' of ' || count(*) FROM users"); got[0] != "2 of 8" {
+		t.Errorf("%s have a value", got[0])
+	}
+}
+
+// TestAppendRevocation: numbers only grow, start anew with each timeline, and come in
+// the order of commits.
+func TestAppendRevocation(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	const appendOne = "SELECT latchkey_append_revocation('session', $1, $2, NULL, NULL, now() + interval '1 hour')"
+	var first, second, head int64
+	var tips [3]uuid.UUID
+	read := func(into *uuid.UUID) {
+		if err := conn.QueryRow(t.Context(), "SELECT seq, tip FROM ledger_head").Scan(&head, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(&tips[0])
+	if head != 0 {
+		t.Errorf("an empty ledger is at %d", head)
+	}
+	for i, into := range []*int64{&first, &second} {
+		if err := conn.QueryRow(t.Context(), appendOne, uuid.New(), uuid.New()).Scan(into); err != nil {
+			t.Fatal(err)
+		}
+		read(&tips[i+1])
+		if head != *into {
+			t.Errorf("head %d after %d", head, *into)
+		}
+	}
+	if first != 1<<40 || second != first+1 { // timeline 1
+		t.Errorf("numbers %d, %d", first, second)
+	}
+	if tips[0] == tips[1] || tips[1] == tips[2] {
+		t.Error("the tip did not change")
+	}
+	if got := strs(t, conn, "SELECT count(*)::text FROM revocations r JOIN ledger_head h ON h.seq = r.seq AND h.tip = r.tip"); got[0] != "1" {
+		t.Error("the head is not its row's")
+	}
+	mustExec(t, conn, "UPDATE ledger_head SET seq = 5::bigint << 40") // as after four failovers
+	var third int64
+	if err := conn.QueryRow(t.Context(), appendOne, uuid.New(), uuid.New()).Scan(&third); err != nil || third != 5<<40+1 {
+		t.Errorf("got %d, %v", third, err)
+	}
+	// A rollback leaves no gap.
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), appendOne, uuid.New(), uuid.New()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.QueryRow(t.Context(), appendOne, uuid.New(), uuid.New()).Scan(&third); err != nil || third != 5<<40+2 {
+		t.Errorf("after a rollback: %d, %v", third, err)
+	}
+}
