@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,10 +21,6 @@ const (
 	testClientID = "latchkey"
 	testMaxTTL   = time.Hour
 )
-
-// testRSAKey makes one RSA key for the whole run: making one takes longer than
-// any test here.
-var testRSAKey = sync.OnceValues(RS256.generate)
 
 // testStart is when the tests' clocks begin; not a whole second, on purpose.
 func testStart() time.Time { return time.Unix(1_800_000_000, 700_000_000) }
@@ -197,18 +192,16 @@ func mustOpen(t testing.TB, config Config) *Keyring {
 	return k
 }
 
-// testKey makes a key of the algorithm; that of RS256 is always the same.
+// testKey makes a key of the algorithm; that of RS256 is always the RFC's, for
+// making one takes longer than any test here.
 func testKey(t testing.TB, algorithm Algorithm) *signingKey {
 	t.Helper()
-	var private crypto.Signer
-	var err error
-	if algorithm == RS256 {
-		private, err = testRSAKey()
-	} else {
-		private, err = algorithm.generate()
-	}
-	if err != nil {
-		t.Fatal(err)
+	var private crypto.Signer = rfc7515A2Key(t)
+	if algorithm != RS256 {
+		var err error
+		if private, err = algorithm.generate(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	key, err := newSigningKey("", algorithm, private)
 	if err != nil {
@@ -307,13 +300,4 @@ func decodeBase64(t testing.TB, text string) []byte {
 		t.Fatal(err)
 	}
 	return data
-}
-
-func rsaPrivate(t testing.TB, key *signingKey) *rsa.PrivateKey {
-	t.Helper()
-	private, ok := key.private.(*rsa.PrivateKey)
-	if !ok {
-		t.Fatalf("a %T is no RSA key", key.private)
-	}
-	return private
 }

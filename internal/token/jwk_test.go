@@ -34,7 +34,7 @@ func TestJWKS(t *testing.T) {
 	if err := json.Unmarshal(k.JWKS(), &set); err != nil {
 		t.Fatal(err)
 	}
-	modulus := rsaPrivate(t, keys[2]).N
+	modulus := rfc7515A2Key(t).N
 	want := []map[string]string{
 		{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "x": keys[0].jwk.X},
 		{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": keys[1].jwk.X, "y": keys[1].jwk.Y},
@@ -112,7 +112,7 @@ func TestAlgorithmCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	modulus := rsaPrivate(t, big2048).N
+	modulus := rfc7515A2Key(t).N
 	for name, c := range map[string]struct {
 		algorithm Algorithm
 		public    any

@@ -274,7 +274,7 @@ func TestOpenRefusesRows(t *testing.T) {
 		edit func(t *testing.T, rows []StoredKey) []StoredKey
 		says string
 	}{
-		"another secret": {func(t *testing.T, rows []StoredKey) []StoredKey {
+		"another secret": {func(t *testing.T, _ []StoredKey) []StoredKey {
 			t.Helper()
 			other := &memoryStore{}
 			storeKey(t, other, StateActive, testKey(t, EdDSA), testSealKey(5))

@@ -255,7 +255,10 @@ func TestVerifyKeyConfusion(t *testing.T) {
 			for _, secret := range [][]byte{
 				f.key.spki,
 				pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: f.key.spki}),
-				[]byte(mustJSON(t, f.key.jwk)), f.JWKS(), []byte(f.key.jwk.X), {},
+				[]byte(mustJSON(t, f.key.jwk)),
+				f.JWKS(),
+				[]byte(f.key.jwk.X),
+				{},
 			} {
 				mac := hmac.New(sha256.New, secret)
 				mac.Write([]byte(signed))

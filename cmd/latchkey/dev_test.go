@@ -1,0 +1,264 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// devFolder is a folder that the servers of a root process can enter too.
+func devFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // G302: see above
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "dev")
+}
+
+func devSettings(dir string) []string {
+	return []string{
+		"LATCHKEY_DEV_DIR=" + dir, "LATCHKEY_GRPC_ADDR=127.0.0.1:0", "LATCHKEY_HTTP_ADDR=127.0.0.1:0", "LATCHKEY_OPS_ADDR=127.0.0.1:0",
+	}
+}
+
+// TestDev lives an account on `latchkey dev`, its mail included, and finds all of it
+// again after a restart.
+func TestDev(t *testing.T) {
+	t.Parallel()
+	dir := devFolder(t)
+	p := start(t, devSettings(dir), "dev")
+	addrs := p.addrs(t)
+	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
+	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
+	if _, err := auth.SignUp(t.Context(), signUp); err != nil {
+		t.Fatal(err)
+	}
+	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: "ada@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	reset := mailedToken(t, addrs["http"])
+	if page := get(t, http.DefaultClient, "http://"+addrs["http"]+"/dev/mailbox"); !strings.Contains(page, "ada@example.com") {
+		t.Error("the mailbox page does not show the mail")
+	}
+	if page := get(t, http.DefaultClient, "http://"+addrs["http"]+"/dev/reset?token=%3Cscript%3E"); strings.Contains(page, "<script>") {
+		t.Error("the reset page runs what is in its URL")
+	}
+
+	second := start(t, devSettings(dir), "dev")
+	if code := second.exit(t); code != exitFailed {
+		t.Errorf("a second dev on the same folder exits %d", code)
+	}
+	if text := second.text(&second.stderr); !strings.Contains(text, fmt.Sprint(p.cmd.Process.Pid)) || !strings.Contains(text, dir) {
+		t.Errorf("it does not name the holder (%d): %s", p.cmd.Process.Pid, text)
+	}
+
+	p.signal(t, syscall.SIGINT)
+	if code := p.exit(t); code != exitDone {
+		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
+	}
+	again := start(t, devSettings(dir), "dev")
+	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, again.addrs(t)["grpc"]))
+	resp, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: login.GetTokens().GetAccessToken()})
+	if err != nil || !resp.GetValid() {
+		t.Errorf("after a restart: %v, %v", resp, err)
+	}
+	if testenv.HasRedis() { // the stand-in forgets, and says so
+		if _, err := auth.RefreshToken(t.Context(), &latchkeyv1.RefreshTokenRequest{RefreshToken: login.GetTokens().GetRefreshToken()}); err != nil {
+			t.Errorf("after a restart: %v", err)
+		}
+	} else if !strings.Contains(again.text(&again.stderr), "no redis-server") {
+		t.Error("nobody was told that sessions are not kept")
+	}
+	if _, err := auth.ResetPassword(t.Context(), &latchkeyv1.ResetPasswordRequest{Token: reset, NewPassword: "another fine password"}); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
+type caughtMail struct{ To, Subject, Text, HTML, Time string }
+
+func mailbox(t *testing.T, addr string) (mails []caughtMail) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(get(t, http.DefaultClient, "http://"+addr+"/dev/mailbox.json")), &mails); err != nil {
+		t.Fatal(err)
+	}
+	return mails
+}
+
+func mailedToken(t *testing.T, addr string) string {
+	t.Helper()
+	var found string
+	testenv.Eventually(t, patience, "the mail is in the mailbox", func() bool {
+		mails := mailbox(t, addr)
+		if len(mails) != 1 {
+			return false
+		}
+		link := regexp.MustCompile(`http://` + regexp.QuoteMeta(addr) + `/dev/reset\?token=([\w-]+)`).FindStringSubmatch(mails[0].Text)
+		if link == nil || mails[0].To != "ada@example.com" {
+			t.Fatalf("mail %+v", mails[0])
+		}
+		found = link[1]
+		return true
+	})
+	return found
+}
+
+// TestDevDiesWhole: however it is killed, its servers go with it, and the next start
+// on the same data works at once.
+func TestDevDiesWhole(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		return // only Linux ends children with their parent
+	}
+	dir := devFolder(t)
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGKILL} {
+		p := start(t, devSettings(dir), "dev")
+		p.addrs(t)
+		family := descendants(t, p.cmd.Process.Pid)
+		if len(family) < 3 { // postgres and its own children
+			t.Fatalf("children %v", family)
+		}
+		p.signal(t, sig)
+		p.exit(t)
+		testenv.Eventually(t, patience, "no process is left after "+sig.String(), func() bool {
+			return !slices.ContainsFunc(family, alive)
+		})
+	}
+	start(t, devSettings(dir), "dev").addrs(t)
+}
+
+// TestDevEndsWithoutItsStores: a dev whose database is gone would only look alive.
+func TestDevEndsWithoutItsStores(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		return // the test finds PostgreSQL in /proc
+	}
+	p := start(t, devSettings(devFolder(t)), "dev")
+	p.addrs(t)
+	for _, pid := range descendants(t, p.cmd.Process.Pid) {
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.HasPrefix(string(name), "postgres") && parentOf(pid) == p.cmd.Process.Pid {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if code := p.exit(t); code != exitFailed || !strings.Contains(p.text(&p.stderr), "PostgreSQL ended by itself") {
+		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
+	}
+}
+
+func descendants(t *testing.T, of int) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []int
+	for again := true; again; {
+		again = false
+		for _, entry := range entries {
+			var pid int
+			if _, err := fmt.Sscan(entry.Name(), &pid); err != nil || slices.Contains(found, pid) {
+				continue
+			}
+			if parent := parentOf(pid); parent == of || slices.Contains(found, parent) {
+				found, again = append(found, pid), true
+			}
+		}
+	}
+	return found
+}
+
+// parentOf reads the fourth field of /proc/PID/stat; the second, in brackets, may
+// hold anything.
+func parentOf(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	var state string
+	var parent int
+	_, _ = fmt.Sscan(string(stat[strings.LastIndex(string(stat), ")")+1:]), &state, &parent)
+	return parent
+}
+
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// TestDevHonoursSettings: stores that are named are used, none are started.
+func TestDevHonoursSettings(t *testing.T) {
+	t.Parallel()
+	settings := append(devSettings(devFolder(t)),
+		"DATABASE_URL="+testenv.EmptyDatabase(t), "LATCHKEY_REDIS_URL="+testenv.Redis(t), "LATCHKEY_REFLECTION=false",
+		"LATCHKEY_SECRET_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "LATCHKEY_RESET_URL=https://app.example.com/r?a=b")
+	p := start(t, settings, "dev")
+	addrs := p.addrs(t)
+	if runtime.GOOS == "linux" {
+		if family := descendants(t, p.cmd.Process.Pid); len(family) != 0 {
+			t.Errorf("it started %v", family)
+		}
+	}
+	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
+	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
+	if _, err := auth.SignUp(t.Context(), signUp); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: "ada@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, patience, "the link is to the page that was set", func() bool {
+		mails := mailbox(t, addrs["http"])
+		return len(mails) == 1 && strings.Contains(mails[0].Text, "https://app.example.com/r?a=b&token=")
+	})
+}
+
+func TestDevFolder(t *testing.T) {
+	t.Parallel()
+	environ := []string{"HOME=/home/ada"}
+	want := "/home/ada/.local/share/latchkey-dev"
+	if os.Geteuid() == 0 {
+		want = "/var/lib/latchkey-dev" // whose servers cannot enter /root
+	}
+	if got := defaultDevDir(environ); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	dir := t.TempDir()
+	cfg := func() *config.Config { return &config.Config{} }
+	first, second := cfg(), cfg()
+	for _, c := range []*config.Config{first, second} {
+		if err := devSecret(c, dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(first.SecretKey) != 32 || string(first.SecretKey) != string(second.SecretKey) {
+		t.Error("the secret key is not kept")
+	}
+	info, err := os.Stat(filepath.Join(dir, "secret-key"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "secret-key"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := devSecret(cfg(), dir); err == nil || !strings.Contains(err.Error(), "delete it") || strings.Contains(err.Error(), "damaged") {
+		t.Errorf("got %v", err)
+	}
+}

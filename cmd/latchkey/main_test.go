@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// asLatchkey makes this test binary be latchkey: processes can be killed in ways
+// that a function cannot.
+const asLatchkey = "TEST_BINARY_IS_LATCHKEY"
+
+// patience is how long anything may take on a busy machine.
+const patience = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asLatchkey) != "" {
+		main()
+		return
+	}
+	os.Exit(testenv.Main(m))
+}
+
+// process is a running latchkey.
+type process struct {
+	cmd   *exec.Cmd
+	ready chan map[string]string // the ready line's parts
+	done  chan struct{}
+	err   error
+
+	mu             sync.Mutex
+	stdout, stderr bytes.Buffer
+}
+
+func start(t *testing.T, environ []string, args ...string) *process {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{ready: make(chan map[string]string, 1), done: make(chan struct{})}
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // G204: this binary
+	p.cmd.Env = append(slices.Clone(environ), asLatchkey+"=1", "HOME="+t.TempDir(), "PATH="+os.Getenv("PATH"))
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var copied sync.WaitGroup
+	copied.Go(func() { p.copy(stdout, &p.stdout) })
+	copied.Go(func() { p.copy(stderr, &p.stderr) })
+	go func() {
+		copied.Wait()
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	})
+	return p
+}
+
+func (p *process) copy(from io.Reader, to *bytes.Buffer) {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	parts := regexp.MustCompile(`(grpc|http|ops)=(\S+)`)
+	for lines.Scan() {
+		p.mu.Lock()
+		to.WriteString(lines.Text() + "\n")
+		p.mu.Unlock()
+		if strings.HasPrefix(lines.Text(), "ready ") {
+			addrs := map[string]string{}
+			for _, m := range parts.FindAllStringSubmatch(lines.Text(), -1) {
+				addrs[m[1]] = m[2]
+			}
+			p.ready <- addrs
+		}
+	}
+}
+
+func (p *process) text(of *bytes.Buffer) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return of.String()
+}
+
+// addrs waits for the ready line.
+func (p *process) addrs(t *testing.T) map[string]string {
+	t.Helper()
+	select {
+	case addrs := <-p.ready:
+		if len(addrs) != 3 {
+			t.Fatalf("ready line: %v", addrs)
+		}
+		return addrs
+	case <-p.done:
+		t.Fatalf("ended before it was ready: %v\n%s", p.err, p.text(&p.stderr))
+	case <-time.After(patience):
+		t.Fatalf("not ready:\n%s", p.text(&p.stderr))
+	}
+	return nil
+}
+
+// exit waits for the end and returns the exit code.
+func (p *process) exit(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("still running:\n%s", p.text(&p.stderr))
+	}
+	var failed *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &failed) {
+		t.Fatal(p.err)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serveSettings is the least that serve needs, on stores of the test's own.
+func serveSettings(t *testing.T) map[string]string {
+	t.Helper()
+	return map[string]string{
+		"LATCHKEY_DATABASE_URL": testenv.EmptyDatabase(t),
+		"LATCHKEY_REDIS_URL":    testenv.Redis(t),
+		"LATCHKEY_SECRET_KEY":   "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"LATCHKEY_ISSUER":       "https://auth.example.com",
+		"LATCHKEY_SMTP_URL":     "smtp://127.0.0.1:1025?starttls=never",
+		"LATCHKEY_RESET_URL":    "https://app.example.com/reset",
+		"LATCHKEY_GRPC_ADDR":    "127.0.0.1:0",
+		"LATCHKEY_HTTP_ADDR":    "127.0.0.1:0",
+		"LATCHKEY_OPS_ADDR":     "127.0.0.1:0",
+	}
+}
+
+func pairs(settings map[string]string) []string {
+	var list []string
+	for name, value := range settings {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		args []string
+		code int
+		out  string
+	}{
+		{nil, exitUsage, ""},
+		{[]string{"help"}, exitDone, "usage: latchkey COMMAND"},
+		{[]string{"--help"}, exitDone, "healthcheck"},
+		{[]string{"version"}, exitDone, "latchkey "},
+		{[]string{"sevre"}, exitUsage, ""},
+		{[]string{"serve", "--port=1"}, exitUsage, ""},
+		{[]string{"migrate"}, exitUsage, ""},
+		{[]string{"migrate", "sideways"}, exitUsage, ""},
+		{[]string{"migrate", "up"}, exitUsage, ""}, // no database is set
+		{[]string{"config"}, exitDone, "LATCHKEY_ARGON2_MEMORY_KIB"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), test.args, nil, &out)
+		if exitCode(err) != test.code || !strings.Contains(out.String(), test.out) {
+			t.Errorf("%v: exit %d (%v), printed %q", test.args, exitCode(err), err, out.String())
+		}
+	}
+}
+
+// TestServeNamesWhatIsMissing runs the program: exit code and what is printed are
+// what scripts and people see.
+func TestServeNamesWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	complete := serveSettings(t)
+	for _, name := range []string{
+		"LATCHKEY_DATABASE_URL", "LATCHKEY_REDIS_URL", "LATCHKEY_SECRET_KEY", "LATCHKEY_ISSUER", "LATCHKEY_SMTP_URL", "LATCHKEY_RESET_URL",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := map[string]string{}
+			for other, value := range complete {
+				if other != name {
+					settings[other] = value
+				}
+			}
+			p := start(t, pairs(settings), "serve")
+			if code := p.exit(t); code != exitUsage {
+				t.Errorf("exit %d", code)
+			}
+			text := p.text(&p.stderr)
+			if !strings.HasPrefix(text, name+" is not set: it must be ") || strings.Count(text, "\n") != 1 || p.text(&p.stdout) != "" {
+				t.Errorf("printed %q", text)
+			}
+		})
+	}
+}
+
+// TestServeRefusesWhatLeavesWouldRefuse are values that only their users can judge.
+func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
+	t.Parallel()
+	complete := serveSettings(t)
+	for name, value := range map[string]string{
+		"LATCHKEY_DATABASE_URL":      "postgres://u:hunter2secret@h:port/db",
+		"LATCHKEY_SMTP_URL":          "http://u:hunter2secret@h",
+		"LATCHKEY_RESET_URL":         "http://app.example.com/reset",
+		"LATCHKEY_MAIL_FROM":         "no address",
+		"LATCHKEY_TLS_CERT_FILE":     "/no/such/file",
+		"LATCHKEY_ARGON2_MEMORY_KIB": "262144",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := map[string]string{}
+			for other, good := range complete {
+				settings[other] = good
+			}
+			settings[name] = value
+			if name == "LATCHKEY_TLS_CERT_FILE" {
+				settings["LATCHKEY_TLS_KEY_FILE"] = value
+			}
+			if name == "LATCHKEY_ARGON2_MEMORY_KIB" {
+				settings["LATCHKEY_ARGON2_TIME"] = "32"
+			}
+			err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+			if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), name+" ") ||
+				strings.Contains(err.Error(), "hunter2secret") || !strings.Contains(err.Error(), "such as ") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}

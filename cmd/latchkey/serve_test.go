@@ -1,0 +1,327 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+func get(t *testing.T, client *http.Client, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to the end
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %v\n%s", url, resp.Status, err, body)
+	}
+	return string(body)
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	p := start(t, pairs(settings), "serve")
+	addrs := p.addrs(t)
+	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
+	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
+	if _, err := auth.SignUp(t.Context(), signUp); err != nil {
+		t.Fatal(err)
+	}
+	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := get(t, http.DefaultClient, "http://"+addrs["ops"]+"/metrics")
+	for _, want := range []string{
+		`grpc_server_handled_total{grpc_code="OK",grpc_method="Login",grpc_service="latchkey.v1.AuthService",grpc_type="unary"} 1`,
+		"latchkey_hash_total 2", "latchkey_mail_pending 0", `latchkey_store_up{store="redis"} 1`, "latchkey_postgres_connections ", "go_goroutines ",
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	get(t, http.DefaultClient, "http://"+addrs["ops"]+"/debug/pprof/")
+	if jwks := get(t, http.DefaultClient, "http://"+addrs["http"]+"/.well-known/jwks.json"); !strings.Contains(jwks, `"crv":"Ed25519"`) {
+		t.Errorf("JWKS %s", jwks)
+	}
+	settings["LATCHKEY_GRPC_ADDR"] = addrs["grpc"]
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"healthcheck"}, pairs(settings), &out); err != nil || out.String() != "SERVING\n" {
+		t.Errorf("healthcheck: %q, %v", out.String(), err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exit(t); code != exitDone {
+		t.Errorf("exit %d after SIGTERM:\n%s", code, p.text(&p.stderr))
+	}
+	if err := run(t.Context(), []string{"healthcheck"}, pairs(settings), &out); exitCode(err) != exitFailed {
+		t.Errorf("healthcheck of a stopped service: %v", err)
+	}
+	for line := range strings.Lines(p.text(&p.stderr)) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not on a terminal, yet not JSON: %s", line)
+		}
+	}
+	// Another replica, later: the account, the session and the keys are there.
+	settings["LATCHKEY_GRPC_ADDR"] = "127.0.0.1:0"
+	again := start(t, pairs(settings), "serve")
+	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, again.addrs(t)["grpc"]))
+	resp, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: login.GetTokens().GetAccessToken()})
+	if err != nil || !resp.GetValid() {
+		t.Errorf("after a restart: %v, %v", resp, err)
+	}
+	if _, err := auth.RefreshToken(t.Context(), &latchkeyv1.RefreshTokenRequest{RefreshToken: login.GetTokens().GetRefreshToken()}); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// TestReplicasStartTogether: on an empty database, with one key and one schema in
+// the end.
+func TestReplicasStartTogether(t *testing.T) {
+	t.Parallel()
+	settings := pairs(serveSettings(t))
+	replicas := []*process{start(t, settings, "serve"), start(t, settings, "serve"), start(t, settings, "serve")}
+	var wg sync.WaitGroup
+	clients := make([]latchkeyv1.AuthServiceClient, len(replicas))
+	for i, p := range replicas {
+		clients[i] = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, p.addrs(t)["grpc"]))
+	}
+	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
+	if _, err := clients[0].SignUp(t.Context(), signUp); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range clients {
+		wg.Go(func() {
+			login, err := at.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, other := range clients {
+				resp, err := other.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: login.GetTokens().GetAccessToken()})
+				if err != nil || !resp.GetValid() {
+					t.Errorf("%v, %v", resp, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestStoresComeUpLate: containers start in any order.
+func TestStoresComeUpLate(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	database := testenv.NewProxy(t, settings["LATCHKEY_DATABASE_URL"])
+	settings["LATCHKEY_DATABASE_URL"] = database.URL()
+	database.Cut()
+	p := start(t, pairs(settings), "serve")
+	testenv.Eventually(t, patience, "it says what it waits for", func() bool {
+		return strings.Contains(p.text(&p.stderr), "waiting for PostgreSQL")
+	})
+	database.Restore()
+	p.addrs(t)
+}
+
+func TestWithoutMigrate(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_MIGRATE"] = "false"
+	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "latchkey migrate up") {
+		t.Fatalf("got %v", err)
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"migrate", "status"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "pending") != 6 || !strings.Contains(out.String(), "version 0 of") {
+		t.Errorf("status: %v\n%s", err, out.String())
+	}
+	out.Reset()
+	if err := run(t.Context(), []string{"migrate", "up"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "applied") != 6 {
+		t.Errorf("up: %v\n%s", err, out.String())
+	}
+	start(t, pairs(settings), "serve").addrs(t)
+	out.Reset()
+	if err := run(t.Context(), []string{"migrate", "down"}, pairs(settings), &out); err != nil || out.String() != "took back 00006_audit_events.sql\n" {
+		t.Errorf("down: %v\n%s", err, out.String())
+	}
+}
+
+func TestPortIsTaken(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // the test's own
+	settings := serveSettings(t)
+	settings["LATCHKEY_HTTP_ADDR"] = l.Addr().String()
+	err = run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	if exitCode(err) != exitFailed || !strings.HasPrefix(err.Error(), "LATCHKEY_HTTP_ADDR: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestWrongSecretKey: signing keys sealed under another key are not quietly replaced.
+func TestWrongSecretKey(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	p := start(t, pairs(settings), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t)
+	right := settings["LATCHKEY_SECRET_KEY"]
+	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "zzzz", 1)
+	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") {
+		t.Fatalf("got %v", err)
+	}
+	settings["LATCHKEY_SECRET_KEY_PREVIOUS"] = right
+	start(t, pairs(settings), "serve").addrs(t)
+}
+
+// certificateFor writes a certificate for 127.0.0.1 whose name tells it apart.
+func certificateFor(t *testing.T, dir, name string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certificateFor(t, t.TempDir(), "first")
+	p := start(t, pairs(settings), "serve")
+	addrs := p.addrs(t)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // G402: a self-signed test certificate
+	get(t, client, "https://"+addrs["http"]+"/healthz")
+	settings["LATCHKEY_GRPC_ADDR"] = addrs["grpc"]
+	if err := run(t.Context(), []string{"healthcheck"}, pairs(settings), io.Discard); err != nil {
+		t.Errorf("healthcheck: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"])).ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: "x"})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("plaintext on a TLS port: %v", err)
+	}
+}
+
+// TestRenewedCertificate: a renewal needs no restart, a broken one does no harm.
+func TestRenewedCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile := certificateFor(t, dir, "first")
+	source := &certificate{certFile: certFile, keyFile: keyFile}
+	if err := source.load(); err != nil {
+		t.Fatal(err)
+	}
+	name := func() string {
+		pair, err := source.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(pair.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf.Subject.CommonName
+	}
+	renew := func(write func()) {
+		write()
+		source.checked = source.checked.Add(-2 * certificateCheck)
+		source.changed = source.changed.Add(-time.Second)
+	}
+	if got := name(); got != "first" {
+		t.Errorf("got %s", got)
+	}
+	renew(func() { certificateFor(t, dir, "second") })
+	if got := name(); got != "second" {
+		t.Errorf("after a renewal: %s", got)
+	}
+	renew(func() {
+		if err := os.WriteFile(certFile, []byte("half a file"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got := name(); got != "second" {
+		t.Errorf("after a broken renewal: %s", got)
+	}
+}
+
+// TestDerivedKeys: each use has a key of its own, and none of them changes: what is
+// stored and handed out depends on them.
+func TestDerivedKeys(t *testing.T) {
+	t.Parallel()
+	secret := config.SecretKey(bytes.Repeat([]byte{7}, 32))
+	keys, err := deriveKeys(&config.Config{SecretKey: secret, SecretKeyPrevious: bytes.Repeat([]byte{8}, 32)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{string(secret): true}
+	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts) {
+		if len(key) != subkeySize || seen[string(key)] {
+			t.Errorf("%d bytes, seen before: %v", len(key), seen[string(key)])
+		}
+		seen[string(key)] = true
+	}
+	again, err := deriveKeys(&config.Config{SecretKey: secret})
+	if err != nil || !bytes.Equal(again.seal[0], keys.seal[0]) || len(again.seal) != 1 {
+		t.Errorf("not the same: %v", err)
+	}
+	if _, err := deriveKeys(&config.Config{}); exitCode(err) != exitUsage {
+		t.Errorf("without a secret: %v", err)
+	}
+}
