@@ -90,8 +90,7 @@ func hashError(doing string, err error) error {
 // that the error was not foreseen: it is for the log, and the client gets no more
 // than the trace id.
 func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
-	var known *refusal
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*refusal](err); ok {
 		return known.status(traceID), false
 	}
 	if r := refusalOf(err); r != nil {

@@ -172,10 +172,9 @@ func TestSessionMethods(t *testing.T) {
 	logOut(t, s, other.GetRefreshToken())
 	access := tokens.GetAccessToken()
 	call := func(values ...string) error {
-		ctx := t.Context()
-		for _, value := range values {
-			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
-		}
+		md := metadata.MD{}
+		md.Append("authorization", values...)
+		ctx := metadata.NewOutgoingContext(t.Context(), md)
 		_, err := s.Auth.ForgotPassword(ctx, &latchkeyv1.ForgotPasswordRequest{Email: email})
 		return err
 	}
@@ -197,9 +196,8 @@ func TestSessionMethods(t *testing.T) {
 		"forged":        {"TOKEN_INVALID", []string{"Bearer " + flip(access, len(access)-10)}},
 		"logged out":    {"SESSION_ENDED", []string{"Bearer " + other.GetAccessToken()}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			wantRefused(t, call(test.values...), codes.Unauthenticated, test.reason)
-		})
+		t.Log(name)
+		wantRefused(t, call(test.values...), codes.Unauthenticated, test.reason)
 	}
 	md := metadata.Pairs("authorization", "Bearer "+access)
 	ctx, err := s.Server.Authenticate(metadata.NewIncomingContext(t.Context(), md))

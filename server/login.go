@@ -129,7 +129,7 @@ func (s *Server) rehash(ctx context.Context, user db.User, typed string) error {
 		if ctx.Err() != nil {
 			return hashError("rewrite the hash", err)
 		}
-		return nil //nolint:nilerr // the login is good without it
+		return nil // the login is good without it
 	}
 	_, err = s.queries.RehashPassword(ctx, s.cfg.Pool, db.RehashPasswordParams{
 		ID: user.ID, OldHash: user.PasswordHash, NewHash: hash,

@@ -68,9 +68,8 @@ func TestLogoutRefusals(t *testing.T) {
 		"forged":       flip(good, len(good)-10),
 		"session id":   tokens.GetSessionId(),
 	} {
-		t.Run(name, func(t *testing.T) {
-			wantRefused(t, tryLogout(t.Context(), s, bad), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-		})
+		t.Log(name)
+		wantRefused(t, tryLogout(t.Context(), s, bad), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	}
 	wantValid(t, s, tokens.GetAccessToken(), 0)
 	// A session that nobody knows looks like a forged token.

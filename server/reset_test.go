@@ -131,9 +131,8 @@ func TestResetRefusals(t *testing.T) {
 		"refresh token": {tokens.GetRefreshToken(), newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
 		"its hash":      {`\x` + strings.Repeat("00", 32), newPassword, "RESET_TOKEN_INVALID", []string{"token"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			wantRefused(t, tryReset(t.Context(), s, test.token, test.password), codes.InvalidArgument, test.reason, test.fields...)
-		})
+		t.Log(name)
+		wantRefused(t, tryReset(t.Context(), s, test.token, test.password), codes.InvalidArgument, test.reason, test.fields...)
 	}
 	// None of it cost anything.
 	wantValid(t, s, tokens.GetAccessToken(), 0)

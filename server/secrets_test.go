@@ -192,7 +192,7 @@ func TestPgDumpHoldsNoSecret(t *testing.T) {
 		}
 		return
 	}
-	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), program, s.DatabaseURL).Output() //nolint:gosec // G204: the test's own database
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), program, s.DatabaseURL).Output()
 	if err != nil || !bytes.Contains(out, []byte(email)) {
 		t.Fatalf("pg_dump: %v", err)
 	}

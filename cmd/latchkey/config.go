@@ -78,7 +78,7 @@ func newLogger(cfg *config.Config, environ []string) *slog.Logger {
 	}
 	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
 	if text {
-		handler = tint.NewHandler(os.Stderr, &tint.Options{Level: level, TimeFormat: "15:04:05.000"})
+		handler = tint.NewTextHandler(os.Stderr, &tint.Options{Level: level, TimeFormat: "15:04:05.000"})
 	}
 	log := slog.New(handler)
 	if unknown := config.Unknown(environ); len(unknown) > 0 {

@@ -164,7 +164,7 @@ func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.
 		var err error
 		local.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
 			DataDir: filepath.Join(dir, "postgres"), Durable: true, LogFile: filepath.Join(dir, "postgres.log"),
-			CacheDir: filepath.Join(dir, "cache"), Notify: func(message string) { log.InfoContext(ctx, message) },
+			CacheDir: filepath.Join(dir, "cache"), Notify: func(message string) { log.InfoContext(ctx, "PostgreSQL", "note", message) },
 		})
 		if err != nil {
 			return local, err
@@ -254,13 +254,15 @@ func devPages(pages http.Handler, mailbox *mail.Mailbox) http.Handler {
 }
 
 // resetPage stands in for the page of the app that mailed links open.
+//
+//nolint:gochecknoglobals // parsed once, never changed
 var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
 <title>Reset a password</title>
 <body style="font-family: system-ui; max-width: 50em; margin: 2em auto">
 <h1>Reset a password</h1>
 <p>Your app's page goes here: set <code>LATCHKEY_RESET_URL</code> to it. It calls ResetPassword with this token:</p>
 <pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
-`)) //nolint:gochecknoglobals // parsed once, never changed
+`))
 
 func serveResetPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,7 @@ import (
 func devFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // G302: see above
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "dev")
@@ -65,7 +66,7 @@ func TestDev(t *testing.T) {
 	if code := second.exit(t); code != exitFailed {
 		t.Errorf("a second dev on the same folder exits %d", code)
 	}
-	if text := second.text(&second.stderr); !strings.Contains(text, fmt.Sprint(p.cmd.Process.Pid)) || !strings.Contains(text, dir) {
+	if text := second.text(&second.stderr); !strings.Contains(text, strconv.Itoa(p.cmd.Process.Pid)) || !strings.Contains(text, dir) {
 		t.Errorf("it does not name the holder (%d): %s", p.cmd.Process.Pid, text)
 	}
 

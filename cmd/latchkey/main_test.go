@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -52,7 +53,7 @@ func start(t *testing.T, environ []string, args ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{ready: make(chan map[string]string, 1), done: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, args...) //nolint:gosec // G204: this binary
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
 	p.cmd.Env = append(slices.Clone(environ), asLatchkey+"=1", "HOME="+t.TempDir(), "PATH="+os.Getenv("PATH"))
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -235,10 +236,7 @@ func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			settings := map[string]string{}
-			for other, good := range complete {
-				settings[other] = good
-			}
+			settings := maps.Clone(complete)
 			settings[name] = value
 			if name == "LATCHKEY_TLS_CERT_FILE" {
 				settings["LATCHKEY_TLS_KEY_FILE"] = value

@@ -148,7 +148,7 @@ func TestStoresComeUpLate(t *testing.T) {
 	database.Cut()
 	p := start(t, pairs(settings), "serve")
 	testenv.Eventually(t, patience, "it says what it waits for", func() bool {
-		return strings.Contains(p.text(&p.stderr), "waiting for PostgreSQL")
+		return strings.Contains(p.text(&p.stderr), "waiting for a store")
 	})
 	database.Restore()
 	p.addrs(t)
@@ -245,7 +245,7 @@ func TestTLS(t *testing.T) {
 	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certificateFor(t, t.TempDir(), "first")
 	p := start(t, pairs(settings), "serve")
 	addrs := p.addrs(t)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // G402: a self-signed test certificate
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	get(t, client, "https://"+addrs["http"]+"/healthz")
 	settings["LATCHKEY_GRPC_ADDR"] = addrs["grpc"]
 	if err := run(t.Context(), []string{"healthcheck"}, pairs(settings), io.Discard); err != nil {

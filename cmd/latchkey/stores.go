@@ -120,7 +120,7 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 		case time.Now().After(deadline):
 			return fmt.Errorf("%s did not answer for %s (%s): %w", store, storePatience, variable, err)
 		case attempt == 0:
-			log.WarnContext(ctx, "waiting for "+store, "variable", variable, "for_at_most", storePatience, "error", err)
+			log.WarnContext(ctx, "waiting for a store", "store", store, "variable", variable, "for_at_most", storePatience, "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -9,7 +9,7 @@ import (
 )
 
 // version is set by the linker for releases.
-var version = "" //nolint:gochecknoglobals // -ldflags -X sets package variables only
+var version = ""
 
 func printVersion(_ context.Context, args, _ []string, stdout io.Writer) error {
 	if err := noArguments("version", args); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,7 +47,7 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	if cfg.MaxConns > 0 {
-		parsed.MaxConns = int32(min(cfg.MaxConns, 1<<15)) //nolint:gosec // G115: bounded on this line
+		parsed.MaxConns = int32(min(cfg.MaxConns, 1<<15))
 	}
 	parsed.MaxConnLifetime = connLifetime
 	parsed.MaxConnLifetimeJitter = connLifetime / 5
@@ -92,24 +93,15 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) err
 // IsUniqueViolation reports whether err is a duplicate in one of the constraints
 // (SQLSTATE 23505).
 func IsUniqueViolation(err error, constraints ...string) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != "23505" {
-		return false
-	}
-	for _, name := range constraints {
-		if pg.ConstraintName == name {
-			return true
-		}
-	}
-	return false
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "23505" && slices.Contains(constraints, pg.ConstraintName)
 }
 
 // IsUnavailable reports whether err says that PostgreSQL did not do its work,
 // rather than that the work was wrong: it cannot be reached, did not answer in
 // time, is shutting down, starting, full or read-only.
 func IsUnavailable(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code[:min(2, len(pg.Code))] {
 		case "08", "28", "3D", "40", "53", "57", "58": // connection, login, database, rollback, resources, operator, system
 			return true

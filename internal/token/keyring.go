@@ -212,7 +212,8 @@ func (k *Keyring) activate(ctx context.Context, algorithm Algorithm) error {
 
 // Sign returns claims as a token under the active key. The same claims give the
 // same token while that key is active. It fails with ErrClaims when Verify could
-// not accept the token and with ErrUnavailable when there is no key to sign with.
+// not accept the token, with ErrUnavailable when there is no key to sign with, and
+// with the context's error once ctx is done.
 func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err

@@ -178,6 +178,30 @@ func TestOpenChangedAlgorithm(t *testing.T) {
 	}
 }
 
+// The active key signs, however new the others are; of two, which no store should
+// hold, the newest.
+func TestActiveKeySigns(t *testing.T) {
+	t.Parallel()
+	f := newForger(t, EdDSA)
+	wantSigner := func(want *signingKey) {
+		t.Helper()
+		if err := f.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := parseJWS(mustSign(t, f.Keyring, testClaims()))
+		if err != nil || parsed.keyID != want.id {
+			t.Errorf("signed by %+v, %v, want %s", parsed, err, want.id)
+		}
+	}
+	storeKey(t, f.store, StateVerifyOnly, testKey(t, EdDSA), testSealKey(1))
+	wantSigner(f.key)
+	second := testKey(t, ES256)
+	storeKey(t, f.store, StateActive, second, testSealKey(1))
+	wantSigner(second)
+	f.store.edit(func(rows []StoredKey) []StoredKey { slices.Reverse(rows); return rows })
+	wantSigner(second)
+}
+
 // Only the states that this version knows are used.
 func TestUnknownStatesAndAlgorithms(t *testing.T) {
 	t.Parallel()
