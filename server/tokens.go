@@ -21,7 +21,8 @@ import (
 func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, refreshToken string) (*latchkeyv1.Tokens, error) {
 	issued := at.Truncate(time.Second)
 	expires := issued.Add(s.cfg.AccessTokenTTL)
-	if end := sess.End.Truncate(time.Second); end.Before(expires) {
+	// IdleEnd is never after the absolute end.
+	if end := sess.IdleEnd.Truncate(time.Second); end.Before(expires) {
 		expires = end
 	}
 	if !expires.After(issued) {

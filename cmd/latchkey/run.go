@@ -23,6 +23,7 @@ const (
 	// after which container managers kill.
 	drainTime         = 20 * time.Second
 	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 )
 
@@ -113,6 +114,7 @@ func newHTTPServer(pages http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           pages,
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}

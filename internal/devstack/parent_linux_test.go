@@ -44,7 +44,7 @@ func TestDieWithParentThatIsGone(t *testing.T) {
 	t.Parallel()
 	c, said := startHelper(t, selfCommand(t), "orphan")
 	if said[0] != "terminated" {
-		t.Errorf("a program whose parent died before it looked says %q", said)
+		t.Fatalf("a program whose parent died before it looked says %q", said)
 	}
 	if err := c.cmd.Wait(); err != nil {
 		t.Error(err)

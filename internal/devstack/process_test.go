@@ -128,6 +128,9 @@ func TestAwaitSaysWhy(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	err = p.await(ctx, func() bool { return false })
+	if strings.Contains(err.Error(), "earlier run") {
+		t.Errorf("the log of an earlier run is in: %v", err)
+	}
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not ready") {
 		t.Errorf("a start that takes too long gave %v", err)
 	}

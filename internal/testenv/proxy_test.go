@@ -51,6 +51,7 @@ func TestProxyFreeze(t *testing.T) {
 		"answers":   {(*testenv.Proxy).FreezeAnswers, true},
 	} {
 		exec(t, watcher, "TRUNCATE things")
+		arrived := func() bool { return count(t, watcher, "SELECT count(*) FROM things") == 1 }
 		proxy := testenv.NewProxy(t, direct)
 		conn := connect(t, proxy.URL())
 		exec(t, conn, "SELECT 1")
@@ -60,13 +61,12 @@ func TestProxyFreeze(t *testing.T) {
 			_, err := conn.Exec(t.Context(), "INSERT INTO things DEFAULT VALUES")
 			answered <- err
 		}()
-		arrived := func() bool { return count(t, watcher, "SELECT count(*) FROM things") == 1 }
 		if test.reaches {
 			testenv.Eventually(t, 5*time.Second, name+": the server acts", arrived)
 		}
 		select {
 		case err := <-answered:
-			t.Errorf("%s: a frozen connection answers: %v", name, err)
+			t.Fatalf("%s: a frozen connection answers: %v", name, err)
 		case <-time.After(hangs):
 		}
 		if !test.reaches && arrived() {
