@@ -128,12 +128,18 @@ func TestDevDiesWhole(t *testing.T) {
 		return // only Linux ends children with their parent
 	}
 	dir := devFolder(t)
-	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGKILL} {
+	signals := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGKILL}
+	for i, sig := range signals {
 		p := start(t, devSettings(dir), "dev")
 		p.addrs(t)
 		family := descendants(t, p.cmd.Process.Pid)
 		if len(family) < 3 { // postgres and its own children
 			t.Fatalf("children %v", family)
+		}
+		if i == len(signals)-1 { // even with the folder gone
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
 		}
 		p.signal(t, sig)
 		p.exit(t)

@@ -61,8 +61,10 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	start := launch{
 		logFile: cfg.LogFile,
 		socket:  redisSocket,
+		// Every change is handed to the kernel before it is answered, so nothing is lost by SIGKILL. SIGTERM is no
+		// order to redis-server: it stays while its first append-only file is not written, for good where it cannot be.
+		onDeath: syscall.SIGKILL,
 		// Nothing is to be saved, so nothing is waited for: an orderly end takes redis-server up to 100 ms.
-		onDeath:   syscall.SIGKILL,
 		signals:   []syscall.Signal{syscall.SIGKILL},
 		arguments: cfg.arguments,
 		ready:     func(_ int, socketDir string) bool { return answersPing(ctx, filepath.Join(socketDir, redisSocket)) },
@@ -77,7 +79,6 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 		}
 		owner = cfg.DataDir
 		start.dataDir = cfg.DataDir
-		start.onDeath = syscall.SIGTERM
 		start.signals = []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
 	}
 	if start.acct, err = accountFor(owner); err != nil {
