@@ -47,3 +47,17 @@ func StatusOf(err error) (code string, unforeseen bool) {
 	st, unforeseen := statusOf(err, newTraceID())
 	return st.Code().String(), unforeseen
 }
+
+// DeadlineUnary is deadlineUnary, for a method that needs no more than its context.
+func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) {
+	return deadlineUnary(ctx, nil, nil, handler)
+}
+
+// CheckStores is checkStores.
+func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx) }
+
+// HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
+func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
+
+// HashesInUse is said at HashesMade.
+func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }

@@ -31,8 +31,14 @@ func TestTraceID(t *testing.T) {
 		"00-" + trace + "-00f067aa0ba902b7-01":                  true,
 		"cc-" + trace + "-00f067aa0ba902b7-01-what-comes-later": true,
 		"00-" + trace + "-00f067aa0ba902b7-01-extra":            false,
-		"garbage": false,
-		"":        false,
+		"00-" + trace + "-00f067aa0ba902b7-0g":                  false,
+		"00-" + trace + "-0000000000000000-01":                  false,
+		"00-" + trace + "-00F067AA0BA902B7-01":                  false,
+		"ff-" + trace + "-00f067aa0ba902b7-01":                  false,
+		"0g-" + trace + "-00f067aa0ba902b7-01":                  false,
+		"cc-" + trace + "-00f067aa0ba902b7-01x":                 false,
+		"garbage":                                               false,
+		"":                                                      false,
 	} {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", header)
 		var trailer metadata.MD
@@ -204,6 +210,9 @@ func TestSessionMethods(t *testing.T) {
 	if err != nil || server.CallerID(ctx) == "" {
 		t.Errorf("the handler would not know its caller: %v", err)
 	}
+	// Who calls is settled before what they say is looked at.
+	_, err = s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{})
+	wantRefused(t, err, codes.Unauthenticated, "TOKEN_INVALID")
 	s.Clock.Advance(testenv.AccessTokenTTL)
 	wantRefused(t, call("Bearer "+access), codes.Unauthenticated, "TOKEN_EXPIRED")
 }
@@ -343,4 +352,33 @@ func FuzzTraceparent(f *testing.F) {
 			t.Errorf("%q gave %q", header, id)
 		}
 	})
+}
+
+// TestEveryCallHasADeadline, whatever its client asked for.
+func TestEveryCallHasADeadline(t *testing.T) {
+	t.Parallel()
+	patient, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	hasty, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for name, test := range map[string]struct {
+		ctx    context.Context //nolint:containedctx // what the test is about
+		atMost time.Duration
+	}{
+		"none":    {t.Context(), 15 * time.Second},
+		"an hour": {patient, 15 * time.Second},
+		"ten":     {hasty, 10 * time.Second},
+	} {
+		start := time.Now()
+		_, err := server.DeadlineUnary(test.ctx, func(ctx context.Context, _ any) (any, error) {
+			deadline, ok := ctx.Deadline()
+			if left := deadline.Sub(start); !ok || left > test.atMost+time.Second {
+				t.Errorf("%s: %v left, %v", name, left, ok)
+			}
+			return nil, nil //nolint:nilnil // the answer is not looked at
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -293,3 +293,115 @@ func TestOverload(t *testing.T) {
 		t.Errorf("%d addresses have failures (%v), want %d", len(keys), err, callers-turnedAway)
 	}
 }
+
+// TestDisabledAccountIsNoFailure: the right password of a disabled account can be
+// sent any number of times and has the same answer.
+func TestDisabledAccountIsNoFailure(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	execSQL(t, s, "UPDATE users SET is_active = false")
+	for range 2 {
+		for range 4 {
+			wantRefused(t, tryLogin(t.Context(), s, email, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		}
+		for range 6 {
+			wantRefused(t, tryLogin(t.Context(), s, email, password), codes.PermissionDenied, "ACCOUNT_DISABLED")
+		}
+	}
+}
+
+// TestRehashBringsNoPasswordBack: the password changes while a login rewrites its
+// weak hash, and stays changed.
+func TestRehashBringsNoPasswordBack(t *testing.T) {
+	t.Parallel()
+	weak := testenv.Start(t, testenv.Options{})
+	s := testenv.Start(t, testenv.Options{DatabaseURL: weak.DatabaseURL, RedisURL: weak.RedisURL, Argon2: argon.Params{MemoryKiB: 128, Time: 1, Threads: 1}})
+	signUp(t, weak, email)
+	commit := holdAccount(t, s, "UPDATE users SET password_hash = 'a newer one'")
+	answer := make(chan error, 1)
+	go func() { answer <- tryLogin(t.Context(), s, email, password) }()
+	commit()
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM users WHERE password_hash = 'a newer one'"); n != 1 {
+		t.Error("the login wrote over the newer hash")
+	}
+}
+
+// TestDisabledDuringALogin: the login that is overtaken gets no session, and leaves
+// none behind.
+func TestDisabledDuringALogin(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	commit := holdAccount(t, s, "UPDATE users SET is_active = false")
+	answer := make(chan error, 1)
+	go func() { answer <- tryLogin(t.Context(), s, email, password) }()
+	commit()
+	wantRefused(t, <-answer, codes.Unauthenticated, "INVALID_CREDENTIALS")
+	if keys := sessionKeys(t, s); len(keys) != 0 {
+		t.Errorf("left in Redis: %v", keys)
+	}
+	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_in'"); n != 0 {
+		t.Error("the login was recorded")
+	}
+}
+
+// TestRevocationDuringTheHash: what is revoked while a login's password is being
+// checked is revoked for that login too.
+func TestRevocationDuringTheHash(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{Argon2: argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}})
+	user := signUp(t, s, email)
+	var resp *latchkeyv1.LoginResponse
+	answer := make(chan error, 1)
+	go func() {
+		var err error
+		resp, err = s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+		answer <- err
+	}()
+	testenv.Eventually(t, patience, "the password is being hashed", func() bool { return s.Server.HashesInUse() > 0 })
+	execSQL(t, s, "SELECT latchkey_append_revocation('user', NULL, $1, NULL, NULL, now() + interval '1 hour')", user.GetId())
+	if err := <-answer; err != nil {
+		t.Fatal(err)
+	}
+	wantValid(t, s, resp.GetTokens().GetAccessToken(), ended)
+	_, err := tryRefresh(t.Context(), s, resp.GetTokens().GetRefreshToken(), "")
+	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+}
+
+// TestWhatCostsAHash: every miss of a login costs what a hit costs; what can be told
+// without a hash costs none.
+func TestWhatCostsAHash(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	broken := signUp(t, s, "broken@example.com")
+	execSQL(t, s, "UPDATE users SET password_hash = 'not a hash' WHERE id = $1", broken.GetId())
+	_, resetToken := resetMail(t, s, email)
+	s.Clock.Advance(testenv.ResetTTL)
+	for name, test := range map[string]struct {
+		hashes int
+		call   func() error
+	}{
+		"right password":   {1, func() error { return tryLogin(t.Context(), s, email, password) }},
+		"wrong password":   {1, func() error { return tryLogin(t.Context(), s, email, "wrong horse battery") }},
+		"unknown address":  {1, func() error { return tryLogin(t.Context(), s, "nobody@example.com", password) }},
+		"unusable hash":    {1, func() error { return tryLogin(t.Context(), s, "broken@example.com", password) }},
+		"expired token":    {0, func() error { return tryReset(t.Context(), s, resetToken, newPassword) }},
+		"unknown token":    {0, func() error { return tryReset(t.Context(), s, "garbage", newPassword) }},
+		"taken address":    {0, func() error { return trySignUp(t.Context(), s, strings.ToUpper(email), password) }},
+		"refused password": {0, func() error { return trySignUp(t.Context(), s, "new@example.com", "password123") }},
+	} {
+		before := s.Server.HashesMade()
+		err := test.call()
+		if (err == nil) != (name == "right password") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := s.Server.HashesMade() - before; got != test.hashes {
+			t.Errorf("%s cost %d hashes, want %d", name, got, test.hashes)
+		}
+	}
+}

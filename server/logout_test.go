@@ -40,6 +40,10 @@ func TestLogout(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_out' AND session_id = $1", first.GetSessionId()); n != 1 {
 		t.Errorf("%d audit events", n)
 	}
+	longest := s.Clock.Now().Add(testenv.MaxTTL)
+	if n := count(t, s, "SELECT count(*) FROM revocations WHERE kind = 'session' AND keep_until >= $1", longest); n != 1 {
+		t.Error("the revocation may be forgotten before what it refuses has expired")
+	}
 	if n, err := s.Redis.Exists(t.Context(), "latchkey:session:{"+first.GetSessionId()+"}").Result(); err != nil || n != 0 {
 		t.Errorf("the session is still in Redis: %d, %v", n, err)
 	}

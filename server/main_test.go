@@ -102,6 +102,7 @@ func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields
 		t.Fatalf("code %v (%v), want %v", st.Code(), err, code)
 	}
 	var gotReason, trace string
+	later := false
 	got := map[string]bool{}
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
@@ -120,6 +121,7 @@ func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields
 				}
 			}
 		case *errdetails.RetryInfo:
+			later = true
 			if d.GetRetryDelay().AsDuration() <= 0 {
 				t.Errorf("retry delay %v", d.GetRetryDelay())
 			}
@@ -130,6 +132,9 @@ func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields
 	}
 	if len(trace) != 32 {
 		t.Errorf("trace id %q", trace)
+	}
+	if want := code == codes.Unavailable || code == codes.ResourceExhausted; later != want {
+		t.Errorf("says when to try again: %v, want %v", later, want)
 	}
 	if len(got) != len(fields) {
 		t.Errorf("violations of %v, want %v", got, fields)
@@ -198,3 +203,43 @@ func (rawBytes) Marshal(v any) ([]byte, error) {
 func (rawBytes) Unmarshal([]byte, any) error { return nil }
 
 func (rawBytes) Name() string { return "proto" }
+
+// holdAccount begins a transaction that changes the account and does not commit yet:
+// whoever reads the account sees it unchanged, whoever locks it waits. The result
+// commits, once somebody waits.
+func holdAccount(t *testing.T, s *testenv.Server, change string, args ...any) (commit func()) {
+	t.Helper()
+	tx, err := s.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), change, args...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }) // a failed test must not hold its server up
+	return func() {
+		t.Helper()
+		testenv.Eventually(t, patience, "somebody waits for the account", func() bool {
+			return lockWaits(t, s) > 0
+		})
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// lockWaits counts who waits for a lock in the database.
+func lockWaits(t *testing.T, s *testenv.Server) int {
+	t.Helper()
+	return count(t, s, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+}
+
+// sessionKeys lists the sessions in Redis.
+func sessionKeys(t *testing.T, s *testenv.Server) []string {
+	t.Helper()
+	keys, err := s.Redis.Keys(t.Context(), "latchkey:session:*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}

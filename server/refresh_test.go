@@ -32,6 +32,10 @@ func TestRefresh(t *testing.T) {
 		wantValid(t, s, next.GetAccessToken(), 0)
 		tokens = next
 	}
+	// Two in one second are two tokens, each with an id of its own.
+	if next := refresh(t, s, tokens.GetRefreshToken(), ""); next.GetAccessToken() == tokens.GetAccessToken() {
+		t.Error("the same access token in the same second")
+	}
 }
 
 // TestRetryOfARefresh: the answer was lost, the client asks again.
@@ -171,6 +175,9 @@ func TestRefreshOfAnAccountThatIsGone(t *testing.T) {
 			execSQL(t, s, change)
 			_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
 			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+			if keys := sessionKeys(t, s); len(keys) != 0 {
+				t.Errorf("left in Redis: %v", keys)
+			}
 		})
 	}
 }
@@ -199,6 +206,22 @@ func TestSessionRunsOut(t *testing.T) {
 	_, err = tryRefresh(t.Context(), s, busy.GetRefreshToken(), "")
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 	wantValid(t, s, busy.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED)
+}
+
+// TestLastSecondOfASession: tokens count in whole seconds, and none is left to give.
+func TestLastSecondOfASession(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	s.Clock.Advance(time.Second / 2)
+	tokens := account(t, s)
+	start := s.Clock.Now()
+	for s.Clock.Now().Sub(start) < testenv.MaxTTL-testenv.IdleTTL {
+		s.Clock.Advance(testenv.IdleTTL / 2)
+		tokens = refresh(t, s, tokens.GetRefreshToken(), "")
+	}
+	s.Clock.Set(start.Add(testenv.MaxTTL - time.Millisecond))
+	_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 }
 
 // TestRefreshesAtOnce: 64 holders of one token, one successor, no second branch.

@@ -100,6 +100,10 @@ func TestForgotAndReset(t *testing.T) {
 	if told := s.Mailbox.Messages()[0]; told.To != email || !strings.Contains(told.Subject, "changed") || strings.Contains(told.Text, "token=") {
 		t.Errorf("told %+v", told)
 	}
+	longest := s.Clock.Now().Add(testenv.MaxTTL)
+	if n := count(t, s, "SELECT count(*) FROM revocations WHERE kind = 'user' AND keep_until >= $1", longest); n != 1 {
+		t.Error("the revocation may be forgotten before what it refuses has expired")
+	}
 	for _, kind := range []string{"password_reset_requested", "password_reset"} {
 		if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = $1", kind); n != 1 {
 			t.Errorf("%d events %s", n, kind)
@@ -319,5 +323,67 @@ func TestLoginThatRacesWithAReset(t *testing.T) {
 			_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
 			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 		}
+	}
+}
+
+// TestResetIsAllOrNothing: when its last step fails, nothing of a reset is left, and
+// the same link works later.
+func TestResetIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	_, resetToken := resetMail(t, s, email)
+	jobs := count(t, s, "SELECT count(*) FROM river_job WHERE queue = 'mail'")
+	execSQL(t, s, "ALTER TABLE revocations RENAME TO revocations_gone")
+	if code := status.Code(tryReset(t.Context(), s, resetToken, newPassword)); code != codes.Internal {
+		t.Fatalf("got %v", code)
+	}
+	execSQL(t, s, "ALTER TABLE revocations_gone RENAME TO revocations")
+	if n := count(t, s, "SELECT count(*) FROM river_job WHERE queue = 'mail'"); n != jobs {
+		t.Error("the owner is told of a reset that did not happen")
+	}
+	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_reset'"); n != 0 {
+		t.Error("the audit tells of a reset that did not happen")
+	}
+	if err := tryLogin(t.Context(), s, email, password); err != nil {
+		t.Errorf("the old password: %v", err)
+	}
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
+		t.Errorf("the same link: %v", err)
+	}
+	wantValid(t, s, tokens.GetAccessToken(), ended)
+}
+
+// TestResetIsOvertaken: what changes between the look at the token and its use
+// counts.
+func TestResetIsOvertaken(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change  string
+		advance time.Duration
+	}{
+		"disabled": {"UPDATE users SET is_active = false", 0},
+		"deleted":  {"DELETE FROM users", 0},
+		"expired":  {"SELECT id FROM users FOR UPDATE", testenv.ResetTTL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{})
+			signUp(t, s, email)
+			_, resetToken := resetMail(t, s, email)
+			commit := holdAccount(t, s, test.change)
+			answer := make(chan error, 1)
+			go func() { answer <- tryReset(t.Context(), s, resetToken, newPassword) }()
+			testenv.Eventually(t, patience, "the reset waits", func() bool {
+				return lockWaits(t, s) > 0
+			})
+			s.Clock.Advance(test.advance)
+			commit()
+			wantRefused(t, <-answer, codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			if n := count(t, s, "SELECT count(*) FROM revocations"); n != 0 {
+				t.Error("the refused reset ended the sessions")
+			}
+		})
 	}
 }

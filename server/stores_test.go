@@ -62,6 +62,12 @@ func TestRedisGone(t *testing.T) {
 		code, body := get(t, s.HTTP+"/readyz")
 		return code == http.StatusOK && body == `{"ready":true,"stopping":false,"postgres":"ok","redis":"unreachable"}`+"\n"
 	})
+	// Tokens are still validated: taking every replica out of service would end that too.
+	s.Server.CheckStores(t.Context())
+	answer, err := grpc_health_v1.NewHealthClient(s.Conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+	if err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("health without Redis: %v, %v", answer, err)
+	}
 	store.Restore()
 	testenv.Eventually(t, patience, "Redis answers again", func() bool {
 		return tryLogin(t.Context(), s, email, password) == nil

@@ -92,8 +92,12 @@ func checkJWKS(t *testing.T, s *testenv.Server, kid any) {
 	if len(set.Keys) != 1 || set.Keys[0]["kid"] != kid || set.Keys[0]["use"] != "sig" || set.Keys[0]["d"] != "" {
 		t.Errorf("JWKS %s", body)
 	}
-	if !strings.Contains(resp.Header.Get("Cache-Control"), "max-age=") {
-		t.Error("no Cache-Control")
+	for name, want := range map[string]string{
+		"Cache-Control": "public, max-age=300", "Content-Type": "application/jwk-set+json", "Access-Control-Allow-Origin": "*",
+	} {
+		if got := resp.Header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
 	}
 }
 
@@ -204,4 +208,43 @@ func TestReplicasShareKeys(t *testing.T) {
 	if n := count(t, newer, "SELECT count(*) FROM signing_keys WHERE state = 'active'"); n != 1 {
 		t.Errorf("%d active keys", n)
 	}
+}
+
+// TestRevocationsOfEachKind: a row of the ledger ends what it names and nothing else,
+// and what begins after it is not touched.
+func TestRevocationsOfEachKind(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	ada := account(t, s)
+	bobID := signUp(t, s, "bob@example.com").GetId()
+	bob, bobToo := logIn(t, s, "bob@example.com"), logIn(t, s, "bob@example.com")
+	revoke := func(kind string, sessionID, userID, except any) {
+		t.Helper()
+		execSQL(t, s, "SELECT latchkey_append_revocation($1, $2, $3, $4, NULL, now() + interval '1 hour')", kind, sessionID, userID, except)
+	}
+	want := func(what string, good, bad []*latchkeyv1.Tokens) {
+		t.Helper()
+		t.Log(what)
+		for _, tokens := range good {
+			wantValid(t, s, tokens.GetAccessToken(), 0)
+		}
+		for _, tokens := range bad {
+			wantValid(t, s, tokens.GetAccessToken(), ended)
+			_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+		}
+	}
+	type list = []*latchkeyv1.Tokens
+	revoke("session", ada.GetSessionId(), bobID, nil)
+	want("a session that is another account's", list{ada, bob, bobToo}, nil)
+	revoke("user", nil, bobID, bob.GetSessionId())
+	want("all of bob's but one", list{ada, bob}, list{bobToo})
+	revoke("user", nil, bobID, nil)
+	want("all of bob's", list{ada}, list{bob})
+	bob = logIn(t, s, "bob@example.com")
+	revoke("all", nil, nil, ada.GetSessionId())
+	want("everybody's but one", list{ada}, list{bob})
+	revoke("all", nil, nil, nil)
+	want("everybody's", nil, list{ada})
+	want("what began later", list{logIn(t, s, email), logIn(t, s, "bob@example.com")}, nil)
 }

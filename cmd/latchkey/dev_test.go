@@ -223,6 +223,11 @@ func TestDevHonoursSettings(t *testing.T) {
 			t.Errorf("it started %v", family)
 		}
 	}
+	// The folder is one dev's all the same.
+	second := start(t, settings, "dev")
+	if code := second.exit(t); code != exitFailed || !strings.Contains(second.text(&second.stderr), "LATCHKEY_DEV_DIR") {
+		t.Errorf("a second dev on the same folder exits %d: %s", code, second.text(&second.stderr))
+	}
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
 	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
 	if _, err := auth.SignUp(t.Context(), signUp); err != nil {

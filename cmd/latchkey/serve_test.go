@@ -9,9 +9,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -24,10 +27,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -317,11 +322,168 @@ func TestDerivedKeys(t *testing.T) {
 		}
 		seen[string(key)] = true
 	}
+	// HKDF-SHA-256 without salt, computed by another program.
+	for _, test := range []struct {
+		use, want string
+		key       []byte
+	}{
+		{"refresh token mac", "c410ad63e3baf59b8618032263c5819df3f48fb61779284cf40ea8c672ecc9c3", keys.refreshMAC[0]},
+		{"refresh token mac, previous", "4ac5543cbfaeae2985997b982d955d7cafb09cc3e142585fada6ae4d1178e07a", keys.refreshMAC[1]},
+		{"signing key seal", "54736998145729ad662ed550da00eeb953b8c993f2cfcdd6eae40f878628c25e", keys.seal[0]},
+		{"signing key seal, previous", "615cdecf385c931d3a8c485651a57c1f4f90b136185c7f7e5cf8d94f125dd359", keys.seal[1]},
+		{"password decoy", "09a4e2f6bf3a86a62a54fc05505e493b11a08359bc9ab6223d784809591c68a4", keys.decoy},
+		{"attempt counter", "ac009f8e07fd5b2c8da5cd96ae7b360578bde36e06c1d19c62ce9074e22102f1", keys.attempts},
+	} {
+		if got := hex.EncodeToString(test.key); got != test.want {
+			t.Errorf("%s: %s, want %s", test.use, got, test.want)
+		}
+	}
 	again, err := deriveKeys(&config.Config{SecretKey: secret})
 	if err != nil || !bytes.Equal(again.seal[0], keys.seal[0]) || len(again.seal) != 1 {
 		t.Errorf("not the same: %v", err)
 	}
 	if _, err := deriveKeys(&config.Config{}); exitCode(err) != exitUsage {
 		t.Errorf("without a secret: %v", err)
+	}
+}
+
+// TestSettingsReachTheService sets what differs from the defaults and looks for each
+// in what the service does.
+func TestSettingsReachTheService(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	maps.Copy(settings, map[string]string{
+		"LATCHKEY_ACCESS_TOKEN_TTL": "1m", "LATCHKEY_SESSION_IDLE_TTL": "2h", "LATCHKEY_SESSION_MAX_TTL": "3h", "LATCHKEY_RESET_TOKEN_TTL": "7m",
+		"LATCHKEY_AUDIENCE": "app", "LATCHKEY_CLIENT_ID": "web", "LATCHKEY_TOKEN_ALGORITHM": "ES256", "LATCHKEY_PASSWORD_MIN_LENGTH": "12",
+		"LATCHKEY_ARGON2_MEMORY_KIB": "1024", "LATCHKEY_ARGON2_TIME": "3", "LATCHKEY_ARGON2_THREADS": "2", "LATCHKEY_HASH_SLOTS": "3",
+		"LATCHKEY_DATABASE_MAX_CONNS": "7", "LATCHKEY_TRUSTED_PROXIES": "127.0.0.0/8",
+	})
+	addrs := start(t, pairs(settings), "serve").addrs(t)
+	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", "203.0.113.7")
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: settings["LATCHKEY_DATABASE_URL"], MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	found := func(query string) bool {
+		var is bool
+		if err := pool.QueryRow(t.Context(), "SELECT EXISTS ("+query+")").Scan(&is); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		return is
+	}
+
+	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "11 letters!", FirstName: "A", LastName: "B"}
+	if _, err := auth.SignUp(ctx, signUp); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a password of 11: %v", err)
+	}
+	signUp.Password = "12 letters!!"
+	if _, err := auth.SignUp(ctx, signUp); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	login, err := auth.Login(ctx, &latchkeyv1.LoginRequest{Email: signUp.GetEmail(), Password: signUp.GetPassword()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := login.GetTokens()
+	for name, life := range map[string]struct{ got, want time.Duration }{
+		"access token":  {tokens.GetAccessExpireTime().AsTime().Sub(before), time.Minute},
+		"refresh token": {tokens.GetRefreshExpireTime().AsTime().Sub(before), 2 * time.Hour},
+	} {
+		if off := life.got - life.want; off < -2*time.Second || off > patience {
+			t.Errorf("the %s lives for %v, want %v", name, life.got, life.want)
+		}
+	}
+	parts := strings.Split(tokens.GetAccessToken(), ".")
+	for i, wants := range [][]string{{`"alg":"ES256"`}, {`"iss":"https://auth.example.com"`, `"aud":"app"`, `"client_id":"web"`}} {
+		text, err := base64.RawURLEncoding.DecodeString(parts[i])
+		for _, want := range wants {
+			if err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("%s is not in %s (%v)", want, text, err)
+			}
+		}
+	}
+	if _, err := auth.Logout(ctx, &latchkeyv1.LogoutRequest{RefreshToken: tokens.GetRefreshToken()}); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := auth.Login(ctx, &latchkeyv1.LoginRequest{Email: signUp.GetEmail(), Password: "wrong"}); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("a failure: %v", err)
+		}
+	}
+	if _, err := auth.Login(ctx, &latchkeyv1.LoginRequest{Email: signUp.GetEmail(), Password: signUp.GetPassword()}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("after five failures: %v", err)
+	}
+	// Requests of mails are counted for themselves.
+	if _, err := auth.ForgotPassword(ctx, &latchkeyv1.ForgotPasswordRequest{Email: signUp.GetEmail()}); err != nil {
+		t.Error(err)
+	}
+	testenv.Eventually(t, patience, "the reset token lives for 7 minutes", func() bool {
+		return found("SELECT FROM password_resets WHERE expires_at = created_at + interval '7 minutes'")
+	})
+	for what, query := range map[string]string{
+		"hash":    "SELECT FROM users WHERE password_hash LIKE '$argon2id$v=19$m=1024,t=3,p=2$%'",
+		"address": "SELECT FROM audit_events WHERE kind = 'logged_in' AND address = '203.0.113.7'",
+		// An hour more than the longest session.
+		"end of the revocation": "SELECT FROM revocations WHERE keep_until - created_at BETWEEN interval '239 minutes' AND interval '241 minutes'",
+	} {
+		if !found(query) {
+			t.Errorf("the %s is not what was set", what)
+		}
+	}
+	metrics := get(t, http.DefaultClient, "http://"+addrs["ops"]+"/metrics")
+	for _, want := range []string{"latchkey_hash_slots 3", "latchkey_postgres_connections_max 7"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	// What is refused costs a call too. With the limit off it does not.
+	settings["LATCHKEY_ADDRESS_RATE_LIMIT"] = "false"
+	unlimited := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, start(t, pairs(settings), "serve").addrs(t)["grpc"]))
+	testenv.Eventually(t, patience, "the address has used up its calls", func() bool {
+		_, err := auth.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{})
+		return status.Code(err) == codes.ResourceExhausted
+	})
+	for range 200 {
+		if _, err := unlimited.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{}); status.Code(err) != codes.InvalidArgument {
+			t.Fatalf("without a limit: %v", err)
+		}
+	}
+}
+
+// TestShutdownDelay: a stopping service says so and still takes calls; a second
+// signal ends it at once.
+func TestShutdownDelay(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_SHUTDOWN_DELAY"] = "5m"
+	p := start(t, pairs(settings), "serve")
+	settings["LATCHKEY_GRPC_ADDR"] = p.addrs(t)["grpc"]
+	p.signal(t, syscall.SIGTERM)
+	testenv.Eventually(t, patience, "healthcheck says that it stops", func() bool {
+		err := run(t.Context(), []string{"healthcheck"}, pairs(settings), io.Discard)
+		return exitCode(err) == exitFailed && strings.HasSuffix(err.Error(), ": NOT_SERVING")
+	})
+	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, settings["LATCHKEY_GRPC_ADDR"]))
+	if _, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: "x"}); err != nil {
+		t.Errorf("a call meanwhile: %v", err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exit(t); code == exitDone {
+		t.Errorf("exit %d", code)
+	}
+}
+
+func TestMailFrom(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[string]config.Config{
+		"no-reply@app.example.com": {ResetURL: "https://app.example.com:8443/reset?a=b"},
+		"Ours <us@example.com>":    {ResetURL: "https://app.example.com/reset", MailFrom: "Ours <us@example.com>"},
+	} {
+		if got := mailFrom(&cfg); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }

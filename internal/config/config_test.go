@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const goodKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -257,11 +260,75 @@ func TestRedisURLForms(t *testing.T) {
 			continue
 		}
 		client := u.Client()
+		checkPatience(t, text, client)
 		if got := reflect.TypeOf(client).String(); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 		if err := client.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// checkPatience: a store that is down is told in milliseconds, and the credentials
+// before the addresses are the servers', not the Sentinels'.
+func checkPatience(t *testing.T, text string, client redis.UniversalClient) {
+	t.Helper()
+	switch c := client.(type) {
+	case *redis.Client:
+		o := c.Options()
+		if o.MaxRetries != redisRetries || o.DialerRetries != redisDials || o.DialTimeout != redisDialTimeout || !o.ContextTimeoutEnabled {
+			t.Errorf("%s: %d retries of %d dials of %v", text, o.MaxRetries, o.DialerRetries, o.DialTimeout)
+		}
+		if strings.Contains(text, "u:p@") && (o.Username != "u" || o.Password != "p") {
+			t.Errorf("%s: logs in as %q", text, o.Username)
+		}
+	case *redis.ClusterClient:
+		o := c.Options()
+		if o.MaxRetries != redisRetries || o.DialerRetries != redisDials || o.DialTimeout != redisDialTimeout || !o.ContextTimeoutEnabled ||
+			o.ClusterStateReloadInterval != clusterReload || len(o.Addrs) != 3 || o.Username != "u" || o.Password != "p" {
+			t.Errorf("%s: %+v", text, o.Addrs)
+		}
+	}
+}
+
+// TestSettingsThatDependOnEachOther are each right alone.
+func TestSettingsThatDependOnEachOther(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]map[string]string{
+		"LATCHKEY_SESSION_IDLE_TTL":  {"LATCHKEY_SESSION_MAX_TTL": "1h"},
+		"LATCHKEY_ACCESS_TOKEN_TTL":  {"LATCHKEY_SESSION_MAX_TTL": "5m", "LATCHKEY_SESSION_IDLE_TTL": "5m"},
+		"LATCHKEY_ARGON2_MEMORY_KIB": {"LATCHKEY_ARGON2_MEMORY_KIB": "64", "LATCHKEY_ARGON2_THREADS": "9"},
+		"LATCHKEY_TLS_KEY_FILE":      {"LATCHKEY_TLS_CERT_FILE": "/tls.crt"},
+		"LATCHKEY_TLS_CERT_FILE":     {"LATCHKEY_TLS_KEY_FILE": "/tls.key"},
+	} {
+		values := complete()
+		maps.Copy(values, change)
+		_, err := Load(environ(values), Serve)
+		if err == nil || !strings.HasPrefix(err.Error(), name+" ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %v", change, err)
+		}
+	}
+}
+
+// TestPrintSaysWhereFrom: a setting that came by its standard name came from the
+// environment too.
+func TestPrintSaysWhereFrom(t *testing.T) {
+	t.Parallel()
+	list := []string{"DATABASE_URL=postgres://a/b", "LATCHKEY_REDIS_URL=redis://c:1", "LATCHKEY_AUDIENCE=app"}
+	cfg, err := Load(list, Tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := cfg.Print(&out, list); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		name := strings.Fields(line)[0]
+		set := name == "LATCHKEY_DATABASE_URL" || name == "LATCHKEY_REDIS_URL" || name == "LATCHKEY_AUDIENCE"
+		if strings.Contains(line, "  environment  ") != set || strings.Contains(line, "  default  ") == set {
+			t.Errorf("%s", line)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -252,6 +253,16 @@ func TestLookupOfRowsThatOthersWrite(t *testing.T) {
 	if got := lookup("Third@example.com"); got != "(none)" {
 		t.Errorf("taken by a changed one: %s", got)
 	}
+	// Also one that held a value: its former address is free for whoever comes.
+	mustExec(t, conn, insert, "fourth@example.com")
+	mustExec(t, conn, "UPDATE users SET email = 'THIRD@example.com' WHERE email = 'fourth@example.com'")
+	if got := lookup("THIRD@example.com"); got != "(none)" {
+		t.Errorf("taken, and held another before: %s", got)
+	}
+	mustExec(t, conn, insert, "Fourth@example.com")
+	if got := lookup("Fourth@example.com"); got != "fourth@example.com" {
+		t.Errorf("given up: %s", got)
+	}
 	// Many rows in one statement, with duplicates among them.
 	mustExec(t, conn, `INSERT INTO users (email, password_hash, first_name, last_name)
 		SELECT CASE WHEN i % 2 = 0 THEN 'Bulk' ELSE 'bULK' END || (i / 2) || '@example.com', 'x', 'F', 'L' FROM generate_series(0, 199) AS i`)
@@ -349,5 +360,30 @@ func TestAppendRevocation(t *testing.T) {
 	}
 	if err := conn.QueryRow(t.Context(), appendOne, uuid.New(), uuid.New()).Scan(&third); err != nil || third != 5<<40+2 {
 		t.Errorf("after a rollback: %d, %v", third, err)
+	}
+}
+
+// TestMigrationsHaveLimits: a migration that cannot have its lock gives up, so that
+// the whole service does not queue up behind it. What the operator's URL says wins.
+func TestMigrationsHaveLimits(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	probe := postgres.Migrations{FS: fstest.MapFS{"00001_probe.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE probe AS SELECT current_setting('lock_timeout') AS lock_timeout, current_setting('application_name') AS name;
+-- +goose Down
+DROP TABLE probe;
+`)}}}
+	conn := connect(t, url)
+	for parameters, want := range map[string]string{"": "10s latchkey migrate", "&lock_timeout=3s": "3s latchkey migrate"} {
+		probe.URL = url + parameters
+		if _, err := probe.Up(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := strs(t, conn, "SELECT lock_timeout || ' ' || name FROM probe"); got[0] != want {
+			t.Errorf("%q: %s, want %s", parameters, got[0], want)
+		}
+		if _, err := probe.Down(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -178,5 +179,20 @@ func TestIsUnavailable(t *testing.T) {
 	}
 	if postgres.IsUnavailable(errors.New("anything")) || postgres.IsUnavailable(pgx.ErrNoRows) {
 		t.Error("an answer is no outage")
+	}
+}
+
+// TestIsUnavailableByCode: what the server itself says of its state, and what it says
+// of a statement.
+func TestIsUnavailableByCode(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"08006": true, "28P01": true, "3D000": true, "40001": true, "40P01": true, "53300": true, "57P01": true, "57P03": true,
+		"58030": true, "25006": true, "25P03": true, "55P03": true,
+		"23505": false, "42P01": false, "22P02": false, "25P02": false, "55000": false, "XX000": false,
+	} {
+		if got := postgres.IsUnavailable(fmt.Errorf("x: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s: %v", code, got)
+		}
 	}
 }
