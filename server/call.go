@@ -21,6 +21,8 @@ type call struct {
 	// address is the client's, by the trusted-proxy setting; invalid on transports
 	// that have none.
 	address netip.Addr
+	// local says that the peer itself is on loopback and named nobody else.
+	local bool
 }
 
 type callKey struct{}
@@ -36,7 +38,8 @@ func newCall(ctx context.Context, trusted []netip.Prefix) call {
 	if !ok {
 		id = newTraceID()
 	}
-	return call{traceID: id, address: clientAddress(ctx, md, trusted)}
+	address, local := clientAddress(ctx, md, trusted)
+	return call{traceID: id, address: address, local: local}
 }
 
 func first(md metadata.MD, name string) string {
@@ -85,22 +88,23 @@ func isLowerHex(s string) bool {
 // clientAddress is the peer's address, or where the peer is a trusted proxy the
 // nearest address in x-forwarded-for that is not one: what stands left of it was
 // written by the client and proves nothing.
-func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) netip.Addr {
+func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) (client netip.Addr, local bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return netip.Addr{}
+		return netip.Addr{}, true
 	}
 	tcp, ok := p.Addr.(*net.TCPAddr)
 	if !ok {
-		return netip.Addr{}
+		return netip.Addr{}, true
 	}
 	address := tcp.AddrPort().Addr().Unmap().WithZone("")
 	if !contains(trusted, address) {
-		return address
+		return address, address.IsLoopback()
 	}
+	direct := address
 	hops := strings.Split(strings.Join(md.Get("x-forwarded-for"), ","), ",")
 	for _, text := range slices.Backward(hops) {
-		hop, err := netip.ParseAddr(strings.TrimSpace(text))
+		hop, err := parseHop(strings.TrimSpace(text))
 		if err != nil {
 			break
 		}
@@ -109,7 +113,15 @@ func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) 
 			break
 		}
 	}
-	return address
+	return address, direct.IsLoopback() && address == direct
+}
+
+// parseHop takes an address, also with a port, as some gateways write it.
+func parseHop(text string) (netip.Addr, error) {
+	if withPort, err := netip.ParseAddrPort(text); err == nil {
+		return withPort.Addr(), nil
+	}
+	return netip.ParseAddr(text)
 }
 
 func contains(prefixes []netip.Prefix, address netip.Addr) bool {

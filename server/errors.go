@@ -96,11 +96,8 @@ func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 	if r := refusalOf(err); r != nil {
 		return r.status(traceID), false
 	}
-	switch {
-	case errors.Is(err, context.Canceled):
+	if errors.Is(err, context.Canceled) {
 		return withDetails(status.New(codes.Canceled, "the call was canceled"), &errdetails.RequestInfo{RequestId: traceID}), false
-	case errors.Is(err, context.DeadlineExceeded):
-		return withDetails(status.New(codes.DeadlineExceeded, "the deadline passed"), &errdetails.RequestInfo{RequestId: traceID}), false
 	}
 	// gRPC's own, such as Unimplemented from a registered service.
 	var own interface{ GRPCStatus() *status.Status }

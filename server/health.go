@@ -51,14 +51,13 @@ func (s *Server) watchStores(ctx context.Context) {
 // out of service at once would only make that worse, so it is reported by /readyz
 // and metrics and does not end SERVING.
 func (s *Server) checkStores(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
-	defer cancel()
-	postgres, redis := "ok", "ok"
-	if err := s.cfg.Pool.Ping(ctx); err != nil {
-		postgres = "unreachable"
-	}
-	if err := s.cfg.Redis.Ping(ctx).Err(); err != nil {
-		redis = "unreachable"
+	var postgres, redis string
+	var asked sync.WaitGroup
+	asked.Go(func() { postgres = ask(ctx, s.cfg.Pool.Ping) })
+	asked.Go(func() { redis = ask(ctx, func(ctx context.Context) error { return s.cfg.Redis.Ping(ctx).Err() }) })
+	asked.Wait()
+	if ctx.Err() != nil {
+		return // the server stops: nothing was learned
 	}
 	s.ready.mu.Lock()
 	changed := s.ready.postgres != postgres || s.ready.redis != redis
@@ -66,13 +65,24 @@ func (s *Server) checkStores(ctx context.Context) {
 	stopping := s.ready.stopping
 	s.ready.postgres, s.ready.redis = postgres, redis
 	s.ready.mu.Unlock()
-	if stopping || ctx.Err() != nil && postgres == "ok" {
+	if stopping {
 		return
 	}
 	if changed && !first {
 		s.log.WarnContext(ctx, "stores", "postgres", postgres, "redis", redis)
 	}
 	s.setServing(postgres == "ok")
+}
+
+// ask gives each store a time of its own: one that hangs must not make the other
+// look lost.
+func ask(ctx context.Context, ping func(context.Context) error) string {
+	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
+	defer cancel()
+	if err := ping(ctx); err != nil {
+		return "unreachable"
+	}
+	return "ok"
 }
 
 func (s *Server) setServing(serving bool) {
@@ -109,8 +119,8 @@ func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(state)
 }
 
-// serveJWKS publishes the keys that verify access tokens (RFC 7517). Five minutes
-// of caching: a new key is published for longer than that before it signs.
+// serveJWKS publishes the keys that verify access tokens (RFC 7517). Verifiers that
+// meet a kid they do not know ask again whatever they have cached.
 func (s *Server) serveJWKS(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", "public, max-age=300")

@@ -160,6 +160,9 @@ func deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)-deadlineShave)
 	}
+	if timeout <= 0 {
+		return nil, status.Error(codes.DeadlineExceeded, "the deadline left no time to answer")
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return handler(ctx, req)
@@ -232,7 +235,16 @@ func (s *stream) Context() context.Context { return s.ctx }
 func (s *Server) traceStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := newCall(ss.Context(), s.cfg.TrustedProxies)
 	ss.SetTrailer(metadata.Pairs("trace-id", c.traceID))
-	return handler(srv, &stream{ss, context.WithValue(ss.Context(), callKey{}, c)})
+	ctx, cancel := context.WithCancel(context.WithValue(ss.Context(), callKey{}, c))
+	defer cancel()
+	go func() { // a watch that nobody ends would use up the time to drain
+		select {
+		case <-s.draining:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return handler(srv, &stream{ss, ctx})
 }
 
 func (s *Server) logStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {

@@ -27,11 +27,15 @@ const amrPassword = "pwd"
 // Login implements latchkey.v1.AuthService.
 func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
 	lookup := emailLookup(req.GetEmail())
-	attempt, err := s.cfg.LoginFailures.Reserve(ctx, lookup)
+	found, err := s.findAccount(ctx, req.GetEmail(), lookup)
+	if err != nil {
+		return nil, err
+	}
+	attempt, err := s.cfg.LoginFailures.Reserve(ctx, failureSubject(found.User, lookup))
 	if err != nil {
 		return nil, fmt.Errorf("count the attempt: %w", err)
 	}
-	found, result, err := s.checkPassword(ctx, req.GetEmail(), lookup, req.GetPassword())
+	result, err := s.checkPassword(ctx, found.User, lookup, req.GetPassword())
 	if err != nil {
 		return nil, s.settleAttempt(ctx, attempt, err)
 	}
@@ -63,35 +67,47 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 	}, nil
 }
 
-// checkPassword finds the account and compares the password. A miss costs what a
-// hit costs and has the same answer. The ledger's position is read with the hash,
-// before the hashing takes its time: a revocation in between refuses the session.
-func (s *Server) checkPassword(ctx context.Context, email, lookup, typed string) (db.FindUserByEmailRow, password.Result, error) {
+// findAccount reads the account, or none (its id is nil), which is no error. The
+// ledger's position is read with the hash, before anything takes its time: a
+// revocation in between refuses the session.
+func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.FindUserByEmailRow, error) {
 	found, err := s.queries.FindUserByEmail(ctx, s.cfg.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
-	if errors.Is(err, pgx.ErrNoRows) {
-		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
-			return found, password.Result{}, hashError("check the password", err)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return found, fmt.Errorf("look the address up: %w", err)
+	}
+	return found, nil
+}
+
+// failureSubject is whose failures a login counts with: the address in any letter
+// case. An account that shares it with the holder of the lookup value counts alone,
+// or its owner could clear the failures of the other by logging in.
+func failureSubject(user db.User, lookup string) string {
+	if user.ID != uuid.Nil && !user.EmailLookup.Valid {
+		return "account " + user.ID.String() // no address has a space
+	}
+	return lookup
+}
+
+// checkPassword compares the password. A miss costs what a hit costs and has the
+// same answer.
+func (s *Server) checkPassword(ctx context.Context, user db.User, lookup, typed string) (password.Result, error) {
+	if user.ID != uuid.Nil {
+		result, err := s.cfg.Passwords.Verify(ctx, user.PasswordHash, typed)
+		switch {
+		case err == nil && result.Match:
+			return result, nil
+		case err == nil:
+			return password.Result{}, errInvalidCredentials()
+		case !errors.Is(err, password.ErrMalformedHash):
+			return password.Result{}, hashError("check the password", err)
 		}
-		return found, password.Result{}, errInvalidCredentials()
-	}
-	if err != nil {
-		return found, password.Result{}, fmt.Errorf("look the address up: %w", err)
-	}
-	result, err := s.cfg.Passwords.Verify(ctx, found.User.PasswordHash, typed)
-	switch {
-	case errors.Is(err, password.ErrMalformedHash):
 		// Nobody can log in with what is stored: said in the log, for the operator.
-		s.log.ErrorContext(ctx, "unusable password hash", "user_id", found.User.ID, "error", err)
-		if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
-			return found, password.Result{}, hashError("check the password", err)
-		}
-		return found, password.Result{}, errInvalidCredentials()
-	case err != nil:
-		return found, password.Result{}, hashError("check the password", err)
-	case !result.Match:
-		return found, password.Result{}, errInvalidCredentials()
+		s.log.ErrorContext(ctx, "unusable password hash", "user_id", user.ID, "error", err)
 	}
-	return found, result, nil
+	if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
+		return password.Result{}, hashError("check the password", err)
+	}
+	return password.Result{}, errInvalidCredentials()
 }
 
 // settleAttempt closes the attempt by the outcome and returns it. Only a wrong

@@ -212,6 +212,24 @@ func TestExactAddressWins(t *testing.T) {
 	wantRefused(t, err, codes.AlreadyExists, "EMAIL_TAKEN")
 }
 
+// TestVariantsDoNotShareFailures: the owner of an account whose address differs only
+// in letter case cannot clear another's failures by logging in.
+func TestVariantsDoNotShareFailures(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, "victim@example.com")
+	var hash string
+	if err := s.Pool.QueryRow(t.Context(), "SELECT password_hash FROM users").Scan(&hash); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ('VICTIM@example.com', $1, 'C', 'U')", hash)
+	for range 5 {
+		wantRefused(t, tryLogin(t.Context(), s, "victim@example.com", "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		logIn(t, s, "VICTIM@example.com")
+	}
+	wantRefused(t, tryLogin(t.Context(), s, "Victim@example.com", password), codes.ResourceExhausted, "RATE_LIMITED")
+}
+
 func TestRehash(t *testing.T) {
 	t.Parallel()
 	params := argon.Params{MemoryKiB: 128, Time: 2, Threads: 1}

@@ -72,12 +72,12 @@ func (s *Server) admit(ctx context.Context, method string) (*latchkeyv1.Policy, 
 		return nil, fmt.Errorf("no policy for %s", method)
 	}
 	rate := policy.GetAddressRate()
-	address := callFrom(ctx).address
-	if rate == nil || s.cfg.AddressRates == nil || !address.IsValid() || address.IsLoopback() {
+	c := callFrom(ctx)
+	if rate == nil || s.cfg.AddressRates == nil || c.local {
 		return policy, nil
 	}
 	scope := method[strings.LastIndex(method, "/")+1:]
-	return policy, s.cfg.AddressRates.Allow(ctx, scope, addressKey(address), ratelimit.Rate{
+	return policy, s.cfg.AddressRates.Allow(ctx, scope, addressKey(c.address), ratelimit.Rate{
 		PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst(),
 	})
 }

@@ -68,7 +68,7 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 	if err != nil {
 		return nil, err
 	}
-	s.forgiveFailures(ctx, account.Email)
+	s.forgiveFailures(ctx, account)
 	return &latchkeyv1.ResetPasswordResponse{}, nil
 }
 
@@ -112,10 +112,10 @@ func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID,
 
 // forgiveFailures lets the owner log in at once: whoever set the password holds the
 // mailbox. The password is set either way, so a failure is only logged.
-func (s *Server) forgiveFailures(ctx context.Context, email string) {
+func (s *Server) forgiveFailures(ctx context.Context, user db.User) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	if err := s.cfg.LoginFailures.Clear(ctx, emailLookup(email)); err != nil {
+	if err := s.cfg.LoginFailures.Clear(ctx, failureSubject(user, emailLookup(user.Email))); err != nil {
 		s.log.WarnContext(ctx, "failed logins not cleared after a reset, they expire", "trace_id", callFrom(ctx).traceID, "error", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -40,11 +41,11 @@ import (
 // Limits of one gRPC connection.
 const (
 	// maxRequest holds every field at its limit many times over, and leaves room for
-	// a client's oversized field to get a field violation instead of gRPC's bare
-	// error.
-	maxRequest = 2 << 20
-	// maxStreams bounds what one connection has under way.
-	maxStreams = 1024
+	// a field of a megabyte to get a field violation instead of gRPC's bare error.
+	maxRequest = 1<<20 + 64<<10
+	// maxStreams bounds what one connection has under way, and with maxRequest the
+	// memory that half-sent requests can hold: 136 MiB.
+	maxStreams = 128
 	// maxHeaders leaves room for an access token and a trace context.
 	maxHeaders = 32 << 10
 	// connectionAge makes clients dial again, so that they find new replicas.
@@ -115,6 +116,8 @@ type Server struct {
 	health     *health.Server
 	ready      readiness
 	started    chan struct{} // closed when Serve has asked the stores
+	draining   chan struct{} // closed by drain when no more calls are taken
+	drain      func()
 }
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
@@ -123,12 +126,13 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		queries: db.New(),
-		started: make(chan struct{}),
+		started: make(chan struct{}), draining: make(chan struct{}),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
 		)),
 	}
+	s.drain = sync.OnceFunc(func() { close(s.draining) })
 	var err error
 	// Compiled now: the first caller should not pay for it.
 	s.validator, err = protovalidate.New(protovalidate.WithMessages(
@@ -211,6 +215,7 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 	case <-time.After(delay):
 	case <-ctx.Done():
 	}
+	s.drain()
 	drained := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

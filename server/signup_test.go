@@ -76,6 +76,8 @@ func TestSignUpRefusals(t *testing.T) {
 		"header":         {func(r *latchkeyv1.SignUpRequest) { r.Email = "ada@example.com\r\nBcc: x@y.z" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"display name":   {func(r *latchkeyv1.SignUpRequest) { r.Email = "Ada <ada@example.com>" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"list":           {func(r *latchkeyv1.SignUpRequest) { r.Email = "a@example.com,b@example.com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
+		"two dots":       {func(r *latchkeyv1.SignUpRequest) { r.Email = "ada..l@example.com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
+		"long local":     {func(r *latchkeyv1.SignUpRequest) { r.Email = strings.Repeat("l", 65) + "@example.com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"dot at the end": {func(r *latchkeyv1.SignUpRequest) { r.Email = "ada@example.com." }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"long address":   {func(r *latchkeyv1.SignUpRequest) { r.Email = "a@" + strings.Repeat("d.", 127) + "com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"NUL address":    {func(r *latchkeyv1.SignUpRequest) { r.Email = "ada\x00@example.com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},

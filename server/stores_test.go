@@ -134,6 +134,26 @@ func TestFrozenStores(t *testing.T) {
 	}
 }
 
+// TestHealthWhileRedisHangs: a Redis that takes questions and answers none keeps
+// nobody from serving what needs no Redis.
+func TestHealthWhileRedisHangs(t *testing.T) {
+	t.Parallel()
+	database, store := testenv.NewProxy(t, testenv.Migrated(t)), testenv.NewProxy(t, testenv.Redis(t))
+	s := testenv.Start(t, testenv.Options{DatabaseURL: database.URL(), RedisURL: store.URL()})
+	health := grpc_health_v1.NewHealthClient(s.Conn)
+	says := func(want grpc_health_v1.HealthCheckResponse_ServingStatus) func() bool {
+		return func() bool {
+			answer, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+			return err == nil && answer.GetStatus() == want
+		}
+	}
+	store.Freeze()
+	database.Cut()
+	testenv.Eventually(t, patience, "health says NOT_SERVING", says(grpc_health_v1.HealthCheckResponse_NOT_SERVING))
+	database.Restore()
+	testenv.Eventually(t, patience, "health says SERVING while Redis hangs", says(grpc_health_v1.HealthCheckResponse_SERVING))
+}
+
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

@@ -26,8 +26,12 @@ type Upkeep struct {
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
-	_, events := queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
-	return errors.Join(resets, events)
+	for {
+		deleted, err := queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
+		if err != nil || deleted == 0 {
+			return errors.Join(resets, err)
+		}
+	}
 }
 
 // anySaltAndHash completes the prefix of a PHC string, 16 and 32 zero bytes.

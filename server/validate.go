@@ -85,7 +85,11 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		return nil, err
 	}
 	if v.reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
-		return nil, refuse(codes.Unauthenticated, v.reason, "the access token is not accepted: refresh it or log in again")
+		code := codes.Unauthenticated
+		if v.reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED {
+			code = codes.PermissionDenied
+		}
+		return nil, refuse(code, v.reason, "the access token is not accepted: refresh it or log in again")
 	}
 	return context.WithValue(ctx, callerKey{}, v), nil
 }

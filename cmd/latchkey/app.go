@@ -35,18 +35,22 @@ const (
 	queuePerSlot = 32
 	// decoyEvery is how often the parameters of stored hashes are counted.
 	decoyEvery = 10 * time.Minute
+	// keysEvery is how long a key that another replica made may be missing from the
+	// JWKS here. Tokens signed with it are accepted at once.
+	keysEvery  = 30 * time.Second
 	subkeySize = 32
 )
 
 // app is the service with everything it runs on, wired and not yet listening.
 type app struct {
-	cfg    *config.Config
-	log    *slog.Logger
-	stores *stores
-	hasher *password.Hasher
-	outbox *mail.Outbox
-	server *server.Server
-	ops    *prometheus.Registry
+	cfg     *config.Config
+	log     *slog.Logger
+	stores  *stores
+	hasher  *password.Hasher
+	keyring *token.Keyring
+	outbox  *mail.Outbox
+	server  *server.Server
+	ops     *prometheus.Registry
 }
 
 // newApp reads top to bottom: stores, leaf packages, server.
@@ -82,6 +86,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
+	a.keyring = keyring
 	a.server, err = a.newServer(keys, sessions, keyring)
 	return a, err
 }

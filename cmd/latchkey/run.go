@@ -22,6 +22,7 @@ const (
 	// drainTime is what calls under way get when the service stops. Under the 30 s
 	// after which container managers kill.
 	drainTime         = 20 * time.Second
+	lastTime          = 12 * time.Second
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
@@ -68,7 +69,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 		return fmt.Errorf("start the mail outbox: %w", err)
 	}
 	a.countHashes(background)
-	go a.keepCounting(background)
+	go a.keepUp(background)
 
 	tlsConfig, err := loadTLS(a.cfg)
 	if err != nil {
@@ -97,9 +98,13 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 }
 
 func (a *app) stop(ctx context.Context, servers ...*http.Server) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownDelay+drainTime)
+	ctx = context.WithoutCancel(ctx)
+	draining, drained := context.WithTimeout(ctx, a.cfg.ShutdownDelay+drainTime)
+	defer drained()
+	a.server.Shutdown(draining, a.cfg.ShutdownDelay)
+	// Calls that took all of their time leave mails and pages theirs.
+	ctx, cancel := context.WithTimeout(ctx, lastTime)
 	defer cancel()
-	a.server.Shutdown(ctx, a.cfg.ShutdownDelay)
 	if err := a.outbox.Stop(ctx); err != nil {
 		a.log.WarnContext(ctx, "mails under way when the service stopped are sent again", "error", err)
 	}
@@ -142,17 +147,22 @@ func (a *app) opsPages() http.Handler {
 	return mux
 }
 
-// keepCounting lets unknown accounts cost what known ones cost while the stored
-// hashes change.
-func (a *app) keepCounting(ctx context.Context) {
-	tick := time.NewTicker(decoyEvery)
-	defer tick.Stop()
+// keepUp lets unknown accounts cost what known ones cost while the stored hashes
+// change, and the JWKS show keys that other replicas made.
+func (a *app) keepUp(ctx context.Context) {
+	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
+	defer decoys.Stop()
+	defer keys.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-decoys.C:
 			a.countHashes(ctx)
+		case <-keys.C:
+			if err := a.keyring.Reload(ctx); err != nil {
+				a.log.WarnContext(ctx, "signing keys not read again", "error", err)
+			}
 		}
 	}
 }

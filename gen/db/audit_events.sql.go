@@ -13,9 +13,13 @@ import (
 )
 
 const deleteAuditEventsBefore = `-- name: DeleteAuditEventsBefore :execrows
-DELETE FROM audit_events WHERE created_at < $1::timestamptz
+DELETE FROM audit_events WHERE id IN (
+    SELECT id FROM audit_events WHERE created_at < $1::timestamptz ORDER BY created_at LIMIT 5000
+)
 `
 
+// DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
+// the statement timeout and never shrink.
 func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteAuditEventsBefore, before)
 	if err != nil {

@@ -115,7 +115,7 @@ func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 		"LATCHKEY_ARGON2_THREADS":     {"0", "65"},
 		"LATCHKEY_HASH_SLOTS":         {"-1", "x"},
 		"LATCHKEY_REFLECTION":         {"maybe"},
-		"LATCHKEY_TRUSTED_PROXIES":    {"10.0.0.0/33", "proxy.internal", "10.0.0.1,,"},
+		"LATCHKEY_TRUSTED_PROXIES":    {"10.0.0.0/33", "0.0.0.0/0", "proxy.internal", "10.0.0.1,,"},
 		"LATCHKEY_LOG_LEVEL":          {"trace"},
 		"LATCHKEY_REDIS_URL":          {"redis:6379", "http://redis", "redis://h1,", "redis+sentinel://h1", "redis://h/notanumber"},
 		"LATCHKEY_DATABASE_URL":       {"not a url"},

@@ -76,6 +76,12 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 		if err != nil {
 			return errors.New("has a part that is neither an address nor a network")
 		}
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
+		if prefix.Bits() == 0 {
+			return errors.New("trusts everybody")
+		}
 		list = append(list, prefix.Masked())
 	}
 	*p = list

@@ -22,7 +22,13 @@ END
 $$;
 -- +goose StatementEnd
 
+-- The build waits for every older snapshot, a running backup's too, and blocks
+-- nobody meanwhile: it may take its time.
+SET lock_timeout = 0;
+
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS users_email_lookup_key ON users (email_lookup);
+
+RESET lock_timeout;
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION latchkey_email_lookup(email text) RETURNS text
@@ -41,7 +47,9 @@ BEGIN
     BEGIN
         UPDATE users SET email_lookup = latchkey_email_lookup(NEW.email) WHERE id = NEW.id;
     EXCEPTION WHEN OTHERS THEN
-        UPDATE users SET email_lookup = NULL WHERE id = NEW.id;
+        IF TG_OP = 'UPDATE' THEN -- an inserted row has none yet
+            UPDATE users SET email_lookup = NULL WHERE id = NEW.id;
+        END IF;
     END;
     RETURN NULL;
 END

@@ -787,11 +787,11 @@ var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\xbc\a\n" +
-	"\rSignUpRequest\x12\xa0\x02\n" +
-	"\x05email\x18\x01 \x01(\tB\x89\x02\xbaH\x85\x02\xba\x01\xf7\x01\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\xf8\a\n" +
+	"\rSignUpRequest\x12\xdc\x02\n" +
+	"\x05email\x18\x01 \x01(\tB\xc5\x02\xbaH\xc1\x02\xba\x01\xb3\x02\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\x95\x01this == '' || this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\]{1,64}@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12d\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd1\x01this == '' || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12d\n" +
 	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12\x90\x02\n" +
 	"\n" +

@@ -35,7 +35,8 @@ const (
 // AuthService is the life of an account: sign up, log in, stay logged in, log
 // out, get the password back.
 //
-// Every answer carries the trailer `trace-id`. Every refusal that a client can
+// Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
+// such as text that is not UTF-8 or a message of over 1 MiB, does not). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
@@ -169,7 +170,8 @@ func (c *authServiceClient) ResetPassword(ctx context.Context, in *ResetPassword
 // AuthService is the life of an account: sign up, log in, stay logged in, log
 // out, get the password back.
 //
-// Every answer carries the trailer `trace-id`. Every refusal that a client can
+// Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
+// such as text that is not UTF-8 or a message of over 1 MiB, does not). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
