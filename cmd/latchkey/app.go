@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,7 @@ type app struct {
 	stores  *stores
 	hasher  *password.Hasher
 	keyring *token.Keyring
+	tls     *tls.Config // of both public listeners; nil: plaintext
 	outbox  *mail.Outbox
 	server  *server.Server
 	ops     *prometheus.Registry
@@ -127,7 +129,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, keyring *token.K
 			return nil, err
 		}
 	}
-	tlsConfig, err := loadTLS(cfg)
+	a.tls, err = loadTLS(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +138,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, keyring *token.K
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
 		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, SessionMaxTTL: cfg.SessionMaxTTL, ClientID: cfg.ClientID,
-		TLS: tlsConfig, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		Metrics: a.ops, Logger: a.log, Now: time.Now,
 	})
 }

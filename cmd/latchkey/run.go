@@ -71,15 +71,11 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	a.countHashes(background)
 	go a.keepUp(background)
 
-	tlsConfig, err := loadTLS(a.cfg)
-	if err != nil {
-		return err
-	}
 	httpServer := newHTTPServer(pages, a.log)
 	opsServer := newHTTPServer(a.opsPages(), a.log)
 	failed := make(chan error, 3)
 	go func() { failed <- a.server.Serve(background, l.grpc) }()
-	go func() { failed <- serveHTTP(httpServer, l.http, tlsConfig) }()
+	go func() { failed <- serveHTTP(httpServer, l.http, a.tls) }()
 	go func() { failed <- serveHTTP(opsServer, l.ops, nil) }()
 
 	if err := a.server.WaitServing(ctx); err != nil {
@@ -88,6 +84,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	if _, err := fmt.Fprintf(stdout, "ready grpc=%s http=%s ops=%s\n", l.grpc.Addr(), l.http.Addr(), l.ops.Addr()); err != nil {
 		return err
 	}
+	var err error
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")
