@@ -84,6 +84,8 @@ func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
 	}
 }
 
+// copySelf copies this program. No test may fork while the copy is open for writing: the child would hold it open
+// until its exec, and starting the copy meanwhile fails with "text file busy".
 func copySelf(t *testing.T, to string) string {
 	t.Helper()
 	from, err := os.Executable()
@@ -94,6 +96,8 @@ func copySelf(t *testing.T, to string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(to, content, 0o755); err != nil {
 		t.Fatal(err)
 	}
