@@ -45,11 +45,10 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTime)
 	defer cancel()
 	err := postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		if err := s.audit(ctx, tx, kind, userID, sessionID); err != nil {
-			return err
-		}
-		_, err := s.queries.AppendSessionRevocation(ctx, tx, db.AppendSessionRevocationParams{
-			SessionID: sessionID, UserID: userID, KeepUntil: s.keepRevocationUntil(),
+		c := callFrom(ctx)
+		_, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
+			SessionIds: []uuid.UUID{sessionID}, UserIds: []uuid.UUID{userID}, KeepUntil: []time.Time{s.keepRevocationUntil()},
+			Kinds: []string{string(kind)}, Addresses: []string{addressText(c)}, TraceIds: []string{c.traceID}, Now: s.cfg.Now(),
 		})
 		return err
 	})

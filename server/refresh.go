@@ -68,7 +68,7 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("look the session up: %w", err)
 	}
-	if ended {
+	if ended.Revoked {
 		return errSessionEnded()
 	}
 	return errRefreshTokenInvalid()

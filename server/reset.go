@@ -101,9 +101,7 @@ func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID,
 	if err := s.audit(ctx, tx, auditPasswordReset, userID, uuid.Nil); err != nil {
 		return fmt.Errorf("record the reset: %w", err)
 	}
-	_, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
-		UserID: userID, KeepUntil: s.keepRevocationUntil(),
-	})
+	_, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
 	if err != nil {
 		return fmt.Errorf("end the sessions: %w", err)
 	}

@@ -111,9 +111,8 @@ func TestValidateTellsWhy(t *testing.T) {
 	wantValid(t, s, access, 0)
 	execSQL(t, s, "UPDATE users SET is_active = false")
 	wantValid(t, s, access, disabled)
+	// What was ended by the suspension stays ended.
 	execSQL(t, s, "UPDATE users SET is_active = true")
-	wantValid(t, s, access, 0)
-	logOut(t, s, tokens.GetRefreshToken())
 	wantValid(t, s, access, ended)
 	// The order: gone before ended, expired before all of them.
 	execSQL(t, s, "UPDATE users SET is_active = false")

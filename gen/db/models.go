@@ -22,9 +22,11 @@ type AuditEvent struct {
 }
 
 type LedgerHead struct {
-	OnlyRow bool
-	Seq     int64
-	Tip     uuid.UUID
+	OnlyRow     bool
+	Seq         int64
+	Tip         uuid.UUID
+	SessionLife pgtype.Interval
+	AccessLife  pgtype.Interval
 }
 
 type PasswordReset struct {
@@ -32,6 +34,13 @@ type PasswordReset struct {
 	TokenHash []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
+}
+
+type Replica struct {
+	ID           uuid.UUID
+	AppliedSeq   int64
+	LeaseMs      int32
+	LeavingSince *time.Time
 }
 
 type Revocation struct {

@@ -92,6 +92,37 @@ func (q *Queries) FindUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 	return i, err
 }
 
+const findUserAt = `-- name: FindUserAt :one
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger FROM users WHERE id = $1
+`
+
+type FindUserAtRow struct {
+	User   User
+	Ledger int64
+}
+
+// FindUserAt reads an account and the ledger's position in one statement: what was
+// read holds until a later row names the account.
+func (q *Queries) FindUserAt(ctx context.Context, db DBTX, id uuid.UUID) (FindUserAtRow, error) {
+	row := db.QueryRow(ctx, findUserAt, id)
+	var i FindUserAtRow
+	err := row.Scan(
+		&i.User.ID,
+		&i.User.Email,
+		&i.User.PasswordHash,
+		&i.User.FirstName,
+		&i.User.LastName,
+		&i.User.CreatedAt,
+		&i.User.UpdatedAt,
+		&i.User.LastLoginAt,
+		&i.User.IsActive,
+		&i.User.IsVerified,
+		&i.User.EmailLookup,
+		&i.Ledger,
+	)
+	return i, err
+}
+
 const findUserByEmail = `-- name: FindUserByEmail :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger
 FROM users
@@ -149,26 +180,36 @@ SELECT users.id, users.email, users.password_hash, users.first_name, users.last_
         WHERE r.kind = 'all' AND r.seq > $2::bigint
             AND r.except_session_id IS DISTINCT FROM $1::uuid
     )
-)::boolean AS revoked
+)::boolean AS revoked,
+EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = $3::text)::boolean AS key_revoked,
+(SELECT seq FROM ledger_head)::bigint AS ledger
 FROM users
-WHERE users.id = $3
+WHERE users.id = $4
 `
 
 type FindUserForSessionParams struct {
 	SessionID uuid.UUID
 	Ledger    int64
+	KeyID     string
 	UserID    uuid.UUID
 }
 
 type FindUserForSessionRow struct {
-	User    User
-	Revoked bool
+	User       User
+	Revoked    bool
+	KeyRevoked bool
+	Ledger     int64
 }
 
 // FindUserForSession reads the account of a session or access token, and whether
-// the ledger has ended it.
+// the ledger has ended it, or the key that signed the token (empty: none did).
 func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserForSessionParams) (FindUserForSessionRow, error) {
-	row := db.QueryRow(ctx, findUserForSession, arg.SessionID, arg.Ledger, arg.UserID)
+	row := db.QueryRow(ctx, findUserForSession,
+		arg.SessionID,
+		arg.Ledger,
+		arg.KeyID,
+		arg.UserID,
+	)
 	var i FindUserForSessionRow
 	err := row.Scan(
 		&i.User.ID,
@@ -183,8 +224,57 @@ func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserF
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
 		&i.Revoked,
+		&i.KeyRevoked,
+		&i.Ledger,
 	)
 	return i, err
+}
+
+const listUsers = `-- name: ListUsers :many
+SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users
+WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
+ORDER BY created_at DESC, id DESC
+LIMIT $3
+`
+
+type ListUsersParams struct {
+	Before   time.Time
+	BeforeID uuid.UUID
+	PageSize int32
+}
+
+// ListUsers reads a page of accounts, newest first, after the last one of the page
+// before.
+func (q *Queries) ListUsers(ctx context.Context, db DBTX, arg ListUsersParams) ([]User, error) {
+	rows, err := db.Query(ctx, listUsers, arg.Before, arg.BeforeID, arg.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []User{}
+	for rows.Next() {
+		var i User
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.PasswordHash,
+			&i.FirstName,
+			&i.LastName,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.LastLoginAt,
+			&i.IsActive,
+			&i.IsVerified,
+			&i.EmailLookup,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const lockUser = `-- name: LockUser :one
@@ -231,7 +321,8 @@ func (q *Queries) RecordLogin(ctx context.Context, db DBTX, arg RecordLoginParam
 }
 
 const rehashPassword = `-- name: RehashPassword :execrows
-UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3
+UPDATE users SET password_hash = $1
+WHERE id = $2 AND password_hash = $3 AND set_config('latchkey.rehash', $2::text, true) IS NOT NULL
 `
 
 type RehashPasswordParams struct {
@@ -241,7 +332,8 @@ type RehashPasswordParams struct {
 }
 
 // RehashPassword replaces the hash that was verified and no other: a plain update
-// would bring an old password back.
+// would bring an old password back. The setting, which lasts for its transaction,
+// tells the ledger's trigger that the password stays the same.
 func (q *Queries) RehashPassword(ctx context.Context, db DBTX, arg RehashPasswordParams) (int64, error) {
 	result, err := db.Exec(ctx, rehashPassword, arg.NewHash, arg.ID, arg.OldHash)
 	if err != nil {
@@ -297,4 +389,33 @@ type SetPasswordParams struct {
 func (q *Queries) SetPassword(ctx context.Context, db DBTX, arg SetPasswordParams) error {
 	_, err := db.Exec(ctx, setPassword, arg.PasswordHash, arg.ID)
 	return err
+}
+
+const setUserActive = `-- name: SetUserActive :one
+UPDATE users SET is_active = $1 WHERE id = $2 RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
+`
+
+type SetUserActiveParams struct {
+	IsActive bool
+	ID       uuid.UUID
+}
+
+// SetUserActive changes the status; the row is locked from then on.
+func (q *Queries) SetUserActive(ctx context.Context, db DBTX, arg SetUserActiveParams) (User, error) {
+	row := db.QueryRow(ctx, setUserActive, arg.IsActive, arg.ID)
+	var i User
+	err := row.Scan(
+		&i.ID,
+		&i.Email,
+		&i.PasswordHash,
+		&i.FirstName,
+		&i.LastName,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.LastLoginAt,
+		&i.IsActive,
+		&i.IsVerified,
+		&i.EmailLookup,
+	)
+	return i, err
 }

@@ -23,8 +23,13 @@ SELECT * FROM users WHERE id = @id;
 -- name: LockUser :one
 SELECT * FROM users WHERE id = @id FOR UPDATE;
 
+-- FindUserAt reads an account and the ledger's position in one statement: what was
+-- read holds until a later row names the account.
+-- name: FindUserAt :one
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger FROM users WHERE id = @id;
+
 -- FindUserForSession reads the account of a session or access token, and whether
--- the ledger has ended it.
+-- the ledger has ended it, or the key that signed the token (empty: none did).
 -- name: FindUserForSession :one
 SELECT sqlc.embed(users), (
     EXISTS (
@@ -41,7 +46,9 @@ SELECT sqlc.embed(users), (
         WHERE r.kind = 'all' AND r.seq > @ledger::bigint
             AND r.except_session_id IS DISTINCT FROM @session_id::uuid
     )
-)::boolean AS revoked
+)::boolean AS revoked,
+EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = @key_id::text)::boolean AS key_revoked,
+(SELECT seq FROM ledger_head)::bigint AS ledger
 FROM users
 WHERE users.id = @user_id;
 
@@ -51,9 +58,11 @@ UPDATE users SET last_login_at = @now::timestamptz
 WHERE id = @id AND is_active;
 
 -- RehashPassword replaces the hash that was verified and no other: a plain update
--- would bring an old password back.
+-- would bring an old password back. The setting, which lasts for its transaction,
+-- tells the ledger's trigger that the password stays the same.
 -- name: RehashPassword :execrows
-UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
+UPDATE users SET password_hash = @new_hash
+WHERE id = @id AND password_hash = @old_hash AND set_config('latchkey.rehash', @id::text, true) IS NOT NULL;
 
 -- SetPassword: whoever set it held a mailed token, so the address is verified too.
 -- name: SetPassword :exec
@@ -66,3 +75,15 @@ SELECT substring(password_hash FROM '^\$argon2id\$v=19\$[^$]{1,40}\$')::text AS 
 FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
 WHERE password_hash LIKE '$argon2id$v=19$%'
 GROUP BY 1;
+
+-- SetUserActive changes the status; the row is locked from then on.
+-- name: SetUserActive :one
+UPDATE users SET is_active = @is_active WHERE id = @id RETURNING *;
+
+-- ListUsers reads a page of accounts, newest first, after the last one of the page
+-- before.
+-- name: ListUsers :many
+SELECT * FROM users
+WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid)
+ORDER BY created_at DESC, id DESC
+LIMIT @page_size;

@@ -399,7 +399,9 @@ func (x *RefreshTokenResponse) GetTokens() *Tokens {
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any refresh token of the session.
-	RefreshToken  string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
+	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
+	// End every session of the account, not only this one.
+	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -439,6 +441,13 @@ func (x *LogoutRequest) GetRefreshToken() string {
 		return x.RefreshToken
 	}
 	return ""
+}
+
+func (x *LogoutRequest) GetAllSessions() bool {
+	if x != nil {
+		return x.AllSessions
+	}
+	return false
 }
 
 // Response of Logout.
@@ -783,6 +792,98 @@ func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
+// Request of ChangePassword.
+type ChangePasswordRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The current password, at most 128 code points.
+	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
+	// The new password, by the rules of SignUp.
+	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordRequest) Reset() {
+	*x = ChangePasswordRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordRequest) ProtoMessage() {}
+
+func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
+func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ChangePasswordRequest) GetCurrentPassword() string {
+	if x != nil {
+		return x.CurrentPassword
+	}
+	return ""
+}
+
+func (x *ChangePasswordRequest) GetNewPassword() string {
+	if x != nil {
+		return x.NewPassword
+	}
+	return ""
+}
+
+// Response of ChangePassword.
+type ChangePasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePasswordResponse) Reset() {
+	*x = ChangePasswordResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePasswordResponse) ProtoMessage() {}
+
+func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
+func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+}
+
 var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
@@ -823,9 +924,10 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tBe\xbaHb\xba\x01[\n" +
 	"\x15request_id.characters\x12'must be printable ASCII, such as a UUID\x1a\x19this.matches(r'^[!-~]*$')r\x02\x18@R\trequestId\"C\n" +
 	"\x14RefreshTokenResponse\x12+\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensR\x06tokens\"C\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensR\x06tokens\"f\n" +
 	"\rLogoutRequest\x122\n" +
-	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\"\x10\n" +
+	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\x12!\n" +
+	"\fall_sessions\x18\x02 \x01(\bR\vallSessions\"\x10\n" +
 	"\x0eLogoutResponse\"H\n" +
 	"\x14ValidateTokenRequest\x120\n" +
 	"\faccess_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\vaccessToken\"\xef\x01\n" +
@@ -845,7 +947,13 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\x12k\n" +
 	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x17\n" +
-	"\x15ResetPasswordResponse2\x98\x05\n" +
+	"\x15ResetPasswordResponse\"\xf9\x01\n" +
+	"\x15ChangePasswordRequest\x12s\n" +
+	"\x10current_password\x18\x01 \x01(\tBH\xbaHB\xba\x018\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x12k\n" +
+	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x18\n" +
+	"\x16ChangePasswordResponse2\x81\x06\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
@@ -856,7 +964,8 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x12a\n" +
 	"\rValidateToken\x12!.latchkey.v1.ValidateTokenRequest\x1a\".latchkey.v1.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01\x12g\n" +
 	"\x0eForgotPassword\x12\".latchkey.v1.ForgotPasswordRequest\x1a#.latchkey.v1.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12d\n" +
-	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10xB\xb1\x01\n" +
+	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12g\n" +
+	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xb1\x01\n" +
 	"\x0fcom.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -871,7 +980,7 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*SignUpRequest)(nil),          // 0: latchkey.v1.SignUpRequest
 	(*SignUpResponse)(nil),         // 1: latchkey.v1.SignUpResponse
@@ -887,19 +996,21 @@ var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*ForgotPasswordResponse)(nil), // 11: latchkey.v1.ForgotPasswordResponse
 	(*ResetPasswordRequest)(nil),   // 12: latchkey.v1.ResetPasswordRequest
 	(*ResetPasswordResponse)(nil),  // 13: latchkey.v1.ResetPasswordResponse
-	(*User)(nil),                   // 14: latchkey.v1.User
-	(*Tokens)(nil),                 // 15: latchkey.v1.Tokens
-	(ErrorReason)(0),               // 16: latchkey.v1.ErrorReason
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
+	(*ChangePasswordRequest)(nil),  // 14: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil), // 15: latchkey.v1.ChangePasswordResponse
+	(*User)(nil),                   // 16: latchkey.v1.User
+	(*Tokens)(nil),                 // 17: latchkey.v1.Tokens
+	(ErrorReason)(0),               // 18: latchkey.v1.ErrorReason
+	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	14, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	15, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
-	14, // 2: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	15, // 3: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	14, // 4: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	16, // 5: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	17, // 6: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	16, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	17, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	16, // 2: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	17, // 3: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	16, // 4: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	18, // 5: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	19, // 6: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
 	0,  // 7: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
 	2,  // 8: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
 	4,  // 9: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
@@ -907,15 +1018,17 @@ var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
 	8,  // 11: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
 	10, // 12: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
 	12, // 13: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	1,  // 14: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 15: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	5,  // 16: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	7,  // 17: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	9,  // 18: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	11, // 19: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	13, // 20: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	14, // [14:21] is the sub-list for method output_type
-	7,  // [7:14] is the sub-list for method input_type
+	14, // 14: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	1,  // 15: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 16: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	5,  // 17: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	7,  // 18: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	9,  // 19: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	11, // 20: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	13, // 21: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	15, // 22: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	15, // [15:23] is the sub-list for method output_type
+	7,  // [7:15] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -938,7 +1051,7 @@ func file_latchkey_v1_auth_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

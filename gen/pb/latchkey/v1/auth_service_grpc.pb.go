@@ -26,6 +26,7 @@ const (
 	AuthService_ValidateToken_FullMethodName  = "/latchkey.v1.AuthService/ValidateToken"
 	AuthService_ForgotPassword_FullMethodName = "/latchkey.v1.AuthService/ForgotPassword"
 	AuthService_ResetPassword_FullMethodName  = "/latchkey.v1.AuthService/ResetPassword"
+	AuthService_ChangePassword_FullMethodName = "/latchkey.v1.AuthService/ChangePassword"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -62,11 +63,13 @@ type AuthServiceClient interface {
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
 	// ended), SESSION_ENDED.
 	RefreshToken(ctx context.Context, in *RefreshTokenRequest, opts ...grpc.CallOption) (*RefreshTokenResponse, error)
-	// Logout ends the session of a refresh token; its access tokens stop to be
-	// accepted. Any refresh token of the session will do, spent ones too; logging
-	// out twice is OK.
+	// Logout ends the session of a refresh token, or all sessions of its account.
+	// Once it has answered OK, no replica accepts an access token of them. Any
+	// refresh token of the session will do, spent ones too; logging out twice is
+	// OK. A call that runs out of its deadline goes on and may be repeated.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID.
+	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
+	// the token's session has ended and so cannot speak for the account.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 	// ValidateToken says whether an access token is good now: genuine, in time,
 	// its account active, its session not ended. A bad token is an answer, not an
@@ -83,6 +86,15 @@ type AuthServiceClient interface {
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
+	// ChangePassword sets a new password, ends all other sessions of the account
+	// and tells its owner by mail. The caller's session goes on. Once it has
+	// answered OK, no replica accepts a token of the ended sessions.
+	//
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, which counts
+	// like a failed login, or was changed meanwhile), PASSWORD_TOO_COMMON,
+	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
+	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
+	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
 
 type authServiceClient struct {
@@ -163,6 +175,16 @@ func (c *authServiceClient) ResetPassword(ctx context.Context, in *ResetPassword
 	return out, nil
 }
 
+func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangePasswordResponse)
+	err := c.cc.Invoke(ctx, AuthService_ChangePassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AuthServiceServer is the server API for AuthService service.
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
@@ -197,11 +219,13 @@ type AuthServiceServer interface {
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
 	// ended), SESSION_ENDED.
 	RefreshToken(context.Context, *RefreshTokenRequest) (*RefreshTokenResponse, error)
-	// Logout ends the session of a refresh token; its access tokens stop to be
-	// accepted. Any refresh token of the session will do, spent ones too; logging
-	// out twice is OK.
+	// Logout ends the session of a refresh token, or all sessions of its account.
+	// Once it has answered OK, no replica accepts an access token of them. Any
+	// refresh token of the session will do, spent ones too; logging out twice is
+	// OK. A call that runs out of its deadline goes on and may be repeated.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID.
+	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
+	// the token's session has ended and so cannot speak for the account.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	// ValidateToken says whether an access token is good now: genuine, in time,
 	// its account active, its session not ended. A bad token is an answer, not an
@@ -218,6 +242,15 @@ type AuthServiceServer interface {
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
+	// ChangePassword sets a new password, ends all other sessions of the account
+	// and tells its owner by mail. The caller's session goes on. Once it has
+	// answered OK, no replica accepts a token of the ended sessions.
+	//
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, which counts
+	// like a failed login, or was changed meanwhile), PASSWORD_TOO_COMMON,
+	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
+	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
+	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }
 
@@ -248,6 +281,9 @@ func (UnimplementedAuthServiceServer) ForgotPassword(context.Context, *ForgotPas
 }
 func (UnimplementedAuthServiceServer) ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetPassword not implemented")
+}
+func (UnimplementedAuthServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
 }
 func (UnimplementedAuthServiceServer) mustEmbedUnimplementedAuthServiceServer() {}
 func (UnimplementedAuthServiceServer) testEmbeddedByValue()                     {}
@@ -396,6 +432,24 @@ func _AuthService_ResetPassword_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangePasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).ChangePassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_ChangePassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).ChangePassword(ctx, req.(*ChangePasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuthService_ServiceDesc is the grpc.ServiceDesc for AuthService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -430,6 +484,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetPassword",
 			Handler:    _AuthService_ResetPassword_Handler,
+		},
+		{
+			MethodName: "ChangePassword",
+			Handler:    _AuthService_ChangePassword_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -34,6 +34,12 @@ const (
 	// An access token of a live session in the metadata, as
 	// `authorization: Bearer TOKEN` (RFC 6750, section 2.1).
 	AuthClass_AUTH_CLASS_SESSION AuthClass = 2
+	// An operator's admin key (LATCHKEY_ADMIN_KEY_SHA256) in the metadata, as
+	// `authorization: Bearer KEY`.
+	AuthClass_AUTH_CLASS_ADMIN AuthClass = 3
+	// A service key (LATCHKEY_SERVICE_KEY_SHA256) or an admin key in the metadata,
+	// as `authorization: Bearer KEY`.
+	AuthClass_AUTH_CLASS_SERVICE AuthClass = 4
 )
 
 // Enum value maps for AuthClass.
@@ -42,11 +48,15 @@ var (
 		0: "AUTH_CLASS_UNSPECIFIED",
 		1: "AUTH_CLASS_PUBLIC",
 		2: "AUTH_CLASS_SESSION",
+		3: "AUTH_CLASS_ADMIN",
+		4: "AUTH_CLASS_SERVICE",
 	}
 	AuthClass_value = map[string]int32{
 		"AUTH_CLASS_UNSPECIFIED": 0,
 		"AUTH_CLASS_PUBLIC":      1,
 		"AUTH_CLASS_SESSION":     2,
+		"AUTH_CLASS_ADMIN":       3,
+		"AUTH_CLASS_SERVICE":     4,
 	}
 )
 
@@ -222,11 +232,13 @@ const file_latchkey_v1_policy_proto_rawDesc = "" +
 	"\vAddressRate\x12&\n" +
 	"\n" +
 	"per_minute\x18\x01 \x01(\rB\a\xbaH\x04*\x02 \x00R\tperMinute\x12\x1d\n" +
-	"\x05burst\x18\x02 \x01(\rB\a\xbaH\x04*\x02 \x00R\x05burst*V\n" +
+	"\x05burst\x18\x02 \x01(\rB\a\xbaH\x04*\x02 \x00R\x05burst*\x84\x01\n" +
 	"\tAuthClass\x12\x1a\n" +
 	"\x16AUTH_CLASS_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11AUTH_CLASS_PUBLIC\x10\x01\x12\x16\n" +
-	"\x12AUTH_CLASS_SESSION\x10\x02:M\n" +
+	"\x12AUTH_CLASS_SESSION\x10\x02\x12\x14\n" +
+	"\x10AUTH_CLASS_ADMIN\x10\x03\x12\x16\n" +
+	"\x12AUTH_CLASS_SERVICE\x10\x04:M\n" +
 	"\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\v2\x13.latchkey.v1.PolicyR\x06policyB\xac\x01\n" +
 	"\x0fcom.latchkey.v1B\vPolicyProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 

@@ -1,0 +1,97 @@
+-- AppendSessionRevocations appends a row for each session, with its audit event, in
+-- one statement, which is one transaction and one flush. It returns the last one's
+-- position.
+-- name: AppendSessionRevocations :one
+WITH asked AS (
+    SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id,
+        unnest(@keep_until::timestamptz[]) AS keep_until, unnest(@kinds::text[]) AS kind,
+        unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id
+), noted AS (
+    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
+    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
+)
+SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, keep_until))::bigint FROM asked;
+
+-- AppendUserRevocation ends all sessions of an account but the one excepted. Lock the
+-- account first.
+-- name: AppendUserRevocation :one
+SELECT latchkey_append_revocation('user', NULL, @user_id::uuid, sqlc.narg(except_session_id)::uuid, NULL, NULL)::bigint;
+
+-- name: AppendAllRevocation :one
+SELECT latchkey_append_revocation('all', NULL, NULL, NULL, NULL, NULL)::bigint;
+
+-- name: AppendKeyRevocation :one
+SELECT latchkey_append_revocation('key', NULL, NULL, NULL, @key_id::text, NULL)::bigint;
+
+-- name: AppendKeysChanged :one
+SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, now() + interval '1 hour')::bigint;
+
+-- SessionRevoked says whether a session was ended, and the position up to which that
+-- is known.
+-- name: SessionRevoked :one
+SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid) AS revoked,
+    (SELECT seq FROM ledger_head)::bigint AS ledger;
+
+-- name: LedgerHead :one
+SELECT seq FROM ledger_head;
+
+-- RaiseLives makes rows be kept for as long as the longest setting of any replica
+-- asks.
+-- name: RaiseLives :exec
+UPDATE ledger_head
+SET session_life = greatest(session_life, make_interval(secs => @session_seconds::double precision)),
+    access_life = greatest(access_life, make_interval(secs => @access_seconds::double precision))
+WHERE session_life < make_interval(secs => @session_seconds::double precision)
+    OR access_life < make_interval(secs => @access_seconds::double precision);
+
+-- JoinReplica comes before the first reading: revokers wait for this row from then on.
+-- name: JoinReplica :exec
+INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
+
+-- ConfirmReplica reads the head and the replica's own row in one snapshot. known says
+-- whether the row that was applied last is still the one with that tip.
+-- name: ConfirmReplica :one
+SELECT h.seq, h.tip,
+    extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
+    clock_timestamp()::timestamptz AS database_time,
+    EXISTS (SELECT FROM replicas r WHERE r.id = @id AND r.leaving_since IS NULL) AS joined,
+    EXISTS (SELECT FROM revocations v WHERE v.seq = @applied_seq AND v.tip = @applied_tip) AS known
+FROM ledger_head h;
+
+-- RevocationsAfter reads what comes after a position, in pages.
+-- name: RevocationsAfter :many
+SELECT * FROM revocations WHERE seq > @seq ORDER BY seq LIMIT 5000;
+
+-- RevocationsInForce reads what can still matter to an access token, in pages: tokens
+-- from before have expired. The margin is for clocks that differ and transactions
+-- that take their time.
+-- name: RevocationsInForce :many
+SELECT v.* FROM revocations v, ledger_head h
+WHERE v.seq > @seq AND v.created_at > now() - h.access_life - interval '2 minutes'
+ORDER BY v.seq LIMIT 5000;
+
+-- name: SetReplicaApplied :exec
+UPDATE replicas SET applied_seq = @applied_seq WHERE id = @id AND leaving_since IS NULL;
+
+-- name: LeaveReplica :exec
+DELETE FROM replicas WHERE id = @id;
+
+-- name: ListReplicas :many
+SELECT id, applied_seq, lease_ms, (leaving_since IS NOT NULL)::boolean AS leaving FROM replicas;
+
+-- ExpelReplicas tells replicas that fell behind that they must not trust their memory.
+-- name: ExpelReplicas :exec
+UPDATE replicas SET leaving_since = now()
+WHERE id = ANY (@ids::uuid[]) AND applied_seq < @seq AND leaving_since IS NULL;
+
+-- DeleteReplicas takes away rows that were marked a lease ago.
+-- name: DeleteReplicas :exec
+DELETE FROM replicas WHERE id = ANY (@ids::uuid[]) AND leaving_since IS NOT NULL;
+
+-- DeleteOldRevocations deletes a batch of rows that say nothing new. The newest row
+-- stays: its tip tells one history from another.
+-- name: DeleteOldRevocations :execrows
+DELETE FROM revocations WHERE seq IN (
+    SELECT v.seq FROM revocations v, ledger_head h
+    WHERE v.keep_until < now() AND v.seq < h.seq ORDER BY v.keep_until LIMIT 5000
+);
