@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// revokeTime bounds a revocation that goes on although its caller is gone.
-	revokeTime = 5 * time.Second
 	// revocationMargin is how much longer than what it refuses a revocation is kept:
 	// room for clocks that differ.
 	revocationMargin = time.Hour
