@@ -76,7 +76,11 @@ func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER:
 		return r.applyUser(row, expire)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_ALL:
-		r.all.add(row.GetPosition(), uuid.Nil, expire)
+		except, ok := exception(row)
+		if !ok {
+			return false
+		}
+		r.all.add(row.GetPosition(), except, expire)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_KEY:
 		if row.GetKeyId() == "" {
 			return false
@@ -100,11 +104,9 @@ func (r *Revocations) applyUser(row *latchkeyv1.Revocation, expire time.Time) bo
 	if err != nil {
 		return false
 	}
-	except := uuid.Nil
-	if text := row.GetExceptSessionId(); text != "" {
-		if except, err = uuid.Parse(text); err != nil {
-			return false
-		}
+	except, ok := exception(row)
+	if !ok {
+		return false
 	}
 	if r.users == nil {
 		r.users = map[uuid.UUID]*cutoff{}
@@ -116,6 +118,16 @@ func (r *Revocations) applyUser(row *latchkeyv1.Revocation, expire time.Time) bo
 	}
 	limit.add(row.GetPosition(), except, expire)
 	return true
+}
+
+// exception is the session that a row leaves alone, or none.
+func exception(row *latchkeyv1.Revocation) (except uuid.UUID, ok bool) {
+	text := row.GetExceptSessionId()
+	if text == "" {
+		return uuid.Nil, true
+	}
+	except, err := uuid.Parse(text)
+	return except, err == nil
 }
 
 // Refuses says whether a token of this account and session, whose login was at the

@@ -73,6 +73,13 @@ func errSessionEnded() error {
 	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED, "the session has ended: log in again")
 }
 
+// errNotUpToDate: this replica has lost its lease, and asks PostgreSQL for as many
+// calls as it may.
+func errNotUpToDate() error {
+	return refuse(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+		"this replica does not know the newest revocations: try again", retryInfo(time.Second))
+}
+
 func errResetTokenInvalid() error {
 	return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
 }

@@ -71,7 +71,7 @@ func TestUnforeseenErrors(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	tokens := account(t, s)
 	execSQL(t, s, "DROP TABLE revocations")
-	_, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
+	_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
 	st := status.Convert(err)
 	if st.Code() != codes.Internal || strings.Contains(st.Message(), "revocations") || len(st.Details()) != 1 {
 		t.Fatalf("got %v", st.Proto())

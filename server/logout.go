@@ -3,24 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-
-	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-const (
-	// revocationMargin is how much longer than what it refuses a revocation is kept:
-	// room for clocks that differ.
-	revocationMargin = time.Hour
-)
-
-// Logout implements latchkey.v1.AuthService.
+// Logout implements latchkey.v1.AuthService. A session that was ended before is one
+// whose end may not be final yet: openSession has waited for it.
 func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
 	presented, err := s.openSession(ctx, req.GetRefreshToken())
 	var refused *refusal
@@ -34,30 +22,4 @@ func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*la
 		return nil, err
 	}
 	return &latchkeyv1.LogoutResponse{}, nil
-}
-
-// endSession revokes one session: first in the ledger, which decides, then in
-// Redis. It goes on when the caller hangs up, because a revocation that was asked
-// for and half done helps nobody.
-func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, kind auditKind) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTime)
-	defer cancel()
-	err := postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		c := callFrom(ctx)
-		_, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
-			SessionIds: []uuid.UUID{sessionID}, UserIds: []uuid.UUID{userID}, KeepUntil: []time.Time{s.keepRevocationUntil()},
-			Kinds: []string{string(kind)}, Addresses: []string{addressText(c)}, TraceIds: []string{c.traceID}, Now: s.cfg.Now(),
-		})
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("end the session: %w", err)
-	}
-	s.dropSession(ctx, sessionID)
-	return nil
-}
-
-// keepRevocationUntil is when the longest session that exists now has ended.
-func (s *Server) keepRevocationUntil() time.Time {
-	return s.cfg.Now().Add(s.cfg.SessionMaxTTL + revocationMargin)
 }

@@ -243,3 +243,13 @@ func sessionKeys(t *testing.T, s *testenv.Server) []string {
 	}
 	return keys
 }
+
+// settled waits until the server has applied every row of the ledger, of those too
+// that plain SQL appended and nobody waited for.
+func settled(t *testing.T, s *testenv.Server) {
+	t.Helper()
+	head := int64(count(t, s, "SELECT seq FROM ledger_head"))
+	testenv.Eventually(t, patience, "the replica has applied the ledger's head", func() bool {
+		return s.Ledger.Stats().Applied >= head
+	})
+}

@@ -68,10 +68,16 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("look the session up: %w", err)
 	}
-	if ended.Revoked {
-		return errSessionEnded()
+	if !ended.Revoked {
+		return errRefreshTokenInvalid()
 	}
-	return errRefreshTokenInvalid()
+	// "Ended" is only said once it is final, which the call that ended it may still be
+	// waiting for.
+	err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, ended.Ledger) })
+	if err != nil {
+		return err
+	}
+	return errSessionEnded()
 }
 
 // rotate spends the token and says what comes next. A reuse ends the session, and

@@ -62,7 +62,7 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 	if err != nil {
 		return nil, hashError("hash the password", err)
 	}
-	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+	err = s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
 		return s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)
 	})
 	if err != nil {
@@ -73,39 +73,39 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 }
 
 // resetPassword spends the token, sets the password and ends all sessions, or does
-// none of it. The account's row is locked first and the ledger's head last.
-func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte, passwordHash string) error {
+// none of it; it returns the ledger's position. The account's row is locked first and the ledger's head last.
+func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte, passwordHash string) (position int64, err error) {
 	account, err := s.queries.LockUser(ctx, tx, userID)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
-		return errResetTokenInvalid()
+		return 0, errResetTokenInvalid()
 	}
 	if err != nil {
-		return fmt.Errorf("lock the account: %w", err)
+		return 0, fmt.Errorf("lock the account: %w", err)
 	}
 	spent, err := s.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
 		TokenHash: tokenHash, UserID: userID, Now: s.cfg.Now(),
 	})
 	if err != nil {
-		return fmt.Errorf("spend the reset token: %w", err)
+		return 0, fmt.Errorf("spend the reset token: %w", err)
 	}
 	if spent == 0 {
-		return errResetTokenInvalid()
+		return 0, errResetTokenInvalid()
 	}
 	err = s.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
 	if err != nil {
-		return fmt.Errorf("set the password: %w", err)
+		return 0, fmt.Errorf("set the password: %w", err)
 	}
 	if err := s.cfg.Mailer.NotifyPasswordChanged(ctx, tx, userID, callFrom(ctx).traceID); err != nil {
-		return fmt.Errorf("queue the mail: %w", err)
+		return 0, fmt.Errorf("queue the mail: %w", err)
 	}
 	if err := s.audit(ctx, tx, auditPasswordReset, userID, uuid.Nil); err != nil {
-		return fmt.Errorf("record the reset: %w", err)
+		return 0, fmt.Errorf("record the reset: %w", err)
 	}
-	_, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
+	position, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
 	if err != nil {
-		return fmt.Errorf("end the sessions: %w", err)
+		return 0, fmt.Errorf("end the sessions: %w", err)
 	}
-	return nil
+	return position, nil
 }
 
 // forgiveFailures lets the owner log in at once: whoever set the password holds the

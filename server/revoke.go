@@ -5,9 +5,21 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+)
+
+const (
+	// revokeTime bounds a change that revokes and goes on although its caller is gone.
+	revokeTime = 10 * time.Second
+	// finalTime bounds the wait until it is final: the longest lease ends it before.
+	finalTime = ledger.MaxLease + 10*time.Second
+	// revocationMargin is how much longer than what it refuses a revocation is kept:
+	// room for clocks that differ.
+	revocationMargin = time.Hour
 )
 
 // revoke makes a change that appends to the ledger, in one transaction, and returns
@@ -18,22 +30,65 @@ import (
 // that was asked for and half done helps nobody; the caller's error then says that
 // the outcome is not known.
 func (s *Server) revoke(ctx context.Context, change func(ctx context.Context, tx pgx.Tx) (position int64, err error)) error {
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTime)
-	done := make(chan error, 1)
-	go func() {
-		defer cancel()
-		done <- postgres.InTx(work, s.cfg.Pool, func(tx pgx.Tx) error {
-			_, err := change(work, tx)
+	return detached(ctx, func(ctx context.Context) error {
+		var position int64
+		working, cancel := context.WithTimeout(ctx, revokeTime)
+		err := postgres.InTx(working, s.cfg.Pool, func(tx pgx.Tx) error {
+			var err error
+			position, err = change(working, tx)
 			return err
 		})
+		cancel()
+		if err != nil {
+			return err
+		}
+		return s.final(ctx, position)
+	})
+}
+
+// endSession revokes one session: first in the ledger, which decides, then in Redis,
+// and returns nil once that is final.
+func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, kind auditKind) error {
+	c := callFrom(ctx)
+	now := s.cfg.Now()
+	return detached(ctx, func(ctx context.Context) error {
+		position, err := s.cfg.Ledger.Append(ctx, ledger.SessionEnd{
+			SessionID: sessionID, UserID: userID, KeepUntil: now.Add(s.cfg.SessionMaxTTL + revocationMargin),
+			Time: now, Kind: string(kind), Address: addressText(c), TraceID: c.traceID,
+		})
+		if err != nil {
+			return fmt.Errorf("end the session: %w", err)
+		}
+		s.dropSession(ctx, sessionID)
+		return s.final(ctx, position)
+	})
+}
+
+// final waits until the row at position, which is committed, is final. For a fact that
+// was there already it is the head that was read with it: the call that made it may
+// still be waiting.
+func (s *Server) final(ctx context.Context, position int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalTime)
+	defer cancel()
+	if err := s.cfg.Ledger.Wait(ctx, position); err != nil {
+		return fmt.Errorf("make the revocation final: %w", err)
+	}
+	return nil
+}
+
+// detached runs work to its end, and returns early when ctx ends.
+func detached(ctx context.Context, work func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() { done <- err }()
+		defer recovered(&err)
+		err = work(context.WithoutCancel(ctx))
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("wait until the revocation is final: %w", ctx.Err())
+		return fmt.Errorf("the revocation goes on, and may not be final yet: %w", ctx.Err())
 	}
 }
-
-// revokeTime bounds a revocation that goes on although its caller is gone.
-const revokeTime = 15 * time.Second

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -32,6 +33,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
@@ -67,6 +69,11 @@ type Config struct {
 	// same ones.
 	Pool  *pgxpool.Pool
 	Redis redis.UniversalClient
+
+	// Ledger is the revocation ledger, Memory what validations are answered from, and a
+	// follower of it.
+	Ledger *ledger.Ledger
+	Memory *Memory
 
 	Sessions  *session.Store
 	Keyring   *token.Keyring
@@ -118,6 +125,9 @@ type Server struct {
 	started    chan struct{} // closed when Serve has asked the stores
 	draining   chan struct{} // closed by drain when no more calls are taken
 	drain      func()
+
+	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
+	validatedInStore atomic.Int64
 }
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
@@ -127,6 +137,7 @@ func New(cfg Config) (*Server, error) {
 		log:     cfg.Logger,
 		queries: db.New(),
 		started: make(chan struct{}), draining: make(chan struct{}),
+		untrusted: make(chan struct{}, untrustedValidations),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),

@@ -9,12 +9,15 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
+
+// untrustedValidations are those that ask PostgreSQL at once, while memory is not
+// trusted. More would take the connections of logins and revocations.
+const untrustedValidations = 8
 
 // ValidateToken implements latchkey.v1.AuthService.
 func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTokenRequest) (*latchkeyv1.ValidateTokenResponse, error) {
@@ -26,10 +29,7 @@ func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateToke
 		return &latchkeyv1.ValidateTokenResponse{Reason: v.reason}, nil
 	}
 	return &latchkeyv1.ValidateTokenResponse{
-		Valid:      true,
-		User:       userMessage(v.user),
-		SessionId:  v.claims.SessionID.String(),
-		ExpireTime: timestamppb.New(v.claims.ExpireTime),
+		Valid: true, User: v.message, SessionId: v.session, ExpireTime: v.expire,
 	}, nil
 }
 
@@ -37,36 +37,77 @@ func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateToke
 // nothing else in it is to be used.
 type verdict struct {
 	reason latchkeyv1.ErrorReason
-	claims *token.Claims
-	user   db.User
+	*verified
+	account
 }
+
+func refused(reason latchkeyv1.ErrorReason) (verdict, error) { return verdict{reason: reason}, nil }
 
 // validate checks the signature and times, then the account, then the ledger. An
 // error means that it could not be found out.
+//
+// The lease is looked at first: memory then holds every revocation that was final
+// when the call began. One that comes while it looks may be missed, which is right
+// either way.
 func (s *Server) validate(ctx context.Context, accessToken string) (verdict, error) {
-	claims, err := s.cfg.Keyring.Verify(ctx, accessToken)
+	trusted := s.cfg.Ledger.Trusted()
+	v, err := s.cfg.Memory.verify(ctx, s.cfg.Now(), accessToken)
 	switch {
 	case errors.Is(err, token.ErrInvalid):
-		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID}, nil
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID)
 	case errors.Is(err, token.ErrExpired):
-		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED}, nil
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED)
 	case err != nil:
 		return verdict{}, fmt.Errorf("verify the access token: %w", err)
 	}
-	account, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
-		UserID: claims.UserID, SessionID: claims.SessionID, Ledger: claims.Ledger,
+	if !trusted {
+		return s.validateInStore(ctx, v)
+	}
+	if s.cfg.Ledger.RefusesKey(v.keyID) {
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID)
+	}
+	found, err := s.cfg.Memory.account(ctx, v.claims.UserID)
+	if err != nil {
+		return verdict{}, err
+	}
+	revoked := s.cfg.Ledger.Refuses(v.claims.UserID, v.claims.SessionID, v.claims.Ledger, v.keyID)
+	return judge(v, found, revoked)
+}
+
+// validateInStore asks the primary, which knows everything at any time. A few at a
+// time: when all replicas lose their leases at once, PostgreSQL is hardly well.
+func (s *Server) validateInStore(ctx context.Context, v *verified) (verdict, error) {
+	select {
+	case s.untrusted <- struct{}{}:
+		defer func() { <-s.untrusted }()
+	default:
+		return verdict{}, errNotUpToDate()
+	}
+	s.validatedInStore.Add(1)
+	found, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
+		UserID: v.claims.UserID, SessionID: v.claims.SessionID, Ledger: v.claims.Ledger, KeyID: v.keyID,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND}, nil
+		return judge(v, account{}, true)
 	case err != nil:
 		return verdict{}, fmt.Errorf("look the account up: %w", err)
-	case !account.User.IsActive:
-		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED}, nil
-	case account.Revoked:
-		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED}, nil
+	case found.KeyRevoked:
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID)
 	}
-	return verdict{claims: claims, user: account.User}, nil
+	return judge(v, newAccount(found.User), found.Revoked)
+}
+
+func judge(v *verified, found account, revoked bool) (verdict, error) {
+	switch {
+	case found.message == nil:
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND)
+	case !found.user.IsActive:
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED)
+	case revoked:
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+	}
+	return verdict{verified: v, account: found}, nil
 }
 
 // bearerScheme is compared without regard to letter case (RFC 9110, section 11.1).

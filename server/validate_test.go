@@ -110,6 +110,7 @@ func TestValidateTellsWhy(t *testing.T) {
 	s.Clock.Advance(testenv.AccessTokenTTL - time.Millisecond)
 	wantValid(t, s, access, 0)
 	execSQL(t, s, "UPDATE users SET is_active = false")
+	settled(t, s)
 	wantValid(t, s, access, disabled)
 	// What was ended by the suspension stays ended.
 	execSQL(t, s, "UPDATE users SET is_active = true")
@@ -220,6 +221,7 @@ func TestRevocationsOfEachKind(t *testing.T) {
 	revoke := func(kind string, sessionID, userID, except any) {
 		t.Helper()
 		execSQL(t, s, "SELECT latchkey_append_revocation($1, $2, $3, $4, NULL, now() + interval '1 hour')", kind, sessionID, userID, except)
+		settled(t, s)
 	}
 	want := func(what string, good, bad []*latchkeyv1.Tokens) {
 		t.Helper()

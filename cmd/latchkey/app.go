@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -49,6 +50,7 @@ type app struct {
 	stores  *stores
 	hasher  *password.Hasher
 	keyring *token.Keyring
+	ledger  *ledger.Ledger
 	tls     *tls.Config // of both public listeners; nil: plaintext
 	outbox  *mail.Outbox
 	server  *server.Server
@@ -89,7 +91,18 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 		return nil, err
 	}
 	a.keyring = keyring
-	a.server, err = a.newServer(keys, sessions, keyring)
+	memory, err := server.NewMemory(server.MemoryConfig{Pool: st.pool, Keyring: keyring, Entries: cfg.CacheEntries, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	a.ledger, err = ledger.New(ledger.Config{
+		Pool: st.pool, Lease: cfg.ReplicaLease, SessionLife: cfg.SessionMaxTTL, AccessLife: cfg.AccessTokenTTL,
+		Followers: []ledger.Follower{memory}, Logger: log, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.server, err = a.newServer(keys, sessions, memory)
 	return a, err
 }
 
@@ -108,7 +121,7 @@ func (a *app) newOutbox(sender mail.Sender) (*mail.Outbox, error) {
 	return outbox, a.registerOutbox(outbox)
 }
 
-func (a *app) newServer(keys *subkeys, sessions *session.Store, keyring *token.Keyring) (*server.Server, error) {
+func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.Memory) (*server.Server, error) {
 	cfg, st := a.cfg, a.stores
 	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
 		Redis: st.redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: time.Now,
@@ -134,7 +147,8 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, keyring *token.K
 		return nil, err
 	}
 	return server.New(server.Config{
-		Pool: st.pool, Redis: st.redis, Sessions: sessions, Keyring: keyring, Passwords: a.hasher,
+		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
+		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
 		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, SessionMaxTTL: cfg.SessionMaxTTL, ClientID: cfg.ClientID,

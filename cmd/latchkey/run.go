@@ -21,8 +21,10 @@ import (
 const (
 	// drainTime is what calls under way get when the service stops. Under the 30 s
 	// after which container managers kill.
-	drainTime         = 20 * time.Second
-	lastTime          = 12 * time.Second
+	drainTime = 20 * time.Second
+	lastTime  = 12 * time.Second
+	// firstLeaseTime is how long a start waits for the ledger at most.
+	firstLeaseTime    = 2 * time.Second
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
@@ -70,6 +72,8 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	}
 	a.countHashes(background)
 	go a.keepUp(background)
+	leaveLedger := a.followLedger(background)
+	defer leaveLedger()
 
 	httpServer := newHTTPServer(pages, a.log)
 	opsServer := newHTTPServer(a.opsPages(), a.log)
@@ -92,6 +96,25 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	}
 	a.stop(ctx, httpServer, opsServer)
 	return err
+}
+
+// followLedger begins to follow the ledger, and waits a moment until validations can
+// be answered from memory; without it they ask PostgreSQL. The result leaves: once
+// no more calls are answered, and before the stores are closed.
+func (a *app) followLedger(ctx context.Context) (leave func()) {
+	following, stop := context.WithCancel(ctx)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		a.ledger.Run(following)
+	}()
+	waiting, cancel := context.WithTimeout(ctx, firstLeaseTime)
+	defer cancel()
+	_ = a.ledger.WaitTrusted(waiting) // said by Run
+	return func() {
+		stop()
+		<-left
+	}
 }
 
 func (a *app) stop(ctx context.Context, servers ...*http.Server) {

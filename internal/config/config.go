@@ -30,6 +30,7 @@ type Config struct {
 	SessionMaxTTL  time.Duration `env:"LATCHKEY_SESSION_MAX_TTL" envDefault:"720h" min:"1m" max:"87600h" form:"a duration" example:"720h" doc:"a session ends this long after its login, whatever happens"`
 	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
 	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
+	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"1m" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without hearing of PostgreSQL, and so the longest that a revocation takes when one is gone; the same for all replicas"`
 	AuditRetention time.Duration `env:"LATCHKEY_AUDIT_RETENTION" envDefault:"2160h" min:"24h" max:"876000h" form:"a duration" example:"2160h" doc:"how long audit events are kept"`
 
 	// Tokens.
@@ -40,6 +41,8 @@ type Config struct {
 	TokenAlgorithm    string    `env:"LATCHKEY_TOKEN_ALGORITHM" envDefault:"EdDSA" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"EdDSA" doc:"how access tokens are signed"`
 	SecretKey         SecretKey `env:"LATCHKEY_SECRET_KEY" need:"serve" form:"at least 32 random bytes in base64" example:"the output of: openssl rand -base64 32" secret:"value" doc:"derives the keys of refresh tokens and seals signing keys at rest"`
 	SecretKeyPrevious SecretKey `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
+
+	CacheEntries int `env:"LATCHKEY_CACHE_ENTRIES" envDefault:"100000" min:"1000" max:"100000000" form:"a number" example:"100000" doc:"verified tokens, and accounts, that validations find in memory; about 1 KiB each"`
 
 	// Passwords.
 

@@ -23,6 +23,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	pg "github.com/latchkey-auth/latchkey/internal/postgres"
@@ -44,6 +45,7 @@ const (
 	MaxTTL         = 720 * time.Hour
 	Grace          = 10 * time.Second
 	ResetTTL       = 30 * time.Minute
+	Lease          = 5 * time.Second
 
 	stopTime = 20 * time.Second
 )
@@ -68,6 +70,11 @@ type Options struct {
 	Secret, Previous string
 	// Sender gets the mails. Nil: the mailbox.
 	Sender mail.Sender
+	// Lease is the replica's. Zero: the default of the settings.
+	Lease time.Duration
+	// WallClock runs the server by the real clock, as the lease on its memory needs it
+	// when a test lasts: a clock that stands still for 30 s loses it.
+	WallClock bool
 }
 
 // Server is a running Latchkey: real stores, a real listener.
@@ -93,8 +100,12 @@ type Server struct {
 	// Keyring and Sessions are the server's, for tests that make tokens.
 	Keyring  *token.Keyring
 	Sessions *session.Store
+	// Ledger is the server's, and runs.
+	Ledger *ledger.Ledger
 	// Server is the thing itself.
 	Server *server.Server
+
+	now func() time.Time
 }
 
 // Migrate brings a database to the newest schema, the outbox's tables included.
@@ -136,6 +147,10 @@ func Start(t testing.TB, o Options) *Server {
 	if s.Clock == nil {
 		s.Clock = NewClock(time.Now().Truncate(time.Second))
 	}
+	s.now = s.Clock.Now
+	if o.WallClock {
+		s.now = time.Now
+	}
 	s.DatabaseURL, s.RedisURL = o.DatabaseURL, o.RedisURL
 	if s.DatabaseURL == "" {
 		s.DatabaseURL = Migrated(t)
@@ -164,33 +179,40 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Slots:  orElse(o.HashSlots, 2), Queue: orElse(o.HashQueue, 1000), DecoyKey: secrets[0], Now: time.Now,
 	})
 	must(t, err)
-	s.Sessions, err = session.New(session.Config{Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace, Now: s.Clock.Now})
+	s.Sessions, err = session.New(session.Config{Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace, Now: s.now})
 	must(t, err)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
 		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: 24 * time.Hour, Now: s.Clock.Now,
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: 24 * time.Hour, Now: s.now,
 	})
 	must(t, err)
 	outbox, err := mail.New(mail.Config{
-		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Now: s.Clock.Now},
-		Sender: orElse[mail.Sender](o.Sender, s.Mailbox), ResetURL: ResetURL, ResetTTL: ResetTTL, Logger: log, Now: s.Clock.Now,
+		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Now: s.now},
+		Sender: orElse[mail.Sender](o.Sender, s.Mailbox), ResetURL: ResetURL, ResetTTL: ResetTTL, Logger: log, Now: s.now,
 	})
 	must(t, err)
 	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: client, Name: "login", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.Clock.Now,
+		Redis: client, Name: "login", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.now,
 	})
 	must(t, err)
 	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: client, Name: "reset", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.Clock.Now,
+		Redis: client, Name: "reset", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.now,
 	})
 	must(t, err)
-	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.Clock.Now})
+	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.now})
+	must(t, err)
+	memory, err := server.NewMemory(server.MemoryConfig{Pool: pool, Keyring: s.Keyring, Entries: 10_000, Logger: log})
+	must(t, err)
+	s.Ledger, err = ledger.New(ledger.Config{
+		Pool: pool, Lease: orElse(o.Lease, Lease), SessionLife: MaxTTL, AccessLife: AccessTokenTTL,
+		Followers: []ledger.Follower{memory}, Logger: log, Now: s.now,
+	})
 	must(t, err)
 	s.Server, err = server.New(server.Config{
-		Pool: pool, Redis: client, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
+		Pool: pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, SessionMaxTTL: MaxTTL, ClientID: "latchkey",
-		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.Clock.Now,
+		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
 	})
 	must(t, err)
 	return outbox
@@ -199,6 +221,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
 	t.Helper()
 	must(t, outbox.Start(t.Context()))
+	leave := s.follow(t)
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
@@ -221,7 +244,28 @@ func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
 		if err := outbox.Stop(ctx); err != nil {
 			t.Errorf("testenv: stop the outbox: %v", err)
 		}
+		leave()
 	})
+}
+
+// follow runs the ledger until leave is called.
+func (s *Server) follow(t testing.TB) (leave func()) {
+	t.Helper()
+	following, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		s.Ledger.Run(following)
+	}()
+	waiting, cancel := context.WithTimeout(following, stopTime)
+	defer cancel()
+	if err := s.Ledger.WaitTrusted(waiting); err != nil {
+		t.Errorf("testenv: the ledger is not followed: %v", err)
+	}
+	return func() {
+		stop()
+		<-left
+	}
 }
 
 // Dial connects to a server until the test ends.

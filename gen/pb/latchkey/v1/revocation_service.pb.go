@@ -35,7 +35,7 @@ const (
 	// The tokens of user_id from before position, but those of
 	// except_session_id.
 	RevocationKind_REVOCATION_KIND_USER RevocationKind = 2
-	// Everybody's tokens from before position.
+	// Everybody's tokens from before position, but those of except_session_id.
 	RevocationKind_REVOCATION_KIND_ALL RevocationKind = 3
 	// Whatever the signing key key_id has signed.
 	RevocationKind_REVOCATION_KIND_KEY RevocationKind = 4

@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+)
+
+const (
+	// appendTime bounds one append: with the longest lease it still is final, or said
+	// to be unknown, within the time of a call.
+	appendTime = 5 * time.Second
+	// maxBatch bounds how long one transaction holds the head's lock: 500 rows take
+	// some 15 ms.
+	maxBatch = 500
+)
+
+// SessionEnd is the end of one session, with its event for the audit trail.
+type SessionEnd struct {
+	SessionID, UserID uuid.UUID
+	// KeepUntil is when nothing of the session can be valid any more.
+	KeepUntil time.Time
+	// Time, Kind, Address and TraceID are for the audit trail.
+	Time                   time.Time
+	Kind, Address, TraceID string
+}
+
+// batch gathers ends of sessions while an append is under way, so that any number of
+// them costs one flush.
+type batch struct {
+	mu       sync.Mutex
+	pending  []*appending
+	flushing bool
+
+	appends, flushes atomic.Int64
+}
+
+type appending struct {
+	end      SessionEnd
+	done     chan struct{}
+	position int64
+	err      error
+}
+
+// Append writes the end of a session and returns its position, which is not final
+// before Wait. The append goes on when ctx ends: the outcome is not known then.
+func (l *Ledger) Append(ctx context.Context, end SessionEnd) (position int64, err error) {
+	a := &appending{end: end, done: make(chan struct{})}
+	b := &l.batch
+	b.mu.Lock()
+	b.pending = append(b.pending, a)
+	if !b.flushing {
+		b.flushing = true
+		go l.flush(context.WithoutCancel(ctx))
+	}
+	b.mu.Unlock()
+	select {
+	case <-a.done:
+		return a.position, a.err
+	case <-ctx.Done():
+		return 0, fmt.Errorf("append to the ledger: %w", ctx.Err())
+	}
+}
+
+// flush appends what is pending until nothing is.
+func (l *Ledger) flush(ctx context.Context) {
+	b := &l.batch
+	for {
+		b.mu.Lock()
+		taken := b.pending[:min(len(b.pending), maxBatch)]
+		b.pending = b.pending[len(taken):]
+		if len(taken) == 0 {
+			b.flushing = false
+			b.pending = nil
+			b.mu.Unlock()
+			return
+		}
+		b.mu.Unlock()
+		position, err := l.appendAll(ctx, taken)
+		for _, a := range taken {
+			// The last row's position stands for all: who waits for it has waited for
+			// the ones before.
+			a.position, a.err = position, err
+			close(a.done)
+		}
+	}
+}
+
+func (l *Ledger) appendAll(ctx context.Context, ends []*appending) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, appendTime)
+	defer cancel()
+	params := db.AppendSessionRevocationsParams{Now: ends[0].end.Time}
+	for _, a := range ends {
+		params.SessionIds = append(params.SessionIds, a.end.SessionID)
+		params.UserIds = append(params.UserIds, a.end.UserID)
+		params.KeepUntil = append(params.KeepUntil, a.end.KeepUntil)
+		params.Kinds = append(params.Kinds, a.end.Kind)
+		params.Addresses = append(params.Addresses, a.end.Address)
+		params.TraceIds = append(params.TraceIds, a.end.TraceID)
+	}
+	position, err := l.queries.AppendSessionRevocations(ctx, l.cfg.Pool, params)
+	if err != nil {
+		return 0, fmt.Errorf("append to the ledger: %w", err)
+	}
+	l.batch.appends.Add(int64(len(ends)))
+	l.batch.flushes.Add(1)
+	return position, nil
+}

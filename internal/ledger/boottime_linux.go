@@ -1,0 +1,17 @@
+package ledger
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bootTime reads CLOCK_BOOTTIME. Go's own monotonic clock stands still while the
+// machine sleeps, and a lease would outlive what it was granted for.
+func bootTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic("ledger: CLOCK_BOOTTIME: " + err.Error()) // in every Linux since 2.6.39
+	}
+	return time.Duration(t.Nano())
+}

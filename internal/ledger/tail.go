@@ -1,0 +1,374 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+const (
+	// confirmEvery bounds how old what watchers are told is; a third of a short lease
+	// is less: two lost confirms still leave time for a third.
+	confirmEvery = time.Second
+	// deafConfirmEvery is for when nobody wakes the tail: each revocation waits for it.
+	deafConfirmEvery = 500 * time.Millisecond
+	// margin is how much longer than its tokens' life a row is held in memory: for the
+	// clocks' difference, twice, and for transactions that began before they committed.
+	margin      = 2 * time.Minute
+	forgetEvery = 10 * time.Second
+	// resumeWithin is how long memory may have gone without a confirm and be caught up
+	// with: rows about changed accounts are kept for an hour.
+	resumeWithin = 30 * time.Minute
+
+	firstRetry   = 50 * time.Millisecond
+	longestRetry = time.Second
+	leaveTime    = 2 * time.Second
+	channel      = "latchkey_ledger"
+)
+
+var (
+	errNotJoined = errors.New("this replica is not, or no longer, in the table of replicas")
+	errSkew      = errors.New("the wall clock is over 30 s from PostgreSQL's: validations ask PostgreSQL until it is right")
+	errBlind     = errors.New("a newer version of Latchkey wrote a row of an unknown kind: update this replica; until then validations ask PostgreSQL")
+	errGap       = errors.New("the newest row of the ledger is missing")
+)
+
+// Run follows the ledger until ctx ends, then leaves: trust first, the row after it.
+func (l *Ledger) Run(ctx context.Context) {
+	listening := make(chan struct{})
+	go func() {
+		defer close(listening)
+		l.retry(ctx, "listen for revocations", l.listen)
+	}()
+	l.retry(ctx, "follow the revocation ledger", l.follow)
+	<-listening
+	l.trust.drop()
+	l.leave(ctx)
+}
+
+// WaitTrusted waits until memory is trusted for the first time, or ctx ends.
+func (l *Ledger) WaitTrusted(ctx context.Context) error {
+	for !l.Trusted() {
+		read, _ := l.log.readAfter(Position{}, 0) //nolint:errcheck // the zero position is always there
+		if l.Trusted() {
+			return nil
+		}
+		select {
+		case <-read.Changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// retry runs one part until ctx ends, and again after it failed.
+func (l *Ledger) retry(ctx context.Context, what string, part func(context.Context) error) {
+	pause := firstRetry
+	last := ""
+	for {
+		began := l.cfg.Boot()
+		err := part(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if text := err.Error(); text != last {
+			last = text // once for each reason: it may go on for hours
+			l.cfg.Logger.WarnContext(ctx, "the ledger is not followed", "doing", what, "error", err)
+		}
+		if l.cfg.Boot()-began > longestRetry {
+			pause, last = firstRetry, ""
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		pause = min(2*pause, longestRetry)
+	}
+}
+
+// connect opens a connection of this process's own: a lease must not wait for one of
+// the pool's.
+func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
+	config := l.cfg.Pool.Config().ConnConfig
+	config.Tracer = nil // what follows the ledger is no call's doing
+	config.RuntimeParams["application_name"] = name
+	// How far a replica has come needs no flush: should PostgreSQL lose it, revokers
+	// wait for longer. Joining does, and does not go over this connection.
+	config.RuntimeParams["synchronous_commit"] = "off"
+	return pgx.ConnectConfig(ctx, config)
+}
+
+// listen has the tail look for rows whenever one was committed.
+func (l *Ledger) listen(ctx context.Context) error {
+	conn, err := l.connect(ctx, "latchkey listen")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return err
+	}
+	l.listens.Store(true)
+	defer l.listens.Store(false)
+	for {
+		l.poke() // also once at the beginning: rows came before
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// tail is how far this process has followed the ledger. Only follow's goroutine uses
+// it; it outlives a connection.
+type tail struct {
+	joined    bool
+	applied   Position
+	confirmed time.Duration // boot clock
+	forgotten time.Duration
+	life      time.Duration // of the longest access token that may be out
+	withheld  error         // why trust is not given although all rows are applied
+}
+
+// follow joins where need be and confirms until something fails. A connection that
+// breaks is no reason to give up a lease that runs.
+func (l *Ledger) follow(ctx context.Context) error {
+	conn, err := l.connect(ctx, "latchkey ledger")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is under way
+	for {
+		if !l.tail.joined {
+			if err := l.join(ctx); err != nil {
+				return err
+			}
+			l.tail.joined = true
+		}
+		if err := l.confirmInTime(ctx, conn); err != nil {
+			return err
+		}
+		timer := time.NewTimer(l.nextConfirm())
+		select {
+		case <-l.poked:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *Ledger) nextConfirm() time.Duration {
+	every := min(l.cfg.Lease/3, confirmEvery)
+	if !l.listens.Load() {
+		every = min(every, deafConfirmEvery)
+	}
+	return every
+}
+
+// join makes the row that revokers wait for, and commits it, before anything is read:
+// a row that was appended after the reading and before the join would be waited for by
+// nobody. Each join has a new id, so that a row that others gave up stays given up.
+func (l *Ledger) join(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, appendTime)
+	defer cancel()
+	err := l.queries.RaiseLives(ctx, l.cfg.Pool, db.RaiseLivesParams{
+		SessionSeconds: l.cfg.SessionLife.Seconds(), AccessSeconds: l.cfg.AccessLife.Seconds(),
+	})
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return err
+	}
+	if err := l.queries.JoinReplica(ctx, l.cfg.Pool, db.JoinReplicaParams{
+		ID: id, LeaseMs: int32(l.cfg.Lease.Milliseconds()), //nolint:gosec // G115: at most a minute
+	}); err != nil {
+		return err
+	}
+	if former := l.id.Swap(&id); former != nil {
+		return l.queries.LeaveReplica(ctx, l.cfg.Pool, *former) // its trust was dropped before
+	}
+	return nil
+}
+
+func (l *Ledger) leave(ctx context.Context) {
+	id := l.id.Load()
+	if id == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	if err := l.queries.LeaveReplica(ctx, l.cfg.Pool, *id); err != nil {
+		l.cfg.Logger.WarnContext(ctx, "left without telling the other replicas: the next revocation takes them one lease", "error", err)
+	}
+}
+
+func (l *Ledger) confirmInTime(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, max(l.cfg.Lease, time.Second))
+	defer cancel()
+	return l.confirm(ctx, conn)
+}
+
+// confirm reads the head and this replica's row in one statement, then what it has not
+// applied in later ones, which see at least all rows up to that head. Then memory is
+// right for one lease from before the first statement was sent.
+func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
+	t := &l.tail
+	sent := l.trust.now()
+	head, err := l.queries.ConfirmReplica(ctx, conn, db.ConfirmReplicaParams{
+		ID: *l.id.Load(), AppliedSeq: t.applied.Seq, AppliedTip: t.applied.Tip,
+	})
+	if err != nil {
+		return err
+	}
+	if !head.Joined {
+		l.trust.drop()
+		t.joined = false
+		return errNotJoined
+	}
+	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
+	if now := (Position{head.Seq, head.Tip}); t.applied != now {
+		resume := head.Known && sent.boot-t.confirmed < resumeWithin
+		if err := l.catchUp(ctx, conn, now, resume); err != nil {
+			return err
+		}
+		err := l.queries.SetReplicaApplied(ctx, conn, db.SetReplicaAppliedParams{ID: *l.id.Load(), AppliedSeq: t.applied.Seq})
+		if err != nil {
+			return err
+		}
+	}
+	l.waiters.see(head.Seq, sent.boot)
+	t.confirmed = sent.boot
+	if sent.boot-t.forgotten > forgetEvery {
+		t.forgotten = sent.boot
+		l.log.forget(head.DatabaseTime)
+		l.revoked.Forget(head.DatabaseTime)
+	}
+	l.settle(ctx, sent, head.DatabaseTime)
+	return nil
+}
+
+// settle trusts memory that has all rows, unless something else is wrong.
+func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time) {
+	var withheld error
+	switch {
+	case databaseTime.Sub(sent.wall).Abs() > maxSkew:
+		withheld = errSkew
+	case l.blind:
+		withheld = errBlind
+	}
+	if withheld != nil {
+		l.trust.drop()
+		if !errors.Is(l.tail.withheld, withheld) { // once: it may go on for hours
+			l.cfg.Logger.ErrorContext(ctx, "memory is not trusted", "error", withheld)
+		}
+	} else {
+		l.trust.grant(sent, l.cfg.Lease)
+	}
+	l.tail.withheld = withheld
+	l.log.announce()
+}
+
+// catchUp applies the rows after the last one, or where that one is not known to the
+// ledger any more, everything anew: PostgreSQL was restored, or a failover lost rows.
+func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, resume bool) error {
+	t := &l.tail
+	read := l.queries.RevocationsAfter
+	if !resume {
+		l.trust.drop()
+		l.revoked.Reset()
+		l.log.begin(Position{})
+		for _, f := range l.cfg.Followers {
+			f.Reset()
+		}
+		t.applied = Position{}
+		read = l.queries.RevocationsInForce
+	}
+	const page = 5000 // as in the queries
+	for n := page; n == page; {
+		rows, err := read(ctx, conn, t.applied.Seq)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			l.apply(row)
+			t.applied = Position{row.Seq, row.Tip}
+		}
+		n = len(rows)
+	}
+	if t.applied.Seq < head.Seq {
+		if resume {
+			t.applied = Position{} // everything anew
+			return errGap          // the newest row is never deleted
+		}
+		// It is there, and too old to be in force.
+		t.applied = head
+		l.log.moveTo(head)
+	}
+	l.applied.Store(t.applied.Seq)
+	return nil
+}
+
+// apply takes one row into memory.
+func (l *Ledger) apply(row db.Revocation) {
+	message := revocation(row, l.tail.life)
+	if !l.revoked.Apply(message) {
+		l.blind = true
+	}
+	for _, f := range l.cfg.Followers {
+		f.Applied(message)
+	}
+	l.log.append(message, row.Tip)
+}
+
+// revocation is the row as watchers get it.
+func revocation(row db.Revocation, life time.Duration) *latchkeyv1.Revocation {
+	text := func(id uuid.NullUUID) string {
+		if !id.Valid {
+			return ""
+		}
+		return id.UUID.String()
+	}
+	return &latchkeyv1.Revocation{
+		Position:        row.Seq,
+		Kind:            kindOf(row.Kind),
+		UserId:          text(row.UserID),
+		SessionId:       text(row.SessionID),
+		ExceptSessionId: text(row.ExceptSessionID),
+		KeyId:           row.KeyID.String,
+		CreateTime:      timestamppb.New(row.CreatedAt),
+		ExpireTime:      timestamppb.New(row.CreatedAt.Add(life + margin)),
+	}
+}
+
+func kindOf(name string) latchkeyv1.RevocationKind {
+	switch name {
+	case "session":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION
+	case "user":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_USER
+	case "all":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_ALL
+	case "key":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_KEY
+	case "user_changed":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_USER_CHANGED
+	case "keys_changed":
+		return latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED
+	}
+	return latchkeyv1.RevocationKind_REVOCATION_KIND_UNSPECIFIED
+}

@@ -1,0 +1,166 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/token"
+)
+
+// keysReloadTime bounds how long a change of the signing keys holds up the ledger.
+const keysReloadTime = 2 * time.Second
+
+// MemoryConfig says what a Memory works with. All fields are required.
+type MemoryConfig struct {
+	// Pool is the database, Keyring checks tokens.
+	Pool    *pgxpool.Pool
+	Keyring *token.Keyring
+	// Entries bounds the verified tokens and the accounts that are held, each.
+	Entries int
+	Logger  *slog.Logger
+}
+
+// Memory is what validations are answered from: tokens whose signature was checked,
+// and accounts. Neither is a verdict: a token is looked up in the ledger and checked
+// against the clock each time, and an account stands until the ledger names it. It
+// implements ledger.Follower.
+type Memory struct {
+	cfg     MemoryConfig
+	queries *db.Queries
+	tokens  *otter.Cache[[sha256.Size]byte, *verified]
+	users   *otter.Cache[uuid.UUID, account]
+
+	mu       sync.Mutex
+	lastUser int64 // the newest row about any account
+}
+
+// verified is a token whose signature and form were right. It is not changed.
+type verified struct {
+	claims  *token.Claims
+	keyID   string
+	session string
+	expire  *timestamppb.Timestamp
+}
+
+// account is a user as it was read, without its password hash.
+type account struct {
+	user    db.User
+	message *latchkeyv1.User // not changed; nil when there is no such account
+}
+
+// NewMemory makes an empty one.
+func NewMemory(cfg MemoryConfig) (*Memory, error) {
+	tokens, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: cfg.Entries})
+	if err != nil {
+		return nil, fmt.Errorf("cache of tokens: %w", err)
+	}
+	users, err := otter.New(&otter.Options[uuid.UUID, account]{MaximumSize: cfg.Entries})
+	if err != nil {
+		return nil, fmt.Errorf("cache of accounts: %w", err)
+	}
+	return &Memory{cfg: cfg, queries: db.New(), tokens: tokens, users: users}, nil
+}
+
+// Applied implements ledger.Follower.
+func (m *Memory) Applied(row *latchkeyv1.Revocation) {
+	switch row.GetKind() {
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER, latchkeyv1.RevocationKind_REVOCATION_KIND_USER_CHANGED:
+		id, err := uuid.Parse(row.GetUserId())
+		if err != nil {
+			return // the ledger has no such row: the column is a uuid
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lastUser = row.GetPosition()
+		m.users.Invalidate(id)
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_ALL:
+		// Also what TRUNCATE appends: the accounts may be gone.
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.lastUser = row.GetPosition()
+		m.users.InvalidateAll()
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_KEY, latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED:
+		m.reloadKeys()
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION, latchkeyv1.RevocationKind_REVOCATION_KIND_UNSPECIFIED:
+	}
+}
+
+// Reset implements ledger.Follower.
+func (m *Memory) Reset() {
+	m.mu.Lock()
+	m.users.InvalidateAll()
+	m.lastUser = 0
+	m.mu.Unlock()
+	m.reloadKeys()
+}
+
+// reloadKeys may fail: tokens of a revoked key are refused by the ledger's row, and
+// those of a new key make the keyring ask again.
+func (m *Memory) reloadKeys() {
+	ctx, cancel := context.WithTimeout(context.Background(), keysReloadTime)
+	defer cancel()
+	if err := m.cfg.Keyring.Reload(ctx); err != nil {
+		m.cfg.Logger.WarnContext(ctx, "signing keys not read again after a change", "error", err)
+	}
+}
+
+// verify returns what the token says, once its signature, form and time are right. The
+// errors are those of token.Keyring.
+func (m *Memory) verify(ctx context.Context, now time.Time, accessToken string) (*verified, error) {
+	sum := sha256.Sum256([]byte(accessToken))
+	if known, ok := m.tokens.GetIfPresent(sum); ok && m.cfg.Keyring.Has(known.keyID) {
+		if !now.Before(known.claims.ExpireTime) {
+			return nil, token.ErrExpired
+		}
+		return known, nil
+	}
+	claims, keyID, err := m.cfg.Keyring.VerifyKeyed(ctx, accessToken)
+	if err != nil {
+		return nil, err
+	}
+	v := &verified{claims: claims, keyID: keyID, session: claims.SessionID.String(), expire: timestamppb.New(claims.ExpireTime)}
+	m.tokens.Set(sum, v)
+	return v, nil
+}
+
+// account returns the user as it is now or, when memory has it, as no row of the
+// ledger has changed it.
+func (m *Memory) account(ctx context.Context, id uuid.UUID) (account, error) {
+	if known, ok := m.users.GetIfPresent(id); ok {
+		return known, nil
+	}
+	found, err := m.queries.FindUserAt(ctx, m.cfg.Pool, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return account{}, nil
+	}
+	if err != nil {
+		return account{}, fmt.Errorf("look the account up: %w", err)
+	}
+	read := newAccount(found.User)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// A row about some account came while this one was read, perhaps about this one:
+	// it is not kept. Rows about accounts are rare.
+	if found.Ledger >= m.lastUser {
+		m.users.Set(id, read)
+	}
+	return read, nil
+}
+
+func newAccount(user db.User) account {
+	user.PasswordHash = ""
+	return account{user: user, message: userMessage(user)}
+}
