@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -112,6 +111,7 @@ type Config struct {
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
 type Server struct {
 	latchkeyv1.UnimplementedAuthServiceServer
+	latchkeyv1.UnimplementedRevocationServiceServer
 
 	cfg        Config
 	log        *slog.Logger
@@ -123,8 +123,10 @@ type Server struct {
 	health     *health.Server
 	ready      readiness
 	started    chan struct{} // closed when Serve has asked the stores
-	draining   chan struct{} // closed by drain when no more calls are taken
-	drain      func()
+	// draining ends by drain, when no more calls are taken: every stream's context
+	// depends on it.
+	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
+	drain    context.CancelFunc
 
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	validatedInStore atomic.Int64
@@ -136,25 +138,26 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		queries: db.New(),
-		started: make(chan struct{}), draining: make(chan struct{}),
-		untrusted: make(chan struct{}, untrustedValidations),
+		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
 		)),
 	}
-	s.drain = sync.OnceFunc(func() { close(s.draining) })
+	s.draining, s.drain = context.WithCancel(context.Background())
 	var err error
 	// Compiled now: the first caller should not pay for it.
 	s.validator, err = protovalidate.New(protovalidate.WithMessages(
 		&latchkeyv1.SignUpRequest{}, &latchkeyv1.LoginRequest{}, &latchkeyv1.RefreshTokenRequest{}, &latchkeyv1.LogoutRequest{},
 		&latchkeyv1.ValidateTokenRequest{}, &latchkeyv1.ForgotPasswordRequest{}, &latchkeyv1.ResetPasswordRequest{},
+		&latchkeyv1.WatchRevocationsRequest{},
 	))
 	if err != nil {
 		return nil, fmt.Errorf("validation rules: %w", err)
 	}
 	s.grpc = grpc.NewServer(s.options()...)
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
+	latchkeyv1.RegisterRevocationServiceServer(s.grpc, s)
 	s.health = health.NewServer()
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if cfg.Reflection {
