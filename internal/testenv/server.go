@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -102,6 +103,8 @@ type Server struct {
 	Sessions *session.Store
 	// Ledger is the server's, and runs.
 	Ledger *ledger.Ledger
+	// Calls counts what the server asks its stores.
+	Calls *StoreCalls
 	// Server is the thing itself.
 	Server *server.Server
 
@@ -158,7 +161,7 @@ func Start(t testing.TB, o Options) *Server {
 	if s.RedisURL == "" {
 		s.RedisURL = Redis(t)
 	}
-	s.Pool, s.Redis = openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	s.Pool, s.Redis = openPool(t, s.DatabaseURL, nil), openRedis(t, s.RedisURL)
 	outbox := s.wire(t, o)
 	s.listen(t, outbox)
 	return s
@@ -168,7 +171,9 @@ func Start(t testing.TB, o Options) *Server {
 // hashes.
 func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	t.Helper()
-	pool, client := openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	s.Calls = &StoreCalls{}
+	pool, client := openPool(t, s.DatabaseURL, s.Calls), openRedis(t, s.RedisURL)
+	client.AddHook(s.Calls)
 	log := slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	secrets := [][]byte{secretKey(o.Secret)}
 	if o.Previous != "" {
@@ -278,9 +283,9 @@ func Dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
-func openPool(t testing.TB, url string) *pgxpool.Pool {
+func openPool(t testing.TB, url string, tracer pgx.QueryTracer) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: 10})
+	pool, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: 10, Tracer: tracer})
 	must(t, err)
 	t.Cleanup(pool.Close)
 	return pool
