@@ -3,7 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -156,11 +156,10 @@ func TestOtherHistory(t *testing.T) {
 			if err := r.Wait(t.Context(), position); err != nil {
 				t.Fatal(err)
 			}
-			_, resets := r.follower.counts()
+			resets := r.follower.timesReset()
 			exec(t, pool, restore)
 			testenv.Eventually(t, patience, "the replica begins anew", func() bool {
-				_, now := r.follower.counts()
-				return now > resets && !r.Refuses(user, session, 0, "")
+				return r.follower.timesReset() > resets && !r.Refuses(user, session, 0, "")
 			})
 			r.trusted(t)
 		})
@@ -217,7 +216,7 @@ func TestBatch(t *testing.T) {
 		all.Go(func() {
 			position, err := r.Append(t.Context(), ledger.SessionEnd{
 				SessionID: uuid.New(), UserID: uuid.New(), KeepUntil: time.Now().Add(time.Hour),
-				Time: time.Now(), Kind: "logged_out", TraceID: fmt.Sprint(i),
+				Time: time.Now(), Kind: "logged_out", TraceID: strconv.Itoa(i),
 			})
 			if err == nil {
 				err = r.Wait(t.Context(), position)

@@ -119,9 +119,9 @@ func (l *rowLog) readAfter(after Position, limit int) (Read, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	from := 0
-	switch {
-	case after == Position{}, after == l.base:
-	case after == l.head:
+	switch after {
+	case Position{}, l.base:
+	case l.head:
 		from = len(l.rows)
 	default:
 		at := sort.Search(len(l.rows), func(i int) bool { return l.rows[i].row.GetPosition() >= after.Seq })

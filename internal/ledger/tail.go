@@ -59,7 +59,7 @@ func (l *Ledger) Run(ctx context.Context) {
 // WaitTrusted waits until memory is trusted for the first time, or ctx ends.
 func (l *Ledger) WaitTrusted(ctx context.Context) error {
 	for !l.Trusted() {
-		read, _ := l.log.readAfter(Position{}, 0) //nolint:errcheck // the zero position is always there
+		read, _ := l.log.readAfter(Position{}, 0) // the zero position is always there
 		if l.Trusted() {
 			return nil
 		}
@@ -203,9 +203,17 @@ func (l *Ledger) join(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if former := l.id.Swap(&id); former != nil {
-		return l.queries.LeaveReplica(ctx, l.cfg.Pool, *former) // its trust was dropped before
+	if former := l.id.Swap(&id); former != nil { // its trust was dropped before
+		if err := l.queries.LeaveReplica(ctx, l.cfg.Pool, *former); err != nil {
+			return err
+		}
 	}
+	// Should PostgreSQL be gone when this process waits, it knows the longest lease.
+	replicas, err := l.queries.ListReplicas(ctx, l.cfg.Pool)
+	if err != nil {
+		return err
+	}
+	l.waiters.learn(replicas)
 	return nil
 }
 
