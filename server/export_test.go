@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -61,3 +63,28 @@ func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
 
 // HashesInUse is said at HashesMade.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }
+
+// PagesWith is a server that can do no more than make and read page tokens.
+func PagesWith(key []byte) *Server { return &Server{cfg: Config{PageTokenKey: key}} }
+
+// SealPage is sealPage.
+func (s *Server) SealPage(purpose, owner string, at time.Time, id uuid.UUID) string {
+	return s.sealPage(purpose, owner, at, id)
+}
+
+// OpenPage is openPage.
+func (s *Server) OpenPage(purpose, owner, text string) (time.Time, uuid.UUID, error) {
+	return s.openPage(purpose, owner, text)
+}
+
+// DetailOf is the detail of that type in what clients see of err; zero without one.
+func DetailOf[T any](err error) T {
+	st, _ := statusOf(err, newTraceID())
+	for _, detail := range st.Details() {
+		if d, ok := detail.(T); ok {
+			return d
+		}
+	}
+	var none T
+	return none
+}

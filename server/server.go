@@ -93,6 +93,8 @@ type Config struct {
 	SessionMaxTTL  time.Duration
 	// ClientID is the client_id claim of access tokens.
 	ClientID string
+	// PageTokenKey authenticates page tokens: the same on all replicas.
+	PageTokenKey []byte
 
 	// TLS secures the gRPC listener. Nil: plaintext.
 	TLS *tls.Config
@@ -134,6 +136,9 @@ type Server struct {
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
 func New(cfg Config) (*Server, error) {
+	if len(cfg.PageTokenKey) == 0 {
+		return nil, errors.New("page tokens without a key could be made by anybody")
+	}
 	s := &Server{
 		cfg:     cfg,
 		log:     cfg.Logger,
