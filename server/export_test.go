@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -15,6 +16,15 @@ func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policie
 
 // LoseMailer makes every use of the mailer panic.
 func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
+
+// ForgetKeys makes the server know no key of operators and services.
+func (s *Server) ForgetKeys() { s.cfg.AdminKeys, s.cfg.ServiceKeys = nil, nil }
+
+// Suspend is SuspendUser up to the wait: the position is what it waits for.
+func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
+	_, position, err = s.changeStatus(ctx, tx, userID, false, auditUserSuspended)
+	return position, err
+}
 
 // Policies is what the server read from the protos.
 func (s *Server) Policies() map[string]*latchkeyv1.Policy { return s.policies }
