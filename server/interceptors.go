@@ -187,6 +187,10 @@ func (s *Server) enter(ctx context.Context, method string) (context.Context, err
 		return ctx, nil
 	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
 		return s.authenticate(ctx)
+	case latchkeyv1.AuthClass_AUTH_CLASS_ADMIN:
+		return ctx, checkKey(ctx, s.cfg.AdminKeys)
+	case latchkeyv1.AuthClass_AUTH_CLASS_SERVICE:
+		return ctx, checkKey(ctx, s.cfg.AdminKeys, s.cfg.ServiceKeys)
 	case latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED:
 	}
 	return nil, fmt.Errorf("%s: auth class %v is not served", method, policy.GetAuth())

@@ -322,7 +322,7 @@ func TestDerivedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{string(secret): true}
-	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts) {
+	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts, keys.pageToken) {
 		if len(key) != subkeySize || seen[string(key)] {
 			t.Errorf("%d bytes, seen before: %v", len(key), seen[string(key)])
 		}
@@ -339,6 +339,7 @@ func TestDerivedKeys(t *testing.T) {
 		{"signing key seal, previous", "615cdecf385c931d3a8c485651a57c1f4f90b136185c7f7e5cf8d94f125dd359", keys.seal[1]},
 		{"password decoy", "09a4e2f6bf3a86a62a54fc05505e493b11a08359bc9ab6223d784809591c68a4", keys.decoy},
 		{"attempt counter", "ac009f8e07fd5b2c8da5cd96ae7b360578bde36e06c1d19c62ce9074e22102f1", keys.attempts},
+		{"page token", "ed2935be26a4b20f6bea5555a36d0db82352a0441bc43578c7c1bb9a4f2be4ca", keys.pageToken},
 	} {
 		if got := hex.EncodeToString(test.key); got != test.want {
 			t.Errorf("%s: %s, want %s", test.use, got, test.want)
