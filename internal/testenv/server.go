@@ -43,6 +43,7 @@ const (
 	Audience       = "latchkey"
 	ResetURL       = "https://app.example.com/reset"
 	AccessTokenTTL = 15 * time.Minute
+	MaxAccessTTL   = 24 * time.Hour
 	IdleTTL        = 168 * time.Hour
 	MaxTTL         = 720 * time.Hour
 	Grace          = 10 * time.Second
@@ -70,6 +71,8 @@ type Options struct {
 	HashSlots, HashQueue int
 	// Algorithm signs access tokens. Zero: EdDSA.
 	Algorithm token.Algorithm
+	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
+	KeyRotation time.Duration
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
@@ -112,6 +115,8 @@ type Server struct {
 	Ledger *ledger.Ledger
 	// Calls counts what the server asks its stores.
 	Calls *StoreCalls
+	// Rotator moves the signing keys. It does nothing unless the test calls it.
+	Rotator *token.Rotator
 	// Server is the thing itself.
 	Server *server.Server
 
@@ -195,7 +200,12 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	must(t, err)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
 		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: 24 * time.Hour, Now: s.now,
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
+	})
+	must(t, err)
+	s.Rotator, err = token.NewRotator(token.RotatorConfig{
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, Algorithm: orElse(o.Algorithm, "EdDSA"),
+		Period: o.KeyRotation, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)
 	outbox, err := mail.New(mail.Config{
