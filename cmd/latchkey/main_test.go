@@ -184,6 +184,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"migrate"}, exitUsage, ""},
 		{[]string{"migrate", "sideways"}, exitUsage, ""},
 		{[]string{"migrate", "up"}, exitUsage, ""}, // no database is set
+		{[]string{"keys"}, exitUsage, ""},
+		{[]string{"keys", "lost"}, exitUsage, ""},
+		{[]string{"keys", "list", "--yaml"}, exitUsage, ""},
+		{[]string{"keys", "rotate", "--now", "x"}, exitUsage, ""},
+		{[]string{"keys", "revoke"}, exitUsage, ""},
+		{[]string{"keys", "revoke", "a", "b"}, exitUsage, ""},
+		{[]string{"keys", "list"}, exitUsage, ""}, // no database is set
 		{[]string{"config"}, exitDone, "LATCHKEY_ARGON2_MEMORY_KIB"},
 	} {
 		var out bytes.Buffer
