@@ -167,10 +167,10 @@ func TestChangeFails(t *testing.T) {
 	head := count(t, s, "SELECT seq FROM ledger_head")
 	refusal := errors.New("no")
 	gone, another, onemore := before[0], before[0], before[0]
-	gone.State, another.ID, onemore.ID = token.StateGone, "another that is active", "one more"
+	gone.State, another.ID, onemore.ID = token.StateGone, "another", "one-more"
 	for want, change := range map[string]func([]token.StoredKey) (token.KeyUpdate, error){
 		refusal.Error(): func(keys []token.StoredKey) (token.KeyUpdate, error) { return token.KeyUpdate{Keys: keys}, refusal },
-		"signing key one more: ": func([]token.StoredKey) (token.KeyUpdate, error) {
+		"signing key one-more:": func([]token.StoredKey) (token.KeyUpdate, error) {
 			return token.KeyUpdate{Keys: []token.StoredKey{another, onemore, gone}}, nil
 		},
 	} {
