@@ -69,10 +69,24 @@ func kidOf(accessToken string) string {
 // session is a client that refreshes and validates all the time, on any replica.
 type session struct {
 	replicas [2]*testenv.Server
-	clock    *testenv.Clock
-	held     []*latchkeyv1.Tokens // every one it has ever got and that has not expired
+	now      func() time.Time
+	held     []*latchkeyv1.Tokens // every one it has ever got and that has not expired, the newest last
 	kids     map[string]bool
 	calls    int
+}
+
+// newSessions makes accounts and logs them in.
+func newSessions(t *testing.T, n int, replicas [2]*testenv.Server, now func() time.Time) []*session {
+	t.Helper()
+	sessions := make([]*session, n)
+	for i := range sessions {
+		address := string(rune('a'+i)) + "@example.com"
+		signUp(t, replicas[0], address)
+		sessions[i] = &session{
+			replicas: replicas, now: now, held: []*latchkeyv1.Tokens{logIn(t, replicas[0], address)}, kids: map[string]bool{},
+		}
+	}
+	return sessions
 }
 
 // step refreshes on one replica and validates all that it holds on the other.
@@ -90,10 +104,10 @@ func (c *session) step(ctx context.Context, t *testing.T) {
 	for i, tokens := range c.held {
 		resp, err := other.Auth.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
 		// The clock moves meanwhile: a token that has expired by now says nothing.
-		expired := !c.clock.Now().Before(tokens.GetAccessExpireTime().AsTime())
+		expired := !c.now().Before(tokens.GetAccessExpireTime().AsTime())
 		if err != nil || (!resp.GetValid() && !expired) {
 			t.Errorf("a token of %s that expires in %s: %v, %v", kidOf(tokens.GetAccessToken()),
-				tokens.GetAccessExpireTime().AsTime().Sub(c.clock.Now()), resp.GetReason(), err)
+				tokens.GetAccessExpireTime().AsTime().Sub(c.now()), resp.GetReason(), err)
 		}
 		if resp.GetValid() {
 			c.kids[kidOf(tokens.GetAccessToken())] = true
@@ -114,13 +128,9 @@ func TestRotationUnderLoad(t *testing.T) {
 	clock := replicas[0].Clock
 	stop := make(chan struct{})
 	var group sync.WaitGroup
-	clients := make([]*session, 3)
+	clients := newSessions(t, 3, replicas, clock.Now)
 	turns := make(chan struct{}) // received by a client for each step, so that all do some between two moves
-	for i := range clients {
-		address := string(rune('a'+i)) + "@example.com"
-		signUp(t, replicas[0], address)
-		c := &session{replicas: replicas, clock: clock, held: []*latchkeyv1.Tokens{logIn(t, replicas[0], address)}, kids: map[string]bool{}}
-		clients[i] = c
+	for _, c := range clients {
 		group.Go(func() {
 			for {
 				c.step(t.Context(), t)
@@ -182,6 +192,95 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	if keysIn(t, replicas[0], token.StateGone) < forced || keysIn(t, replicas[0], token.StateActive) != 1 {
 		t.Error("former keys did not go")
+	}
+}
+
+// TestRotateNowUnderLoad: replicas that answer from memory and hear of keys by the
+// ledger alone, while somebody sends tokens of keys that nobody has: a replica that
+// has looked for one would not look for the new key within the same second.
+func TestRotateNowUnderLoad(t *testing.T) {
+	t.Parallel()
+	replicas := twoReplicas(t, testenv.Options{WallClock: true})
+	clients := newSessions(t, 3, replicas, time.Now)
+	_, rest, _ := strings.Cut(clients[0].held[0].GetAccessToken(), ".")
+	strange := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"nobody's","typ":"at+jwt"}`)) + "." + rest
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	until := func(do func()) {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					do()
+				}
+			}
+		})
+	}
+	for _, c := range clients {
+		until(func() {
+			if c.calls < 180 { // a network address may refresh 600 times at once
+				c.step(t.Context(), t)
+				c.held = c.held[max(0, len(c.held)-15):]
+			}
+		})
+	}
+	for _, s := range replicas {
+		until(func() {
+			resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: strange})
+			if err != nil || resp.GetReason() != latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID {
+				t.Errorf("a token of nobody's key: %v, %v", resp, err)
+			}
+		})
+	}
+	const rounds = 10
+	for range rounds {
+		made, err := replicas[0].Rotator.Rotate(t.Context())
+		if err == nil {
+			err = replicas[0].Ledger.Wait(t.Context(), made.Position)
+		}
+		if err == nil {
+			made, err = replicas[0].Rotator.Promote(t.Context(), made.KeyID)
+		}
+		if err == nil {
+			err = replicas[0].Ledger.Wait(t.Context(), made.Position) // for the next to sign before it is replaced
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	group.Wait()
+	// The key that signs now is revoked: when the wait is over its tokens are.
+	for _, c := range clients {
+		c.step(t.Context(), t)
+	}
+	former := activeKey(t, replicas[0])
+	outcome, err := replicas[1].Rotator.Revoke(t.Context(), former)
+	if err == nil {
+		err = replicas[1].Ledger.Wait(t.Context(), outcome.Position)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range clients {
+		for _, tokens := range c.held {
+			for _, s := range replicas {
+				reason := latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED
+				if kidOf(tokens.GetAccessToken()) == former {
+					reason = latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID
+				}
+				wantValid(t, s, tokens.GetAccessToken(), reason)
+			}
+		}
+		if !c.kids[former] || len(c.kids) < rounds/2 {
+			t.Errorf("%d keys seen in %d calls: this shows nothing", len(c.kids), c.calls)
+		}
+		next := refresh(t, replicas[0], c.held[len(c.held)-1].GetRefreshToken(), "")
+		for _, s := range replicas {
+			wantValid(t, s, next.GetAccessToken(), 0)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -283,5 +285,28 @@ func TestKeysWaitForReplicas(t *testing.T) {
 	err := run(ctx, []string{"keys", "revoke", second[0]}, pairs(settings), &out)
 	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "run the command again") || out.Len() != 0 {
 		t.Errorf("revoke again, stopped: %v\n%s", err, out.String())
+	}
+}
+
+// TestWaitWithoutPostgres: when the database goes right after the commit, what the
+// replicas were set to counts, not what this process is.
+func TestWaitWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	settings, pool := keysDatabase(t)
+	join(t, pool, ledger.MaxLease)
+	database := testenv.NewProxy(t, settings["LATCHKEY_DATABASE_URL"])
+	cfg, err := loadConfig(pairs(map[string]string{"LATCHKEY_REPLICA_LEASE": "300ms"}), config.Tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replicas, err := newLedger(t.Context(), cfg, openTestPool(t, database.URL()), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	database.Cut()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := replicas.Wait(ctx, head(t, pool)+1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v before the replica's lease was over", err)
 	}
 }
