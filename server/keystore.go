@@ -46,6 +46,9 @@ func (k KeyStore) ChangeSigningKeys(
 		if err := writeSigningKeys(ctx, tx, keys, update.Keys); err != nil {
 			return err
 		}
+		if len(keys) == 0 {
+			update.Keys = nil // the first key is no news: a replica that starts reads it, or makes it
+		}
 		position, err = announceKeys(ctx, tx, update)
 		return err
 	})
