@@ -310,3 +310,14 @@ func TestWaitWithoutPostgres(t *testing.T) {
 		t.Errorf("got %v before the replica's lease was over", err)
 	}
 }
+
+func TestKeysNeedTheSchema(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t) // an empty database
+	for _, args := range [][]string{{"keys", "list"}, {"keys", "rotate"}, {"keys", "revoke", "x"}} {
+		err := run(t.Context(), args, pairs(settings), io.Discard)
+		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "latchkey migrate up") {
+			t.Errorf("%v: got %v", args, err)
+		}
+	}
+}
