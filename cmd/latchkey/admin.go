@@ -180,23 +180,23 @@ func adminUsage() string {
 	var b strings.Builder
 	b.WriteString("usage: latchkey admin COMMAND [--json] [--addr HOST:PORT] [--ca FILE] [--server-name NAME] [--plaintext]\n")
 	for _, c := range adminCommands() {
-		line := c.words
+		b.WriteString("\n  " + c.words)
 		if c.account {
-			line += " ID|EMAIL"
+			b.WriteString(" ID|EMAIL")
 		}
 		for _, name := range c.flags {
 			switch name {
 			case "page-size":
-				line += " [--page-size N]"
+				b.WriteString(" [--page-size N]")
 			case "page-token":
-				line += " [--page-token TOKEN]"
+				b.WriteString(" [--page-token TOKEN]")
 			case "all":
-				line += " [--all]"
+				b.WriteString(" [--all]")
 			default:
-				line += " --" + name
+				b.WriteString(" --" + name)
 			}
 		}
-		fmt.Fprintf(&b, "\n  %s\n        %s", line, c.about)
+		b.WriteString("\n        " + c.about)
 	}
 	b.WriteString(`
 

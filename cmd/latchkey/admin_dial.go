@@ -181,15 +181,15 @@ func call[Req, Resp any](ctx context.Context, method func(context.Context, Req, 
 		return resp, nil
 	}
 	st := status.Convert(err)
-	text := code.Code(st.Code()).String() //nolint:gosec // G115: 17 codes
-	trace := ""
+	var reason, trace string
 	for _, detail := range st.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			text += " " + d.GetReason()
+			reason = " " + d.GetReason()
 		case *errdetails.RequestInfo:
 			trace = " (trace id " + d.GetRequestId() + ")"
 		}
 	}
-	return resp, fmt.Errorf("%s: %s%s", text, printable(st.Message()), trace)
+	name := code.Code(st.Code()).String() //nolint:gosec // G115: 17 codes
+	return resp, fmt.Errorf("%s%s: %s%s", name, printable(reason), printable(st.Message()), printable(trace))
 }
