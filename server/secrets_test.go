@@ -37,8 +37,12 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	keep("wrong password", "wrong horse battery")
 	keep("new password", newPassword)
 	keep("request id", "a-request-id-of-a-client")
+	keep("admin key", testenv.AdminKey)
+	keep("service key", testenv.ServiceKey)
+	keep("wrong key", "a key that nobody configured")
 
-	first := account(t, s)
+	signedUp := signUp(t, s, email)
+	first := logIn(t, s, email)
 	keepTokens("first", first)
 	_ = tryLogin(t.Context(), s, email, "wrong horse battery")
 	_ = tryLogin(t.Context(), s, "nobody@example.com", "wrong horse battery")
@@ -65,8 +69,20 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	}
 	_, unspent := resetMail(t, s, email)
 	keep("unspent reset token", unspent)
+	// Operators, with every kind of key, and what they do to somebody.
+	for _, key := range []string{testenv.AdminKey, testenv.ServiceKey, "a key that nobody configured", open.GetAccessToken()} {
+		ctx := testenv.WithKey(t.Context(), key)
+		_, _ = s.Admin.ListUsers(ctx, &latchkeyv1.ListUsersRequest{PageToken: "forged"})
+		_, _ = s.Admin.GetUser(ctx, byEmail(email))
+		_, _ = s.Admin.SuspendUser(ctx, &latchkeyv1.SuspendUserRequest{UserId: signedUp.GetId()})
+		_, _ = s.Admin.ReactivateUser(ctx, &latchkeyv1.ReactivateUserRequest{UserId: signedUp.GetId()})
+	}
+	if audited(t, s, "user_reactivated", signedUp.GetId()) != 1 {
+		t.Error("the operator was not let in")
+	}
 	// An internal error and a lost store are logged with all that is known of them.
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
+	_, _ = s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
 	_ = tryLogin(t.Context(), s, email, newPassword)
 	_ = tryLogout(t.Context(), s, open.GetRefreshToken())
 	execSQL(t, s, "ALTER TABLE audit_events_gone RENAME TO audit_events")
