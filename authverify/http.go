@@ -80,4 +80,3 @@ func quoted(text string) string {
 	b.WriteByte('"')
 	return b.String()
 }
-

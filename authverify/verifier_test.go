@@ -64,32 +64,32 @@ func TestVerifyRefusals(t *testing.T) {
 		token string
 		want  error
 	}{
-		"good":                   {good, nil},
-		"audience among others":  {with(map[string]any{"aud": []string{"other", audience}}), nil},
-		"empty":                  {"", authverify.ErrInvalid},
-		"garbage":                {"hello", authverify.ErrInvalid},
-		"too long":               {strings.Repeat("A", 5000), authverify.ErrInvalid},
-		"alg none":               {none + "." + parts[1] + ".", authverify.ErrInvalid},
-		"alg none, signed":       {none + "." + parts[1] + "." + parts[2], authverify.ErrInvalid},
-		"alg HS256":              {header(map[string]any{"alg": "HS256"}), authverify.ErrInvalid},
-		"alg ES256":              {header(map[string]any{"alg": "ES256"}), authverify.ErrInvalid},
-		"type JWT":               {header(map[string]any{"typ": "JWT"}), authverify.ErrInvalid},
-		"critical":               {header(map[string]any{"crit": []string{"exp"}}), authverify.ErrInvalid},
-		"another key, same id":   {stranger.sign(t, nil, w.claims(newPerson(t))), authverify.ErrInvalid},
-		"unknown key id":         {header(map[string]any{"kid": "k9"}), authverify.ErrInvalid},
-		"signature of another":   {parts[0] + "." + parts[1] + "." + strings.Split(with(nil), ".")[2], authverify.ErrInvalid},
-		"another issuer":         {with(map[string]any{"iss": issuer + "/"}), authverify.ErrInvalid},
-		"another audience":       {with(map[string]any{"aud": "billing"}), authverify.ErrInvalid},
-		"no audience":            {with(map[string]any{"aud": nil}), authverify.ErrInvalid},
-		"no session":             {with(map[string]any{"sid": nil}), authverify.ErrInvalid},
-		"issued in 61 s":         {with(map[string]any{"iat": now + 61}), authverify.ErrInvalid},
-		"issued in 60 s":         {with(map[string]any{"iat": now + 60}), nil},
-		"not before 61 s":        {with(map[string]any{"nbf": now + 61}), authverify.ErrInvalid},
-		"longest life":           {with(map[string]any{"exp": now + 900}), nil},
+		"good":                    {good, nil},
+		"audience among others":   {with(map[string]any{"aud": []string{"other", audience}}), nil},
+		"empty":                   {"", authverify.ErrInvalid},
+		"garbage":                 {"hello", authverify.ErrInvalid},
+		"too long":                {strings.Repeat("A", 5000), authverify.ErrInvalid},
+		"alg none":                {none + "." + parts[1] + ".", authverify.ErrInvalid},
+		"alg none, signed":        {none + "." + parts[1] + "." + parts[2], authverify.ErrInvalid},
+		"alg HS256":               {header(map[string]any{"alg": "HS256"}), authverify.ErrInvalid},
+		"alg ES256":               {header(map[string]any{"alg": "ES256"}), authverify.ErrInvalid},
+		"type JWT":                {header(map[string]any{"typ": "JWT"}), authverify.ErrInvalid},
+		"critical":                {header(map[string]any{"crit": []string{"exp"}}), authverify.ErrInvalid},
+		"another key, same id":    {stranger.sign(t, nil, w.claims(newPerson(t))), authverify.ErrInvalid},
+		"unknown key id":          {header(map[string]any{"kid": "k9"}), authverify.ErrInvalid},
+		"signature of another":    {parts[0] + "." + parts[1] + "." + strings.Split(with(nil), ".")[2], authverify.ErrInvalid},
+		"another issuer":          {with(map[string]any{"iss": issuer + "/"}), authverify.ErrInvalid},
+		"another audience":        {with(map[string]any{"aud": "billing"}), authverify.ErrInvalid},
+		"no audience":             {with(map[string]any{"aud": nil}), authverify.ErrInvalid},
+		"no session":              {with(map[string]any{"sid": nil}), authverify.ErrInvalid},
+		"issued in 61 s":          {with(map[string]any{"iat": now + 61}), authverify.ErrInvalid},
+		"issued in 60 s":          {with(map[string]any{"iat": now + 60}), nil},
+		"not before 61 s":         {with(map[string]any{"nbf": now + 61}), authverify.ErrInvalid},
+		"longest life":            {with(map[string]any{"exp": now + 900}), nil},
 		"lives a second too long": {with(map[string]any{"exp": now + 901}), authverify.ErrInvalid},
-		"expires now":            {with(map[string]any{"iat": now - 600, "exp": now}), authverify.ErrExpired},
-		"expires in a second":    {with(map[string]any{"iat": now - 600, "exp": now + 1}), nil},
-		"expired, wrong issuer":  {with(map[string]any{"iat": now - 600, "exp": now, "iss": "x"}), authverify.ErrInvalid},
+		"expires now":             {with(map[string]any{"iat": now - 600, "exp": now}), authverify.ErrExpired},
+		"expires in a second":     {with(map[string]any{"iat": now - 600, "exp": now + 1}), nil},
+		"expired, wrong issuer":   {with(map[string]any{"iat": now - 600, "exp": now, "iss": "x"}), authverify.ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,9 +121,7 @@ func TestVerifyRemembersNoVerdict(t *testing.T) {
 		p, other := newPerson(t), newPerson(t)
 		token, others := w.token(t, p), w.token(t, other)
 		wantVerdict(t, v, token, nil)
-		s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-			Revocations: []*latchkeyv1.Revocation{sessionRow(2, p)}, Cursor: "c2", Head: 2, Complete: true,
-		})
+		s.send(t, v, complete(2, sessionRow(2, p)))
 		wantVerdict(t, v, token, authverify.ErrRevoked)
 		wantVerdict(t, v, w.token(t, p), authverify.ErrRevoked)
 		wantVerdict(t, v, others, nil)
@@ -137,11 +135,9 @@ func TestVerifyRemembersNoVerdict(t *testing.T) {
 		token, other := w.token(t, p), w.sign(t, "k2", nil, w.claims(p))
 		wantVerdict(t, v, token, nil)
 		// The set still has it: the row alone decides.
-		s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-			Revocations: []*latchkeyv1.Revocation{{
-				Position: 2, Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_KEY, KeyId: "k1",
-			}}, Cursor: "c2", Head: 2, Complete: true,
-		})
+		s.send(t, v, complete(2, &latchkeyv1.Revocation{
+			Position: 2, Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_KEY, KeyId: "k1",
+		}))
 		wantVerdict(t, v, token, authverify.ErrInvalid)
 		wantVerdict(t, v, other, nil)
 	})
@@ -172,11 +168,7 @@ func TestVerifyRemembersNoVerdict(t *testing.T) {
 // keysChanged tells of a change of the keys and waits until they are fetched.
 func (w *world) keysChanged(t testing.TB, v *authverify.Verifier, s *stream, position int64) {
 	t.Helper()
-	s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-		Revocations: []*latchkeyv1.Revocation{{
-			Position: position, Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED,
-		}}, Cursor: "keys", Head: position, Complete: true,
-	})
+	s.send(t, v, complete(position, keysChangedRow(position)))
 	// A key that only the new set has: once it is known, so is the rest.
 	w.addKey(t, "probe")
 	probe := w.sign(t, "probe", nil, w.claims(newPerson(t)))
@@ -218,9 +210,7 @@ func TestStaleness(t *testing.T) {
 			v, s := w.ready(t, func(c *authverify.Config) { c.FailOpen = open })
 			p := newPerson(t)
 			token, revoked := w.token(t, newPerson(t)), w.token(t, p)
-			s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-				Revocations: []*latchkeyv1.Revocation{sessionRow(2, p)}, Cursor: "c2", Head: 2, Complete: true,
-			})
+			s.send(t, v, complete(2, sessionRow(2, p)))
 			w.advance(authverify.DefaultMaxStaleness)
 			wantVerdict(t, v, token, nil)
 			wantVerdict(t, v, revoked, authverify.ErrRevoked)
@@ -237,13 +227,13 @@ func TestStaleness(t *testing.T) {
 			wantVerdict(t, v, revoked, authverify.ErrRevoked)
 			wantVerdict(t, v, "forged", authverify.ErrInvalid)
 			// The stream was silent for that long, so it is resumed before it is believed.
-			s.give(t, &latchkeyv1.WatchRevocationsResponse{Cursor: "c3", Head: 3, Complete: true})
+			s.give(t, complete(3))
 			again := w.next(t)
 			if again.cursor != "c2" {
 				t.Errorf("resumed from %q", again.cursor)
 			}
 			wantVerdict(t, v, token, want)
-			again.send(t, v, &latchkeyv1.WatchRevocationsResponse{Cursor: "c4", Head: 4, Complete: true})
+			again.send(t, v, complete(4))
 			wantVerdict(t, v, token, nil)
 			w.edit(func() {
 				if !slices.Equal(w.changes, []bool{true, false, true}) {
@@ -286,17 +276,13 @@ func TestNotReady(t *testing.T) {
 				want = authverify.ErrUnavailable
 			}
 			wantVerdict(t, v, token, want)
-			s.give(t, &latchkeyv1.WatchRevocationsResponse{
-				Revocations: []*latchkeyv1.Revocation{sessionRow(2, newPerson(t))}, Cursor: "c1", Head: 3,
-			})
+			s.give(t, partial(3, "c1", sessionRow(2, newPerson(t))))
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			err := v.Ready(ctx)
 			wantError(t, err, authverify.ErrUnavailable)
 			wantError(t, err, context.Canceled)
-			s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-				Revocations: []*latchkeyv1.Revocation{sessionRow(3, p)}, Cursor: "c3", Head: 3, Complete: true,
-			})
+			s.send(t, v, complete(3, sessionRow(3, p)))
 			wantVerdict(t, v, token, authverify.ErrRevoked)
 			if err := v.Ready(t.Context()); err != nil {
 				t.Error(err)
@@ -336,6 +322,7 @@ func TestClose(t *testing.T) {
 	v.Close()
 	<-s.gone
 	wantVerdict(t, v, token, authverify.ErrUnavailable)
+	w.advance(time.Second)
 	wantVerdict(t, v, w.sign(t, "k1", map[string]any{"kid": "k9"}, w.claims(newPerson(t))), authverify.ErrUnavailable)
 	v.Close()
 }
@@ -348,9 +335,7 @@ func TestForgets(t *testing.T) {
 	p := newPerson(t)
 	row := sessionRow(2, p)
 	row.ExpireTime = timestamppb.New(w.Now().Add(time.Minute))
-	s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-		Revocations: []*latchkeyv1.Revocation{row}, Cursor: "c2", Head: 2, Complete: true,
-	})
+	s.send(t, v, complete(2, row))
 	// A token that lives on all the same shows whether the row is there.
 	claims := w.claims(p)
 	claims["exp"] = w.Now().Unix() + 800
@@ -391,9 +376,7 @@ func TestConcurrentUse(t *testing.T) {
 		p := newPerson(t)
 		token := w.token(t, p)
 		wantVerdict(t, v, token, nil)
-		s.send(t, v, &latchkeyv1.WatchRevocationsResponse{
-			Revocations: []*latchkeyv1.Revocation{sessionRow(position, p)}, Cursor: "c", Head: position, Complete: true,
-		})
+		s.send(t, v, complete(position, sessionRow(position, p)))
 		wantVerdict(t, v, token, authverify.ErrRevoked)
 	}
 	close(stop)

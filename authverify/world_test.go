@@ -233,7 +233,7 @@ func (w *world) ready(t testing.TB, change func(*authverify.Config)) (*authverif
 	t.Helper()
 	v := w.start(t, change)
 	s := w.next(t)
-	s.send(t, v, &latchkeyv1.WatchRevocationsResponse{Cursor: "c1", Head: 1, Complete: true})
+	s.send(t, v, complete(1))
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := v.Ready(ctx); err != nil {
@@ -363,4 +363,8 @@ func sessionRow(position int64, p person) *latchkeyv1.Revocation {
 		Position: position, Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION,
 		UserId: p.user.String(), SessionId: p.session.String(),
 	}
+}
+
+func keysChangedRow(position int64) *latchkeyv1.Revocation {
+	return &latchkeyv1.Revocation{Position: position, Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED}
 }
