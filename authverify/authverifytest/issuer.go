@@ -16,10 +16,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,11 +45,11 @@ const (
 	waitLimit  = 20 * time.Second
 )
 
-// Issuer issues tokens and revokes them. It is safe for concurrent use. It ends with
-// the test that made it.
+// Issuer issues tokens and revokes them. It is safe for concurrent use.
 type Issuer struct {
 	t      testing.TB
 	jwks   *httptest.Server
+	server *grpc.Server
 	conn   *grpc.ClientConn
 	ledger *ledger
 	real   func() time.Time
@@ -64,33 +66,55 @@ type signingKey struct {
 	jwk     authverify.JWK
 }
 
-// NewIssuer returns an issuer with one key and nothing revoked.
+// NewIssuer returns an issuer with one key and nothing revoked, until the test ends.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
-	i := &Issuer{t: t, ledger: newLedger()}
+	i := start(t)
+	t.Cleanup(i.Close)
+	return i
+}
+
+// Start is NewIssuer where there is no test, as in an example: failures panic, and
+// Close ends it.
+func Start() *Issuer { return start(panicking{}) }
+
+// panicking stands in for a test.
+type panicking struct{ testing.TB }
+
+func (panicking) Helper()                           {}
+func (panicking) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func start(t testing.TB) *Issuer {
+	t.Helper()
+	i := &Issuer{t: t, ledger: newLedger(), server: grpc.NewServer()}
 	i.real = time.Now
 	i.addKey()
 	i.jwks = httptest.NewServer(http.HandlerFunc(i.serveJWKS))
-	t.Cleanup(i.jwks.Close)
-
 	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer()
-	latchkeyv1.RegisterRevocationServiceServer(server, i.ledger)
-	go func() { _ = server.Serve(listener) }() // it ends with Stop
-	t.Cleanup(server.Stop)
+	latchkeyv1.RegisterRevocationServiceServer(i.server, i.ledger)
+	go func() { _ = i.server.Serve(listener) }() // it ends with Stop
 	conn, err := grpc.NewClient("passthrough:///authverifytest",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
+		i.Close()
 		t.Fatalf("authverifytest: %v", err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // there is nothing left to lose
 	i.conn = conn
 	return i
 }
 
+// Close ends the issuer; NewIssuer sees to it. Verifiers are closed first.
+func (i *Issuer) Close() {
+	if i.conn != nil {
+		_ = i.conn.Close() // there is nothing left to lose
+	}
+	i.server.Stop()
+	i.jwks.Close()
+}
+
 // Config is that of a Verifier of this issuer's tokens, to be changed by the test. It
-// logs nothing. The Verifier must be closed before the test ends: Follow does.
+// logs nothing. The Verifier must be closed before the issuer is.
 func (i *Issuer) Config() authverify.Config {
 	return authverify.Config{
 		Issuer: i.jwks.URL, Audience: Audience, Conn: i.conn, ServiceKey: serviceKey,
@@ -98,46 +122,38 @@ func (i *Issuer) Config() authverify.Config {
 	}
 }
 
-// Verifier returns a Verifier that is ready, and is closed when t ends. The methods
-// that revoke return when it knows.
+// Verifier returns a Verifier that is ready and followed, and is closed when t ends.
 func (i *Issuer) Verifier(t testing.TB) *authverify.Verifier {
 	t.Helper()
 	verifier, err := authverify.NewVerifier(i.Config())
 	if err != nil {
 		t.Fatalf("authverifytest: %v", err)
 	}
-	i.Follow(t, verifier)
+	t.Cleanup(verifier.Close)
+	t.Cleanup(i.Follow(verifier))
 	return verifier
 }
 
-// Follow makes a Verifier of the test's own one of those that the methods which
-// revoke wait for: it waits until that is ready, and closes it when t ends.
-func (i *Issuer) Follow(t testing.TB, verifier *authverify.Verifier) {
-	t.Helper()
-	t.Cleanup(func() {
-		i.forget(verifier)
-		verifier.Close()
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+// Follow waits until a Verifier of this issuer is ready. From then on the methods
+// that revoke return when it knows, until stop is called: before it is closed.
+func (i *Issuer) Follow(verifier *authverify.Verifier) (stop func()) {
+	i.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	defer cancel()
 	if err := verifier.Ready(ctx); err != nil {
-		t.Fatalf("authverifytest: %v", err)
+		i.t.Fatalf("authverifytest: %v", err)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.verifiers = append(i.verifiers, verifier)
+	return func() { i.forget(verifier) }
 }
 
 func (i *Issuer) forget(verifier *authverify.Verifier) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	var rest []*authverify.Verifier
-	for _, other := range i.verifiers {
-		if other != verifier {
-			rest = append(rest, other)
-		}
-	}
-	i.verifiers = rest
+	others := slices.Clone(i.verifiers) // wait may be going through the list
+	i.verifiers = slices.DeleteFunc(others, func(other *authverify.Verifier) bool { return other == verifier })
 }
 
 // Now is the issuer's clock, which its Verifiers share.

@@ -19,8 +19,8 @@ const (
 	heartbeat = time.Second
 	// maxRows is what a response may hold.
 	maxRows = 500
-	// start is where the ledger begins, so that no login is at 0.
-	start = 1000
+	// origin is where the ledger begins, so that no login is at 0.
+	origin = 1000
 )
 
 // ledger is a RevocationService in memory.
@@ -28,7 +28,7 @@ type ledger struct {
 	latchkeyv1.UnimplementedRevocationServiceServer
 
 	mu      sync.Mutex
-	rows    []*latchkeyv1.Revocation // positions start+1, start+2, …
+	rows    []*latchkeyv1.Revocation // positions origin+1, origin+2, …
 	down    bool
 	changed chan struct{} // closed and replaced when something is to be sent
 }
@@ -39,7 +39,7 @@ func newLedger() *ledger { return &ledger{changed: make(chan struct{})} }
 func (l *ledger) append(row *latchkeyv1.Revocation) (position int64, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	row.Position = start + int64(len(l.rows)) + 1
+	row.Position = origin + int64(len(l.rows)) + 1
 	l.rows = append(l.rows, row)
 	l.wake()
 	return row.GetPosition(), !l.down
@@ -48,7 +48,7 @@ func (l *ledger) append(row *latchkeyv1.Revocation) (position int64, connected b
 func (l *ledger) position() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return start + int64(len(l.rows))
+	return origin + int64(len(l.rows))
 }
 
 func (l *ledger) disconnect(down bool) {
@@ -80,7 +80,7 @@ func (l *ledger) wake() {
 func (l *ledger) next(position int64) (resp *latchkeyv1.WatchRevocationsResponse, changed <-chan struct{}, down bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rows := l.rows[min(max(position-start, 0), int64(len(l.rows))):]
+	rows := l.rows[min(max(position-origin, 0), int64(len(l.rows))):]
 	complete := len(rows) <= maxRows
 	rows = rows[:min(len(rows), maxRows)]
 	if len(rows) > 0 {
@@ -88,7 +88,7 @@ func (l *ledger) next(position int64) (resp *latchkeyv1.WatchRevocationsResponse
 	}
 	return &latchkeyv1.WatchRevocationsResponse{
 		Revocations: rows, Cursor: strconv.FormatInt(position, 10),
-		Head: start + int64(len(l.rows)), Complete: complete,
+		Head: origin + int64(len(l.rows)), Complete: complete,
 	}, l.changed, l.down
 }
 
@@ -98,7 +98,7 @@ func (l *ledger) WatchRevocations(req *latchkeyv1.WatchRevocationsRequest, strea
 	if keys := md.Get("authorization"); len(keys) != 1 || keys[0] != "Bearer "+serviceKey {
 		return refuse(codes.Unauthenticated, "KEY_INVALID", "not a service key")
 	}
-	position := int64(start)
+	position := int64(origin)
 	if req.GetCursor() != "" {
 		var err error
 		if position, err = strconv.ParseInt(req.GetCursor(), 10, 64); err != nil {
