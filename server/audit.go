@@ -21,6 +21,7 @@ const (
 	auditRefreshReused   auditKind = "refresh_reused"
 	auditResetRequested  auditKind = "password_reset_requested"
 	auditPasswordReset   auditKind = "password_reset"
+	auditSessionEvicted  auditKind = "session_evicted"
 
 	auditUserSuspended       auditKind = "user_suspended"
 	auditUserReactivated     auditKind = "user_reactivated"

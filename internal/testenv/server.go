@@ -36,8 +36,8 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// What a test's server uses where its options say nothing. The lifetimes are the
-// defaults of the settings.
+// What a test's server uses where its options say nothing. The lifetimes and the
+// limit are the defaults of the settings.
 const (
 	Issuer         = "https://auth.example.com"
 	Audience       = "latchkey"
@@ -48,6 +48,7 @@ const (
 	Grace          = 10 * time.Second
 	ResetTTL       = 30 * time.Minute
 	Lease          = 5 * time.Second
+	SessionLimit   = 50
 
 	// AdminKey and ServiceKey are the keys that every test's server knows.
 	AdminKey   = "the admin key of a test's server"
@@ -72,6 +73,8 @@ type Options struct {
 	Algorithm token.Algorithm
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
+	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
+	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
 	Secret, Previous string
 	// Sender gets the mails. Nil: the mailbox.
@@ -191,7 +194,10 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Slots:  orElse(o.HashSlots, 2), Queue: orElse(o.HashQueue, 1000), DecoyKey: secrets[0], Now: time.Now,
 	})
 	must(t, err)
-	s.Sessions, err = session.New(session.Config{Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace, Now: s.now})
+	s.Sessions, err = session.New(session.Config{
+		Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace,
+		Limit: orElse(o.SessionLimit, SessionLimit), Now: s.now,
+	})
 	must(t, err)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
 		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
