@@ -92,7 +92,9 @@ type Server struct {
 	Auth latchkeyv1.AuthServiceClient
 	// Admin does the same for operators: its calls need WithKey.
 	Admin latchkeyv1.AdminServiceClient
-	Conn  *grpc.ClientConn
+	// SessionService does the same for the owners of sessions, with an access token.
+	SessionService latchkeyv1.SessionServiceClient
+	Conn           *grpc.ClientConn
 	// Addr is where gRPC listens, HTTP the base URL of the pages.
 	Addr, HTTP string
 	// Clock is the server's.
@@ -252,6 +254,7 @@ func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
 	s.Addr, s.HTTP = l.Addr().String(), pages.URL
 	s.Conn = Dial(t, s.Addr)
 	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
+	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(background, stopTime)
 		defer cancel()
