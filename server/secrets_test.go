@@ -36,6 +36,9 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	keep("password", password)
 	keep("wrong password", "wrong horse battery")
 	keep("new password", newPassword)
+	keep("changed password", "a third fine password")
+	keep("wrong current password", "a wrong current password")
+	keep("refused new password", "qwertyuiop123")
 	keep("request id", "a-request-id-of-a-client")
 	keep("admin key", testenv.AdminKey)
 	keep("service key", testenv.ServiceKey)
@@ -67,6 +70,25 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
 		t.Fatal(err)
 	}
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: newPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := resp.GetTokens()
+	keepTokens("caller's", caller)
+	for current, next := range map[string]string{"a wrong current password": "a third fine password", newPassword: "qwertyuiop123", "": "x"} {
+		if err := tryChange(t.Context(), s, caller, current, next); err == nil {
+			t.Fatalf("changed from %q to %q", current, next)
+		}
+	}
+	if err := tryChange(t.Context(), s, caller, newPassword, "a third fine password"); err != nil {
+		t.Fatal(err)
+	}
+	listPage(t, s, caller, 0, "")
+	revokeSession(t, s, caller, open.GetSessionId())
+	if err := tryRevokeOthers(t, s, caller); err != nil {
+		t.Fatal(err)
+	}
 	_, unspent := resetMail(t, s, email)
 	keep("unspent reset token", unspent)
 	// Operators, with every kind of key, and what they do to somebody.
@@ -84,6 +106,7 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 	_, _ = s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
 	_ = tryLogin(t.Context(), s, email, newPassword)
+	_ = tryChange(t.Context(), s, caller, "a third fine password", newPassword)
 	_ = tryLogout(t.Context(), s, open.GetRefreshToken())
 	execSQL(t, s, "ALTER TABLE audit_events_gone RENAME TO audit_events")
 

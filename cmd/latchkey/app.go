@@ -78,7 +78,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	}
 	sessions, err := session.New(session.Config{
 		Redis: st.redis, MACKeys: keys.refreshMAC, IdleTTL: cfg.SessionIdleTTL, MaxTTL: cfg.SessionMaxTTL,
-		Grace: cfg.RefreshGrace, Now: time.Now,
+		Grace: cfg.RefreshGrace, Limit: cfg.SessionLimit, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -30,6 +30,7 @@ type Config struct {
 	AccessTokenTTL time.Duration `env:"LATCHKEY_ACCESS_TOKEN_TTL" envDefault:"15m" min:"10s" max:"24h" form:"a duration" example:"15m" doc:"life of an access token"`
 	SessionIdleTTL time.Duration `env:"LATCHKEY_SESSION_IDLE_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"a session ends when it was not refreshed for this long"`
 	SessionMaxTTL  time.Duration `env:"LATCHKEY_SESSION_MAX_TTL" envDefault:"720h" min:"1m" max:"87600h" form:"a duration" example:"720h" doc:"a session ends this long after its login, whatever happens"`
+	SessionLimit   int           `env:"LATCHKEY_SESSION_LIMIT" envDefault:"50" min:"1" max:"1000" form:"a number" example:"50" doc:"sessions that one account can have; another login ends the oldest"`
 	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
 	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
 	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"1m" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without hearing of PostgreSQL, and so the longest that a revocation takes when one is gone; the same for all replicas"`
