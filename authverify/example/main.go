@@ -98,8 +98,8 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // nothing is written that could be lost
-	verifier, err := authverify.NewVerifier(authverify.Config{
+	defer conn.Close()                                         //nolint:errcheck // nothing is written that could be lost
+	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // it runs until Close
 		Issuer: o.issuer, Audience: o.audience, FailOpen: o.failOpen,
 		Conn: conn, ServiceKey: string(bytes.TrimSpace(key)),
 		// Health is all that this serves, so it is what needs a token. A real service
@@ -122,7 +122,7 @@ func run(ctx context.Context, args []string) error {
 func serve(ctx context.Context, o options, verifier *authverify.Verifier) error {
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(verifier.UnaryInterceptor()),
-		grpc.ChainStreamInterceptor(verifier.StreamInterceptor()),
+		grpc.ChainStreamInterceptor(verifier.StreamInterceptor()), //nolint:contextcheck // each stream has its own
 	)
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	reflection.Register(server)
