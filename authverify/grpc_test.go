@@ -31,6 +31,7 @@ type app struct {
 
 	entered chan struct{} // each stream that has begun
 	ended   chan error    // what the handler of a stream heard last
+	heard   chan string   // each message of a stream
 }
 
 func session(ctx context.Context) string {
@@ -82,6 +83,7 @@ func echo(a *app) *grpc.ServiceDesc {
 					a.ended <- err
 					return err
 				}
+				a.heard <- text.GetValue()
 				if err := ss.SendMsg(wrapperspb.String(text.GetValue() + " " + session(ss.Context()))); err != nil {
 					a.ended <- err
 					return err
@@ -93,7 +95,7 @@ func echo(a *app) *grpc.ServiceDesc {
 
 func newApp(t testing.TB, v *authverify.Verifier) (*app, *grpc.ClientConn) {
 	t.Helper()
-	a := &app{entered: make(chan struct{}, 2), ended: make(chan error, 2)}
+	a := &app{entered: make(chan struct{}, 2), ended: make(chan error, 2), heard: make(chan string, 9)}
 	return a, serve(t, func(s *grpc.Server) {
 		latchkeyv1.RegisterAuthServiceServer(s, a)
 		latchkeyv1.RegisterSessionServiceServer(s, a)
@@ -363,6 +365,9 @@ func TestStreamChecksEachMessage(t *testing.T) {
 	var answer wrapperspb.StringValue
 	wantRefusal(t, talk.RecvMsg(&answer), codes.Unauthenticated, "SESSION_ENDED")
 	wantRefusal(t, <-a.ended, codes.Unauthenticated, "SESSION_ENDED")
+	if len(a.heard) != 2 { // one hello of each
+		t.Error("the handler heard the message")
+	}
 	if err := done.CloseSend(); err != nil {
 		t.Fatal(err)
 	}

@@ -142,10 +142,13 @@ func (w *world) serveJWKS(rw http.ResponseWriter, r *http.Request) {
 	for _, key := range w.keys {
 		set.Keys = append(set.Keys, key.jwk)
 	}
-	if w.code == http.StatusFound {
-		rw.Header().Set("Location", w.jwksURL)
+	if w.code == http.StatusFound && r.URL.Path != "/moved" {
+		http.Redirect(rw, r, "/moved", http.StatusFound) // where the keys are
+		return
 	}
-	rw.WriteHeader(w.code)
+	if w.code != http.StatusFound {
+		rw.WriteHeader(w.code)
+	}
 	if w.document != "" {
 		_, _ = rw.Write([]byte(w.document))
 		return
