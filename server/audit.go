@@ -21,6 +21,11 @@ const (
 	auditRefreshReused   auditKind = "refresh_reused"
 	auditResetRequested  auditKind = "password_reset_requested"
 	auditPasswordReset   auditKind = "password_reset"
+
+	auditUserSuspended       auditKind = "user_suspended"
+	auditUserReactivated     auditKind = "user_reactivated"
+	auditUserSessionsRevoked auditKind = "user_sessions_revoked"
+	auditAllSessionsRevoked  auditKind = "all_sessions_revoked"
 )
 
 // audit writes one event, in the transaction of the fact where there is one.

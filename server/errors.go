@@ -84,6 +84,10 @@ func errResetTokenInvalid() error {
 	return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
 }
 
+func errUserNotFound() error {
+	return refuse(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "there is no such account")
+}
+
 // hashError is an error of the hasher. A deadline that passed in its queue is an
 // overload: trying again at once would only make it longer.
 func hashError(doing string, err error) error {

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -13,6 +16,15 @@ func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policie
 
 // LoseMailer makes every use of the mailer panic.
 func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
+
+// ForgetKeys makes the server know no key of operators and services.
+func (s *Server) ForgetKeys() { s.cfg.AdminKeys, s.cfg.ServiceKeys = nil, nil }
+
+// Suspend is SuspendUser up to the wait: the position is what it waits for.
+func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
+	_, position, err = s.changeStatus(ctx, tx, userID, false, auditUserSuspended)
+	return position, err
+}
 
 // Policies is what the server read from the protos.
 func (s *Server) Policies() map[string]*latchkeyv1.Policy { return s.policies }
@@ -61,3 +73,28 @@ func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
 
 // HashesInUse is said at HashesMade.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }
+
+// PagesWith is a server that can do no more than make and read page tokens.
+func PagesWith(key []byte) *Server { return &Server{cfg: Config{PageTokenKey: key}} }
+
+// SealPage is sealPage.
+func (s *Server) SealPage(purpose, owner string, at time.Time, id uuid.UUID) string {
+	return s.sealPage(purpose, owner, at, id)
+}
+
+// OpenPage is openPage.
+func (s *Server) OpenPage(purpose, owner, text string) (time.Time, uuid.UUID, error) {
+	return s.openPage(purpose, owner, text)
+}
+
+// DetailOf is the detail of that type in what clients see of err; zero without one.
+func DetailOf[T any](err error) T {
+	st, _ := statusOf(err, newTraceID())
+	for _, detail := range st.Details() {
+		if d, ok := detail.(T); ok {
+			return d
+		}
+	}
+	var none T
+	return none
+}

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-
-	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
 const (
@@ -92,7 +90,11 @@ func (s *Server) setServing(serving bool) {
 	}
 	// After Shutdown these calls change nothing.
 	s.health.SetServingStatus("", state)
-	s.health.SetServingStatus(latchkeyv1.AuthService_ServiceDesc.ServiceName, state)
+	for name := range s.grpc.GetServiceInfo() {
+		if !publicServices()[name] {
+			s.health.SetServingStatus(name, state)
+		}
+	}
 }
 
 // serveHealthz says that the process answers.

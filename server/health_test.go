@@ -17,7 +17,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	client := grpc_health_v1.NewHealthClient(s.Conn)
-	for _, service := range []string{"", "latchkey.v1.AuthService"} {
+	for _, service := range []string{"", "latchkey.v1.AuthService", "latchkey.v1.AdminService"} {
 		answer, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: service})
 		if err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 			t.Errorf("%q: %v, %v", service, answer, err)
@@ -110,7 +110,7 @@ func TestReflection(t *testing.T) {
 	for _, service := range answer.GetListServicesResponse().GetService() {
 		names[service.GetName()] = true
 	}
-	for _, want := range []string{"latchkey.v1.AuthService", "grpc.health.v1.Health"} {
+	for _, want := range []string{"latchkey.v1.AuthService", "latchkey.v1.AdminService", "grpc.health.v1.Health"} {
 		if !names[want] {
 			t.Errorf("%s is not listed: %v", want, names)
 		}

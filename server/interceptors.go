@@ -46,8 +46,7 @@ func (s *Server) unaryChain() []grpc.UnaryServerInterceptor {
 	}
 }
 
-// streamChain is unaryChain for streams, which have no deadline of ours and, so
-// far, no messages of ours.
+// streamChain is unaryChain for streams, which have no deadline of ours.
 func (s *Server) streamChain() []grpc.StreamServerInterceptor {
 	return []grpc.StreamServerInterceptor{
 		s.traceStream,
@@ -56,6 +55,7 @@ func (s *Server) streamChain() []grpc.StreamServerInterceptor {
 		s.mapErrorsStream,
 		recoverStream,
 		s.policyStream,
+		s.validateStream,
 	}
 }
 
@@ -187,18 +187,31 @@ func (s *Server) enter(ctx context.Context, method string) (context.Context, err
 		return ctx, nil
 	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
 		return s.authenticate(ctx)
+	case latchkeyv1.AuthClass_AUTH_CLASS_ADMIN:
+		return ctx, checkKey(ctx, s.cfg.AdminKeys)
+	case latchkeyv1.AuthClass_AUTH_CLASS_SERVICE:
+		return ctx, checkKey(ctx, s.cfg.AdminKeys, s.cfg.ServiceKeys)
 	case latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED:
 	}
 	return nil, fmt.Errorf("%s: auth class %v is not served", method, policy.GetAuth())
 }
 
 func (s *Server) validateUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if msg, ok := req.(proto.Message); ok {
-		if err := s.validator.Validate(msg); err != nil {
-			return nil, invalidRequest(err)
-		}
+	if err := s.checkMessage(req); err != nil {
+		return nil, err
 	}
 	return handler(ctx, req)
+}
+
+func (s *Server) checkMessage(m any) error {
+	msg, ok := m.(proto.Message)
+	if !ok {
+		return nil
+	}
+	if err := s.validator.Validate(msg); err != nil {
+		return invalidRequest(err)
+	}
+	return nil
 }
 
 // invalidRequest turns violations into field violations. Their texts name rules,
@@ -237,13 +250,8 @@ func (s *Server) traceStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServer
 	ss.SetTrailer(metadata.Pairs("trace-id", c.traceID))
 	ctx, cancel := context.WithCancel(context.WithValue(ss.Context(), callKey{}, c))
 	defer cancel()
-	go func() { // a watch that nobody ends would use up the time to drain
-		select {
-		case <-s.draining:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	// A watch that nobody ends would use up the time to drain.
+	defer context.AfterFunc(s.draining, cancel)()
 	return handler(srv, &stream{ss, ctx})
 }
 
@@ -272,4 +280,22 @@ func (s *Server) policyStream(srv any, ss grpc.ServerStream, info *grpc.StreamSe
 		return err
 	}
 	return handler(srv, &stream{ss, ctx})
+}
+
+// validatedStream checks each message that comes in.
+type validatedStream struct {
+	grpc.ServerStream
+	server *Server
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (v *validatedStream) RecvMsg(m any) error {
+	if err := v.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return v.server.checkMessage(m)
+}
+
+func (s *Server) validateStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(srv, &validatedStream{ss, s})
 }

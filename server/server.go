@@ -6,6 +6,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +30,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -94,6 +96,11 @@ type Config struct {
 	SessionMaxTTL  time.Duration
 	// ClientID is the client_id claim of access tokens.
 	ClientID string
+	// PageTokenKey authenticates page tokens: the same on all replicas.
+	PageTokenKey []byte
+	// AdminKeys are the SHA-256 hashes of the keys that may call what is for operators
+	// and for services, ServiceKeys of those for services only. None: nobody may.
+	AdminKeys, ServiceKeys [][sha256.Size]byte
 
 	// TLS secures the gRPC listener. Nil: plaintext.
 	TLS *tls.Config
@@ -112,6 +119,8 @@ type Config struct {
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
 type Server struct {
 	latchkeyv1.UnimplementedAuthServiceServer
+	latchkeyv1.UnimplementedAdminServiceServer
+	latchkeyv1.UnimplementedRevocationServiceServer
 
 	cfg        Config
 	log        *slog.Logger
@@ -123,8 +132,10 @@ type Server struct {
 	health     *health.Server
 	ready      readiness
 	started    chan struct{} // closed when Serve has asked the stores
-	draining   chan struct{} // closed by drain when no more calls are taken
-	drain      func()
+	// draining ends by drain, when no more calls are taken: every stream's context
+	// depends on it.
+	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
+	drain    context.CancelFunc
 
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	validatedInStore atomic.Int64
@@ -132,41 +143,59 @@ type Server struct {
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
 func New(cfg Config) (*Server, error) {
+	if len(cfg.PageTokenKey) == 0 {
+		return nil, errors.New("page tokens without a key could be made by anybody")
+	}
 	s := &Server{
 		cfg:     cfg,
 		log:     cfg.Logger,
 		queries: db.New(),
-		started: make(chan struct{}), draining: make(chan struct{}),
-		untrusted: make(chan struct{}, untrustedValidations),
+		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
 		)),
 	}
-	s.drain = sync.OnceFunc(func() { close(s.draining) })
-	var err error
-	// Compiled now: the first caller should not pay for it.
-	s.validator, err = protovalidate.New(protovalidate.WithMessages(
-		&latchkeyv1.SignUpRequest{}, &latchkeyv1.LoginRequest{}, &latchkeyv1.RefreshTokenRequest{}, &latchkeyv1.LogoutRequest{},
-		&latchkeyv1.ValidateTokenRequest{}, &latchkeyv1.ForgotPasswordRequest{}, &latchkeyv1.ResetPasswordRequest{},
-	))
-	if err != nil {
-		return nil, fmt.Errorf("validation rules: %w", err)
-	}
+	s.draining, s.drain = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(s.options()...)
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
+	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
+	latchkeyv1.RegisterRevocationServiceServer(s.grpc, s)
 	s.health = health.NewServer()
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
+	var err error
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err
 	}
+	// Compiled now: the first caller should not pay for it.
+	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
+	if err != nil {
+		return nil, fmt.Errorf("validation rules: %w", err)
+	}
 	s.rpcMetrics.InitializeMetrics(s.grpc)
 	s.setServing(false)
 	return s, s.registerMetrics()
+}
+
+// requests are the messages that our methods take.
+func (s *Server) requests() []protoreflect.MessageDescriptor {
+	var list []protoreflect.MessageDescriptor
+	for name := range s.grpc.GetServiceInfo() {
+		found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		service, ok := found.(protoreflect.ServiceDescriptor)
+		if !ok || publicServices()[name] {
+			continue
+		}
+		methods := service.Methods()
+		for i := range methods.Len() {
+			list = append(list, methods.Get(i).Input())
+		}
+	}
+	return list
 }
 
 func (s *Server) options() []grpc.ServerOption {

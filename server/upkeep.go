@@ -22,14 +22,24 @@ type Upkeep struct {
 	Now func() time.Time
 }
 
-// Sweep deletes expired reset tokens and old audit events.
+// Sweep deletes expired reset tokens, old audit events and rows of the ledger that
+// say nothing new.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
+	events := inBatches(func() (int64, error) {
+		return queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
+	})
+	rows := inBatches(func() (int64, error) { return queries.DeleteOldRevocations(ctx, u.Pool) })
+	return errors.Join(resets, events, rows)
+}
+
+// inBatches repeats a deletion until it finds nothing more.
+func inBatches(deleteSome func() (int64, error)) error {
 	for {
-		deleted, err := queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
+		deleted, err := deleteSome()
 		if err != nil || deleted == 0 {
-			return errors.Join(resets, err)
+			return err
 		}
 	}
 }

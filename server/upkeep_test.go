@@ -32,6 +32,16 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%s: %d left, %d of them old", table, all, gone)
 		}
 	}
+	// Rows of the ledger that say nothing new go, but for the newest.
+	for _, keep := range []string{"-1 hour", "1 hour", "-1 hour"} {
+		execSQL(t, s, "SELECT latchkey_append_revocation('all', NULL, NULL, NULL, NULL, now() + $1::interval)", keep)
+	}
+	if err := upkeep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM revocations"); n != 2 || count(t, s, "SELECT count(*) FROM revocations r, ledger_head h WHERE r.seq = h.seq") != 1 {
+		t.Errorf("%d rows of the ledger are left, want the one in force and the newest", n)
+	}
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 	if err := upkeep.Sweep(t.Context()); err == nil {
 		t.Error("a failure was not told")

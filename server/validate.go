@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -110,18 +108,14 @@ func judge(v *verified, found account, revoked bool) (verdict, error) {
 	return verdict{verified: v, account: found}, nil
 }
 
-// bearerScheme is compared without regard to letter case (RFC 9110, section 11.1).
-const bearerScheme = "bearer "
-
 // authenticate is the credential check of methods with AUTH_CLASS_SESSION.
 func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
-	if len(values) != 1 || len(values[0]) < len(bearerScheme) || !strings.EqualFold(values[0][:len(bearerScheme)], bearerScheme) {
+	accessToken, ok := bearer(ctx)
+	if !ok {
 		return nil, refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
 			"this method needs an access token: send the metadata authorization: Bearer TOKEN once")
 	}
-	v, err := s.validate(ctx, values[0][len(bearerScheme):])
+	v, err := s.validate(ctx, accessToken)
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
 		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, SessionMaxTTL: cfg.SessionMaxTTL, ClientID: cfg.ClientID,
+		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		Metrics: a.ops, Logger: a.log, Now: time.Now,
 	})
@@ -175,6 +176,7 @@ type subkeys struct {
 	seal       [][]byte
 	decoy      []byte
 	attempts   []byte
+	pageToken  []byte
 }
 
 // deriveKeys uses HKDF (RFC 5869) with one label for each use. The labels are part
@@ -200,6 +202,7 @@ func deriveKeys(cfg *config.Config) (*subkeys, error) {
 	}
 	keys.decoy = derive(cfg.SecretKey, "password decoy")
 	keys.attempts = derive(cfg.SecretKey, "attempt counter")
+	keys.pageToken = derive(cfg.SecretKey, "page token")
 	return &keys, failed
 }
 

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"io/fs"
 	"maps"
 	"math/big"
 	"net"
@@ -34,6 +35,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
 func get(t *testing.T, client *http.Client, url string) string {
@@ -164,21 +166,25 @@ func TestWithoutMigrate(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
 	settings["LATCHKEY_MIGRATE"] = "false"
-	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
 	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "latchkey migrate up") {
 		t.Fatalf("got %v", err)
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"migrate", "status"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "pending") != 6 || !strings.Contains(out.String(), "version 0 of") {
+	if err := run(t.Context(), []string{"migrate", "status"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "pending") != len(names) || !strings.Contains(out.String(), "version 0 of") {
 		t.Errorf("status: %v\n%s", err, out.String())
 	}
 	out.Reset()
-	if err := run(t.Context(), []string{"migrate", "up"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "applied") != 6 {
+	if err := run(t.Context(), []string{"migrate", "up"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "applied") != len(names) {
 		t.Errorf("up: %v\n%s", err, out.String())
 	}
 	start(t, pairs(settings), "serve").addrs(t)
 	out.Reset()
-	if err := run(t.Context(), []string{"migrate", "down"}, pairs(settings), &out); err != nil || out.String() != "took back 00006_audit_events.sql\n" {
+	if err := run(t.Context(), []string{"migrate", "down"}, pairs(settings), &out); err != nil || out.String() != "took back "+names[len(names)-1]+"\n" {
 		t.Errorf("down: %v\n%s", err, out.String())
 	}
 }
@@ -317,7 +323,7 @@ func TestDerivedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{string(secret): true}
-	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts) {
+	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts, keys.pageToken) {
 		if len(key) != subkeySize || seen[string(key)] {
 			t.Errorf("%d bytes, seen before: %v", len(key), seen[string(key)])
 		}
@@ -334,6 +340,7 @@ func TestDerivedKeys(t *testing.T) {
 		{"signing key seal, previous", "615cdecf385c931d3a8c485651a57c1f4f90b136185c7f7e5cf8d94f125dd359", keys.seal[1]},
 		{"password decoy", "09a4e2f6bf3a86a62a54fc05505e493b11a08359bc9ab6223d784809591c68a4", keys.decoy},
 		{"attempt counter", "ac009f8e07fd5b2c8da5cd96ae7b360578bde36e06c1d19c62ce9074e22102f1", keys.attempts},
+		{"page token", "ed2935be26a4b20f6bea5555a36d0db82352a0441bc43578c7c1bb9a4f2be4ca", keys.pageToken},
 	} {
 		if got := hex.EncodeToString(test.key); got != test.want {
 			t.Errorf("%s: %s, want %s", test.use, got, test.want)

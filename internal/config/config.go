@@ -9,6 +9,8 @@ import "time"
 // looks like, min and max bound it (inclusive), need names the profile that
 // cannot run without it, and secret keeps the value out of anything printed
 // and lets it be read from the file named by the variable with _FILE appended.
+// echo:"no" keeps a wrong value out of the error: it may be a secret that was
+// taken for its hash. only names the one profile that reads the setting's file.
 type Config struct {
 	// Listeners.
 
@@ -43,6 +45,12 @@ type Config struct {
 	SecretKeyPrevious SecretKey `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
 
 	CacheEntries int `env:"LATCHKEY_CACHE_ENTRIES" envDefault:"100000" min:"1000" max:"100000000" form:"a number" example:"100000" doc:"verified tokens, and accounts, that validations find in memory; about 1 KiB each"`
+
+	// Operators and services.
+
+	AdminKeySHA256   KeyHashes `env:"LATCHKEY_ADMIN_KEY_SHA256" echo:"no" form:"SHA-256 hashes by comma, 64 hex digits each" example:"what sha256sum prints first for the key without a line break" doc:"keys that may call AdminService, and whatever services may; unset: nobody may"`
+	ServiceKeySHA256 KeyHashes `env:"LATCHKEY_SERVICE_KEY_SHA256" echo:"no" form:"SHA-256 hashes by comma, 64 hex digits each" example:"what sha256sum prints first for the key without a line break" doc:"keys that may call what is for services, such as RevocationService"`
+	AdminKey         Key       `env:"LATCHKEY_ADMIN_KEY" only:"admin" form:"an admin key" example:"the output of: openssl rand -base64 32" secret:"value" doc:"the admin key with which the latchkey admin command calls the service; the service itself needs none"`
 
 	// Passwords.
 
@@ -83,6 +91,8 @@ const (
 	Serve Profile = "serve"
 	// Dev starts stores of its own; everything has a default.
 	Dev Profile = "dev"
+	// Admin is the operator's shell, which calls a service.
+	Admin Profile = "admin"
 	// Tool is for commands that look at one or two settings.
 	Tool Profile = "tool"
 )

@@ -16,7 +16,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const goodKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+const (
+	goodKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	// goodHash is the SHA-256 of "a key", otherHash of "another key", by sha256sum.
+	goodHash  = "8fa3aab2faa9b79e0a0398da5b5abd0780142442a5be80b9a64608d718cb1fcd"
+	emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	otherHash = "2aa50b47c92342ddda1dccb774e50e497d759632db2c3a8b86b31a9d737f8151"
+)
 
 // complete is the least that serve needs.
 func complete() map[string]string {
@@ -122,6 +128,9 @@ func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 		"LATCHKEY_SECRET_KEY":         {"c2hvcnQ=", "!!!not base64!!!"},
 		"LATCHKEY_SESSION_IDLE_TTL":   {"721h"},
 		"LATCHKEY_DATABASE_MAX_CONNS": {"3"},
+		"LATCHKEY_ADMIN_KEY":          {"two words", "ümlaut", " "},
+		"LATCHKEY_ADMIN_KEY_SHA256":   {"abc", goodHash[:62], goodHash + "00", goodHash + ",", goodHash + " " + goodHash, "g" + goodHash[1:], emptyHash},
+		"LATCHKEY_SERVICE_KEY_SHA256": {"abc", emptyHash},
 	} {
 		for _, value := range values {
 			t.Run(variable+"="+value, func(t *testing.T) {
@@ -166,6 +175,10 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		"LATCHKEY_SMTP_URL":            "://" + marker,
 		"LATCHKEY_SECRET_KEY":          marker,
 		"LATCHKEY_SECRET_KEY_PREVIOUS": marker,
+		"LATCHKEY_ADMIN_KEY":           marker + " and more",
+		// Not secret, but a key may be taken for its hash.
+		"LATCHKEY_ADMIN_KEY_SHA256":   marker,
+		"LATCHKEY_SERVICE_KEY_SHA256": goodHash + "," + marker,
 	}
 	for _, f := range fields() {
 		if f.tag("secret") != "" && wrong[f.variable()] == "" {
@@ -182,6 +195,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	values := complete()
 	values["LATCHKEY_REDIS_URL"] = "redis+sentinel://:redis-pa55@h:1,h:2/m?sentinel_password=redis-pa55"
 	values["LATCHKEY_SECRET_KEY_PREVIOUS"] = goodKey
+	values["LATCHKEY_ADMIN_KEY"] = "admin-pa55"
 	cfg, err := Load(environ(values), Serve)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +204,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err := cfg.Print(&out, environ(values)); err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", goodKey[:20]} {
+	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", goodKey[:20]} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in:\n%s", secret, out.String())
 		}
@@ -222,6 +236,33 @@ func TestSecretsFromFiles(t *testing.T) {
 	values["LATCHKEY_SECRET_KEY_FILE"] = path + ".missing"
 	if _, err := Load(environ(values), Serve); err == nil || !strings.HasPrefix(err.Error(), "LATCHKEY_SECRET_KEY cannot be read from LATCHKEY_SECRET_KEY_FILE") {
 		t.Errorf("missing file: %v", err)
+	}
+}
+
+// TestKeys: hashes in any letter case and with space around them; the key of the
+// shell client from a file that may not be there yet for anybody else.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	values := complete()
+	values["LATCHKEY_ADMIN_KEY_SHA256"] = strings.ToUpper(goodHash) + ", " + otherHash
+	values["LATCHKEY_ADMIN_KEY_FILE"] = filepath.Join(t.TempDir(), "admin-key")
+	cfg, err := Load(environ(values), Serve)
+	if err != nil || len(cfg.AdminKeySHA256) != 2 || cfg.AdminKeySHA256[0] != Key("a key").Hash() || cfg.AdminKeySHA256[1] != Key("another key").Hash() {
+		t.Fatalf("%v, %v", cfg, err)
+	}
+	if got := cfg.AdminKeySHA256.String(); got != goodHash+","+otherHash {
+		t.Errorf("written as %s", got)
+	}
+	if _, err := Load(environ(values), Admin); err == nil || !strings.HasPrefix(err.Error(), "LATCHKEY_ADMIN_KEY cannot be read from LATCHKEY_ADMIN_KEY_FILE") {
+		t.Errorf("got %v", err)
+	}
+	for _, content := range []string{"the-key", "the-key\n", "the-key\r\n", " the-key \n\n"} {
+		if err := os.WriteFile(values["LATCHKEY_ADMIN_KEY_FILE"], []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if cfg, err := Load(environ(values), Admin); err != nil || cfg.AdminKey != "the-key" {
+			t.Errorf("%q: %v", content, err)
+		}
 	}
 }
 
@@ -301,6 +342,9 @@ func TestSettingsThatDependOnEachOther(t *testing.T) {
 		"LATCHKEY_ARGON2_MEMORY_KIB": {"LATCHKEY_ARGON2_MEMORY_KIB": "64", "LATCHKEY_ARGON2_THREADS": "9"},
 		"LATCHKEY_TLS_KEY_FILE":      {"LATCHKEY_TLS_CERT_FILE": "/tls.crt"},
 		"LATCHKEY_TLS_CERT_FILE":     {"LATCHKEY_TLS_KEY_FILE": "/tls.key"},
+		"LATCHKEY_SERVICE_KEY_SHA256": {
+			"LATCHKEY_ADMIN_KEY_SHA256": goodHash, "LATCHKEY_SERVICE_KEY_SHA256": otherHash + "," + goodHash,
+		},
 	} {
 		values := complete()
 		maps.Copy(values, change)
@@ -337,9 +381,10 @@ func TestUnknownVariables(t *testing.T) {
 	t.Parallel()
 	got := Unknown([]string{
 		"LATCHKEY_ISUER=x", "LATCHKEY_ISSUER=x", "LATCHKEY_SECRET_KEY_FILE=x", "LATCHKEY_SERVICE_HOST=x",
-		"LATCHKEY_PORT_50051_TCP=x", "LATCHKEY_ISSUER_FILE=x", "HOME=x",
+		"LATCHKEY_PORT_50051_TCP=x", "LATCHKEY_ISSUER_FILE=x", "HOME=x", "LATCHKEY_SERVICE_PORT=x", "LATCHKEY_SERVICE_PORT_GRPC=x",
+		"LATCHKEY_SERVICE_KEY_SHA265=x", "LATCHKEY_ADMIN_KEY_FILE=x", "LATCHKEY_SERVICE_KEY_SHA256=x",
 	})
-	if want := []string{"LATCHKEY_ISSUER_FILE", "LATCHKEY_ISUER"}; !slices.Equal(got, want) {
+	if want := []string{"LATCHKEY_ISSUER_FILE", "LATCHKEY_ISUER", "LATCHKEY_SERVICE_KEY_SHA265"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

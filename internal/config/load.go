@@ -55,7 +55,7 @@ func Load(environ []string, profile Profile) (*Config, error) {
 	}
 	for _, f := range fields() {
 		if f.tag("secret") != "" {
-			problems = append(problems, f.readFile(values)...)
+			problems = append(problems, f.readFile(values, profile)...)
 		}
 	}
 	if profile == Dev {
@@ -101,7 +101,7 @@ func parse(cfg *Config, values map[string]string) []Problem {
 		if isOurs(f.Type) {
 			wrong = bad.Err.Error() // our own UnmarshalText: never holds the value
 		}
-		if f.tag("secret") == "" {
+		if f.tag("secret") == "" && f.tag("echo") == "" {
 			wrong = fmt.Sprintf("has the value %q", values[f.variable()])
 		}
 		problems = append(problems, Problem{f.variable(), wrong})
@@ -154,6 +154,11 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	}
 	if c.Argon2MemoryKiB < 8*c.Argon2Threads {
 		add("LATCHKEY_ARGON2_MEMORY_KIB", fmt.Sprintf("(%d) is under 8 KiB for each of LATCHKEY_ARGON2_THREADS (%d)", c.Argon2MemoryKiB, c.Argon2Threads))
+	}
+	for _, hash := range c.ServiceKeySHA256 {
+		if slices.Contains(c.AdminKeySHA256, hash) {
+			add("LATCHKEY_SERVICE_KEY_SHA256", "names an admin key, and a service that holds it could do all that operators can")
+		}
 	}
 	if c.TLSCertFile != "" && c.TLSKeyFile == "" {
 		add("LATCHKEY_TLS_KEY_FILE", "is not set though LATCHKEY_TLS_CERT_FILE is")
@@ -242,7 +247,7 @@ func (f field) bounds() (low, high int64) {
 }
 
 // readFile puts the content of NAME_FILE in the place of NAME.
-func (f field) readFile(values map[string]string) []Problem {
+func (f field) readFile(values map[string]string, profile Profile) []Problem {
 	name := f.variable()
 	path := values[name+"_FILE"]
 	if path == "" {
@@ -252,6 +257,9 @@ func (f field) readFile(values map[string]string) []Problem {
 		return []Problem{{name, "and " + name + "_FILE are both set: set one of them"}}
 	}
 	content, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
+	if only := f.tag("only"); err != nil && only != "" && only != string(profile) {
+		return nil // the one who needs it will say so; `dev` makes the very file that its admin key is read from
+	}
 	if err != nil {
 		return []Problem{{name, "cannot be read from " + name + "_FILE: " + err.Error()}}
 	}

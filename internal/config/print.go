@@ -45,6 +45,11 @@ func (f field) printable(v reflect.Value) string {
 			return "(unset)"
 		}
 		return "(set)"
+	case Key:
+		if value == "" {
+			return "(unset)"
+		}
+		return "(set)"
 	case URL:
 		if value != "" {
 			return value.Redacted()
@@ -73,7 +78,7 @@ func Unknown(environ []string) []string {
 	var unknown []string
 	for name := range env.ToMap(environ) {
 		ours := strings.HasPrefix(name, "LATCHKEY_")
-		kubernetes := strings.HasPrefix(name, "LATCHKEY_PORT") || strings.HasPrefix(name, "LATCHKEY_SERVICE_")
+		kubernetes := strings.HasPrefix(name, "LATCHKEY_PORT") || strings.HasPrefix(name, "LATCHKEY_SERVICE_PORT") || name == "LATCHKEY_SERVICE_HOST"
 		if ours && !kubernetes && !known[name] {
 			unknown = append(unknown, name)
 		}

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/netip"
 	"net/url"
@@ -28,6 +30,58 @@ func (k *SecretKey) UnmarshalText(text []byte) error {
 	*k = raw
 	return nil
 }
+
+// KeyHashes are SHA-256 hashes of keys that callers show.
+type KeyHashes [][sha256.Size]byte
+
+// UnmarshalText takes hashes in hex, separated by commas.
+func (k *KeyHashes) UnmarshalText(text []byte) error {
+	var list KeyHashes
+	for part := range strings.SplitSeq(string(text), ",") {
+		raw, err := hex.DecodeString(strings.TrimSpace(part))
+		if err != nil || len(raw) != sha256.Size {
+			return errors.New("has a part that is not 64 hex digits")
+		}
+		hash := [sha256.Size]byte(raw)
+		if hash == sha256.Sum256(nil) {
+			return errors.New("has the hash of an empty key: what was hashed was unset")
+		}
+		list = append(list, hash)
+	}
+	*k = list
+	return nil
+}
+
+// String lists the hashes as they can be set.
+func (k KeyHashes) String() string {
+	parts := make([]string, len(k))
+	for i, hash := range k {
+		parts[i] = hex.EncodeToString(hash[:])
+	}
+	return strings.Join(parts, ",")
+}
+
+// Key is a key that is sent to a service as `authorization: Bearer KEY`.
+type Key string
+
+// UnmarshalText trims the space around the key, such as the last line break of a
+// file, and takes what can stand in a header (RFC 9110, section 5.5).
+func (k *Key) UnmarshalText(text []byte) error {
+	key := strings.TrimSpace(string(text))
+	if key == "" {
+		return errors.New("is empty")
+	}
+	for _, c := range []byte(key) {
+		if c <= ' ' || c > '~' {
+			return errors.New("has a character that is not printable ASCII")
+		}
+	}
+	*k = Key(key)
+	return nil
+}
+
+// Hash is what the service knows of the key.
+func (k Key) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(k)) }
 
 // URL is a URL that may carry a password.
 type URL string

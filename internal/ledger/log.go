@@ -62,15 +62,13 @@ func (l *rowLog) begin(base Position) {
 	l.rows, l.base, l.head = nil, base, base
 }
 
-// moveTo takes note that the head is further on than the last row held.
+// moveTo takes note that everything up to head was read, whether or not it is held.
 func (l *rowLog) moveTo(head Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if head.Seq > l.head.Seq {
-		l.head = head
-		if len(l.rows) == 0 {
-			l.base = head
-		}
+	l.head = head
+	if len(l.rows) == 0 {
+		l.base = head
 	}
 }
 
@@ -121,9 +119,9 @@ func (l *rowLog) readAfter(after Position, limit int) (Read, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	from := 0
-	switch {
-	case after == Position{}, after == l.base:
-	case after == l.head:
+	switch after {
+	case Position{}, l.base:
+	case l.head:
 		from = len(l.rows)
 	default:
 		at := sort.Search(len(l.rows), func(i int) bool { return l.rows[i].row.GetPosition() >= after.Seq })

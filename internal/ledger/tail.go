@@ -21,8 +21,11 @@ const (
 	deafConfirmEvery = 500 * time.Millisecond
 	// margin is how much longer than its tokens' life a row is held in memory: for the
 	// clocks' difference, twice, and for transactions that began before they committed.
-	margin      = 2 * time.Minute
-	forgetEvery = 10 * time.Second
+	margin = 2 * time.Minute
+	// announceEvery is how often watchers hear that nothing has happened. A little less
+	// than confirmEvery, so that each confirm that waited so long tells them.
+	announceEvery = 900 * time.Millisecond
+	forgetEvery   = 10 * time.Second
 	// resumeWithin is how long memory may have gone without a confirm and be caught up
 	// with: rows about changed accounts are kept for an hour.
 	resumeWithin = 30 * time.Minute
@@ -56,7 +59,7 @@ func (l *Ledger) Run(ctx context.Context) {
 // WaitTrusted waits until memory is trusted for the first time, or ctx ends.
 func (l *Ledger) WaitTrusted(ctx context.Context) error {
 	for !l.Trusted() {
-		read, _ := l.log.readAfter(Position{}, 0) //nolint:errcheck // the zero position is always there
+		read, _ := l.log.readAfter(Position{}, 0) // the zero position is always there
 		if l.Trusted() {
 			return nil
 		}
@@ -136,7 +139,8 @@ type tail struct {
 	confirmed time.Duration // boot clock
 	forgotten time.Duration
 	life      time.Duration // of the longest access token that may be out
-	withheld  error         // why trust is not given although all rows are applied
+	announced time.Duration
+	withheld  error // why trust is not given although all rows are applied
 }
 
 // follow joins where need be and confirms until something fails. A connection that
@@ -199,9 +203,17 @@ func (l *Ledger) join(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if former := l.id.Swap(&id); former != nil {
-		return l.queries.LeaveReplica(ctx, l.cfg.Pool, *former) // its trust was dropped before
+	if former := l.id.Swap(&id); former != nil { // its trust was dropped before
+		if err := l.queries.LeaveReplica(ctx, l.cfg.Pool, *former); err != nil {
+			return err
+		}
 	}
+	// Should PostgreSQL be gone when this process waits, it knows the longest lease.
+	replicas, err := l.queries.ListReplicas(ctx, l.cfg.Pool)
+	if err != nil {
+		return err
+	}
+	l.waiters.learn(replicas)
 	return nil
 }
 
@@ -242,6 +254,7 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 	}
 	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
 	if now := (Position{head.Seq, head.Tip}); t.applied != now {
+		t.announced = 0
 		resume := head.Known && sent.boot-t.confirmed < resumeWithin
 		if err := l.catchUp(ctx, conn, now, resume); err != nil {
 			return err
@@ -277,10 +290,17 @@ func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time
 			l.cfg.Logger.ErrorContext(ctx, "memory is not trusted", "error", withheld)
 		}
 	} else {
+		if !l.trust.valid() {
+			l.tail.announced = 0
+		}
 		l.trust.grant(sent, l.cfg.Lease)
 	}
 	l.tail.withheld = withheld
-	l.log.announce()
+	// A notice that told nothing new wakes nobody.
+	if l.tail.announced == 0 || sent.boot-l.tail.announced >= announceEvery {
+		l.tail.announced = sent.boot
+		l.log.announce()
+	}
 }
 
 // catchUp applies the rows after the last one, or where that one is not known to the
@@ -310,12 +330,12 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 		}
 		n = len(rows)
 	}
-	if t.applied.Seq < head.Seq {
-		if resume {
-			t.applied = Position{} // everything anew
-			return errGap          // the newest row is never deleted
-		}
-		// It is there, and too old to be in force.
+	if t.applied.Seq < head.Seq && resume {
+		t.applied = Position{} // everything anew
+		return errGap          // the newest row is never deleted
+	}
+	if t.applied.Seq <= head.Seq {
+		// The head's row is too old to be in force, or there is none yet.
 		t.applied = head
 		l.log.moveTo(head)
 	}

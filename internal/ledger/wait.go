@@ -101,6 +101,18 @@ func (ws *waiters) see(position int64, now time.Duration) {
 	ws.known.timeline = max(ws.known.timeline, timeline)
 }
 
+func (ws *waiters) learn(replicas []db.ListReplicasRow) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.known.learn(replicas)
+}
+
+func (r *replicaSet) learn(replicas []db.ListReplicasRow) {
+	for _, one := range replicas {
+		r.longest = max(r.longest, time.Duration(one.LeaseMs)*time.Millisecond)
+	}
+}
+
 // ask reads the table of replicas until nobody waits any more.
 func (l *Ledger) ask(ctx context.Context) {
 	ws := &l.waiters
@@ -146,9 +158,7 @@ func (l *Ledger) readReplicas(ctx context.Context) ([]db.ListReplicasRow, error)
 // some replica did not apply within a lease, or 0. Without an answer only time counts.
 func (l *Ledger) release(replicas []db.ListReplicasRow, answered bool) (released bool, late int64) {
 	ws := &l.waiters
-	for _, r := range replicas {
-		ws.known.longest = max(ws.known.longest, time.Duration(r.LeaseMs)*time.Millisecond)
-	}
+	ws.known.learn(replicas)
 	now := l.cfg.Boot()
 	for w := range ws.waiting {
 		applied := answered && w.round < ws.round && now >= ws.known.incomplete && l.allApplied(replicas, w.position)

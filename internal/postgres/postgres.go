@@ -37,6 +37,8 @@ type Config struct {
 	URL string
 	// MaxConns bounds the pool. Zero: pgx's default.
 	MaxConns int
+	// Tracer sees every query. Optional.
+	Tracer pgx.QueryTracer
 }
 
 // Open makes a pool. It connects when it is used; its error is one of the URL and
@@ -54,6 +56,7 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	parsed.MaxConnIdleTime = 5 * time.Minute
 	parsed.HealthCheckPeriod = 15 * time.Second
 	parsed.ConnConfig.ConnectTimeout = connectTimeout
+	parsed.ConnConfig.Tracer = cfg.Tracer
 	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", "latchkey")
 	setDefault(parsed.ConnConfig.RuntimeParams, "statement_timeout", statementTimeout)
 	setDefault(parsed.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", idleInTransactionTimeout)

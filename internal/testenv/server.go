@@ -15,11 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
@@ -46,6 +48,10 @@ const (
 	Grace          = 10 * time.Second
 	ResetTTL       = 30 * time.Minute
 	Lease          = 5 * time.Second
+
+	// AdminKey and ServiceKey are the keys that every test's server knows.
+	AdminKey   = "the admin key of a test's server"
+	ServiceKey = "the service key of a test's server"
 
 	stopTime = 20 * time.Second
 )
@@ -81,7 +87,9 @@ type Options struct {
 type Server struct {
 	// Auth calls the server as a client would, over Conn.
 	Auth latchkeyv1.AuthServiceClient
-	Conn *grpc.ClientConn
+	// Admin does the same for operators: its calls need WithKey.
+	Admin latchkeyv1.AdminServiceClient
+	Conn  *grpc.ClientConn
 	// Addr is where gRPC listens, HTTP the base URL of the pages.
 	Addr, HTTP string
 	// Clock is the server's.
@@ -102,6 +110,8 @@ type Server struct {
 	Sessions *session.Store
 	// Ledger is the server's, and runs.
 	Ledger *ledger.Ledger
+	// Calls counts what the server asks its stores.
+	Calls *StoreCalls
 	// Server is the thing itself.
 	Server *server.Server
 
@@ -158,7 +168,7 @@ func Start(t testing.TB, o Options) *Server {
 	if s.RedisURL == "" {
 		s.RedisURL = Redis(t)
 	}
-	s.Pool, s.Redis = openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	s.Pool, s.Redis = openPool(t, s.DatabaseURL, nil), openRedis(t, s.RedisURL)
 	outbox := s.wire(t, o)
 	s.listen(t, outbox)
 	return s
@@ -168,7 +178,9 @@ func Start(t testing.TB, o Options) *Server {
 // hashes.
 func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	t.Helper()
-	pool, client := openPool(t, s.DatabaseURL), openRedis(t, s.RedisURL)
+	s.Calls = &StoreCalls{}
+	pool, client := openPool(t, s.DatabaseURL, s.Calls), openRedis(t, s.RedisURL)
+	client.AddHook(s.Calls)
 	log := slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	secrets := [][]byte{secretKey(o.Secret)}
 	if o.Previous != "" {
@@ -211,7 +223,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	s.Server, err = server.New(server.Config{
 		Pool: pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
-		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, SessionMaxTTL: MaxTTL, ClientID: "latchkey",
+		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, SessionMaxTTL: MaxTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
+		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
 	})
 	must(t, err)
@@ -232,7 +245,7 @@ func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
 	pages := httptest.NewServer(s.Server.Handler())
 	s.Addr, s.HTTP = l.Addr().String(), pages.URL
 	s.Conn = Dial(t, s.Addr)
-	s.Auth = latchkeyv1.NewAuthServiceClient(s.Conn)
+	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(background, stopTime)
 		defer cancel()
@@ -268,6 +281,11 @@ func (s *Server) follow(t testing.TB) (leave func()) {
 	}
 }
 
+// WithKey is ctx for a call that shows a key or an access token.
+func WithKey(ctx context.Context, key string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+}
+
 // Dial connects to a server until the test ends.
 func Dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
@@ -278,9 +296,9 @@ func Dial(t testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
-func openPool(t testing.TB, url string) *pgxpool.Pool {
+func openPool(t testing.TB, url string, tracer pgx.QueryTracer) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: 10})
+	pool, err := pg.Open(t.Context(), pg.Config{URL: url, MaxConns: 10, Tracer: tracer})
 	must(t, err)
 	t.Cleanup(pool.Close)
 	return pool

@@ -8,11 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/authverify"
 )
 
 const (
@@ -20,6 +23,8 @@ const (
 	testAudience = "latchkey"
 	testClientID = "latchkey"
 	testMaxTTL   = time.Hour
+	// maxUnix is the last second of the year 9999, the latest time in a token.
+	maxUnix = 253402300799
 )
 
 // testStart is when the tests' clocks begin; not a whole second, on purpose.
@@ -199,7 +204,7 @@ func testKey(t testing.TB, algorithm Algorithm) *signingKey {
 	var private crypto.Signer = rfc7515A2Key(t)
 	if algorithm != RS256 {
 		var err error
-		if private, err = algorithm.generate(); err != nil {
+		if private, err = generate(algorithm); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -272,7 +277,7 @@ func mustJSON(t testing.TB, value any) string {
 
 // testHeader is the header of a good token under key.
 func testHeader(key *signingKey) map[string]any {
-	return map[string]any{"typ": typAccessToken, "alg": string(key.algorithm), "kid": key.id}
+	return map[string]any{"typ": authverify.TokenType, "alg": string(key.algorithm), "kid": key.id}
 }
 
 // forge signs any header and payload with key: what whoever holds the key could.
@@ -301,3 +306,46 @@ func decodeBase64(t testing.TB, text string) []byte {
 	}
 	return data
 }
+
+// forger is a keyring whose active key the test holds, so that it can sign what
+// Sign never would.
+type forger struct {
+	*Keyring
+	key   *signingKey
+	store *memoryStore
+	clock *clock
+}
+
+func newForger(t testing.TB, algorithm Algorithm) *forger {
+	t.Helper()
+	f := &forger{key: testKey(t, algorithm), store: &memoryStore{}, clock: newClock()}
+	storeKey(t, f.store, StateActive, f.key, testSealKey(1))
+	f.Keyring = mustOpen(t, testConfig(f.store, f.clock, algorithm))
+	return f
+}
+
+// wantRefused checks that token is refused as invalid and that the reason fits:
+// a token that is refused for another reason would prove nothing.
+func (f *forger) wantRefused(t *testing.T, token, reason string) {
+	t.Helper()
+	claims, err := f.Verify(t.Context(), token)
+	if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrExpired) || claims != nil {
+		t.Errorf("got %v, %v, want ErrInvalid", claims, err)
+		return
+	}
+	if !strings.Contains(err.Error(), reason) {
+		t.Errorf("refused as %q, want %q", err, reason)
+	}
+}
+
+func (f *forger) wantAccepted(t *testing.T, token string) {
+	t.Helper()
+	if _, err := f.Verify(t.Context(), token); err != nil {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+func algorithms() []Algorithm { return []Algorithm{EdDSA, ES256, RS256} }
+
+// encodeSegment is base64url without padding (RFC 7515, section 2).
+func encodeSegment(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }

@@ -1,16 +1,24 @@
 package token
 
-import "context"
+import (
+	"context"
+
+	"github.com/latchkey-auth/latchkey/authverify"
+)
 
 // Has says whether the key called id verifies tokens now.
 func (k *Keyring) Has(id string) bool { return k.keys.Load().verifying[id] != nil }
 
 // VerifyKeyed is Verify, and names the key too.
 func (k *Keyring) VerifyKeyed(ctx context.Context, token string) (*Claims, string, error) {
-	parsed, err := parseJWS(token)
+	parsed, err := authverify.ParseToken(token)
 	if err != nil {
 		return nil, "", err
 	}
-	claims, err := k.Verify(ctx, token)
-	return claims, parsed.keyID, err
+	key, err := k.find(ctx, parsed.KeyID())
+	if err != nil {
+		return nil, "", err
+	}
+	claims, err := parsed.Claims(key.verifying, k.rules, k.now())
+	return claims, parsed.KeyID(), err
 }

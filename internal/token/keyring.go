@@ -1,11 +1,8 @@
 // Package token issues and verifies access tokens: JWTs by RFC 9068, signed by
 // keys that live sealed in a store and are published as a JWK set.
 //
-// Signing and signature checks are those of golang-jwt. Its parser is not used:
-// it reads claims before the signature is checked, lets the last of two members
-// of one name win, and matches names without regard to case. Here nothing of a
-// token's claims is read before its signature holds, and anything ambiguous is
-// refused.
+// What a token says and how it is read and checked stands in authverify, which
+// other services import too; here are the keys and what signs with them.
 package token
 
 import (
@@ -18,19 +15,13 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/latchkey-auth/latchkey/authverify"
 )
 
-var (
-	// ErrInvalid reports a token that is not one of ours. The text around it says
-	// what kind of check failed, for logs; it quotes nothing of the token.
-	ErrInvalid = errors.New("token: invalid")
-	// ErrExpired reports a genuine token that is past its time and wrong in no
-	// other way.
-	ErrExpired = errors.New("token: expired")
-	// ErrUnavailable reports that the keys needed to sign, or to tell a genuine
-	// token from a forged one, could not be loaded. A later call may succeed.
-	ErrUnavailable = errors.New("token: signing keys are unavailable")
-)
+// ErrUnavailable reports that the keys needed to sign, or to tell a genuine
+// token from a forged one, could not be loaded. A later call may succeed.
+var ErrUnavailable = errors.New("token: signing keys are unavailable")
 
 const (
 	// reloadInterval is how often tokens with unknown key ids may make the store
@@ -84,14 +75,15 @@ type Config struct {
 // Keyring signs and verifies. It is safe for concurrent use; verifying takes no
 // lock while the key is known.
 type Keyring struct {
-	store   KeyStore
-	sealer  *sealer
-	rules   rules
-	now     func() time.Time
-	keys    atomic.Pointer[keySet]
-	loading chan struct{} // holds one token while the store is read: readings never overtake
-	mu      sync.Mutex    // guards attempt
-	attempt *attempt
+	store    KeyStore
+	sealer   *sealer
+	rules    authverify.Rules
+	clientID string
+	now      func() time.Time
+	keys     atomic.Pointer[keySet]
+	loading  chan struct{} // holds one token while the store is read: readings never overtake
+	mu       sync.Mutex    // guards attempt
+	attempt  *attempt
 }
 
 // attempt is a reading of the store that tokens with unknown key ids asked for.
@@ -164,10 +156,8 @@ func newKeyring(config Config) (*Keyring, Algorithm, error) {
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
-		rules: rules{
-			issuer: config.Issuer, audience: config.Audience, clientID: config.ClientID,
-			maxLife: int64(config.MaxTTL / time.Second),
-		},
+		rules:    authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL},
+		clientID: config.ClientID,
 	}, algorithm, nil
 }
 
@@ -188,7 +178,7 @@ func (k *Keyring) reseal(ctx context.Context) error {
 
 // activate makes a key and offers it to the store.
 func (k *Keyring) activate(ctx context.Context, algorithm Algorithm) error {
-	private, err := algorithm.generate()
+	private, err := generate(algorithm)
 	if err != nil {
 		return fmt.Errorf("token: making a signing key: %w", err)
 	}
@@ -218,7 +208,10 @@ func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	wire, err := k.rules.write(claims)
+	if claims.ClientID == "" {
+		claims.ClientID = k.clientID
+	}
+	wire, err := k.rules.Write(claims)
 	if err != nil {
 		return "", err
 	}
@@ -226,15 +219,15 @@ func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 	if key == nil {
 		return "", fmt.Errorf("%w: no active key can be opened", ErrUnavailable)
 	}
-	unsigned := jwt.NewWithClaims(key.method, wire)
-	unsigned.Header["typ"] = typAccessToken
+	unsigned := jwt.NewWithClaims(key.method, jwt.MapClaims(wire))
+	unsigned.Header["typ"] = authverify.TokenType
 	unsigned.Header["kid"] = key.id
 	token, err := unsigned.SignedString(key.private)
 	if err != nil {
 		return "", fmt.Errorf("token: signing: %w", err)
 	}
-	if len(token) > maxTokenBytes {
-		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, maxTokenBytes)
+	if len(token) > authverify.MaxTokenBytes {
+		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, authverify.MaxTokenBytes)
 	}
 	return token, nil
 }
@@ -243,22 +236,8 @@ func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 // with ErrInvalid, with ErrExpired, or, when it cannot tell because a key could
 // not be loaded, with ErrUnavailable.
 func (k *Keyring) Verify(ctx context.Context, token string) (*Claims, error) {
-	parsed, err := parseJWS(token)
-	if err != nil {
-		return nil, err
-	}
-	if !parsed.isAccessToken() {
-		return nil, invalid("not an access token")
-	}
-	key, err := k.find(ctx, parsed.keyID)
-	if err != nil {
-		return nil, err
-	}
-	payload, err := parsed.verify(key)
-	if err != nil {
-		return nil, err
-	}
-	return k.rules.read(payload, k.now())
+	claims, _, err := k.VerifyKeyed(ctx, token)
+	return claims, err
 }
 
 // JWKS returns the RFC 7517 set of every key that verifies, oldest first.
@@ -315,7 +294,7 @@ func (k *Keyring) find(ctx context.Context, id string) (*signingKey, error) {
 	if err := set.unopened[id]; err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return nil, invalid("unknown key id")
+	return nil, fmt.Errorf("%w: unknown key id", ErrInvalid)
 }
 
 // refresh waits for a reading of the store that is under way or began less than
@@ -356,9 +335,4 @@ func (a *attempt) over(now time.Time) bool {
 	}
 	age := now.Sub(a.began)
 	return age < 0 || age >= reloadInterval
-}
-
-// invalid returns ErrInvalid with a reason that names a check, never a value.
-func invalid(reason string) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, reason)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/authverify"
 )
 
 var errStore = errors.New("the store is down")
@@ -61,7 +63,7 @@ func TestOpenMakesOneKey(t *testing.T) {
 			if len(rows) != 1 || rows[0].Algorithm != want || rows[0].State != StateActive || !rows[0].CreateTime.Equal(c.Now()) {
 				t.Fatalf("stored %+v", rows)
 			}
-			if key := k.keys.Load().active; rows[0].ID != key.jwk.thumbprint() {
+			if key := k.keys.Load().active; rows[0].ID != key.jwk.Thumbprint() {
 				t.Errorf("kid %q is not the thumbprint", rows[0].ID)
 			}
 			token := mustSign(t, k, testClaims())
@@ -188,8 +190,8 @@ func TestActiveKeySigns(t *testing.T) {
 		if err := f.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		parsed, err := parseJWS(mustSign(t, f.Keyring, testClaims()))
-		if err != nil || parsed.keyID != want.id {
+		parsed, err := authverify.ParseToken(mustSign(t, f.Keyring, testClaims()))
+		if err != nil || parsed.KeyID() != want.id {
 			t.Errorf("signed by %+v, %v, want %s", parsed, err, want.id)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/latchkey-auth/latchkey/authverify"
 )
 
 // State is what a stored key may be used for.
@@ -51,24 +53,27 @@ type signingKey struct {
 	public    crypto.PublicKey
 	private   crypto.Signer
 	spki      []byte
-	jwk       jwk
+	jwk       authverify.JWK
+	verifying *authverify.Key
 }
 
 // newVerifyingKey returns a key without its private half.
 func newVerifyingKey(id string, algorithm Algorithm, public crypto.PublicKey) (*signingKey, error) {
-	if err := algorithm.check(public); err != nil {
+	verifying, err := authverify.NewKey(algorithm, public)
+	if err != nil {
 		return nil, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, err
 	}
-	described, err := newJWK(public)
+	described, err := authverify.NewJWK(public)
 	if err != nil {
 		return nil, err
 	}
 	return &signingKey{
-		id: id, algorithm: algorithm, method: algorithm.method(), public: public, spki: spki, jwk: described,
+		id: id, algorithm: algorithm, method: signingMethod(algorithm), public: public, spki: spki, jwk: described,
+		verifying: verifying,
 	}, nil
 }
 
@@ -80,7 +85,7 @@ func newSigningKey(id string, algorithm Algorithm, private crypto.Signer) (*sign
 	}
 	key.private = private
 	if key.id == "" {
-		key.id = key.jwk.thumbprint()
+		key.id = key.jwk.Thumbprint()
 	}
 	return key, nil
 }
@@ -179,7 +184,7 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 
 // usable says whether the key may verify in this version.
 func (r StoredKey) usable() bool {
-	if r.ID == "" || r.Algorithm.method() == nil {
+	if r.ID == "" || signingMethod(r.Algorithm) == nil {
 		return false
 	}
 	return r.State == StateActive || r.State == StateVerifyOnly

@@ -263,8 +263,8 @@ type WatchRevocationsResponse struct {
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// The newest position that the replica knows.
 	Head int64 `protobuf:"varint,3,opt,name=head,proto3" json:"head,omitempty"`
-	// Whether everything up to head has now been sent. False: more follows at
-	// once; the first true ends the snapshot.
+	// Whether everything up to head has now been sent, and head was just seen to be
+	// the newest row of the ledger. The first true ends the snapshot.
 	Complete      bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -32,17 +32,18 @@ type RevocationServiceClient interface {
 	// WatchRevocations streams the revocation ledger. Without a cursor it begins
 	// with a snapshot: every revocation that can still matter to a token in its
 	// life. With the cursor of an earlier response it goes on after that. Then it
-	// streams revocations as they happen, and at least every second a response
-	// without any, a heartbeat, while the replica knows that it is up to date: a
-	// watcher that gets none must not take silence for news.
+	// streams revocations as they happen and about every second, while the replica
+	// knows that it is up to date, a response without any: a heartbeat. A watcher
+	// that gets none must not take silence for news.
 	//
-	// The stream ends when the replica stops or the connection has grown old:
-	// watch again with the last cursor.
+	// Each watcher reads at its own pace. One that falls behind what is kept (the
+	// longest life of an access token) is refused with CURSOR_EXPIRED. The stream
+	// ends when the replica stops or the connection has grown old: watch again with
+	// the last cursor.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
-	// CURSOR_EXPIRED (watch again without one); WATCHER_TOO_SLOW (watch again with
-	// the last cursor); STORE_UNAVAILABLE while the replica itself is not up to
-	// date.
+	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica
+	// itself is not up to date, at the beginning or for 5 seconds.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
 }
 
@@ -83,17 +84,18 @@ type RevocationServiceServer interface {
 	// WatchRevocations streams the revocation ledger. Without a cursor it begins
 	// with a snapshot: every revocation that can still matter to a token in its
 	// life. With the cursor of an earlier response it goes on after that. Then it
-	// streams revocations as they happen, and at least every second a response
-	// without any, a heartbeat, while the replica knows that it is up to date: a
-	// watcher that gets none must not take silence for news.
+	// streams revocations as they happen and about every second, while the replica
+	// knows that it is up to date, a response without any: a heartbeat. A watcher
+	// that gets none must not take silence for news.
 	//
-	// The stream ends when the replica stops or the connection has grown old:
-	// watch again with the last cursor.
+	// Each watcher reads at its own pace. One that falls behind what is kept (the
+	// longest life of an access token) is refused with CURSOR_EXPIRED. The stream
+	// ends when the replica stops or the connection has grown old: watch again with
+	// the last cursor.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
-	// CURSOR_EXPIRED (watch again without one); WATCHER_TOO_SLOW (watch again with
-	// the last cursor); STORE_UNAVAILABLE while the replica itself is not up to
-	// date.
+	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica
+	// itself is not up to date, at the beginning or for 5 seconds.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
 	mustEmbedUnimplementedRevocationServiceServer()
 }

@@ -1,4 +1,4 @@
-package token
+package authverify
 
 import (
 	"encoding/json"

@@ -1,16 +1,21 @@
-package token
+package authverify
 
 import (
 	"encoding/base64"
 	"strings"
+	"time"
 )
 
-// maxTokenBytes is the longest token that is issued or looked at.
-const maxTokenBytes = 4096
+const (
+	// TokenType is the "typ" of access tokens (RFC 9068, section 2.1).
+	TokenType = "at+jwt"
+	// MaxTokenBytes is the longest token that is issued or looked at.
+	MaxTokenBytes = 4096
+)
 
-// jws is a token in JWS compact serialisation (RFC 7515, section 3.1), taken
-// apart but not yet believed.
-type jws struct {
+// Token is an access token in JWS compact serialisation (RFC 7515, section 3.1),
+// taken apart but not yet believed.
+type Token struct {
 	signed    string // the first two parts with their dot: what is signed
 	signature []byte
 	payload   string // still encoded: nothing reads it before the signature holds
@@ -19,9 +24,36 @@ type jws struct {
 	typ       string
 }
 
-// parseJWS checks the form and the header of a token. It fails with ErrInvalid.
-func parseJWS(token string) (*jws, error) {
-	if len(token) > maxTokenBytes {
+// ParseToken checks the form and the header of an access token. It fails with
+// ErrInvalid.
+func ParseToken(token string) (*Token, error) {
+	parsed, err := parseJWS(token)
+	if err != nil {
+		return nil, err
+	}
+	if !parsed.isAccessToken() {
+		return nil, invalid("not an access token")
+	}
+	return parsed, nil
+}
+
+// KeyID is the "kid": the key that the token says has signed it. Never empty.
+func (t *Token) KeyID() string { return t.keyID }
+
+// Claims returns what the token says once key has signed it and the rules hold at
+// now. It fails with ErrInvalid, and with ErrExpired only when nothing but the
+// time is wrong.
+func (t *Token) Claims(key *Key, rules Rules, now time.Time) (*Claims, error) {
+	payload, err := t.verify(key)
+	if err != nil {
+		return nil, err
+	}
+	return rules.read(payload, now)
+}
+
+// parseJWS is ParseToken for any type of token.
+func parseJWS(token string) (*Token, error) {
+	if len(token) > MaxTokenBytes {
 		return nil, invalid("longer than 4096 bytes")
 	}
 	head, rest, _ := strings.Cut(token, ".")
@@ -37,7 +69,7 @@ func parseJWS(token string) (*jws, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsed := &jws{signed: token[:len(head)+1+len(payload)], signature: signature, payload: payload}
+	parsed := &Token{signed: token[:len(head)+1+len(payload)], signature: signature, payload: payload}
 	if err := parsed.readHeader(header); err != nil {
 		return nil, err
 	}
@@ -46,7 +78,7 @@ func parseJWS(token string) (*jws, error) {
 
 // readHeader takes the parameters that matter from the header. "jwk", "jku",
 // "x5c" and "x5u" are never among them: a token does not bring its own key.
-func (j *jws) readHeader(header []byte) error {
+func (t *Token) readHeader(header []byte) error {
 	parameters, err := decodeObject(header)
 	if err != nil {
 		return invalid("header: " + err.Error())
@@ -57,34 +89,34 @@ func (j *jws) readHeader(header []byte) error {
 		return invalid("critical header parameter")
 	}
 	name, _ := parameters.text("alg")
-	if j.algorithm, err = ParseAlgorithm(name); err != nil {
+	if t.algorithm, err = ParseAlgorithm(name); err != nil {
 		return invalid("algorithm is not allowed")
 	}
-	if j.keyID, _ = parameters.text("kid"); j.keyID == "" {
+	if t.keyID, _ = parameters.text("kid"); t.keyID == "" {
 		return invalid("no key id")
 	}
-	j.typ, _ = parameters.text("typ")
+	t.typ, _ = parameters.text("typ")
 	return nil
 }
 
 // verify returns the payload once key has signed it. It fails with ErrInvalid.
-func (j *jws) verify(key *signingKey) ([]byte, error) {
+func (t *Token) verify(key *Key) ([]byte, error) {
 	// The key decides the algorithm; the header may only agree.
-	if j.algorithm != key.algorithm {
+	if t.algorithm != key.algorithm {
 		return nil, invalid("algorithm is not the key's")
 	}
-	if err := key.method.Verify(j.signed, j.signature, key.public); err != nil {
+	if err := key.method.Verify(t.signed, t.signature, key.public); err != nil {
 		return nil, invalid("signature does not match")
 	}
-	return decodeSegment(j.payload)
+	return decodeSegment(t.payload)
 }
 
 // isAccessToken says whether the type is RFC 9068's. Media types compare without
 // regard to ASCII case (section 4); equal lengths keep longer look-alikes out of
 // EqualFold, which folds Unicode.
-func (j *jws) isAccessToken() bool {
-	for _, typ := range []string{typAccessToken, "application/" + typAccessToken} {
-		if len(j.typ) == len(typ) && strings.EqualFold(j.typ, typ) {
+func (t *Token) isAccessToken() bool {
+	for _, typ := range []string{TokenType, "application/" + TokenType} {
+		if len(t.typ) == len(typ) && strings.EqualFold(t.typ, typ) {
 			return true
 		}
 	}

@@ -1,4 +1,4 @@
-package token
+package authverify
 
 import (
 	"crypto/hmac"
@@ -12,46 +12,6 @@ import (
 	"time"
 )
 
-// forger is a keyring whose active key the test holds, so that it can sign what
-// Sign never would.
-type forger struct {
-	*Keyring
-	key   *signingKey
-	store *memoryStore
-	clock *clock
-}
-
-func newForger(t testing.TB, algorithm Algorithm) *forger {
-	t.Helper()
-	f := &forger{key: testKey(t, algorithm), store: &memoryStore{}, clock: newClock()}
-	storeKey(t, f.store, StateActive, f.key, testSealKey(1))
-	f.Keyring = mustOpen(t, testConfig(f.store, f.clock, algorithm))
-	return f
-}
-
-// wantRefused checks that token is refused as invalid and that the reason fits:
-// a token that is refused for another reason would prove nothing.
-func (f *forger) wantRefused(t *testing.T, token, reason string) {
-	t.Helper()
-	claims, err := f.Verify(t.Context(), token)
-	if !errors.Is(err, ErrInvalid) || errors.Is(err, ErrExpired) || claims != nil {
-		t.Errorf("got %v, %v, want ErrInvalid", claims, err)
-		return
-	}
-	if !strings.Contains(err.Error(), reason) {
-		t.Errorf("refused as %q, want %q", err, reason)
-	}
-}
-
-func (f *forger) wantAccepted(t *testing.T, token string) {
-	t.Helper()
-	if _, err := f.Verify(t.Context(), token); err != nil {
-		t.Errorf("refused: %v", err)
-	}
-}
-
-func algorithms() []Algorithm { return []Algorithm{EdDSA, ES256, RS256} }
-
 // No part of a token can be cut off or changed.
 func TestVerifyRefusesDamage(t *testing.T) {
 	t.Parallel()
@@ -59,7 +19,7 @@ func TestVerifyRefusesDamage(t *testing.T) {
 		t.Run(string(algorithm), func(t *testing.T) {
 			t.Parallel()
 			f := newForger(t, algorithm)
-			token := mustSign(t, f.Keyring, testClaims())
+			token := f.sign(t, testClaims())
 			f.wantAccepted(t, token)
 			refuse := func(what, damaged string) {
 				if _, err := f.Verify(t.Context(), damaged); !errors.Is(err, ErrInvalid) {
@@ -86,7 +46,7 @@ func TestVerifyRefusesDamage(t *testing.T) {
 func TestVerifyForm(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)
-	token := mustSign(t, f.Keyring, testClaims())
+	token := f.sign(t, testClaims())
 	parts := strings.Split(token, ".")
 	for name, c := range map[string]struct{ token, reason string }{
 		"empty":               {"", "three parts"},
@@ -233,7 +193,7 @@ func TestVerifySwappedAlgorithms(t *testing.T) {
 				header["alg"] = string(other)
 				f.wantRefused(t, forge(t, f.key, mustJSON(t, header), payload), "algorithm is not the key's")
 				// Really signed by the other algorithm, under the id of ours.
-				stranger := testKey(t, other)
+				stranger := newSigner(t, other)
 				f.wantRefused(t, forge(t, stranger, mustJSON(t, header), payload), "algorithm is not the key's")
 				header["alg"] = string(algorithm)
 				f.wantRefused(t, forge(t, stranger, mustJSON(t, header), payload), "signature")
@@ -256,7 +216,7 @@ func TestVerifyKeyConfusion(t *testing.T) {
 				f.key.spki,
 				pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: f.key.spki}),
 				[]byte(mustJSON(t, f.key.jwk)),
-				f.JWKS(),
+				f.JWKS(t),
 				[]byte(f.key.jwk.X),
 				{},
 			} {
@@ -274,7 +234,7 @@ func TestVerifyStrangers(t *testing.T) {
 		t.Run(string(algorithm), func(t *testing.T) {
 			t.Parallel()
 			f := newForger(t, EdDSA)
-			stranger := testKey(t, algorithm)
+			stranger := newSigner(t, algorithm)
 			payload := mustJSON(t, wireClaims())
 			f.wantRefused(t, forge(t, stranger, mustJSON(t, testHeader(stranger)), payload), "unknown key id")
 			own := testHeader(stranger)
@@ -286,10 +246,10 @@ func TestVerifyStrangers(t *testing.T) {
 	t.Run("signature of another token", func(t *testing.T) {
 		t.Parallel()
 		f := newForger(t, EdDSA)
-		first := mustSign(t, f.Keyring, testClaims())
+		first := f.sign(t, testClaims())
 		claims := testClaims()
 		claims.Ledger++
-		second := mustSign(t, f.Keyring, claims)
+		second := f.sign(t, claims)
 		f.wantRefused(t, first[:strings.LastIndex(first, ".")]+second[strings.LastIndex(second, "."):], "signature")
 	})
 }
@@ -301,7 +261,7 @@ func TestVerifyLength(t *testing.T) {
 	lengths := map[int]string{}
 	for headerPad := range 8 {
 		for payloadPad := 2500; payloadPad < 2800; payloadPad++ {
-			if lengths[maxTokenBytes] != "" && lengths[maxTokenBytes+1] != "" {
+			if lengths[MaxTokenBytes] != "" && lengths[MaxTokenBytes+1] != "" {
 				break
 			}
 			header, claims := testHeader(f.key), wireClaims()
@@ -310,7 +270,7 @@ func TestVerifyLength(t *testing.T) {
 			lengths[len(token)] = token
 		}
 	}
-	longest, tooLong := lengths[maxTokenBytes], lengths[maxTokenBytes+1]
+	longest, tooLong := lengths[MaxTokenBytes], lengths[MaxTokenBytes+1]
 	if longest == "" || tooLong == "" {
 		t.Fatal("no token of the lengths needed")
 	}
@@ -349,7 +309,7 @@ func TestVerifyExpiry(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)
 	claims := testClaims()
-	token := mustSign(t, f.Keyring, claims)
+	token := f.sign(t, claims)
 	f.clock.Add(claims.ExpireTime.Sub(f.clock.Now()) - time.Nanosecond)
 	f.wantAccepted(t, token)
 	f.clock.Add(time.Nanosecond)

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// SuspendUser implements latchkey.v1.AdminService.
+func (s *Server) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRequest) (*latchkeyv1.SuspendUserResponse, error) {
+	account, err := s.setActive(ctx, req.GetUserId(), false, auditUserSuspended)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.SuspendUserResponse{Account: account}, nil
+}
+
+// ReactivateUser implements latchkey.v1.AdminService. It appends too: what caches
+// know of the account is out of date.
+func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateUserRequest) (*latchkeyv1.ReactivateUserResponse, error) {
+	account, err := s.setActive(ctx, req.GetUserId(), true, auditUserReactivated)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ReactivateUserResponse{Account: account}, nil
+}
+
+func (s *Server) setActive(ctx context.Context, userID string, active bool, kind auditKind) (*latchkeyv1.Account, error) {
+	var account db.User
+	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (position int64, err error) {
+		account, position, err = s.changeStatus(ctx, tx, userID, active, kind)
+		return position, err
+	})
+	if err != nil {
+		return nil, err // the change may still be under way, and account be written to
+	}
+	return accountMessage(account), nil
+}
+
+// changeStatus returns the account as it is then, and the position to wait for. When
+// the status is what was asked for already, another call may still be waiting for its
+// row to become final: the head that is read here, after the lock, is at or past that
+// row, and is waited for instead.
+func (s *Server) changeStatus(ctx context.Context, tx pgx.Tx, userID string, active bool, kind auditKind) (db.User, int64, error) {
+	account, err := s.lockAccount(ctx, tx, userID)
+	if err != nil {
+		return account, 0, err
+	}
+	if account.IsActive == active {
+		head, err := s.queries.LedgerHead(ctx, tx)
+		if err != nil {
+			return account, 0, fmt.Errorf("read the ledger's head: %w", err)
+		}
+		return account, head, nil
+	}
+	account, err = s.queries.SetUserActive(ctx, tx, db.SetUserActiveParams{ID: account.ID, IsActive: active})
+	if err != nil {
+		return account, 0, fmt.Errorf("change the account's status: %w", err)
+	}
+	position, err := s.endUserSessions(ctx, tx, account.ID, kind)
+	return account, position, err
+}
+
+// RevokeUserSessions implements latchkey.v1.AdminService. Every call appends: what
+// was minted since the last one is ended too.
+func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeUserSessionsRequest) (*latchkeyv1.RevokeUserSessionsResponse, error) {
+	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+		account, err := s.lockAccount(ctx, tx, req.GetUserId())
+		if err != nil {
+			return 0, err
+		}
+		return s.endUserSessions(ctx, tx, account.ID, auditUserSessionsRevoked)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RevokeUserSessionsResponse{}, nil
+}
+
+// RevokeAllSessions implements latchkey.v1.AdminService. Its event is of no account.
+func (s *Server) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAllSessionsRequest) (*latchkeyv1.RevokeAllSessionsResponse, error) {
+	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+		if err := s.audit(ctx, tx, auditAllSessionsRevoked, uuid.Nil, uuid.Nil); err != nil {
+			return 0, fmt.Errorf("record the revocation: %w", err)
+		}
+		position, err := s.queries.AppendAllRevocation(ctx, tx)
+		if err != nil {
+			return 0, fmt.Errorf("end all sessions: %w", err)
+		}
+		return position, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RevokeAllSessionsResponse{}, nil
+}
+
+// lockAccount locks the account's row: the first lock that a change takes.
+func (s *Server) lockAccount(ctx context.Context, tx pgx.Tx, userID string) (db.User, error) {
+	id, err := uuid.Parse(userID)
+	if err != nil {
+		return db.User{}, fmt.Errorf("the rules let pass an identifier that is none: %w", err)
+	}
+	account, err := s.queries.LockUser(ctx, tx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return db.User{}, errUserNotFound()
+	}
+	if err != nil {
+		return db.User{}, fmt.Errorf("lock the account: %w", err)
+	}
+	return account, nil
+}
+
+// endUserSessions records why and appends the row, which locks the ledger's head: it
+// is the last statement of its transaction.
+func (s *Server) endUserSessions(ctx context.Context, tx pgx.Tx, userID uuid.UUID, kind auditKind) (int64, error) {
+	if err := s.audit(ctx, tx, kind, userID, uuid.Nil); err != nil {
+		return 0, fmt.Errorf("record the change: %w", err)
+	}
+	position, err := s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
+	if err != nil {
+		return 0, fmt.Errorf("end the sessions: %w", err)
+	}
+	return position, nil
+}

@@ -1,0 +1,107 @@
+package server_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// TestValidationCostsNoRoundTrip counts what validations ask of the stores.
+func TestValidationCostsNoRoundTrip(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: time.Minute})
+	tokens := account(t, s)
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+	postgres, redis := s.Calls.Postgres(), s.Calls.Redis()
+	for range 2000 {
+		wantValid(t, s, tokens.GetAccessToken(), 0)
+	}
+	if p, r := s.Calls.Postgres()-postgres, s.Calls.Redis()-redis; p != 0 || r != 0 {
+		t.Errorf("2,000 validations made %d statements and %d Redis commands", p, r)
+	}
+	// The counter does count.
+	postgres, redis = s.Calls.Postgres(), s.Calls.Redis()
+	refresh(t, s, tokens.GetRefreshToken(), "")
+	if s.Calls.Postgres() == postgres || s.Calls.Redis() == redis {
+		t.Error("a refresh is counted as nothing")
+	}
+}
+
+// TestWhatMemoryHolds: what a replica holds of an account is never older than the last
+// change that was settled.
+func TestWhatMemoryHolds(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	for _, name := range []string{"Augusta", "Ada", "Countess"} {
+		wantValid(t, s, tokens.GetAccessToken(), 0)
+		execSQL(t, s, "UPDATE users SET first_name = $1", name)
+		settled(t, s)
+		if got := wantValid(t, s, tokens.GetAccessToken(), 0).GetUser().GetFirstName(); got != name {
+			t.Errorf("the account is still called %s, not %s", got, name)
+		}
+	}
+	execSQL(t, s, "TRUNCATE users CASCADE")
+	settled(t, s)
+	wantValid(t, s, tokens.GetAccessToken(), notFound)
+}
+
+// TestFinalOnTheOtherReplica: what ends on one replica is refused by the other from the
+// answer on, which holds the token in memory.
+func TestFinalOnTheOtherReplica(t *testing.T) {
+	t.Parallel()
+	a := testenv.Start(t, testenv.Options{WallClock: true})
+	b := testenv.Start(t, testenv.Options{WallClock: true, DatabaseURL: a.DatabaseURL, RedisURL: a.RedisURL})
+	signUp(t, a, email)
+	for range 30 {
+		tokens := logIn(t, a, email)
+		wantValid(t, b, tokens.GetAccessToken(), 0)
+		logOut(t, a, tokens.GetRefreshToken())
+		wantValid(t, b, tokens.GetAccessToken(), ended)
+	}
+	if stats := a.Ledger.Stats(); stats.TimedOut != 0 {
+		t.Errorf("%d of 30 logouts waited a lease", stats.TimedOut)
+	}
+}
+
+// TestLogoutTwice: the second call of a logout that is not final yet waits as well.
+func TestLogoutTwice(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: 2 * time.Second})
+	tokens := account(t, s)
+	// A replica that does not follow: every revocation takes a lease.
+	execSQL(t, s, "INSERT INTO replicas (id, applied_seq, lease_ms) VALUES ($1, 0, 2000)", uuid.New())
+	began := time.Now()
+	var calls sync.WaitGroup
+	calls.Go(func() { logOut(t, s, tokens.GetRefreshToken()) })
+	testenv.Eventually(t, patience, "the session has left Redis", func() bool { return len(sessionKeys(t, s)) == 0 })
+	logOut(t, s, tokens.GetRefreshToken())
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("the second logout was answered after %s, before the first was final", took)
+	}
+	calls.Wait()
+}
+
+// TestWithoutLease: a replica that cannot prove that it is up to date asks PostgreSQL,
+// and refuses when that is gone.
+func TestWithoutLease(t *testing.T) {
+	t.Parallel()
+	database := testenv.Migrated(t)
+	proxy := testenv.NewProxy(t, database)
+	s := testenv.Start(t, testenv.Options{WallClock: true, DatabaseURL: proxy.URL(), Lease: time.Second})
+	tokens := account(t, s)
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+	proxy.Cut()
+	testenv.Eventually(t, patience, "the lease has run out", func() bool { return !s.Ledger.Trusted() })
+	_, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
+	wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+	proxy.Restore()
+	testenv.Eventually(t, patience, "the lease is back", s.Ledger.Trusted)
+	wantValid(t, s, tokens.GetAccessToken(), 0)
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
+)
+
+const (
+	// watchBatch is the contract's bound on one response: about 50 KiB.
+	watchBatch = 500
+	// silenceTime is how long a watcher is kept without a word: another replica may
+	// know more.
+	silenceTime = 5 * time.Second
+)
+
+// WatchRevocations implements latchkey.v1.RevocationService. All watchers read one log
+// in memory, each from its own place: a slow one holds up nobody and costs what a fast
+// one costs.
+func (s *Server) WatchRevocations(
+	req *latchkeyv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[latchkeyv1.WatchRevocationsResponse],
+) error {
+	after, err := parseCursor(req.GetCursor())
+	if err != nil {
+		return err
+	}
+	silence := time.NewTimer(silenceTime)
+	defer silence.Stop()
+	for waited := false; ; waited = true {
+		// Asked before the reading, which then has every row that the lease covers.
+		trusted := s.cfg.Ledger.Trusted()
+		read, err := s.cfg.Ledger.ReadAfter(after, watchBatch)
+		// A cursor of a replica that is a moment ahead of this one is good after the next
+		// confirm, or never.
+		ahead := after.Seq > read.Head.Seq && !waited
+		if errors.Is(err, ledger.ErrCursorExpired) && !ahead {
+			return errCursorExpired()
+		}
+		if err == nil && (len(read.Rows) > 0 || trusted) {
+			err := stream.Send(&latchkeyv1.WatchRevocationsResponse{
+				Revocations: read.Rows, Cursor: formatCursor(read.Next), Head: read.Head.Seq,
+				Complete: read.Complete && trusted,
+			})
+			if err != nil {
+				return err
+			}
+			after = read.Next
+			if !read.Complete {
+				continue
+			}
+			if trusted {
+				silence.Reset(silenceTime)
+			}
+		}
+		select {
+		case <-read.Changed:
+		case <-silence.C:
+			return errNotUpToDate()
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
+}
+
+// The cursor is a version byte, a position and its tip in base64url. It is no secret
+// and proves nothing: one that somebody made up is not a place in the ledger.
+const (
+	cursorVersion = 1
+	cursorSize    = 1 + 8 + 16
+)
+
+func formatCursor(p ledger.Position) string {
+	raw := make([]byte, 0, cursorSize)
+	raw = append(raw, cursorVersion)
+	raw = binary.BigEndian.AppendUint64(raw, uint64(p.Seq)) //nolint:gosec // G115: never negative
+	raw = append(raw, p.Tip[:]...)
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// parseCursor takes an empty cursor for the beginning.
+func parseCursor(text string) (ledger.Position, error) {
+	if text == "" {
+		return ledger.Position{}, nil
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) != cursorSize || raw[0] != cursorVersion || raw[1] > 127 {
+		return ledger.Position{}, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "cursor", "CURSOR_FORM",
+			"is no cursor of WatchRevocations: send the last one received, or none")
+	}
+	return ledger.Position{
+		Seq: int64(binary.BigEndian.Uint64(raw[1:9])), //nolint:gosec // G115: the first bit is 0, see above
+		Tip: uuid.UUID(raw[9:]),
+	}, nil
+}
+
+func errCursorExpired() error {
+	return refuse(codes.OutOfRange, latchkeyv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,
+		"the revocations after this cursor are no longer kept: watch again without one")
+}
