@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,4 +98,14 @@ func DetailOf[T any](err error) T {
 	}
 	var none T
 	return none
+}
+
+// UnaryChain is a method with all its interceptors, as gRPC calls it.
+func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.UnaryHandler {
+	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
+	for _, interceptor := range slices.Backward(s.unaryChain()) {
+		next := handler
+		handler = func(ctx context.Context, req any) (any, error) { return interceptor(ctx, req, info, next) }
+	}
+	return handler
 }
