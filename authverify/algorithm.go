@@ -101,3 +101,8 @@ func NewKey(algorithm Algorithm, public crypto.PublicKey) (*Key, error) {
 
 // Algorithm returns the one algorithm that the key is used with.
 func (k *Key) Algorithm() Algorithm { return k.algorithm }
+
+func (k *Key) equal(other *Key) bool {
+	public, ok := k.public.(interface{ Equal(x crypto.PublicKey) bool })
+	return ok && k.algorithm == other.algorithm && public.Equal(other.public)
+}

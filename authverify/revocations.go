@@ -72,7 +72,7 @@ func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
 		if r.sessions == nil {
 			r.sessions = map[sessionKey]time.Time{}
 		}
-		r.sessions[sessionKey{session, user}] = expire
+		keepLonger(r.sessions, sessionKey{session, user}, expire)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER:
 		return r.applyUser(row, expire)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_ALL:
@@ -88,7 +88,7 @@ func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
 		if r.keys == nil {
 			r.keys = map[string]time.Time{}
 		}
-		r.keys[row.GetKeyId()] = expire
+		keepLonger(r.keys, row.GetKeyId(), expire)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER_CHANGED, latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED:
 		// They revoke nothing.
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_UNSPECIFIED:
@@ -118,6 +118,14 @@ func (r *Revocations) applyUser(row *latchkeyv1.Revocation, expire time.Time) bo
 	}
 	limit.add(row.GetPosition(), except, expire)
 	return true
+}
+
+// keepLonger notes until when a row is needed. Of two rows about one thing the second
+// may end first, when clocks differ or rows are sent again.
+func keepLonger[K comparable](rows map[K]time.Time, key K, expire time.Time) {
+	if known, ok := rows[key]; !ok || expire.After(known) {
+		rows[key] = expire
+	}
 }
 
 // exception is the session that a row leaves alone, or none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
@@ -73,8 +74,10 @@ func audited(t *testing.T, s *testenv.Server, kind, userID string) int {
 func TestSuspension(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
+	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
 	user := signUp(t, s, email)
 	tokens := logIn(t, s, email)
+	wantValid(t, replica, tokens.GetAccessToken(), 0) // and now it is in memory
 	bystander := "bystander@example.com"
 	signUp(t, s, bystander)
 	theirs := logIn(t, s, bystander)
@@ -95,6 +98,7 @@ func TestSuspension(t *testing.T) {
 			t.Errorf("after call %d: %d events", call+1, n)
 		}
 	}
+	wantValid(t, replica, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED)
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED)
 	wantNoRefresh(t, s, tokens)
 	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.PermissionDenied, "ACCOUNT_DISABLED")
@@ -110,6 +114,7 @@ func TestSuspension(t *testing.T) {
 			t.Errorf("after call %d: %v", call+1, rows)
 		}
 	}
+	wantValid(t, replica, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 	wantNoRefresh(t, s, tokens)
 	again := logIn(t, s, email)
@@ -246,6 +251,49 @@ func TestSuspendingTheSuspendedWaits(t *testing.T) {
 	}
 	if rows := ledger(t, s); len(rows) != 1 || audited(t, s, "user_suspended", user.GetId()) != 0 {
 		t.Errorf("ledger %v", rows)
+	}
+}
+
+// TestAdminWaitsUntilFinal: each of the changes, made for the first time or again,
+// answers only when a replica that does not follow the ledger has no lease left.
+func TestAdminWaitsUntilFinal(t *testing.T) {
+	t.Parallel()
+	const lease = 400 * time.Millisecond
+	s := testenv.Start(t, testenv.Options{Lease: lease})
+	id := signUp(t, s, email).GetId()
+	suspendIt := func() error {
+		_, err := s.Admin.SuspendUser(asAdmin(t), &latchkeyv1.SuspendUserRequest{UserId: id})
+		return err
+	}
+	reactivateIt := func() error {
+		_, err := s.Admin.ReactivateUser(asAdmin(t), &latchkeyv1.ReactivateUserRequest{UserId: id})
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		call func() error
+	}{
+		{"suspend", suspendIt},
+		{"suspend again", suspendIt},
+		{"reactivate", reactivateIt},
+		{"reactivate again", reactivateIt},
+		{"revoke the account's sessions", func() error {
+			_, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: id})
+			return err
+		}},
+		{"revoke all sessions", func() error {
+			_, err := s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
+			return err
+		}},
+	} {
+		execSQL(t, s, "INSERT INTO replicas (id, applied_seq, lease_ms) VALUES ($1, 0, $2)", uuid.New(), lease.Milliseconds())
+		began := time.Now()
+		if err := step.call(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+		if took := time.Since(began); took < lease {
+			t.Errorf("%s answers after %v", step.name, took)
+		}
 	}
 }
 

@@ -21,6 +21,11 @@ const (
 	auditRefreshReused   auditKind = "refresh_reused"
 	auditResetRequested  auditKind = "password_reset_requested"
 	auditPasswordReset   auditKind = "password_reset"
+	auditPasswordChanged auditKind = "password_changed"
+	auditSessionEvicted  auditKind = "session_evicted"
+	auditSessionRevoked  auditKind = "session_revoked"
+	auditOthersRevoked   auditKind = "other_sessions_revoked"
+	auditAllLoggedOut    auditKind = "all_sessions_logged_out"
 
 	auditUserSuspended       auditKind = "user_suspended"
 	auditUserReactivated     auditKind = "user_reactivated"

@@ -123,14 +123,28 @@ func TestEveryMethodForEveryCaller(t *testing.T) {
 	}
 }
 
-// TestNoKeysConfigured: nobody is an operator, the holder of an empty key least of all.
-func TestNoKeysConfigured(t *testing.T) {
+// TestConfiguredKeys: each of several is good; without any nobody is an operator, and
+// the holder of an empty key never is.
+func TestConfiguredKeys(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	s.Server.ForgetKeys()
-	for _, key := range []string{"", testenv.AdminKey, testenv.ServiceKey, strings.Repeat("0", 64)} {
+	try := func(key string) error {
 		_, err := s.Admin.ListUsers(testenv.WithKey(t.Context(), key), &latchkeyv1.ListUsersRequest{})
-		wantRefused(t, err, codes.Unauthenticated, "KEY_INVALID")
+		return err
+	}
+	several := []string{"first", "", "second", "third"}
+	s.Server.SetKeys(several...)
+	for _, key := range several {
+		if err := try(key); (err == nil) != (key != "") {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	wantRefused(t, try(""), codes.Unauthenticated, "KEY_INVALID")
+	_, err := s.Admin.ListUsers(t.Context(), &latchkeyv1.ListUsersRequest{})
+	wantRefused(t, err, codes.Unauthenticated, "KEY_INVALID")
+	s.Server.SetKeys()
+	for _, key := range append(several, testenv.AdminKey, testenv.ServiceKey, strings.Repeat("0", 64)) {
+		wantRefused(t, try(key), codes.Unauthenticated, "KEY_INVALID")
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -18,8 +19,13 @@ func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policie
 // LoseMailer makes every use of the mailer panic.
 func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
 
-// ForgetKeys makes the server know no key of operators and services.
-func (s *Server) ForgetKeys() { s.cfg.AdminKeys, s.cfg.ServiceKeys = nil, nil }
+// SetKeys makes the server know these keys of operators, and none of services.
+func (s *Server) SetKeys(keys ...string) {
+	s.cfg.AdminKeys, s.cfg.ServiceKeys = nil, nil
+	for _, key := range keys {
+		s.cfg.AdminKeys = append(s.cfg.AdminKeys, sha256.Sum256([]byte(key)))
+	}
+}
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -121,11 +125,21 @@ func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(state)
 }
 
+// jwksMaxAge is how long a JWKS may be kept. A key is published for
+// token.PublishAhead before it signs, which leaves 5 minutes for replicas that hear
+// of it late and caches that are.
+const jwksMaxAge = 5 * time.Minute
+
 // serveJWKS publishes the keys that verify access tokens (RFC 7517). Verifiers that
 // meet a kid they do not know ask again whatever they have cached.
-func (s *Server) serveJWKS(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/jwk-set+json")
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	w.Header().Set("Access-Control-Allow-Origin", "*")
-	_, _ = w.Write(s.cfg.Keyring.JWKS())
+func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
+	set := s.cfg.Keyring.JWKS()
+	sum := sha256.Sum256(set)
+	header := w.Header()
+	header.Set("Content-Type", "application/jwk-set+json")
+	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(jwksMaxAge.Seconds())))
+	header.Set("Access-Control-Allow-Origin", "*")
+	header.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:])+`"`)
+	// It answers If-None-Match. A time of zero: none is told.
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(set))
 }

@@ -142,7 +142,7 @@ func TestEveryMethodHasAPolicy(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	policies := s.Server.Policies()
-	for _, desc := range []grpc.ServiceDesc{latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc} {
+	for _, desc := range []grpc.ServiceDesc{latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc, latchkeyv1.SessionService_ServiceDesc} {
 		for _, method := range desc.Methods {
 			full := "/" + desc.ServiceName + "/" + method.MethodName
 			policy := policies[full]

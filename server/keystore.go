@@ -2,7 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,7 +21,51 @@ type KeyStore struct {
 
 // SigningKeys implements token.KeyStore.
 func (k KeyStore) SigningKeys(ctx context.Context) ([]token.StoredKey, error) {
-	rows, err := db.New().ListSigningKeys(ctx, k.Pool)
+	return signingKeys(ctx, k.Pool)
+}
+
+// ChangeSigningKeys implements token.KeyStore; its position is one of the ledger. The
+// table's lock makes replicas take turns, so that each finds what the one before it
+// has done. The head's lock comes last, as for all that appends.
+func (k KeyStore) ChangeSigningKeys(
+	ctx context.Context, change func([]token.StoredKey) (token.KeyUpdate, error),
+) (int64, error) {
+	var position int64
+	err := postgres.InTx(ctx, k.Pool, func(tx pgx.Tx) error {
+		if err := db.New().LockSigningKeys(ctx, tx); err != nil {
+			return err
+		}
+		keys, err := signingKeys(ctx, tx)
+		if err != nil {
+			return err
+		}
+		update, err := change(keys)
+		if err != nil {
+			return err
+		}
+		if err := writeSigningKeys(ctx, tx, keys, update.Keys); err != nil {
+			return err
+		}
+		if len(keys) == 0 {
+			update.Keys = nil // the first key is no news: a replica that starts reads it, or makes it
+		}
+		position, err = announceKeys(ctx, tx, update)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return position, nil
+}
+
+// ResealSigningKey implements token.KeyStore.
+func (k KeyStore) ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error {
+	_, err := db.New().ResealSigningKey(ctx, k.Pool, db.ResealSigningKeyParams{ID: id, OldSealed: old, Sealed: sealed})
+	return err
+}
+
+func signingKeys(ctx context.Context, from db.DBTX) ([]token.StoredKey, error) {
+	rows, err := db.New().ListSigningKeys(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -29,37 +74,69 @@ func (k KeyStore) SigningKeys(ctx context.Context) ([]token.StoredKey, error) {
 		keys[i] = token.StoredKey{
 			ID: row.ID, Algorithm: token.Algorithm(row.Algorithm), State: token.State(row.State),
 			Sealed: row.Sealed, Public: row.Public, CreateTime: row.CreatedAt,
+			ActivateTime: timeOrZero(row.ActivatedAt), RetireTime: timeOrZero(row.RetiredAt),
 		}
 	}
 	return keys, nil
 }
 
-// ActivateSigningKey implements token.KeyStore. The table's lock makes replicas that
-// start together take turns, so that the second finds the first one's key.
-func (k KeyStore) ActivateSigningKey(ctx context.Context, key token.StoredKey) error {
-	queries := db.New()
-	return postgres.InTx(ctx, k.Pool, func(tx pgx.Tx) error {
-		if err := queries.LockSigningKeys(ctx, tx); err != nil {
-			return err
+// writeSigningKeys stores what became of keys. The active one comes last: while it is
+// written no other may be active.
+func writeSigningKeys(ctx context.Context, tx pgx.Tx, before, changed []token.StoredKey) error {
+	known := make(map[string]bool, len(before))
+	for _, key := range before {
+		known[key.ID] = true
+	}
+	for _, last := range []bool{false, true} {
+		for _, key := range changed {
+			if (key.State == token.StateActive) != last {
+				continue
+			}
+			if err := writeSigningKey(ctx, tx, key, known[key.ID]); err != nil {
+				return fmt.Errorf("signing key %s: %w", key.ID, err)
+			}
 		}
-		active, err := queries.ActiveSigningKeyAlgorithm(ctx, tx)
-		if err == nil && active == string(key.Algorithm) {
-			return nil
-		}
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		if err := queries.RetireActiveSigningKey(ctx, tx); err != nil {
-			return err
-		}
-		return queries.CreateSigningKey(ctx, tx, db.CreateSigningKeyParams{
-			ID: key.ID, Algorithm: string(key.Algorithm), Sealed: key.Sealed, Public: key.Public, CreatedAt: key.CreateTime,
+	}
+	return nil
+}
+
+func writeSigningKey(ctx context.Context, tx pgx.Tx, key token.StoredKey, known bool) error {
+	if known {
+		return db.New().MoveSigningKey(ctx, tx, db.MoveSigningKeyParams{
+			ID: key.ID, State: string(key.State), ActivatedAt: zeroAsNull(key.ActivateTime), RetiredAt: zeroAsNull(key.RetireTime),
 		})
+	}
+	return db.New().CreateSigningKey(ctx, tx, db.CreateSigningKeyParams{
+		ID: key.ID, Algorithm: string(key.Algorithm), State: string(key.State), Sealed: key.Sealed, Public: key.Public,
+		CreatedAt: key.CreateTime, ActivatedAt: zeroAsNull(key.ActivateTime), RetiredAt: zeroAsNull(key.RetireTime),
 	})
 }
 
-// ResealSigningKey implements token.KeyStore.
-func (k KeyStore) ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error {
-	_, err := db.New().ResealSigningKey(ctx, k.Pool, db.ResealSigningKeyParams{ID: id, OldSealed: old, Sealed: sealed})
-	return err
+// announceKeys tells the replicas, which read the keys again, and returns the
+// position of the last row. Without a change it is the head's: that of whoever made
+// the change before.
+func announceKeys(ctx context.Context, tx pgx.Tx, update token.KeyUpdate) (int64, error) {
+	if len(update.Keys) == 0 {
+		return db.New().LedgerHead(ctx, tx)
+	}
+	for _, id := range update.Revoked {
+		if _, err := db.New().AppendKeyRevocation(ctx, tx, id); err != nil {
+			return 0, err
+		}
+	}
+	return db.New().AppendKeysChanged(ctx, tx)
+}
+
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func zeroAsNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }

@@ -1,55 +1,225 @@
 package server_test
 
 import (
-	"context"
-	"fmt"
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/internal/token"
 	"github.com/latchkey-auth/latchkey/server"
 )
 
-// TestActivateAtOnce: replicas that each made a key settle on one, without an error.
-func TestActivateAtOnce(t *testing.T) {
-	t.Parallel()
-	s := testenv.Start(t, testenv.Options{}) // it has made an EdDSA key
-	store := server.KeyStore{Pool: s.Pool}
-	tx, err := s.Pool.Begin(t.Context())
+const rotationPeriod = 90 * 24 * time.Hour
+
+// atOnce runs calls that all want the keys' lock, none of them before all wait for it.
+func atOnce(t *testing.T, s *testenv.Server, calls ...func() error) {
+	t.Helper()
+	var wg sync.WaitGroup
+	err := postgres.InTx(t.Context(), s.Pool, func(tx pgx.Tx) error {
+		if err := db.New().LockSigningKeys(t.Context(), tx); err != nil {
+			return err
+		}
+		for _, call := range calls {
+			wg.Go(func() {
+				if err := call(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		testenv.Eventually(t, patience, "all of them wait", func() bool { return lockWaits(t, s) == len(calls) })
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // ends the lock
-	// With the active key held, all of them are under way before one can finish.
-	if _, err := tx.Exec(t.Context(), "SELECT FROM signing_keys FOR UPDATE"); err != nil {
-		t.Fatal(err)
-	}
-	const replicas = 4
-	var wg sync.WaitGroup
-	for i := range replicas {
-		wg.Go(func() {
-			key := token.StoredKey{ID: fmt.Sprint("key ", i), Algorithm: "ES256", Sealed: []byte("sealed"), Public: []byte("public"), CreateTime: s.Clock.Now()}
-			if err := store.ActivateSigningKey(t.Context(), key); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	testenv.Eventually(t, patience, "all of them wait", func() bool {
-		return lockWaits(t, s) == replicas
-	})
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	wg.Wait()
-	if n := count(t, s, "SELECT count(*) FROM signing_keys WHERE algorithm = 'ES256' AND state = 'active'"); n != 1 {
-		t.Errorf("%d keys sign", n)
+}
+
+// keysIn counts the keys in a state.
+func keysIn(t *testing.T, s *testenv.Server, state token.State) int {
+	t.Helper()
+	return count(t, s, "SELECT count(*) FROM signing_keys WHERE state = $1", state)
+}
+
+// TestOpenAtOnce: replicas that find no key of their algorithm settle on one.
+func TestOpenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	execSQL(t, s, "DELETE FROM signing_keys")
+	for i, algorithm := range []token.Algorithm{token.EdDSA, token.ES256} {
+		keyrings := make([]*token.Keyring, 4)
+		var calls []func() error
+		for i := range keyrings {
+			calls = append(calls, func() (err error) {
+				keyrings[i], err = token.Open(t.Context(), token.Config{
+					Issuer: testenv.Issuer, Audience: testenv.Audience, ClientID: "latchkey", Algorithm: algorithm,
+					Store: server.KeyStore{Pool: s.Pool}, SealKeys: [][]byte{bytes.Repeat([]byte{1}, 32)}, MaxTTL: time.Hour, Now: s.Clock.Now,
+				})
+				return err
+			})
+		}
+		atOnce(t, s, calls...)
+		if n := count(t, s, "SELECT count(*) FROM signing_keys WHERE algorithm = $1 AND state = 'active'", algorithm); n != 1 {
+			t.Errorf("%d keys sign", n)
+		}
+		if n := keysIn(t, s, token.StateVerifyOnly); n != i {
+			t.Errorf("%d former keys verify what they signed", n)
+		}
+		for _, k := range keyrings[1:] {
+			if !bytes.Equal(k.JWKS(), keyrings[0].JWKS()) {
+				t.Error("they do not know the same keys")
+			}
+		}
 	}
-	if n := count(t, s, "SELECT count(*) FROM signing_keys"); n != 2 {
-		t.Errorf("%d keys, want the former one and the one that was first", n)
+}
+
+// TestTendAtOnce: two replicas whose schedules fire together make one rotation, and
+// promote one key.
+func TestTendAtOnce(t *testing.T) {
+	t.Parallel()
+	first := testenv.Start(t, testenv.Options{KeyRotation: rotationPeriod})
+	second := testenv.Start(t, testenv.Options{
+		KeyRotation: rotationPeriod, DatabaseURL: first.DatabaseURL, RedisURL: first.RedisURL, Clock: first.Clock,
+	})
+	var mu sync.Mutex
+	var changes []token.KeyChange
+	tend := func(s *testenv.Server) func() error {
+		return func() error {
+			made, err := s.Rotator.Tend(t.Context())
+			mu.Lock()
+			defer mu.Unlock()
+			changes = append(changes, made...)
+			return err
+		}
 	}
-	if n := count(t, s, "SELECT count(*) FROM signing_keys WHERE algorithm = 'EdDSA' AND state = 'verify_only'"); n != 1 {
-		t.Error("the former key does not verify what it signed")
+	for _, step := range []struct {
+		after   time.Duration
+		changes int
+		want    map[token.State]int
+	}{
+		{rotationPeriod, 1, map[token.State]int{token.StatePending: 1, token.StateActive: 1}},
+		{token.PublishAhead, 2, map[token.State]int{token.StateActive: 1, token.StateVerifyOnly: 1}},
+		{testenv.MaxAccessTTL + time.Hour, 1, map[token.State]int{token.StateActive: 1, token.StateGone: 1}},
+	} {
+		changes = nil
+		rows := count(t, first, "SELECT count(*) FROM revocations WHERE kind = 'keys_changed'")
+		first.Clock.Advance(step.after)
+		atOnce(t, first, tend(first), tend(second), tend(first), tend(second))
+		for _, state := range []token.State{token.StatePending, token.StateActive, token.StateVerifyOnly, token.StateGone} {
+			if n := keysIn(t, first, state); n != step.want[state] {
+				t.Errorf("after %s: %d keys are %s", step.after, n, state)
+			}
+		}
+		if len(changes) != step.changes {
+			t.Errorf("after %s: %+v", step.after, changes)
+		}
+		if n := count(t, first, "SELECT count(*) FROM revocations WHERE kind = 'keys_changed'") - rows; n != 1 {
+			t.Errorf("after %s: announced %d times", step.after, n)
+		}
+	}
+}
+
+// TestRevokeAtOnce: who comes second is told of the same position, or a later one.
+func TestRevokeAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	active := activeKey(t, s)
+	var mu sync.Mutex
+	var positions []int64
+	revoke := func() error {
+		outcome, err := s.Rotator.Revoke(t.Context(), active)
+		mu.Lock()
+		defer mu.Unlock()
+		positions = append(positions, outcome.Position)
+		return err
+	}
+	atOnce(t, s, revoke, revoke, revoke)
+	if n := count(t, s, "SELECT count(*) FROM revocations WHERE kind = 'key' AND key_id = $1", active); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	if keysIn(t, s, token.StateActive) != 1 || keysIn(t, s, token.StateGone) != 1 {
+		t.Error("not one that signs and one that is gone")
+	}
+	head := int64(count(t, s, "SELECT seq FROM ledger_head"))
+	if !slices.Equal(positions, []int64{head, head, head}) {
+		t.Errorf("positions %v, the head is %d", positions, head)
+	}
+}
+
+// TestChangeFails: nothing is stored and nothing announced.
+func TestChangeFails(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	store := server.KeyStore{Pool: s.Pool}
+	before, err := store.SigningKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := count(t, s, "SELECT seq FROM ledger_head")
+	refusal := errors.New("no")
+	gone, another, onemore := before[0], before[0], before[0]
+	gone.State, another.ID, onemore.ID = token.StateGone, "another", "one-more"
+	for want, change := range map[string]func([]token.StoredKey) (token.KeyUpdate, error){
+		refusal.Error(): func(keys []token.StoredKey) (token.KeyUpdate, error) { return token.KeyUpdate{Keys: keys}, refusal },
+		"signing key one-more:": func([]token.StoredKey) (token.KeyUpdate, error) {
+			return token.KeyUpdate{Keys: []token.StoredKey{another, onemore, gone}}, nil
+		},
+	} {
+		position, err := store.ChangeSigningKeys(t.Context(), change)
+		if err == nil || position != 0 || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%d, %v", position, err)
+		}
+	}
+	after, err := store.SigningKeys(t.Context())
+	if err != nil || len(after) != 1 || after[0].State != token.StateActive || count(t, s, "SELECT seq FROM ledger_head") != head {
+		t.Errorf("%+v, %v", after, err)
+	}
+}
+
+// TestGoneKeysLeaveNoSecret: neither by age nor by revocation; and the database holds
+// it whatever the program does.
+func TestGoneKeysLeaveNoSecret(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	secretOf := func(id string) (sealed []byte) {
+		if err := s.Pool.QueryRow(t.Context(), "SELECT sealed FROM signing_keys WHERE id = $1", id).Scan(&sealed); err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	aged := activeKey(t, s)
+	secrets := [][]byte{secretOf(aged)}
+	rotateNow(t, s)
+	s.Clock.Advance(testenv.MaxAccessTTL + time.Hour)
+	if _, err := s.Rotator.Tend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	revoked := activeKey(t, s)
+	secrets = append(secrets, secretOf(revoked))
+	if _, err := s.Rotator.Revoke(t.Context(), revoked); err != nil {
+		t.Fatal(err)
+	}
+	if keysIn(t, s, token.StateGone) != 2 || len(secretOf(aged)) != 0 || len(secretOf(revoked)) != 0 {
+		t.Error("a key that is gone keeps its secret")
+	}
+	for _, table := range []string{"signing_keys", "revocations", "audit_events"} {
+		for _, secret := range secrets {
+			if n := count(t, s, "SELECT count(*) FROM "+table+" r WHERE position(encode($1, 'hex') IN r::text) > 0", secret); n != 0 || len(secret) < 32 {
+				t.Errorf("%s holds it", table)
+			}
+		}
+	}
+	if _, err := s.Pool.Exec(t.Context(), "UPDATE signing_keys SET sealed = 'x' WHERE id = $1", revoked); err == nil {
+		t.Error("it could be put back")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -156,36 +157,57 @@ func (s *Server) rehash(ctx context.Context, user db.User, typed string) error {
 	return nil
 }
 
-// startSession makes the session and records the login. The session comes first:
-// when the record fails nobody holds its token, and it is taken back.
+// startSession makes the session, ends those that it pushes over the limit and
+// records the login. The session comes first: when something fails afterwards nobody
+// holds its token, and it is taken back.
 func (s *Server) startSession(ctx context.Context, start session.Start) (session.Session, string, error) {
-	started, refreshToken, err := s.cfg.Sessions.Create(ctx, start)
+	created, err := s.cfg.Sessions.Create(ctx, start)
 	if err != nil {
-		return started, "", fmt.Errorf("start the session: %w", err)
+		return session.Session{}, "", fmt.Errorf("start the session: %w", err)
 	}
-	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: start.UserID})
+	started := created.Session
+	err = s.evictSessions(ctx, start.UserID, created.Evicted)
+	if err == nil {
+		err = s.recordLogin(ctx, started)
+	}
+	if err != nil {
+		s.dropSession(ctx, start.UserID, started.ID)
+		return started, "", err
+	}
+	return started, created.RefreshToken, nil
+}
+
+func (s *Server) recordLogin(ctx context.Context, started session.Session) error {
+	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: started.UserID})
 		if err != nil {
 			return fmt.Errorf("record the login: %w", err)
 		}
 		if recorded == 0 {
 			return errInvalidCredentials()
 		}
-		return s.audit(ctx, tx, auditLoggedIn, start.UserID, started.ID)
+		return s.audit(ctx, tx, auditLoggedIn, started.UserID, started.ID)
 	})
-	if err != nil {
-		s.dropSession(ctx, started.ID)
-		return started, "", err
+}
+
+// evictSessions ends what a login has pushed over the limit, before it answers. What
+// could not be ended is handed to a later login. It is one session as a rule, and
+// hundreds after LATCHKEY_SESSION_LIMIT was lowered: all at once, the ledger takes
+// them in one append and they wait together.
+func (s *Server) evictSessions(ctx context.Context, userID uuid.UUID, ids []uuid.UUID) error {
+	var ending errgroup.Group
+	for _, id := range ids {
+		ending.Go(func() error { return s.endSession(ctx, userID, id, auditSessionEvicted) })
 	}
-	return started, refreshToken, nil
+	return ending.Wait()
 }
 
 // dropSession deletes what the ledger or a failed login has ended already: it saves
 // room and is not what keeps the session ended, so a failure is only logged.
-func (s *Server) dropSession(ctx context.Context, id uuid.UUID) {
+func (s *Server) dropSession(ctx context.Context, userID, id uuid.UUID) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	if err := s.cfg.Sessions.Delete(ctx, id); err != nil {
+	if err := s.cfg.Sessions.Delete(ctx, userID, id); err != nil {
 		s.log.WarnContext(ctx, "session not deleted, it will expire", "session_id", id, "error", err)
 	}
 }

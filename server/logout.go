@@ -3,23 +3,68 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
 // Logout implements latchkey.v1.AuthService. A session that was ended before is one
 // whose end may not be final yet: openSession has waited for it.
 func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
 	presented, err := s.openSession(ctx, req.GetRefreshToken())
-	var refused *refusal
-	if errors.As(err, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED {
+	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !req.GetAllSessions() {
 		return &latchkeyv1.LogoutResponse{}, nil // logged out before
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.endSession(ctx, presented.Session.UserID, presented.Session.ID, auditLoggedOut); err != nil {
+	if req.GetAllSessions() {
+		err = s.logOutAll(ctx, presented.Session)
+	} else {
+		err = s.endSession(ctx, presented.Session.UserID, presented.Session.ID, auditLoggedOut)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.LogoutResponse{}, nil
+}
+
+// logOutAll ends all sessions of the account. Only a live session can speak for it:
+// a thief whose session the owner has ended must not end the owner's.
+func (s *Server) logOutAll(ctx context.Context, sess session.Session) error {
+	if sess.Ended(s.cfg.Now()) {
+		return errSessionEnded()
+	}
+	by := authority{userID: sess.UserID, sessionID: sess.ID, ledger: sess.Ledger}
+	err := s.endSessions(ctx, by, userEnding{except: uuid.Nil, kind: auditAllLoggedOut})
+	switch {
+	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED):
+		// Perhaps by this very call, sent before, which may still be waiting.
+		return s.endedFinally(ctx)
+	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED),
+		refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND):
+		return errSessionEnded() // what a refresh with the token would be told
+	}
+	return err
+}
+
+// endedFinally refuses a session that the ledger has ended, once that is final.
+func (s *Server) endedFinally(ctx context.Context) error {
+	head, err := s.queries.LedgerHead(ctx, s.cfg.Pool)
+	if err != nil {
+		return fmt.Errorf("read the ledger's head: %w", err)
+	}
+	if err := detached(ctx, func(ctx context.Context) error { return s.final(ctx, head) }); err != nil {
+		return err
+	}
+	return errSessionEnded()
+}
+
+// refusedFor says whether err is a refusal for this reason.
+func refusedFor(err error, reason latchkeyv1.ErrorReason) bool {
+	known, ok := errors.AsType[*refusal](err)
+	return ok && known.reason == reason
 }

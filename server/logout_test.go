@@ -112,5 +112,91 @@ func TestLogoutGoesOnAlone(t *testing.T) {
 	testenv.Eventually(t, patience, "the session has ended", func() bool {
 		return count(t, s, "SELECT count(*) FROM revocations WHERE session_id = $1", uuid.MustParse(tokens.GetSessionId())) == 1
 	})
+	settled(t, s) // nobody has waited for it
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+}
+
+func tryLogoutAll(ctx context.Context, s *testenv.Server, refreshToken string) error {
+	_, err := s.Auth.Logout(ctx, &latchkeyv1.LogoutRequest{RefreshToken: refreshToken, AllSessions: true})
+	return err
+}
+
+func TestLogoutOfAllSessions(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
+	first := account(t, s)
+	other := logIn(t, s, email)
+	signUp(t, s, "bob@example.com")
+	bob := logIn(t, s, "bob@example.com")
+	second := refresh(t, s, first.GetRefreshToken(), "")
+	wantValid(t, replica, other.GetAccessToken(), 0)
+	if err := tryLogoutAll(t.Context(), s, first.GetRefreshToken()); err != nil { // a spent token of a live session
+		t.Fatal(err)
+	}
+	for _, at := range []*testenv.Server{s, replica} {
+		for _, tokens := range []*latchkeyv1.Tokens{first, second, other} {
+			wantValid(t, at, tokens.GetAccessToken(), ended)
+		}
+	}
+	// What has ended speaks for nobody, the other one neither.
+	for _, tokens := range []*latchkeyv1.Tokens{second, other} {
+		wantRefused(t, tryLogoutAll(t.Context(), s, tokens.GetRefreshToken()), codes.Unauthenticated, "SESSION_ENDED")
+		_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+	}
+	wantLive(t, s, bob)
+	third := logIn(t, s, email)
+	wantListed(t, s, third, third)
+	wantLive(t, s, third)
+	if n := count(t, s, "SELECT count(*) FROM revocations"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'all_sessions_logged_out' AND session_id = $1", first.GetSessionId()); n != 1 {
+		t.Errorf("%d audit events", n)
+	}
+}
+
+func TestLogoutOfAllSessionsRefusals(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	thief, owner := account(t, s), logIn(t, s, email)
+	logOut(t, s, thief.GetRefreshToken())
+	good := owner.GetRefreshToken()
+	for name, test := range map[string]struct{ token, reason string }{
+		"logged out":   {thief.GetRefreshToken(), "SESSION_ENDED"},
+		"garbage":      {"garbage", "REFRESH_TOKEN_INVALID"},
+		"forged":       {flip(good, len(good)-10), "REFRESH_TOKEN_INVALID"},
+		"access token": {owner.GetAccessToken(), "REFRESH_TOKEN_INVALID"},
+	} {
+		t.Log(name)
+		wantRefused(t, tryLogoutAll(t.Context(), s, test.token), codes.Unauthenticated, test.reason)
+	}
+	wantRefused(t, tryLogoutAll(t.Context(), s, ""), codes.InvalidArgument, "VALIDATION_FAILED", "refresh_token")
+	owner = wantLive(t, s, owner)
+	// Nor does one that ran out by itself.
+	s.Clock.Advance(testenv.IdleTTL)
+	fresh := logIn(t, s, email)
+	wantRefused(t, tryLogoutAll(t.Context(), s, owner.GetRefreshToken()), codes.Unauthenticated, "SESSION_ENDED")
+	wantLive(t, s, fresh)
+}
+
+// TestLogoutOfAllIsOvertaken: a session that is ended while its call waits ends no
+// others.
+func TestLogoutOfAllIsOvertaken(t *testing.T) {
+	t.Parallel()
+	for name, test := range overtaken() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{})
+			signUp(t, s, email)
+			thief, owner := device(t, s, "thief"), device(t, s, "owner")
+			answer := make(chan error, 1)
+			test.hold(t, s, thief, owner, func() { answer <- tryLogoutAll(t.Context(), s, thief.GetRefreshToken()) })
+			wantRefused(t, <-answer, codes.Unauthenticated, "SESSION_ENDED")
+			if name == "revoked" {
+				wantLive(t, s, owner)
+			}
+		})
+	}
 }

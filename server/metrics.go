@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -13,6 +14,7 @@ func (s *Server) registerMetrics() error {
 	collectors = append(collectors, s.hashMetrics()...)
 	collectors = append(collectors, s.poolMetrics()...)
 	collectors = append(collectors, s.ledgerMetrics()...)
+	collectors = append(collectors, gauge("latchkey_signing_key_age_seconds", "How long the active signing key has been so; NaN without one.", s.keyAge))
 	for _, store := range []string{"postgres", "redis"} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "latchkey_store_up", Help: "Whether the store answered when it was last asked (every second).",
@@ -38,6 +40,14 @@ func (s *Server) storeUp(store string) float64 {
 		return 1
 	}
 	return 0
+}
+
+func (s *Server) keyAge() float64 {
+	since := s.cfg.Keyring.ActiveSince()
+	if since.IsZero() {
+		return math.NaN()
+	}
+	return s.cfg.Now().Sub(since).Seconds()
 }
 
 func (s *Server) hashMetrics() []prometheus.Collector {

@@ -30,7 +30,7 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 		return nil, fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || account.Revoked || !account.User.IsActive {
-		s.dropSession(ctx, sess.ID)
+		s.dropSession(ctx, sess.UserID, sess.ID)
 		return nil, errSessionEnded()
 	}
 	rotation, err := s.rotate(ctx, presented, req.GetRequestId())

@@ -62,12 +62,16 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 	if err != nil {
 		return nil, hashError("hash the password", err)
 	}
+	var position int64
 	err = s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		return s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)
+		var err error
+		position, err = s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)
+		return position, err
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.unlistSessions(ctx, account.ID, uuid.Nil, position)
 	s.forgiveFailures(ctx, account)
 	return &latchkeyv1.ResetPasswordResponse{}, nil
 }

@@ -59,7 +59,7 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 		if err != nil {
 			return fmt.Errorf("end the session: %w", err)
 		}
-		s.dropSession(ctx, sessionID)
+		s.dropSession(ctx, userID, sessionID)
 		return s.final(ctx, position)
 	})
 }

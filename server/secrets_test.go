@@ -36,9 +36,16 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	keep("password", password)
 	keep("wrong password", "wrong horse battery")
 	keep("new password", newPassword)
+	keep("changed password", "a third fine password")
+	keep("wrong current password", "a wrong current password")
+	keep("refused new password", "qwertyuiop123")
 	keep("request id", "a-request-id-of-a-client")
+	keep("admin key", testenv.AdminKey)
+	keep("service key", testenv.ServiceKey)
+	keep("wrong key", "a key that nobody configured")
 
-	first := account(t, s)
+	signedUp := signUp(t, s, email)
+	first := logIn(t, s, email)
 	keepTokens("first", first)
 	_ = tryLogin(t.Context(), s, email, "wrong horse battery")
 	_ = tryLogin(t.Context(), s, "nobody@example.com", "wrong horse battery")
@@ -63,11 +70,43 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
 		t.Fatal(err)
 	}
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: newPassword})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caller := resp.GetTokens()
+	keepTokens("caller's", caller)
+	for current, next := range map[string]string{"a wrong current password": "a third fine password", newPassword: "qwertyuiop123", "": "x"} {
+		if err := tryChange(t.Context(), s, caller, current, next); err == nil {
+			t.Fatalf("changed from %q to %q", current, next)
+		}
+	}
+	if err := tryChange(t.Context(), s, caller, newPassword, "a third fine password"); err != nil {
+		t.Fatal(err)
+	}
+	listPage(t, s, caller, 0, "")
+	revokeSession(t, s, caller, open.GetSessionId())
+	if err := tryRevokeOthers(t, s, caller); err != nil {
+		t.Fatal(err)
+	}
 	_, unspent := resetMail(t, s, email)
 	keep("unspent reset token", unspent)
+	// Operators, with every kind of key, and what they do to somebody.
+	for _, key := range []string{testenv.AdminKey, testenv.ServiceKey, "a key that nobody configured", open.GetAccessToken()} {
+		ctx := testenv.WithKey(t.Context(), key)
+		_, _ = s.Admin.ListUsers(ctx, &latchkeyv1.ListUsersRequest{PageToken: "forged"})
+		_, _ = s.Admin.GetUser(ctx, byEmail(email))
+		_, _ = s.Admin.SuspendUser(ctx, &latchkeyv1.SuspendUserRequest{UserId: signedUp.GetId()})
+		_, _ = s.Admin.ReactivateUser(ctx, &latchkeyv1.ReactivateUserRequest{UserId: signedUp.GetId()})
+	}
+	if audited(t, s, "user_reactivated", signedUp.GetId()) != 1 {
+		t.Error("the operator was not let in")
+	}
 	// An internal error and a lost store are logged with all that is known of them.
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
+	_, _ = s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
 	_ = tryLogin(t.Context(), s, email, newPassword)
+	_ = tryChange(t.Context(), s, caller, "a third fine password", newPassword)
 	_ = tryLogout(t.Context(), s, open.GetRefreshToken())
 	execSQL(t, s, "ALTER TABLE audit_events_gone RENAME TO audit_events")
 

@@ -126,6 +126,7 @@ type Server struct {
 	latchkeyv1.UnimplementedAuthServiceServer
 	latchkeyv1.UnimplementedAdminServiceServer
 	latchkeyv1.UnimplementedRevocationServiceServer
+	latchkeyv1.UnimplementedSessionServiceServer
 
 	cfg        Config
 	log        *slog.Logger
@@ -166,6 +167,7 @@ func New(cfg Config) (*Server, error) {
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
 	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
 	latchkeyv1.RegisterRevocationServiceServer(s.grpc, s)
+	latchkeyv1.RegisterSessionServiceServer(s.grpc, s)
 	s.health = health.NewServer()
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if cfg.Reflection {

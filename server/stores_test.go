@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
@@ -28,6 +29,12 @@ func everyCall(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) map[s
 	_, errs["ValidateToken"] = s.Auth.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
 	_, errs["ForgotPassword"] = s.Auth.ForgotPassword(ctx, &latchkeyv1.ForgotPasswordRequest{Email: email})
 	_, errs["ResetPassword"] = s.Auth.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{Token: "some token", NewPassword: newPassword})
+	caller := testenv.WithKey(ctx, tokens.GetAccessToken())
+	_, errs["ChangePassword"] = s.Auth.ChangePassword(caller, &latchkeyv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: newPassword})
+	_, errs["ListSessions"] = s.SessionService.ListSessions(caller, &latchkeyv1.ListSessionsRequest{})
+	_, errs["GetSession"] = s.SessionService.GetSession(caller, &latchkeyv1.GetSessionRequest{SessionId: tokens.GetSessionId()})
+	_, errs["RevokeSession"] = s.SessionService.RevokeSession(caller, &latchkeyv1.RevokeSessionRequest{SessionId: uuid.NewString()})
+	_, errs["RevokeOtherSessions"] = s.SessionService.RevokeOtherSessions(caller, &latchkeyv1.RevokeOtherSessionsRequest{})
 	return errs
 }
 
@@ -42,7 +49,7 @@ func TestRedisGone(t *testing.T) {
 	store.Cut()
 	for name, err := range everyCall(t, s, tokens) {
 		switch name {
-		case "SignUp", "ValidateToken":
+		case "SignUp", "ValidateToken", "RevokeSession", "RevokeOtherSessions":
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -37,9 +38,11 @@ const (
 	queuePerSlot = 32
 	// decoyEvery is how often the parameters of stored hashes are counted.
 	decoyEvery = 10 * time.Minute
-	// keysEvery is how long a key that another replica made may be missing from the
-	// JWKS here. Tokens signed with it are accepted at once.
-	keysEvery  = 30 * time.Second
+	// keysEvery is how late keys move on, and how long a key that another replica made
+	// may be missing from the JWKS here. Tokens signed with it are accepted at once.
+	keysEvery = 30 * time.Second
+	// keysTime is what one round of that may take, should PostgreSQL hang.
+	keysTime   = 10 * time.Second
 	subkeySize = 32
 )
 
@@ -50,6 +53,7 @@ type app struct {
 	stores  *stores
 	hasher  *password.Hasher
 	keyring *token.Keyring
+	rotator *token.Rotator
 	ledger  *ledger.Ledger
 	tls     *tls.Config // of both public listeners; nil: plaintext
 	outbox  *mail.Outbox
@@ -74,7 +78,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	}
 	sessions, err := session.New(session.Config{
 		Redis: st.redis, MACKeys: keys.refreshMAC, IdleTTL: cfg.SessionIdleTTL, MaxTTL: cfg.SessionMaxTTL,
-		Grace: cfg.RefreshGrace, Now: time.Now,
+		Grace: cfg.RefreshGrace, Limit: cfg.SessionLimit, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -86,11 +90,15 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
+	a.keyring = keyring
+	a.rotator, err = newRotator(cfg, keys, st.pool)
+	if err != nil {
+		return nil, err
+	}
 	a.outbox, err = a.newOutbox(sender)
 	if err != nil {
 		return nil, err
 	}
-	a.keyring = keyring
 	memory, err := server.NewMemory(server.MemoryConfig{Pool: st.pool, Keyring: keyring, Entries: cfg.CacheEntries, Logger: log})
 	if err != nil {
 		return nil, err
@@ -104,6 +112,14 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	}
 	a.server, err = a.newServer(keys, sessions, memory)
 	return a, err
+}
+
+// newRotator works on the keys that token.Open reads.
+func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool) (*token.Rotator, error) {
+	return token.NewRotator(token.RotatorConfig{
+		Store: server.KeyStore{Pool: pool}, SealKeys: keys.seal, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Period: cfg.KeyRotation, MaxTTL: maxAccessLife, Now: time.Now,
+	})
 }
 
 func (a *app) newOutbox(sender mail.Sender) (*mail.Outbox, error) {

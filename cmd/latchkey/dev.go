@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
@@ -54,7 +52,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if cfg.ResetURL == "" {
 		cfg.ResetURL = "http://" + l.http.Addr().String() + "/dev/reset"
 	}
-	if err := devSecret(cfg, dir); err != nil {
+	if err := devKeys(cfg, dir); err != nil {
 		return err
 	}
 	local, err := startStores(ctx, cfg, dir, log)
@@ -76,7 +74,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	ctx, lost := local.watch(ctx)
-	greet(os.Stderr, l, dir)
+	greet(os.Stderr, os.Args[0], l, dir)
 	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox), stdout)
 	return errors.Join(err, lost())
 }
@@ -118,37 +116,6 @@ func defaultDevDir(environ []string) string {
 		return filepath.Join(os.TempDir(), fmt.Sprintf("latchkey-dev-%d", os.Getuid()))
 	}
 	return filepath.Join(home, ".local", "share", "latchkey-dev")
-}
-
-// devSecret makes the secret key at the first start and keeps it in the folder.
-func devSecret(cfg *config.Config, dir string) error {
-	if len(cfg.SecretKey) > 0 {
-		return nil
-	}
-	path := filepath.Join(dir, "secret-key")
-	text, err := os.ReadFile(path) //nolint:gosec // G304: our own file in the operator's folder
-	if errors.Is(err, os.ErrNotExist) {
-		var raw [config.MinSecretKey]byte
-		_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)
-		text = []byte(base64.StdEncoding.EncodeToString(raw[:]))
-		err = writeWhole(path, text)
-	}
-	if err != nil {
-		return fmt.Errorf("secret key of the dev folder: %w", err)
-	}
-	if err := cfg.SecretKey.UnmarshalText([]byte(strings.TrimSpace(string(text)))); err != nil {
-		return fmt.Errorf("%s %w: delete it to get a new one (all sessions and signing keys go with it)", path, err)
-	}
-	return nil
-}
-
-// writeWhole writes a file that is there whole or not at all.
-func writeWhole(path string, content []byte) error {
-	temporary := path + ".new"
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
 }
 
 // localStores are the servers that dev started itself.
@@ -274,7 +241,10 @@ func serveResetPage(w http.ResponseWriter, r *http.Request) {
 
 // greet tells a person what runs where and what to try. For scripts there is the
 // ready line.
-func greet(w io.Writer, l *listeners, dir string) {
+func greet(w io.Writer, program string, l *listeners, dir string) {
+	if strings.Contains(program, "go-build") {
+		program = "go run ./cmd/latchkey" // what `go run` built is gone with it
+	}
 	grpcurl := "go tool -modfile=tools/go.mod grpcurl"
 	if _, err := exec.LookPath("grpcurl"); err == nil {
 		grpcurl = "grpcurl"
@@ -282,9 +252,10 @@ func greet(w io.Writer, l *listeners, dir string) {
 	call := func(method, body string) string {
 		return fmt.Sprintf("  %s -plaintext -d '%s' %s latchkey.v1.AuthService/%s\n", grpcurl, body, l.grpc.Addr(), method)
 	}
-	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s\n", //nolint:errcheck // a greeting
+	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s  LATCHKEY_ADMIN_KEY_FILE=%s %s admin user list --addr %s\n\n", //nolint:errcheck // a greeting
 		l.grpc.Addr(), l.http.Addr(), l.ops.Addr(), dir,
 		call("SignUp", `{"email":"ada@example.com","password":"correct horse battery","first_name":"Ada","last_name":"Lovelace"}`),
 		call("Login", `{"email":"ada@example.com","password":"correct horse battery","device_name":"my laptop"}`),
-		call("ForgotPassword", `{"email":"ada@example.com"}`))
+		call("ForgotPassword", `{"email":"ada@example.com"}`),
+		filepath.Join(dir, adminKeyFile), program, l.grpc.Addr())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -29,8 +30,11 @@ func devFolder(t *testing.T) string {
 	return filepath.Join(dir, "dev")
 }
 
+// devSettings names the key of the operator's shell too: it is not there yet when dev
+// starts for the first time.
 func devSettings(dir string) []string {
 	return []string{
+		"LATCHKEY_ADMIN_KEY_FILE=" + filepath.Join(dir, "admin-key"),
 		"LATCHKEY_DEV_DIR=" + dir, "LATCHKEY_GRPC_ADDR=127.0.0.1:0", "LATCHKEY_HTTP_ADDR=127.0.0.1:0", "LATCHKEY_OPS_ADDR=127.0.0.1:0",
 	}
 }
@@ -70,12 +74,31 @@ func TestDev(t *testing.T) {
 		t.Errorf("it does not name the holder (%d): %s", p.cmd.Process.Pid, text)
 	}
 
+	asOperator := func(addr string) {
+		t.Helper()
+		var out bytes.Buffer
+		key := "LATCHKEY_ADMIN_KEY_FILE=" + filepath.Join(dir, "admin-key")
+		if err := run(t.Context(), []string{"admin", "user", "list", "--addr", addr}, []string{key}, &out); err != nil || !strings.Contains(out.String(), "ada@example.com") {
+			t.Errorf("%v:\n%s", err, out.String())
+		}
+		service := "LATCHKEY_ADMIN_KEY_FILE=" + filepath.Join(dir, "service-key")
+		if err := run(t.Context(), []string{"admin", "user", "list", "--addr", addr}, []string{service}, &out); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "KEY_INVALID") {
+			t.Errorf("a service lists accounts: %v", err)
+		}
+	}
+	asOperator(addrs["grpc"])
+	if text := p.text(&p.stderr); !strings.Contains(text, "LATCHKEY_ADMIN_KEY_FILE="+filepath.Join(dir, "admin-key")+" ") || !strings.Contains(text, " admin user list --addr "+addrs["grpc"]) {
+		t.Errorf("nobody is told how to be the operator:\n%s", text)
+	}
+
 	p.signal(t, syscall.SIGINT)
 	if code := p.exit(t); code != exitDone {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
 	again := start(t, devSettings(dir), "dev")
-	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, again.addrs(t)["grpc"]))
+	addrs = again.addrs(t)
+	asOperator(addrs["grpc"])
+	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
 	resp, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: login.GetTokens().GetAccessToken()})
 	if err != nil || !resp.GetValid() {
 		t.Errorf("after a restart: %v, %v", resp, err)
@@ -256,21 +279,50 @@ func TestDevFolder(t *testing.T) {
 	cfg := func() *config.Config { return &config.Config{} }
 	first, second := cfg(), cfg()
 	for _, c := range []*config.Config{first, second} {
-		if err := devSecret(c, dir); err != nil {
+		if err := devKeys(c, dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if len(first.SecretKey) != 32 || string(first.SecretKey) != string(second.SecretKey) {
 		t.Error("the secret key is not kept")
 	}
-	info, err := os.Stat(filepath.Join(dir, "secret-key"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
+	if len(first.AdminKeySHA256) != 1 || len(first.ServiceKeySHA256) != 1 || first.AdminKeySHA256[0] == first.ServiceKeySHA256[0] ||
+		first.AdminKeySHA256[0] != second.AdminKeySHA256[0] || first.ServiceKeySHA256[0] != second.ServiceKeySHA256[0] {
+		t.Error("the keys of operators and services are not kept")
 	}
-	if err := os.WriteFile(filepath.Join(dir, "secret-key"), []byte("damaged"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, loss := range map[string]string{"secret-key": "signing keys", "admin-key": "must be told", "service-key": "must be told"} {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || len(text) < 43 {
+			t.Errorf("%s: %d bytes, %v", name, len(text), err)
+		}
+		// An editor's last line break does not make it another key.
+		if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again := cfg()
+		if err := devKeys(again, dir); err != nil || string(again.SecretKey) != string(first.SecretKey) ||
+			again.AdminKeySHA256[0] != first.AdminKeySHA256[0] || again.ServiceKeySHA256[0] != first.ServiceKeySHA256[0] {
+			t.Errorf("%s with a line break: %v", name, err)
+		}
+		if err := os.WriteFile(path, []byte("damaged \x01 file"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := devKeys(cfg(), dir); err == nil || !strings.Contains(err.Error(), "delete it") || !strings.Contains(err.Error(), loss) || strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := devSecret(cfg(), dir); err == nil || !strings.Contains(err.Error(), "delete it") || strings.Contains(err.Error(), "damaged") {
-		t.Errorf("got %v", err)
+	// What is set comes beside what is kept.
+	set := cfg()
+	set.AdminKeySHA256 = config.KeyHashes{config.Key("set").Hash()}
+	if err := devKeys(set, dir); err != nil || len(set.AdminKeySHA256) != 2 || set.AdminKeySHA256[0] != config.Key("set").Hash() {
+		t.Errorf("%v, %v", set.AdminKeySHA256, err)
 	}
 }

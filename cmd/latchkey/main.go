@@ -65,6 +65,8 @@ func commands() []command {
 		{"dev", "run everything on this machine, PostgreSQL and Redis included, and catch mails", dev},
 		{"serve", "run the service; stores and secrets come from the environment", serve},
 		{"migrate", "up, down or status: the database schema", migrate},
+		{"keys", "list, rotate or revoke: the keys that sign access tokens", keys},
+		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", admin},
 		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheck},
 		{"config", "print the settings in force, secrets hidden", printConfig},
 		{"version", "print the version", printVersion},

@@ -184,6 +184,16 @@ func TestUsage(t *testing.T) {
 		{[]string{"migrate"}, exitUsage, ""},
 		{[]string{"migrate", "sideways"}, exitUsage, ""},
 		{[]string{"migrate", "up"}, exitUsage, ""}, // no database is set
+		{[]string{"keys"}, exitUsage, ""},
+		{[]string{"keys", "lost"}, exitUsage, ""},
+		{[]string{"keys", "list", "--yaml"}, exitUsage, ""},
+		{[]string{"keys", "rotate", "--now", "x"}, exitUsage, ""},
+		{[]string{"keys", "revoke"}, exitUsage, ""},
+		{[]string{"keys", "revoke", "a", "b"}, exitUsage, ""},
+		{[]string{"keys", "list"}, exitUsage, ""}, // no database is set
+		{[]string{"admin"}, exitUsage, ""},
+		{[]string{"admin", "help"}, exitDone, "usage: latchkey admin"},
+		{[]string{"admin", "user", "list", "--help"}, exitDone, "revoke-all-sessions --yes"},
 		{[]string{"config"}, exitDone, "LATCHKEY_ARGON2_MEMORY_KIB"},
 	} {
 		var out bytes.Buffer
@@ -233,6 +243,9 @@ func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 		"LATCHKEY_MAIL_FROM":         "no address",
 		"LATCHKEY_TLS_CERT_FILE":     "/no/such/file",
 		"LATCHKEY_ARGON2_MEMORY_KIB": "262144",
+		// Somebody set the key itself.
+		"LATCHKEY_ADMIN_KEY_SHA256":   "hunter2secret",
+		"LATCHKEY_SERVICE_KEY_SHA256": "hunter2secret",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -168,8 +168,9 @@ func (a *app) opsPages() http.Handler {
 }
 
 // keepUp lets unknown accounts cost what known ones cost while the stored hashes
-// change, and the JWKS show keys that other replicas made.
+// change, and signing keys move on when they are due.
 func (a *app) keepUp(ctx context.Context) {
+	a.tendKeys(ctx) // something may have been due for long
 	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
 	defer decoys.Stop()
 	defer keys.Stop()
@@ -180,10 +181,25 @@ func (a *app) keepUp(ctx context.Context) {
 		case <-decoys.C:
 			a.countHashes(ctx)
 		case <-keys.C:
-			if err := a.keyring.Reload(ctx); err != nil {
-				a.log.WarnContext(ctx, "signing keys not read again", "error", err)
-			}
+			a.tendKeys(ctx)
 		}
+	}
+}
+
+// tendKeys moves signing keys on that are due, and reads what others have moved.
+func (a *app) tendKeys(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, keysTime)
+	defer cancel()
+	changes, err := a.rotator.Tend(ctx)
+	if err != nil {
+		a.log.WarnContext(ctx, "signing keys not tended", "error", err)
+	}
+	for _, change := range changes {
+		a.log.InfoContext(ctx, "signing key", "key_id", change.ID, "algorithm", string(change.Algorithm),
+			"from", string(orNew(change.From)), "to", string(change.To))
+	}
+	if err := a.keyring.Reload(ctx); err != nil {
+		a.log.WarnContext(ctx, "signing keys not read again", "error", err)
 	}
 }
 

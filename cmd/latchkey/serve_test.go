@@ -224,7 +224,7 @@ func TestWrongSecretKey(t *testing.T) {
 }
 
 // certificateFor writes a certificate for 127.0.0.1 whose name tells it apart.
-func certificateFor(t *testing.T, dir, name string) (certFile, keyFile string) {
+func certificateFor(t *testing.T, dir, name string, edits ...func(*x509.Certificate)) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -233,6 +233,9 @@ func certificateFor(t *testing.T, dir, name string) (certFile, keyFile string) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	for _, edit := range edits {
+		edit(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -351,6 +351,78 @@ func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, seq int64) ([
 	return items, nil
 }
 
+const revokedSessions = `-- name: RevokedSessions :many
+SELECT asked.session_id::uuid
+FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS ledger) AS asked
+WHERE EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = $3::uuid
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'user' AND r.user_id = $3::uuid AND r.seq > asked.ledger
+            AND r.except_session_id IS DISTINCT FROM asked.session_id
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
+    )
+`
+
+type RevokedSessionsParams struct {
+	SessionIds []uuid.UUID
+	Ledgers    []int64
+	UserID     uuid.UUID
+}
+
+// RevokedSessions says which sessions of an account the ledger has ended, by the
+// rules of FindUserForSession. Each comes with the position that it carries.
+func (q *Queries) RevokedSessions(ctx context.Context, db DBTX, arg RevokedSessionsParams) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, revokedSessions, arg.SessionIds, arg.Ledgers, arg.UserID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var asked_session_id uuid.UUID
+		if err := rows.Scan(&asked_session_id); err != nil {
+			return nil, err
+		}
+		items = append(items, asked_session_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const sessionOfUserRevoked = `-- name: SessionOfUserRevoked :one
+SELECT EXISTS (
+        SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid AND user_id = $2::uuid
+    ) AS revoked,
+    (SELECT seq FROM ledger_head)::bigint AS ledger
+`
+
+type SessionOfUserRevokedParams struct {
+	SessionID uuid.UUID
+	UserID    uuid.UUID
+}
+
+type SessionOfUserRevokedRow struct {
+	Revoked bool
+	Ledger  int64
+}
+
+// SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
+// match.
+func (q *Queries) SessionOfUserRevoked(ctx context.Context, db DBTX, arg SessionOfUserRevokedParams) (SessionOfUserRevokedRow, error) {
+	row := db.QueryRow(ctx, sessionOfUserRevoked, arg.SessionID, arg.UserID)
+	var i SessionOfUserRevokedRow
+	err := row.Scan(&i.Revoked, &i.Ledger)
+	return i, err
+}
+
 const sessionRevoked = `-- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid) AS revoked,
     (SELECT seq FROM ledger_head)::bigint AS ledger

@@ -56,12 +56,14 @@ type Revocation struct {
 }
 
 type SigningKey struct {
-	ID        string
-	Algorithm string
-	State     string
-	Sealed    []byte
-	Public    []byte
-	CreatedAt time.Time
+	ID          string
+	Algorithm   string
+	State       string
+	Sealed      []byte
+	Public      []byte
+	CreatedAt   time.Time
+	ActivatedAt *time.Time
+	RetiredAt   *time.Time
 }
 
 type User struct {

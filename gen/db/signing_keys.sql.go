@@ -10,43 +10,41 @@ import (
 	"time"
 )
 
-const activeSigningKeyAlgorithm = `-- name: ActiveSigningKeyAlgorithm :one
-SELECT algorithm FROM signing_keys WHERE state = 'active'
-`
-
-func (q *Queries) ActiveSigningKeyAlgorithm(ctx context.Context, db DBTX) (string, error) {
-	row := db.QueryRow(ctx, activeSigningKeyAlgorithm)
-	var algorithm string
-	err := row.Scan(&algorithm)
-	return algorithm, err
-}
-
 const createSigningKey = `-- name: CreateSigningKey :exec
-INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at)
-VALUES ($1, $2, 'active', $3, $4, $5)
+INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activated_at, retired_at)
+VALUES (
+    $1, $2, $3, $4, $5, $6,
+    $7::timestamptz, $8::timestamptz
+)
 `
 
 type CreateSigningKeyParams struct {
-	ID        string
-	Algorithm string
-	Sealed    []byte
-	Public    []byte
-	CreatedAt time.Time
+	ID          string
+	Algorithm   string
+	State       string
+	Sealed      []byte
+	Public      []byte
+	CreatedAt   time.Time
+	ActivatedAt *time.Time
+	RetiredAt   *time.Time
 }
 
 func (q *Queries) CreateSigningKey(ctx context.Context, db DBTX, arg CreateSigningKeyParams) error {
 	_, err := db.Exec(ctx, createSigningKey,
 		arg.ID,
 		arg.Algorithm,
+		arg.State,
 		arg.Sealed,
 		arg.Public,
 		arg.CreatedAt,
+		arg.ActivatedAt,
+		arg.RetiredAt,
 	)
 	return err
 }
 
 const listSigningKeys = `-- name: ListSigningKeys :many
-SELECT id, algorithm, state, sealed, public, created_at FROM signing_keys WHERE state <> 'gone' ORDER BY created_at, id
+SELECT id, algorithm, state, sealed, public, created_at, activated_at, retired_at FROM signing_keys ORDER BY created_at, id
 `
 
 func (q *Queries) ListSigningKeys(ctx context.Context, db DBTX) ([]SigningKey, error) {
@@ -65,6 +63,8 @@ func (q *Queries) ListSigningKeys(ctx context.Context, db DBTX) ([]SigningKey, e
 			&i.Sealed,
 			&i.Public,
 			&i.CreatedAt,
+			&i.ActivatedAt,
+			&i.RetiredAt,
 		); err != nil {
 			return nil, err
 		}
@@ -80,9 +80,35 @@ const lockSigningKeys = `-- name: LockSigningKeys :exec
 LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
 `
 
-// LockSigningKeys makes whoever wants to activate a key wait for its turn.
+// LockSigningKeys makes whoever wants to change keys wait for its turn. Reading goes
+// on meanwhile.
 func (q *Queries) LockSigningKeys(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, lockSigningKeys)
+	return err
+}
+
+const moveSigningKey = `-- name: MoveSigningKey :exec
+UPDATE signing_keys
+SET state = $1::text, activated_at = $2::timestamptz, retired_at = $3::timestamptz,
+    sealed = CASE WHEN $1::text = 'gone' THEN ''::bytea ELSE sealed END
+WHERE id = $4
+`
+
+type MoveSigningKeyParams struct {
+	State       string
+	ActivatedAt *time.Time
+	RetiredAt   *time.Time
+	ID          string
+}
+
+// MoveSigningKey gives a key another state. One that is gone loses its private key.
+func (q *Queries) MoveSigningKey(ctx context.Context, db DBTX, arg MoveSigningKeyParams) error {
+	_, err := db.Exec(ctx, moveSigningKey,
+		arg.State,
+		arg.ActivatedAt,
+		arg.RetiredAt,
+		arg.ID,
+	)
 	return err
 }
 
@@ -102,13 +128,4 @@ func (q *Queries) ResealSigningKey(ctx context.Context, db DBTX, arg ResealSigni
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const retireActiveSigningKey = `-- name: RetireActiveSigningKey :exec
-UPDATE signing_keys SET state = 'verify_only' WHERE state = 'active'
-`
-
-func (q *Queries) RetireActiveSigningKey(ctx context.Context, db DBTX) error {
-	_, err := db.Exec(ctx, retireActiveSigningKey)
-	return err
 }

@@ -12,6 +12,25 @@ import (
 	"github.com/google/uuid"
 )
 
+const changePassword = `-- name: ChangePassword :execrows
+UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3
+`
+
+type ChangePasswordParams struct {
+	NewHash string
+	ID      uuid.UUID
+	OldHash string
+}
+
+// ChangePassword replaces the hash that was verified and no other.
+func (q *Queries) ChangePassword(ctx context.Context, db DBTX, arg ChangePasswordParams) (int64, error) {
+	result, err := db.Exec(ctx, changePassword, arg.NewHash, arg.ID, arg.OldHash)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const createUser = `-- name: CreateUser :one
 INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
 VALUES ($1, $2::text, $3, $4, $5, $6, $6)

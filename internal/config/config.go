@@ -30,6 +30,7 @@ type Config struct {
 	AccessTokenTTL time.Duration `env:"LATCHKEY_ACCESS_TOKEN_TTL" envDefault:"15m" min:"10s" max:"24h" form:"a duration" example:"15m" doc:"life of an access token"`
 	SessionIdleTTL time.Duration `env:"LATCHKEY_SESSION_IDLE_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"a session ends when it was not refreshed for this long"`
 	SessionMaxTTL  time.Duration `env:"LATCHKEY_SESSION_MAX_TTL" envDefault:"720h" min:"1m" max:"87600h" form:"a duration" example:"720h" doc:"a session ends this long after its login, whatever happens"`
+	SessionLimit   int           `env:"LATCHKEY_SESSION_LIMIT" envDefault:"50" min:"1" max:"1000" form:"a number" example:"50" doc:"sessions that one account can have; another login ends the oldest"`
 	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
 	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
 	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"1m" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without hearing of PostgreSQL, and so the longest that a revocation takes when one is gone; the same for all replicas"`
@@ -37,12 +38,13 @@ type Config struct {
 
 	// Tokens.
 
-	Issuer            string    `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens"`
-	Audience          string    `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
-	ClientID          string    `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
-	TokenAlgorithm    string    `env:"LATCHKEY_TOKEN_ALGORITHM" envDefault:"EdDSA" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"EdDSA" doc:"how access tokens are signed"`
-	SecretKey         SecretKey `env:"LATCHKEY_SECRET_KEY" need:"serve" form:"at least 32 random bytes in base64" example:"the output of: openssl rand -base64 32" secret:"value" doc:"derives the keys of refresh tokens and seals signing keys at rest"`
-	SecretKeyPrevious SecretKey `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
+	Issuer            string        `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens"`
+	Audience          string        `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
+	ClientID          string        `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
+	TokenAlgorithm    string        `env:"LATCHKEY_TOKEN_ALGORITHM" envDefault:"EdDSA" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"EdDSA" doc:"how access tokens are signed"`
+	KeyRotation       time.Duration `env:"LATCHKEY_KEY_ROTATION" envDefault:"2160h" form:"0, or a duration of 24h or more" example:"2160h" doc:"age of the signing key at which the next one is made; 0: only by latchkey keys rotate"`
+	SecretKey         SecretKey     `env:"LATCHKEY_SECRET_KEY" need:"serve" form:"at least 32 random bytes in base64" example:"the output of: openssl rand -base64 32" secret:"value" doc:"derives the keys of refresh tokens and seals signing keys at rest"`
+	SecretKeyPrevious SecretKey     `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
 
 	CacheEntries int `env:"LATCHKEY_CACHE_ENTRIES" envDefault:"100000" min:"1000" max:"100000000" form:"a number" example:"100000" doc:"verified tokens, and accounts, that validations find in memory; about 1 KiB each"`
 

@@ -76,7 +76,7 @@ func TestLoadTakesACompleteEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.AccessTokenTTL != 15*time.Minute || cfg.SessionIdleTTL != 168*time.Hour || cfg.SessionMaxTTL != 720*time.Hour ||
-		cfg.RefreshGrace != 10*time.Second || cfg.ResetTokenTTL != 30*time.Minute {
+		cfg.RefreshGrace != 10*time.Second || cfg.ResetTokenTTL != 30*time.Minute || cfg.KeyRotation != 2160*time.Hour {
 		t.Error("the default lifetimes differ from what is documented")
 	}
 	if cfg.Argon2MemoryKiB != 19456 || cfg.Argon2Time != 2 || cfg.Argon2Threads != 1 || cfg.TokenAlgorithm != "EdDSA" ||
@@ -116,6 +116,7 @@ func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 		"LATCHKEY_ACCESS_TOKEN_TTL":   {"15", "abc", "-1m", "0s", "25h"},
 		"LATCHKEY_REFRESH_GRACE":      {"6m"},
 		"LATCHKEY_ISSUER":             {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
+		"LATCHKEY_KEY_ROTATION":       {"90d", "-24h", "1h", "23h59m59s", "1"},
 		"LATCHKEY_TOKEN_ALGORITHM":    {"HS256", "none", "eddsa"},
 		"LATCHKEY_ARGON2_MEMORY_KIB":  {"63", "1e3", "99999999"},
 		"LATCHKEY_ARGON2_THREADS":     {"0", "65"},
@@ -351,6 +352,17 @@ func TestSettingsThatDependOnEachOther(t *testing.T) {
 		_, err := Load(environ(values), Serve)
 		if err == nil || !strings.HasPrefix(err.Error(), name+" ") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: %v", change, err)
+		}
+	}
+}
+
+func TestKeyRotationCanBeOff(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{"0": 0, "0s": 0, "24h": 24 * time.Hour} {
+		values := complete()
+		values["LATCHKEY_KEY_ROTATION"] = value
+		if cfg, err := Load(environ(values), Serve); err != nil || cfg.KeyRotation != want {
+			t.Errorf("%s: %v", value, err)
 		}
 	}
 }

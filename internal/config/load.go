@@ -152,6 +152,10 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.AccessTokenTTL > c.SessionMaxTTL {
 		add("LATCHKEY_ACCESS_TOKEN_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.AccessTokenTTL, c.SessionMaxTTL))
 	}
+	// Former keys verify for 25 hours: with shorter periods they would pile up.
+	if c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour {
+		add("LATCHKEY_KEY_ROTATION", fmt.Sprintf("has the value %q", values["LATCHKEY_KEY_ROTATION"]))
+	}
 	if c.Argon2MemoryKiB < 8*c.Argon2Threads {
 		add("LATCHKEY_ARGON2_MEMORY_KIB", fmt.Sprintf("(%d) is under 8 KiB for each of LATCHKEY_ARGON2_THREADS (%d)", c.Argon2MemoryKiB, c.Argon2Threads))
 	}

@@ -255,7 +255,9 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
 	if now := (Position{head.Seq, head.Tip}); t.applied != now {
 		t.announced = 0
-		resume := head.Known && sent.boot-t.confirmed < resumeWithin
+		// A ledger that was empty has no row whose tip could be compared.
+		known := head.Known || t.applied.Seq == 0 && t.applied.Tip != uuid.Nil
+		resume := known && sent.boot-t.confirmed < resumeWithin
 		if err := l.catchUp(ctx, conn, now, resume); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -214,14 +215,23 @@ func TestClockOutOfRange(t *testing.T) {
 	}
 	for _, now := range []time.Time{{}, time.UnixMilli(-1), time.UnixMilli(maxMillis + 1), time.UnixMilli(math.MaxInt64)} {
 		b.clock.now = now
-		if _, _, err := b.store.Create(t.Context(), Start{UserID: presented.Session.UserID}); !errors.Is(err, errClock) {
+		if _, err := b.store.Create(t.Context(), Start{UserID: presented.Session.UserID}); !errors.Is(err, errClock) {
 			t.Errorf("Create at %v: %v", now, err)
 		}
 		if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, errClock) {
 			t.Errorf("Rotate at %v: %v", now, err)
 		}
+		if _, err := b.store.List(t.Context(), presented.Session.UserID); !errors.Is(err, errClock) {
+			t.Errorf("List at %v: %v", now, err)
+		}
+		if err := b.store.ClearIndex(t.Context(), presented.Session.UserID, uuid.Nil, 1); !errors.Is(err, errClock) {
+			t.Errorf("ClearIndex at %v: %v", now, err)
+		}
+		if _, err := b.store.Get(t.Context(), presented.Session.UserID, presented.Session.ID); !errors.Is(err, errClock) {
+			t.Errorf("Get at %v: %v", now, err)
+		}
 	}
-	if _, _, err := b.store.Create(t.Context(), Start{}); err == nil {
+	if _, err := b.store.Create(t.Context(), Start{}); err == nil {
 		t.Error("a session of no user")
 	}
 	// The far end of the range works, with the longest lives there are.
@@ -288,13 +298,18 @@ func TestUnavailable(t *testing.T) {
 				t.Errorf("%s: %v hides %v", call, err, also)
 			}
 		}
-		_, _, err := b.store.Create(ctx, Start{UserID: created.UserID})
+		_, err := b.store.Create(ctx, Start{UserID: created.UserID})
 		check("Create", err)
 		_, err = b.store.Open(ctx, text)
 		check("Open", err)
 		_, err = b.store.Rotate(ctx, presented, "r")
 		check("Rotate", err)
-		check("Delete", b.store.Delete(ctx, created.ID))
+		check("Delete", b.store.Delete(ctx, created.UserID, created.ID))
+		check("ClearIndex", b.store.ClearIndex(ctx, created.UserID, uuid.Nil, 1))
+		_, err = b.store.List(ctx, created.UserID)
+		check("List", err)
+		_, err = b.store.Get(ctx, created.UserID, created.ID)
+		check("Get", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -308,6 +323,9 @@ func TestUnavailable(t *testing.T) {
 	}
 	if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Rotate of another type: %v", err)
+	}
+	if _, err := b.store.List(t.Context(), created.UserID); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("List of another type: %v", err)
 	}
 	_ = b.client.Close()
 	every(t.Context(), nil)

@@ -21,6 +21,8 @@ type machine struct {
 	store    *Store
 	keys     []byte // seeds of the accepted keys, the current one first
 	sessions []*modelSession
+	users    []uuid.UUID
+	indexes  map[uuid.UUID]modelIndex
 	copies   []redisCopy
 	opened   []openedToken
 	// reached counts the verdicts, to show that the test gets everywhere.
@@ -46,7 +48,7 @@ func pick[T any](t *rapid.T, what string, from []T) T {
 }
 
 func (m *machine) newStore(t *rapid.T) {
-	cfg := Config{Redis: m.client, IdleTTL: m.idle, MaxTTL: m.max, Grace: m.grace, Now: m.clock.Now}
+	cfg := Config{Redis: m.client, IdleTTL: m.idle, MaxTTL: m.max, Grace: m.grace, Limit: m.limit, Now: m.clock.Now}
 	for _, seed := range m.keys {
 		cfg.MACKeys = append(cfg.MACKeys, testKey(seed))
 	}
@@ -58,20 +60,26 @@ func (m *machine) newStore(t *rapid.T) {
 }
 
 func (m *machine) create(t *rapid.T) {
-	sess, text, err := m.store.Create(t.Context(), Start{UserID: uuid.New(), Ledger: int64(len(m.sessions))})
+	user := rapid.SampledFrom(m.users).Draw(t, "user")
+	created, err := m.store.Create(t.Context(), Start{UserID: user, Ledger: int64(len(m.sessions))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := m.clock.Now()
+	sess, now := created.Session, m.clock.Now()
+	want := m.login(m.indexes[user], sess.ID, m.gone(now), now, m.reached)
+	if got := slices.SortedFunc(slices.Values(created.Evicted), compareIDs); !slices.Equal(got, want) {
+		t.Fatalf("evicted %v, want %v of %v", got, want, m.indexes[user])
+	}
+	m.reached["evicted"] += len(want)
 	s := &modelSession{
-		id: sess.ID, end: now.Add(m.max), alive: true, issued: map[tokenName]string{},
+		id: sess.ID, user: user, ledger: int64(len(m.sessions)), end: now.Add(m.max), alive: true, issued: map[tokenName]string{},
 		state: modelState{
 			latest: 1, rotated: now, idleEnd: now.Add(min(m.idle, m.max)),
 			lives: min(m.idle, m.max) + expiryMargin, spent: map[uint64]spending{},
 		},
 	}
 	m.sessions = append(m.sessions, s)
-	m.remember(t, s, tokenName{1, m.keys[0]}, text)
+	m.remember(t, s, tokenName{1, m.keys[0]}, created.RefreshToken)
 	m.checkSession(t, s, sess)
 }
 
@@ -154,7 +162,7 @@ func (m *machine) advance(t *rapid.T) {
 		-ms, -2 * time.Second, // another replica, whose clock is behind
 	}
 	if oneIn(t, 4) {
-		steps = []time.Duration{m.idle / 3, m.max / 3, m.idle - ms, m.idle, m.max - ms, m.max}
+		steps = []time.Duration{m.idle / 3, m.max / 3, m.idle - ms, m.idle, m.idle + settleTime, m.max - ms, m.max, takeOverTime, takeOverTime}
 	}
 	m.clock.Advance(rapid.SampledFrom(steps).Draw(t, "step").Truncate(ms))
 }
@@ -186,10 +194,12 @@ func (m *machine) restore(t *rapid.T) {
 }
 
 func (m *machine) drop(t *rapid.T, s *modelSession) {
-	if err := m.store.Delete(t.Context(), s.id); err != nil {
+	stranger := rapid.SampledFrom(m.users).Draw(t, "who deletes")
+	if err := m.store.Delete(t.Context(), stranger, s.id); err != nil {
 		t.Fatal(err)
 	}
-	s.alive = false
+	delete(m.indexes[stranger], s.id)
+	s.alive = s.alive && stranger != s.user
 }
 
 // check compares what Redis holds with the model, and its expiry with the ends.
@@ -217,13 +227,14 @@ func (m *machine) check(t *rapid.T) {
 			t.Fatalf("expires in %v, want %v", ttl, s.state.lives)
 		}
 	}
+	m.checkIndexes(t)
 }
 
 // step does one thing, mostly refreshing.
 func (m *machine) step(t *rapid.T) {
 	switch rapid.SampledFrom([]string{
 		"refresh", "refresh", "refresh", "refresh", "refresh", "refresh", "advance the clock", "advance the clock",
-		"open", "rotate what was opened", "rotate what was opened", "copy", "copy or restore", "create", "rare",
+		"open", "rotate what was opened", "rotate what was opened", "copy", "copy or restore", "create", "create", "create", "list", "rare",
 	}).Draw(t, "action") {
 	case "refresh":
 		if o := m.open(t); o != nil {
@@ -249,6 +260,8 @@ func (m *machine) step(t *rapid.T) {
 		m.step(t) // before the clock moves on, as a rule
 	case "create":
 		m.create(t)
+	case "list":
+		m.list(t)
 	case "rare":
 		m.rare(t)
 	}
@@ -256,10 +269,12 @@ func (m *machine) step(t *rapid.T) {
 
 func (m *machine) rare(t *rapid.T) {
 	switch rapid.SampledFrom([]string{
-		"delete", "delete what was opened", "change the key", "change the key back",
+		"delete", "clear", "delete what was opened", "change the key", "change the key back",
 	}).Draw(t, "rare action") {
 	case "delete":
 		m.drop(t, pick(t, "session", m.sessions))
+	case "clear":
+		m.clear(t)
 	case "delete what was opened":
 		if o := m.open(t); o != nil {
 			m.drop(t, o.of)
@@ -280,12 +295,16 @@ func checkModel(t *testing.T, client *redis.Client, steps int) {
 	t.Helper()
 	reached := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{clock: newClock(), client: client, keys: []byte{1}, reached: reached}
+		m := &machine{clock: newClock(), client: client, keys: []byte{1}, reached: reached, indexes: map[uuid.UUID]modelIndex{}}
+		for range 2 {
+			m.users = append(m.users, uuid.New())
+			m.indexes[m.users[len(m.users)-1]] = modelIndex{}
+		}
 		m.rules = rapid.SampledFrom([]rules{
-			{idle: time.Hour, max: 3 * time.Hour, grace: 10 * time.Second},
+			{idle: time.Hour, max: 3 * time.Hour, grace: 10 * time.Second, limit: 3},
 			{idle: time.Hour, max: 3 * time.Hour, grace: 0},
-			{idle: time.Minute, max: 5 * time.Minute, grace: 10 * time.Second},
-			{idle: time.Hour, max: time.Minute, grace: 2 * time.Minute},
+			{idle: time.Minute, max: 5 * time.Minute, grace: 10 * time.Second, limit: 1},
+			{idle: time.Hour, max: time.Minute, grace: 2 * time.Minute, limit: 2},
 		}).Draw(t, "rules")
 		m.newStore(t)
 		m.create(t)
@@ -301,11 +320,15 @@ func checkModel(t *testing.T, client *redis.Client, steps int) {
 	if t.Failed() || decided < 1000 {
 		return // failed, or cut short by -short or -rapid.checks
 	}
-	for _, verdict := range []string{
+	verdicts := []string{
 		Advanced.String(), RepeatedSameRequest.String(), RepeatedInGrace.String(), CaughtUp.String(),
 		ErrReused.Error(), ErrLate.Error(), ErrEnded.Error(), ErrUnknown.Error(),
-		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(),
-	} {
+		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(), "evicted", "listed",
+	}
+	if steps >= 100 { // short lives seldom get there
+		verdicts = append(verdicts, "taken over", "cleaned")
+	}
+	for _, verdict := range verdicts {
 		if reached[verdict] == 0 {
 			t.Errorf("never reached: %s", verdict)
 		}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -34,10 +36,11 @@ func (m modelState) clone() modelState {
 }
 
 type modelSession struct {
-	id    uuid.UUID
-	end   time.Time
-	alive bool
-	state modelState
+	id, user uuid.UUID
+	ledger   int64
+	end      time.Time
+	alive    bool
+	state    modelState
 	// issued has every token that was ever handed out, by generation and key: the texts must not vary.
 	issued map[tokenName]string
 	order  []tokenName
@@ -59,6 +62,56 @@ type verdict struct {
 
 type rules struct {
 	idle, max, grace time.Duration
+	limit            int
+}
+
+// modelIndex has the time of each login, or minus the time at which it was taken out, in milliseconds.
+type modelIndex map[uuid.UUID]int64
+
+func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+
+// clean drops what is gone for good, and says how much that was.
+func (x modelIndex) clean(gone map[uuid.UUID]bool, now time.Time) int {
+	before := len(x)
+	maps.DeleteFunc(x, func(id uuid.UUID, at int64) bool {
+		return gone[id] && max(at, -at) <= now.Add(-settleTime).UnixMilli()
+	})
+	return before - len(x)
+}
+
+// login enters a session and returns, by id, which ones are to be ended.
+func (r rules) login(x modelIndex, id uuid.UUID, gone map[uuid.UUID]bool, now time.Time, reached map[string]int) []uuid.UUID {
+	maps.DeleteFunc(x, func(_ uuid.UUID, at int64) bool { return max(at, -at) <= now.Add(-r.max).UnixMilli() })
+	x[id] = now.UnixMilli()
+	counted := func() (ids []uuid.UUID) {
+		for other, at := range x {
+			if at >= 0 {
+				ids = append(ids, other)
+			}
+		}
+		return ids
+	}
+	var out []uuid.UUID
+	take := func(taken uuid.UUID) {
+		out = append(out, taken)
+		x[taken] = -now.UnixMilli()
+	}
+	if r.limit > 0 && len(counted()) > r.limit {
+		reached["cleaned"] += x.clean(gone, now)
+	}
+	for other, at := range x {
+		if at < 0 && -at <= now.Add(-takeOverTime).UnixMilli() {
+			reached["taken over"]++
+			take(other)
+		}
+	}
+	others := slices.DeleteFunc(counted(), func(other uuid.UUID) bool { return other == id })
+	slices.SortFunc(others, func(a, b uuid.UUID) int { return cmp.Or(cmp.Compare(x[a], x[b]), compareIDs(a, b)) })
+	for r.limit > 0 && len(others) >= r.limit && len(others) > 0 {
+		take(others[0])
+		others = others[1:]
+	}
+	return slices.SortedFunc(slices.Values(out), compareIDs)
 }
 
 // refresh decides about spending a generation, now, by a token that Open accepted.

@@ -9,9 +9,13 @@
 // Redis holds no token, no MAC and no request id. It is not the place that remembers revocations either: losing it
 // logs people out, and restoring an old copy of it revives nothing that a ledger elsewhere has revoked. Callers
 // therefore Open a token, ask the ledger about the user and the session, and only then Rotate.
+//
+// An index for each user lists their sessions, for display and for a limit. Losing it loses nothing else.
 package session
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -48,6 +52,8 @@ type Config struct {
 	// Grace is for how long after an advance, inclusively, the spent token yields its successor again without a
 	// request id. Keep it at seconds: two holders of one line of tokens go unnoticed for as long.
 	Grace time.Duration
+	// Limit is how many sessions a user can have: another login ends the oldest ones. 0: any number.
+	Limit int
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
@@ -58,8 +64,11 @@ type Store struct {
 	keys  keyring
 	// In milliseconds.
 	idle, max, grace int64
+	limit            int
 	now              func() time.Time
 	rotate           *redis.Script
+	index            *redis.Script
+	delete           *redis.Script
 }
 
 // New returns a store, or says which field of cfg is wrong. It does not connect.
@@ -79,6 +88,9 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Grace < 0 {
 		return nil, fmt.Errorf("session: Grace %v is negative", cfg.Grace)
 	}
+	if cfg.Limit < 0 {
+		return nil, fmt.Errorf("session: Limit %d is negative", cfg.Limit)
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -88,8 +100,11 @@ func New(cfg Config) (*Store, error) {
 		idle:   cfg.IdleTTL.Milliseconds(),
 		max:    cfg.MaxTTL.Milliseconds(),
 		grace:  cfg.Grace.Milliseconds(),
+		limit:  cfg.Limit,
 		now:    cfg.Now,
 		rotate: redis.NewScript(rotateLua),
+		index:  redis.NewScript(indexLua),
+		delete: redis.NewScript(deleteLua),
 	}, nil
 }
 
@@ -117,6 +132,11 @@ func (s Session) Ended(now time.Time) bool {
 	return !now.Before(s.IdleEnd) || !now.Before(s.End)
 }
 
+// Compare orders sessions by their logins, older ones first, and those of one millisecond by their ids.
+func (s Session) Compare(other Session) int {
+	return cmp.Or(s.CreateTime.Compare(other.CreateTime), bytes.Compare(s.ID[:], other.ID[:]))
+}
+
 // Start describes a session to create.
 type Start struct {
 	// UserID must not be zero.
@@ -128,61 +148,74 @@ type Start struct {
 	AMR                 []string
 }
 
-// Create starts a session and returns its first refresh token. The errors are ErrUnavailable, and those of arguments
-// or a clock that are out of range.
-func (s *Store) Create(ctx context.Context, start Start) (Session, string, error) {
+// Created is what a login leads to.
+type Created struct {
+	Session Session
+	// RefreshToken is the session's first.
+	RefreshToken string
+	// Evicted are the user's sessions that are over the limit now, for the caller to end: in the ledger, then with
+	// Delete. They live until then. A session is handed to one login only, unless it is still there after 30 seconds.
+	Evicted []uuid.UUID
+}
+
+// Create starts a session. The errors are ErrUnavailable, and those of arguments or a clock that are out of range.
+//
+// The index of the user is written first: a session that is not in it would not be seen by its owner.
+func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if start.UserID == uuid.Nil {
-		return Session{}, "", errors.New("session: the user id is zero")
+		return Created{}, errors.New("session: the user id is zero")
 	}
 	now, err := s.millis()
 	if err != nil {
-		return Session{}, "", err
+		return Created{}, err
 	}
+	rec, err := s.newRecord(start, now)
+	if err != nil {
+		return Created{}, err
+	}
+	text, err := s.keys.current().issue(rec.bound, firstGeneration)
+	if err != nil {
+		return Created{}, err
+	}
+	fields, err := rec.fields()
+	if err != nil {
+		return Created{}, err
+	}
+	evicted, err := s.enter(ctx, rec.user, rec.id, now)
+	if err != nil {
+		return Created{}, err
+	}
+	// In one transaction: a session without an expiry would stay for good.
+	_, err = s.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		tx.HSet(ctx, redisKey(rec.id), fields...)
+		tx.PExpire(ctx, redisKey(rec.id), s.lifetime(rec.idleEnd, now))
+		return nil
+	})
+	if err != nil {
+		return Created{}, unavailable("create a session", err)
+	}
+	return Created{Session: rec.session(), RefreshToken: text, Evicted: evicted}, nil
+}
+
+func (s *Store) newRecord(start Start, now int64) (record, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return Session{}, "", fmt.Errorf("session: make a session id: %w", err)
+		return record{}, fmt.Errorf("session: make a session id: %w", err)
 	}
-	key := s.keys.current()
 	end := now + s.max
 	rec := record{
 		bound:      bound{id: id, user: start.UserID, end: end, ledger: start.Ledger},
 		generation: firstGeneration,
 		created:    now, authenticated: now, rotated: now,
 		idleEnd: min(now+s.idle, end),
-		key:     key.id.String(),
+		key:     s.keys.current().id.String(),
 		device:  start.DeviceName, address: start.Address,
 		amr: slices.Clone(start.AMR),
 	}
 	if _, err := rand.Read(rec.salt[:]); err != nil {
-		return Session{}, "", fmt.Errorf("session: make a salt: %w", err)
+		return record{}, fmt.Errorf("session: make a salt: %w", err)
 	}
-	text, err := key.issue(rec.bound, firstGeneration)
-	if err != nil {
-		return Session{}, "", err
-	}
-	fields, err := rec.fields()
-	if err != nil {
-		return Session{}, "", err
-	}
-	// In one transaction: a session without an expiry would stay for good.
-	_, err = s.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.HSet(ctx, redisKey(id), fields...)
-		tx.PExpire(ctx, redisKey(id), s.lifetime(rec.idleEnd, now))
-		return nil
-	})
-	if err != nil {
-		return Session{}, "", unavailable("create a session", err)
-	}
-	return rec.session(), text, nil
-}
-
-// Delete removes a session. One that is not there is no error. Put the revocation into the ledger first: until it is
-// there, a Redis that is restored brings the session back.
-func (s *Store) Delete(ctx context.Context, sessionID uuid.UUID) error {
-	if err := s.redis.Del(ctx, redisKey(sessionID)).Err(); err != nil {
-		return unavailable("delete a session", err)
-	}
-	return nil
+	return rec, nil
 }
 
 // millis reads the clock.

@@ -52,14 +52,19 @@ func (b bench) configured(t testing.TB, cfg Config) *Store {
 
 func create(t testing.TB, store *Store) (Session, string) {
 	t.Helper()
-	sess, text, err := store.Create(t.Context(), Start{
-		UserID: uuid.New(), Ledger: 1<<40 + 7, DeviceName: "Ada's téléphone", Address: "2001:db8::1",
+	return createFor(t, store, uuid.New())
+}
+
+func createFor(t testing.TB, store *Store, userID uuid.UUID) (Session, string) {
+	t.Helper()
+	created, err := store.Create(t.Context(), Start{
+		UserID: userID, Ledger: 1<<40 + 7, DeviceName: "Ada's téléphone", Address: "2001:db8::1",
 		AMR: []string{"pwd", "otp"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return sess, text
+	return created.Session, created.RefreshToken
 }
 
 func refresh(ctx context.Context, store *Store, text, requestID string) (Rotation, error) {
@@ -98,6 +103,13 @@ func (b bench) dump(t testing.TB) map[string]map[string]string {
 		t.Fatal(err)
 	}
 	for _, key := range keys {
+		if strings.HasPrefix(key, "latchkey:sessions:") {
+			all[key] = map[string]string{}
+			for _, entry := range b.client.ZRangeWithScores(t.Context(), key, 0, -1).Val() {
+				all[key][member(entry)] = decimal(int64(entry.Score))
+			}
+			continue
+		}
 		if all[key], err = b.client.HGetAll(t.Context(), key).Result(); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +154,7 @@ func TestLife(t *testing.T) {
 		t.Fatalf("opened %+v, want %+v", presented.Session, want)
 	}
 	for range 2 {
-		if err := b.store.Delete(t.Context(), created.ID); err != nil {
+		if err := b.store.Delete(t.Context(), created.UserID, created.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -204,6 +204,7 @@ func TestNewRefuses(t *testing.T) {
 		"a negative life":          func(c *Config) { c.MaxTTL = -time.Hour },
 		"more than 100 years":      func(c *Config) { c.IdleTTL = maxLife + 1 },
 		"a negative grace":         func(c *Config) { c.Grace = -1 },
+		"a negative limit":         func(c *Config) { c.Limit = -1 },
 		"a short key after a good": func(c *Config) { c.MACKeys = [][]byte{testKey(1), {}} },
 	}
 	for name, change := range cases {

@@ -36,18 +36,20 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// What a test's server uses where its options say nothing. The lifetimes are the
-// defaults of the settings.
+// What a test's server uses where its options say nothing. The lifetimes and the
+// limit are the defaults of the settings.
 const (
 	Issuer         = "https://auth.example.com"
 	Audience       = "latchkey"
 	ResetURL       = "https://app.example.com/reset"
 	AccessTokenTTL = 15 * time.Minute
+	MaxAccessTTL   = 24 * time.Hour
 	IdleTTL        = 168 * time.Hour
 	MaxTTL         = 720 * time.Hour
 	Grace          = 10 * time.Second
 	ResetTTL       = 30 * time.Minute
 	Lease          = 5 * time.Second
+	SessionLimit   = 50
 
 	// AdminKey and ServiceKey are the keys that every test's server knows.
 	AdminKey   = "the admin key of a test's server"
@@ -70,8 +72,12 @@ type Options struct {
 	HashSlots, HashQueue int
 	// Algorithm signs access tokens. Zero: EdDSA.
 	Algorithm token.Algorithm
+	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
+	KeyRotation time.Duration
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
+	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
+	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
 	Secret, Previous string
 	// Sender gets the mails. Nil: the mailbox.
@@ -89,7 +95,9 @@ type Server struct {
 	Auth latchkeyv1.AuthServiceClient
 	// Admin does the same for operators: its calls need WithKey.
 	Admin latchkeyv1.AdminServiceClient
-	Conn  *grpc.ClientConn
+	// SessionService does the same for the owners of sessions, with an access token.
+	SessionService latchkeyv1.SessionServiceClient
+	Conn           *grpc.ClientConn
 	// Addr is where gRPC listens, HTTP the base URL of the pages.
 	Addr, HTTP string
 	// Clock is the server's.
@@ -112,6 +120,8 @@ type Server struct {
 	Ledger *ledger.Ledger
 	// Calls counts what the server asks its stores.
 	Calls *StoreCalls
+	// Rotator moves the signing keys. It does nothing unless the test calls it.
+	Rotator *token.Rotator
 	// Server is the thing itself.
 	Server *server.Server
 
@@ -191,11 +201,19 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Slots:  orElse(o.HashSlots, 2), Queue: orElse(o.HashQueue, 1000), DecoyKey: secrets[0], Now: time.Now,
 	})
 	must(t, err)
-	s.Sessions, err = session.New(session.Config{Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace, Now: s.now})
+	s.Sessions, err = session.New(session.Config{
+		Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace,
+		Limit: orElse(o.SessionLimit, SessionLimit), Now: s.now,
+	})
 	must(t, err)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
 		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: 24 * time.Hour, Now: s.now,
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
+	})
+	must(t, err)
+	s.Rotator, err = token.NewRotator(token.RotatorConfig{
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, Algorithm: orElse(o.Algorithm, "EdDSA"),
+		Period: o.KeyRotation, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)
 	outbox, err := mail.New(mail.Config{
@@ -246,6 +264,7 @@ func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
 	s.Addr, s.HTTP = l.Addr().String(), pages.URL
 	s.Conn = Dial(t, s.Addr)
 	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
+	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(background, stopTime)
 		defer cancel()

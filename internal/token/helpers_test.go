@@ -56,6 +56,9 @@ type memoryStore struct {
 	rows    []StoredKey
 	reads   int
 	failure error
+	// position counts the changes, revoked lists what they revoked.
+	position int64
+	revoked  []string
 	// gate, when set, holds up readers until it is closed or their context ends.
 	gate chan struct{}
 }
@@ -80,25 +83,32 @@ func (s *memoryStore) SigningKeys(ctx context.Context) ([]StoredKey, error) {
 	return s.copyRows(), nil
 }
 
-func (s *memoryStore) ActivateSigningKey(_ context.Context, key StoredKey) error {
+func (s *memoryStore) ChangeSigningKeys(_ context.Context, change func([]StoredKey) (KeyUpdate, error)) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failure != nil {
-		return s.failure
+		return 0, s.failure
 	}
-	for _, row := range s.rows {
-		if row.State == StateActive && row.Algorithm == key.Algorithm {
-			return nil
+	update, err := change(s.copyRows())
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range update.Keys {
+		i := slices.IndexFunc(s.rows, func(row StoredKey) bool { return row.ID == key.ID })
+		if i < 0 {
+			s.rows = append(s.rows, key)
+			continue
+		}
+		s.rows[i].State, s.rows[i].ActivateTime, s.rows[i].RetireTime = key.State, key.ActivateTime, key.RetireTime
+		if key.State == StateGone {
+			s.rows[i].Sealed = nil
 		}
 	}
-	for i := range s.rows {
-		if s.rows[i].State == StateActive {
-			s.rows[i].State = StateVerifyOnly
-		}
+	if len(update.Keys) > 0 {
+		s.position++
 	}
-	key.State = StateActive
-	s.rows = append(s.rows, key)
-	return nil
+	s.revoked = append(s.revoked, update.Revoked...)
+	return s.position, nil
 }
 
 func (s *memoryStore) ResealSigningKey(_ context.Context, id string, old, sealed []byte) error {

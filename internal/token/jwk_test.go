@@ -18,11 +18,10 @@ func TestJWKS(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, newClock()
 	keys := []*signingKey{testKey(t, EdDSA), testKey(t, ES256), testKey(t, RS256)}
-	for _, key := range keys[:2] {
-		storeKey(t, store, StateVerifyOnly, key, testSealKey(1))
-	}
-	storeKey(t, store, "pending", testKey(t, EdDSA), testSealKey(1))
-	storeKey(t, store, "gone", testKey(t, EdDSA), testSealKey(1))
+	storeKey(t, store, StateVerifyOnly, keys[0], testSealKey(1))
+	storeKey(t, store, StatePending, keys[1], testSealKey(1))
+	storeKey(t, store, "of a later version", testKey(t, EdDSA), testSealKey(1))
+	storeKey(t, store, StateGone, testKey(t, EdDSA), testSealKey(1))
 	storeKey(t, store, StateActive, keys[2], testSealKey(1))
 	k := mustOpen(t, testConfig(store, c, RS256))
 

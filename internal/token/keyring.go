@@ -35,11 +35,13 @@ const (
 type KeyStore interface {
 	// SigningKeys returns every key, in any order and whatever its state.
 	SigningKeys(ctx context.Context) ([]StoredKey, error)
-	// ActivateSigningKey stores key as the active one and makes any other active
-	// key verify-only. When a key of the same algorithm is active already it
-	// changes nothing and returns nil: of replicas that start together the first
-	// one's key wins, and all use it. Calls take effect one after the other.
-	ActivateSigningKey(ctx context.Context, key StoredKey) error
+	// ChangeSigningKeys calls change with every key and stores what it returns, all
+	// of it or nothing. Calls take effect one after the other: what one has stored
+	// the next one's change is given. When change fails nothing is stored and its
+	// error is returned. What is stored is announced to all replicas with it; the
+	// position is how far a replica has heard when it knows of the change, or, when
+	// there was none, of everything before.
+	ChangeSigningKeys(ctx context.Context, change func(keys []StoredKey) (KeyUpdate, error)) (position int64, err error)
 	// ResealSigningKey replaces the sealed bytes of key id while they are still
 	// old. When they are not, another replica was faster: it changes nothing and
 	// returns nil.
@@ -111,7 +113,8 @@ func Open(ctx context.Context, config Config) (*Keyring, error) {
 	if active := k.keys.Load().active; active != nil && active.algorithm == algorithm {
 		return k, nil
 	}
-	if err := k.activate(ctx, algorithm); err != nil {
+	changer := keyChanger{store: k.store, sealer: k.sealer, now: k.now}
+	if _, err := changer.apply(ctx, func(t *keyTable) error { return t.ensureActive(algorithm) }); err != nil {
 		return nil, err
 	}
 	// Another replica may have been faster: whatever is active now is used.
@@ -176,30 +179,6 @@ func (k *Keyring) reseal(ctx context.Context) error {
 	return nil
 }
 
-// activate makes a key and offers it to the store.
-func (k *Keyring) activate(ctx context.Context, algorithm Algorithm) error {
-	private, err := generate(algorithm)
-	if err != nil {
-		return fmt.Errorf("token: making a signing key: %w", err)
-	}
-	key, err := newSigningKey("", algorithm, private)
-	if err != nil {
-		return fmt.Errorf("token: making a signing key: %w", err)
-	}
-	sealed, err := key.seal(k.sealer)
-	if err != nil {
-		return err
-	}
-	row := StoredKey{
-		ID: key.id, Algorithm: algorithm, State: StateActive,
-		Sealed: sealed, Public: key.spki, CreateTime: k.now().UTC(),
-	}
-	if err := k.store.ActivateSigningKey(ctx, row); err != nil {
-		return fmt.Errorf("%w: storing a new key: %w", ErrUnavailable, err)
-	}
-	return nil
-}
-
 // Sign returns claims as a token under the active key. The same claims give the
 // same token while that key is active. It fails with ErrClaims when Verify could
 // not accept the token, with ErrUnavailable when there is no key to sign with, and
@@ -240,7 +219,14 @@ func (k *Keyring) Verify(ctx context.Context, token string) (*Claims, error) {
 	return claims, err
 }
 
-// JWKS returns the RFC 7517 set of every key that verifies, oldest first.
+// ActiveSince returns when the key that signs became active, or the zero time when
+// there is none.
+func (k *Keyring) ActiveSince() time.Time {
+	return k.keys.Load().activeSince
+}
+
+// JWKS returns the RFC 7517 set of every key that verifies, oldest first. Pending
+// keys are in it, so that verifiers know them before they sign.
 func (k *Keyring) JWKS() []byte {
 	return bytes.Clone(k.keys.Load().jwks)
 }

@@ -208,7 +208,7 @@ func TestActiveKeySigns(t *testing.T) {
 func TestUnknownStatesAndAlgorithms(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)
-	for _, state := range []State{"pending", "gone", "", "ACTIVE", "revoked"} {
+	for _, state := range []State{StateGone, "", "ACTIVE", "revoked"} {
 		key := testKey(t, EdDSA)
 		storeKey(t, f.store, state, key, testSealKey(1))
 		// One that cannot be opened does not matter either.
@@ -238,7 +238,7 @@ func TestReloadForgets(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)
 	token := mustSign(t, f.Keyring, testClaims())
-	f.store.edit(func(rows []StoredKey) []StoredKey { rows[0].State = "gone"; return rows })
+	f.store.edit(func(rows []StoredKey) []StoredKey { rows[0].State = StateGone; return rows })
 	f.wantAccepted(t, token)
 	if err := f.Reload(t.Context()); err != nil {
 		t.Fatal(err)
@@ -439,14 +439,14 @@ func TestStoreFailures(t *testing.T) {
 // failingStore lets reads through and fails one kind of write.
 type failingStore struct {
 	memoryStore
-	activate, reseal bool
+	change, reseal bool
 }
 
-func (s *failingStore) ActivateSigningKey(ctx context.Context, key StoredKey) error {
-	if s.activate {
-		return errStore
+func (s *failingStore) ChangeSigningKeys(ctx context.Context, change func([]StoredKey) (KeyUpdate, error)) (int64, error) {
+	if s.change {
+		return 0, errStore
 	}
-	return s.memoryStore.ActivateSigningKey(ctx, key)
+	return s.memoryStore.ChangeSigningKeys(ctx, change)
 }
 
 func (s *failingStore) ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error {
@@ -458,7 +458,7 @@ func (s *failingStore) ResealSigningKey(ctx context.Context, id string, old, sea
 
 func TestOpenWriteFailures(t *testing.T) {
 	t.Parallel()
-	store := &failingStore{activate: true}
+	store := &failingStore{change: true}
 	_, err := Open(t.Context(), testConfig(store, newClock(), EdDSA))
 	wantError(t, err, ErrUnavailable)
 	wantError(t, err, errStore)

@@ -21,10 +21,15 @@ type State string
 // A key in any other state, such as one that a later version writes, is left
 // alone: it neither signs nor verifies here.
 const (
+	// StatePending is published and verifies, so that whoever keeps a JWKS knows the
+	// key before it signs. At most one key is pending.
+	StatePending State = "pending"
 	// StateActive signs and verifies. At most one key is active.
 	StateActive State = "active"
 	// StateVerifyOnly verifies the tokens that it signed earlier.
 	StateVerifyOnly State = "verify_only"
+	// StateGone is for good: the private key is erased, the row keeps the id.
+	StateGone State = "gone"
 )
 
 // StoredKey is a signing key as a store holds it. It is no usable secret: the
@@ -34,15 +39,18 @@ type StoredKey struct {
 	ID string
 	// Algorithm is fixed for the key's life.
 	Algorithm Algorithm
-	// State is the only field that changes, apart from resealing.
+	// State only ever moves on, from pending over active and verify-only to gone.
 	State State
-	// Sealed is the private key under the seal key.
+	// Sealed is the private key under the seal key; of a key that is gone, empty.
 	Sealed []byte
 	// Public is the public key as a DER SubjectPublicKeyInfo, for whoever reads
 	// the table. It is checked against the sealed key and never trusted alone.
 	Public []byte
-	// CreateTime orders the keys.
+	// CreateTime orders the keys, and is when a pending key was published.
 	CreateTime time.Time
+	// ActivateTime is when it began to sign, RetireTime when it ended to, or was
+	// given up. Zero: not yet, or not known, for versions before these were kept.
+	ActivateTime, RetireTime time.Time
 }
 
 // signingKey is a key that was opened and checked. It is not changed afterwards.
@@ -134,11 +142,12 @@ func openKey(s *sealer, row StoredKey) (key *signingKey, current bool, err error
 // keySet is one reading of the store. It is never changed: readers share it
 // without a lock.
 type keySet struct {
-	verifying map[string]*signingKey
-	active    *signingKey      // nil when there is none, or it cannot be opened
-	unopened  map[string]error // keys of the store that should verify but do not open
-	stale     []StoredKey      // rows of verifying keys not sealed under the current key
-	jwks      []byte
+	verifying   map[string]*signingKey
+	active      *signingKey // nil when there is none, or it cannot be opened
+	activeSince time.Time
+	unopened    map[string]error // keys of the store that should verify but do not open
+	stale       []StoredKey      // rows of verifying keys not sealed under the current key
+	jwks        []byte
 }
 
 // newKeySet opens the keys in rows. Keys that previous holds are taken over
@@ -172,7 +181,7 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 		set.verifying[key.id] = key
 		published = append(published, key)
 		if row.State == StateActive {
-			set.active = key // The newest, should a store ever hold two.
+			set.active, set.activeSince = key, row.activeSince() // The newest, should a store ever hold two.
 		}
 	}
 	var err error
@@ -187,7 +196,16 @@ func (r StoredKey) usable() bool {
 	if r.ID == "" || signingMethod(r.Algorithm) == nil {
 		return false
 	}
-	return r.State == StateActive || r.State == StateVerifyOnly
+	return r.State == StatePending || r.State == StateActive || r.State == StateVerifyOnly
+}
+
+// activeSince is when an active key began to sign. Versions before 00008_key_states
+// made keys active at once and noted no more than that.
+func (r StoredKey) activeSince() time.Time {
+	if r.ActivateTime.IsZero() {
+		return r.CreateTime
+	}
+	return r.ActivateTime
 }
 
 // held returns the key of row when the set has it already, else nil. A nil set

@@ -32,6 +32,33 @@ SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, now() 
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid) AS revoked,
     (SELECT seq FROM ledger_head)::bigint AS ledger;
 
+-- SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
+-- match.
+-- name: SessionOfUserRevoked :one
+SELECT EXISTS (
+        SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid AND user_id = @user_id::uuid
+    ) AS revoked,
+    (SELECT seq FROM ledger_head)::bigint AS ledger;
+
+-- RevokedSessions says which sessions of an account the ledger has ended, by the
+-- rules of FindUserForSession. Each comes with the position that it carries.
+-- name: RevokedSessions :many
+SELECT asked.session_id::uuid
+FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@ledgers::bigint[]) AS ledger) AS asked
+WHERE EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = @user_id::uuid
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'user' AND r.user_id = @user_id::uuid AND r.seq > asked.ledger
+            AND r.except_session_id IS DISTINCT FROM asked.session_id
+    )
+    OR EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
+    );
+
 -- name: LedgerHead :one
 SELECT seq FROM ledger_head;
 

@@ -1,19 +1,24 @@
 -- name: ListSigningKeys :many
-SELECT * FROM signing_keys WHERE state <> 'gone' ORDER BY created_at, id;
+SELECT * FROM signing_keys ORDER BY created_at, id;
 
--- LockSigningKeys makes whoever wants to activate a key wait for its turn.
+-- LockSigningKeys makes whoever wants to change keys wait for its turn. Reading goes
+-- on meanwhile.
 -- name: LockSigningKeys :exec
 LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE;
 
--- name: ActiveSigningKeyAlgorithm :one
-SELECT algorithm FROM signing_keys WHERE state = 'active';
-
--- name: RetireActiveSigningKey :exec
-UPDATE signing_keys SET state = 'verify_only' WHERE state = 'active';
-
 -- name: CreateSigningKey :exec
-INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at)
-VALUES (@id, @algorithm, 'active', @sealed, @public, @created_at);
+INSERT INTO signing_keys (id, algorithm, state, sealed, public, created_at, activated_at, retired_at)
+VALUES (
+    @id, @algorithm, @state, @sealed, @public, @created_at,
+    sqlc.narg(activated_at)::timestamptz, sqlc.narg(retired_at)::timestamptz
+);
+
+-- MoveSigningKey gives a key another state. One that is gone loses its private key.
+-- name: MoveSigningKey :exec
+UPDATE signing_keys
+SET state = @state::text, activated_at = sqlc.narg(activated_at)::timestamptz, retired_at = sqlc.narg(retired_at)::timestamptz,
+    sealed = CASE WHEN @state::text = 'gone' THEN ''::bytea ELSE sealed END
+WHERE id = @id;
 
 -- name: ResealSigningKey :execrows
 UPDATE signing_keys SET sealed = @sealed WHERE id = @id AND sealed = @old_sealed;

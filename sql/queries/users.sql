@@ -68,6 +68,10 @@ WHERE id = @id AND password_hash = @old_hash AND set_config('latchkey.rehash', @
 -- name: SetPassword :exec
 UPDATE users SET password_hash = @password_hash, is_verified = true WHERE id = @id;
 
+-- ChangePassword replaces the hash that was verified and no other.
+-- name: ChangePassword :execrows
+UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
+
 -- SampleHashParameters counts the parameters of up to 10,000 stored hashes. Ids are
 -- random, so the first ones by id are a fair sample at the cost of an index read.
 -- name: SampleHashParameters :many

@@ -1,0 +1,73 @@
+package authverify
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// freshness knows when revocations were last proven to be up to date.
+type freshness struct {
+	limit    time.Duration
+	failOpen bool
+	tell     func(fresh bool)
+	log      *slog.Logger
+	now      func() time.Time
+
+	proof atomic.Pointer[time.Time] // nil: never, or nothing is trusted any more
+	told  atomic.Bool
+	mu    sync.Mutex // holds changes of told in order
+}
+
+// prove records that at a time everything was known that the replica knew.
+func (f *freshness) prove(at time.Time) { f.proof.Store(&at) }
+
+// distrust says that something was revoked which nobody here can tell.
+func (f *freshness) distrust() { f.proof.Store(nil) }
+
+// staleness is the age of the newest proof, the longest duration when there is none.
+func (f *freshness) staleness(now time.Time) time.Duration {
+	proof := f.proof.Load()
+	if proof == nil {
+		return math.MaxInt64
+	}
+	return elapsed(*proof, now)
+}
+
+// elapsed is by the monotonic clock or by the wall clock, whichever has moved
+// further: the first stands still while a machine sleeps, the second can be set.
+func elapsed(from, to time.Time) time.Duration {
+	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)), 0)
+}
+
+// check says whether revocations are up to date, and tells of a change.
+func (f *freshness) check(now time.Time) bool {
+	fresh := f.staleness(now) <= f.limit
+	if fresh != f.told.Load() {
+		f.change()
+	}
+	return fresh
+}
+
+func (f *freshness) change() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	staleness := f.staleness(f.now())
+	fresh := staleness <= f.limit
+	if fresh == f.told.Load() {
+		return // somebody else was faster
+	}
+	f.told.Store(fresh)
+	if fresh {
+		f.log.Info("revocations are up to date")
+	} else {
+		f.log.Log(context.Background(), slog.LevelError, "revocations are not up to date",
+			"limit", f.limit, "fail_open", f.failOpen)
+	}
+	if f.tell != nil {
+		f.tell(fresh)
+	}
+}

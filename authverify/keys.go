@@ -1,0 +1,236 @@
+package authverify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// keysInterval is how often the keys are fetched without any reason: the stream
+	// tells of each change, so this only mends what it could not.
+	keysInterval = 5 * time.Minute
+	// keysMinInterval is how often tokens with unknown key ids may make the keys be
+	// fetched. Anybody can send such tokens.
+	keysMinInterval = time.Second
+	// keysTimeout bounds one fetch.
+	keysTimeout = 5 * time.Second
+	// maxJWKSBytes is far more than the handful of keys that an issuer has.
+	maxJWKSBytes = 256 << 10
+)
+
+// keySource holds the issuer's keys and fetches them again, one fetch at a time.
+// Looking up a key that is known takes no lock.
+type keySource struct {
+	url    string
+	client *http.Client
+	log    *slog.Logger
+	now    func() time.Time
+
+	keys   atomic.Pointer[map[string]*Key]
+	loaded chan struct{} // closed once keys were fetched
+	wake   chan struct{} // holds one wish for a fetch
+	closed chan struct{} // closed once run has returned
+
+	mu      sync.Mutex // guards the rest
+	attempt *attempt   // the fetch that was begun or asked for last
+}
+
+// attempt is one fetch.
+type attempt struct {
+	asked   time.Time
+	started bool
+	done    chan struct{}
+	err     error // readable once done is closed
+}
+
+func newKeySource(c Config) *keySource {
+	k := &keySource{
+		url: c.JWKSURL, client: c.HTTPClient, log: c.Logger, now: c.Now,
+		loaded: make(chan struct{}), wake: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+	k.keys.Store(&map[string]*Key{})
+	return k
+}
+
+// get returns the key called id, or nil.
+func (k *keySource) get(id string) *Key { return (*k.keys.Load())[id] }
+
+// find returns the key called id, and asks for it at the issuer when it is not
+// known: at most once per keysMinInterval for all callers together. Between two
+// fetches the last one's answer stands: a key not there then is refused, and when
+// it failed nobody can tell, which is said.
+func (k *keySource) find(ctx context.Context, id string) (*Key, error) {
+	if key := k.get(id); key != nil {
+		return key, nil
+	}
+	current := k.ask()
+	select {
+	case <-current.done:
+	case <-k.closed:
+		return nil, fmt.Errorf("%w: the verifier is closed", ErrUnavailable)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+	if key := k.get(id); key != nil {
+		return key, nil
+	}
+	if current.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, current.err)
+	}
+	return nil, invalid("unknown key id")
+}
+
+// ask returns the fetch that is under way, or was asked for less than
+// keysMinInterval ago, and wishes for a new one otherwise.
+func (k *keySource) ask() *attempt {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if now := k.now(); k.attempt == nil || k.attempt.over(now) {
+		k.attempt = &attempt{asked: now, done: make(chan struct{})}
+		k.changed()
+	}
+	return k.attempt
+}
+
+// over says whether a has ended and a new one may begin. A clock that was set back
+// does not hold it up.
+func (a *attempt) over(now time.Time) bool {
+	select {
+	case <-a.done:
+	default:
+		return false
+	}
+	age := now.Sub(a.asked)
+	return age < 0 || age >= keysMinInterval
+}
+
+// changed wishes for a fetch that begins from now on.
+func (k *keySource) changed() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // One that was wished for has not begun yet.
+	}
+}
+
+// run fetches until ctx is over. It is the only one that does, so that a slow
+// answer never replaces a newer one.
+func (k *keySource) run(ctx context.Context) {
+	defer close(k.closed)
+	failures := 0
+	for {
+		current := k.begin()
+		current.err = k.load(ctx)
+		close(current.done)
+		pause := keysInterval
+		if current.err != nil {
+			k.logFailure(ctx, failures, current.err)
+			pause = backoff(failures)
+			failures++
+		} else {
+			failures = 0
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-k.wake:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// begin returns the attempt that was asked for, or a new one.
+func (k *keySource) begin() *attempt {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.attempt == nil || k.attempt.started {
+		k.attempt = &attempt{asked: k.now(), done: make(chan struct{})}
+	}
+	k.attempt.started = true
+	return k.attempt
+}
+
+func (k *keySource) logFailure(ctx context.Context, failures int, err error) {
+	level := slog.LevelDebug
+	if failures == 0 && ctx.Err() == nil { // once, however long it lasts
+		level = slog.LevelWarn
+	}
+	k.log.Log(ctx, level, "fetching the signing keys failed, those that are known stay", "error", err)
+}
+
+// load replaces the keys by what the issuer publishes now. It keeps them on error.
+func (k *keySource) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	document, err := k.fetch(ctx)
+	if err != nil {
+		return fmt.Errorf("keys of %s: %w", k.url, err)
+	}
+	keys, err := ParseJWKS(document)
+	if err != nil {
+		return fmt.Errorf("keys of %s: %w", k.url, err)
+	}
+	// A key that stays is the same key: remembered tokens point at theirs.
+	previous := *k.keys.Load()
+	for id, key := range maps.Clone(keys) {
+		if old := previous[id]; old != nil && old.equal(key) {
+			keys[id] = old
+		}
+	}
+	k.keys.Store(&keys)
+	select {
+	case <-k.loaded:
+	default:
+		close(k.loaded)
+	}
+	return nil
+}
+
+func (k *keySource) fetch(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // what was read is judged by itself
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.New("the answer is " + resp.Status)
+	}
+	document, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKSBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(document) > maxJWKSBytes {
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxJWKSBytes)
+	}
+	return document, nil
+}
+
+// lastErr is why the last fetch failed, or nil.
+func (k *keySource) lastErr() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.attempt == nil {
+		return nil
+	}
+	select {
+	case <-k.attempt.done:
+		return k.attempt.err
+	default:
+		return nil
+	}
+}

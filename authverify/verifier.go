@@ -1,0 +1,231 @@
+package authverify
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+)
+
+const (
+	// upkeepInterval is how soon a silent stream is noticed and told of when no
+	// token is checked meanwhile.
+	upkeepInterval = time.Second
+	// forgetInterval is how often revocations are dropped that reach no live token.
+	forgetInterval = time.Minute
+	// forgetMargin keeps them for longer, for a clock that was ahead and is set back.
+	forgetMargin = 5 * time.Minute
+)
+
+// Verifier checks access tokens in this process. It fetches the issuer's keys and
+// follows its revocations in the background; a check is a look-up in memory and,
+// for a token that was not seen before, one signature check. It is safe for
+// concurrent use.
+type Verifier struct {
+	cfg   Config
+	rules Rules
+	keys  *keySource
+	fresh freshness
+	// seen has tokens whose signature was checked, by the hash of the whole token:
+	// what they say, never a verdict. Otter, for reads take no lock there and a wave
+	// of tokens that come once does not push out those that come often.
+	seen        *otter.Cache[[sha256.Size]byte, *verified]
+	revocations atomic.Pointer[Revocations]
+	position    atomic.Int64
+	streamErr   atomic.Pointer[error] // why the stream failed last, nil once it works
+	snapshot    chan struct{}         // closed when the first snapshot is complete
+	synced      sync.Once
+	methods     sync.Map // gRPC method with a descriptor: requirement
+
+	stop       context.CancelFunc
+	background sync.WaitGroup
+}
+
+// verified is a token whose signature and claims were right. It is not changed.
+type verified struct {
+	claims Claims
+	keyID  string
+	key    *Key
+}
+
+// NewVerifier returns a Verifier and starts what it does in the background, until
+// Close. Tokens are refused with ErrUnavailable until keys and revocations are
+// there: wait for Ready. It fails when config lacks something.
+func NewVerifier(config Config) (*Verifier, error) {
+	config, err := config.complete()
+	if err != nil {
+		return nil, err
+	}
+	seen, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: config.CacheSize})
+	if err != nil {
+		return nil, fmt.Errorf("authverify: %w", err)
+	}
+	v := &Verifier{
+		cfg:   config,
+		rules: Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL},
+		keys:  newKeySource(config),
+		fresh: freshness{
+			limit: config.MaxStaleness, failOpen: config.FailOpen,
+			tell: config.OnFreshness, log: config.Logger, now: config.Now,
+		},
+		seen: seen, snapshot: make(chan struct{}),
+	}
+	v.revocations.Store(&Revocations{})
+	ctx, stop := context.WithCancel(context.Background())
+	v.stop = stop
+	v.background.Go(func() { v.keys.run(ctx) })
+	v.background.Go(func() { v.watch(ctx) })
+	v.background.Go(func() { v.upkeep(ctx) })
+	return v, nil
+}
+
+// Close ends what runs in the background and waits for it. Checks that come later
+// find that revocations are not up to date.
+func (v *Verifier) Close() {
+	v.stop()
+	v.background.Wait()
+	v.fresh.distrust()
+}
+
+// Ready waits for the first keys and the first complete snapshot of revocations.
+// When ctx ends before, it fails with ErrUnavailable and says what is missing.
+func (v *Verifier) Ready(ctx context.Context) error {
+	for _, part := range []struct {
+		name string
+		done <-chan struct{}
+		err  func() error
+	}{
+		{"keys", v.keys.loaded, v.keys.lastErr},
+		{"revocations", v.snapshot, v.lastStreamErr},
+	} {
+		select {
+		case <-part.done:
+			continue
+		case <-v.keys.closed:
+			return fmt.Errorf("%w: the verifier is closed", ErrUnavailable)
+		case <-ctx.Done():
+		}
+		if err := part.err(); err != nil {
+			return fmt.Errorf("%w: no %s (%w): %w", ErrUnavailable, part.name, ctx.Err(), err)
+		}
+		return fmt.Errorf("%w: no %s: %w", ErrUnavailable, part.name, ctx.Err())
+	}
+	return nil
+}
+
+func (v *Verifier) lastStreamErr() error {
+	if err := v.streamErr.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Staleness is the age of the newest proof that all revocations are known here,
+// some milliseconds to a second while Latchkey can be reached, and the longest
+// duration while there is none.
+func (v *Verifier) Staleness() time.Duration { return v.fresh.staleness(v.cfg.Now()) }
+
+// Position is the newest position of the ledger that was taken in whole.
+func (v *Verifier) Position() int64 { return v.position.Load() }
+
+// Verify returns the claims of a genuine token that is in force now and was not
+// revoked. It fails with ErrInvalid, ErrExpired, ErrRevoked, or, when it cannot
+// tell, with ErrUnavailable. It asks nobody, but for a token whose key is not
+// known: then the keys are fetched, at most once a second, and ctx bounds the wait.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
+	found, err := v.check(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return found.copyClaims(), nil
+}
+
+// copyClaims returns claims that the caller may change.
+func (f *verified) copyClaims() *Claims {
+	claims := f.claims
+	claims.AMR = slices.Clone(claims.AMR)
+	return &claims
+}
+
+func (v *Verifier) check(ctx context.Context, token string) (*verified, error) {
+	found, err := v.authentic(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.judge(found); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// authentic returns what a genuine token says.
+func (v *Verifier) authentic(ctx context.Context, token string) (*verified, error) {
+	if len(token) > MaxTokenBytes {
+		return nil, invalid("longer than 4096 bytes")
+	}
+	hash := sha256.Sum256([]byte(token))
+	// A key that was withdrawn, or replaced under its id, takes what it signed along.
+	if found, ok := v.seen.GetIfPresent(hash); ok && v.keys.get(found.keyID) == found.key {
+		return found, nil
+	}
+	parsed, err := ParseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	key, err := v.keys.find(ctx, parsed.KeyID())
+	if err != nil {
+		return nil, err
+	}
+	claims, err := parsed.Claims(key, v.rules, v.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	found := &verified{claims: *claims, keyID: parsed.KeyID(), key: key}
+	v.seen.Set(hash, found)
+	return found, nil
+}
+
+// judge says whether a genuine token is in force now.
+func (v *Verifier) judge(found *verified) error {
+	now := v.cfg.Now()
+	// Before the revocations: were it the other way around, rows and their proof
+	// could come in between, and the proof would vouch for a look at the old rows.
+	fresh := v.fresh.check(now)
+	revocations := v.revocations.Load()
+	claims := &found.claims
+	switch {
+	case revocations.RefusesKey(found.keyID):
+		return invalid("its key was revoked")
+	case !now.Before(claims.ExpireTime):
+		return ErrExpired
+	case revocations.Refuses(claims.UserID, claims.SessionID, claims.Ledger, found.keyID):
+		return ErrRevoked
+	case !fresh && !v.cfg.FailOpen:
+		return fmt.Errorf("%w: revocations are not up to date", ErrUnavailable)
+	}
+	return nil
+}
+
+// upkeep notices staleness when nobody asks, and drops old revocations.
+func (v *Verifier) upkeep(ctx context.Context) {
+	ticks := time.NewTicker(upkeepInterval)
+	defer ticks.Stop()
+	for last := v.cfg.Now(); ; {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+		now := v.cfg.Now()
+		v.fresh.check(now)
+		if elapsed(last, now) >= forgetInterval {
+			v.revocations.Load().Forget(now.Add(-forgetMargin))
+			last = now
+		}
+	}
+}

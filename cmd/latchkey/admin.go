@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
+)
+
+// adminTimeout bounds one call. The service answers within 15 s, a lease that a
+// revocation has to wait for included.
+const adminTimeout = 20 * time.Second
+
+// adminCommand is one thing that an operator can do.
+type adminCommand struct {
+	words   string   // what it is called by
+	account bool     // takes an identifier or an address
+	flags   []string // that it takes beside the common ones
+	about   string
+	run     func(ctx context.Context, a *adminCall) error
+}
+
+func adminCommands() []adminCommand {
+	return []adminCommand{
+		{"user get", true, nil, "show an account", adminGet},
+		{"user list", false, []string{"page-size", "page-token", "all"}, "list accounts, newest first, a page or all", adminList},
+		{"user suspend", true, nil, "keep an account from being used and end its sessions", adminSuspend},
+		{"user reactivate", true, nil, "let a suspended account log in again", adminReactivate},
+		{"user revoke-sessions", true, nil, "end all sessions of an account", adminRevokeSessions},
+		{"revoke-all-sessions", false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
+	}
+}
+
+// adminCall is a command line of `latchkey admin`, and what it works with.
+type adminCall struct {
+	command adminCommand
+	account string
+	target  adminTarget
+	json    bool
+	size    int
+	page    string
+	all     bool
+	yes     bool
+
+	client latchkeyv1.AdminServiceClient
+	out    io.Writer
+}
+
+// admin calls a running service as an operator. The key comes from the environment:
+// a command line can be read by everybody on the machine.
+func admin(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	a, err := parseAdmin(args)
+	if errors.Is(err, flag.ErrHelp) {
+		_, err := fmt.Fprintln(stdout, adminUsage())
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(environ, config.Admin)
+	if err != nil {
+		return err
+	}
+	if cfg.AdminKey == "" {
+		return noAdminKey(cfg, environ)
+	}
+	conn, err := a.target.dial(cfg)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // the answer is in
+	a.client, a.out = latchkeyv1.NewAdminServiceClient(conn), stdout
+	return a.command.run(ctx, a)
+}
+
+// noAdminKey says in one line what is missing, and where `dev` keeps it.
+func noAdminKey(cfg *config.Config, environ []string) error {
+	dir := cfg.DevDir
+	if dir == "" {
+		dir = defaultDevDir(environ)
+	}
+	missing := config.Reject("LATCHKEY_ADMIN_KEY", "is not set")
+	return &usageError{fmt.Sprintf("%s; for `latchkey dev` set LATCHKEY_ADMIN_KEY_FILE=%s", missing, filepath.Join(dir, adminKeyFile))}
+}
+
+// parseAdmin takes flags before, between and after the other words.
+func parseAdmin(args []string) (*adminCall, error) {
+	a := &adminCall{}
+	flags := flag.NewFlagSet("admin", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	a.target.flags(flags)
+	flags.BoolVar(&a.json, "json", false, "")
+	flags.IntVar(&a.size, "page-size", 0, "")
+	flags.StringVar(&a.page, "page-token", "", "")
+	flags.BoolVar(&a.all, "all", false, "")
+	flags.BoolVar(&a.yes, "yes", false, "")
+	var words []string
+	for rest := args; len(rest) > 0; {
+		err := flags.Parse(rest)
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("latchkey admin: %v\n\n%s", err, adminUsage())}
+		}
+		taken := len(rest) - flags.NArg()
+		if taken > 0 && rest[taken-1] == "--" { // what follows is no flag, whatever it begins with
+			words = append(words, flags.Args()...)
+			break
+		}
+		if rest = flags.Args(); len(rest) > 0 {
+			words, rest = append(words, rest[0]), rest[1:]
+		}
+	}
+	if err := a.match(words); err != nil {
+		return nil, err
+	}
+	return a, a.check(flags)
+}
+
+// match finds the command that the words are.
+func (a *adminCall) match(words []string) error {
+	for _, c := range adminCommands() {
+		name := strings.Fields(c.words)
+		if len(words) < len(name) || !slices.Equal(words[:len(name)], name) {
+			continue
+		}
+		rest := words[len(name):]
+		switch {
+		case c.account && len(rest) == 1 && rest[0] != "":
+			a.account = rest[0]
+		case c.account:
+			return &usageError{fmt.Sprintf("latchkey admin %s takes one account: an identifier or an address", c.words)}
+		case len(rest) > 0:
+			return &usageError{fmt.Sprintf("latchkey admin %s takes no %q", c.words, rest[0])}
+		}
+		a.command = c
+		return nil
+	}
+	if len(words) == 0 {
+		return &usageError{adminUsage()}
+	}
+	if len(words) == 1 && words[0] == "help" {
+		return flag.ErrHelp
+	}
+	return &usageError{fmt.Sprintf("latchkey admin: there is no command %q\n\n%s", strings.Join(words, " "), adminUsage())}
+}
+
+// check refuses flags that would not do what whoever typed them thinks.
+func (a *adminCall) check(flags *flag.FlagSet) error {
+	common := append(a.target.flagNames(), "json")
+	var stray error
+	flags.Visit(func(f *flag.Flag) {
+		if !slices.Contains(common, f.Name) && !slices.Contains(a.command.flags, f.Name) {
+			stray = &usageError{fmt.Sprintf("latchkey admin %s takes no --%s", a.command.words, f.Name)}
+		}
+	})
+	switch {
+	case stray != nil:
+		return stray
+	case a.size < 0 || a.size > 1000:
+		return &usageError{"--page-size must be from 1 to 1000"}
+	case slices.Contains(a.command.flags, "yes") && !a.yes:
+		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: say --yes"}
+	}
+	return a.target.check()
+}
+
+func adminUsage() string {
+	var b strings.Builder
+	b.WriteString("usage: latchkey admin COMMAND [--json] [--addr HOST:PORT] [--ca FILE] [--server-name NAME] [--plaintext]\n")
+	for _, c := range adminCommands() {
+		b.WriteString("\n  " + c.words)
+		if c.account {
+			b.WriteString(" ID|EMAIL")
+		}
+		for _, name := range c.flags {
+			switch name {
+			case "page-size":
+				b.WriteString(" [--page-size N]")
+			case "page-token":
+				b.WriteString(" [--page-token TOKEN]")
+			case "all":
+				b.WriteString(" [--all]")
+			default:
+				b.WriteString(" --" + name)
+			}
+		}
+		b.WriteString("\n        " + c.about)
+	}
+	b.WriteString(`
+
+The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
+file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
+--plaintext sends the key as it is. Exit codes: 0 done, 1 refused or failed, 2 usage or settings.`)
+	return b.String()
+}
+
+// id is the identifier of the account that the command names.
+func (a *adminCall) id(ctx context.Context) (string, error) {
+	if isID(a.account) {
+		return a.account, nil
+	}
+	account, err := a.find(ctx)
+	return account.GetUser().GetId(), err
+}
+
+// isID: an address is never a UUID in its usual form, it has an @.
+func isID(text string) bool {
+	_, err := uuid.Parse(text)
+	return err == nil && len(text) == len(uuid.Nil.String())
+}
+
+func (a *adminCall) find(ctx context.Context) (*latchkeyv1.Account, error) {
+	req := &latchkeyv1.GetUserRequest{Account: &latchkeyv1.GetUserRequest_Email{Email: a.account}}
+	if isID(a.account) {
+		req.Account = &latchkeyv1.GetUserRequest_UserId{UserId: a.account}
+	}
+	resp, err := call(ctx, a.client.GetUser, req)
+	return resp.GetAccount(), err
+}
+
+func adminGet(ctx context.Context, a *adminCall) error {
+	account, err := a.find(ctx)
+	if err != nil {
+		return err
+	}
+	return a.showAccount(account)
+}
+
+func adminList(ctx context.Context, a *adminCall) error {
+	for token := a.page; ; {
+		//nolint:gosec // G115: check bounds it
+		resp, err := call(ctx, a.client.ListUsers, &latchkeyv1.ListUsersRequest{PageSize: int32(a.size), PageToken: token})
+		if err != nil {
+			return err
+		}
+		next := resp.GetNextPageToken()
+		if err := a.showPage(resp, token == a.page); err != nil {
+			return err
+		}
+		if next == "" || !a.all {
+			return nil
+		}
+		if next == token {
+			return errors.New("the service names the same page again")
+		}
+		token = next
+	}
+}
+
+func adminSuspend(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.SuspendUser, &latchkeyv1.SuspendUserRequest{UserId: id})
+	if err != nil {
+		return err
+	}
+	return a.showAccount(resp.GetAccount())
+}
+
+func adminReactivate(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.ReactivateUser, &latchkeyv1.ReactivateUserRequest{UserId: id})
+	if err != nil {
+		return err
+	}
+	return a.showAccount(resp.GetAccount())
+}
+
+func adminRevokeSessions(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.RevokeUserSessions, &latchkeyv1.RevokeUserSessionsRequest{UserId: id})
+	if err != nil {
+		return err
+	}
+	return a.showDone(resp, "all sessions of "+id+" are ended")
+}
+
+func adminRevokeAll(ctx context.Context, a *adminCall) error {
+	resp, err := call(ctx, a.client.RevokeAllSessions, &latchkeyv1.RevokeAllSessionsRequest{})
+	if err != nil {
+		return err
+	}
+	return a.showDone(resp, "all sessions of all accounts are ended")
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// showJSON writes a message as one line in the JSON form of proto, fields without a
+// value included, so that scripts find them.
+func (a *adminCall) showJSON(m proto.Message) error {
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return err
+	}
+	// protojson puts spaces here and there, to be unlike itself from build to build.
+	var line bytes.Buffer
+	if err := json.Compact(&line, text); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, line.String())
+	return err
+}
+
+func (a *adminCall) showDone(m proto.Message, words string) error {
+	if a.json {
+		return a.showJSON(m)
+	}
+	_, err := fmt.Fprintln(a.out, words)
+	return err
+}
+
+func (a *adminCall) showAccount(account *latchkeyv1.Account) error {
+	if a.json {
+		return a.showJSON(account)
+	}
+	user := account.GetUser()
+	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"id", user.GetId()},
+		{"email", user.GetEmail()},
+		{"verified", yesNo(user.GetEmailVerified())},
+		{"name", user.GetFirstName() + " " + user.GetLastName()},
+		{"status", accountStatus(account)},
+		{"created", when(user.GetCreateTime())},
+		{"last login", when(account.GetLastLoginTime())},
+	} {
+		if _, err := fmt.Fprintf(table, "%s\t%s\n", row[0], printable(row[1])); err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// showPage writes one page; the names of the columns come before the first one.
+func (a *adminCall) showPage(page *latchkeyv1.ListUsersResponse, first bool) error {
+	if a.json {
+		return a.showJSON(page)
+	}
+	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	rows := [][]string{}
+	if first {
+		rows = append(rows, []string{"ID", "EMAIL", "VERIFIED", "NAME", "STATUS", "CREATED", "LAST LOGIN"})
+	}
+	for _, account := range page.GetAccounts() {
+		user := account.GetUser()
+		rows = append(rows, []string{
+			user.GetId(), user.GetEmail(), yesNo(user.GetEmailVerified()), user.GetFirstName() + " " + user.GetLastName(),
+			accountStatus(account), when(user.GetCreateTime()), when(account.GetLastLoginTime()),
+		})
+	}
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+		if _, err := fmt.Fprintln(table, strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if next := page.GetNextPageToken(); next != "" && !a.all {
+		_, err := fmt.Fprintf(a.out, "\nthere are more: --page-token %s, or --all\n", printable(next))
+		return err
+	}
+	return nil
+}
+
+func accountStatus(account *latchkeyv1.Account) string {
+	if account.GetSuspended() {
+		return "suspended"
+	}
+	return "active"
+}
+
+func yesNo(is bool) string {
+	if is {
+		return "yes"
+	}
+	return "no"
+}
+
+func when(at *timestamppb.Timestamp) string {
+	if at == nil {
+		return "never"
+	}
+	return at.AsTime().Format(time.RFC3339)
+}
+
+// printable replaces what could move a terminal's cursor or turn its text around:
+// names are what their owners typed.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/server"
+)
+
+const keysUsage = "usage: latchkey keys list [--json]\n       latchkey keys rotate [--now]\n       latchkey keys revoke KID"
+
+// keysCommand is `latchkey keys`. It works on the database; replicas follow through
+// the ledger.
+type keysCommand struct {
+	cfg    *config.Config
+	pool   *pgxpool.Pool
+	log    *slog.Logger
+	stdout io.Writer
+}
+
+func keys(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	do, err := parseKeys(args)
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(environ, config.Tool)
+	if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL == "" {
+		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
+	}
+	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL)})
+	if err != nil {
+		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+	}
+	defer pool.Close()
+	return do(ctx, &keysCommand{cfg: cfg, pool: pool, log: newLogger(cfg, environ), stdout: stdout})
+}
+
+// parseKeys reads the command line.
+func parseKeys(args []string) (func(context.Context, *keysCommand) error, error) {
+	switch {
+	case len(args) == 1 && args[0] == "list":
+		return func(ctx context.Context, k *keysCommand) error { return k.list(ctx, k.printTable) }, nil
+	case slices.Equal(args, []string{"list", "--json"}):
+		return func(ctx context.Context, k *keysCommand) error { return k.list(ctx, k.printJSON) }, nil
+	case len(args) == 1 && args[0] == "rotate":
+		return func(ctx context.Context, k *keysCommand) error { return k.rotate(ctx, false) }, nil
+	case slices.Equal(args, []string{"rotate", "--now"}):
+		return func(ctx context.Context, k *keysCommand) error { return k.rotate(ctx, true) }, nil
+	case len(args) == 2 && args[0] == "revoke":
+		return func(ctx context.Context, k *keysCommand) error { return k.revoke(ctx, args[1]) }, nil
+	}
+	return nil, &usageError{keysUsage}
+}
+
+// checkSchema refuses a database whose keys this version cannot read.
+func (k *keysCommand) checkSchema(ctx context.Context) error {
+	list, err := schema(k.cfg).Status(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	for _, m := range list {
+		if !m.Applied {
+			return errors.New("the database lacks migrations: run `latchkey migrate up` first")
+		}
+	}
+	return nil
+}
+
+// listedKey is what list shows of a key.
+type listedKey struct {
+	KeyID     string          `json:"kid"`
+	Algorithm token.Algorithm `json:"algorithm"`
+	State     token.State     `json:"state"`
+	Created   time.Time       `json:"created"`
+	Activated time.Time       `json:"activated,omitzero"`
+	Retired   time.Time       `json:"retired,omitzero"`
+}
+
+// list needs no secret key: nothing is opened.
+func (k *keysCommand) list(ctx context.Context, show func([]listedKey) error) error {
+	if err := k.checkSchema(ctx); err != nil {
+		return err
+	}
+	rows, err := server.KeyStore{Pool: k.pool}.SigningKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("read the signing keys: %w", err)
+	}
+	listed := make([]listedKey, len(rows))
+	for i, row := range rows {
+		listed[i] = listedKey{
+			row.ID, row.Algorithm, row.State, row.CreateTime.UTC(), row.ActivateTime.UTC(), row.RetireTime.UTC(),
+		}
+	}
+	return show(listed)
+}
+
+func (k *keysCommand) printJSON(listed []listedKey) error {
+	encoder := json.NewEncoder(k.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(listed)
+}
+
+func (k *keysCommand) printTable(listed []listedKey) error {
+	show := func(t time.Time) string {
+		if t.IsZero() {
+			return "-"
+		}
+		return t.Format(time.RFC3339)
+	}
+	table := tabwriter.NewWriter(k.stdout, 0, 0, 2, ' ', 0)
+	_, err := fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tCREATED\tACTIVATED\tRETIRED")
+	for _, key := range listed {
+		_, failed := fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
+			key.KeyID, key.Algorithm, key.State, show(key.Created), show(key.Activated), show(key.Retired))
+		err = errors.Join(err, failed)
+	}
+	return errors.Join(err, table.Flush())
+}
+
+// tools are what changes keys and waits until replicas have followed. They need the
+// secret key, for keys that are made.
+func (k *keysCommand) tools(ctx context.Context) (*token.Rotator, *ledger.Ledger, error) {
+	derived, err := deriveKeys(k.cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := k.checkSchema(ctx); err != nil {
+		return nil, nil, err
+	}
+	rotator, err := newRotator(k.cfg, derived, k.pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	replicas, err := newLedger(ctx, k.cfg, k.pool, k.log)
+	return rotator, replicas, err
+}
+
+func (k *keysCommand) rotate(ctx context.Context, now bool) error {
+	rotator, replicas, err := k.tools(ctx)
+	if err != nil {
+		return err
+	}
+	made, err := rotator.Rotate(ctx)
+	if err != nil {
+		return err
+	}
+	if err := k.printChanges(made); err != nil {
+		return err
+	}
+	if !now {
+		_, err := fmt.Fprintf(k.stdout, "%s is published and begins to sign at %s\n", made.KeyID, made.DueTime.UTC().Format(time.RFC3339))
+		return err
+	}
+	// Replicas that have read the key accept what it signs from the first token on.
+	if err := replicas.Wait(ctx, made.Position); err != nil {
+		return fmt.Errorf("%s is pending, and it is not known whether every replica has it (run the command again): %w", made.KeyID, err)
+	}
+	promoted, err := rotator.Promote(ctx, made.KeyID)
+	if err != nil {
+		return err
+	}
+	if err := k.printChanges(promoted); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(k.stdout, "%s signs from now on; services that keep the JWKS have to ask for it again\n", made.KeyID)
+	return err
+}
+
+func (k *keysCommand) revoke(ctx context.Context, id string) error {
+	rotator, replicas, err := k.tools(ctx)
+	if err != nil {
+		return err
+	}
+	outcome, err := rotator.Revoke(ctx, id)
+	if errors.Is(err, token.ErrUnknownKey) {
+		return fmt.Errorf("there is no signing key %q: `latchkey keys list` shows those that there are", id)
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.printChanges(outcome); err != nil {
+		return err
+	}
+	// Also when it was gone before: whoever ended it may have been stopped here.
+	if err := replicas.Wait(ctx, outcome.Position); err != nil {
+		return fmt.Errorf("%s is revoked, and it is not known whether every replica has heard of it (run the command again): %w", id, err)
+	}
+	_, err = fmt.Fprintf(k.stdout, "%s is gone: no replica accepts what it signed\n", id)
+	return err
+}
+
+func (k *keysCommand) printChanges(outcome token.Outcome) error {
+	for _, change := range outcome.Changes {
+		if _, err := fmt.Fprintf(k.stdout, "%s %s: %s -> %s\n", change.ID, change.Algorithm, orNew(change.From), change.To); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orNew(state token.State) token.State {
+	if state == "" {
+		return "new"
+	}
+	return state
+}
+
+// newLedger is for waiting, in a process that does not follow the ledger itself.
+// Replicas may be set to a longer lease than this process: those that there are count
+// from the start, also should PostgreSQL be gone when the wait begins.
+func newLedger(ctx context.Context, cfg *config.Config, pool *pgxpool.Pool, log *slog.Logger) (*ledger.Ledger, error) {
+	replicas, err := db.New().ListReplicas(ctx, pool)
+	if err != nil {
+		return nil, fmt.Errorf("read the replicas: %w", err)
+	}
+	lease := cfg.ReplicaLease
+	for _, replica := range replicas {
+		lease = max(lease, time.Duration(replica.LeaseMs)*time.Millisecond)
+	}
+	return ledger.New(ledger.Config{Pool: pool, Lease: min(lease, ledger.MaxLease), Logger: log, Now: time.Now})
+}

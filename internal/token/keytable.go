@@ -1,0 +1,278 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// PublishAhead is how long a key is in the JWKS before it signs. Verifiers may
+	// keep a JWKS for 5 minutes, and a replica without news reads the keys every 30 s;
+	// the rest is for clocks that differ and caches that are late.
+	PublishAhead = 10 * time.Minute
+	// retireMargin is how long a key verifies beyond the longest life of its last
+	// token. Replicas that have not heard of their new key sign with the former one
+	// for up to 30 s, and clocks differ.
+	retireMargin = time.Hour
+)
+
+var (
+	// ErrUnknownKey reports a key id that the store has never had.
+	ErrUnknownKey = errors.New("token: there is no signing key with this id")
+	// ErrKeyGone reports a key that cannot become active any more.
+	ErrKeyGone = errors.New("token: the signing key is gone")
+
+	// errNoSpare asks for a new key of the table's wanted algorithm: one of RSA takes
+	// too long to be made while other replicas wait.
+	errNoSpare = errors.New("token: a new key is needed")
+)
+
+// KeyUpdate is what a change of the signing keys comes to.
+type KeyUpdate struct {
+	// Keys are those that are new or differ in state or times, each once. A key that
+	// is gone loses its sealed bytes. No key that the store has is made anew.
+	Keys []StoredKey
+	// Revoked are the ids of keys among them whose tokens end now, before their time.
+	Revoked []string
+}
+
+// KeyChange is one key that got another state.
+type KeyChange struct {
+	// ID is the kid.
+	ID string
+	// Algorithm is the key's.
+	Algorithm Algorithm
+	// From is the state before, empty for a key that was made. To is the state now.
+	From, To State
+}
+
+// keyTable is the set of keys between reading and storing, in the store's turn. Its
+// methods are the rules by which keys move on; each may be called on any set and
+// does what is due and no more, so that of two replicas that want the same the
+// second does nothing.
+type keyTable struct {
+	now     time.Time
+	before  map[string]StoredKey
+	keys    []*StoredKey
+	revoked []string
+	spare   *StoredKey            // a new key, used at most once; nil: there is none
+	wanted  Algorithm             // of the spare key that was not there
+	opens   func(StoredKey) error // whether a key can be used here
+}
+
+func newKeyTable(rows []StoredKey, now time.Time, opens func(StoredKey) error) *keyTable {
+	t := &keyTable{now: now, before: make(map[string]StoredKey, len(rows)), opens: opens}
+	for _, row := range rows {
+		t.before[row.ID] = row
+		t.keys = append(t.keys, &row)
+	}
+	return t
+}
+
+// update is what has to be stored.
+func (t *keyTable) update() KeyUpdate {
+	update := KeyUpdate{Revoked: t.revoked}
+	for _, key := range t.keys {
+		was, known := t.before[key.ID]
+		if !known || key.State != was.State || !key.ActivateTime.Equal(was.ActivateTime) || !key.RetireTime.Equal(was.RetireTime) {
+			update.Keys = append(update.Keys, *key)
+		}
+	}
+	return update
+}
+
+// changes is update for people.
+func (t *keyTable) changes() []KeyChange {
+	var changes []KeyChange
+	for _, key := range t.keys {
+		if was := t.before[key.ID].State; key.State != was {
+			changes = append(changes, KeyChange{ID: key.ID, Algorithm: key.Algorithm, From: was, To: key.State})
+		}
+	}
+	return changes
+}
+
+// in returns the key in a state that one key at most is in, or nil.
+func (t *keyTable) in(state State) *StoredKey {
+	for _, key := range t.keys {
+		if key.State == state {
+			return key
+		}
+	}
+	return nil
+}
+
+func (t *keyTable) byID(id string) *StoredKey {
+	for _, key := range t.keys {
+		if key.ID == id {
+			return key
+		}
+	}
+	return nil
+}
+
+// move gives a key another state.
+func (t *keyTable) move(key *StoredKey, to State) {
+	key.State = to
+	switch to {
+	case StatePending:
+	case StateActive:
+		key.ActivateTime = t.now
+	case StateVerifyOnly:
+		key.RetireTime = t.now
+	case StateGone:
+		key.Sealed = nil
+		if key.RetireTime.IsZero() {
+			key.RetireTime = t.now
+		}
+	}
+}
+
+// take puts the spare key into the table as a pending one. It fails with errNoSpare.
+func (t *keyTable) take(algorithm Algorithm) (*StoredKey, error) {
+	if t.spare == nil || t.spare.Algorithm != algorithm {
+		t.wanted = algorithm
+		return nil, errNoSpare
+	}
+	key := t.spare
+	t.spare = nil
+	key.CreateTime = t.now
+	t.move(key, StatePending)
+	t.keys = append(t.keys, key)
+	return key, nil
+}
+
+// activate makes key the one that signs, unless it does not open: it may have been
+// made under a secret that the replicas do not have, and would stop them all.
+func (t *keyTable) activate(key *StoredKey) error {
+	if err := t.opens(*key); err != nil {
+		return err
+	}
+	if active := t.in(StateActive); active != nil {
+		t.move(active, StateVerifyOnly)
+	}
+	t.move(key, StateActive)
+	return nil
+}
+
+// pendingOf returns the pending key when it is of algorithm, or nil. One of another
+// algorithm was made before the setting changed: it has never signed, and is given
+// up.
+func (t *keyTable) pendingOf(algorithm Algorithm) *StoredKey {
+	pending := t.in(StatePending)
+	if pending == nil || pending.Algorithm == algorithm {
+		return pending
+	}
+	t.move(pending, StateGone)
+	return nil
+}
+
+// next returns a pending key of algorithm, a new one if need be.
+func (t *keyTable) next(algorithm Algorithm) (*StoredKey, error) {
+	if pending := t.pendingOf(algorithm); pending != nil {
+		return pending, nil
+	}
+	return t.take(algorithm)
+}
+
+// ensureActive makes a key of algorithm sign, at once.
+func (t *keyTable) ensureActive(algorithm Algorithm) error {
+	if active := t.in(StateActive); active != nil && active.Algorithm == algorithm {
+		return nil
+	}
+	key, err := t.next(algorithm)
+	if err != nil {
+		return err
+	}
+	return t.activate(key)
+}
+
+// rotate makes the key that signs next, of the algorithm of the one that signs now,
+// or of otherwise when none does. One that is there already is it.
+func (t *keyTable) rotate(otherwise Algorithm) (*StoredKey, error) {
+	if active := t.in(StateActive); active != nil {
+		otherwise = active.Algorithm
+	}
+	return t.next(otherwise)
+}
+
+// promote makes the pending key called id sign.
+func (t *keyTable) promote(id string) error {
+	key := t.byID(id)
+	switch {
+	case key == nil:
+		return fmt.Errorf("%w: %q", ErrUnknownKey, id)
+	case key.State == StatePending:
+		return t.activate(key)
+	case key.State != StateActive:
+		return fmt.Errorf("%w: %q", ErrKeyGone, id)
+	}
+	return nil
+}
+
+// revoke ends the key called id and what it signed. When it was the one that signs,
+// the next one takes its place.
+func (t *keyTable) revoke(id string, otherwise Algorithm) error {
+	key := t.byID(id)
+	if key == nil {
+		return fmt.Errorf("%w: %q", ErrUnknownKey, id)
+	}
+	if key.State == StateGone {
+		return nil
+	}
+	if key.State == StateActive {
+		successor, err := t.rotate(otherwise)
+		if err != nil {
+			return err
+		}
+		if err := t.activate(successor); err != nil {
+			return err
+		}
+	}
+	t.move(key, StateGone)
+	t.revoked = append(t.revoked, id)
+	return nil
+}
+
+// schedule is what tend goes by.
+type schedule struct {
+	algorithm Algorithm     // as set
+	period    time.Duration // 0: keys are not rotated by age
+	keep      time.Duration // how long a key verifies after it has signed last
+}
+
+// tend does what is due: keys that nothing depends on go, the pending key begins to
+// sign, the next one is made.
+func (t *keyTable) tend(s schedule) error {
+	for _, key := range t.keys {
+		if key.State != StateVerifyOnly {
+			continue
+		}
+		switch {
+		case key.RetireTime.IsZero():
+			// A version that kept no times retired it: count from here.
+			key.RetireTime = t.now
+		case t.now.Sub(key.RetireTime) >= s.keep:
+			t.move(key, StateGone)
+		}
+	}
+	active := t.in(StateActive)
+	if active == nil {
+		return t.ensureActive(s.algorithm)
+	}
+	// While replicas are set to different algorithms, those that are set to that of
+	// the active key do the rest: the others would only undo it.
+	pending := t.pendingOf(active.Algorithm)
+	if active.Algorithm != s.algorithm {
+		return nil
+	}
+	switch {
+	case pending != nil && t.now.Sub(pending.CreateTime) >= PublishAhead:
+		return t.activate(pending)
+	case pending == nil && s.period > 0 && t.now.Sub(active.activeSince()) >= s.period:
+		_, err := t.take(active.Algorithm)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// ChangePassword implements latchkey.v1.AuthService. The access token alone is not
+// enough: a thief who holds one must not get the account for good, so the current
+// password is asked for, and guesses at it count with those of Login.
+func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePasswordRequest) (*latchkeyv1.ChangePasswordResponse, error) {
+	by, err := callingSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	user, err := s.queries.FindUser(ctx, s.cfg.Pool, by.userID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look the account up: %w", err)
+	}
+	words := passwordContext(user.Email, user.FirstName, user.LastName)
+	if err := s.checkNewPassword("new_password", req.GetNewPassword(), words); err != nil {
+		return nil, err
+	}
+	if err := s.checkCurrentPassword(ctx, user, req.GetCurrentPassword()); err != nil {
+		return nil, err
+	}
+	hash, err := s.cfg.Passwords.Hash(ctx, req.GetNewPassword())
+	if err != nil {
+		return nil, hashError("hash the password", err)
+	}
+	err = s.endSessions(ctx, by, userEnding{
+		except: by.sessionID, kind: auditPasswordChanged,
+		change: func(ctx context.Context, tx pgx.Tx) error { return s.replacePassword(ctx, tx, user, hash) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ChangePasswordResponse{}, nil
+}
+
+// checkCurrentPassword counts as a login does, with the same failures.
+func (s *Server) checkCurrentPassword(ctx context.Context, user db.User, typed string) error {
+	lookup := emailLookup(user.Email)
+	attempt, err := s.cfg.LoginFailures.Reserve(ctx, failureSubject(user, lookup))
+	if err != nil {
+		return fmt.Errorf("count the attempt: %w", err)
+	}
+	_, err = s.checkPassword(ctx, user, lookup, typed)
+	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS) {
+		err = errCurrentPassword()
+	}
+	return s.settleAttempt(ctx, attempt, err)
+}
+
+func errCurrentPassword() error {
+	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS, "not the account's current password")
+}
+
+// replacePassword sets the hash if the one that was verified is still there: whoever
+// knew an older password, or the same one under a hash that a login has just
+// rewritten, is asked again. The address stays as verified as it was.
+func (s *Server) replacePassword(ctx context.Context, tx pgx.Tx, verified db.User, hash string) error {
+	changed, err := s.queries.ChangePassword(ctx, tx, db.ChangePasswordParams{
+		ID: verified.ID, OldHash: verified.PasswordHash, NewHash: hash,
+	})
+	if err != nil {
+		return fmt.Errorf("set the password: %w", err)
+	}
+	if changed == 0 {
+		return errCurrentPassword()
+	}
+	if err := s.cfg.Mailer.NotifyPasswordChanged(ctx, tx, verified.ID, callFrom(ctx).traceID); err != nil {
+		return fmt.Errorf("queue the mail: %w", err)
+	}
+	return nil
+}

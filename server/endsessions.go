@@ -1,0 +1,110 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// authority is the session that speaks for its account, and how it was shown.
+type authority struct {
+	userID, sessionID uuid.UUID
+	ledger            int64
+	keyID             string // what signed the access token; "" when it was a refresh token
+}
+
+// callingSession is the session of a call to a method of AUTH_CLASS_SESSION.
+func callingSession(ctx context.Context) (authority, error) {
+	v, ok := callerFrom(ctx)
+	if !ok {
+		return authority{}, errors.New("the caller was not authenticated: the method's policy is not AUTH_CLASS_SESSION")
+	}
+	return authority{v.claims.UserID, v.claims.SessionID, v.claims.Ledger, v.keyID}, nil
+}
+
+// userEnding is one way of ending the sessions of an account.
+type userEnding struct {
+	// except is the session that goes on. uuid.Nil: none does.
+	except uuid.UUID
+	kind   auditKind
+	// change is what else is done in the transaction. Optional.
+	change func(ctx context.Context, tx pgx.Tx) error
+}
+
+// endSessions ends the sessions of an account by the authority of one of them.
+//
+// What authenticated the call may be seconds old: hashes have a queue. So the
+// authority is looked at again once the account is locked: a session that somebody
+// has ended meanwhile ends no others and changes nothing.
+func (s *Server) endSessions(ctx context.Context, by authority, ending userEnding) error {
+	var position int64
+	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+		if err := s.recheck(ctx, tx, by); err != nil {
+			return 0, err
+		}
+		if ending.change != nil {
+			if err := ending.change(ctx, tx); err != nil {
+				return 0, err
+			}
+		}
+		if err := s.audit(ctx, tx, ending.kind, by.userID, by.sessionID); err != nil {
+			return 0, fmt.Errorf("record the end of the sessions: %w", err)
+		}
+		var err error
+		position, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
+			UserID:          by.userID,
+			ExceptSessionID: uuid.NullUUID{UUID: ending.except, Valid: ending.except != uuid.Nil},
+		})
+		if err != nil {
+			return 0, fmt.Errorf("end the sessions: %w", err)
+		}
+		return position, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.unlistSessions(ctx, by.userID, ending.except, position)
+	return nil
+}
+
+// recheck locks the account and refuses what validate would refuse now. The account's
+// row is locked first and the ledger's head last.
+func (s *Server) recheck(ctx context.Context, tx pgx.Tx, by authority) error {
+	if _, err := s.queries.LockUser(ctx, tx, by.userID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("lock the account: %w", err)
+	}
+	found, err := s.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{
+		UserID: by.userID, SessionID: by.sessionID, Ledger: by.ledger, KeyID: by.keyID,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
+	case err != nil:
+		return fmt.Errorf("look the account up: %w", err)
+	case found.KeyRevoked:
+		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID, "the access token is not accepted any more: log in again")
+	case !found.User.IsActive:
+		return errAccountDisabled()
+	case found.Revoked:
+		return errSessionEnded()
+	}
+	return nil
+}
+
+// unlistSessions takes what the row at a position has ended out of the list, later
+// logins spared. The ledger keeps them ended and out of what is shown, so a failure is
+// only logged: until they expire they may push a session over the limit too early.
+func (s *Server) unlistSessions(ctx context.Context, userID, except uuid.UUID, position int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	if err := s.cfg.Sessions.ClearIndex(ctx, userID, except, position); err != nil {
+		s.log.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", userID, "error", err)
+	}
+}

@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+const (
+	// sessionsPage is the purpose of page tokens of ListSessions.
+	sessionsPage = "ListSessions"
+	// defaultPageSize is said in the contract.
+	defaultPageSize = 50
+)
+
+// ListSessions implements latchkey.v1.SessionService. Redis has what is shown of a
+// session, the ledger whether it is live. The whole list is read for each page: it
+// has no more than LATCHKEY_SESSION_LIMIT entries.
+func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsRequest) (*latchkeyv1.ListSessionsResponse, error) {
+	by, err := callingSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var after session.Session
+	if req.GetPageToken() != "" {
+		after.CreateTime, after.ID, err = s.openPage(sessionsPage, by.userID.String(), req.GetPageToken())
+		if err != nil {
+			return nil, err
+		}
+	}
+	all, err := s.cfg.Sessions.List(ctx, by.userID)
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions: %w", err)
+	}
+	live, err := s.liveSessions(ctx, by.userID, all)
+	if err != nil {
+		return nil, err
+	}
+	if req.GetPageToken() != "" {
+		live = slices.DeleteFunc(live, func(sess session.Session) bool { return sess.Compare(after) >= 0 })
+	}
+	size := int(req.GetPageSize())
+	if size == 0 {
+		size = defaultPageSize
+	}
+	resp := &latchkeyv1.ListSessionsResponse{}
+	if len(live) > size {
+		live = live[:size]
+		last := live[size-1]
+		resp.NextPageToken = s.sealPage(sessionsPage, by.userID.String(), last.CreateTime, last.ID)
+	}
+	for _, sess := range live {
+		resp.Sessions = append(resp.Sessions, sessionMessage(sess, by.sessionID))
+	}
+	return resp, nil
+}
+
+// GetSession implements latchkey.v1.SessionService.
+func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionRequest) (*latchkeyv1.GetSessionResponse, error) {
+	by, err := callingSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := sessionID(req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.cfg.Sessions.Get(ctx, by.userID, id)
+	if errors.Is(err, session.ErrUnknown) {
+		return nil, errSessionNotFound()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the session: %w", err)
+	}
+	live, err := s.liveSessions(ctx, by.userID, []session.Session{found})
+	if err != nil {
+		return nil, err
+	}
+	if len(live) == 0 {
+		return nil, errSessionNotFound()
+	}
+	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.sessionID)}, nil
+}
+
+// RevokeSession implements latchkey.v1.SessionService. Redis is not asked whether
+// there is such a session, nor whose: it may have lost it, or may be an older copy of
+// itself. The row names the caller's account, and bites only where both match.
+func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessionRequest) (*latchkeyv1.RevokeSessionResponse, error) {
+	by, err := callingSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := sessionID(req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: by.userID})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("look the session up: %w", err)
+	case known.Revoked:
+		// By a call that may still be waiting.
+		s.dropSession(ctx, by.userID, id)
+		err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
+	default:
+		err = s.endSession(ctx, by.userID, id, auditSessionRevoked)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RevokeSessionResponse{}, nil
+}
+
+// RevokeOtherSessions implements latchkey.v1.SessionService.
+func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOtherSessionsRequest) (*latchkeyv1.RevokeOtherSessionsResponse, error) {
+	by, err := callingSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.endSessions(ctx, by, userEnding{except: by.sessionID, kind: auditOthersRevoked}); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil
+}
+
+// liveSessions leaves out what the ledger has ended, whatever Redis says.
+func (s *Server) liveSessions(ctx context.Context, userID uuid.UUID, all []session.Session) ([]session.Session, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	params := db.RevokedSessionsParams{UserID: userID}
+	for _, sess := range all {
+		params.SessionIds = append(params.SessionIds, sess.ID)
+		params.Ledgers = append(params.Ledgers, sess.Ledger)
+	}
+	revoked, err := s.queries.RevokedSessions(ctx, s.cfg.Pool, params)
+	if err != nil {
+		return nil, fmt.Errorf("look the sessions up: %w", err)
+	}
+	ended := make(map[uuid.UUID]bool, len(revoked))
+	for _, id := range revoked {
+		ended[id] = true
+	}
+	return slices.DeleteFunc(all, func(sess session.Session) bool { return ended[sess.ID] }), nil
+}
+
+// sessionID parses what the rules of the contract have let pass.
+func sessionID(text string) (uuid.UUID, error) {
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "session_id", "STRING_UUID", "must be a UUID")
+	}
+	return id, nil
+}
+
+func errSessionNotFound() error {
+	return refuse(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND, "the account has no such live session")
+}
+
+func sessionMessage(sess session.Session, current uuid.UUID) *latchkeyv1.Session {
+	return &latchkeyv1.Session{
+		Id:          sess.ID.String(),
+		DeviceName:  sess.DeviceName,
+		Address:     sess.Address,
+		CreateTime:  timestamppb.New(sess.CreateTime),
+		LastUseTime: timestamppb.New(sess.RotateTime),
+		ExpireTime:  timestamppb.New(sess.IdleEnd),
+		Current:     sess.ID == current,
+	}
+}

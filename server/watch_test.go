@@ -1,0 +1,201 @@
+package server_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+type revocationStream = grpc.ServerStreamingClient[latchkeyv1.WatchRevocationsResponse]
+
+// watch opens a stream with a service key.
+func watch(t *testing.T, s *testenv.Server, cursor string) revocationStream {
+	t.Helper()
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+testenv.ServiceKey)
+	stream, err := latchkeyv1.NewRevocationServiceClient(s.Conn).WatchRevocations(ctx, &latchkeyv1.WatchRevocationsRequest{Cursor: cursor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// catchUp reads until everything was sent, and returns the rows and the last cursor.
+func catchUp(t *testing.T, stream revocationStream) (rows []*latchkeyv1.Revocation, cursor string) {
+	t.Helper()
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, resp.GetRevocations()...)
+		if resp.GetComplete() {
+			return rows, resp.GetCursor()
+		}
+	}
+}
+
+// TestWatchRevocations: a snapshot, what comes next, and going on after a break.
+func TestWatchRevocations(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	signUp(t, s, email)
+	before := logIn(t, s, email)
+	logOut(t, s, before.GetRefreshToken())
+
+	stream := watch(t, s, "")
+	rows, cursor := catchUp(t, stream)
+	if len(rows) != 1 || rows[0].GetSessionId() != before.GetSessionId() || rows[0].GetKind() != latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION {
+		t.Fatalf("the snapshot is %v", rows)
+	}
+	if life := rows[0].GetExpireTime().AsTime().Sub(rows[0].GetCreateTime().AsTime()); life < testenv.AccessTokenTTL {
+		t.Errorf("may be forgotten after %s, before its tokens have expired", life)
+	}
+	during := logIn(t, s, email)
+	logOut(t, s, during.GetRefreshToken())
+	rows, _ = catchUp(t, stream)
+	for len(rows) == 0 { // heartbeats
+		rows, _ = catchUp(t, stream)
+	}
+	if len(rows) != 1 || rows[0].GetSessionId() != during.GetSessionId() {
+		t.Fatalf("told of %v", rows)
+	}
+	// After the break: what was missed and nothing else.
+	rows, cursor = catchUp(t, watch(t, s, cursor))
+	if len(rows) != 1 || rows[0].GetSessionId() != during.GetSessionId() {
+		t.Fatalf("resumed with %v", rows)
+	}
+	if rows, _ = catchUp(t, watch(t, s, cursor)); len(rows) != 0 {
+		t.Fatalf("resumed with %v, nothing was missed", rows)
+	}
+}
+
+// TestWatchHeartbeats: they come by themselves while the replica is up to date, and the
+// stream ends when it is not.
+func TestWatchHeartbeats(t *testing.T) {
+	t.Parallel()
+	proxy := testenv.NewProxy(t, testenv.Migrated(t))
+	s := testenv.Start(t, testenv.Options{WallClock: true, DatabaseURL: proxy.URL(), Lease: time.Second})
+	stream := watch(t, s, "")
+	for range 3 {
+		resp, err := stream.Recv()
+		if err != nil || !resp.GetComplete() || resp.GetCursor() == "" {
+			t.Fatalf("%v, %v", resp, err)
+		}
+	}
+	proxy.Cut()
+	for {
+		_, err := stream.Recv()
+		if err != nil {
+			wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+			break
+		}
+	}
+	proxy.Restore()
+}
+
+// TestWatchRefuses what is no cursor, or no place in this ledger.
+func TestWatchRefuses(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	other := testenv.Start(t, testenv.Options{WallClock: true})
+	for _, one := range []*testenv.Server{s, other} {
+		tokens := account(t, one)
+		logOut(t, one, tokens.GetRefreshToken())
+	}
+	_, good := catchUp(t, watch(t, s, ""))
+	_, foreign := catchUp(t, watch(t, other, ""))
+	for name, test := range map[string]struct {
+		cursor, reason string
+		code           codes.Code
+		fields         []string
+	}{
+		"garbage":             {"x", "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
+		"cut short":           {good[:len(good)-1], "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
+		"over long":           {good + good + good + good, "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
+		"another version":     {flip(good, 0), "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
+		"forged":              {flip(good, len(good)-5), "CURSOR_EXPIRED", codes.OutOfRange, nil},
+		"of another database": {foreign, "CURSOR_EXPIRED", codes.OutOfRange, nil},
+		"a place far ahead":   {good[:2] + "B" + good[3:], "CURSOR_EXPIRED", codes.OutOfRange, nil},
+	} {
+		_, err := watch(t, s, test.cursor).Recv()
+		t.Log(name)
+		wantRefused(t, err, test.code, test.reason, test.fields...)
+	}
+	// Without a key, and with one that is none.
+	for _, key := range []string{"", "Bearer ", "Bearer nonsense"} {
+		ctx := t.Context()
+		if key != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", key)
+		}
+		stream, err := latchkeyv1.NewRevocationServiceClient(s.Conn).WatchRevocations(ctx, &latchkeyv1.WatchRevocationsRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		wantRefused(t, err, codes.Unauthenticated, "KEY_INVALID")
+	}
+}
+
+// TestWatchEndsWithTheServer: a watch does not hold up a stop.
+func TestWatchEndsWithTheServer(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	stream := watch(t, s, "")
+	catchUp(t, stream)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s.Server.Shutdown(ctx, 0)
+	if ctx.Err() != nil {
+		t.Error("the stop had to cut it off")
+	}
+	for {
+		if _, err := stream.Recv(); err != nil {
+			return
+		}
+	}
+}
+
+// TestManyWatchers all hear of one revocation.
+func TestManyWatchers(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	tokens := account(t, s)
+	heard := make(chan string, 200)
+	conn := s.Conn
+	for i := range cap(heard) {
+		if i%100 == 0 { // 128 streams fit into one connection
+			conn = testenv.Dial(t, s.Addr)
+		}
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+testenv.ServiceKey)
+		stream, err := latchkeyv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &latchkeyv1.WatchRevocationsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		catchUp(t, stream)
+		go func() {
+			for {
+				resp, err := stream.Recv()
+				if err != nil {
+					heard <- err.Error()
+					return
+				}
+				for _, row := range resp.GetRevocations() {
+					heard <- row.GetSessionId()
+					return
+				}
+			}
+		}()
+	}
+	logOut(t, s, tokens.GetRefreshToken())
+	for range cap(heard) {
+		if got := <-heard; got != tokens.GetSessionId() {
+			t.Fatalf("heard %q", got)
+		}
+	}
+}
