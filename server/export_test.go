@@ -72,6 +72,11 @@ func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) 
 	return deadlineUnary(ctx, nil, nil, handler)
 }
 
+// WithDeadline is withDeadline.
+func WithDeadline(parent context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	return withDeadline(parent, deadline)
+}
+
 // CheckStores is checkStores.
 func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx) }
 
