@@ -33,20 +33,21 @@ func callFrom(ctx context.Context) call {
 }
 
 func newCall(ctx context.Context, trusted []netip.Prefix) call {
-	md, _ := metadata.FromIncomingContext(ctx)
-	id, ok := parseTraceparent(first(md, "traceparent"))
+	var id string
+	var ok bool
+	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {
+		id, ok = parseTraceparent(sent[0])
+	}
 	if !ok {
 		id = newTraceID()
 	}
-	address, local := clientAddress(ctx, md, trusted)
+	address, local := clientAddress(ctx, trusted)
 	return call{traceID: id, address: address, local: local}
 }
 
-func first(md metadata.MD, name string) string {
-	if values := md.Get(name); len(values) > 0 {
-		return values[0]
-	}
-	return ""
+// incoming is one of the headers. metadata.FromIncomingContext would copy all of them.
+func incoming(ctx context.Context, name string) []string {
+	return metadata.ValueFromIncomingContext(ctx, name)
 }
 
 func newTraceID() string {
@@ -88,7 +89,7 @@ func isLowerHex(s string) bool {
 // clientAddress is the peer's address, or where the peer is a trusted proxy the
 // nearest address in x-forwarded-for that is not one: what stands left of it was
 // written by the client and proves nothing.
-func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) (client netip.Addr, local bool) {
+func clientAddress(ctx context.Context, trusted []netip.Prefix) (client netip.Addr, local bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return netip.Addr{}, true
@@ -102,7 +103,7 @@ func clientAddress(ctx context.Context, md metadata.MD, trusted []netip.Prefix) 
 		return address, address.IsLoopback()
 	}
 	direct := address
-	hops := strings.Split(strings.Join(md.Get("x-forwarded-for"), ","), ",")
+	hops := strings.Split(strings.Join(incoming(ctx, "x-forwarded-for"), ","), ",")
 	for _, text := range slices.Backward(hops) {
 		hop, err := parseHop(strings.TrimSpace(text))
 		if err != nil {

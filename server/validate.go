@@ -36,7 +36,7 @@ func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateToke
 type verdict struct {
 	reason latchkeyv1.ErrorReason
 	*verified
-	account
+	*account
 }
 
 func refused(reason latchkeyv1.ErrorReason) (verdict, error) { return verdict{reason: reason}, nil }
@@ -87,7 +87,7 @@ func (s *Server) validateInStore(ctx context.Context, v *verified) (verdict, err
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return judge(v, account{}, true)
+		return judge(v, nil, true)
 	case err != nil:
 		return verdict{}, fmt.Errorf("look the account up: %w", err)
 	case found.KeyRevoked:
@@ -96,9 +96,9 @@ func (s *Server) validateInStore(ctx context.Context, v *verified) (verdict, err
 	return judge(v, newAccount(found.User), found.Revoked)
 }
 
-func judge(v *verified, found account, revoked bool) (verdict, error) {
+func judge(v *verified, found *account, revoked bool) (verdict, error) {
 	switch {
-	case found.message == nil:
+	case found == nil:
 		return refused(latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND)
 	case !found.user.IsActive:
 		return refused(latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED)

@@ -74,6 +74,7 @@ func TestServe(t *testing.T) {
 	for _, want := range []string{
 		`grpc_server_handled_total{grpc_code="OK",grpc_method="Login",grpc_service="latchkey.v1.AuthService",grpc_type="unary"} 1`,
 		"latchkey_hash_total 2", "latchkey_mail_pending 0", `latchkey_store_up{store="redis"} 1`, "latchkey_postgres_connections ", "go_goroutines ",
+		"latchkey_postgres_acquires_total ", "latchkey_redis_acquires_total ", "latchkey_ledger_trusted 1", "latchkey_validations_in_store_total 0",
 	} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)

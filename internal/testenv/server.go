@@ -354,14 +354,25 @@ func must(t testing.TB, err error) {
 
 // Logs collects what is logged.
 type Logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	discard bool
+}
+
+// Discard keeps nothing from now on, for benchmarks.
+func (l *Logs) Discard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.discard = true
 }
 
 // Write implements io.Writer.
 func (l *Logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.discard {
+		return len(p), nil
+	}
 	return l.text.Write(p)
 }
 

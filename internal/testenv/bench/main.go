@@ -1,0 +1,118 @@
+// Command bench measures Latchkey as it is released beside the least that could do the same work, in one run on one
+// machine:
+//
+//   - ValidateToken beside a bare grpc-go server that answers the same message without looking at the request,
+//   - Login beside the pure password hash.
+//
+// Rounds alternate between the two, so that noise hits both, and each figure is the median over the rounds.
+//
+//	go run ./internal/testenv/bench [-json FILE] [-beside BINARY]
+//
+// A table goes to stdout. The exit code is 0 when everything was measured, 1 when something failed and 2 for a wrong
+// command line. No figure makes it fail.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/devstack"
+)
+
+// options are the command line.
+type options struct {
+	jsonFile   string
+	latchkey   string // a built binary; "" = build one
+	beside     string // another binary to measure in the same rounds
+	cpuProfile string
+	log        string // "" = removed at the end
+	rounds     int
+	window     time.Duration
+	skipLogin  bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+	case errors.As(err, new(*usageError)):
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	if runtime.GOOS != "linux" {
+		return errors.New("needs Linux: processor time and memory are read from /proc")
+	}
+	if len(args) > 0 && args[0] == echoCommand {
+		return serveEcho(ctx, args[1:], stdout)
+	}
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if err := devstack.DieWithParent(); err != nil {
+		return err
+	}
+	r, err := measure(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.jsonFile != "" {
+		if err := writeJSON(o.jsonFile, r); err != nil {
+			return err
+		}
+	}
+	return r.print(stdout)
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.jsonFile, "json", "", "also write everything that was measured to this `file`")
+	flags.StringVar(&o.latchkey, "latchkey", "", "measure this `binary` instead of building one")
+	flags.StringVar(&o.beside, "beside", "", "measure this `binary` of Latchkey too, such as one built before a change")
+	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a processor profile of Latchkey under ValidateToken to this `file`; it slows the rounds down")
+	flags.StringVar(&o.log, "log", "", "keep Latchkey's log in this `file`")
+	flags.IntVar(&o.rounds, "rounds", 5, "alternating rounds")
+	flags.DurationVar(&o.window, "window", 3*time.Second, "how long each is measured in each round")
+	flags.BoolVar(&o.skipLogin, "skip-login", false, "measure ValidateToken only")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return o, err
+	case err != nil:
+		return o, &usageError{err}
+	case flags.NArg() > 0:
+		return o, &usageError{fmt.Errorf("takes no arguments: what is %q?", flags.Arg(0))}
+	case o.rounds < 1 || o.window < 100*time.Millisecond:
+		return o, &usageError{errors.New("-rounds must be 1 or more and -window 100ms or more")}
+	}
+	return o, nil
+}
+
+func writeJSON(name string, r *report) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return os.WriteFile(name, append(text, '\n'), 0o600)
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+const (
+	// connections with streamsEach calls under way on each: enough to keep two cores busy, and what the services that
+	// Latchkey replaces were measured with.
+	connections = 16
+	streamsEach = 4
+	// loginWorkers keep every slot busy and a few calls waiting.
+	loginWorkers = 4
+	// idleTime is how long the stores are watched while nobody calls.
+	idleTime = 5 * time.Second
+
+	accountPassword = "correct horse battery staple"
+)
+
+// measured is the name of what the run is about.
+const measured = "latchkey"
+
+// target is one of what is compared.
+type target struct {
+	name    string
+	workers int
+	call    func(ctx context.Context, worker int) error
+	pid     int
+	ops     string // "" = it has no stores
+	idle    storeCalls
+}
+
+// measure does the whole run.
+func measure(ctx context.Context, o options) (_ *report, err error) {
+	r := newReport(o)
+	s, err := startStack(ctx, o.log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if o.latchkey == "" {
+		if o.latchkey, err = s.build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	validations, logins, err := s.targets(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	r.ValidateToken, err = alternate(ctx, o, o.cpuProfile, validations)
+	if err != nil {
+		return nil, fmt.Errorf("measure ValidateToken: %w", err)
+	}
+	if !o.skipLogin {
+		r.Login, err = alternate(ctx, o, "", logins)
+		if err != nil {
+			return nil, fmt.Errorf("measure Login: %w", err)
+		}
+	}
+	r.LoadAfter = loadAverage()
+	return r, nil
+}
+
+// targets starts what is measured. The first of each is the baseline.
+func (s *stack) targets(ctx context.Context, o options) (validations, logins []target, err error) {
+	programs := []struct{ name, program string }{{measured, o.latchkey}}
+	if o.beside != "" {
+		programs = append(programs, struct{ name, program string }{"beside", o.beside})
+	}
+	hash, err := pureHash(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	validations = []target{{name: "bare gRPC echo"}}
+	logins = []target{{name: "pure hash", workers: loginWorkers, call: hash, pid: os.Getpid()}}
+	var accounts []account
+	for _, p := range programs {
+		l, err := s.startLatchkey(ctx, p.name, p.program)
+		if err != nil {
+			return nil, nil, err
+		}
+		clients, err := s.dial(l.grpc)
+		if err != nil {
+			return nil, nil, err
+		}
+		if accounts == nil {
+			if accounts, err = signUpAll(ctx, clients[0]); err != nil {
+				return nil, nil, err
+			}
+		}
+		idle, err := watchIdle(ctx, l.ops)
+		if err != nil {
+			return nil, nil, err
+		}
+		validations = append(validations, target{p.name, connections * streamsEach, validate(clients, accounts), l.pid, l.ops, idle})
+		logins = append(logins, target{p.name, loginWorkers, logIn(clients, accounts), l.pid, l.ops, idle})
+	}
+	validations[0], err = s.startEcho(ctx, validations[0].name, accounts)
+	return validations, logins, err
+}
+
+func (s *stack) startEcho(ctx context.Context, name string, accounts []account) (target, error) {
+	answer, err := echoArgument(accounts[0].answer)
+	if err != nil {
+		return target{}, err
+	}
+	c, err := startSelf(ctx, filepath.Join(s.dir, "echo.log"), echoCommand, answer)
+	if err != nil {
+		return target{}, err
+	}
+	s.undo = append(s.undo, c.end)
+	addrs, err := c.ready()
+	if err != nil {
+		return target{}, err
+	}
+	clients, err := s.dial(addrs["grpc"])
+	if err != nil {
+		return target{}, err
+	}
+	return target{name: name, workers: connections * streamsEach, call: validate(clients, accounts), pid: c.pid}, nil
+}
+
+func (s *stack) dial(addr string) ([]latchkeyv1.AuthServiceClient, error) {
+	clients := make([]latchkeyv1.AuthServiceClient, connections)
+	for i := range clients {
+		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		s.undo = append(s.undo, conn.Close)
+		clients[i] = latchkeyv1.NewAuthServiceClient(conn)
+	}
+	return clients, nil
+}
+
+// account is one that is logged in.
+type account struct {
+	email  string
+	token  string
+	answer *latchkeyv1.ValidateTokenResponse
+}
+
+// signUpAll makes an account for each call under way, so that logins do not meet each other's limits.
+func signUpAll(ctx context.Context, client latchkeyv1.AuthServiceClient) ([]account, error) {
+	accounts := make([]account, connections*streamsEach)
+	for i := range accounts {
+		a := &accounts[i]
+		a.email = fmt.Sprintf("account%d@example.com", i)
+		_, err := client.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: a.email, Password: accountPassword, FirstName: "Ada", LastName: "Lovelace"})
+		if err != nil {
+			return nil, fmt.Errorf("sign up: %w", err)
+		}
+		login, err := client.Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: accountPassword})
+		if err != nil {
+			return nil, fmt.Errorf("log in: %w", err)
+		}
+		a.token = login.GetTokens().GetAccessToken()
+		a.answer, err = client.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: a.token})
+		if err != nil || !a.answer.GetValid() {
+			return nil, fmt.Errorf("validate: valid=%v: %w", a.answer.GetValid(), err)
+		}
+	}
+	return accounts, nil
+}
+
+func validate(clients []latchkeyv1.AuthServiceClient, accounts []account) func(context.Context, int) error {
+	return func(ctx context.Context, worker int) error {
+		answer, err := clients[worker%len(clients)].ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: accounts[worker].token})
+		if err == nil && !answer.GetValid() {
+			err = fmt.Errorf("a good token is refused: %v", answer.GetReason())
+		}
+		return err
+	}
+}
+
+func logIn(clients []latchkeyv1.AuthServiceClient, accounts []account) func(context.Context, int) error {
+	next := make([]int, loginWorkers)
+	return func(ctx context.Context, worker int) error {
+		next[worker] += loginWorkers
+		a := accounts[(worker+next[worker])%len(accounts)]
+		_, err := clients[worker].Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: accountPassword})
+		return err
+	}
+}
+
+// watchIdle is what one Latchkey asks its stores in a second while nobody calls: health checks, its lease, the outbox.
+func watchIdle(ctx context.Context, ops string) (storeCalls, error) {
+	before, err := readStoreCalls(ctx, ops)
+	if err != nil {
+		return storeCalls{}, err
+	}
+	if err := pause(ctx, idleTime); err != nil {
+		return storeCalls{}, err
+	}
+	after, err := readStoreCalls(ctx, ops)
+	return after.minus(before).times(1 / idleTime.Seconds()), err
+}

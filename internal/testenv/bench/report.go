@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+// report is everything that was measured; its JSON is for scripts.
+type report struct {
+	Go            string  `json:"go"`
+	Platform      string  `json:"platform"`
+	Processors    int     `json:"processors"`
+	Connections   int     `json:"connections"`
+	StreamsEach   int     `json:"streams_each"`
+	LoginsAtATime int     `json:"logins_at_a_time"`
+	LoadBefore    float64 `json:"load_average_before"`
+	LoadAfter     float64 `json:"load_average_after"`
+
+	ValidateToken []*series `json:"validate_token"`
+	Login         []*series `json:"login,omitempty"`
+
+	options options
+}
+
+// series is one target over all rounds. Each figure of the median is the median by itself; the ratios are medians of
+// the rounds' ratios to the baseline's neighbouring round.
+type series struct {
+	Name   string      `json:"name"`
+	Median round       `json:"median"`
+	Ratio  float64     `json:"requests_ratio"`
+	P99    float64     `json:"p99_ratio"`
+	Idle   *storeCalls `json:"idle_store_calls_per_second,omitempty"`
+	Rounds []round     `json:"rounds"`
+}
+
+func newReport(o options) *report {
+	return &report{
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Processors: runtime.NumCPU(),
+		Connections: connections, StreamsEach: streamsEach, LoginsAtATime: loginWorkers, LoadBefore: loadAverage(), options: o,
+	}
+}
+
+func (s *series) summarise(baseline *series) {
+	of := func(read func(round) float64) float64 {
+		values := make([]float64, len(s.Rounds))
+		for i, r := range s.Rounds {
+			values[i] = read(r)
+		}
+		return median(values)
+	}
+	s.Median = round{
+		result: result{
+			Requests: int(of(func(r round) float64 { return float64(r.Requests) })), Seconds: of(func(r round) float64 { return r.Seconds }),
+			PerSecond: of(func(r round) float64 { return r.PerSecond }), P50: of(func(r round) float64 { return r.P50 }), P99: of(func(r round) float64 { return r.P99 }),
+		},
+		CPUMicros: of(func(r round) float64 { return r.CPUMicros }),
+		Memory:    int64(of(func(r round) float64 { return float64(r.Memory) })), Peak: int64(of(func(r round) float64 { return float64(r.Peak) })),
+	}
+	if s.Idle != nil {
+		s.Median.Calls = &storeCalls{of(func(r round) float64 { return r.Calls.Postgres }), of(func(r round) float64 { return r.Calls.Redis })}
+	}
+	rates, p99s := make([]float64, len(s.Rounds)), make([]float64, len(s.Rounds))
+	for i, r := range s.Rounds {
+		rates[i], p99s[i] = r.PerSecond/baseline.Rounds[i].PerSecond, r.P99/baseline.Rounds[i].P99
+	}
+	s.Ratio, s.P99 = median(rates), median(p99s)
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	middle := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[middle]
+	}
+	return (values[middle-1] + values[middle]) / 2
+}
+
+// print writes the table for people.
+func (r *report) print(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "%s %s, %d processors, load average %.1f before and %.1f after; medians of %d rounds of %s\n",
+		r.Go, r.Platform, r.Processors, r.LoadBefore, r.LoadAfter, r.options.rounds, r.options.window)
+	if err != nil {
+		return err
+	}
+	title := fmt.Sprintf("ValidateToken, %d connections x %d calls at a time", r.Connections, r.StreamsEach)
+	if err := printTable(w, title, r.ValidateToken); err != nil || len(r.Login) == 0 {
+		return err
+	}
+	return printTable(w, fmt.Sprintf("Login, %d at a time", r.LoginsAtATime), r.Login)
+}
+
+func printTable(w io.Writer, title string, all []*series) error {
+	if _, err := fmt.Fprintf(w, "\n%s\n\n", title); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	line := func(cells ...any) error {
+		for _, cell := range cells {
+			if _, err := fmt.Fprintf(t, "%v\t", cell); err != nil {
+				return err
+			}
+		}
+		_, err := fmt.Fprintln(t)
+		return err
+	}
+	if err := line("", "requests/s", "ratio", "CPU us/request", "PostgreSQL/request", "Redis/request", "p50 ms", "p99 ms", "p99 ratio", "MiB", "peak MiB"); err != nil {
+		return err
+	}
+	for _, s := range all {
+		postgres, redis := "-", "-"
+		if m := s.Median.Calls; m != nil {
+			postgres, redis = callsText(m.Postgres), callsText(m.Redis)
+		}
+		memory, peak := "-", "-"
+		if s.Median.Memory > 0 {
+			memory, peak = strconv.FormatInt(s.Median.Memory>>20, 10), strconv.FormatInt(s.Median.Peak>>20, 10)
+		}
+		err := line(s.Name, fmt.Sprintf("%.0f", s.Median.PerSecond), fmt.Sprintf("%.2f", s.Ratio), fmt.Sprintf("%.1f", s.Median.CPUMicros),
+			postgres, redis, fmt.Sprintf("%.2f", s.Median.P50), fmt.Sprintf("%.2f", s.Median.P99), fmt.Sprintf("%.2f", s.P99),
+			memory, peak)
+		if err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+// callsText shows what the noise of the idle rate makes negative as none.
+func callsText(perRequest float64) string { return fmt.Sprintf("%.3f", max(perRequest, 0)) }
