@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -19,8 +20,6 @@ import (
 
 	"github.com/latchkey-auth/latchkey/authverify"
 	"github.com/latchkey-auth/latchkey/authverify/authverifytest"
-
-	"net"
 )
 
 // A verifier accepts a token until its session is revoked.
@@ -85,7 +84,7 @@ func ExampleVerifier_UnaryInterceptor() {
 		fmt.Println(err)
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	client := healthpb.NewHealthClient(conn)
 
 	_, err = client.Check(context.Background(), &healthpb.HealthCheckRequest{})
@@ -124,7 +123,7 @@ func ExampleVerifier_Middleware() {
 
 	orders := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := authverify.ClaimsFrom(r.Context())
-		fmt.Fprintf(w, "the orders of %s", claims.UserID)
+		_, _ = fmt.Fprintf(w, "the orders of %s", claims.UserID)
 	})
 	server := httptest.NewServer(verifier.Middleware(orders))
 	defer server.Close()
@@ -143,7 +142,7 @@ func ExampleVerifier_Middleware() {
 			fmt.Println(err)
 			return
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, _ := io.ReadAll(resp.Body)
 		fmt.Println(resp.StatusCode, resp.Header.Get("WWW-Authenticate"), string(body))
 	}

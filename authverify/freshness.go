@@ -1,7 +1,6 @@
 package authverify
 
 import (
-	"context"
 	"log/slog"
 	"math"
 	"sync"
@@ -64,8 +63,7 @@ func (f *freshness) change() {
 	if fresh {
 		f.log.Info("revocations are up to date")
 	} else {
-		f.log.Log(context.Background(), slog.LevelError, "revocations are not up to date",
-			"limit", f.limit, "fail_open", f.failOpen)
+		f.log.Error("revocations are not up to date", "limit", f.limit, "fail_open", f.failOpen)
 	}
 	if f.tell != nil {
 		f.tell(fresh)

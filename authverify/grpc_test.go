@@ -31,6 +31,7 @@ type app struct {
 
 	entered chan struct{} // each stream that has begun
 	ended   chan error    // what the handler of a stream heard last
+	heard   chan string   // each message of a stream
 }
 
 func session(ctx context.Context) string {
@@ -82,6 +83,7 @@ func echo(a *app) *grpc.ServiceDesc {
 					a.ended <- err
 					return err
 				}
+				a.heard <- text.GetValue()
 				if err := ss.SendMsg(wrapperspb.String(text.GetValue() + " " + session(ss.Context()))); err != nil {
 					a.ended <- err
 					return err
@@ -93,7 +95,7 @@ func echo(a *app) *grpc.ServiceDesc {
 
 func newApp(t testing.TB, v *authverify.Verifier) (*app, *grpc.ClientConn) {
 	t.Helper()
-	a := &app{entered: make(chan struct{}, 1), ended: make(chan error, 1)}
+	a := &app{entered: make(chan struct{}, 2), ended: make(chan error, 2), heard: make(chan string, 9)}
 	return a, serve(t, func(s *grpc.Server) {
 		latchkeyv1.RegisterAuthServiceServer(s, a)
 		latchkeyv1.RegisterSessionServiceServer(s, a)
@@ -104,10 +106,7 @@ func newApp(t testing.TB, v *authverify.Verifier) (*app, *grpc.ClientConn) {
 }
 
 func withToken(ctx context.Context, values ...string) context.Context {
-	for _, value := range values {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
-	}
-	return ctx
+	return metadata.NewOutgoingContext(ctx, metadata.MD{"authorization": values})
 }
 
 // wantRefusal checks code and reason, and that nothing of the token is quoted.
@@ -238,17 +237,6 @@ func TestInterceptorRefusals(t *testing.T) {
 	expired := w.claims(p)
 	expired["iat"], expired["exp"] = w.Now().Unix()-10, w.Now().Unix()
 	good := w.token(t, p)
-	check := func(t *testing.T, values []string, code codes.Code, reason string) {
-		t.Helper()
-		ctx := withToken(t.Context(), values...)
-		err := conn.Invoke(ctx, "/test.Echo/Who", &emptypb.Empty{}, &wrapperspb.StringValue{})
-		wantRefusal(t, err, code, reason)
-		stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Echo/Talk")
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantRefusal(t, stream.RecvMsg(&wrapperspb.StringValue{}), code, reason)
-	}
 	for name, c := range map[string]struct {
 		values []string
 		reason string
@@ -263,13 +251,36 @@ func TestInterceptorRefusals(t *testing.T) {
 		"expired":        {[]string{"Bearer " + w.sign(t, "k1", nil, expired)}, "TOKEN_EXPIRED"},
 		"revoked":        {[]string{"Bearer " + w.token(t, gone)}, "SESSION_ENDED"},
 	} {
-		t.Run(name, func(t *testing.T) { check(t, c.values, codes.Unauthenticated, c.reason) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantRefused(t, conn, c.values, codes.Unauthenticated, c.reason)
+		})
 	}
 	if err := conn.Invoke(withToken(t.Context(), "bEARER "+good), "/test.Echo/Who", &emptypb.Empty{}, &wrapperspb.StringValue{}); err != nil {
 		t.Errorf("the scheme in other letters: %v", err)
 	}
+}
+
+func TestInterceptorStale(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v, _ := w.ready(t, nil)
+	_, conn := newApp(t, v)
 	w.advance(authverify.DefaultMaxStaleness + 1)
-	check(t, []string{"Bearer " + good}, codes.Unavailable, "STORE_UNAVAILABLE")
+	wantRefused(t, conn, []string{"Bearer " + w.token(t, newPerson(t))}, codes.Unavailable, "STORE_UNAVAILABLE")
+}
+
+// wantRefused makes a call and opens a stream with these credentials.
+func wantRefused(t *testing.T, conn *grpc.ClientConn, values []string, code codes.Code, reason string) {
+	t.Helper()
+	ctx := withToken(t.Context(), values...)
+	err := conn.Invoke(ctx, "/test.Echo/Who", &emptypb.Empty{}, &wrapperspb.StringValue{})
+	wantRefusal(t, err, code, reason)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Echo/Talk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, stream.RecvMsg(&wrapperspb.StringValue{}), code, reason)
 }
 
 // A stream ends with its token, whatever its handler waits for.
@@ -298,7 +309,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 			a, conn := newApp(t, v)
 			p := newPerson(t)
 			ctx := withToken(t.Context(), "Bearer "+w.token(t, p))
-			talk := talkTo(t, ctx, conn, p)
+			talk := talkTo(ctx, t, conn, p)
 			<-a.entered
 			watch, err := healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{})
 			if err != nil {
@@ -319,7 +330,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 }
 
 // talkTo opens a stream and exchanges one message.
-func talkTo(t *testing.T, ctx context.Context, conn *grpc.ClientConn, p person) grpc.ClientStream {
+func talkTo(ctx context.Context, t *testing.T, conn *grpc.ClientConn, p person) grpc.ClientStream {
 	t.Helper()
 	talk, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Echo/Talk")
 	if err != nil {
@@ -343,9 +354,9 @@ func TestStreamChecksEachMessage(t *testing.T) {
 	v, s := w.ready(t, nil)
 	a, conn := newApp(t, v)
 	p, other := newPerson(t), newPerson(t)
-	talk := talkTo(t, withToken(t.Context(), "Bearer "+w.token(t, p)), conn, p)
+	talk := talkTo(withToken(t.Context(), "Bearer "+w.token(t, p)), t, conn, p)
 	<-a.entered
-	done := talkTo(t, withToken(t.Context(), "Bearer "+w.token(t, other)), conn, other)
+	done := talkTo(withToken(t.Context(), "Bearer "+w.token(t, other)), t, conn, other)
 	<-a.entered
 	s.send(t, v, complete(2, sessionRow(2, p)))
 	if err := talk.SendMsg(wrapperspb.String("still there?")); err != nil && !errors.Is(err, io.EOF) {
@@ -354,6 +365,9 @@ func TestStreamChecksEachMessage(t *testing.T) {
 	var answer wrapperspb.StringValue
 	wantRefusal(t, talk.RecvMsg(&answer), codes.Unauthenticated, "SESSION_ENDED")
 	wantRefusal(t, <-a.ended, codes.Unauthenticated, "SESSION_ENDED")
+	if len(a.heard) != 2 { // one hello of each
+		t.Error("the handler heard the message")
+	}
 	if err := done.CloseSend(); err != nil {
 		t.Fatal(err)
 	}

@@ -24,56 +24,72 @@ func TestMiddleware(t *testing.T) {
 	}))
 	const realm = `Bearer realm="orders"`
 	invalid := realm + `, error="invalid_token", error_description="the access token is not accepted: log in again"`
-	type answer struct {
-		values    []string
-		code      int
-		challenge string
-	}
-	check := func(t *testing.T, c answer) {
-		t.Helper()
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?access_token="+good, http.NoBody)
-		for _, value := range c.values {
-			r.Header.Add("Authorization", value)
-		}
-		rec := httptest.NewRecorder()
-		handler.ServeHTTP(rec, r)
-		if rec.Code != c.code || rec.Header().Get("WWW-Authenticate") != c.challenge {
-			t.Errorf("got %d, %q, want %d, %q", rec.Code, rec.Header().Get("WWW-Authenticate"), c.code, c.challenge)
-		}
-		if refused := c.code != http.StatusOK; refused != (rec.Header().Get("Cache-Control") == "no-store") {
-			t.Errorf("Cache-Control %q", rec.Header().Get("Cache-Control"))
-		}
-		if (c.code == http.StatusServiceUnavailable) != (rec.Header().Get("Retry-After") == "1") {
-			t.Errorf("Retry-After %q", rec.Header().Get("Retry-After"))
-		}
-		if c.code == http.StatusOK && rec.Body.String() != p.session.String() {
-			t.Errorf("got %q", rec.Body.String())
-		}
-	}
 	for name, c := range map[string]answer{
 		"good":           {[]string{"Bearer " + good}, http.StatusOK, ""},
 		"other letters":  {[]string{"bearer " + good}, http.StatusOK, ""},
 		"nothing":        {nil, http.StatusUnauthorized, realm},
 		"another scheme": {[]string{"Basic YTpi"}, http.StatusUnauthorized, realm},
 		"twice": {
-			[]string{"Bearer " + good, "Bearer " + good}, http.StatusBadRequest,
+			[]string{"Bearer " + good, "Bearer " + good},
+			http.StatusBadRequest,
 			realm + `, error="invalid_request", error_description="more than one Authorization header"`,
 		},
 		"no token": {[]string{"Bearer "}, http.StatusUnauthorized, invalid},
 		"forged":   {[]string{"Bearer " + good + "x"}, http.StatusUnauthorized, invalid},
 		"expired": {
-			[]string{"Bearer " + w.sign(t, "k1", nil, expired)}, http.StatusUnauthorized,
+			[]string{"Bearer " + w.sign(t, "k1", nil, expired)},
+			http.StatusUnauthorized,
 			realm + `, error="invalid_token", error_description="the access token has expired: refresh it"`,
 		},
 		"revoked": {
-			[]string{"Bearer " + w.token(t, gone)}, http.StatusUnauthorized,
+			[]string{"Bearer " + w.token(t, gone)},
+			http.StatusUnauthorized,
 			realm + `, error="invalid_token", error_description="the session has ended: log in again"`,
 		},
 	} {
-		t.Run(name, func(t *testing.T) { check(t, c) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.check(t, handler, p)
+		})
 	}
+}
+
+func TestMiddlewareStale(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v, _ := w.ready(t, nil)
+	p := newPerson(t)
 	w.advance(authverify.DefaultMaxStaleness + 1)
-	check(t, answer{[]string{"Bearer " + good}, http.StatusServiceUnavailable, ""})
+	answer{[]string{"Bearer " + w.token(t, p)}, http.StatusServiceUnavailable, ""}.check(t, v.Middleware(http.NotFoundHandler()), p)
+}
+
+// answer is what credentials are answered with.
+type answer struct {
+	values    []string
+	code      int
+	challenge string
+}
+
+func (c answer) check(t *testing.T, handler http.Handler, p person) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
+	for _, value := range c.values {
+		r.Header.Add("Authorization", value)
+	}
+	rec := httptest.NewRecorder()
+	handler.ServeHTTP(rec, r)
+	if rec.Code != c.code || rec.Header().Get("WWW-Authenticate") != c.challenge {
+		t.Errorf("got %d, %q, want %d, %q", rec.Code, rec.Header().Get("WWW-Authenticate"), c.code, c.challenge)
+	}
+	if refused := c.code != http.StatusOK; refused != (rec.Header().Get("Cache-Control") == "no-store") {
+		t.Errorf("Cache-Control %q", rec.Header().Get("Cache-Control"))
+	}
+	if (c.code == http.StatusServiceUnavailable) != (rec.Header().Get("Retry-After") == "1") {
+		t.Errorf("Retry-After %q", rec.Header().Get("Retry-After"))
+	}
+	if c.code == http.StatusOK && rec.Body.String() != p.session.String() {
+		t.Errorf("got %q", rec.Body.String())
+	}
 }
 
 // A realm is quoted, whatever the audience is.

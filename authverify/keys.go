@@ -94,10 +94,28 @@ func (k *keySource) ask() *attempt {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := k.now(); k.attempt == nil || k.attempt.over(now) {
-		k.attempt = &attempt{asked: now, done: make(chan struct{})}
-		k.changed()
+		k.wish(now)
 	}
 	return k.attempt
+}
+
+// changed says that the issuer's keys are others now. Whoever looks for a key waits
+// for a fetch that begins from now on: an answer from before would be wrong.
+func (k *keySource) changed() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.attempt == nil || k.attempt.started {
+		k.wish(k.now())
+	}
+}
+
+// wish makes a new fetch the current one and wakes run for it.
+func (k *keySource) wish(now time.Time) {
+	k.attempt = &attempt{asked: now, done: make(chan struct{})}
+	select {
+	case k.wake <- struct{}{}:
+	default: // It has not yet woken for the last one.
+	}
 }
 
 // over says whether a has ended and a new one may begin. A clock that was set back
@@ -112,19 +130,12 @@ func (a *attempt) over(now time.Time) bool {
 	return age < 0 || age >= keysMinInterval
 }
 
-// changed wishes for a fetch that begins from now on.
-func (k *keySource) changed() {
-	select {
-	case k.wake <- struct{}{}:
-	default: // One that was wished for has not begun yet.
-	}
-}
-
 // run fetches until ctx is over. It is the only one that does, so that a slow
 // answer never replaces a newer one.
 func (k *keySource) run(ctx context.Context) {
 	defer close(k.closed)
 	failures := 0
+	var once sync.Once
 	for {
 		current := k.begin()
 		current.err = k.load(ctx)
@@ -136,6 +147,7 @@ func (k *keySource) run(ctx context.Context) {
 			failures++
 		} else {
 			failures = 0
+			once.Do(func() { close(k.loaded) })
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -188,11 +200,6 @@ func (k *keySource) load(ctx context.Context) error {
 		}
 	}
 	k.keys.Store(&keys)
-	select {
-	case <-k.loaded:
-	default:
-		close(k.loaded)
-	}
 	return nil
 }
 

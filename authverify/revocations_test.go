@@ -102,7 +102,7 @@ func TestRevocationsAgainstDefinition(t *testing.T) {
 			if want := all.refuses(user, session, ledger, key); got && !want || !forgot && got != want {
 				r.Fatalf("got %v, want %v", got, want)
 			}
-			if want := naive(all).keyRow(key); table.RefusesKey(key) && !want || !forgot && table.RefusesKey(key) != want {
+			if want := all.keyRow(key); table.RefusesKey(key) && !want || !forgot && table.RefusesKey(key) != want {
 				r.Fatalf("key %s: want %v", key, want)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -141,10 +142,13 @@ func (w *world) serveJWKS(rw http.ResponseWriter, r *http.Request) {
 	for _, key := range w.keys {
 		set.Keys = append(set.Keys, key.jwk)
 	}
-	if w.code == http.StatusFound {
-		rw.Header().Set("Location", w.jwksURL)
+	if w.code == http.StatusFound && r.URL.Path != "/moved" {
+		http.Redirect(rw, r, "/moved", http.StatusFound) // where the keys are
+		return
 	}
-	rw.WriteHeader(w.code)
+	if w.code != http.StatusFound {
+		rw.WriteHeader(w.code)
+	}
 	if w.document != "" {
 		_, _ = rw.Write([]byte(w.document))
 		return
@@ -184,11 +188,10 @@ func (w *world) hold() (release func()) {
 }
 
 // addKey publishes a new key under id, in place of any that has it.
-func (w *world) addKey(t testing.TB, id string) testKey {
+func (w *world) addKey(t testing.TB, id string) {
 	t.Helper()
 	key := newTestKey(t, id)
 	w.edit(func() { w.keys[id] = key })
-	return key
 }
 
 func newTestKey(t testing.TB, id string) testKey {
@@ -347,9 +350,7 @@ func (k testKey) sign(t testing.TB, header, claims map[string]any) string {
 	t.Helper()
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(claims))
 	unsigned.Header["typ"], unsigned.Header["kid"] = authverify.TokenType, k.jwk.KeyID
-	for name, value := range header {
-		unsigned.Header[name] = value
-	}
+	maps.Copy(unsigned.Header, header)
 	signed, err := unsigned.SigningString()
 	if err != nil {
 		t.Fatal(err)

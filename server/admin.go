@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,9 +28,6 @@ func (s *Server) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*
 	var account db.User
 	var err error
 	if email := req.GetEmail(); email != "" {
-		if strings.ContainsRune(email, 0) {
-			return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "NO_NUL", "must not contain NUL")
-		}
 		var found db.FindUserByEmailRow
 		found, err = s.findAccount(ctx, email, emailLookup(email))
 		account = found.User

@@ -44,8 +44,8 @@ func wantNoRefresh(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) {
 	}
 }
 
-// ledger lists the rows, oldest first, as kind and account.
-func ledger(t *testing.T, s *testenv.Server) (rows []string) {
+// ledgerRows lists the rows, oldest first, as kind and account.
+func ledgerRows(t *testing.T, s *testenv.Server) (rows []string) {
 	t.Helper()
 	found, err := s.Pool.Query(t.Context(), "SELECT kind || ' ' || coalesce(user_id::text, '') FROM revocations ORDER BY seq")
 	if err != nil {
@@ -91,7 +91,7 @@ func TestSuspension(t *testing.T) {
 			t.Error("it is not shown as suspended")
 		}
 		// The row is the call's own: the trigger adds none, and the second call neither.
-		if rows := ledger(t, s); len(rows) != 1 || rows[0] != "user "+user.GetId() {
+		if rows := ledgerRows(t, s); len(rows) != 1 || rows[0] != "user "+user.GetId() {
 			t.Errorf("after call %d: %v", call+1, rows)
 		}
 		if n := audited(t, s, "user_suspended", user.GetId()); n != 1 {
@@ -110,7 +110,7 @@ func TestSuspension(t *testing.T) {
 			t.Errorf("got %v", account)
 		}
 		// A row here too: what caches know of the account is out of date.
-		if rows := ledger(t, s); len(rows) != 2 || rows[1] != "user "+user.GetId() || audited(t, s, "user_reactivated", user.GetId()) != 1 {
+		if rows := ledgerRows(t, s); len(rows) != 2 || rows[1] != "user "+user.GetId() || audited(t, s, "user_reactivated", user.GetId()) != 1 {
 			t.Errorf("after call %d: %v", call+1, rows)
 		}
 	}
@@ -146,7 +146,7 @@ func TestRevokeUserSessions(t *testing.T) {
 			wantNoRefresh(t, s, tokens)
 		}
 	}
-	if rows := ledger(t, s); len(rows) != 3 || audited(t, s, "user_sessions_revoked", user.GetId()) != 3 {
+	if rows := ledgerRows(t, s); len(rows) != 3 || audited(t, s, "user_sessions_revoked", user.GetId()) != 3 {
 		t.Errorf("ledger %v", rows)
 	}
 	wantValid(t, s, logIn(t, s, email).GetAccessToken(), 0)
@@ -178,7 +178,7 @@ func TestRevokeAllSessions(t *testing.T) {
 	for _, address := range addresses {
 		wantValid(t, s, logIn(t, s, address).GetAccessToken(), 0)
 	}
-	if rows := ledger(t, s); len(rows) != 2 || rows[0] != "all " || rows[1] != "all " || audited(t, s, "all_sessions_revoked", uuid.Nil.String()) != 2 {
+	if rows := ledgerRows(t, s); len(rows) != 2 || rows[0] != "all " || rows[1] != "all " || audited(t, s, "all_sessions_revoked", uuid.Nil.String()) != 2 {
 		t.Errorf("ledger %v", rows)
 	}
 }
@@ -189,7 +189,7 @@ func TestAdminOfUnknownAccounts(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	gone := signUp(t, s, email).GetId()
 	execSQL(t, s, "DELETE FROM users")
-	before := len(ledger(t, s))
+	before := len(ledgerRows(t, s))
 	calls := map[string]func(id string) error{
 		"suspend": func(id string) error {
 			_, err := s.Admin.SuspendUser(asAdmin(t), &latchkeyv1.SuspendUserRequest{UserId: id})
@@ -213,7 +213,7 @@ func TestAdminOfUnknownAccounts(t *testing.T) {
 			wantRefused(t, call(id), codes.InvalidArgument, "VALIDATION_FAILED", "user_id")
 		}
 	}
-	if after := len(ledger(t, s)); after != before {
+	if after := len(ledgerRows(t, s)); after != before {
 		t.Errorf("%d rows of nobody", after-before)
 	}
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind LIKE 'user%'"); n != 0 {
@@ -249,7 +249,7 @@ func TestSuspendingTheSuspendedWaits(t *testing.T) {
 	if got.err != nil || got.position < int64(row) {
 		t.Errorf("it waits for %d, the row is %d: %v", got.position, row, got.err)
 	}
-	if rows := ledger(t, s); len(rows) != 1 || audited(t, s, "user_suspended", user.GetId()) != 0 {
+	if rows := ledgerRows(t, s); len(rows) != 1 || audited(t, s, "user_suspended", user.GetId()) != 0 {
 		t.Errorf("ledger %v", rows)
 	}
 }
@@ -356,7 +356,7 @@ func TestAdminChangesAreWhole(t *testing.T) {
 				}
 			}
 			execSQL(t, s, "ALTER TABLE gone RENAME TO "+table)
-			if getUser(t, s, byID(user.GetId())).GetSuspended() || len(ledger(t, s)) != 0 || count(t, s, "SELECT count(*) FROM audit_events WHERE kind LIKE '%s_revoked' OR kind = 'user_suspended'") != 0 {
+			if getUser(t, s, byID(user.GetId())).GetSuspended() || len(ledgerRows(t, s)) != 0 || count(t, s, "SELECT count(*) FROM audit_events WHERE kind LIKE '%s_revoked' OR kind = 'user_suspended'") != 0 {
 				t.Error("half of a change is there")
 			}
 			wantValid(t, s, tokens.GetAccessToken(), 0)

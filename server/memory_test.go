@@ -9,13 +9,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
 // TestValidationCostsNoRoundTrip counts what validations ask of the stores.
 func TestValidationCostsNoRoundTrip(t *testing.T) {
 	t.Parallel()
-	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: time.Minute})
+	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: ledger.MaxLease})
 	tokens := account(t, s)
 	wantValid(t, s, tokens.GetAccessToken(), 0)
 	postgres, redis := s.Calls.Postgres(), s.Calls.Redis()

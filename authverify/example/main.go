@@ -1,12 +1,11 @@
 // Command example is a small service that other people's programs might be: gRPC and
 // HTTP behind Latchkey's access tokens, checked in its own process by authverify.
 //
-// Start a Latchkey and this beside it. The key of operators, which `latchkey dev`
-// makes, serves as a service key too; the start of `latchkey dev` says which folder
-// it is in:
+// Start a Latchkey and this beside it. `latchkey dev` makes a service key; its start
+// says which folder it is in:
 //
 //	go run ./cmd/latchkey dev
-//	go run ./authverify/example -key-file FOLDER/admin-key
+//	go run ./authverify/example -key-file FOLDER/service-key
 //
 // Sign up and log in as the README says, and call with the access token:
 //
@@ -75,7 +74,7 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	if o.keyFile == "" {
-		return o, errors.New("-key-file is needed: a file with a service key, such as the admin-key of `latchkey dev`")
+		return o, errors.New("-key-file is needed: a file with a service key, such as the service-key of `latchkey dev`")
 	}
 	return o, nil
 }
@@ -98,8 +97,8 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // nothing is written that could be lost
-	verifier, err := authverify.NewVerifier(authverify.Config{
+	defer conn.Close()                                         //nolint:errcheck // nothing is written that could be lost
+	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // it runs until Close
 		Issuer: o.issuer, Audience: o.audience, FailOpen: o.failOpen,
 		Conn: conn, ServiceKey: string(bytes.TrimSpace(key)),
 		// Health is all that this serves, so it is what needs a token. A real service
@@ -122,7 +121,7 @@ func run(ctx context.Context, args []string) error {
 func serve(ctx context.Context, o options, verifier *authverify.Verifier) error {
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(verifier.UnaryInterceptor()),
-		grpc.ChainStreamInterceptor(verifier.StreamInterceptor()),
+		grpc.ChainStreamInterceptor(verifier.StreamInterceptor()), //nolint:contextcheck // each stream has its own
 	)
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	reflection.Register(server)

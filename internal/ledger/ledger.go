@@ -22,10 +22,11 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// Bounds of Config.Lease. Under the least a busy machine would lose it all the time.
+// Bounds of Config.Lease. Under the least a busy machine would lose it all the time;
+// over the most a revocation might not be final within the 15 s of a call.
 const (
 	MinLease = 300 * time.Millisecond
-	MaxLease = time.Minute
+	MaxLease = 10 * time.Second
 )
 
 // Config says how a process takes part in the ledger.
@@ -84,7 +85,7 @@ func New(cfg Config) (*Ledger, error) {
 	case cfg.Pool == nil || cfg.Logger == nil || cfg.Now == nil:
 		return nil, errors.New("ledger: Config.Pool, Logger and Now are needed")
 	case cfg.Lease < MinLease || cfg.Lease > MaxLease:
-		return nil, errors.New("ledger: Config.Lease must be from 300ms to 1m")
+		return nil, errors.New("ledger: Config.Lease must be from 300ms to 10s")
 	}
 	if cfg.Boot == nil {
 		cfg.Boot = bootTime

@@ -199,7 +199,7 @@ func (l *Ledger) join(ctx context.Context) error {
 		return err
 	}
 	if err := l.queries.JoinReplica(ctx, l.cfg.Pool, db.JoinReplicaParams{
-		ID: id, LeaseMs: int32(l.cfg.Lease.Milliseconds()), //nolint:gosec // G115: at most a minute
+		ID: id, LeaseMs: int32(l.cfg.Lease.Milliseconds()), //nolint:gosec // G115: at most 10,000
 	}); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ const (
 	// time is over. Refresh and try again.
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 14
 	// UNAUTHENTICATED, or a ValidateToken answer: a genuine access token whose
-	// account is gone.
+	// account is gone. NOT_FOUND from AdminService: there is no such account.
 	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 15
 	// UNAUTHENTICATED: the method needs an admin or service key, and the metadata
 	// holds none that is known here. A user's token is none.
