@@ -42,7 +42,9 @@ type userEnding struct {
 //
 // What authenticated the call may be seconds old: hashes have a queue. So the
 // authority is looked at again once the account is locked: a session that somebody
-// has ended meanwhile ends no others and changes nothing.
+// has ended meanwhile ends no others and changes nothing. And once more after the row
+// was appended: the end of one session waits for the ledger's head only, not for the
+// account, so that it may have come in between.
 func (s *Server) endSessions(ctx context.Context, by authority, ending userEnding) error {
 	var position int64
 	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
@@ -65,7 +67,11 @@ func (s *Server) endSessions(ctx context.Context, by authority, ending userEndin
 		if err != nil {
 			return 0, fmt.Errorf("end the sessions: %w", err)
 		}
-		return position, nil
+		last := by
+		if ending.except == uuid.Nil {
+			last.ledger = position // the row itself ends the session too
+		}
+		return position, s.refuseEnded(ctx, tx, last)
 	})
 	if err != nil {
 		return err
@@ -80,6 +86,11 @@ func (s *Server) recheck(ctx context.Context, tx pgx.Tx, by authority) error {
 	if _, err := s.queries.LockUser(ctx, tx, by.userID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("lock the account: %w", err)
 	}
+	return s.refuseEnded(ctx, tx, by)
+}
+
+// refuseEnded refuses what validate would refuse now.
+func (s *Server) refuseEnded(ctx context.Context, tx pgx.Tx, by authority) error {
 	found, err := s.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{
 		UserID: by.userID, SessionID: by.sessionID, Ledger: by.ledger, KeyID: by.keyID,
 	})

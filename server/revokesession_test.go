@@ -189,6 +189,14 @@ func overtaken() map[string]overtaking {
 			revokeSession(t, s, owner, by.GetSessionId())
 			commit()
 		}},
+		// After the account was locked: the end of a session waits for the head only.
+		"revoked at the last moment": {codes.Unauthenticated, "SESSION_ENDED", func(t *testing.T, s *testenv.Server, by, _ *latchkeyv1.Tokens, call func()) {
+			t.Helper()
+			const end = `SELECT latchkey_append_revocation('session', $1::uuid, (SELECT id FROM users), NULL, NULL, NULL)`
+			commit := holdAccount(t, s, end, by.GetSessionId())
+			go call()
+			commit()
+		}},
 		"disabled": {codes.PermissionDenied, "ACCOUNT_DISABLED", change("UPDATE users SET is_active = false")},
 		"deleted":  {codes.Unauthenticated, "USER_NOT_FOUND", change("DELETE FROM users")},
 	}

@@ -2,7 +2,10 @@
 // machine:
 //
 //   - ValidateToken beside a bare grpc-go server that answers the same message without looking at the request,
-//   - Login beside the pure password hash.
+//   - Login beside the pure password hash,
+//
+// and then, on two replicas, how soon a Logout is final, seen by authverify in another process, and told to thousands of
+// watchers.
 //
 // Rounds alternate between the two, so that noise hits both, and each figure is the median over the rounds.
 //
@@ -39,6 +42,9 @@ type options struct {
 	window     time.Duration
 	idle       time.Duration // how long the stores are watched while nobody calls
 	skipLogin  bool
+	watchers   int
+
+	skipRevocations bool
 }
 
 func main() {
@@ -96,6 +102,8 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 5, "alternating rounds")
 	flags.DurationVar(&o.window, "window", 3*time.Second, "how long each is measured in each round")
 	flags.BoolVar(&o.skipLogin, "skip-login", false, "measure ValidateToken only")
+	flags.IntVar(&o.watchers, "watchers", 10_000, "streams of WatchRevocations that are opened at once, up to 12,800")
+	flags.BoolVar(&o.skipRevocations, "skip-revocations", false, "do not measure how soon revocations are final and seen")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -104,6 +112,8 @@ func parse(args []string) (options, error) {
 		return o, &usageError{err}
 	case flags.NArg() > 0:
 		return o, &usageError{fmt.Errorf("takes no arguments: what is %q?", flags.Arg(0))}
+	case o.watchers < 1 || o.watchers > 128*watcherConnections:
+		return o, &usageError{errors.New("-watchers must be from 1 to 12800")}
 	case o.rounds < 1 || o.window < 100*time.Millisecond:
 		return o, &usageError{errors.New("-rounds must be 1 or more and -window 100ms or more")}
 	}

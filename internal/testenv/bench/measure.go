@@ -66,6 +66,14 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 			return nil, fmt.Errorf("measure Login: %w", err)
 		}
 	}
+	if !o.skipRevocations {
+		if r.Revocations, err = s.measureRevocations(ctx, o, s.measured, s.accounts); err != nil {
+			return nil, fmt.Errorf("measure revocations: %w", err)
+		}
+		if err := s.measureWatchers(ctx, r.Revocations, s.measured, s.accounts); err != nil {
+			return nil, fmt.Errorf("measure watchers: %w", err)
+		}
+	}
 	r.LoadAfter = loadAverage()
 	return r, nil
 }
@@ -96,6 +104,7 @@ func (s *stack) targets(ctx context.Context, o options) (validations, logins []t
 			if accounts, err = signUpAll(ctx, clients[0]); err != nil {
 				return nil, nil, err
 			}
+			s.measured, s.accounts = l, accounts
 		}
 		idle, err := watchIdle(ctx, l.ops, o.idle)
 		if err != nil {

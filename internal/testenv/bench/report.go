@@ -20,8 +20,9 @@ type report struct {
 	LoadBefore    float64 `json:"load_average_before"`
 	LoadAfter     float64 `json:"load_average_after"`
 
-	ValidateToken []*series `json:"validate_token"`
-	Login         []*series `json:"login,omitempty"`
+	ValidateToken []*series    `json:"validate_token"`
+	Login         []*series    `json:"login,omitempty"`
+	Revocations   *revocations `json:"revocations,omitempty"`
 
 	options options
 }
@@ -87,10 +88,18 @@ func (r *report) print(w io.Writer) error {
 		return err
 	}
 	title := fmt.Sprintf("ValidateToken, %d connections x %d calls at a time", r.Connections, r.StreamsEach)
-	if err := printTable(w, title, r.ValidateToken); err != nil || len(r.Login) == 0 {
+	if err := printTable(w, title, r.ValidateToken); err != nil {
 		return err
 	}
-	return printTable(w, fmt.Sprintf("Login, %d at a time", r.LoginsAtATime), r.Login)
+	if len(r.Login) > 0 {
+		if err := printTable(w, fmt.Sprintf("Login, %d at a time", r.LoginsAtATime), r.Login); err != nil {
+			return err
+		}
+	}
+	if r.Revocations == nil {
+		return nil
+	}
+	return r.Revocations.print(w)
 }
 
 func printTable(w io.Writer, title string, all []*series) error {

@@ -15,7 +15,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-const stopPatience = 15 * time.Second
+const (
+	stopPatience = 15 * time.Second
+	benchIssuer  = "https://auth.example.com"
+)
 
 // stack is what Latchkey runs on, and where everything of a run is kept.
 type stack struct {
@@ -23,6 +26,9 @@ type stack struct {
 	log     string   // "" = kept no longer than the run
 	environ []string // of each Latchkey
 	undo    []func() error
+
+	measured *latchkey // the first one that was started
+	accounts []account // are logged in there
 }
 
 // startStack starts stores with the settings that an operator would use: PostgreSQL that waits for the disk at each
@@ -53,6 +59,7 @@ func startStack(ctx context.Context, log string) (_ *stack, err error) {
 		return nil, err
 	}
 	s.environ, err = settings(postgres.URL(database), redis.URL())
+	s.environ = append(s.environ, serviceSettings()...)
 	return s, err
 }
 
@@ -66,7 +73,7 @@ func settings(databaseURL, redisURL string) ([]string, error) {
 		"LATCHKEY_DATABASE_URL=" + databaseURL,
 		"LATCHKEY_REDIS_URL=" + redisURL,
 		"LATCHKEY_SECRET_KEY=" + base64.StdEncoding.EncodeToString(secret),
-		"LATCHKEY_ISSUER=https://auth.example.com",
+		"LATCHKEY_ISSUER=" + benchIssuer,
 		"LATCHKEY_SMTP_URL=smtp://127.0.0.1:9?starttls=never", // no mail is sent
 		"LATCHKEY_RESET_URL=https://app.example.com/reset",
 		"LATCHKEY_GRPC_ADDR=127.0.0.1:0",
@@ -114,7 +121,7 @@ func (s *stack) build(ctx context.Context) (string, error) {
 // latchkey is a running `latchkey serve`.
 type latchkey struct {
 	*child
-	grpc, ops string
+	grpc, http, ops string
 }
 
 func (s *stack) startLatchkey(ctx context.Context, name, program string) (*latchkey, error) {
@@ -131,5 +138,5 @@ func (s *stack) startLatchkey(ctx context.Context, name, program string) (*latch
 	if err != nil {
 		return nil, err
 	}
-	return &latchkey{child: c, grpc: addrs["grpc"], ops: addrs["ops"]}, nil
+	return &latchkey{child: c, grpc: addrs["grpc"], http: addrs["http"], ops: addrs["ops"]}, nil
 }

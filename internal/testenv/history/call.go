@@ -1,0 +1,148 @@
+package history
+
+import (
+	"fmt"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// kind is a method, or signUp for how an account came to be.
+type kind string
+
+const (
+	signUp         kind = "SignUp"
+	login          kind = "Login"
+	validate       kind = "ValidateToken"
+	refresh        kind = "RefreshToken"
+	logout         kind = "Logout"
+	revokeSession  kind = "RevokeSession"
+	revokeOthers   kind = "RevokeOtherSessions"
+	changePassword kind = "ChangePassword"
+	resetPassword  kind = "ResetPassword"
+	suspend        kind = "SuspendUser"
+	reactivate     kind = "ReactivateUser"
+	revokeUser     kind = "RevokeUserSessions"
+)
+
+// revokesOne says whether the call names the session that it ends.
+func (k kind) revokesOne() bool { return k == logout || k == revokeSession }
+
+// commits says whether the call changes the whole account.
+func (k kind) commits() bool {
+	switch k {
+	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser:
+		return true
+	case signUp, login, validate, refresh, logout, revokeSession:
+	}
+	return false
+}
+
+// answer is what the caller learned.
+type answer string
+
+const (
+	unknown       answer = "no answer"
+	accepted      answer = "OK"
+	refused       answer = "refused" // the token, or the session
+	wrongPassword answer = "wrong password"
+	disabled      answer = "suspended"
+)
+
+// none is no session.
+const none = 0
+
+// call is one call as its client saw it.
+type call struct {
+	Account int
+	Kind    kind
+	// Session is whose token the call carried, or which one a login made. Sessions
+	// count from 1 in each account.
+	Session int
+	// Target is the session that RevokeSession named.
+	Target int
+	// Password is what was typed, NewPassword what was to be set.
+	Password, NewPassword string
+	Answer                answer
+	// Call and Return are moments by one counter of all clients: an earlier return
+	// has a lower number than a later call.
+	Call, Return int64
+	// Lost: Redis may have forgotten the session by then.
+	Lost bool
+	// limited: the limiter refused it.
+	limited bool
+	// Where is the replica, Error what it said, for people.
+	Where, Error string
+}
+
+func (c *call) target() int {
+	if c.Kind == logout {
+		return c.Session
+	}
+	return c.Target
+}
+
+// String is a line for people.
+func (c *call) String() string {
+	text := fmt.Sprintf("[%d, %d] %s %s", c.Call, c.Return, c.Where, c.Kind)
+	if c.Session != none {
+		text += fmt.Sprintf(" session %d", c.Session)
+	}
+	if c.Target != none {
+		text += fmt.Sprintf(" target %d", c.Target)
+	}
+	if c.Password != "" {
+		text += " with " + c.Password
+	}
+	if c.NewPassword != "" {
+		text += " to " + c.NewPassword
+	}
+	text += ": " + string(c.Answer)
+	if c.Error != "" {
+		text += " (" + c.Error + ")"
+	}
+	return text
+}
+
+// phase is which part of a call an event is.
+type phase string
+
+const (
+	happens phase = ""
+	begins  phase = "begins: "
+	ends    phase = "is final: "
+)
+
+// event is what porcupine puts in order.
+type event struct {
+	*call
+	phase phase
+}
+
+// String is a line for people.
+func (e event) String() string { return string(e.phase) + e.call.String() }
+
+// operations are the events of a call with the intervals in which they happen.
+func (c *call) operations() []porcupine.Operation {
+	// Between two moments of the counter there is room for the end.
+	const scale = 2
+	at := func(p phase, from, to int64) porcupine.Operation {
+		return porcupine.Operation{Input: event{c, p}, Call: from, Return: to}
+	}
+	from, to := c.Call*scale, c.Return*scale
+	var all []porcupine.Operation
+	switch {
+	case c.Kind.revokesOne() && c.Answer != refused:
+		all = append(all, at(begins, from, from))
+		if c.Answer == unknown {
+			return all
+		}
+		all = append(all, at(ends, to+1, to+1))
+	case c.Kind.commits() && c.Answer == unknown:
+		return []porcupine.Operation{at(begins, from, from)}
+	case c.Kind.commits() && c.Answer == accepted:
+		all = append(all, at(ends, to+1, to+1))
+	case c.Answer == unknown:
+		return nil
+	}
+	return append(all, at(happens, from, to))
+}

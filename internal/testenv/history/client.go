@@ -1,0 +1,285 @@
+//go:build linux
+
+package history
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/metadata"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// account is what the clients know of one, all of it perhaps out of date.
+type account struct {
+	number int
+	id     uuid.UUID
+	email  string
+
+	resetting sync.Mutex
+
+	mu       sync.Mutex
+	held     []*session
+	password string   // believed to be the present one
+	tried    []string // all that ever were or may be
+	// suspended is believed, lockedOut: the limiter refuses logins.
+	suspended, lockedOut bool
+	calls, unknown       int
+}
+
+// session is a login's.
+type session struct {
+	account *account
+	number  int
+	id      string
+
+	mu sync.Mutex
+	// access is the newest access token, of which any is as good.
+	access, refreshToken string
+	// revoked is believed.
+	revoked bool
+	// request is kept until it has an answer, as the contract asks of clients; it also
+	// keeps others from refreshing with the same token.
+	refreshing sync.Mutex
+	request    string
+}
+
+func (s *session) token() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.access
+}
+
+func (s *session) take(tokens *latchkeyv1.Tokens) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.access, s.refreshToken = tokens.GetAccessToken(), tokens.GetRefreshToken()
+}
+
+// Deadlines. A validation outlives every freeze, because those that wait in a frozen
+// replica are what a missing wait answers wrongly.
+const (
+	readTime   = 10 * time.Second
+	changeTime = 5 * time.Second
+)
+
+// login returns nil when it was not let in.
+func (w *world) login(ctx context.Context, r *replica, a *account, typed string) (*session, *call) {
+	s := &session{account: a}
+	c := &call{Account: a.number, Kind: login, Password: typed}
+	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
+		response, err := to.auth.Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: typed})
+		if err != nil {
+			return err
+		}
+		s.take(response.GetTokens())
+		s.id = response.GetTokens().GetSessionId()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.held = append(a.held, s)
+		s.number = len(a.held)
+		c.Session = s.number
+		return nil
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch c.Answer {
+	case accepted:
+		a.password, a.suspended = typed, false
+		return s, c
+	case disabled:
+		a.suspended = true
+	case unknown:
+		a.lockedOut = a.lockedOut || c.limited
+	case wrongPassword, refused:
+	}
+	return nil, c
+}
+
+func (w *world) validate(ctx context.Context, r *replica, s *session) *call {
+	c := &call{Account: s.account.number, Kind: validate, Session: s.number}
+	token := s.token()
+	return w.perform(ctx, r, readTime, c, func(ctx context.Context, to *clients) error {
+		response, err := to.auth.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: token})
+		if err != nil {
+			return err
+		}
+		if !response.GetValid() {
+			c.Error = response.GetReason().String()
+			return errRefused
+		}
+		return nil
+	})
+}
+
+// refresh returns nil when another client is at it: two who share a token are a theft.
+func (w *world) refresh(ctx context.Context, r *replica, s *session) *call {
+	if !s.refreshing.TryLock() {
+		return nil
+	}
+	defer s.refreshing.Unlock()
+	if s.request == "" {
+		s.request = uuid.NewString()
+	}
+	s.mu.Lock()
+	request := &latchkeyv1.RefreshTokenRequest{RefreshToken: s.refreshToken, RequestId: s.request}
+	s.mu.Unlock()
+	c := &call{Account: s.account.number, Kind: refresh, Session: s.number}
+	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
+		response, err := to.auth.RefreshToken(ctx, request)
+		if err != nil {
+			return err
+		}
+		s.take(response.GetTokens())
+		return nil
+	})
+	if c.Answer != unknown {
+		s.request = ""
+	}
+	return c
+}
+
+func (w *world) logout(ctx context.Context, r *replica, s *session, deadline time.Duration) *call {
+	s.mu.Lock()
+	request := &latchkeyv1.LogoutRequest{RefreshToken: s.refreshToken}
+	s.mu.Unlock()
+	c := &call{Account: s.account.number, Kind: logout, Session: s.number}
+	w.perform(ctx, r, deadline, c, func(ctx context.Context, to *clients) error {
+		_, err := to.auth.Logout(ctx, request)
+		return err
+	})
+	s.believe(c)
+	return c
+}
+
+// believe notes what a revoking call has done to the session.
+func (s *session) believe(c *call) {
+	if c.Answer == accepted {
+		s.mu.Lock()
+		s.revoked = true
+		s.mu.Unlock()
+	}
+}
+
+func (s *session) isRevoked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revoked
+}
+
+func bearer(ctx context.Context, token string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+}
+
+func (w *world) revokeSession(ctx context.Context, r *replica, by, target *session) *call {
+	c := &call{Account: by.account.number, Kind: revokeSession, Session: by.number, Target: target.number}
+	token := by.token()
+	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
+		_, err := to.sessions.RevokeSession(bearer(ctx, token), &latchkeyv1.RevokeSessionRequest{SessionId: target.id})
+		return err
+	})
+	target.believe(c)
+	return c
+}
+
+func (w *world) revokeOthers(ctx context.Context, r *replica, by *session) *call {
+	c := &call{Account: by.account.number, Kind: revokeOthers, Session: by.number}
+	token := by.token()
+	return w.performForAll(ctx, r, by.account, by, c, func(ctx context.Context, to *clients) error {
+		_, err := to.sessions.RevokeOtherSessions(bearer(ctx, token), &latchkeyv1.RevokeOtherSessionsRequest{})
+		return err
+	})
+}
+
+func (w *world) changePassword(ctx context.Context, r *replica, by *session, current string) *call {
+	c := &call{Account: by.account.number, Kind: changePassword, Session: by.number, Password: current, NewPassword: by.account.newPassword()}
+	token := by.token()
+	return w.performForAll(ctx, r, by.account, by, c, func(ctx context.Context, to *clients) error {
+		_, err := to.auth.ChangePassword(bearer(ctx, token), &latchkeyv1.ChangePasswordRequest{
+			CurrentPassword: current, NewPassword: c.NewPassword,
+		})
+		return err
+	})
+}
+
+// resetPassword returns nil when another client is at it, whose token a new one would
+// replace, or the database did not take the token.
+func (w *world) resetPassword(ctx context.Context, r *replica, a *account) *call {
+	if !a.resetting.TryLock() {
+		return nil
+	}
+	defer a.resetting.Unlock()
+	token, err := w.plantReset(ctx, a.id)
+	if err != nil {
+		return nil
+	}
+	c := &call{Account: a.number, Kind: resetPassword, NewPassword: a.newPassword()}
+	return w.performForAll(ctx, r, a, nil, c, func(ctx context.Context, to *clients) error {
+		_, err := to.auth.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{Token: token, NewPassword: c.NewPassword})
+		return err
+	})
+}
+
+// operate is an operator's call.
+func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *call {
+	c := &call{Account: a.number, Kind: k}
+	id := a.id.String()
+	w.performForAll(ctx, r, a, nil, c, func(ctx context.Context, to *clients) error {
+		ctx = bearer(ctx, adminKey)
+		var err error
+		switch k { //nolint:exhaustive // the operators' ones
+		case suspend:
+			_, err = to.admin.SuspendUser(ctx, &latchkeyv1.SuspendUserRequest{UserId: id})
+		case reactivate:
+			_, err = to.admin.ReactivateUser(ctx, &latchkeyv1.ReactivateUserRequest{UserId: id})
+		case revokeUser:
+			_, err = to.admin.RevokeUserSessions(ctx, &latchkeyv1.RevokeUserSessionsRequest{UserId: id})
+		}
+		return err
+	})
+	if c.Answer == accepted && k != revokeUser {
+		a.mu.Lock()
+		a.suspended = k == suspend
+		a.mu.Unlock()
+	}
+	return c
+}
+
+// performForAll makes a call that ends sessions of the account but one, and notes what
+// it has done. Whoever logs in meanwhile may be noted as revoked, or not.
+func (w *world) performForAll(ctx context.Context, r *replica, a *account, except *session, c *call, do func(context.Context, *clients) error) *call {
+	a.mu.Lock()
+	before := slices.Clone(a.held)
+	a.mu.Unlock()
+	w.perform(ctx, r, changeTime, c, do)
+	if c.Answer == accepted && c.Kind != reactivate {
+		for _, s := range before {
+			if s != except {
+				s.believe(c)
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case c.Answer == unknown:
+		a.unknown++
+	case c.Answer == accepted && c.NewPassword != "":
+		a.password = c.NewPassword
+	}
+	return c
+}
+
+// newPassword is one that was never used.
+func (a *account) newPassword() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := fmt.Sprintf("correct horse %d", len(a.tried))
+	a.tried = append(a.tried, next)
+	return next
+}

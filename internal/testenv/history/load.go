@@ -1,0 +1,256 @@
+//go:build linux
+
+package history
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	clientCount = 8
+	// accountsAtOnce has two clients or more at work on each account.
+	accountsAtOnce = 3
+	// callsPerAccount bounds what porcupine must order.
+	callsPerAccount = 250
+	// maxUnknown calls for a whole account may stay without an answer: the model allows
+	// more and more then.
+	maxUnknown = 3
+	// firstRevoking of 100 calls: the others revoke something.
+	firstRevoking = 86
+	// probesAtOnce are validations that wait in a frozen replica.
+	probesAtOnce = 32
+)
+
+// load is what the clients do until enough calls were answered and nothing disturbs
+// them any more.
+type load struct {
+	w      *world
+	target int64
+	// answered calls so far.
+	answered  atomic.Int64
+	disturbed atomic.Bool
+
+	mu     sync.Mutex
+	active [accountsAtOnce]*account
+	failed error
+
+	probes chan struct{}
+	wait   sync.WaitGroup
+}
+
+// run returns when target calls were answered and disturbed is set, or ctx ends. It
+// calls reached after the first of these.
+func (l *load) run(ctx context.Context, reached func()) error {
+	l.probes = make(chan struct{}, probesAtOnce)
+	for i := range clientCount {
+		// Fixed seeds: what is called is the same in each run, when is not.
+		c := &client{load: l, random: random(i + 1)}
+		l.wait.Go(func() {
+			for ctx.Err() == nil && l.failure() == nil {
+				if l.answered.Load() >= l.target {
+					reached()
+					if l.disturbed.Load() {
+						return
+					}
+				}
+				c.act(ctx)
+			}
+		})
+	}
+	l.wait.Wait()
+	reached()
+	return l.failure()
+}
+
+func (l *load) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
+}
+
+// account returns one in use, or a new one in its place when it has had its calls.
+func (l *load) account(ctx context.Context, slot int) *account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.active[slot]
+	if a != nil && !a.used() {
+		return a
+	}
+	a, err := l.w.newAccount(ctx)
+	if err != nil {
+		l.failed = err
+		return nil
+	}
+	l.active[slot] = a
+	return a
+}
+
+func (a *account) used() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls++
+	return a.calls > callsPerAccount || a.lockedOut || a.unknown >= maxUnknown
+}
+
+func (l *load) count(c *call) {
+	if c != nil && c.Answer != unknown {
+		l.answered.Add(1)
+	}
+}
+
+// probe asks the other replicas about a session that has just ended. One that is
+// frozen is asked without waiting for its answer.
+func (l *load) probe(ctx context.Context, s *session, by *replica) {
+	for _, r := range l.w.replicas {
+		if r == by || r.down.Load() {
+			continue
+		}
+		if !r.frozen.Load() {
+			l.count(l.w.validate(ctx, r, s))
+			continue
+		}
+		select {
+		case l.probes <- struct{}{}:
+			l.wait.Go(func() {
+				defer func() { <-l.probes }()
+				l.count(l.w.validate(ctx, r, s))
+			})
+		default:
+		}
+	}
+}
+
+// client makes one call after the other.
+type client struct {
+	load   *load
+	random random
+}
+
+// random is splitmix64: a few bits that repeat, for what to call next.
+type random uint64
+
+func (r *random) below(n int) int {
+	*r += 0x9e3779b97f4a7c15
+	z := uint64(*r)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return int((z ^ z>>31) >> 33 % uint64(n)) //nolint:gosec // G115: below n
+}
+
+func (r *random) percent(n int) bool { return r.below(100) < n }
+
+// replica is any; seldom one that is frozen, or all clients would wait there.
+func (c *client) replica() *replica {
+	all := c.load.w.replicas
+	r := all[c.random.below(len(all))]
+	for range 3 {
+		if !r.down.Load() && (!r.frozen.Load() || c.random.percent(3)) {
+			break
+		}
+		r = all[c.random.below(len(all))]
+	}
+	return r
+}
+
+// session is one of the account's: live as far as is known, or one that was ended. Of
+// the last few, which are the ones that races are about. Nil: there is none.
+func (c *client) session(a *account, wantLive bool) *session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	const recent = 12
+	held := a.held[max(0, len(a.held)-recent):]
+	var fit []*session
+	for _, s := range held {
+		if s.isRevoked() != wantLive {
+			fit = append(fit, s)
+		}
+	}
+	if len(fit) == 0 {
+		return nil
+	}
+	return fit[c.random.below(len(fit))]
+}
+
+// act makes a call, and asks about the session that it has ended.
+func (c *client) act(ctx context.Context) {
+	a := c.load.account(ctx, c.random.below(accountsAtOnce))
+	if a == nil {
+		return
+	}
+	r := c.replica()
+	choice := c.random.below(100)
+	wrong := 30 // of 100 calls of a session are those of one that has ended
+	if choice >= firstRevoking {
+		wrong = 10
+	}
+	s := c.session(a, !c.random.percent(wrong))
+	var done *call
+	switch {
+	case s == nil || choice < 12:
+		done = c.login(ctx, r, a)
+	case choice < 77:
+		done = c.load.w.validate(ctx, r, s)
+	case choice < firstRevoking:
+		done = c.load.w.refresh(ctx, r, s)
+	default:
+		done = c.revoke(ctx, r, a, s, choice)
+		if ended := c.session(a, false); done != nil && done.Answer == accepted && ended != nil {
+			c.load.probe(ctx, ended, r)
+		}
+	}
+	c.load.count(done)
+}
+
+// login types the right password, most of the time.
+func (c *client) login(ctx context.Context, r *replica, a *account) *call {
+	a.mu.Lock()
+	typed, suspended := a.password, a.suspended
+	if c.random.percent(8) {
+		typed = a.tried[c.random.below(len(a.tried))]
+	}
+	a.mu.Unlock()
+	if suspended && c.random.percent(60) {
+		return c.load.w.operate(ctx, r, a, reactivate)
+	}
+	_, done := c.load.w.login(ctx, r, a, typed)
+	if done.Answer == wrongPassword {
+		a.mu.Lock()
+		a.password = a.tried[c.random.below(len(a.tried))]
+		a.mu.Unlock()
+	}
+	return done
+}
+
+// revoke ends the session s, or others.
+func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session, choice int) *call {
+	w := c.load.w
+	a.mu.Lock()
+	current := a.password
+	a.mu.Unlock()
+	switch {
+	case choice < 92:
+		deadline := changeTime
+		if c.random.percent(10) {
+			deadline = changeTime / 50 // too short for a freeze: it is retried by chance
+		}
+		return w.logout(ctx, r, s, deadline)
+	case choice < 94:
+		if target := c.session(a, true); target != nil {
+			return w.revokeSession(ctx, r, s, target)
+		}
+		return nil
+	case choice < 95:
+		return w.revokeOthers(ctx, r, s)
+	case choice < 97:
+		return w.changePassword(ctx, r, s, current)
+	case choice < 98:
+		return w.resetPassword(ctx, r, a)
+	case choice < 99:
+		return w.operate(ctx, r, a, suspend)
+	case c.random.percent(50):
+		return w.operate(ctx, r, a, revokeUser)
+	}
+	return w.operate(ctx, r, a, reactivate)
+}

@@ -1,0 +1,341 @@
+// Package history records what clients of several replicas were answered while
+// replicas are stopped, killed and cut off, and checks with porcupine that the
+// answers keep the promise of the revocation ledger. It also removes each of the
+// mechanisms that keep the promise, one at a time, and demands that the check notices.
+//
+// The files: model.go is the promise, call.go how a recorded call becomes events of
+// the model, check.go asks porcupine; world.go, client.go and revoke.go make and
+// record calls, replica.go and faults.go run and disturb the replicas; mutant.go
+// builds broken ones.
+package history
+
+import (
+	"cmp"
+	"hash/maphash"
+	"slices"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// The model.
+//
+// A plain register, whose writes take effect at one moment between their call and
+// their return, is wrong in both directions. It forbids what is allowed: while a
+// revoking call runs, one replica may refuse a token and another accept it a moment
+// later. So a revocation is three events of the model, not one:
+//
+//   - The commit makes the sessions that it reaches "revoking": either answer is right
+//     for them. It happens once, at any moment between call and return.
+//   - The end makes them "ended": only a refusal is right. It happens exactly at the
+//     return of an OK, so that it reaches each validation that begins later, and none
+//     that began before.
+//   - The calls that others make in between are checked against both.
+//
+// For Logout and RevokeSession, which name their session, the commit is put at the
+// call: nothing in a history can tell the difference, and porcupine has less to try.
+// A revocation of all sessions of an account (a new password, a suspension) reaches
+// those whose login came before its commit, and a history does tell: by the password
+// that a login was let in with. The order of logins and commits is what porcupine
+// searches for. A login therefore counts from when the account was read, which is
+// before its password was hashed: one that was let in by an old password is reached,
+// whenever its token was made.
+//
+// A call without an answer (a deadline, a lost connection) may have happened, or not,
+// at any time from its call on, and never ends anything. One that names a session makes
+// it revoking for good. One for a whole account may change its password or its
+// suspension before any later event; from its call on all sessions of the account may be
+// refused, which allows a little more than it could do, and is never wrong. One that
+// only reads, and a login whose token nobody got, is left out.
+//
+// A session that nothing has begun to revoke must be accepted. The exceptions are
+// stated: Redis may lose it when it is flushed, and while a reactivation is under way
+// a replica may still think the account suspended.
+
+// sessions is a set of an account's sessions, by number. The order of their logins is
+// not part of a state, only which of them a revocation reached: or else two logins at
+// the same time would make two states of all that follows.
+type sessions [maxSessions / wordBits]uint64
+
+const (
+	// maxSessions is more than the calls that clients make with one account.
+	maxSessions = 512
+	wordBits    = 64
+)
+
+func (s sessions) has(n int) bool { return s[n/wordBits]>>(n%wordBits)&1 != 0 }
+
+func (s sessions) with(n int) sessions {
+	s[n/wordBits] |= 1 << (n % wordBits)
+	return s
+}
+
+func (s sessions) and(other sessions) sessions {
+	for i := range s {
+		s[i] |= other[i]
+	}
+	return s
+}
+
+func (s sessions) without(other sessions) sessions {
+	for i := range s {
+		s[i] &^= other[i]
+	}
+	return s
+}
+
+// underWay is a call for a whole account that has committed and not returned.
+type underWay struct {
+	call int64
+	// reached are the sessions that it will end.
+	reached sessions
+	// reactivates: it ends nothing.
+	reactivates bool
+}
+
+// state is an account. It is not changed: step makes new ones.
+type state struct {
+	password  string
+	suspended bool
+	// begun are all sessions. Those in neither of the others are live.
+	begun, revoking, ended sessions
+	underWay               []underWay // in the order of their calls
+	// unanswered are calls for the account that may still happen; there was one: unsettled.
+	unanswered []*call
+	unsettled  bool
+}
+
+// accepts says whether a token of the session may be accepted.
+func (s *state) accepts(session int) bool {
+	return s.begun.has(session) && !s.ended.has(session)
+}
+
+// refuses says whether it may be refused.
+func (s *state) refuses(session int) bool {
+	return s.unsettled || s.revoking.has(session) || !s.accepts(session) ||
+		slices.ContainsFunc(s.underWay, func(u underWay) bool { return u.reactivates })
+}
+
+// commit makes all sessions but one revoking.
+func (s *state) commit(call int64, except int) *state {
+	spared := s.ended
+	if except != none {
+		spared = spared.with(except)
+	}
+	reached := s.begun.without(spared)
+	next := *s
+	next.revoking = s.revoking.and(reached)
+	next.begin(underWay{call: call, reached: reached})
+	return &next
+}
+
+func (s *state) begin(u underWay) {
+	s.underWay = append(slices.Clone(s.underWay), u)
+	slices.SortFunc(s.underWay, func(a, b underWay) int { return cmp.Compare(a.call, b.call) })
+}
+
+// end is the return of a call that committed.
+func (s *state) end(call int64) *state {
+	i := slices.IndexFunc(s.underWay, func(u underWay) bool { return u.call == call })
+	if i < 0 {
+		return s
+	}
+	next := *s
+	next.ended = s.ended.and(s.underWay[i].reached)
+	next.underWay = slices.Delete(slices.Clone(s.underWay), i, i+1)
+	return &next
+}
+
+func (s *state) equal(other *state) bool {
+	return s.password == other.password && s.suspended == other.suspended &&
+		s.begun == other.begun && s.revoking == other.revoking && s.ended == other.ended &&
+		slices.Equal(s.underWay, other.underWay) &&
+		s.unsettled == other.unsettled && slices.Equal(s.unanswered, other.unanswered)
+}
+
+func (s *state) hash(seed maphash.Seed) uint64 {
+	h := maphash.Comparable(seed, s.password) ^ maphash.Comparable(seed, [...]sessions{s.begun, s.revoking, s.ended})
+	for _, u := range s.underWay {
+		h = h*31 + maphash.Comparable(seed, u)
+	}
+	for _, c := range s.unanswered {
+		h = h*31 + maphash.Comparable(seed, c)
+	}
+	return h
+}
+
+// step returns the states that an event leads to; none: the event cannot happen here.
+func (s *state) step(e event) []*state {
+	next := *s
+	switch e.phase {
+	case begins:
+		if e.Kind.revokesOne() {
+			next.revoking = s.revoking.with(e.target())
+			return []*state{&next}
+		}
+		next.unanswered = append(slices.Clone(s.unanswered), e.call)
+		next.unsettled = true
+		return []*state{&next}
+	case ends:
+		if e.Kind.revokesOne() {
+			next.ended = s.ended.with(e.target())
+			return []*state{&next}
+		}
+		return []*state{s.end(e.Call)}
+	case happens:
+	}
+	var after []*state
+	for _, before := range s.later() {
+		if happened := before.happen(e.call); happened != nil {
+			after = append(after, happened)
+		}
+	}
+	return after
+}
+
+// later are the states that unanswered calls may lead to, this one among them.
+func (s *state) later() []*state {
+	all := []*state{s}
+	for i, c := range s.unanswered {
+		ok := *c
+		ok.Answer = accepted
+		happened := s.happen(&ok)
+		if happened == nil {
+			continue
+		}
+		next := *s
+		next.password, next.suspended = happened.password, happened.suspended
+		next.unanswered = slices.Delete(slices.Clone(s.unanswered), i, i+1)
+		all = append(all, next.later()...)
+	}
+	return all
+}
+
+// happen is the state after an answered call, or nil when the answer is wrong.
+func (s *state) happen(c *call) *state {
+	switch c.Kind {
+	case signUp:
+		return &state{password: c.NewPassword}
+	case login:
+		return s.login(c)
+	case suspend, reactivate, revokeUser:
+		return s.operate(c)
+	case changePassword, resetPassword:
+		return s.setPassword(c)
+	case validate, refresh, logout, revokeSession, revokeOthers:
+	}
+	// What a session may do.
+	if c.Answer != accepted {
+		return s.onlyIf(c.Answer == refused && (c.Lost || s.refuses(c.Session)))
+	}
+	if c.Kind != logout && !s.accepts(c.Session) {
+		return nil // logging out twice is OK
+	}
+	if c.Kind == revokeOthers {
+		return s.commit(c.Call, c.Session)
+	}
+	return s
+}
+
+func (s *state) onlyIf(right bool) *state {
+	if !right {
+		return nil
+	}
+	return s
+}
+
+func (s *state) login(c *call) *state {
+	matches := c.Password == s.password
+	switch c.Answer {
+	case accepted:
+		if !matches || s.suspended {
+			return nil
+		}
+		next := *s
+		next.begun = s.begun.with(c.Session)
+		return &next
+	case wrongPassword:
+		// A login whose account is suspended while it hashes is answered like this.
+		return s.onlyIf(!matches || s.suspended)
+	case disabled:
+		return s.onlyIf(matches && s.suspended)
+	case refused, unknown:
+	}
+	return nil
+}
+
+func (s *state) operate(c *call) *state {
+	if c.Answer != accepted {
+		return nil
+	}
+	if c.Kind == reactivate {
+		next := *s
+		next.suspended = false
+		next.begin(underWay{call: c.Call, reactivates: true})
+		return &next
+	}
+	next := s.commit(c.Call, none)
+	next.suspended = s.suspended || c.Kind == suspend
+	return next
+}
+
+func (s *state) setPassword(c *call) *state {
+	if c.Kind == resetPassword {
+		switch c.Answer {
+		case accepted:
+			next := s.commit(c.Call, none)
+			next.password = c.NewPassword
+			return next.onlyIf(!s.suspended)
+		case refused:
+			return s.onlyIf(s.suspended)
+		case wrongPassword, disabled, unknown:
+		}
+		return nil
+	}
+	switch c.Answer {
+	case accepted:
+		next := s.commit(c.Call, c.Session)
+		next.password = c.NewPassword
+		return next.onlyIf(s.accepts(c.Session) && !s.suspended && s.password == c.Password)
+	case wrongPassword:
+		return s.onlyIf(s.password != c.Password)
+	case refused:
+		return s.onlyIf(s.refuses(c.Session) || s.suspended)
+	case disabled, unknown:
+	}
+	return nil
+}
+
+// model is the above as porcupine takes it: of one account.
+func model() porcupine.Model {
+	seed := maphash.MakeSeed()
+	nondeterministic := porcupine.NondeterministicModel{
+		Init: func() []any { return []any{&state{}} },
+		Step: func(s, input, _ any) []any {
+			var next []any
+			for _, n := range asState(s).step(asEvent(input)) {
+				next = append(next, n)
+			}
+			return next
+		},
+		Equal:             func(a, b any) bool { return asState(a).equal(asState(b)) },
+		Hash:              func(s any) uint64 { return asState(s).hash(seed) },
+		DescribeOperation: func(input, _ any) string { return asEvent(input).String() },
+	}
+	return nondeterministic.ToModel()
+}
+
+func asState(v any) *state {
+	s, ok := v.(*state)
+	if !ok {
+		panic("history: porcupine passed something else than a state")
+	}
+	return s
+}
+
+func asEvent(v any) event {
+	e, ok := v.(event)
+	if !ok {
+		panic("history: porcupine passed something else than an event")
+	}
+	return e
+}

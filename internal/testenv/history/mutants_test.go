@@ -1,0 +1,122 @@
+//go:build linux && history
+
+package history
+
+import (
+	"testing"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/password"
+)
+
+// mutant is a Latchkey without one of the mechanisms, and what shows it.
+type mutant struct {
+	name     string
+	edits    []edit
+	scenario scenario
+	settings settings
+	// control is what the scenario is also run with, and must show nothing. None: the
+	// code as it is.
+	control []edit
+}
+
+// joinGap is a pause that makes the moment between two steps long enough to be seen.
+const joinGap = `time.Sleep(700 * time.Millisecond)`
+
+const (
+	joinOrder = `		if !l.tail.joined {
+			if err := l.join(ctx); err != nil {
+				return err
+			}
+`
+	slowJoin = joinOrder + "\t\t\t" + joinGap + "\n"
+	lateJoin = `		if !l.tail.joined {
+			early := uuid.New()
+			l.id.Store(&early)
+			if err := l.confirmInTime(ctx, conn); err != nil {
+				return err
+			}
+			` + joinGap + `
+			if err := l.join(ctx); err != nil {
+				return err
+			}
+`
+)
+
+func mutants() []mutant {
+	quick := settings{lease: leaseTime, hash: cheapHash()}
+	// About 20 ms, as the default; and about 60.
+	usual := settings{lease: leaseTime, hash: password.Params{MemoryKiB: 19456, Time: 2, Threads: 1}}
+	slow := settings{lease: leaseTime, hash: password.Params{MemoryKiB: 19456, Time: 6, Threads: 1}}
+	rehashing := usual
+	rehashing.planted = cheapHash()
+	return []mutant{
+		{name: "the revoker does not wait", scenario: revokeWhileFrozen, settings: quick, edits: []edit{{
+			"internal/ledger/wait.go", "\tif position == 0 {\n", "\tif position >= 0 {\n",
+		}}},
+		{name: "trust has no end", scenario: revokeUntilLeaseEnds, settings: quick, edits: []edit{{
+			"internal/ledger/trust.go", "return now.boot < until.boot && now.wall.Before(until.wall)", "return now.boot > 0",
+		}}},
+		{name: "tokens carry the position of their making", scenario: loginDuringReset, settings: usual, edits: []edit{{
+			"server/login.go", "Ledger: found.Ledger,",
+			"Ledger: func() int64 { head, _ := s.queries.LedgerHead(ctx, s.cfg.Pool); return head }(),",
+		}}},
+		{
+			name: "read before joining", scenario: revokeWhileJoining, settings: quick,
+			edits: []edit{
+				{"internal/ledger/tail.go", joinOrder, lateJoin},
+				{"internal/ledger/tail.go", "\tif !head.Joined {\n", "\tif !head.Joined && t.joined {\n"},
+			},
+			control: []edit{{"internal/ledger/tail.go", joinOrder, slowJoin}},
+		},
+		{name: "no second look at the session in the transaction", scenario: changeAfterLogout, settings: slow, edits: []edit{{
+			"server/endsessions.go", "\tcase found.Revoked:\n", "\tcase false:\n",
+		}}},
+		{name: "rehash whatever hash is there", scenario: loginDuringReset, settings: rehashing, edits: []edit{{
+			"gen/db/users.sql.go", "WHERE id = $2 AND password_hash = $3 AND set_config('latchkey.rehash'",
+			"WHERE id = $2 AND $3::text IS NOT NULL AND set_config('latchkey.rehash'",
+		}}},
+		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
+			"server/refresh.go", "err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, ended.Ledger) })", "err = ctx.Err()",
+		}}},
+	}
+}
+
+// TestMutants removes what keeps the promise, one thing at a time, and demands that the
+// check notices: else it would say nothing about the code as it is.
+func TestMutants(t *testing.T) {
+	const (
+		controlTries = 3
+		// Each finds it in the first tries on an idle machine.
+		mostTries = 60
+		longest   = 2 * time.Minute
+	)
+	asIs := build(t, "")
+	for _, m := range mutants() {
+		t.Run(m.name, func(t *testing.T) {
+			control := asIs
+			if m.control != nil {
+				control = build(t, overlay(t, m.control...))
+			}
+			w := newWorld(t, m.settings, control, control)
+			for try := range controlTries {
+				m.scenario(t.Context(), w, try)
+				for _, v := range w.violations() {
+					t.Error("with nothing removed:", v)
+				}
+			}
+			broken := build(t, overlay(t, m.edits...))
+			w = newWorld(t, m.settings, broken, broken)
+			began := time.Now()
+			for try := 0; try < mostTries && time.Since(began) < longest; try++ {
+				m.scenario(t.Context(), w, try)
+				if found := w.violations(); len(found) > 0 {
+					t.Logf("found in try %d, after %s: %s", try+1, time.Since(began).Round(time.Millisecond), found[0])
+					return
+				}
+				w.forget()
+			}
+			t.Errorf("%d tries found no violation", mostTries)
+		})
+	}
+}

@@ -1,0 +1,86 @@
+package history
+
+import "slices"
+
+// What a session was answered changes nothing in the model, and most of it is right in
+// whatever order the rest happened. Leaving that out is not needed for the verdict, and
+// keeps it fast: of 30 validations that wait in a frozen replica at the same time,
+// porcupine would otherwise try every subset when it has to go back.
+
+// past is what has happened to the sessions of an account.
+type past struct {
+	logins   map[int]*call
+	revokers []*call
+}
+
+// newPast expects the calls of one account.
+func newPast(calls []*call) past {
+	p := past{logins: map[int]*call{}}
+	for _, c := range calls {
+		switch {
+		case c.Kind == login && c.Answer == accepted:
+			p.logins[c.Session] = c
+		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && c.Kind != reactivate && (c.Answer == accepted || c.Answer == unknown):
+			p.revokers = append(p.revokers, c)
+		}
+	}
+	return p
+}
+
+// reach says whether a revocation reaches the session of a login.
+type reach int
+
+const (
+	never reach = iota
+	perhaps
+	surely
+)
+
+func reachOf(revoker, login *call) reach {
+	if revoker.Kind.revokesOne() {
+		if revoker.target() == login.Session {
+			return surely
+		}
+		return never
+	}
+	spares := revoker.Kind == revokeOthers || revoker.Kind == changePassword
+	switch {
+	case spares && revoker.Session == login.Session:
+		return never
+	case login.Return < revoker.Call:
+		return surely
+	case revoker.Answer == accepted && login.Call > revoker.Return:
+		return never
+	}
+	return perhaps
+}
+
+// certain says whether the answer that the call's own session was given is right in
+// every order of the others.
+func (p past) certain(c *call) bool {
+	began, ok := p.logins[c.Session]
+	if !ok || began.Return > c.Call {
+		return false
+	}
+	switch {
+	case c.Kind != validate && c.Kind != refresh && c.Kind != logout && c.Kind != revokeSession:
+		return false
+	case c.Answer == accepted && c.Kind == logout:
+		return true
+	case c.Answer == accepted:
+		return !slices.ContainsFunc(p.revokers, func(r *call) bool {
+			return r.Answer == accepted && r.Return < c.Call && reachOf(r, began) != never
+		})
+	case c.Answer == refused:
+		return c.Lost || slices.ContainsFunc(p.revokers, func(r *call) bool {
+			if reachOf(r, began) != surely {
+				return false
+			}
+			if r.Kind.revokesOne() {
+				return r.Call < c.Return // revoking from its call on
+			}
+			return r.Answer == accepted && r.Return < c.Return // it has committed by then
+		})
+	}
+	return false
+}

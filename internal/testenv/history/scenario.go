@@ -1,0 +1,147 @@
+//go:build linux
+
+package history
+
+import (
+	"context"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// scenario is a schedule in which one of the mechanisms is what keeps the promise. It
+// is tried again with other timings while it shows nothing.
+type scenario func(ctx context.Context, w *world, try int)
+
+// waiting are validations that wait in a frozen replica.
+const waiting = 8
+
+// prepare makes an account with a session, which replica B has seen.
+func (w *world) prepare(ctx context.Context) (*account, *session) {
+	w.t.Helper()
+	a, err := w.newAccount(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s, c := w.login(ctx, w.replicas[0], a, firstPassword)
+	if s == nil {
+		w.t.Fatal("no login:", c)
+	}
+	w.validate(ctx, w.replicas[1], s)
+	return a, s
+}
+
+// ask has validations wait in a frozen replica, and lets it go on.
+func (w *world) ask(ctx context.Context, r *replica, s *session) {
+	w.t.Helper()
+	const underWay = 30 * time.Millisecond // they are in the replica's socket by then
+	var answers sync.WaitGroup
+	for range waiting {
+		answers.Go(func() { w.validate(ctx, r, s) })
+	}
+	pause(ctx, underWay)
+	r.signal(w.t, syscall.SIGCONT)
+	answers.Wait()
+}
+
+// atMost starts a call and returns when it has returned, or d later.
+func atMost(ctx context.Context, d time.Duration, do func()) (done <-chan struct{}) {
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		do()
+	}()
+	waiting, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	select {
+	case <-returned:
+	case <-waiting.Done():
+	}
+	return returned
+}
+
+// revokeWhileFrozen: B stands still for less than its lease and has not seen the row.
+// The logout must not return before that lease has ended or B has seen it.
+func revokeWhileFrozen(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	_, s := w.prepare(ctx)
+	b.signal(w.t, syscall.SIGSTOP)
+	done := atMost(ctx, leaseTime*3/10, func() { w.logout(ctx, a, s, changeTime) })
+	w.ask(ctx, b, s)
+	<-done
+}
+
+// revokeUntilLeaseEnds: B stands still for longer, and the logout has returned. B must
+// not trust what it remembers.
+func revokeUntilLeaseEnds(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	_, s := w.prepare(ctx)
+	b.signal(w.t, syscall.SIGSTOP)
+	w.logout(ctx, a, s, changeTime)
+	w.ask(ctx, b, s)
+}
+
+// retryWhileFrozen: the logout's caller gave up while it waited, and asks again. The
+// second call finds the session ended, and must wait all the same.
+func retryWhileFrozen(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	_, s := w.prepare(ctx)
+	b.signal(w.t, syscall.SIGSTOP)
+	w.logout(ctx, a, s, leaseTime/5)
+	done := atMost(ctx, leaseTime*2/10, func() { w.logout(ctx, a, s, changeTime) })
+	w.ask(ctx, b, s)
+	<-done
+}
+
+// revokeWhileJoining: B has just come up. What it read must have been read when those
+// who revoke knew of it already.
+func revokeWhileJoining(ctx context.Context, w *world, _ int) {
+	const revocations = 8
+	a, b := w.replicas[0], w.replicas[1]
+	var held []*session
+	for range revocations {
+		_, s := w.prepare(ctx)
+		held = append(held, s)
+	}
+	b.stop(w.t)
+	b.start(ctx, w.t)
+	for _, s := range held {
+		w.logout(ctx, a, s, changeTime)
+		w.validate(ctx, b, s)
+	}
+}
+
+// loginDuringReset: the old password is checked while a new one is set. The session
+// was begun before, so the change ends it, whenever its token is made.
+func loginDuringReset(ctx context.Context, w *world, try int) {
+	a, b := w.replicas[0], w.replicas[1]
+	account, err := w.newAccount(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var changing sync.WaitGroup
+	changing.Go(func() { w.resetPassword(ctx, a, account) })
+	pause(ctx, stagger(try))
+	s, _ := w.login(ctx, b, account, firstPassword)
+	changing.Wait()
+	if s != nil {
+		w.validate(ctx, a, s)
+		w.validate(ctx, b, s)
+	}
+	// An old password that came back lets one in.
+	w.login(ctx, a, account, firstPassword)
+}
+
+// stagger is when in a hash of some 20 ms the other call begins.
+func stagger(try int) time.Duration { return time.Duration(2+try*3%24) * time.Millisecond }
+
+// changeAfterLogout: a session changes the password and is logged out while that is
+// hashed. A login by the old password shows that the logout came first.
+func changeAfterLogout(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	account, s := w.prepare(ctx)
+	done := atMost(ctx, 3*time.Millisecond, func() { w.changePassword(ctx, a, s, firstPassword) })
+	w.logout(ctx, b, s, changeTime)
+	w.login(ctx, b, account, firstPassword)
+	<-done
+}

@@ -1,0 +1,247 @@
+//go:build linux
+
+package history
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// checkTime bounds the check of one account. The largest take some 50 ms.
+const checkTime = time.Minute
+
+// world is some replicas on one PostgreSQL and one Redis, and what their clients saw.
+type world struct {
+	t        testing.TB
+	replicas []*replica
+	pool     *pgxpool.Pool
+	redis    redis.UniversalClient
+	// hash is of firstPassword, so that making an account costs no hash.
+	hash string
+
+	moments  atomic.Int64
+	accounts atomic.Int64
+	mu       sync.Mutex
+	calls    []*call
+	flushes  []window
+	alarms   []string // answers that nothing here explains
+}
+
+// settings are those of a world's replicas.
+type settings struct {
+	lease time.Duration
+	// hash is the cost of new hashes, planted that of the accounts' first ones. Zero:
+	// the same.
+	hash, planted password.Params
+}
+
+// cheapHash takes about 1 ms.
+func cheapHash() password.Params { return password.Params{MemoryKiB: 1024, Time: 1, Threads: 1} }
+
+const (
+	firstPassword = "correct horse 0"
+	adminKey      = "operator-key-of-the-history-test"
+	leaseTime     = time.Second
+)
+
+// newWorld starts the programs, each a replica, on stores of the test's own.
+func newWorld(t testing.TB, s settings, programs ...string) *world {
+	t.Helper()
+	if s.planted == (password.Params{}) {
+		s.planted = s.hash
+	}
+	databaseURL, redisURL := testenv.Migrated(t), testenv.Redis(t)
+	w := &world{t: t, hash: hashOf(t, s.planted)}
+	var err error
+	if w.pool, err = pgxpool.New(t.Context(), databaseURL); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.pool.Close)
+	var parsed config.RedisURL
+	if err := parsed.UnmarshalText([]byte(redisURL)); err != nil {
+		t.Fatal(err)
+	}
+	w.redis = parsed.Client()
+	t.Cleanup(func() { _ = w.redis.Close() })
+	for i, program := range programs {
+		r := &replica{name: string(rune('A' + i)), program: program, environ: s.environ(databaseURL, redisURL)}
+		r.start(t.Context(), t)
+		w.replicas = append(w.replicas, r)
+	}
+	return w
+}
+
+func (s settings) environ(databaseURL, redisURL string) []string {
+	key := sha256.Sum256([]byte(adminKey))
+	return []string{
+		"LATCHKEY_DATABASE_URL=" + databaseURL,
+		"LATCHKEY_REDIS_URL=" + redisURL,
+		"LATCHKEY_MIGRATE=false",
+		"LATCHKEY_SECRET_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"LATCHKEY_ISSUER=https://auth.example.com",
+		"LATCHKEY_SMTP_URL=smtp://127.0.0.1:9?starttls=never", // nobody listens
+		"LATCHKEY_RESET_URL=https://app.example.com/reset",
+		"LATCHKEY_GRPC_ADDR=127.0.0.1:0",
+		"LATCHKEY_HTTP_ADDR=127.0.0.1:0",
+		"LATCHKEY_OPS_ADDR=127.0.0.1:0",
+		"LATCHKEY_ADDRESS_RATE_LIMIT=false", // all clients have one address
+		"LATCHKEY_SESSION_LIMIT=1000",       // a login over it ends another session
+		"LATCHKEY_LOG_LEVEL=warn",
+		"LATCHKEY_ADMIN_KEY_SHA256=" + hex.EncodeToString(key[:]),
+		"LATCHKEY_REPLICA_LEASE=" + s.lease.String(),
+		"LATCHKEY_ARGON2_MEMORY_KIB=" + strconv.FormatUint(uint64(s.hash.MemoryKiB), 10),
+		"LATCHKEY_ARGON2_TIME=" + strconv.FormatUint(uint64(s.hash.Time), 10),
+		"LATCHKEY_ARGON2_THREADS=" + strconv.FormatUint(uint64(s.hash.Threads), 10),
+	}
+}
+
+func hashOf(t testing.TB, params password.Params) string {
+	t.Helper()
+	hasher, err := password.New(password.Config{Params: params, Slots: 1, DecoyKey: make([]byte, sha256.Size)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := hasher.Hash(t.Context(), firstPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
+}
+
+// newAccount makes one with firstPassword, by SQL.
+func (w *world) newAccount(ctx context.Context) (*account, error) {
+	a := &account{number: int(w.accounts.Add(1)), password: firstPassword, tried: []string{firstPassword}}
+	a.email = fmt.Sprintf("person%d@example.com", a.number)
+	c := &call{Account: a.number, Kind: signUp, NewPassword: firstPassword, Answer: accepted, Call: w.moments.Add(1)}
+	const insert = `INSERT INTO users (email, email_lookup, password_hash, first_name, last_name)
+		VALUES ($1::text, $1::text, $2, 'A', 'Person') RETURNING id`
+	if err := w.pool.QueryRow(ctx, insert, a.email, w.hash).Scan(&a.id); err != nil {
+		return nil, fmt.Errorf("make an account: %w", err)
+	}
+	c.Return = w.moments.Add(1)
+	w.record(c)
+	return a, nil
+}
+
+// plantReset makes a reset token, as the sender of mails does.
+func (w *world) plantReset(ctx context.Context, user uuid.UUID) (string, error) {
+	raw := uuid.New()
+	token := base64.RawURLEncoding.EncodeToString(append(raw[:], raw[:]...))
+	sum := sha256.Sum256([]byte(token))
+	const insert = `INSERT INTO password_resets (user_id, token_hash, created_at, expires_at)
+		VALUES ($1, $2, now(), now() + interval '10 minutes')
+		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash`
+	if _, err := w.pool.Exec(ctx, insert, user, sum[:]); err != nil {
+		return "", fmt.Errorf("plant a reset token: %w", err)
+	}
+	return token, nil
+}
+
+func (w *world) record(c *call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, c)
+}
+
+// perform makes one call at a replica and records what came of it.
+func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration, c *call, do func(context.Context, *clients) error) *call {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	to := r.clients.Load()
+	c.Where = r.name
+	c.Call = w.moments.Add(1)
+	err := do(ctx, to)
+	c.Return = w.moments.Add(1)
+	found, unforeseen := answerOf(err)
+	c.Answer = found
+	if c.Answer == disabled && c.Kind != login {
+		c.Answer = refused // the session of a suspended account
+	}
+	if st, ok := status.FromError(err); err != nil && ok {
+		c.Error = st.Message()
+		c.limited = st.Code() == codes.ResourceExhausted
+	}
+	w.record(c)
+	if unforeseen {
+		w.mu.Lock()
+		w.alarms = append(w.alarms, c.String()+": "+err.Error())
+		w.mu.Unlock()
+	}
+	return c
+}
+
+// errRefused is ValidateToken's answer for a token that is not good.
+var errRefused = errors.New("not valid")
+
+// answerOf tells what an error means. Unforeseen are those that no fault here causes.
+func answerOf(err error) (a answer, unforeseen bool) {
+	if err == nil {
+		return accepted, false
+	}
+	if errors.Is(err, errRefused) {
+		return refused, false
+	}
+	st := status.Convert(err)
+	for _, detail := range st.Details() {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		if !ok {
+			continue
+		}
+		switch latchkeyv1.ErrorReason(latchkeyv1.ErrorReason_value["ERROR_REASON_"+info.GetReason()]) {
+		case latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
+			return wrongPassword, false
+		case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
+			return disabled, false
+		case latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED,
+			latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_INVALID,
+			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID:
+			return refused, false
+		case latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
+			latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE:
+			return unknown, false
+		default:
+			return unknown, true
+		}
+	}
+	return unknown, st.Code() != codes.DeadlineExceeded && st.Code() != codes.Unavailable && st.Code() != codes.Canceled
+}
+
+// violations checks what was recorded so far, or fails the test when it cannot.
+func (w *world) violations() []violation {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found, err := check(w.calls, w.flushes, checkTime)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return found
+}
+
+// forget drops the calls that were checked.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = nil
+}
