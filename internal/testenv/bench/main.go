@@ -40,6 +40,7 @@ type options struct {
 	log        string // "" = removed at the end
 	rounds     int
 	window     time.Duration
+	idle       time.Duration // how long the stores are watched while nobody calls
 	skipLogin  bool
 	watchers   int
 
@@ -91,7 +92,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 }
 
 func parse(args []string) (options, error) {
-	var o options
+	o := options{idle: 5 * time.Second}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.jsonFile, "json", "", "also write everything that was measured to this `file`")
 	flags.StringVar(&o.latchkey, "latchkey", "", "measure this `binary` instead of building one")

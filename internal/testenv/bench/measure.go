@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,8 +22,6 @@ const (
 	streamsEach = 4
 	// loginWorkers keep every slot busy and a few calls waiting.
 	loginWorkers = 4
-	// idleTime is how long the stores are watched while nobody calls.
-	idleTime = 5 * time.Second
 
 	accountPassword = "correct horse battery staple"
 )
@@ -107,7 +106,7 @@ func (s *stack) targets(ctx context.Context, o options) (validations, logins []t
 			}
 			s.measured, s.accounts = l, accounts
 		}
-		idle, err := watchIdle(ctx, l.ops)
+		idle, err := watchIdle(ctx, l.ops, o.idle)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -162,24 +161,34 @@ type account struct {
 // signUpAll makes an account for each call under way, so that logins do not meet each other's limits.
 func signUpAll(ctx context.Context, client latchkeyv1.AuthServiceClient) ([]account, error) {
 	accounts := make([]account, connections*streamsEach)
-	for i := range accounts {
-		a := &accounts[i]
-		a.email = fmt.Sprintf("account%d@example.com", i)
-		_, err := client.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: a.email, Password: accountPassword, FirstName: "Ada", LastName: "Lovelace"})
-		if err != nil {
-			return nil, fmt.Errorf("sign up: %w", err)
-		}
-		login, err := client.Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: accountPassword})
-		if err != nil {
-			return nil, fmt.Errorf("log in: %w", err)
-		}
-		a.token = login.GetTokens().GetAccessToken()
-		a.answer, err = client.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: a.token})
-		if err != nil || !a.answer.GetValid() {
-			return nil, fmt.Errorf("validate: valid=%v: %w", a.answer.GetValid(), err)
-		}
+	var signing sync.WaitGroup
+	errs := make([]error, loginWorkers)
+	for w := range loginWorkers {
+		signing.Go(func() {
+			for i := w; i < len(accounts) && errs[w] == nil; i += loginWorkers {
+				accounts[i], errs[w] = signUp(ctx, client, fmt.Sprintf("account%d@example.com", i))
+			}
+		})
 	}
-	return accounts, nil
+	signing.Wait()
+	return accounts, errors.Join(errs...)
+}
+
+func signUp(ctx context.Context, client latchkeyv1.AuthServiceClient, email string) (account, error) {
+	_, err := client.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: email, Password: accountPassword, FirstName: "Ada", LastName: "Lovelace"})
+	if err != nil {
+		return account{}, fmt.Errorf("sign up: %w", err)
+	}
+	login, err := client.Login(ctx, &latchkeyv1.LoginRequest{Email: email, Password: accountPassword})
+	if err != nil {
+		return account{}, fmt.Errorf("log in: %w", err)
+	}
+	a := account{email: email, token: login.GetTokens().GetAccessToken()}
+	a.answer, err = client.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: a.token})
+	if err == nil && !a.answer.GetValid() {
+		err = fmt.Errorf("a good token is refused: %v", a.answer.GetReason())
+	}
+	return a, err
 }
 
 func validate(clients []latchkeyv1.AuthServiceClient, accounts []account) func(context.Context, int) error {
@@ -203,14 +212,14 @@ func logIn(clients []latchkeyv1.AuthServiceClient, accounts []account) func(cont
 }
 
 // watchIdle is what one Latchkey asks its stores in a second while nobody calls: health checks, its lease, the outbox.
-func watchIdle(ctx context.Context, ops string) (storeCalls, error) {
+func watchIdle(ctx context.Context, ops string, window time.Duration) (storeCalls, error) {
 	before, err := readStoreCalls(ctx, ops)
 	if err != nil {
 		return storeCalls{}, err
 	}
-	if err := pause(ctx, idleTime); err != nil {
+	if err := pause(ctx, window); err != nil {
 		return storeCalls{}, err
 	}
 	after, err := readStoreCalls(ctx, ops)
-	return after.minus(before).times(1 / idleTime.Seconds()), err
+	return after.minus(before).times(1 / window.Seconds()), err
 }

@@ -100,11 +100,17 @@ func (s *stack) stop() error {
 	return errors.Join(errs...)
 }
 
+// releaseFlags are those that the Dockerfile builds with.
+func releaseFlags() []string {
+	return []string{"-trimpath", "-buildvcs=false", "-tags", "timetzdata", "-ldflags", "-s -w -X main.version=bench"}
+}
+
 // build makes the binary as the Dockerfile does.
 func (s *stack) build(ctx context.Context) (string, error) {
 	program := filepath.Join(s.dir, "latchkey")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "timetzdata", //nolint:gosec // fixed words and a path of ours
-		"-ldflags", "-s -w -X main.version=bench", "-o", program, "github.com/latchkey-auth/latchkey/cmd/latchkey")
+	args := append([]string{"build"}, releaseFlags()...)
+	args = append(args, "-o", program, "github.com/latchkey-auth/latchkey/cmd/latchkey")
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // G204: fixed words and a path of ours
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build latchkey: %w: %s", err, text)

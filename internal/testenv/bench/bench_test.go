@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/devstack"
+)
+
+// TestMain lets the echo be this program, as in a run.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == echoCommand {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestRun is a whole run, too short for its figures to mean anything.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	if _, err := devstack.FindRedis(); err != nil {
+		t.Skip("needs a real Redis: ", err)
+	}
+	binary := filepath.Join(t.TempDir(), "latchkey")
+	// As the other packages are built: with the flags of a release everything would be compiled anew, for a minute.
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/latchkey-auth/latchkey/cmd/latchkey")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	jsonFile := filepath.Join(t.TempDir(), "bench.json")
+	r, err := measure(t.Context(), options{latchkey: binary, rounds: 1, window: 300 * time.Millisecond, idle: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table bytes.Buffer
+	if err := errors.Join(r.print(&table), writeJSON(jsonFile, r)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"bare gRPC echo", "pure hash", "latchkey"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, table.String())
+		}
+	}
+	text, err := os.ReadFile(jsonFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read report
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	for _, all := range [][]*series{read.ValidateToken, read.Login} {
+		if len(all) != 2 || all[1].Median.PerSecond <= 0 || all[1].Ratio <= 0 || all[1].Median.Calls == nil || all[1].Median.Memory == 0 {
+			t.Errorf("the JSON lacks figures:\n%s", text)
+		}
+	}
+}
+
+// TestReleaseFlags: what is measured is built as what is released.
+func TestReleaseFlags(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range append(releaseFlags(), "CGO_ENABLED=0") {
+		flag = strings.TrimSuffix(flag, "bench") // the version
+		if !strings.Contains(string(text), flag) {
+			t.Errorf("the Dockerfile does not build with %q", flag)
+		}
+	}
+}
+
+func TestClosedLoop(t *testing.T) {
+	t.Parallel()
+	var marks, calls atomic.Int64
+	r, err := closedLoop(t.Context(), 3, 200*time.Millisecond, func(ctx context.Context, _ int) error {
+		calls.Add(1)
+		return pause(ctx, 5*time.Millisecond)
+	}, func() error { marks.Add(1); return nil })
+	if err != nil || marks.Load() != 2 {
+		t.Fatalf("%d marks, %v", marks.Load(), err)
+	}
+	if r.Requests == 0 || int64(r.Requests) >= calls.Load() || r.P50 < 5 || r.P99 < r.P50 {
+		t.Errorf("%+v of %d calls", r, calls.Load())
+	}
+	errRefused := errors.New("refused")
+	_, err = closedLoop(t.Context(), 3, time.Hour, func(context.Context, int) error { return errRefused }, func() error { return nil })
+	if !errors.Is(err, errRefused) {
+		t.Errorf("a failed call gives %v", err)
+	}
+}
+
+func TestMedians(t *testing.T) {
+	t.Parallel()
+	baseline := &series{Rounds: []round{{result: result{PerSecond: 100, P99: 1}}, {result: result{PerSecond: 50, P99: 2}}, {result: result{PerSecond: 200, P99: 1}}}}
+	s := &series{Rounds: []round{{result: result{PerSecond: 80, P99: 2}}, {result: result{PerSecond: 45, P99: 2}}, {result: result{PerSecond: 100, P99: 3}}}}
+	s.summarise(baseline)
+	// The middle one of 0.8, 0.9 and 0.5, not 80 of 100: a slow moment hits both of a round.
+	if s.Ratio != .8 || s.P99 != 2 || s.Median.PerSecond != 80 {
+		t.Errorf("%+v", s)
+	}
+	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
+		t.Errorf("median %v", m)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"-rounds", "0"}, {"-window", "1ms"}, {"-no-such"}, {"more"}} {
+		if err := run(t.Context(), args, &bytes.Buffer{}); !errors.As(err, new(*usageError)) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
