@@ -99,7 +99,7 @@ func (r *report) print(w io.Writer) error {
 	if r.Revocations == nil {
 		return nil
 	}
-	return r.Revocations.print(w)
+	return r.Revocations.write(w)
 }
 
 func printTable(w io.Writer, title string, all []*series) error {

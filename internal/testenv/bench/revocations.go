@@ -139,7 +139,7 @@ func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen 
 		return logout, seen, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	verifier, err := authverify.NewVerifier(authverify.Config{
+	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // what it does in the background ends with Close
 		Issuer: benchIssuer, Audience: "latchkey", JWKSURL: "http://" + other.http + "/.well-known/jwks.json", Conn: conn, ServiceKey: serviceKey,
 	})
 	if err != nil {
@@ -302,8 +302,8 @@ func (c *crowd) leave() error {
 	return errors.Join(errs...)
 }
 
-// print writes the lines for people.
-func (r *revocations) print(w io.Writer) error {
+// write writes the lines for people.
+func (r *revocations) write(w io.Writer) error {
 	ms := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) + " ms" }
 	_, err := fmt.Fprintf(w, `
 Revocations, two replicas
