@@ -38,7 +38,7 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%v: %s", err, text)
 	}
 	jsonFile := filepath.Join(t.TempDir(), "bench.json")
-	r, err := measure(t.Context(), options{latchkey: binary, rounds: 1, window: 300 * time.Millisecond, idle: 100 * time.Millisecond})
+	r, err := measure(t.Context(), options{latchkey: binary, rounds: 1, window: 300 * time.Millisecond, idle: 100 * time.Millisecond, watchers: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 	if err := errors.Join(r.print(&table), writeJSON(jsonFile, r)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"bare gRPC echo", "pure hash", "latchkey"} {
+	for _, want := range []string{"bare gRPC echo", "pure hash", "latchkey", "20 watchers"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
 		}
