@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -171,6 +172,35 @@ func TestDevDiesWhole(t *testing.T) {
 		})
 	}
 	start(t, devSettings(dir), "dev").addrs(t)
+}
+
+// TestDevEndsInOrderWithGoRun: the kernel reports the death of every thread of the go
+// tool, and dev stops once, not at once.
+func TestDevEndsInOrderWithGoRun(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		return // only Linux signals the death of a parent
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goTool := filepath.Join(t.TempDir(), "go")
+	if out, err := exec.CommandContext(t.Context(), "cp", program, goTool).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	dir := devFolder(t)
+	p := startProgram(t, goTool, append(devSettings(dir), asGoTool+"=1"), "dev")
+	p.addrs(t)
+	p.signal(t, syscall.SIGKILL)
+	p.exit(t) // when latchkey has ended too
+	log, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), "fast shutdown request") || strings.Contains(string(log), "immediate shutdown request") {
+		t.Errorf("PostgreSQL was not stopped in order:\n%s\n%s", log, p.text(&p.stderr))
+	}
 }
 
 // TestDevEndsWithoutItsStores: a dev whose database is gone would only look alive.
