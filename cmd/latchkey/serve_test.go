@@ -215,10 +215,20 @@ func TestWrongSecretKey(t *testing.T) {
 	right := settings["LATCHKEY_SECRET_KEY"]
 	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "zzzz", 1)
 	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
-	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") {
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") || !strings.Contains(err.Error(), `"Changing the secret key" in docs/operations.md`) {
 		t.Fatalf("got %v", err)
 	}
 	settings["LATCHKEY_SECRET_KEY_PREVIOUS"] = right
+	p = start(t, pairs(settings), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t)
+	// Both are lost.
+	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "yyyy", 1)
+	delete(settings, "LATCHKEY_SECRET_KEY_PREVIOUS")
+	if _, err := openTestPool(t, settings["LATCHKEY_DATABASE_URL"]).Exec(t.Context(), "DELETE FROM signing_keys"); err != nil {
+		t.Fatal(err)
+	}
 	start(t, pairs(settings), "serve").addrs(t)
 }
 
