@@ -70,6 +70,9 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	}
 	defer st.close()
 	a, err := newApp(ctx, cfg, log, st, mailbox)
+	if local.postgres != nil {
+		err = explainSealed(err, dir)
+	}
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -95,6 +97,18 @@ func TestDev(t *testing.T) {
 	if code := p.exit(t); code != exitDone {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
+	secretKey := filepath.Join(dir, "secret-key")
+	if err := os.Rename(secretKey, secretKey+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	lost := start(t, devSettings(dir), "dev")
+	if code, text := lost.exit(t), lost.text(&lost.stderr); code != exitFailed ||
+		!strings.Contains(text, "put the former key back into "+secretKey+", or delete the folder "+dir) {
+		t.Errorf("without the secret key: exit %d:\n%s", code, text)
+	}
+	if err := os.Rename(secretKey+".kept", secretKey); err != nil {
+		t.Fatal(err)
+	}
 	again := start(t, devSettings(dir), "dev")
 	addrs = again.addrs(t)
 	asOperator(addrs["grpc"])
@@ -171,6 +185,35 @@ func TestDevDiesWhole(t *testing.T) {
 		})
 	}
 	start(t, devSettings(dir), "dev").addrs(t)
+}
+
+// TestDevEndsInOrderWithGoRun: the kernel reports the death of every thread of the go
+// tool, and dev stops once, not at once.
+func TestDevEndsInOrderWithGoRun(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		return // only Linux signals the death of a parent
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goTool := filepath.Join(t.TempDir(), "go")
+	if out, err := exec.CommandContext(t.Context(), "cp", program, goTool).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	dir := devFolder(t)
+	p := startProgram(t, goTool, append(devSettings(dir), asGoTool+"=1"), "dev")
+	p.addrs(t)
+	p.signal(t, syscall.SIGKILL)
+	p.exit(t) // when latchkey has ended too
+	log, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), "fast shutdown request") || strings.Contains(string(log), "immediate shutdown request") {
+		t.Errorf("PostgreSQL was not stopped in order:\n%s\n%s", log, p.text(&p.stderr))
+	}
 }
 
 // TestDevEndsWithoutItsStores: a dev whose database is gone would only look alive.
@@ -290,7 +333,9 @@ func TestDevFolder(t *testing.T) {
 		first.AdminKeySHA256[0] != second.AdminKeySHA256[0] || first.ServiceKeySHA256[0] != second.ServiceKeySHA256[0] {
 		t.Error("the keys of operators and services are not kept")
 	}
-	for name, loss := range map[string]string{"secret-key": "signing keys", "admin-key": "must be told", "service-key": "must be told"} {
+	for name, remedy := range map[string]string{
+		"secret-key": "delete the folder " + dir + " ", "admin-key": "delete it to get a new one", "service-key": "delete it to get a new one",
+	} {
 		path := filepath.Join(dir, name)
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != 0o600 {
@@ -312,7 +357,7 @@ func TestDevFolder(t *testing.T) {
 		if err := os.WriteFile(path, []byte("damaged \x01 file"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := devKeys(cfg(), dir); err == nil || !strings.Contains(err.Error(), "delete it") || !strings.Contains(err.Error(), loss) || strings.Contains(err.Error(), "damaged") {
+		if err := devKeys(cfg(), dir); err == nil || !strings.Contains(err.Error(), remedy) || strings.Contains(err.Error(), "damaged") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err := os.WriteFile(path, text, 0o600); err != nil {
@@ -324,5 +369,41 @@ func TestDevFolder(t *testing.T) {
 	set.AdminKeySHA256 = config.KeyHashes{config.Key("set").Hash()}
 	if err := devKeys(set, dir); err != nil || len(set.AdminKeySHA256) != 2 || set.AdminKeySHA256[0] != config.Key("set").Hash() {
 		t.Errorf("%v, %v", set.AdminKeySHA256, err)
+	}
+}
+
+// TestDevKeysOfRoot: root keeps the keys of another user's folder for that user, and
+// follows no link there.
+func TestDevKeysOfRoot(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		return // others make only files of their own
+	}
+	const nobody = 65534
+	dir := t.TempDir()
+	precious := filepath.Join(t.TempDir(), "precious")
+	if err := errors.Join(os.Chown(dir, nobody, nobody), os.WriteFile(precious, []byte("kept"), 0o600), os.Symlink(precious, filepath.Join(dir, "secret-key.new"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := devKeys(&config.Config{}, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"secret-key", "admin-key", "service-key"} {
+		out, err := exec.CommandContext(t.Context(), "stat", "-c", "%u %g %a", filepath.Join(dir, name)).Output()
+		if err != nil || string(out) != "65534 65534 600\n" {
+			t.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+	if text, err := os.ReadFile(precious); err != nil || string(text) != "kept" {
+		t.Errorf("the link's target reads %q, %v", text, err)
+	}
+}
+
+// TestNoTemporaryDirectory: only the environment shows where it was sought.
+func TestNoTemporaryDirectory(t *testing.T) {
+	t.Parallel()
+	p := start(t, append(devSettings(devFolder(t)), "TMPDIR=/nonexistent"), "dev")
+	if code := p.exit(t); code != exitFailed || !strings.Contains(p.text(&p.stderr), "TMPDIR") {
+		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
 }

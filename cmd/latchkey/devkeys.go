@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/devstack"
+	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // Files of the dev folder.
@@ -26,13 +28,14 @@ const (
 // services come beside those that are set.
 func devKeys(cfg *config.Config, dir string) error {
 	if len(cfg.SecretKey) == 0 {
-		if err := keep(dir, secretKeyFile, "all sessions and signing keys go with it", base64.StdEncoding, &cfg.SecretKey); err != nil {
+		if err := keep(dir, secretKeyFile, anew(dir), base64.StdEncoding, &cfg.SecretKey); err != nil {
 			return err
 		}
 	}
+	const replace = "delete it to get a new one (whoever holds the old one must be told)"
 	for name, hashes := range map[string]*config.KeyHashes{adminKeyFile: &cfg.AdminKeySHA256, serviceKeyFile: &cfg.ServiceKeySHA256} {
 		var key config.Key
-		if err := keep(dir, name, "whoever holds the old one must be told", base64.RawURLEncoding, &key); err != nil {
+		if err := keep(dir, name, replace, base64.RawURLEncoding, &key); err != nil {
 			return err
 		}
 		*hashes = append(*hashes, key.Hash())
@@ -40,8 +43,23 @@ func devKeys(cfg *config.Config, dir string) error {
 	return nil
 }
 
+// anew is the way out when the secret key is lost: the signing keys in the folder's
+// database open with no other.
+func anew(dir string) string {
+	return fmt.Sprintf("put the former key back into %s, or delete the folder %s to begin anew (all accounts go with it)",
+		filepath.Join(dir, secretKeyFile), dir)
+}
+
+// explainSealed adds that to what a start says whose secret key opens nothing.
+func explainSealed(err error, dir string) error {
+	if !errors.Is(err, token.ErrSealed) {
+		return err
+	}
+	return fmt.Errorf("%w. Under dev it is the key in the folder unless LATCHKEY_SECRET_KEY is set: %s", err, anew(dir))
+}
+
 // keep reads a key from its file in the folder, or makes both.
-func keep(dir, name, loss string, form *base64.Encoding, key interface{ UnmarshalText(text []byte) error }) error {
+func keep(dir, name, remedy string, form *base64.Encoding, key interface{ UnmarshalText(text []byte) error }) error {
 	path := filepath.Join(dir, name)
 	text, err := os.ReadFile(path) //nolint:gosec // G304: our own file in the operator's folder
 	if errors.Is(err, os.ErrNotExist) {
@@ -50,19 +68,31 @@ func keep(dir, name, loss string, form *base64.Encoding, key interface{ Unmarsha
 		text = []byte(form.EncodeToString(raw[:]))
 		err = writeWhole(path, text)
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("%s of the dev folder: %w (made by another user, such as root? Give it to the owner of %s with chown)", name, err, dir)
+	}
 	if err != nil {
 		return fmt.Errorf("%s of the dev folder: %w", name, err)
 	}
 	if err := key.UnmarshalText([]byte(strings.TrimSpace(string(text)))); err != nil {
-		return fmt.Errorf("%s %w: delete it to get a new one (%s)", path, err, loss)
+		return fmt.Errorf("%s %w: %s", path, err, remedy)
 	}
 	return nil
 }
 
-// writeWhole writes a file that is there whole or not at all.
+// writeWhole writes a file that is there whole or not at all, for the owner of its
+// folder. In a folder of somebody else's, root must not follow a link.
 func writeWhole(path string, content []byte) error {
 	temporary := path + ".new"
-	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: our own file in the operator's folder
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, devstack.OwnAsFolder(file), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temporary, path)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
@@ -24,15 +25,37 @@ const (
 	exitUsage  = 2 // usage or settings
 )
 
+// sameWish is how long after the first signal to stop further SIGTERMs say nothing new:
+// when `go run` is killed, the kernel sends one for each thread of the go tool, all
+// within milliseconds.
+const sameWish = 5 * time.Second
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout)
+	err := run(untilSignal(context.Background()), os.Args[1:], os.Environ(), os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(exitCode(err))
+}
+
+// untilSignal returns a context that ends with the first signal to stop. From then on
+// Ctrl-C ends the process at once, and after sameWish SIGTERM does. SIGHUP never does:
+// shell and kernel both send it when a terminal is closed.
+func untilSignal(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		<-signals
+		signal.Reset(os.Interrupt)
+		cancel()
+		time.Sleep(sameWish)
+		signal.Reset(syscall.SIGTERM)
+	}()
+	return ctx
 }
 
 func exitCode(err error) int {

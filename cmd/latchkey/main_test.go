@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -24,15 +25,38 @@ import (
 // that a function cannot.
 const asLatchkey = "TEST_BINARY_IS_LATCHKEY"
 
+// asGoTool makes it run itself as latchkey, the way `go run` runs a program.
+const asGoTool = "TEST_BINARY_IS_GO"
+
 // patience is how long anything may take on a busy machine.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asGoTool) != "" {
+		playGoTool()
+		return
+	}
 	if os.Getenv(asLatchkey) != "" {
 		main()
 		return
 	}
 	os.Exit(testenv.Main(m))
+}
+
+// playGoTool has threads as the go tool does: each that dies is the death of a parent.
+func playGoTool() {
+	for range 20 {
+		go func() {
+			runtime.LockOSThread()
+			select {}
+		}()
+	}
+	cmd := exec.CommandContext(context.Background(), os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), asGoTool+"=")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		os.Exit(exitFailed)
+	}
 }
 
 // process is a running latchkey.
@@ -52,6 +76,11 @@ func start(t *testing.T, environ []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startProgram(t, program, environ, args...)
+}
+
+func startProgram(t *testing.T, program string, environ []string, args ...string) *process {
+	t.Helper()
 	p := &process{ready: make(chan map[string]string, 1), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
 	p.cmd.Env = append(slices.Clone(environ), asLatchkey+"=1", "HOME="+t.TempDir(), "PATH="+os.Getenv("PATH"))

@@ -216,10 +216,20 @@ func TestWrongSecretKey(t *testing.T) {
 	right := settings["LATCHKEY_SECRET_KEY"]
 	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "zzzz", 1)
 	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
-	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") {
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") || !strings.Contains(err.Error(), `"Changing the secret key" in docs/operations.md`) {
 		t.Fatalf("got %v", err)
 	}
 	settings["LATCHKEY_SECRET_KEY_PREVIOUS"] = right
+	p = start(t, pairs(settings), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t)
+	// Both are lost.
+	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "yyyy", 1)
+	delete(settings, "LATCHKEY_SECRET_KEY_PREVIOUS")
+	if _, err := openTestPool(t, settings["LATCHKEY_DATABASE_URL"]).Exec(t.Context(), "DELETE FROM signing_keys"); err != nil {
+		t.Fatal(err)
+	}
 	start(t, pairs(settings), "serve").addrs(t)
 }
 
@@ -464,15 +474,18 @@ func TestSettingsReachTheService(t *testing.T) {
 	}
 }
 
-// TestShutdownDelay: a stopping service says so and still takes calls; a second
-// signal ends it at once.
+// TestShutdownDelay: a stopping service says so and still takes calls, also when the
+// signals come in numbers, as from a killed `go run` or a closed terminal. A later
+// SIGTERM ends it at once.
 func TestShutdownDelay(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
 	settings["LATCHKEY_SHUTDOWN_DELAY"] = "5m"
 	p := start(t, pairs(settings), "serve")
 	settings["LATCHKEY_GRPC_ADDR"] = p.addrs(t)["grpc"]
-	p.signal(t, syscall.SIGTERM)
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGHUP} {
+		p.signal(t, sig)
+	}
 	testenv.Eventually(t, patience, "healthcheck says that it stops", func() bool {
 		err := run(t.Context(), []string{"healthcheck"}, pairs(settings), io.Discard)
 		return exitCode(err) == exitFailed && strings.HasSuffix(err.Error(), ": NOT_SERVING")
@@ -481,9 +494,43 @@ func TestShutdownDelay(t *testing.T) {
 	if _, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: "x"}); err != nil {
 		t.Errorf("a call meanwhile: %v", err)
 	}
-	p.signal(t, syscall.SIGTERM)
+	testenv.Eventually(t, patience, "SIGTERM ends it at once", func() bool {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error when it has ended
+		select {
+		case <-p.done:
+			return true
+		default:
+			return false
+		}
+	})
 	if code := p.exit(t); code == exitDone {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// TestSecondInterrupt: whoever presses Ctrl-C twice does not want to wait.
+func TestSecondInterrupt(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_SHUTDOWN_DELAY"] = "5m"
+	p := start(t, pairs(settings), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGINT)
+	testenv.Eventually(t, patience, "it stops", func() bool { return strings.Contains(p.text(&p.stderr), `"stopping"`) })
+	p.signal(t, syscall.SIGINT)
+	if code := p.exit(t); code == exitDone {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// TestHangUp: a closed terminal ends the service in order.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	p := start(t, pairs(serveSettings(t)), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGHUP)
+	if code := p.exit(t); code != exitDone {
+		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
 }
 

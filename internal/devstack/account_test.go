@@ -3,6 +3,7 @@
 package devstack
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,42 @@ func TestAccountOfRoot(t *testing.T) {
 	}
 	if got, err := accountFor(dir); err != nil || got != acct {
 		t.Errorf("below a directory of an unknown user they run as %v, %v", got, err)
+	}
+}
+
+// TestFilesOfRoot: what root made in somebody's folder does not keep the owner out.
+func TestFilesOfRoot(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		return // others make only files of their own
+	}
+	const nobody = 65534
+	dir := publicTempDir(t)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	release, err := LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release() //nolint:errcheck // the directory goes
+	if owner, _ := ownerOfNearest(filepath.Join(dir, "lock")); owner != nobody {
+		t.Errorf("the lock belongs to %d", owner)
+	}
+	precious, name := filepath.Join(publicTempDir(t), "precious"), filepath.Join(dir, "name")
+	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Link(precious, name)); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // only read
+	if err := OwnAsFolder(file); err != nil {
+		t.Error(err)
+	}
+	if owner, _ := ownerOfNearest(precious); owner != 0 {
+		t.Errorf("root's file belongs to %d through a link", owner)
 	}
 }
 

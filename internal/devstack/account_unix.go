@@ -95,6 +95,27 @@ func (a account) own(path string) error {
 	return nil
 }
 
+// OwnAsFolder gives a file that a root process has opened to the owner of its folder, so that a later run by that user
+// can use it. A file with further names stays as it is: they may lie elsewhere. Without root nothing is to be given.
+func OwnAsFolder(file *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	folder, err := os.Stat(filepath.Dir(file.Name()))
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	owner, ok := folder.Sys().(*syscall.Stat_t)
+	if own, known := info.Sys().(*syscall.Stat_t); !ok || !known || own.Nlink != 1 {
+		return nil
+	}
+	return file.Chown(int(owner.Uid), int(owner.Gid))
+}
+
 // mayOwn reports whether a directory belongs to this process or to the account: what may be swept.
 func (a account) mayOwn(info fs.FileInfo) bool {
 	owner, ok := ownerOf(info)

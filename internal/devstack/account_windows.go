@@ -1,6 +1,9 @@
 package devstack
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+)
 
 // account is whom a server runs as; on Windows always the user of this process.
 type account struct{}
@@ -16,6 +19,9 @@ func (account) mayOwn(fs.FileInfo) bool { return true }
 func (account) unreachable(string) string { return "" }
 
 func (account) explain(err error, _ string) error { return err }
+
+// OwnAsFolder does nothing on Windows.
+func OwnAsFolder(*os.File) error { return nil }
 
 // CheckDir reports why the servers of this process could not use a data directory at dir; on Windows there is no such
 // reason.

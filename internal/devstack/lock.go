@@ -33,7 +33,8 @@ func (e *LockedError) Error() string {
 
 // LockDir takes dir for this process, creating it when it is absent: an advisory lock on the file dir/lock, which holds
 // the number of this process. The lock ends with release or with the process, however that ends, so a lock file that
-// is left behind never blocks. When another process holds it the error is a [*LockedError].
+// is left behind never blocks. When another process holds it the error is a [*LockedError]. The lock file is given to
+// its folder's owner, see [OwnAsFolder].
 func LockDir(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, privateDirMode()); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -43,8 +44,13 @@ func LockDir(dir string) (release func() error, err error) {
 	if errors.Is(err, errLockHeld) {
 		return nil, &LockedError{Dir: dir, PID: waitForHolder(path)}
 	}
+	if err == nil {
+		if err = OwnAsFolder(lock.file); err != nil {
+			_ = lock.release()
+		}
+	}
 	if err != nil {
-		return nil, err
+		return nil, account{}.explain(err, path)
 	}
 	return sync.OnceValue(lock.release), nil
 }

@@ -14,7 +14,8 @@ import (
 
 // DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool: killing `go run`
 // otherwise leaves the program that it started running. With any other parent it does nothing. A go tool that died
-// before the call counts too. Call it once, when SIGTERM is being handled already.
+// before the call counts too. The kernel sends the signal again for each further thread of the go tool that dies, so the
+// handler must not take a second one for impatience. Call it once, when SIGTERM is being handled already.
 func DieWithParent() error {
 	parent := os.Getppid()
 	switch program, err := os.Executable(); {

@@ -120,12 +120,12 @@ func (cfg PostgresConfig) arguments(dataDir, socketDir string) []string {
 		"logging_collector":       "off",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",
+		// In the data directory: what a killed server leaves in /dev/shm only its next start on the data removes.
+		"dynamic_shared_memory_type": "mmap",
 	}
 	if !cfg.Durable {
 		maps.Copy(settings, map[string]string{
 			"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
-			// In the data directory: what a killed server leaves in /dev/shm only its next start on the data removes.
-			"dynamic_shared_memory_type": "mmap",
 		})
 	}
 	maps.Copy(settings, cfg.Settings)

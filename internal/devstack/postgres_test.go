@@ -136,7 +136,7 @@ func checkServer(t *testing.T, pg *Postgres, cfg PostgresConfig) {
 	defer func() { _ = conn.Close(t.Context()) }()
 	for name, want := range map[string]string{
 		"listen_addresses": "", "fsync": "on", "server_encoding": "UTF8", "max_connections": "100", "TimeZone": "UTC",
-		"data_directory": cfg.DataDir,
+		"data_directory": cfg.DataDir, "dynamic_shared_memory_type": "mmap",
 	} {
 		var got string
 		if err := conn.QueryRow(t.Context(), "SELECT current_setting($1)", name).Scan(&got); err != nil || got != want {

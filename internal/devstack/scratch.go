@@ -40,6 +40,9 @@ func NewScratch(parent string) (*Scratch, error) {
 func newScratch(parent string, acct account) (*Scratch, error) {
 	sweep(parent, acct)
 	fresh, err := os.MkdirTemp(parent, scratchNewPrefix)
+	if err != nil && parent == os.TempDir() {
+		return nil, fmt.Errorf("create a private directory in %s, the directory for temporary files (TMPDIR): %w", parent, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create a private directory: %w", err)
 	}

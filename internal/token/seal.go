@@ -100,7 +100,7 @@ func (s *sealer) open(id string, algorithm Algorithm, sealed []byte) (plain []by
 		return nil, false, fmt.Errorf("%w: %q: its sealed bytes were changed or belong to another key", ErrSealed, id)
 	}
 	return nil, false, fmt.Errorf("%w: %q: it was sealed under another LATCHKEY_SECRET_KEY; "+
-		"give that one as LATCHKEY_SECRET_KEY_PREVIOUS", ErrSealed, id)
+		"give that one as LATCHKEY_SECRET_KEY_PREVIOUS, or if it is lost for good see \"Changing the secret key\" in docs/operations.md", ErrSealed, id)
 }
 
 // sealContext binds a sealed key to its row: bytes moved to another row, or a row
