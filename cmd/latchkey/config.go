@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/lmittmann/tint"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -84,5 +86,16 @@ func newLogger(cfg *config.Config, environ []string) *slog.Logger {
 	if unknown := config.Unknown(environ); len(unknown) > 0 {
 		log.Warn("these variables are no settings: misspelt?", "variables", strings.Join(unknown, " "))
 	}
+	redis.SetLogger(redisLog{log})
 	return log
+}
+
+// redisLog takes what go-redis says beside the errors that it returns, which would go
+// to stderr past the log: attempts and addresses, no keys or values. Failures that
+// matter are told by those who meet them.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the logger of go-redis.
+func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
+	r.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, args...))
 }

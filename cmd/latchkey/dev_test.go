@@ -231,7 +231,7 @@ func TestDevEndsWithoutItsStores(t *testing.T) {
 			}
 		}
 	}
-	if code := p.exit(t); code != exitFailed || !strings.Contains(p.text(&p.stderr), "PostgreSQL ended by itself") {
+	if code, text := p.exit(t), p.text(&p.stderr); code != exitFailed || !strings.Contains(text, "PostgreSQL ended by itself") || strings.Contains(text, "resign") {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
 }

@@ -162,6 +162,26 @@ func TestStoresComeUpLate(t *testing.T) {
 	p.addrs(t)
 }
 
+// TestLogIsWhole: what go-redis says of a Redis that is away is in the log too.
+func TestLogIsWhole(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	cache := testenv.NewProxy(t, settings["LATCHKEY_REDIS_URL"])
+	settings["LATCHKEY_REDIS_URL"], settings["LATCHKEY_LOG_LEVEL"] = cache.URL(), "debug"
+	cache.Cut()
+	p := start(t, pairs(settings), "serve")
+	testenv.Eventually(t, patience, "go-redis is heard", func() bool {
+		return strings.Contains(p.text(&p.stderr), `"level":"DEBUG","msg":"go-redis"`)
+	})
+	cache.Restore()
+	p.addrs(t)
+	for line := range strings.Lines(p.text(&p.stderr)) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+}
+
 func TestWithoutMigrate(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)

@@ -22,6 +22,8 @@ const (
 	storePatience = 30 * time.Second
 	storeRetry    = 500 * time.Millisecond
 	storeAttempt  = 5 * time.Second
+	// closeTime is what connections in use get when the service has stopped.
+	closeTime = 2 * time.Second
 )
 
 // stores are the two that the service keeps its truth in.
@@ -92,8 +94,18 @@ func (s *stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
+// close ends the connections. The pool waits for those in use: the last queries have
+// their answers, unless PostgreSQL hangs.
 func (s *stores) close() {
-	s.pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		s.pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTime):
+	}
 	_ = s.redis.Close() // nothing is written through it any more
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -30,6 +31,11 @@ const (
 	rescueAfter = 2 * jobTimeout
 	// softStop is what mails on the way are given when the outbox stops.
 	softStop = 10 * time.Second
+	// answerTime is what PostgreSQL gets to show that it is there for a stop in
+	// order: a thousand times what it takes when idle.
+	answerTime = 2 * time.Second
+	// hardStop is what interrupted mails get when it is not.
+	hardStop = time.Second
 
 	// Jobs hold addresses, also mistyped ones of people who have no account, so
 	// they go as soon as they have no more use: sent ones after an hour, which
@@ -106,6 +112,7 @@ type Outbox struct {
 	now    func() time.Time
 	resets int // attempts of a reset mail
 	notice int // attempts of a notice
+	mute   *atomic.Bool
 }
 
 // New checks the settings and builds the outbox; it does not touch the database.
@@ -146,7 +153,8 @@ func New(cfg Config) (*Outbox, error) {
 	if len(d.waits) == 0 {
 		d.waits = defaultWaits()
 	}
-	client, err := newClient(cfg, d, logger)
+	mute := &atomic.Bool{}
+	client, err := newClient(cfg, d, logger, mute)
 	if err != nil {
 		return nil, fmt.Errorf("mail: outbox: %w", err)
 	}
@@ -156,10 +164,11 @@ func New(cfg Config) (*Outbox, error) {
 		now:    now,
 		resets: len(d.waits) + 1,
 		notice: len(d.waits) + 1 + noticeExtra,
+		mute:   mute,
 	}, nil
 }
 
-func newClient(cfg Config, d *delivery, logger *slog.Logger) (*river.Client[pgx.Tx], error) {
+func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) (*river.Client[pgx.Tx], error) {
 	kinds := river.NewWorkers()
 	if err := errors.Join(
 		river.AddWorkerSafely(kinds, &resetWorker{d: d}),
@@ -171,7 +180,7 @@ func newClient(cfg Config, d *delivery, logger *slog.Logger) (*river.Client[pgx.
 		return nil, err
 	}
 	settings := &river.Config{
-		Logger:  slog.New(&quietHandler{next: logger.Handler()}),
+		Logger:  slog.New(&quietHandler{next: logger.Handler(), mute: mute}),
 		Workers: kinds,
 		Queues: map[string]river.QueueConfig{
 			queueMail: {MaxWorkers: workers},
@@ -212,7 +221,18 @@ func (o *Outbox) Start(ctx context.Context) error {
 // Stop takes no new jobs and waits for mails on the way, at most 10 s or until
 // ctx ends. What is interrupted goes back into the table without having used up
 // an attempt.
+//
+// Without PostgreSQL there is nothing to write to: Stop interrupts mails on the
+// way and returns an error within 3 s. What the job queue still tries then, it
+// tries silently.
 func (o *Outbox) Stop(ctx context.Context) error {
+	if err := o.ping(ctx); err != nil {
+		o.mute.Store(true) // three errors about a leadership that ends by itself
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
+		defer cancel()
+		_ = o.client.StopAndCancel(ctx)
+		return fmt.Errorf("mail: stop outbox: PostgreSQL does not answer: %w", err)
+	}
 	if o.client.Stop(ctx) == nil {
 		return nil
 	}
@@ -223,6 +243,13 @@ func (o *Outbox) Stop(ctx context.Context) error {
 		return fmt.Errorf("mail: stop outbox: %w", err)
 	}
 	return nil
+}
+
+// ping asks also when ctx is over: an end in a hurry is still one in order.
+func (o *Outbox) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer cancel()
+	return o.pool.Ping(ctx)
 }
 
 // RequestReset asks for a password reset mail to whatever address was typed. It

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
 // TestResetOverSMTP is the whole way: transaction, job, account, token, mail
@@ -239,6 +240,36 @@ func TestStopInterrupts(t *testing.T) {
 	next, _ := newOutbox(t, config(pool, known, box))
 	start(t, next)
 	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
+}
+
+// TestStopWithoutPostgres: the job queue alone takes 7 s and three errors to give up a
+// leadership that it cannot give up.
+func TestStopWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]func(*testenv.Proxy){"gone": (*testenv.Proxy).Cut, "hangs": (*testenv.Proxy).Freeze} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			direct := newPool(t)
+			proxy := testenv.NewProxy(t, direct.Config().ConnString())
+			outbox, log := newOutbox(t, config(connect(t, proxy.URL()), newAccounts(), mail.NewMailbox(0, nil)))
+			if err := outbox.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it leads", func() bool { return count(t, direct, "SELECT count(*) FROM river_leader") == 1 })
+			take(proxy)
+			begun := time.Now()
+			if err := outbox.Stop(t.Context()); err == nil || !strings.Contains(err.Error(), "PostgreSQL does not answer") {
+				t.Errorf("got %v", err)
+			}
+			if took := time.Since(begun); took > 6*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			if strings.Contains(log.String(), "resign") {
+				t.Errorf("log: %s", log)
+			}
+			proxy.Restore() // closing the pool waits for connections that hang
+		})
+	}
 }
 
 // TestStartOutlivesItsContext: the context of a start is often one of a set-up

@@ -3,6 +3,7 @@ package mail
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 )
 
 // quietHandler passes on what the job queue has to say from warnings upwards, and
@@ -10,11 +11,12 @@ import (
 // arguments have addresses in them, and panic values may be a whole mail.
 type quietHandler struct {
 	next slog.Handler
+	mute *atomic.Bool // nothing more is to be said
 }
 
 // Enabled drops the queue's reports of ordinary work.
 func (h *quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && h.next.Enabled(ctx, level)
+	return level >= slog.LevelWarn && !h.mute.Load() && h.next.Enabled(ctx, level)
 }
 
 // Handle copies the record with the harmless attributes.
@@ -37,12 +39,12 @@ func (h *quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			kept = append(kept, a)
 		}
 	}
-	return &quietHandler{next: h.next.WithAttrs(kept)}
+	return &quietHandler{next: h.next.WithAttrs(kept), mute: h.mute}
 }
 
 // WithGroup passes the group on.
 func (h *quietHandler) WithGroup(name string) slog.Handler {
-	return &quietHandler{next: h.next.WithGroup(name)}
+	return &quietHandler{next: h.next.WithGroup(name), mute: h.mute}
 }
 
 // harmless is an allow list, so that what a new version logs is dropped first.

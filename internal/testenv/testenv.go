@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9/logging"
 )
 
 // shared is what all tests of a binary have in common. The testing package leaves no other way to hand it from TestMain
@@ -33,6 +35,7 @@ type environment struct {
 // Main runs the tests, then stops the servers that they started and removes their data, and returns the exit code. What
 // dead test processes left is removed when a server is started.
 func Main(m *testing.M) int {
+	logging.Disable() // go-redis tells of servers that tests took away
 	shared.inMain.Store(true)
 	code := m.Run()
 	shared.inMain.Store(false)
