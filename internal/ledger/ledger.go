@@ -65,7 +65,8 @@ type Ledger struct {
 	cfg     Config
 	queries *db.Queries
 
-	revoked authverify.Revocations
+	// revoked is whole at any time: a reading of everything anew is done aside.
+	revoked atomic.Pointer[authverify.Revocations]
 	log     rowLog
 	trust   trust
 	waiters waiters
@@ -92,6 +93,8 @@ func New(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{cfg: cfg, queries: db.New(), poked: make(chan struct{}, 1)}
 	l.log.changed = make(chan struct{})
+	l.tail.table = &authverify.Revocations{}
+	l.revoked.Store(l.tail.table)
 	l.trust.boot, l.trust.wall = cfg.Boot, cfg.Now
 	l.waiters.known.longest = cfg.Lease
 	return l, nil
@@ -104,11 +107,11 @@ func (l *Ledger) Trusted() bool { return l.trust.valid() }
 // Refuses says whether a token of this account and session, whose login was at the
 // ledger's position and which the key signed, was revoked.
 func (l *Ledger) Refuses(user, session uuid.UUID, position int64, key string) bool {
-	return l.revoked.Refuses(user, session, position, key)
+	return l.revoked.Load().Refuses(user, session, position, key)
 }
 
 // RefusesKey says whether the signing key was revoked.
-func (l *Ledger) RefusesKey(key string) bool { return l.revoked.RefusesKey(key) }
+func (l *Ledger) RefusesKey(key string) bool { return l.revoked.Load().RefusesKey(key) }
 
 // Stats are for metrics.
 type Stats struct {

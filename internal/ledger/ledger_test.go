@@ -166,6 +166,50 @@ func TestOtherHistory(t *testing.T) {
 	}
 }
 
+// TestRefusesWhileReadingAnew: whoever asked for trust before the memory is read anew
+// looks into it a moment later, and must find what was final all the time. Nor may a
+// watcher take a part of the rows for all of them, or a revoker the position of a
+// former history for one of this.
+func TestRefusesWhileReadingAnew(t *testing.T) {
+	t.Parallel()
+	url := testenv.Migrated(t)
+	pool := connect(t, url)
+	r := start(t, url)
+	user, session, _ := r.end(t)
+	_, _, position := r.end(t)
+	if err := r.Wait(t.Context(), position); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan string, 100)
+	r.follower.mu.Lock()
+	r.follower.during = func() {
+		if !r.Refuses(user, session, 0, "") {
+			read <- "accepted a session that was ended before and after"
+		}
+		if got, err := r.ReadAfter(ledger.Position{}, 10); err != nil || got.Complete {
+			read <- "a watcher is told that there is nothing"
+		}
+		if applied := r.Stats().Applied; applied != 0 {
+			read <- "applied up to a position of the former history"
+		}
+		read <- ""
+	}
+	r.follower.mu.Unlock()
+	exec(t, pool, `UPDATE revocations SET tip = gen_random_uuid() WHERE seq = (SELECT seq FROM ledger_head);
+		UPDATE ledger_head SET tip = (SELECT tip FROM revocations ORDER BY seq DESC LIMIT 1)`)
+	for wrong := range read {
+		if wrong == "" {
+			break
+		}
+		t.Error(wrong)
+	}
+	testenv.Eventually(t, patience, "all rows are read", func() bool {
+		got, err := r.ReadAfter(ledger.Position{}, 10)
+		return err == nil && got.Complete && len(got.Rows) == 2
+	})
+	r.trusted(t)
+}
+
 // TestUnknownKind: a row of a newer version takes the trust away, and holds nobody up.
 func TestUnknownKind(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,8 @@ type rowLog struct {
 	// reading may go on after it.
 	base Position
 	head Position
+	// partial: rows up to the head are still being read, after begin.
+	partial bool
 	// changed is closed and made anew when rows came or a confirm succeeded.
 	changed chan struct{}
 }
@@ -55,11 +57,19 @@ func (l *rowLog) append(row *latchkeyv1.Revocation, tip uuid.UUID) {
 	l.head = Position{row.GetPosition(), tip}
 }
 
-// begin empties the log. Reading may go on after base.
+// begin empties the log. Reading may go on after base, and comes to no end before
+// finish: a part of the rows must not pass for all of them.
 func (l *rowLog) begin(base Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rows, l.base, l.head = nil, base, base
+	l.rows, l.base, l.head, l.partial = nil, base, base, true
+}
+
+// finish says that every row up to the head was read.
+func (l *rowLog) finish() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial = false
 }
 
 // moveTo takes note that everything up to head was read, whether or not it is held.
@@ -102,7 +112,8 @@ type Read struct {
 	Rows []*latchkeyv1.Revocation
 	// Next is where to go on, Head the newest position known here.
 	Next, Head Position
-	// Complete says that Next is Head.
+	// Complete says that Next is Head, and that there is nothing before Head that is
+	// still to be read.
 	Complete bool
 	// Changed is closed when there may be more.
 	Changed <-chan struct{}
@@ -130,7 +141,7 @@ func (l *rowLog) readAfter(after Position, limit int) (Read, error) {
 		}
 		from = at + 1
 	}
-	r := Read{Next: l.head, Head: l.head, Complete: true, Changed: l.changed}
+	r := Read{Next: l.head, Head: l.head, Complete: !l.partial, Changed: l.changed}
 	to := min(from+limit, len(l.rows))
 	if to < len(l.rows) {
 		r.Next = Position{l.rows[to-1].row.GetPosition(), l.rows[to-1].tip}

@@ -29,6 +29,8 @@ const (
 type follower struct {
 	mu     sync.Mutex
 	resets int
+	// during is called while everything is read anew. Optional.
+	during func()
 }
 
 func (f *follower) Applied(*latchkeyv1.Revocation) {}
@@ -37,6 +39,9 @@ func (f *follower) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.resets++
+	if f.during != nil {
+		f.during()
+	}
 }
 
 func (f *follower) timesReset() int {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/latchkey-auth/latchkey/authverify"
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
@@ -136,6 +137,7 @@ func (l *Ledger) listen(ctx context.Context) error {
 type tail struct {
 	joined    bool
 	applied   Position
+	table     *authverify.Revocations // what rows are applied to
 	confirmed time.Duration // boot clock
 	forgotten time.Duration
 	life      time.Duration // of the longest access token that may be out
@@ -271,7 +273,7 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 	if sent.boot-t.forgotten > forgetEvery {
 		t.forgotten = sent.boot
 		l.log.forget(head.DatabaseTime)
-		l.revoked.Forget(head.DatabaseTime)
+		t.table.Forget(head.DatabaseTime)
 	}
 	l.settle(ctx, sent, head.DatabaseTime)
 	return nil
@@ -312,8 +314,12 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 	read := l.queries.RevocationsAfter
 	if !resume {
 		l.trust.drop()
-		l.revoked.Reset()
+		// A validation that asked for trust a moment ago has yet to ask what is refused,
+		// and a table that is being filled would accept what was final long before. The
+		// former one stands until this one is whole.
+		t.table = &authverify.Revocations{}
 		l.log.begin(Position{})
+		l.applied.Store(0) // positions of another history say nothing about this one
 		for _, f := range l.cfg.Followers {
 			f.Reset()
 		}
@@ -341,6 +347,8 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 		t.applied = head
 		l.log.moveTo(head)
 	}
+	l.revoked.Store(t.table)
+	l.log.finish()
 	l.applied.Store(t.applied.Seq)
 	return nil
 }
@@ -348,7 +356,7 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 // apply takes one row into memory.
 func (l *Ledger) apply(row db.Revocation) {
 	message := revocation(row, l.tail.life)
-	if !l.revoked.Apply(message) {
+	if !l.tail.table.Apply(message) {
 		l.blind = true
 	}
 	for _, f := range l.cfg.Followers {
