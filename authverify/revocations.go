@@ -17,7 +17,7 @@ type Revocations struct {
 	sessions map[sessionKey]time.Time // to when it can be forgotten
 	users    map[uuid.UUID]*cutoff
 	all      cutoff
-	keys     map[string]time.Time
+	keys     map[string]struct{}
 }
 
 // sessionKey has the account too: a session's identifier is no secret, so whoever
@@ -86,9 +86,9 @@ func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
 			return false
 		}
 		if r.keys == nil {
-			r.keys = map[string]time.Time{}
+			r.keys = map[string]struct{}{}
 		}
-		keepLonger(r.keys, row.GetKeyId(), expire)
+		r.keys[row.GetKeyId()] = struct{}{}
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER_CHANGED, latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED:
 		// They revoke nothing.
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_UNSPECIFIED:
@@ -166,7 +166,9 @@ func (r *Revocations) RefusesKey(key string) bool {
 }
 
 // Forget drops rows that reach no token that is still in its life at now, and
-// returns how many.
+// returns how many. Keys stay: whoever has stolen one signs new tokens with it at any
+// time, and should the keys fail to be read again, the row is all that refuses them.
+// There are as many as operators have revoked.
 func (r *Revocations) Forget(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,12 +182,6 @@ func (r *Revocations) Forget(now time.Time) int {
 	for user, limit := range r.users {
 		if !now.Before(limit.expire) {
 			delete(r.users, user)
-			forgotten++
-		}
-	}
-	for key, expire := range r.keys {
-		if !now.Before(expire) {
-			delete(r.keys, key)
 			forgotten++
 		}
 	}
