@@ -138,7 +138,8 @@ type tail struct {
 	joined    bool
 	applied   Position
 	table     *authverify.Revocations // what rows are applied to
-	confirmed time.Duration // boot clock
+	noted     int64                   // what its row in replicas says
+	confirmed time.Duration           // boot clock
 	forgotten time.Duration
 	life      time.Duration // of the longest access token that may be out
 	announced time.Duration
@@ -158,7 +159,7 @@ func (l *Ledger) follow(ctx context.Context) error {
 			if err := l.join(ctx); err != nil {
 				return err
 			}
-			l.tail.joined = true
+			l.tail.joined, l.tail.noted = true, 0
 		}
 		if err := l.confirmInTime(ctx, conn); err != nil {
 			return err
@@ -263,10 +264,16 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 		if err := l.catchUp(ctx, conn, now, resume); err != nil {
 			return err
 		}
+	}
+	// Also when the row is a new one, or when it could not be written the last time:
+	// revokers that ask for a position from before would wait a lease for this replica,
+	// and give it up.
+	if t.noted != t.applied.Seq {
 		err := l.queries.SetReplicaApplied(ctx, conn, db.SetReplicaAppliedParams{ID: *l.id.Load(), AppliedSeq: t.applied.Seq})
 		if err != nil {
 			return err
 		}
+		t.noted = t.applied.Seq
 	}
 	l.waiters.see(head.Seq, sent.boot)
 	t.confirmed = sent.boot
