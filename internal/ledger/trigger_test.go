@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -127,5 +128,30 @@ func TestOrderOfCommits(t *testing.T) {
 				t.Fatalf("head %d, %d rows", head-1<<40, n)
 			}
 		}
+	}
+}
+
+// TestLongTransaction: a row counts from when it was appended, however long before its
+// transaction began: memory would forget it at once.
+func TestLongTransaction(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, testenv.Migrated(t))
+	user := query[uuid.UUID](t, pool, insertUser)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "UPDATE users SET password_hash = 'b' WHERE id = $1", user); err != nil {
+		t.Fatal(err)
+	}
+	began := query[time.Time](t, pool, "SELECT clock_timestamp()")
+	if _, err := tx.Exec(t.Context(), "SELECT pg_sleep(0.2)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if row := query[time.Time](t, pool, "SELECT created_at FROM revocations WHERE user_id = $1", user); !row.After(began) {
+		t.Errorf("the row counts from %s, and it was appended after %s", row, began)
 	}
 }

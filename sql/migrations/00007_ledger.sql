@@ -34,8 +34,11 @@ CREATE INDEX revocations_key_id ON revocations (key_id) WHERE kind = 'key';
 
 CREATE INDEX revocations_keep_until ON revocations (keep_until);
 
--- As before, and wakes whoever follows. A NULL keep_until is the longest that the
--- row can matter: the longest session, and an hour for clocks that differ.
+-- As before, and wakes whoever follows. A row's times are those of its commit, not of
+-- the beginning of its transaction: memory holds it for as long as access tokens live
+-- from created_at on, and would forget at once what plain SQL changed at the end of a
+-- long transaction. A NULL keep_until is the longest that the row can matter: the
+-- longest session, and an hour for clocks that differ.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION latchkey_append_revocation(
     kind text, session_id uuid, user_id uuid, except_session_id uuid, key_id text, keep_until timestamptz
@@ -43,12 +46,15 @@ CREATE OR REPLACE FUNCTION latchkey_append_revocation(
 DECLARE
     timeline bigint := ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint;
     head ledger_head;
+    appended timestamptz;
 BEGIN
     UPDATE ledger_head h SET seq = greatest(h.seq + 1, timeline << 40), tip = gen_random_uuid()
         RETURNING h.* INTO STRICT head;
+    appended := clock_timestamp(); -- after the lock: it may have been waited for
     INSERT INTO revocations VALUES (
-        head.seq, head.tip, kind, session_id, user_id, except_session_id, key_id, now(),
-        coalesce(keep_until, now() + head.session_life + interval '1 hour')
+        head.seq, head.tip, kind, session_id, user_id, except_session_id, key_id, appended,
+        -- What was asked for counts from the transaction's beginning.
+        coalesce(keep_until + (appended - now()), appended + head.session_life + interval '1 hour')
     );
     PERFORM pg_notify('latchkey_ledger', '');
     RETURN head.seq;
