@@ -106,3 +106,26 @@ func TestWithoutLease(t *testing.T) {
 	testenv.Eventually(t, patience, "the lease is back", s.Ledger.Trusted)
 	wantValid(t, s, tokens.GetAccessToken(), 0)
 }
+
+// TestRestoredBackup: sessions that began after a backup are ended by what is revoked
+// after it was restored.
+func TestRestoredBackup(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	signUp(t, s, email)
+	const appended = "SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, NULL)"
+	execSQL(t, s, appended)
+	backup := count(t, s, "SELECT seq FROM ledger_head")
+	execSQL(t, s, appended)
+	settled(t, s)
+	tokens := logIn(t, s, email)
+	execSQL(t, s, "DELETE FROM revocations WHERE seq > $1", backup)
+	execSQL(t, s, "UPDATE ledger_head SET (seq, tip) = (SELECT seq, tip FROM revocations ORDER BY seq DESC LIMIT 1)")
+	testenv.Eventually(t, patience, "the replica has noticed", func() bool { return s.Ledger.Stats().Applied == int64(backup) })
+	if _, err := s.Admin.RevokeAllSessions(testenv.WithKey(t.Context(), testenv.AdminKey), &latchkeyv1.RevokeAllSessionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+	_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+}
