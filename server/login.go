@@ -27,6 +27,9 @@ const amrPassword = "pwd"
 
 // Login implements latchkey.v1.AuthService.
 func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
+	if err := s.canDate(); err != nil {
+		return nil, err
+	}
 	lookup := emailLookup(req.GetEmail())
 	found, err := s.findAccount(ctx, req.GetEmail(), lookup)
 	if err != nil {

@@ -423,3 +423,21 @@ func TestWhatCostsAHash(t *testing.T) {
 		}
 	}
 }
+
+// TestWrongClock: a replica whose clock is wrong issues no tokens, which would outlive
+// what is revoked elsewhere, and spends none.
+func TestWrongClock(t *testing.T) {
+	t.Parallel()
+	clock := testenv.NewClock(time.Now())
+	s := testenv.Start(t, testenv.Options{Clock: clock, CheckClock: true})
+	tokens := account(t, s)
+	clock.Set(time.Now().Add(time.Hour))
+	testenv.Eventually(t, patience, "the replica has compared the clocks", func() bool { return !s.Ledger.ClockRight() })
+	_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+	wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+	_, err = tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
+	wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+	clock.Set(time.Now())
+	testenv.Eventually(t, patience, "the replica has compared the clocks", s.Ledger.ClockRight)
+	refresh(t, s, tokens.GetRefreshToken(), "")
+}

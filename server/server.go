@@ -117,8 +117,9 @@ type Config struct {
 	// Metrics is where the server registers its own.
 	Metrics *prometheus.Registry
 	Logger  *slog.Logger
-	// Now is the clock.
-	Now func() time.Time
+	// Now is the clock. ClockRight says whether it can date tokens: nil, always.
+	Now        func() time.Time
+	ClockRight func() bool
 }
 
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.

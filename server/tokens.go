@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -19,6 +20,9 @@ import (
 // the session and of at, so that the repeat of a refresh has the identical answer
 // (with EdDSA, ES256 and RS256 as signed here, to the byte).
 func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, refreshToken string) (*latchkeyv1.Tokens, error) {
+	if err := s.canDate(); err != nil {
+		return nil, err
+	}
 	issued := at.Truncate(time.Second)
 	expires := issued.Add(s.cfg.AccessTokenTTL)
 	// IdleEnd is never after the absolute end.
@@ -49,6 +53,17 @@ func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, 
 		AccessExpireTime:  timestamppb.New(expires),
 		RefreshExpireTime: timestamppb.New(sess.IdleEnd),
 	}, nil
+}
+
+// canDate refuses to issue tokens by a clock that is wrong. A replica forgets what was
+// revoked once the tokens of that time have expired: one that is dated an hour ahead
+// would be accepted after that, on every replica.
+func (s *Server) canDate() error {
+	if s.cfg.ClockRight == nil || s.cfg.ClockRight() {
+		return nil
+	}
+	return refuse(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+		"the clock of this replica is wrong: try again", retryInfo(time.Second))
 }
 
 // accessTokenID is the jti: different for every generation and time of issue, the

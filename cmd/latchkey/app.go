@@ -170,7 +170,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		AccessTokenTTL: cfg.AccessTokenTTL, SessionMaxTTL: cfg.SessionMaxTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
-		Metrics: a.ops, Logger: a.log, Now: time.Now,
+		Metrics: a.ops, Logger: a.log, Now: time.Now, ClockRight: a.ledger.ClockRight,
 	})
 }
 

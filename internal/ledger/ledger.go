@@ -77,6 +77,7 @@ type Ledger struct {
 	poked   chan struct{}
 	listens atomic.Bool
 	tail    tail
+	skewed  atomic.Bool
 	blind   bool // a row was not understood; only the tail looks
 }
 
@@ -103,6 +104,11 @@ func New(cfg Config) (*Ledger, error) {
 // Trusted says whether what Refuses answers is all that was final when Trusted was
 // called. Ask it first: an answer of Refuses that was had before proves nothing.
 func (l *Ledger) Trusted() bool { return l.trust.valid() }
+
+// ClockRight says whether the wall clock was within 30 s of PostgreSQL's when the two
+// were compared last. Tokens that are dated by a clock that is fast outlive the rows
+// that refuse them in the memory of other replicas.
+func (l *Ledger) ClockRight() bool { return !l.skewed.Load() }
 
 // Refuses says whether a token of this account and session, whose login was at the
 // ledger's position and which the key signed, was revoked.

@@ -244,11 +244,17 @@ func TestWrongClock(t *testing.T) {
 	testenv.Eventually(t, patience, "the log tells of the clock", func() bool {
 		return strings.Contains(string(r.logs.Bytes()), "wall clock")
 	})
+	if r.ClockRight() {
+		t.Error("the clock passes for right")
+	}
 	if r.Trusted() {
 		t.Error("trusts its memory by a clock that is wrong")
 	}
 	clock.Set(time.Now())
 	r.trusted(t)
+	if !r.ClockRight() {
+		t.Error("the clock still passes for wrong")
+	}
 }
 
 // TestBatch: many ends at once share flushes, and each has its row and its event.

@@ -289,8 +289,9 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 // settle trusts memory that has all rows, unless something else is wrong.
 func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time) {
 	var withheld error
+	l.skewed.Store(databaseTime.Sub(sent.wall).Abs() > maxSkew)
 	switch {
-	case databaseTime.Sub(sent.wall).Abs() > maxSkew:
+	case l.skewed.Load():
 		withheld = errSkew
 	case l.blind:
 		withheld = errBlind

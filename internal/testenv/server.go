@@ -87,6 +87,8 @@ type Options struct {
 	// WallClock runs the server by the real clock, as the lease on its memory needs it
 	// when a test lasts: a clock that stands still for 30 s loses it.
 	WallClock bool
+	// CheckClock has the server issue no tokens while its clock is not PostgreSQL's.
+	CheckClock bool
 }
 
 // Server is a running Latchkey: real stores, a real listener.
@@ -238,12 +240,17 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Followers: []ledger.Follower{memory}, Logger: log, Now: s.now,
 	})
 	must(t, err)
+	var clockRight func() bool
+	if o.CheckClock {
+		clockRight = s.Ledger.ClockRight
+	}
 	s.Server, err = server.New(server.Config{
 		Pool: pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, SessionMaxTTL: MaxTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
+		ClockRight: clockRight,
 	})
 	must(t, err)
 	return outbox
