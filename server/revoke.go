@@ -17,9 +17,6 @@ const (
 	revokeTime = 10 * time.Second
 	// finalTime bounds the wait until it is final: the longest lease ends it before.
 	finalTime = ledger.MaxLease + 10*time.Second
-	// revocationMargin is how much longer than what it refuses a revocation is kept:
-	// room for clocks that differ.
-	revocationMargin = time.Hour
 )
 
 // revoke makes a change that appends to the ledger, in one transaction, and returns
@@ -53,7 +50,7 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 	now := s.cfg.Now()
 	return detached(ctx, func(ctx context.Context) error {
 		position, err := s.cfg.Ledger.Append(ctx, ledger.SessionEnd{
-			SessionID: sessionID, UserID: userID, KeepUntil: now.Add(s.cfg.SessionMaxTTL + revocationMargin),
+			SessionID: sessionID, UserID: userID,
 			Time: now, Kind: string(kind), Address: addressText(c), TraceID: c.traceID,
 		})
 		if err != nil {

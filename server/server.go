@@ -95,10 +95,8 @@ type Config struct {
 	AddressRates *ratelimit.GCRA
 	Mailer       Mailer
 
-	// AccessTokenTTL is the life of an access token; SessionMaxTTL that of a session,
-	// and so how long a revocation of everything of a user is kept.
+	// AccessTokenTTL is the life of an access token.
 	AccessTokenTTL time.Duration
-	SessionMaxTTL  time.Duration
 	// ClientID is the client_id claim of access tokens.
 	ClientID string
 	// PageTokenKey authenticates page tokens: the same on all replicas.

@@ -47,20 +47,18 @@ func (q *Queries) AppendKeysChanged(ctx context.Context, db DBTX) (int64, error)
 
 const appendSessionRevocations = `-- name: AppendSessionRevocations :one
 WITH asked AS (
-    SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS user_id,
-        unnest($3::timestamptz[]) AS keep_until, unnest($4::text[]) AS kind,
-        unnest($5::text[]) AS address, unnest($6::text[]) AS trace_id
+    SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS user_id, unnest($3::text[]) AS kind,
+        unnest($4::text[]) AS address, unnest($5::text[]) AS trace_id
 ), noted AS (
     INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
-    SELECT $7::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
+    SELECT $6::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
 )
-SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, keep_until))::bigint FROM asked
+SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked
 `
 
 type AppendSessionRevocationsParams struct {
 	SessionIds []uuid.UUID
 	UserIds    []uuid.UUID
-	KeepUntil  []time.Time
 	Kinds      []string
 	Addresses  []string
 	TraceIds   []string
@@ -69,12 +67,12 @@ type AppendSessionRevocationsParams struct {
 
 // AppendSessionRevocations appends a row for each session, with its audit event, in
 // one statement, which is one transaction and one flush. It returns the last one's
-// position.
+// position. The rows are kept by the longest life that any replica gives a session: the
+// one that appends may be set to a shorter one, or its clock be slow.
 func (q *Queries) AppendSessionRevocations(ctx context.Context, db DBTX, arg AppendSessionRevocationsParams) (int64, error) {
 	row := db.QueryRow(ctx, appendSessionRevocations,
 		arg.SessionIds,
 		arg.UserIds,
-		arg.KeepUntil,
 		arg.Kinds,
 		arg.Addresses,
 		arg.TraceIds,

@@ -24,8 +24,6 @@ const (
 // SessionEnd is the end of one session, with its event for the audit trail.
 type SessionEnd struct {
 	SessionID, UserID uuid.UUID
-	// KeepUntil is when nothing of the session can be valid any more.
-	KeepUntil time.Time
 	// Time, Kind, Address and TraceID are for the audit trail.
 	Time                   time.Time
 	Kind, Address, TraceID string
@@ -99,7 +97,6 @@ func (l *Ledger) appendAll(ctx context.Context, ends []*appending) (int64, error
 	for _, a := range ends {
 		params.SessionIds = append(params.SessionIds, a.end.SessionID)
 		params.UserIds = append(params.UserIds, a.end.UserID)
-		params.KeepUntil = append(params.KeepUntil, a.end.KeepUntil)
 		params.Kinds = append(params.Kinds, a.end.Kind)
 		params.Addresses = append(params.Addresses, a.end.Address)
 		params.TraceIds = append(params.TraceIds, a.end.TraceID)

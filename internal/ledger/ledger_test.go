@@ -269,7 +269,7 @@ func TestBatch(t *testing.T) {
 	for i := range n {
 		all.Go(func() {
 			position, err := r.Append(t.Context(), ledger.SessionEnd{
-				SessionID: uuid.New(), UserID: uuid.New(), KeepUntil: time.Now().Add(time.Hour),
+				SessionID: uuid.New(), UserID: uuid.New(),
 				Time: time.Now(), Kind: "logged_out", TraceID: strconv.Itoa(i),
 			})
 			if err == nil {
@@ -314,7 +314,7 @@ func TestHangingUp(t *testing.T) {
 	answer := make(chan error, 1)
 	session := uuid.New()
 	go func() {
-		_, err := r.Append(ctx, ledger.SessionEnd{SessionID: session, UserID: uuid.New(), KeepUntil: time.Now().Add(time.Hour), Time: time.Now(), Kind: "logged_out"})
+		_, err := r.Append(ctx, ledger.SessionEnd{SessionID: session, UserID: uuid.New(), Time: time.Now(), Kind: "logged_out"})
 		answer <- err
 	}()
 	hangUp()
@@ -357,5 +357,18 @@ func TestOldRowsAreNotHeld(t *testing.T) {
 	after, err := r.ReadAfter(read.Next, 10)
 	if err != nil || len(after.Rows) != 1 || after.Rows[0].GetKind() != latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION {
 		t.Fatalf("%+v, %v", after, err)
+	}
+}
+
+// TestKeptForTheLongestSession: a session that another replica began may live longer
+// than this one's settings say.
+func TestKeptForTheLongestSession(t *testing.T) {
+	t.Parallel()
+	url := testenv.Migrated(t)
+	r := start(t, url) // whose sessions live for an hour
+	_, session, _ := r.end(t)
+	if n := query[int](t, connect(t, url), `SELECT count(*) FROM revocations, ledger_head
+		WHERE session_id = $1 AND keep_until >= created_at + session_life + interval '1 hour' AND session_life > interval '700 hours'`, session); n != 1 {
+		t.Error("the row ends before the session may")
 	}
 }

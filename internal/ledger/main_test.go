@@ -113,7 +113,7 @@ func (r *replica) end(t *testing.T) (user, session uuid.UUID, position int64) {
 	t.Helper()
 	user, session = uuid.New(), uuid.New()
 	position, err := r.Append(t.Context(), ledger.SessionEnd{
-		SessionID: session, UserID: user, KeepUntil: time.Now().Add(time.Hour),
+		SessionID: session, UserID: user,
 		Time: time.Now(), Kind: "logged_out", Address: "192.0.2.1", TraceID: "trace",
 	})
 	if err != nil {

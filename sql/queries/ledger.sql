@@ -1,16 +1,16 @@
 -- AppendSessionRevocations appends a row for each session, with its audit event, in
 -- one statement, which is one transaction and one flush. It returns the last one's
--- position.
+-- position. The rows are kept by the longest life that any replica gives a session: the
+-- one that appends may be set to a shorter one, or its clock be slow.
 -- name: AppendSessionRevocations :one
 WITH asked AS (
-    SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id,
-        unnest(@keep_until::timestamptz[]) AS keep_until, unnest(@kinds::text[]) AS kind,
+    SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id, unnest(@kinds::text[]) AS kind,
         unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id
 ), noted AS (
     INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
     SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
 )
-SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, keep_until))::bigint FROM asked;
+SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked;
 
 -- AppendUserRevocation ends all sessions of an account but the one excepted. Lock the
 -- account first.
