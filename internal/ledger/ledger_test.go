@@ -219,11 +219,17 @@ func TestUnknownKind(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)
 	pool := connect(t, url)
-	r := start(t, url)
+	r := open(t, url, nil)
+	trusted := make(chan bool, 1)
+	r.follower.applying = func(*latchkeyv1.Revocation) { trusted <- r.Trusted() }
+	r.run(t).trusted(t)
 	exec(t, pool, "ALTER TABLE revocations DROP CONSTRAINT revocations_kind_check")
 	position := query[int64](t, pool, "SELECT latchkey_append_revocation('device', gen_random_uuid(), NULL, NULL, NULL, NULL)")
 	if err := r.Wait(t.Context(), position); err != nil {
 		t.Fatal(err)
+	}
+	if <-trusted {
+		t.Error("trusted its memory when the row was about to count as applied")
 	}
 	if r.Trusted() {
 		t.Error("trusts its memory though it did not understand a row")

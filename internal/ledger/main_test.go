@@ -29,11 +29,17 @@ const (
 type follower struct {
 	mu     sync.Mutex
 	resets int
+	// applying is set before the replica runs. Optional.
+	applying func(row *latchkeyv1.Revocation)
 	// during is called while everything is read anew. Optional.
 	during func()
 }
 
-func (f *follower) Applied(*latchkeyv1.Revocation) {}
+func (f *follower) Applied(row *latchkeyv1.Revocation) {
+	if f.applying != nil {
+		f.applying(row)
+	}
+}
 
 func (f *follower) Reset() {
 	f.mu.Lock()

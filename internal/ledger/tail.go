@@ -366,6 +366,8 @@ func (l *Ledger) apply(row db.Revocation) {
 	message := revocation(row, l.tail.life)
 	if !l.tail.table.Apply(message) {
 		l.blind = true
+		// Now: the row counts as applied before settle is there, and is final then.
+		l.trust.drop()
 	}
 	for _, f := range l.cfg.Followers {
 		f.Applied(message)
