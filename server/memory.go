@@ -50,6 +50,7 @@ type Memory struct {
 
 	mu       sync.Mutex
 	lastUser int64 // the newest row about any account
+	resets   int   // histories that were given up: what was read of one is not kept in the next
 }
 
 // verified is a token whose signature and form were right. It is not changed.
@@ -108,6 +109,7 @@ func (m *Memory) Reset() {
 	m.mu.Lock()
 	m.users.InvalidateAll()
 	m.lastUser = 0
+	m.resets++
 	m.mu.Unlock()
 	m.reloadKeys()
 }
@@ -148,6 +150,9 @@ func (m *Memory) account(ctx context.Context, id uuid.UUID) (*account, error) {
 	if known, ok := m.users.GetIfPresent(id); ok {
 		return known, nil
 	}
+	m.mu.Lock()
+	resets := m.resets
+	m.mu.Unlock()
 	found, err := m.queries.FindUserAt(ctx, m.cfg.Pool, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil // no such account is an answer
@@ -160,7 +165,7 @@ func (m *Memory) account(ctx context.Context, id uuid.UUID) (*account, error) {
 	defer m.mu.Unlock()
 	// A row about some account came while this one was read, perhaps about this one:
 	// it is not kept. Rows about accounts are rare.
-	if found.Ledger >= m.lastUser {
+	if found.Ledger >= m.lastUser && resets == m.resets {
 		m.users.Set(id, read)
 	}
 	return read, nil

@@ -3,6 +3,7 @@ package server_test
 import (
 	"testing"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -200,4 +201,23 @@ func overtaken() map[string]overtaking {
 		"disabled": {codes.PermissionDenied, "ACCOUNT_DISABLED", change("UPDATE users SET is_active = false")},
 		"deleted":  {codes.Unauthenticated, "USER_NOT_FOUND", change("DELETE FROM users")},
 	}
+}
+
+// TestInventedSessions: an account cannot fill the ledger with sessions that never were,
+// and still ends its own.
+func TestInventedSessions(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	owner, other := logIn(t, s, email), logIn(t, s, email)
+	var err error
+	for n := 0; err == nil; n++ {
+		if n > 100 {
+			t.Fatalf("%d sessions that never were are rows of the ledger", n)
+		}
+		_, err = s.SessionService.RevokeSession(as(t, owner), &latchkeyv1.RevokeSessionRequest{SessionId: uuid.NewString()})
+	}
+	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	revokeSession(t, s, owner, other.GetSessionId())
+	wantValid(t, s, other.GetAccessToken(), ended)
 }

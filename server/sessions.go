@@ -12,6 +12,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -112,12 +113,32 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 		s.dropSession(ctx, by.userID, id)
 		err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
 	default:
+		if err := s.boundUnknown(ctx, by.userID, id); err != nil {
+			return nil, err
+		}
 		err = s.endSession(ctx, by.userID, id, auditSessionRevoked)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeSessionResponse{}, nil
+}
+
+// boundUnknown limits how many sessions that Redis does not have an account may end:
+// each is a row for the life of a session, and anybody can invent identifiers. A Redis
+// that does not answer bounds nothing, since what it has lost must be revocable.
+func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
+	if s.cfg.AddressRates == nil {
+		return nil
+	}
+	if _, err := s.cfg.Sessions.Get(ctx, userID, id); !errors.Is(err, session.ErrUnknown) {
+		return nil
+	}
+	err := s.cfg.AddressRates.Allow(ctx, "RevokeUnknownSession", userID.String(), ratelimit.Rate{PerMinute: 10, Burst: 100})
+	if errors.Is(err, ratelimit.ErrUnavailable) {
+		return nil
+	}
+	return err
 }
 
 // RevokeOtherSessions implements latchkey.v1.SessionService.

@@ -197,9 +197,9 @@ func (a *app) keepUp(ctx context.Context) {
 
 // tendKeys moves signing keys on that are due, and reads what others have moved.
 func (a *app) tendKeys(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, keysTime)
-	defer cancel()
-	changes, err := a.rotator.Tend(ctx)
+	tending, cancel := context.WithTimeout(ctx, keysTime)
+	changes, err := a.rotator.Tend(tending)
+	cancel()
 	if err != nil {
 		a.log.WarnContext(ctx, "signing keys not tended", "error", err)
 	}
@@ -207,7 +207,10 @@ func (a *app) tendKeys(ctx context.Context) {
 		a.log.InfoContext(ctx, "signing key", "key_id", change.ID, "algorithm", string(change.Algorithm),
 			"from", string(orNew(change.From)), "to", string(change.To))
 	}
-	if err := a.keyring.Reload(ctx); err != nil {
+	// In a time of its own: another replica may hold up the turn to change keys.
+	reading, cancel := context.WithTimeout(ctx, keysTime)
+	defer cancel()
+	if err := a.keyring.Reload(reading); err != nil {
 		a.log.WarnContext(ctx, "signing keys not read again", "error", err)
 	}
 }

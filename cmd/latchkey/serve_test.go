@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -546,6 +547,9 @@ func TestSecondInterrupt(t *testing.T) {
 // TestHangUp: a closed terminal ends the service in order.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
+	// Under nohup this process ignores the signal, and its children would too: what is
+	// caught here is back to its default there.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	p := start(t, pairs(serveSettings(t)), "serve")
 	p.addrs(t)
 	p.signal(t, syscall.SIGHUP)

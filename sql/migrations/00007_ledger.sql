@@ -34,11 +34,18 @@ CREATE INDEX revocations_key_id ON revocations (key_id) WHERE kind = 'key';
 
 CREATE INDEX revocations_keep_until ON revocations (keep_until);
 
--- As before, and wakes whoever follows. A row's times are those of its commit, not of
--- the beginning of its transaction: memory holds it for as long as access tokens live
--- from created_at on, and would forget at once what plain SQL changed at the end of a
--- long transaction. A NULL keep_until is the longest that the row can matter: the
--- longest session, and an hour for clocks that differ.
+-- As before, and wakes whoever follows.
+--
+-- A row's times are those of its commit, not of the beginning of its transaction:
+-- memory holds it for as long as access tokens live from created_at on, and would
+-- forget at once what plain SQL changed at the end of a long transaction. A NULL
+-- keep_until is the longest that the row can matter: the longest session, and an hour
+-- for clocks that differ.
+--
+-- Numbers begin at the clock's milliseconds within the timeline. A backup that is
+-- restored brings back an older head: sessions that began after the backup carry higher
+-- positions than its rows, and counting on from there would refuse them nothing. Their
+-- order is still that of commits: a clock that is wrong or set back adds one.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION latchkey_append_revocation(
     kind text, session_id uuid, user_id uuid, except_session_id uuid, key_id text, keep_until timestamptz
@@ -47,8 +54,10 @@ DECLARE
     timeline bigint := ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint;
     head ledger_head;
     appended timestamptz;
+    since bigint; -- milliseconds: 40 bits last until 2059, and then it is the number before plus one
 BEGIN
-    UPDATE ledger_head h SET seq = greatest(h.seq + 1, timeline << 40), tip = gen_random_uuid()
+    since := greatest(0, extract(epoch FROM clock_timestamp() - timestamptz '2025-01-01 00:00Z') * 1000);
+    UPDATE ledger_head h SET seq = greatest(h.seq + 1, (timeline << 40) + least(since, (1::bigint << 40) - 1)), tip = gen_random_uuid()
         RETURNING h.* INTO STRICT head;
     appended := clock_timestamp(); -- after the lock: it may have been waited for
     INSERT INTO revocations VALUES (

@@ -50,6 +50,8 @@ type SessionServiceClient interface {
 	// Once it has answered OK, no replica accepts an access token of it. An
 	// identifier that is unknown, ended before, or of another account's session
 	// is answered with OK and ends nothing.
+	//
+	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
 	// Once it has answered OK, no replica accepts an access token of them. With
@@ -130,6 +132,8 @@ type SessionServiceServer interface {
 	// Once it has answered OK, no replica accepts an access token of it. An
 	// identifier that is unknown, ended before, or of another account's session
 	// is answered with OK and ends nothing.
+	//
+	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
 	// Once it has answered OK, no replica accepts an access token of them. With
