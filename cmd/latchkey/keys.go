@@ -179,6 +179,9 @@ func (k *keysCommand) rotate(ctx context.Context, now bool) error {
 	if err := k.printChanges(promoted); err != nil {
 		return err
 	}
+	if err := replicas.Wait(ctx, promoted.Position); err != nil {
+		return fmt.Errorf("%s signs, and it is not known whether on every replica already (run the command again): %w", made.KeyID, err)
+	}
 	_, err = fmt.Fprintf(k.stdout, "%s signs from now on; services that keep the JWKS have to ask for it again\n", made.KeyID)
 	return err
 }
