@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -252,4 +253,38 @@ func settled(t *testing.T, s *testenv.Server) {
 	testenv.Eventually(t, patience, "the replica has applied the ledger's head", func() bool {
 		return s.Ledger.Stats().Applied >= head
 	})
+}
+
+// copyRedis copies the sessions in Redis and their lists. The result brings them back as
+// they were, without their expiry. Not by DUMP, which the stand-in for Redis does not
+// have for these types.
+func copyRedis(t *testing.T, s *testenv.Server) (restore func()) {
+	t.Helper()
+	hashes, lists := map[string]map[string]string{}, map[string][]redis.Z{}
+	var err error
+	for _, key := range s.Redis.Keys(t.Context(), "latchkey:session*").Val() {
+		if strings.HasPrefix(key, "latchkey:session:") {
+			hashes[key], err = s.Redis.HGetAll(t.Context(), key).Result()
+		} else {
+			lists[key], err = s.Redis.ZRangeWithScores(t.Context(), key, 0, -1).Result()
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+	}
+	if len(hashes) == 0 || len(lists) == 0 {
+		t.Fatalf("copied %d sessions and %d lists", len(hashes), len(lists))
+	}
+	return func() {
+		t.Helper()
+		for key, fields := range hashes {
+			err = errors.Join(err, s.Redis.Del(t.Context(), key).Err(), s.Redis.HSet(t.Context(), key, fields).Err())
+		}
+		for key, members := range lists {
+			err = errors.Join(err, s.Redis.Del(t.Context(), key).Err(), s.Redis.ZAdd(t.Context(), key, members...).Err())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }

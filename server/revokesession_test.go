@@ -81,26 +81,6 @@ func TestRevokeSessionThatRedisLost(t *testing.T) {
 	wantListed(t, s, last, last)
 }
 
-// copyRedis returns what brings all that Redis holds back.
-func copyRedis(t *testing.T, s *testenv.Server) (restore func()) {
-	t.Helper()
-	values := map[string]string{}
-	for _, key := range s.Redis.Keys(t.Context(), "latchkey:session*").Val() {
-		values[key] = s.Redis.Dump(t.Context(), key).Val()
-	}
-	if len(values) < 3 {
-		t.Fatalf("copied %d keys", len(values))
-	}
-	return func() {
-		t.Helper()
-		for key, value := range values {
-			if err := s.Redis.RestoreReplace(t.Context(), key, 0, value).Err(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 func TestRevokeOtherSessions(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -77,7 +77,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	ctx, lost := local.watch(ctx)
-	greet(os.Stderr, os.Args[0], l, dir)
+	greet(os.Stderr, os.Args[0], l, dir, cfg)
 	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox), stdout)
 	return errors.Join(err, lost())
 }
@@ -244,7 +244,7 @@ func serveResetPage(w http.ResponseWriter, r *http.Request) {
 
 // greet tells a person what runs where and what to try. For scripts there is the
 // ready line.
-func greet(w io.Writer, program string, l *listeners, dir string) {
+func greet(w io.Writer, program string, l *listeners, dir string, cfg *config.Config) {
 	if strings.Contains(program, "go-build") {
 		program = "go run ./cmd/latchkey" // what `go run` built is gone with it
 	}
@@ -255,10 +255,11 @@ func greet(w io.Writer, program string, l *listeners, dir string) {
 	call := func(method, body string) string {
 		return fmt.Sprintf("  %s -plaintext -d '%s' %s latchkey.v1.AuthService/%s\n", grpcurl, body, l.grpc.Addr(), method)
 	}
-	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s  LATCHKEY_ADMIN_KEY_FILE=%s %s admin user list --addr %s\n\n", //nolint:errcheck // a greeting
+	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s  LATCHKEY_ADMIN_KEY_FILE=%s %s admin user list --addr %s\n  LATCHKEY_DATABASE_URL='%s' LATCHKEY_SECRET_KEY_FILE=%s %s keys list\n\n", //nolint:errcheck // a greeting
 		l.grpc.Addr(), l.http.Addr(), l.ops.Addr(), dir,
 		call("SignUp", `{"email":"ada@example.com","password":"correct horse battery","first_name":"Ada","last_name":"Lovelace"}`),
 		call("Login", `{"email":"ada@example.com","password":"correct horse battery","device_name":"my laptop"}`),
 		call("ForgotPassword", `{"email":"ada@example.com"}`),
-		filepath.Join(dir, adminKeyFile), program, l.grpc.Addr())
+		filepath.Join(dir, adminKeyFile), program, l.grpc.Addr(),
+		cfg.DatabaseURL.Redacted(), filepath.Join(dir, secretKeyFile), program)
 }
