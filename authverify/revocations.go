@@ -189,13 +189,6 @@ func (r *Revocations) Forget(now time.Time) int {
 	return forgotten
 }
 
-// Reset drops everything, before rows are applied anew from the beginning.
-func (r *Revocations) Reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.sessions, r.users, r.keys, r.all = nil, nil, nil, cutoff{}
-}
-
 // Len is how many sessions, accounts and keys there are rows about.
 func (r *Revocations) Len() int {
 	r.mu.RLock()
