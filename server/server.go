@@ -105,6 +105,10 @@ type Config struct {
 	// and for services, ServiceKeys of those for services only. None: nobody may.
 	AdminKeys, ServiceKeys [][sha256.Size]byte
 
+	// Legacy is what is honoured of the backends that Latchkey takes over from. Nil:
+	// nothing.
+	Legacy *Legacy
+
 	// TLS secures the gRPC listener. Nil: plaintext.
 	TLS *tls.Config
 	// Reflection serves gRPC reflection.

@@ -162,6 +162,10 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	if err != nil {
 		return nil, err
 	}
+	takenOver, err := newLegacy(cfg, st.redis)
+	if err != nil {
+		return nil, err
+	}
 	return server.New(server.Config{
 		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
@@ -169,7 +173,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Legacy: takenOver, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		Metrics: a.ops, Logger: a.log, Now: time.Now, ClockRight: a.ledger.ClockRight,
 	})
 }

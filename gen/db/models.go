@@ -29,6 +29,16 @@ type LedgerHead struct {
 	AccessLife  pgtype.Interval
 }
 
+type LegacySpent struct {
+	TokenHash   []byte
+	Kind        string
+	UserID      uuid.UUID
+	SessionID   uuid.NullUUID
+	RequestHash []byte
+	SpentAt     time.Time
+	KeepUntil   time.Time
+}
+
 type PasswordReset struct {
 	UserID    uuid.UUID
 	TokenHash []byte

@@ -112,26 +112,28 @@ func TestDevNeedsNothingAndStaysOnLoopback(t *testing.T) {
 func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 	t.Parallel()
 	for variable, values := range map[string][]string{
-		"LATCHKEY_GRPC_ADDR":          {"50051", "127.0.0.1", "host:port:1", "h:99999"},
-		"LATCHKEY_ACCESS_TOKEN_TTL":   {"15", "abc", "-1m", "0s", "25h"},
-		"LATCHKEY_REFRESH_GRACE":      {"6m"},
-		"LATCHKEY_ISSUER":             {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
-		"LATCHKEY_KEY_ROTATION":       {"90d", "-24h", "1h", "23h59m59s", "1"},
-		"LATCHKEY_TOKEN_ALGORITHM":    {"HS256", "none", "eddsa"},
-		"LATCHKEY_ARGON2_MEMORY_KIB":  {"63", "1e3", "99999999"},
-		"LATCHKEY_ARGON2_THREADS":     {"0", "65"},
-		"LATCHKEY_HASH_SLOTS":         {"-1", "x"},
-		"LATCHKEY_REFLECTION":         {"maybe"},
-		"LATCHKEY_TRUSTED_PROXIES":    {"10.0.0.0/33", "0.0.0.0/0", "proxy.internal", "10.0.0.1,,"},
-		"LATCHKEY_LOG_LEVEL":          {"trace"},
-		"LATCHKEY_REDIS_URL":          {"redis:6379", "http://redis", "redis://h1,", "redis+sentinel://h1", "redis://h/notanumber"},
-		"LATCHKEY_DATABASE_URL":       {"not a url"},
-		"LATCHKEY_SECRET_KEY":         {"c2hvcnQ=", "!!!not base64!!!"},
-		"LATCHKEY_SESSION_IDLE_TTL":   {"721h"},
-		"LATCHKEY_DATABASE_MAX_CONNS": {"3"},
-		"LATCHKEY_ADMIN_KEY":          {"two words", "ümlaut", " "},
-		"LATCHKEY_ADMIN_KEY_SHA256":   {"abc", goodHash[:62], goodHash + "00", goodHash + ",", goodHash + " " + goodHash, "g" + goodHash[1:], emptyHash},
-		"LATCHKEY_SERVICE_KEY_SHA256": {"abc", emptyHash},
+		"LATCHKEY_GRPC_ADDR":           {"50051", "127.0.0.1", "host:port:1", "h:99999"},
+		"LATCHKEY_ACCESS_TOKEN_TTL":    {"15", "abc", "-1m", "0s", "25h"},
+		"LATCHKEY_REFRESH_GRACE":       {"6m"},
+		"LATCHKEY_ISSUER":              {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
+		"LATCHKEY_KEY_ROTATION":        {"90d", "-24h", "1h", "23h59m59s", "1"},
+		"LATCHKEY_TOKEN_ALGORITHM":     {"HS256", "none", "eddsa"},
+		"LATCHKEY_ARGON2_MEMORY_KIB":   {"63", "1e3", "99999999"},
+		"LATCHKEY_ARGON2_THREADS":      {"0", "65"},
+		"LATCHKEY_HASH_SLOTS":          {"-1", "x"},
+		"LATCHKEY_REFLECTION":          {"maybe"},
+		"LATCHKEY_TRUSTED_PROXIES":     {"10.0.0.0/33", "0.0.0.0/0", "proxy.internal", "10.0.0.1,,"},
+		"LATCHKEY_LOG_LEVEL":           {"trace"},
+		"LATCHKEY_REDIS_URL":           {"redis:6379", "http://redis", "redis://h1,", "redis+sentinel://h1", "redis://h/notanumber"},
+		"LATCHKEY_DATABASE_URL":        {"not a url"},
+		"LATCHKEY_SECRET_KEY":          {"c2hvcnQ=", "!!!not base64!!!"},
+		"LATCHKEY_SESSION_IDLE_TTL":    {"721h"},
+		"LATCHKEY_DATABASE_MAX_CONNS":  {"3"},
+		"LATCHKEY_ADMIN_KEY":           {"two words", "ümlaut", " "},
+		"LATCHKEY_ADMIN_KEY_SHA256":    {"abc", goodHash[:62], goodHash + "00", goodHash + ",", goodHash + " " + goodHash, "g" + goodHash[1:], emptyHash},
+		"LATCHKEY_SERVICE_KEY_SHA256":  {"abc", emptyHash},
+		"LATCHKEY_LEGACY_ENABLED":      {"yes"},
+		"LATCHKEY_LEGACY_ACCEPT_UNTIL": {"2027-03-01", "tomorrow", "1803859200"},
 	} {
 		for _, value := range values {
 			t.Run(variable+"="+value, func(t *testing.T) {
@@ -177,6 +179,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		"LATCHKEY_SECRET_KEY":          marker,
 		"LATCHKEY_SECRET_KEY_PREVIOUS": marker,
 		"LATCHKEY_ADMIN_KEY":           marker + " and more",
+		"LATCHKEY_LEGACY_HS256_SECRET": marker + "\nof two lines",
 		// Not secret, but a key may be taken for its hash.
 		"LATCHKEY_ADMIN_KEY_SHA256":   marker,
 		"LATCHKEY_SERVICE_KEY_SHA256": goodHash + "," + marker,
@@ -197,6 +200,8 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	values["LATCHKEY_REDIS_URL"] = "redis+sentinel://:redis-pa55@h:1,h:2/m?sentinel_password=redis-pa55"
 	values["LATCHKEY_SECRET_KEY_PREVIOUS"] = goodKey
 	values["LATCHKEY_ADMIN_KEY"] = "admin-pa55"
+	values["LATCHKEY_LEGACY_HS256_SECRET"] = "legacy-pa55"
+	values["LATCHKEY_LEGACY_ACCEPT_UNTIL"] = "2027-03-01T00:00:00Z"
 	cfg, err := Load(environ(values), Serve)
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +210,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err := cfg.Print(&out, environ(values)); err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", goodKey[:20]} {
+	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", "legacy-pa55", goodKey[:20]} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in:\n%s", secret, out.String())
 		}
@@ -338,11 +343,12 @@ func checkPatience(t *testing.T, text string, client redis.UniversalClient) {
 func TestSettingsThatDependOnEachOther(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]map[string]string{
-		"LATCHKEY_SESSION_IDLE_TTL":  {"LATCHKEY_SESSION_MAX_TTL": "1h"},
-		"LATCHKEY_ACCESS_TOKEN_TTL":  {"LATCHKEY_SESSION_MAX_TTL": "5m", "LATCHKEY_SESSION_IDLE_TTL": "5m"},
-		"LATCHKEY_ARGON2_MEMORY_KIB": {"LATCHKEY_ARGON2_MEMORY_KIB": "64", "LATCHKEY_ARGON2_THREADS": "9"},
-		"LATCHKEY_TLS_KEY_FILE":      {"LATCHKEY_TLS_CERT_FILE": "/tls.crt"},
-		"LATCHKEY_TLS_CERT_FILE":     {"LATCHKEY_TLS_KEY_FILE": "/tls.key"},
+		"LATCHKEY_SESSION_IDLE_TTL":    {"LATCHKEY_SESSION_MAX_TTL": "1h"},
+		"LATCHKEY_ACCESS_TOKEN_TTL":    {"LATCHKEY_SESSION_MAX_TTL": "5m", "LATCHKEY_SESSION_IDLE_TTL": "5m"},
+		"LATCHKEY_ARGON2_MEMORY_KIB":   {"LATCHKEY_ARGON2_MEMORY_KIB": "64", "LATCHKEY_ARGON2_THREADS": "9"},
+		"LATCHKEY_TLS_KEY_FILE":        {"LATCHKEY_TLS_CERT_FILE": "/tls.crt"},
+		"LATCHKEY_TLS_CERT_FILE":       {"LATCHKEY_TLS_KEY_FILE": "/tls.key"},
+		"LATCHKEY_LEGACY_ACCEPT_UNTIL": {"LATCHKEY_LEGACY_ENABLED": "true", "LATCHKEY_LEGACY_HS256_SECRET": "old"},
 		"LATCHKEY_SERVICE_KEY_SHA256": {
 			"LATCHKEY_ADMIN_KEY_SHA256": goodHash, "LATCHKEY_SERVICE_KEY_SHA256": otherHash + "," + goodHash,
 		},

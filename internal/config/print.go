@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -45,11 +46,21 @@ func (f field) printable(v reflect.Value) string {
 			return "(unset)"
 		}
 		return "(set)"
+	case OldSecret:
+		if len(value) == 0 {
+			return "(unset)"
+		}
+		return "(set)"
 	case Key:
 		if value == "" {
 			return "(unset)"
 		}
 		return "(set)"
+	case time.Time:
+		if value.IsZero() {
+			return "(unset)"
+		}
+		return value.Format(time.RFC3339)
 	case URL:
 		if value != "" {
 			return value.Redacted()

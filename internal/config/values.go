@@ -83,6 +83,21 @@ func (k *Key) UnmarshalText(text []byte) error {
 // Hash is what the service knows of the key.
 func (k Key) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(k)) }
 
+// OldSecret is a secret of another program, taken to the letter.
+type OldSecret []byte
+
+// UnmarshalText takes any bytes but control characters: a file with two lines is
+// hardly the secret, and a secret that differs refuses every token.
+func (s *OldSecret) UnmarshalText(text []byte) error {
+	for _, c := range text {
+		if c < ' ' || c == 0x7f {
+			return errors.New("has a line break or another control character")
+		}
+	}
+	*s = append(OldSecret(nil), text...)
+	return nil
+}
+
 // URL is a URL that may carry a password.
 type URL string
 

@@ -26,6 +26,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	pg "github.com/latchkey-auth/latchkey/internal/postgres"
@@ -72,6 +73,11 @@ type Options struct {
 	HashSlots, HashQueue int
 	// Algorithm signs access tokens. Zero: EdDSA.
 	Algorithm token.Algorithm
+	// Legacy makes the server honour what this backend handed out, on its stores,
+	// whose schema is brought up to date first.
+	Legacy *ExistingBackend
+	// LegacyUntil is how long, counted from the clock's start. Zero: 90 days.
+	LegacyUntil time.Duration
 	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
 	KeyRotation time.Duration
 	// TrustedProxies may name clients by x-forwarded-for.
@@ -174,6 +180,10 @@ func Start(t testing.TB, o Options) *Server {
 		s.now = time.Now
 	}
 	s.DatabaseURL, s.RedisURL = o.DatabaseURL, o.RedisURL
+	if o.Legacy != nil && s.DatabaseURL == "" {
+		s.DatabaseURL, s.RedisURL = o.Legacy.DatabaseURL, o.Legacy.RedisURL
+		must(t, Migrate(t.Context(), s.DatabaseURL))
+	}
 	if s.DatabaseURL == "" {
 		s.DatabaseURL = Migrated(t)
 	}
@@ -245,7 +255,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		clockRight = s.Ledger.ClockRight
 	}
 	s.Server, err = server.New(server.Config{
-		Pool: pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
+		Legacy: s.legacy(t, o, client),
+		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
@@ -254,6 +265,23 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	})
 	must(t, err)
 	return outbox
+}
+
+// legacyFor is how long a test's server accepts tokens of an existing backend.
+const legacyFor = 90 * 24 * time.Hour
+
+func (s *Server) legacy(t testing.TB, o Options, client redis.UniversalClient) *server.Legacy {
+	t.Helper()
+	if o.Legacy == nil {
+		return nil
+	}
+	public, err := legacy.ParsePublicKey(o.Legacy.PublicKey)
+	must(t, err)
+	tokens, err := legacy.NewTokens(legacy.TokensConfig{
+		RS256: public, HS256: []byte(o.Legacy.JWT.Rust.Secret), AcceptUntil: s.now().Add(orElse(o.LegacyUntil, legacyFor)), Now: s.now,
+	})
+	must(t, err)
+	return &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)}
 }
 
 func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
