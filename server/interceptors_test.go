@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/server"
@@ -140,9 +141,12 @@ func TestDeadlineIsKept(t *testing.T) {
 // TestEveryMethodHasAPolicy walks every RPC that the server serves.
 func TestEveryMethodHasAPolicy(t *testing.T) {
 	t.Parallel()
-	s := testenv.Start(t, testenv.Options{})
+	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
 	policies := s.Server.Policies()
-	for _, desc := range []grpc.ServiceDesc{latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc, latchkeyv1.SessionService_ServiceDesc} {
+	for _, desc := range []grpc.ServiceDesc{
+		latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc, latchkeyv1.SessionService_ServiceDesc,
+		authpb.AuthService_ServiceDesc,
+	} {
 		for _, method := range desc.Methods {
 			full := "/" + desc.ServiceName + "/" + method.MethodName
 			policy := policies[full]

@@ -1,14 +1,212 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
-// Legacy is what is honoured of the backends that Latchkey takes over from. All
-// fields are required.
+// Legacy is what is honoured of the backends that Latchkey takes over from, whose
+// contract is served as well. All fields are required.
 type Legacy struct {
 	// Tokens checks what they have signed.
 	Tokens *legacy.Tokens
 	// Store is what they left in Redis.
 	Store *legacy.Store
+}
+
+// The texts of the old contract. Its clients show them to people: change none.
+const (
+	legacySignedUp        = "User registered successfully"
+	legacyEmailTaken      = "email already registered"
+	legacyWrongPassword   = "invalid email or password"
+	legacyDisabled        = "account is disabled"
+	legacyTooManyFailures = "too many failed login attempts, please try again later"
+	legacyResetMailed     = "If your email is registered, you will receive a password reset link"
+	legacyResetInvalid    = "invalid or expired reset token"
+	legacyReset           = "Password reset successfully"
+	legacyTokenValid      = "token is valid"
+	legacyNotValid        = "invalid or expired token"
+	legacyUserGone        = "user not found"
+	legacyUserDisabled    = "user account is disabled"
+)
+
+const (
+	// clientNoted is how often one client is logged.
+	clientNoted = time.Hour
+	// clientsNoted bounds the memory for that, at some 200 bytes each: with more
+	// clients they are logged more often.
+	clientsNoted = 10_000
+	// maxUserAgent is how much of what a client says of itself is logged, in bytes.
+	maxUserAgent = 200
+)
+
+// legacyContract serves the contract of the existing backends (package auth) with
+// the handlers of latchkey.v1. What it adds is their words.
+type legacyContract struct {
+	authpb.UnimplementedAuthServiceServer
+	server *Server
+
+	mu    sync.Mutex
+	noted map[legacyClient]time.Time
+}
+
+// legacyClient is somebody who still calls the old contract.
+type legacyClient struct{ address, userAgent string }
+
+func newLegacyContract(s *Server) *legacyContract {
+	return &legacyContract{server: s, noted: map[legacyClient]time.Time{}}
+}
+
+// SignUp implements auth.AuthService. The rules for passwords and names are those of
+// its proto, and no others: forms were built for them.
+func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*authpb.SignUpResponse, error) {
+	l.note(ctx, "SignUp")
+	user, err := l.server.createAccount(ctx, &latchkeyv1.SignUpRequest{
+		Email: req.GetEmail(), Password: req.GetPassword(), FirstName: req.GetFirstName(), LastName: req.GetLastName(),
+	})
+	if err != nil {
+		return nil, inLegacyWords(err)
+	}
+	return &authpb.SignUpResponse{Success: true, Message: legacySignedUp, User: legacyUser(userMessage(user))}, nil
+}
+
+// Login implements auth.AuthService.
+func (l *legacyContract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb.LoginResponse, error) {
+	l.note(ctx, "Login")
+	resp, err := l.server.Login(ctx, &latchkeyv1.LoginRequest{Email: req.GetEmail(), Password: req.GetPassword()})
+	if err != nil {
+		return nil, inLegacyWords(err)
+	}
+	tokens := resp.GetTokens()
+	return &authpb.LoginResponse{
+		AccessToken: tokens.GetAccessToken(), RefreshToken: tokens.GetRefreshToken(),
+		ExpiresIn: int64(math.Ceil(tokens.GetAccessExpireTime().AsTime().Sub(l.server.cfg.Now()).Seconds())),
+		User:      legacyUser(resp.GetUser()),
+	}, nil
+}
+
+// ForgotPassword implements auth.AuthService. The contract knows one answer: what
+// latchkey.v1 would refuse, an address of the wrong form or too many mails to one,
+// sends nothing.
+func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotPasswordRequest) (*authpb.ForgotPasswordResponse, error) {
+	l.note(ctx, "ForgotPassword")
+	forgot := &latchkeyv1.ForgotPasswordRequest{Email: req.GetEmail()}
+	err := l.server.checkMessage(forgot)
+	if err == nil {
+		_, err = l.server.ForgotPassword(ctx, forgot)
+	}
+	if err != nil && !isRefused(err, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED) {
+		return nil, err
+	}
+	return &authpb.ForgotPasswordResponse{Success: true, Message: legacyResetMailed}, nil
+}
+
+// ResetPassword implements auth.AuthService.
+func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPasswordRequest) (*authpb.ResetPasswordResponse, error) {
+	l.note(ctx, "ResetPassword")
+	_, err := l.server.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{Token: req.GetToken(), NewPassword: req.GetNewPassword()})
+	if err != nil {
+		return nil, inLegacyWords(err)
+	}
+	return &authpb.ResetPasswordResponse{Success: true, Message: legacyReset}, nil
+}
+
+// ValidateToken implements auth.AuthService.
+func (l *legacyContract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
+	l.note(ctx, "ValidateToken")
+	v, err := l.server.validate(ctx, req.GetAccessToken())
+	if err != nil {
+		return nil, err
+	}
+	switch v.reason {
+	case latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+		return &authpb.ValidateTokenResponse{Valid: true, User: legacyUser(v.message), Message: legacyTokenValid}, nil
+	case latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND:
+		return &authpb.ValidateTokenResponse{Message: legacyUserGone}, nil
+	case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
+		return &authpb.ValidateTokenResponse{Message: legacyUserDisabled}, nil
+	default:
+		return &authpb.ValidateTokenResponse{Message: legacyNotValid}, nil
+	}
+}
+
+// note logs each client once an hour, so that the operator knows when the old
+// contract can go. The metrics count its calls.
+func (l *legacyContract) note(ctx context.Context, method string) {
+	client := legacyClient{address: addressText(callFrom(ctx))}
+	if agent := incoming(ctx, "user-agent"); len(agent) > 0 {
+		client.userAgent = agent[0][:min(len(agent[0]), maxUserAgent)]
+	}
+	now := l.server.cfg.Now()
+	if !l.isDue(client, now) {
+		return
+	}
+	l.server.log.InfoContext(ctx, "a client uses the old contract", "method", method,
+		"address", client.address, "user_agent", client.userAgent, "trace_id", callFrom(ctx).traceID)
+}
+
+// isDue says whether to log the client now.
+func (l *legacyContract) isDue(client legacyClient, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last, ok := l.noted[client]; ok && now.Sub(last) < clientNoted {
+		return false
+	}
+	if len(l.noted) >= clientsNoted {
+		clear(l.noted)
+	}
+	l.noted[client] = now
+	return true
+}
+
+// inLegacyWords gives a refusal the code and text that the old contract has for it.
+// Others, and the details, stay as they are.
+func inLegacyWords(err error) error {
+	known := refusalIn(err)
+	if known == nil {
+		return err
+	}
+	reworded := *known
+	switch known.reason {
+	case latchkeyv1.ErrorReason_ERROR_REASON_EMAIL_TAKEN:
+		reworded.message = legacyEmailTaken
+	case latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
+		reworded.message = legacyWrongPassword
+	case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
+		reworded.message = legacyDisabled
+	case latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED:
+		reworded.code, reworded.message = codes.PermissionDenied, legacyTooManyFailures
+	case latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID:
+		reworded.message = legacyResetInvalid
+	default:
+		return err
+	}
+	return &reworded
+}
+
+// refusalIn is the refusal that err will become, or nil.
+func refusalIn(err error) *refusal {
+	if known, ok := errors.AsType[*refusal](err); ok {
+		return known
+	}
+	return refusalOf(err)
+}
+
+func isRefused(err error, reasons ...latchkeyv1.ErrorReason) bool {
+	known := refusalIn(err)
+	return known != nil && slices.Contains(reasons, known.reason)
+}
+
+func legacyUser(u *latchkeyv1.User) *authpb.User {
+	return &authpb.User{Id: u.GetId(), Email: u.GetEmail(), FirstName: u.GetFirstName(), LastName: u.GetLastName()}
 }

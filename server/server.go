@@ -34,6 +34,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -171,6 +172,9 @@ func New(cfg Config) (*Server, error) {
 	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
 	latchkeyv1.RegisterRevocationServiceServer(s.grpc, s)
 	latchkeyv1.RegisterSessionServiceServer(s.grpc, s)
+	if cfg.Legacy != nil {
+		authpb.RegisterAuthServiceServer(s.grpc, newLegacyContract(s))
+	}
 	s.health = health.NewServer()
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if cfg.Reflection {

@@ -21,20 +21,28 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 	if err := s.checkNewPassword("password", req.GetPassword(), words); err != nil {
 		return nil, err
 	}
+	user, err := s.createAccount(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.SignUpResponse{User: userMessage(user)}, nil
+}
+
+// createAccount makes the account of a request whose password is good enough.
+func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpRequest) (user db.User, err error) {
 	lookup := emailLookup(req.GetEmail())
 	// Asked first so that a taken address costs no hash; the insert decides.
 	taken, err := s.queries.EmailTaken(ctx, s.cfg.Pool, db.EmailTakenParams{Email: req.GetEmail(), EmailLookup: lookup})
 	if err != nil {
-		return nil, fmt.Errorf("look the address up: %w", err)
+		return user, fmt.Errorf("look the address up: %w", err)
 	}
 	if taken {
-		return nil, errEmailTaken()
+		return user, errEmailTaken()
 	}
 	hash, err := s.cfg.Passwords.Hash(ctx, req.GetPassword())
 	if err != nil {
-		return nil, hashError("hash the password", err)
+		return user, hashError("hash the password", err)
 	}
-	var user db.User
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 		user, err = s.queries.CreateUser(ctx, tx, db.CreateUserParams{
 			Email: req.GetEmail(), EmailLookup: lookup, PasswordHash: hash,
@@ -46,12 +54,12 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 		return s.audit(ctx, tx, auditSignedUp, user.ID, uuid.Nil)
 	})
 	if postgres.IsUniqueViolation(err, "users_email_key", "users_email_lookup_key") {
-		return nil, errEmailTaken()
+		return user, errEmailTaken()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create the account: %w", err)
+		return user, fmt.Errorf("create the account: %w", err)
 	}
-	return &latchkeyv1.SignUpResponse{User: userMessage(user)}, nil
+	return user, nil
 }
 
 // checkNewPassword applies the policy; field is the request's name for it.
