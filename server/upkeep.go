@@ -31,7 +31,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 		return queries.DeleteAuditEventsBefore(ctx, u.Pool, now.Add(-u.AuditRetention))
 	})
 	rows := inBatches(func() (int64, error) { return queries.DeleteOldRevocations(ctx, u.Pool) })
-	return errors.Join(resets, events, rows)
+	cutoffs := inBatches(func() (int64, error) { return queries.DeleteOldCutoffs(ctx, u.Pool) })
+	return errors.Join(resets, events, rows, cutoffs)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

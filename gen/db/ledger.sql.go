@@ -104,6 +104,7 @@ func (q *Queries) AppendUserRevocation(ctx context.Context, db DBTX, arg AppendU
 const confirmReplica = `-- name: ConfirmReplica :one
 SELECT h.seq, h.tip,
     extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
+    h.legacy_until, h.forgotten_at,
     clock_timestamp()::timestamptz AS database_time,
     EXISTS (SELECT FROM replicas r WHERE r.id = $1 AND r.leaving_since IS NULL) AS joined,
     EXISTS (SELECT FROM revocations v WHERE v.seq = $2 AND v.tip = $3) AS known
@@ -120,6 +121,8 @@ type ConfirmReplicaRow struct {
 	Seq               int64
 	Tip               uuid.UUID
 	AccessLifeSeconds float64
+	LegacyUntil       *time.Time
+	ForgottenAt       *time.Time
 	DatabaseTime      time.Time
 	Joined            bool
 	Known             bool
@@ -134,6 +137,8 @@ func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplic
 		&i.Seq,
 		&i.Tip,
 		&i.AccessLifeSeconds,
+		&i.LegacyUntil,
+		&i.ForgottenAt,
 		&i.DatabaseTime,
 		&i.Joined,
 		&i.Known,
@@ -141,15 +146,36 @@ func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplic
 	return i, err
 }
 
-const deleteOldRevocations = `-- name: DeleteOldRevocations :execrows
+const deleteOldCutoffs = `-- name: DeleteOldCutoffs :execrows
+WITH head AS (SELECT h.seq FROM ledger_head h FOR UPDATE)
 DELETE FROM revocations WHERE seq IN (
-    SELECT v.seq FROM revocations v, ledger_head h
-    WHERE v.keep_until < now() AND v.seq < h.seq ORDER BY v.keep_until LIMIT 5000
+    SELECT v.seq FROM revocations v, head
+    WHERE v.keep_until < now() AND v.seq < head.seq AND latchkey_reaches_legacy(v.kind, v.session_id)
+    ORDER BY v.keep_until LIMIT 500
 )
 `
 
-// DeleteOldRevocations deletes a batch of rows that say nothing new. The newest row
-// stays: its tip tells one history from another.
+// DeleteOldCutoffs deletes a batch of the others, which the table's trigger notes in the
+// head. It locks the head first, as KeepForLegacy does, which may want the same rows; so
+// the batch is small: appends wait for it.
+func (q *Queries) DeleteOldCutoffs(ctx context.Context, db DBTX) (int64, error) {
+	result, err := db.Exec(ctx, deleteOldCutoffs)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const deleteOldRevocations = `-- name: DeleteOldRevocations :execrows
+DELETE FROM revocations WHERE seq IN (
+    SELECT v.seq FROM revocations v, ledger_head h
+    WHERE v.keep_until < now() AND v.seq < h.seq AND NOT latchkey_reaches_legacy(v.kind, v.session_id)
+    ORDER BY v.keep_until LIMIT 5000
+)
+`
+
+// DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
+// token of another system. The newest row stays: its tip tells one history from another.
 func (q *Queries) DeleteOldRevocations(ctx context.Context, db DBTX) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldRevocations)
 	if err != nil {
@@ -196,6 +222,17 @@ type JoinReplicaParams struct {
 // JoinReplica comes before the first reading: revokers wait for this row from then on.
 func (q *Queries) JoinReplica(ctx context.Context, db DBTX, arg JoinReplicaParams) error {
 	_, err := db.Exec(ctx, joinReplica, arg.ID, arg.LeaseMs)
+	return err
+}
+
+const keepForLegacy = `-- name: KeepForLegacy :exec
+SELECT latchkey_keep_for_legacy($1::timestamptz)
+`
+
+// KeepForLegacy makes rows that can refuse a token of another system be kept for as long
+// as such tokens are accepted.
+func (q *Queries) KeepForLegacy(ctx context.Context, db DBTX, until time.Time) error {
+	_, err := db.Exec(ctx, keepForLegacy, until)
 	return err
 }
 
@@ -312,13 +349,16 @@ func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, seq int64) ([]R
 
 const revocationsInForce = `-- name: RevocationsInForce :many
 SELECT v.seq, v.tip, v.kind, v.session_id, v.user_id, v.except_session_id, v.key_id, v.created_at, v.keep_until FROM revocations v, ledger_head h
-WHERE v.seq > $1 AND v.created_at > now() - h.access_life - interval '2 minutes'
+WHERE v.seq > $1 AND (
+    v.created_at > now() - h.access_life - interval '2 minutes'
+    OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
+)
 ORDER BY v.seq LIMIT 5000
 `
 
 // RevocationsInForce reads what can still matter to an access token, in pages: tokens
-// from before have expired. The margin is for clocks that differ and transactions
-// that take their time.
+// from before have expired, but for those of other systems, which may live for any time.
+// The margin is for clocks that differ and transactions that take their time.
 func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, seq int64) ([]Revocation, error) {
 	rows, err := db.Query(ctx, revocationsInForce, seq)
 	if err != nil {

@@ -27,6 +27,8 @@ type LedgerHead struct {
 	Tip         uuid.UUID
 	SessionLife pgtype.Interval
 	AccessLife  pgtype.Interval
+	LegacyUntil *time.Time
+	ForgottenAt *time.Time
 }
 
 type LegacySpent struct {

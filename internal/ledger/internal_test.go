@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -203,4 +204,36 @@ func TestLogModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestHeldFor: rows are held as long as a token is accepted that they can refuse.
+func TestHeldFor(t *testing.T) {
+	t.Parallel()
+	usual := time.Unix(1e9, 0).UTC()
+	until := usual.Add(1000 * time.Hour)
+	own, foreign := uuid.New().String(), "00000000-0000-8000-8000-000000000000"
+	for kind, test := range map[string]struct {
+		session string
+		long    bool
+	}{
+		"session": {own, false}, "session ": {foreign, true}, "user": {"", true}, "all": {"", true}, "key": {"", true},
+		"user_changed": {"", false}, "keys_changed": {"", false},
+	} {
+		row := &latchkeyv1.Revocation{Kind: kindOf(strings.TrimSpace(kind)), SessionId: test.session, ExpireTime: timestamppb.New(usual)}
+		want := usual
+		if test.long {
+			want = until.Add(margin)
+		}
+		if got := (&tail{legacy: until}).heldFor(row).GetExpireTime().AsTime(); !got.Equal(want) {
+			t.Errorf("%s %s: held until %v, want %v", kind, test.session, got, want)
+		}
+		for _, earlier := range []time.Time{{}, usual.Add(-time.Hour)} {
+			if got := (&tail{legacy: earlier}).heldFor(row).GetExpireTime().AsTime(); !got.Equal(usual) {
+				t.Errorf("%s %s: held until %v with acceptance until %v", kind, test.session, got, earlier)
+			}
+		}
+		if !row.GetExpireTime().AsTime().Equal(usual) {
+			t.Error("what watchers are told has changed")
+		}
+	}
 }

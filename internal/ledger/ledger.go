@@ -40,6 +40,10 @@ type Config struct {
 	// SessionLife and AccessLife are the longest lives of the sessions and access
 	// tokens that this process issues. Rows are kept for as long.
 	SessionLife, AccessLife time.Duration
+	// LegacyUntil is when this process accepts no token of another system any more. They
+	// carry no position and may have any life, so what can refuse one is kept as long.
+	// Zero: it accepts none.
+	LegacyUntil time.Time
 	// Followers hear of every row before it counts as applied.
 	Followers []Follower
 	Logger    *slog.Logger
@@ -78,6 +82,8 @@ type Ledger struct {
 	listens atomic.Bool
 	tail    tail
 	skewed  atomic.Bool
+	// forgotten is read with each confirm; nil before the first.
+	forgotten atomic.Pointer[time.Time]
 	blind   bool // a row was not understood; only the tail looks
 }
 
@@ -118,6 +124,17 @@ func (l *Ledger) Refuses(user, session uuid.UUID, position int64, key string) bo
 
 // RefusesKey says whether the signing key was revoked.
 func (l *Ledger) RefusesKey(key string) bool { return l.revoked.Load().RefusesKey(key) }
+
+// Forgotten is the time up to which the ledger may have lost rows that could refuse a
+// token of another system, the zero time when it has all: of one that was issued
+// before, nobody can tell whether it was revoked. False: not known yet.
+func (l *Ledger) Forgotten() (time.Time, bool) {
+	at := l.forgotten.Load()
+	if at == nil {
+		return time.Time{}, false
+	}
+	return *at, true
+}
 
 // Stats are for metrics.
 type Stats struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/authverify"
@@ -35,6 +36,10 @@ const (
 	longestRetry = time.Second
 	leaveTime    = 2 * time.Second
 	channel      = "latchkey_ledger"
+
+	// legacySession is the version of the UUIDs that stand for the sessions that tokens
+	// of another system never had. Latchkey's own have version 4.
+	legacySession uuid.Version = 8
 )
 
 var (
@@ -142,6 +147,7 @@ type tail struct {
 	confirmed time.Duration           // boot clock
 	forgotten time.Duration
 	life      time.Duration // of the longest access token that may be out
+	legacy    time.Time     // until when some replica accepts tokens of another system
 	announced time.Duration
 	withheld  error // why trust is not given although all rows are applied
 }
@@ -196,6 +202,11 @@ func (l *Ledger) join(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if !l.cfg.LegacyUntil.IsZero() {
+		if err := l.queries.KeepForLegacy(ctx, l.cfg.Pool, l.cfg.LegacyUntil); err != nil {
+			return err
+		}
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -256,6 +267,7 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 		return errNotJoined
 	}
 	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
+	t.legacy = orZero(head.LegacyUntil)
 	if now := (Position{head.Seq, head.Tip}); t.applied != now {
 		t.announced = 0
 		// A ledger that was empty has no row whose tip could be compared.
@@ -275,6 +287,8 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 		}
 		t.noted = t.applied.Seq
 	}
+	forgotten := orZero(head.ForgottenAt)
+	l.forgotten.Store(&forgotten)
 	l.waiters.see(head.Seq, sent.boot)
 	t.confirmed = sent.boot
 	if sent.boot-t.forgotten > forgetEvery {
@@ -364,7 +378,7 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 // apply takes one row into memory.
 func (l *Ledger) apply(row db.Revocation) {
 	message := revocation(row, l.tail.life)
-	if !l.tail.table.Apply(message) {
+	if !l.tail.table.Apply(l.tail.heldFor(message)) {
 		l.blind = true
 		// Now: the row counts as applied before settle is there, and is final then.
 		l.trust.drop()
@@ -373,6 +387,43 @@ func (l *Ledger) apply(row db.Revocation) {
 		f.Applied(message)
 	}
 	l.log.append(message, row.Tip)
+}
+
+// heldFor is the row with the time that it is held here. What can refuse a token of
+// another system is held while one is accepted. Watchers, which accept none, are told
+// no more than the life of Latchkey's own: the log forgets from its front only, and one
+// long row would keep all that come after it.
+func (t *tail) heldFor(row *latchkeyv1.Revocation) *latchkeyv1.Revocation {
+	until := t.legacy.Add(margin)
+	if t.legacy.IsZero() || !reachesLegacy(row) || !until.After(row.GetExpireTime().AsTime()) {
+		return row
+	}
+	longer := proto.CloneOf(row)
+	longer.ExpireTime = timestamppb.New(until)
+	return longer
+}
+
+// reachesLegacy says whether a row can refuse a token of another system, by the rule
+// of latchkey_reaches_legacy in SQL.
+func reachesLegacy(row *latchkeyv1.Revocation) bool {
+	switch row.GetKind() {
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER, latchkeyv1.RevocationKind_REVOCATION_KIND_ALL,
+		latchkeyv1.RevocationKind_REVOCATION_KIND_KEY:
+		return true
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION:
+		id, err := uuid.Parse(row.GetSessionId())
+		return err == nil && id.Version() == legacySession
+	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER_CHANGED, latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED,
+		latchkeyv1.RevocationKind_REVOCATION_KIND_UNSPECIFIED:
+	}
+	return false
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
 }
 
 // revocation is the row as watchers get it.

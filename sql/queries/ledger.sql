@@ -71,6 +71,11 @@ SET session_life = greatest(session_life, make_interval(secs => @session_seconds
 WHERE session_life < make_interval(secs => @session_seconds::double precision)
     OR access_life < make_interval(secs => @access_seconds::double precision);
 
+-- KeepForLegacy makes rows that can refuse a token of another system be kept for as long
+-- as such tokens are accepted.
+-- name: KeepForLegacy :exec
+SELECT latchkey_keep_for_legacy(@until::timestamptz);
+
 -- JoinReplica comes before the first reading: revokers wait for this row from then on.
 -- name: JoinReplica :exec
 INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
@@ -80,6 +85,7 @@ INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
 -- name: ConfirmReplica :one
 SELECT h.seq, h.tip,
     extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
+    h.legacy_until, h.forgotten_at,
     clock_timestamp()::timestamptz AS database_time,
     EXISTS (SELECT FROM replicas r WHERE r.id = @id AND r.leaving_since IS NULL) AS joined,
     EXISTS (SELECT FROM revocations v WHERE v.seq = @applied_seq AND v.tip = @applied_tip) AS known
@@ -90,11 +96,14 @@ FROM ledger_head h;
 SELECT * FROM revocations WHERE seq > @seq ORDER BY seq LIMIT 5000;
 
 -- RevocationsInForce reads what can still matter to an access token, in pages: tokens
--- from before have expired. The margin is for clocks that differ and transactions
--- that take their time.
+-- from before have expired, but for those of other systems, which may live for any time.
+-- The margin is for clocks that differ and transactions that take their time.
 -- name: RevocationsInForce :many
 SELECT v.* FROM revocations v, ledger_head h
-WHERE v.seq > @seq AND v.created_at > now() - h.access_life - interval '2 minutes'
+WHERE v.seq > @seq AND (
+    v.created_at > now() - h.access_life - interval '2 minutes'
+    OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
+)
 ORDER BY v.seq LIMIT 5000;
 
 -- name: SetReplicaApplied :exec
@@ -115,10 +124,22 @@ WHERE id = ANY (@ids::uuid[]) AND applied_seq < @seq AND leaving_since IS NULL;
 -- name: DeleteReplicas :exec
 DELETE FROM replicas WHERE id = ANY (@ids::uuid[]) AND leaving_since IS NOT NULL;
 
--- DeleteOldRevocations deletes a batch of rows that say nothing new. The newest row
--- stays: its tip tells one history from another.
+-- DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
+-- token of another system. The newest row stays: its tip tells one history from another.
 -- name: DeleteOldRevocations :execrows
 DELETE FROM revocations WHERE seq IN (
     SELECT v.seq FROM revocations v, ledger_head h
-    WHERE v.keep_until < now() AND v.seq < h.seq ORDER BY v.keep_until LIMIT 5000
+    WHERE v.keep_until < now() AND v.seq < h.seq AND NOT latchkey_reaches_legacy(v.kind, v.session_id)
+    ORDER BY v.keep_until LIMIT 5000
+);
+
+-- DeleteOldCutoffs deletes a batch of the others, which the table's trigger notes in the
+-- head. It locks the head first, as KeepForLegacy does, which may want the same rows; so
+-- the batch is small: appends wait for it.
+-- name: DeleteOldCutoffs :execrows
+WITH head AS (SELECT h.seq FROM ledger_head h FOR UPDATE)
+DELETE FROM revocations WHERE seq IN (
+    SELECT v.seq FROM revocations v, head
+    WHERE v.keep_until < now() AND v.seq < head.seq AND latchkey_reaches_legacy(v.kind, v.session_id)
+    ORDER BY v.keep_until LIMIT 500
 );
