@@ -10,7 +10,6 @@ package legacy
 import (
 	"crypto/rsa"
 	"crypto/sha256"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
@@ -37,6 +36,10 @@ const (
 	rustLeeway = 60 * time.Second
 	// minRSABits is the least of RFC 7518, section 3.3.
 	minRSABits = 2048
+	// maxRSABits bounds what one signature check can cost.
+	maxRSABits = 4096
+	// minRSAExponent is the least exponent of FIPS 186-5, section 5.4.
+	minRSAExponent = 65537
 
 	// rustRefreshLife is the life of the Rust backend's refresh tokens, which look like
 	// its access tokens in all else. The clock is read twice when one is made.
@@ -45,10 +48,11 @@ const (
 )
 
 var (
-	// ErrInvalid reports a token that neither backend has signed, or one whose date of
-	// acceptance has passed. The text around it quotes nothing of the token.
+	// ErrInvalid reports a token that neither backend has signed. The text around it
+	// quotes nothing of the token.
 	ErrInvalid = errors.New("not a token of an existing backend")
-	// ErrExpired reports a genuine token that is past its time.
+	// ErrExpired reports a genuine token that is past its time, or past the end of all
+	// acceptance.
 	ErrExpired = errors.New("token of an existing backend has expired")
 )
 
@@ -114,13 +118,8 @@ func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	return &Tokens{cfg}, nil
 }
 
-// claims are those of either backend. Those that only one has stay empty for the
-// other.
-type claims struct {
-	UserID string  `json:"user_id"`
-	Email  *string `json:"email"`
-	jwt.RegisteredClaims
-}
+// AcceptUntil is when no token is accepted any more.
+func (t *Tokens) AcceptUntil() time.Time { return t.cfg.AcceptUntil }
 
 // Verify returns what a token says once its own backend's key and rules hold. It
 // fails with ErrInvalid, and with ErrExpired only when nothing but the time is
@@ -130,145 +129,114 @@ func (t *Tokens) Verify(text string) (*Token, error) {
 	if len(text) > MaxTokenBytes {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalid, MaxTokenBytes)
 	}
-	if !now.Before(t.cfg.AcceptUntil) {
-		return nil, fmt.Errorf("%w: none is accepted any more", ErrInvalid)
-	}
-	var said claims
-	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodHS256.Alg()}),
-		jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation(),
-	)
-	parsed, err := parser.ParseWithClaims(text, &said, t.key)
+	parsed, err := parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%w: form or signature", ErrInvalid) // the parser's text may quote the token
+		return nil, err
 	}
-	token := &Token{Backend: Rust, Hash: sha256.Sum256([]byte(text)), text: text}
-	if parsed.Method.Alg() == jwt.SigningMethodRS256.Alg() {
-		token.Backend = Go
-		err = token.readGo(&said, now)
+	if err := t.checkSignature(parsed); err != nil {
+		return nil, err
+	}
+	said, err := parsed.claims()
+	if err != nil {
+		return nil, err
+	}
+	token := &Token{Hash: sha256.Sum256([]byte(text)), text: text}
+	if parsed.algorithm == jwt.SigningMethodRS256.Alg() {
+		err = token.readGo(said, now)
 	} else {
-		err = token.readRust(&said, now)
+		err = token.readRust(said)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if said.IssuedAt != nil {
-		token.IssuedAt = said.IssuedAt.UTC()
-	}
 	if token.ExpireTime.After(t.cfg.AcceptUntil) {
 		token.ExpireTime = t.cfg.AcceptUntil.UTC()
+	}
+	if !now.Before(token.ExpireTime) {
+		return nil, ErrExpired
 	}
 	return token, nil
 }
 
-// key returns the one key that belongs to the token's algorithm. The type of each key
-// fits its own algorithm only: a public key can never be taken for a secret.
-func (t *Tokens) key(unverified *jwt.Token) (any, error) {
-	if _, critical := unverified.Header["crit"]; critical {
-		return nil, ErrInvalid // no extension is understood here (RFC 7515, section 4.1.11)
-	}
-	// Theirs name no key. One that does is ours, signed with their key so that they
-	// accept it too: it has a session, and is judged by it.
-	if _, named := unverified.Header["kid"]; named {
-		return nil, ErrInvalid
-	}
+// checkSignature holds the token against the one key that belongs to its algorithm.
+// The type of each key fits its own algorithm only: a public key can never be taken
+// for a secret.
+func (t *Tokens) checkSignature(parsed *signed) error {
+	var err error
 	switch {
-	case unverified.Method == jwt.SigningMethodRS256 && t.cfg.RS256 != nil:
-		return t.cfg.RS256, nil
-	case unverified.Method == jwt.SigningMethodHS256 && len(t.cfg.HS256) > 0:
-		return t.cfg.HS256, nil
+	case parsed.algorithm == jwt.SigningMethodRS256.Alg() && t.cfg.RS256 != nil:
+		err = jwt.SigningMethodRS256.Verify(parsed.text, parsed.signature, t.cfg.RS256)
+	case parsed.algorithm == jwt.SigningMethodHS256.Alg() && len(t.cfg.HS256) > 0:
+		err = jwt.SigningMethodHS256.Verify(parsed.text, parsed.signature, t.cfg.HS256)
+	default:
+		return fmt.Errorf("%w: another algorithm", ErrInvalid)
 	}
-	return nil, ErrInvalid
+	if err != nil {
+		return fmt.Errorf("%w: signature does not match", ErrInvalid)
+	}
+	return nil
 }
 
 // readGo applies the Go backend's rules: its issuer, no leeway, "nbf" checked.
-func (t *Token) readGo(said *claims, now time.Time) error {
+func (t *Token) readGo(said object, now time.Time) error {
 	var err error
-	if t.UserID, err = userID(said.Subject); err != nil {
+	t.Backend = Go
+	if t.UserID, err = said.account(); err != nil {
 		return err
 	}
+	issuer, _ := said.text("iss")
+	user, _ := said.text("user_id")
+	email, hasEmail := said.text("email")
+	t.ID, _ = said.text("jti")
 	switch {
-	case said.Issuer != Issuer:
+	case issuer != Issuer:
 		return fmt.Errorf("%w: another issuer", ErrInvalid)
-	case said.UserID != said.Subject:
+	case user != t.UserID.String():
 		return fmt.Errorf("%w: user_id is not sub", ErrInvalid)
-	case said.Email == nil:
+	case !hasEmail:
 		return fmt.Errorf("%w: no email", ErrInvalid)
-	case said.ID == "":
+	case t.ID == "":
 		return fmt.Errorf("%w: no jti", ErrInvalid)
-	case said.ExpiresAt == nil:
-		return fmt.Errorf("%w: no exp", ErrInvalid)
-	case said.NotBefore != nil && now.Before(said.NotBefore.Time):
-		return fmt.Errorf("%w: not in force yet", ErrInvalid)
-	case !now.Before(said.ExpiresAt.Time):
-		return ErrExpired
 	}
-	t.ID, t.refresh, t.ExpireTime = said.ID, *said.Email == "", said.ExpiresAt.UTC()
-	return nil
-}
-
-// readRust applies the Rust backend's rules: 60 s of leeway, "nbf" not checked.
-func (t *Token) readRust(said *claims, now time.Time) error {
-	var err error
-	if t.UserID, err = userID(said.Subject); err != nil {
+	t.refresh = email == ""
+	if t.IssuedAt, err = said.optionalTime("iat"); err != nil {
 		return err
 	}
-	if said.ExpiresAt == nil {
-		return fmt.Errorf("%w: no exp", ErrInvalid)
+	notBefore, err := said.optionalTime("nbf")
+	if err != nil {
+		return err
 	}
-	t.ExpireTime = said.ExpiresAt.Add(rustLeeway).UTC()
-	if !now.Before(t.ExpireTime) {
-		return ErrExpired
+	if now.Before(notBefore) {
+		return fmt.Errorf("%w: not in force yet", ErrInvalid)
 	}
-	if said.IssuedAt != nil {
-		life := said.ExpiresAt.Sub(said.IssuedAt.Time)
-		t.refresh = (life - rustRefreshLife).Abs() <= rustRefreshTolerance
+	if t.ExpireTime, err = said.time("exp"); err != nil {
+		return err
 	}
 	return nil
 }
 
-// userID reads an account's id in the one spelling that both backends write.
-func userID(text string) (uuid.UUID, error) {
-	id, err := uuid.Parse(text)
-	if err != nil || id == uuid.Nil || id.String() != text {
-		return uuid.Nil, fmt.Errorf("%w: sub is not an account's id", ErrInvalid)
+// readRust applies the Rust backend's rules: 60 s of leeway, "nbf" not checked. It
+// names no issuer and no audience: what does is something else that was signed with
+// the same secret.
+func (t *Token) readRust(said object) error {
+	var err error
+	t.Backend = Rust
+	if t.UserID, err = said.account(); err != nil {
+		return err
 	}
-	return id, nil
-}
-
-// ParsePublicKey reads an RSA public key in PEM: SubjectPublicKeyInfo, PKCS #1, or a
-// certificate.
-func ParsePublicKey(text []byte) (*rsa.PublicKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("has no PEM block")
+	for _, foreign := range []string{"iss", "aud"} {
+		if _, present := said[foreign]; present {
+			return fmt.Errorf("%w: an HS256 token with %s", ErrInvalid, foreign)
+		}
 	}
-	if block.Type == "PRIVATE KEY" || block.Type == "RSA PRIVATE KEY" {
-		return nil, errors.New("holds a private key: the public one is enough here")
+	if t.IssuedAt, err = said.time("iat"); err != nil {
+		return err
 	}
-	key, err := jwt.ParseRSAPublicKeyFromPEM(text)
+	expire, err := said.time("exp")
 	if err != nil {
-		return nil, fmt.Errorf("holds no RSA public key (its block is %q)", block.Type)
+		return err
 	}
-	if key.N.BitLen() < minRSABits {
-		return nil, fmt.Errorf("holds an RSA key of %d bits: %d is the least (RFC 7518, section 3.3)", key.N.BitLen(), minRSABits)
-	}
-	return key, nil
-}
-
-// ParsePrivateKey reads an RSA private key in PEM: PKCS #8 or PKCS #1, not encrypted.
-// Its errors hold nothing of the key.
-func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("has no PEM block")
-	}
-	key, err := jwt.ParseRSAPrivateKeyFromPEM(text)
-	if err != nil {
-		return nil, fmt.Errorf("holds no RSA private key in the clear (its block is %q)", block.Type)
-	}
-	if key.N.BitLen() < minRSABits {
-		return nil, fmt.Errorf("holds an RSA key of %d bits: %d is the least (RFC 7518, section 3.3)", key.N.BitLen(), minRSABits)
-	}
-	return key, nil
+	t.refresh = (expire.Sub(t.IssuedAt) - rustRefreshLife).Abs() <= rustRefreshTolerance
+	t.ExpireTime = expire.Add(rustLeeway)
+	return nil
 }
