@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/latchkey-auth/latchkey/authverify"
 )
 
@@ -49,7 +47,7 @@ type KeyStore interface {
 }
 
 // Config says whose tokens these are and where their keys live. Every field is
-// needed but Algorithm.
+// needed but Algorithm and Former.
 type Config struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
@@ -62,6 +60,8 @@ type Config struct {
 	// active key has another one, Open makes a new key, and the old one goes on
 	// verifying.
 	Algorithm Algorithm
+	// Former is the key of a system that is taken over from. Optional.
+	Former *FormerKey
 	// Store holds the keys.
 	Store KeyStore
 	// SealKeys are secrets of 32 bytes used for nothing else: the current one,
@@ -82,6 +82,7 @@ type Keyring struct {
 	rules    authverify.Rules
 	clientID string
 	now      func() time.Time
+	former   *former
 	keys     atomic.Pointer[keySet]
 	loading  chan struct{} // holds one token while the store is read: readings never overtake
 	mu       sync.Mutex    // guards attempt
@@ -157,10 +158,14 @@ func newKeyring(config Config) (*Keyring, Algorithm, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	rules := authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL}
+	former, err := newFormer(config.Former, rules)
+	if err != nil {
+		return nil, "", err
+	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
-		rules:    authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL},
-		clientID: config.ClientID,
+		rules: rules, former: former, clientID: config.ClientID,
 	}, algorithm, nil
 }
 
@@ -198,17 +203,7 @@ func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 	if key == nil {
 		return "", fmt.Errorf("%w: no active key can be opened", ErrUnavailable)
 	}
-	unsigned := jwt.NewWithClaims(key.method, jwt.MapClaims(wire))
-	unsigned.Header["typ"] = authverify.TokenType
-	unsigned.Header["kid"] = key.id
-	token, err := unsigned.SignedString(key.private)
-	if err != nil {
-		return "", fmt.Errorf("token: signing: %w", err)
-	}
-	if len(token) > authverify.MaxTokenBytes {
-		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, authverify.MaxTokenBytes)
-	}
-	return token, nil
+	return key.sign(wire)
 }
 
 // Verify returns the claims of a genuine token that is in force now. It fails
