@@ -61,7 +61,7 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 	if err := s.settleAttempt(ctx, attempt, nil); err != nil {
 		return nil, err
 	}
-	tokens, err := s.issue(ctx, started, started.CreateTime, refreshToken)
+	tokens, err := s.issue(ctx, started, found.User.Email, started.CreateTime, refreshToken)
 	if err != nil {
 		return nil, err
 	}

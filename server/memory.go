@@ -28,14 +28,16 @@ const usualToken = 1024
 // keysReloadTime bounds how long a change of the signing keys holds up the ledger.
 const keysReloadTime = 2 * time.Second
 
-// MemoryConfig says what a Memory works with. All fields are required.
+// MemoryConfig says what a Memory works with. All fields are required but Legacy.
 type MemoryConfig struct {
 	// Pool is the database, Keyring checks tokens.
 	Pool    *pgxpool.Pool
 	Keyring *token.Keyring
 	// Entries bounds the verified tokens and the accounts that are held, each.
 	Entries int
-	Logger  *slog.Logger
+	// Legacy has tokens of existing backends accepted. Nil: none is.
+	Legacy *Legacy
+	Logger *slog.Logger
 }
 
 // Memory is what validations are answered from: tokens whose signature was checked,
@@ -59,6 +61,7 @@ type verified struct {
 	keyID   string
 	session string
 	expire  *timestamppb.Timestamp
+	legacy  *legacyToken // nil: the token is ours
 }
 
 // account is a user as it was read, without its password hash. It is not changed.
@@ -129,19 +132,28 @@ func (m *Memory) reloadKeys() {
 func (m *Memory) verify(ctx context.Context, now time.Time, accessToken string) (*verified, error) {
 	var buffer [usualToken]byte
 	sum := sha256.Sum256(append(buffer[:0], accessToken...))
-	if known, ok := m.tokens.GetIfPresent(sum); ok && m.cfg.Keyring.Has(known.keyID) {
-		if !now.Before(known.claims.ExpireTime) {
-			return nil, token.ErrExpired
-		}
-		return known, nil
+	if known, ok := m.tokens.GetIfPresent(sum); ok && m.stillGood(known) {
+		return known.inTime(now)
 	}
-	claims, keyID, err := m.cfg.Keyring.VerifyKeyed(ctx, accessToken)
+	v, err := m.verifySigned(ctx, accessToken)
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{claims: claims, keyID: keyID, session: claims.SessionID.String(), expire: timestamppb.New(claims.ExpireTime)}
 	m.tokens.Set(sum, v)
-	return v, nil
+	return v.inTime(now)
+}
+
+// verifySigned checks the signature of a token that is not known. One of ours names its
+// key and one of an existing backend does not, so that none is ever taken for the other.
+func (m *Memory) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
+	claims, keyID, err := m.cfg.Keyring.VerifyKeyed(ctx, accessToken)
+	if errors.Is(err, token.ErrInvalid) && m.cfg.Legacy != nil {
+		return m.verifyLegacy(ctx, accessToken)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &verified{claims: claims, keyID: keyID, session: claims.SessionID.String(), expire: timestamppb.New(claims.ExpireTime)}, nil
 }
 
 // account returns the user as it is now or, when memory has it, as no row of the

@@ -40,7 +40,7 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := s.issue(ctx, rotation.Session, rotation.IssueTime, rotation.RefreshToken)
+	tokens, err := s.issue(ctx, rotation.Session, account.User.Email, rotation.IssueTime, rotation.RefreshToken)
 	if err != nil {
 		return nil, err
 	}

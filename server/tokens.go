@@ -18,8 +18,9 @@ import (
 
 // issue makes the access token that goes with a refresh token. It is a function of
 // the session and of at, so that the repeat of a refresh has the identical answer
-// (with EdDSA, ES256 and RS256 as signed here, to the byte).
-func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, refreshToken string) (*latchkeyv1.Tokens, error) {
+// (with EdDSA, ES256 and RS256 as signed here, to the byte). The address is the
+// account's: it is in tokens that an existing backend accepts too.
+func (s *Server) issue(ctx context.Context, sess session.Session, email string, at time.Time, refreshToken string) (*latchkeyv1.Tokens, error) {
 	if err := s.canDate(); err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, 
 	if !expires.After(issued) {
 		return nil, errSessionEnded() // in its last second a session gets no more tokens
 	}
-	access, err := s.cfg.Keyring.Sign(ctx, token.Claims{
+	access, err := s.cfg.Keyring.SignForBoth(ctx, token.Claims{
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
 		Ledger:     sess.Ledger,
@@ -42,7 +43,7 @@ func (s *Server) issue(ctx context.Context, sess session.Session, at time.Time, 
 		IssuedAt:   issued,
 		ExpireTime: expires,
 		AMR:        sess.AMR,
-	})
+	}, email)
 	if err != nil {
 		return nil, fmt.Errorf("sign the access token: %w", err)
 	}

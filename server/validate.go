@@ -58,6 +58,12 @@ func (s *Server) validate(ctx context.Context, accessToken string) (verdict, err
 	case err != nil:
 		return verdict{}, fmt.Errorf("verify the access token: %w", err)
 	}
+	switch forgotten, err := s.forgotten(v); {
+	case err != nil:
+		return verdict{}, err
+	case forgotten:
+		return refused(latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
+	}
 	if !trusted {
 		return s.validateInStore(ctx, v)
 	}

@@ -69,6 +69,10 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
+	old, err := newTakeover(cfg, st.redis)
+	if err != nil {
+		return nil, err
+	}
 	slots, queue := hashLimits(cfg)
 	a.hasher, err = password.New(password.Config{
 		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Now: time.Now,
@@ -85,7 +89,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	}
 	keyring, err := token.Open(ctx, token.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, ClientID: cfg.ClientID, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
-		Store: server.KeyStore{Pool: st.pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: time.Now,
+		Former: old.former, Store: server.KeyStore{Pool: st.pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -99,18 +103,20 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
-	memory, err := server.NewMemory(server.MemoryConfig{Pool: st.pool, Keyring: keyring, Entries: cfg.CacheEntries, Logger: log})
+	memory, err := server.NewMemory(server.MemoryConfig{
+		Pool: st.pool, Keyring: keyring, Entries: cfg.CacheEntries, Legacy: old.legacy, Logger: log,
+	})
 	if err != nil {
 		return nil, err
 	}
 	a.ledger, err = ledger.New(ledger.Config{
 		Pool: st.pool, Lease: cfg.ReplicaLease, SessionLife: cfg.SessionMaxTTL, AccessLife: cfg.AccessTokenTTL,
-		Followers: []ledger.Follower{memory}, Logger: log, Now: time.Now,
+		LegacyUntil: old.until, Followers: []ledger.Follower{memory}, Logger: log, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.server, err = a.newServer(keys, sessions, memory)
+	a.server, err = a.newServer(keys, sessions, memory, old.legacy)
 	return a, err
 }
 
@@ -137,7 +143,7 @@ func (a *app) newOutbox(sender mail.Sender) (*mail.Outbox, error) {
 	return outbox, a.registerOutbox(outbox)
 }
 
-func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.Memory) (*server.Server, error) {
+func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.Memory, old *server.Legacy) (*server.Server, error) {
 	cfg, st := a.cfg, a.stores
 	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
 		Redis: st.redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: time.Now,
@@ -162,10 +168,6 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	if err != nil {
 		return nil, err
 	}
-	takenOver, err := newLegacy(cfg, st.redis)
-	if err != nil {
-		return nil, err
-	}
 	return server.New(server.Config{
 		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
@@ -173,7 +175,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		Legacy: takenOver, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		Metrics: a.ops, Logger: a.log, Now: time.Now, ClockRight: a.ledger.ClockRight,
 	})
 }

@@ -9,39 +9,79 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/token"
 	"github.com/latchkey-auth/latchkey/server"
 )
 
-// newLegacy is what the settings say of the backends that are taken over from; nil
-// when they say nothing.
-func newLegacy(cfg *config.Config, client redis.UniversalClient) (*server.Legacy, error) {
-	if !cfg.LegacyEnabled {
-		return nil, nil //nolint:nilnil // no takeover is a setting, not an error
-	}
-	public, err := legacyPublicKey(cfg)
-	if err != nil {
-		return nil, err
-	}
-	tokens, err := legacy.NewTokens(legacy.TokensConfig{
-		RS256: public, HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: time.Now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)}, nil
+const (
+	legacyPublicKeyFile  = "LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE"
+	legacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
+)
+
+// takeover is what the settings say of the backends that are taken over from. The zero
+// value is that they say nothing.
+type takeover struct {
+	legacy *server.Legacy
+	// former is the Go backend's key; nil when none is set.
+	former *token.FormerKey
+	// until is when no token of theirs is accepted any more; zero: none ever is.
+	until time.Time
 }
 
-// legacyPublicKey reads the Go backend's key; nil when none is set.
-func legacyPublicKey(cfg *config.Config) (*rsa.PublicKey, error) {
-	const variable = "LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE"
-	if cfg.LegacyRS256PublicKeyFile == "" {
+func newTakeover(cfg *config.Config, client redis.UniversalClient) (takeover, error) {
+	if !cfg.LegacyEnabled {
+		return takeover{}, nil
+	}
+	former, err := formerKey(cfg)
+	if err != nil {
+		return takeover{}, err
+	}
+	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: time.Now}
+	if former != nil {
+		accepted.RS256 = former.Public
+	}
+	tokens, err := legacy.NewTokens(accepted)
+	if err != nil {
+		return takeover{}, err
+	}
+	return takeover{
+		legacy: &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)},
+		former: former, until: cfg.LegacyAcceptUntil,
+	}, nil
+}
+
+// formerKey reads the Go backend's keys; nil when none is set. The private one has the
+// public one in it, and has to be that of the public one when both are set.
+func formerKey(cfg *config.Config) (*token.FormerKey, error) {
+	public, err := readKey(legacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	if err != nil {
+		return nil, err
+	}
+	private, err := readKey(legacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case private == nil && public == nil:
+		return nil, nil //nolint:nilnil // no key is a setting, not an error
+	case public == nil:
+		public = &private.PublicKey
+	case private != nil && !private.PublicKey.Equal(public):
+		return nil, config.Reject(legacyPrivateKeyFile, "holds another key than "+legacyPublicKeyFile+": set the two halves of one, or the private one only")
+	}
+	return &token.FormerKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
+}
+
+// readKey reads a key of the settings; nil when none is set.
+func readKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func([]byte) (*K, error)) (*K, error) {
+	if path == "" {
 		return nil, nil //nolint:nilnil // no key is a setting, not an error
 	}
-	text, err := os.ReadFile(cfg.LegacyRS256PublicKeyFile)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, config.Reject(variable, "cannot be read: "+err.Error())
 	}
-	key, err := legacy.ParsePublicKey(text)
+	key, err := parse(text)
 	if err != nil {
 		return nil, config.Reject(variable, err.Error())
 	}

@@ -84,7 +84,7 @@ type Ledger struct {
 	skewed  atomic.Bool
 	// forgotten is read with each confirm; nil before the first.
 	forgotten atomic.Pointer[time.Time]
-	blind   bool // a row was not understood; only the tail looks
+	blind     bool // a row was not understood; only the tail looks
 }
 
 // New checks cfg. It does not connect.

@@ -3,6 +3,7 @@ package testenv
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
@@ -78,6 +79,12 @@ type Options struct {
 	Legacy *ExistingBackend
 	// LegacyUntil is how long, counted from the clock's start. Zero: 90 days.
 	LegacyUntil time.Duration
+	// LegacySigningKey takes the place of the Go backend's key: access tokens are signed
+	// with it so that the backend accepts them too. Needs Legacy.
+	LegacySigningKey *rsa.PrivateKey
+	// LegacyPublicKey takes the place of the Go backend's public key, and signs nothing.
+	// Needs Legacy.
+	LegacyPublicKey *rsa.PublicKey
 	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
 	KeyRotation time.Duration
 	// TrustedProxies may name clients by x-forwarded-for.
@@ -133,7 +140,8 @@ type Server struct {
 	// Server is the thing itself.
 	Server *server.Server
 
-	now func() time.Time
+	now     func() time.Time
+	started time.Time
 }
 
 // Migrate brings a database to the newest schema, the outbox's tables included.
@@ -179,6 +187,7 @@ func Start(t testing.TB, o Options) *Server {
 	if o.WallClock {
 		s.now = time.Now
 	}
+	s.started = s.now()
 	s.DatabaseURL, s.RedisURL = o.DatabaseURL, o.RedisURL
 	if o.Legacy != nil && s.DatabaseURL == "" {
 		s.DatabaseURL, s.RedisURL = o.Legacy.DatabaseURL, o.Legacy.RedisURL
@@ -218,8 +227,9 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Limit: orElse(o.SessionLimit, SessionLimit), Now: s.now,
 	})
 	must(t, err)
+	former, takenOver := s.legacy(t, o, client)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
-		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"),
+		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"), Former: former,
 		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)
@@ -243,10 +253,10 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	must(t, err)
 	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.now})
 	must(t, err)
-	memory, err := server.NewMemory(server.MemoryConfig{Pool: pool, Keyring: s.Keyring, Entries: 10_000, Logger: log})
+	memory, err := server.NewMemory(server.MemoryConfig{Pool: pool, Keyring: s.Keyring, Entries: 10_000, Legacy: takenOver, Logger: log})
 	must(t, err)
 	s.Ledger, err = ledger.New(ledger.Config{
-		Pool: pool, Lease: orElse(o.Lease, Lease), SessionLife: MaxTTL, AccessLife: AccessTokenTTL,
+		Pool: pool, Lease: orElse(o.Lease, Lease), SessionLife: MaxTTL, AccessLife: AccessTokenTTL, LegacyUntil: s.legacyUntil(o),
 		Followers: []ledger.Follower{memory}, Logger: log, Now: s.now,
 	})
 	must(t, err)
@@ -255,7 +265,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		clockRight = s.Ledger.ClockRight
 	}
 	s.Server, err = server.New(server.Config{
-		Legacy: s.legacy(t, o, client),
+		Legacy: takenOver,
 		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
@@ -270,18 +280,32 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 // legacyFor is how long a test's server accepts tokens of an existing backend.
 const legacyFor = 90 * 24 * time.Hour
 
-func (s *Server) legacy(t testing.TB, o Options, client redis.UniversalClient) *server.Legacy {
+func (s *Server) legacyUntil(o Options) time.Time {
+	if o.Legacy == nil {
+		return time.Time{}
+	}
+	return s.started.Add(orElse(o.LegacyUntil, legacyFor))
+}
+
+func (s *Server) legacy(t testing.TB, o Options, client redis.UniversalClient) (*token.FormerKey, *server.Legacy) {
 	t.Helper()
 	if o.Legacy == nil {
-		return nil
+		return nil, nil
 	}
-	public, err := legacy.ParsePublicKey(o.Legacy.PublicKey)
-	must(t, err)
+	former := &token.FormerKey{Issuer: legacy.Issuer, Public: o.LegacyPublicKey, Private: o.LegacySigningKey, Until: s.legacyUntil(o)}
+	var err error
+	switch {
+	case former.Private != nil:
+		former.Public = &former.Private.PublicKey
+	case former.Public == nil:
+		former.Public, err = legacy.ParsePublicKey(o.Legacy.PublicKey)
+		must(t, err)
+	}
 	tokens, err := legacy.NewTokens(legacy.TokensConfig{
-		RS256: public, HS256: []byte(o.Legacy.JWT.Rust.Secret), AcceptUntil: s.now().Add(orElse(o.LegacyUntil, legacyFor)), Now: s.now,
+		RS256: former.Public, HS256: []byte(o.Legacy.JWT.Rust.Secret), AcceptUntil: former.Until, Now: s.now,
 	})
 	must(t, err)
-	return &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)}
+	return former, &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)}
 }
 
 func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {

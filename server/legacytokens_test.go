@@ -1,0 +1,426 @@
+package server_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/server"
+)
+
+// oldSession is the session id that stands for a token of an existing backend.
+func oldSession(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	id := uuid.UUID(sum[:16])
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
+	return id.String()
+}
+
+// oldTokens is a live session of each backend.
+func oldTokens(t *testing.T, backend *testenv.ExistingBackend) (byGo, byRust testenv.ExistingSession) {
+	t.Helper()
+	for _, sess := range backend.Sessions {
+		if sess.IssuedBy == "go" {
+			byGo = sess
+		} else {
+			byRust = sess
+		}
+	}
+	if byGo.AccessToken == "" || byRust.AccessToken == "" {
+		t.Fatal("the snapshot lacks a backend's sessions")
+	}
+	return byGo, byRust
+}
+
+// asOld makes calls with an access token of an existing backend.
+func asOld(t *testing.T, sess testenv.ExistingSession) context.Context {
+	t.Helper()
+	return testenv.WithKey(t.Context(), sess.AccessToken)
+}
+
+// rustToken is one as the Rust backend makes it.
+func rustToken(t *testing.T, secret string, user uuid.UUID, issued time.Time, life time.Duration) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"sub": user.String(), "iat": issued.Unix(), "exp": issued.Add(life).Unix(),
+	}).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// TestTokensInFlight: every access token that a client holds goes on, and no refresh
+// token passes for one. The second time costs nothing.
+func TestTokensInFlight(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend, WallClock: true})
+	began := time.Now()
+	for range 2 {
+		for _, sess := range backend.Sessions {
+			resp := wantValid(t, s, sess.AccessToken, 0)
+			if resp.GetUser().GetId() != sess.UserID.String() || resp.GetSessionId() != oldSession(sess.AccessToken) {
+				t.Errorf("%s by %s: user %s, session %s", sess.Email, sess.IssuedBy, resp.GetUser().GetId(), resp.GetSessionId())
+			}
+			if life := resp.GetExpireTime().AsTime().Sub(began); (life - 90*24*time.Hour).Abs() > time.Minute {
+				t.Errorf("%s by %s is accepted for %s, want no longer than the setting says", sess.Email, sess.IssuedBy, life)
+			}
+			wantValid(t, s, sess.RefreshToken, invalid)
+		}
+	}
+	postgres, redis := s.Calls.Postgres(), s.Calls.Redis()
+	for _, sess := range backend.Sessions {
+		wantValid(t, s, sess.AccessToken, 0)
+		wantValid(t, s, sess.RefreshToken, invalid)
+	}
+	if p, r := s.Calls.Postgres()-postgres, s.Calls.Redis()-redis; p != 0 || r != 0 {
+		t.Errorf("%d statements and %d Redis commands for tokens that are known", p, r)
+	}
+	// What was a refresh token stays one when Redis loses it.
+	if err := s.Redis.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, sess := range backend.Sessions {
+		wantValid(t, s, sess.AccessToken, 0)
+		wantValid(t, s, sess.RefreshToken, invalid)
+	}
+	without := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
+	for _, sess := range backend.Sessions {
+		wantValid(t, without, sess.AccessToken, invalid)
+	}
+}
+
+// TestRefreshTokensWithoutRedis: those of the Rust backend look like access tokens. Of
+// what Redis does not know, PostgreSQL knows what was traded, and their life tells the
+// rest.
+func TestRefreshTokensWithoutRedis(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend})
+	byGo, byRust := oldTokens(t, backend)
+	if err := s.Redis.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantValid(t, s, byGo.RefreshToken, invalid)
+	execSQL(t, s, `INSERT INTO legacy_spent (token_hash, kind, user_id, spent_at, keep_until)
+		VALUES (sha256($1::bytea), 'refresh', $2, now(), now() + interval '1 year')`, []byte(byRust.RefreshToken), byRust.UserID)
+	wantValid(t, s, byRust.RefreshToken, invalid)
+	now := s.Clock.Now()
+	for life, reason := range map[time.Duration]latchkeyv1.ErrorReason{
+		time.Hour: 0, 7 * 24 * time.Hour: invalid, 7*24*time.Hour + time.Second: invalid,
+	} {
+		wantValid(t, s, rustToken(t, backend.JWT.Rust.Secret, byRust.UserID, now, life), reason)
+	}
+}
+
+// TestOldTokensWithoutStores: who cannot ask whether it is a refresh token refuses, and
+// what is known needs nobody.
+func TestOldTokensWithoutStores(t *testing.T) {
+	t.Parallel()
+	for _, lost := range []string{"Redis", "PostgreSQL"} {
+		t.Run(lost, func(t *testing.T) {
+			t.Parallel()
+			backend := testenv.Existing(t)
+			if err := testenv.Migrate(t.Context(), backend.DatabaseURL); err != nil {
+				t.Fatal(err)
+			}
+			database, store := testenv.NewProxy(t, backend.DatabaseURL), testenv.NewProxy(t, backend.RedisURL)
+			s := testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: database.URL(), RedisURL: store.URL(), WallClock: true, Lease: 10 * time.Second})
+			byGo, byRust := oldTokens(t, backend)
+			now := time.Now()
+			another := rustToken(t, backend.JWT.Rust.Secret, byRust.UserID, now, time.Hour)
+			wantValid(t, s, byGo.AccessToken, 0)
+			wantValid(t, s, byRust.AccessToken, 0)
+			if lost == "Redis" {
+				store.Cut()
+			} else {
+				database.Cut()
+			}
+			_, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: another})
+			wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+			if lost == "Redis" {
+				wantValid(t, s, byRust.AccessToken, 0)
+				wantValid(t, s, byGo.AccessToken, 0)
+			}
+			store.Restore()
+			database.Restore()
+			testenv.Eventually(t, patience, "the token is accepted", func() bool {
+				resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: another})
+				return err == nil && resp.GetValid()
+			})
+		})
+	}
+}
+
+// TestOldTokensEnd: whatever ends sessions ends tokens that never had one, on every
+// replica.
+func TestOldTokensEnd(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend})
+	other := testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
+	want := func(sess testenv.ExistingSession, reason latchkeyv1.ErrorReason) {
+		t.Helper()
+		wantValid(t, s, sess.AccessToken, reason)
+		wantValid(t, other, sess.AccessToken, reason)
+	}
+	left := slices.Clone(backend.Sessions)
+	take := func() testenv.ExistingSession {
+		t.Helper()
+		if len(left) < 2 {
+			t.Fatal("the snapshot has too few sessions")
+		}
+		sess := left[0]
+		left = left[1:]
+		want(sess, 0)
+		return sess
+	}
+	sess := take()
+	suspend(t, s, sess.UserID.String())
+	want(sess, disabled)
+	_, err := s.SessionService.ListSessions(asOld(t, sess), &latchkeyv1.ListSessionsRequest{})
+	wantRefused(t, err, codes.PermissionDenied, "ACCOUNT_DISABLED")
+	reactivate(t, s, sess.UserID.String())
+	want(sess, ended)
+
+	sess = take()
+	if _, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: sess.UserID.String()}); err != nil {
+		t.Fatal(err)
+	}
+	want(sess, ended)
+
+	// What an older backend does on the same table.
+	sess = take()
+	execSQL(t, s, "UPDATE users SET password_hash = password_hash || 'x' WHERE id = $1", sess.UserID)
+	settled(t, s)
+	settled(t, other)
+	want(sess, ended)
+
+	sess = take()
+	execSQL(t, s, "DELETE FROM users WHERE id = $1", sess.UserID)
+	settled(t, s)
+	settled(t, other)
+	want(sess, notFound)
+
+	for _, sess := range left {
+		want(sess, 0)
+	}
+	if _, err := s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, sess := range left {
+		want(sess, ended)
+	}
+	_, err = s.SessionService.ListSessions(asOld(t, left[0]), &latchkeyv1.ListSessionsRequest{})
+	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+}
+
+// TestOldTokensOwnSessions: a token without a session sees the account's sessions, ends
+// one, itself, or all others, and changes the password.
+func TestOldTokensOwnSessions(t *testing.T) {
+	t.Parallel()
+	for _, issuer := range []string{"go", "rust"} {
+		t.Run(issuer, func(t *testing.T) {
+			t.Parallel()
+			backend := testenv.Existing(t)
+			s := testenv.Start(t, testenv.Options{Legacy: backend})
+			sess, byRust := oldTokens(t, backend)
+			if issuer == "rust" {
+				sess = byRust
+			}
+			user := backend.User(t, sess.Email)
+			tokens := func() *latchkeyv1.Tokens {
+				t.Helper()
+				resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return resp.GetTokens()
+			}
+			mine, another := tokens(), tokens()
+			by := asOld(t, sess)
+			listed, err := s.SessionService.ListSessions(by, &latchkeyv1.ListSessionsRequest{})
+			if err != nil || len(listed.GetSessions()) != 2 || listed.GetSessions()[0].GetCurrent() || listed.GetSessions()[1].GetCurrent() {
+				t.Fatalf("listed %v, %v, want the two others", listed, err)
+			}
+			if got, err := s.SessionService.GetSession(by, &latchkeyv1.GetSessionRequest{SessionId: mine.GetSessionId()}); err != nil || got.GetSession().GetCurrent() {
+				t.Errorf("another session: %v, %v", got, err)
+			}
+			_, err = s.SessionService.GetSession(by, &latchkeyv1.GetSessionRequest{SessionId: oldSession(sess.AccessToken)})
+			wantRefused(t, err, codes.NotFound, "SESSION_NOT_FOUND")
+			if _, err := s.SessionService.RevokeSession(by, &latchkeyv1.RevokeSessionRequest{SessionId: mine.GetSessionId()}); err != nil {
+				t.Fatal(err)
+			}
+			wantValid(t, s, mine.GetAccessToken(), ended)
+			wantValid(t, s, another.GetAccessToken(), 0)
+
+			// Another old token of the same account: one of Rust's can be made here.
+			second := rustToken(t, backend.JWT.Rust.Secret, sess.UserID, s.Clock.Now(), time.Hour)
+			wantValid(t, s, second, 0)
+			if _, err := s.SessionService.RevokeOtherSessions(by, &latchkeyv1.RevokeOtherSessionsRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			wantValid(t, s, another.GetAccessToken(), ended)
+			wantValid(t, s, second, ended)
+			wantValid(t, s, sess.AccessToken, 0)
+
+			third := tokens()
+			_, err = s.Auth.ChangePassword(by, &latchkeyv1.ChangePasswordRequest{CurrentPassword: "wrong", NewPassword: "another-Passw0rd of mine"})
+			wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
+			_, err = s.Auth.ChangePassword(by, &latchkeyv1.ChangePasswordRequest{CurrentPassword: user.Password, NewPassword: "another-Passw0rd of mine"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantValid(t, s, third.GetAccessToken(), ended)
+			wantValid(t, s, sess.AccessToken, 0)
+			user.Password = "another-Passw0rd of mine"
+			fourth := tokens()
+
+			// Itself, by its own id, and by a session of the account.
+			if _, err := s.SessionService.RevokeSession(by, &latchkeyv1.RevokeSessionRequest{SessionId: oldSession(sess.AccessToken)}); err != nil {
+				t.Fatal(err)
+			}
+			wantValid(t, s, sess.AccessToken, ended)
+			wantValid(t, s, fourth.GetAccessToken(), 0)
+		})
+	}
+}
+
+// TestOldTokenEndedBySession: a session of the account ends one token and no other.
+func TestOldTokenEndedBySession(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend})
+	_, sess := oldTokens(t, backend)
+	user := backend.User(t, sess.Email)
+	login, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := rustToken(t, backend.JWT.Rust.Secret, sess.UserID, s.Clock.Now(), time.Hour)
+	revokeSession(t, s, login.GetTokens(), wantValid(t, s, sess.AccessToken, 0).GetSessionId())
+	wantValid(t, s, sess.AccessToken, ended)
+	wantValid(t, s, second, 0)
+	// Nobody else's: the row names the caller's account.
+	byGo, _ := oldTokens(t, backend)
+	revokeSession(t, s, login.GetTokens(), wantValid(t, s, byGo.AccessToken, 0).GetSessionId())
+	wantValid(t, s, byGo.AccessToken, 0)
+}
+
+// TestOtherKeys: each backend's tokens stand and fall with its own key.
+func TestOtherKeys(t *testing.T) {
+	t.Parallel()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := testenv.Existing(t)
+	byGo, byRust := oldTokens(t, backend)
+	s := testenv.Start(t, testenv.Options{Legacy: backend, LegacyPublicKey: &key.PublicKey})
+	wantValid(t, s, byGo.AccessToken, invalid)
+	wantValid(t, s, byRust.AccessToken, 0)
+	changed := *backend
+	changed.JWT.Rust.Secret += "x"
+	s = testenv.Start(t, testenv.Options{Legacy: &changed})
+	wantValid(t, s, byGo.AccessToken, 0)
+	wantValid(t, s, byRust.AccessToken, invalid)
+	// The public key is no secret: nothing that is signed with it as one passes.
+	wantValid(t, s, rustToken(t, string(backend.PublicKey), byRust.UserID, s.Clock.Now(), time.Hour), invalid)
+}
+
+// TestAcceptUntil: on the date that was set all end, known or not.
+func TestAcceptUntil(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend, LegacyUntil: 20 * time.Second})
+	byGo, byRust := oldTokens(t, backend)
+	s.Clock.Advance(20*time.Second - 1)
+	wantValid(t, s, byGo.AccessToken, 0)
+	wantValid(t, s, byRust.AccessToken, 0)
+	s.Clock.Advance(1)
+	for _, sess := range backend.Sessions {
+		wantValid(t, s, sess.AccessToken, expired)
+	}
+}
+
+// TestOldTokensStayEnded: what ended a token is in force for as long as the token would
+// be accepted, far beyond the lives of tokens and sessions here, whatever is swept and
+// whoever starts.
+func TestOldTokensStayEnded(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend})
+	revoked, suspended, good := backend.Sessions[0], backend.Sessions[1], backend.Sessions[2]
+	if _, err := s.SessionService.RevokeSession(asOld(t, revoked), &latchkeyv1.RevokeSessionRequest{SessionId: oldSession(revoked.AccessToken)}); err != nil {
+		t.Fatal(err)
+	}
+	suspend(t, s, suspended.UserID.String())
+	reactivate(t, s, suspended.UserID.String())
+	// A replica that is not set to take over does not undo it.
+	unaware := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
+	ofNow := account(t, unaware)
+	logOut(t, unaware, ofNow.GetRefreshToken())
+
+	const months = 80 * 24 * time.Hour
+	execSQL(t, s, "UPDATE revocations SET created_at = created_at - $1::interval, keep_until = keep_until - $1::interval", months)
+	execSQL(t, s, "UPDATE ledger_head SET legacy_until = legacy_until - $1::interval", months)
+	upkeep := server.Upkeep{Pool: s.Pool, AuditRetention: months, Now: time.Now}
+	if err := upkeep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM revocations WHERE session_id = $1", ofNow.GetSessionId()); n > 0 && n != count(t, s, "SELECT count(*) FROM revocations r, ledger_head h WHERE r.seq = h.seq AND session_id = $1", ofNow.GetSessionId()) {
+		t.Error("the end of a session here is kept as long")
+	}
+	again := testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, LegacyUntil: 10 * 24 * time.Hour})
+	wantValid(t, again, revoked.AccessToken, ended)
+	wantValid(t, again, suspended.AccessToken, ended)
+	wantValid(t, again, good.AccessToken, 0)
+	rows, _ := catchUp(t, watch(t, again, ""))
+	if len(rows) != 0 {
+		t.Errorf("a watcher, which accepts no old token, is sent %d rows that concern nothing else", len(rows))
+	}
+	// Also in the store, for a replica that does not trust its memory.
+	if n := count(t, again, "SELECT count(*) FROM revocations WHERE kind = 'user' AND user_id = $1", suspended.UserID); n != 2 {
+		t.Errorf("%d rows of the account are left, want 2", n)
+	}
+}
+
+// TestForgottenEnds: rows that were swept before any old token was accepted may have
+// refused it. What was issued since is accepted.
+func TestForgottenEnds(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	if err := testenv.Migrate(t.Context(), backend.DatabaseURL); err != nil {
+		t.Fatal(err)
+	}
+	unaware := testenv.Start(t, testenv.Options{DatabaseURL: backend.DatabaseURL, RedisURL: backend.RedisURL})
+	byGo, byRust := oldTokens(t, backend)
+	if _, err := unaware.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: byGo.UserID.String()}); err != nil {
+		t.Fatal(err)
+	}
+	logOut(t, unaware, account(t, unaware).GetRefreshToken()) // the newest row is never deleted
+	issued := time.Unix(1795488680, 0)                        // "iat" of the snapshot's
+	lost := issued.Add(time.Hour)
+	execSQL(t, unaware, "UPDATE revocations SET created_at = $1, keep_until = now() - interval '1 minute'", lost)
+	upkeep := server.Upkeep{Pool: unaware.Pool, AuditRetention: time.Hour, Now: time.Now}
+	if err := upkeep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: backend.DatabaseURL, RedisURL: backend.RedisURL})
+	wantValid(t, s, byGo.AccessToken, ended)
+	wantValid(t, s, byRust.AccessToken, ended)
+	for age, reason := range map[time.Duration]latchkeyv1.ErrorReason{time.Minute: ended, 3 * time.Minute: 0} {
+		wantValid(t, s, rustToken(t, backend.JWT.Rust.Secret, byRust.UserID, lost.Add(age), 100_000*time.Hour), reason)
+	}
+}
