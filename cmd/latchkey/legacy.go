@@ -77,7 +77,7 @@ func readKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func
 	if path == "" {
 		return nil, nil //nolint:nilnil // no key is a setting, not an error
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
 	if err != nil {
 		return nil, config.Reject(variable, "cannot be read: "+err.Error())
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -212,24 +211,29 @@ func TestHeldFor(t *testing.T) {
 	usual := time.Unix(1e9, 0).UTC()
 	until := usual.Add(1000 * time.Hour)
 	own, foreign := uuid.New().String(), "00000000-0000-8000-8000-000000000000"
-	for kind, test := range map[string]struct {
-		session string
-		long    bool
+	for _, test := range []struct {
+		kind, session string
+		long          bool
 	}{
-		"session": {own, false}, "session ": {foreign, true}, "user": {"", true}, "all": {"", true}, "key": {"", true},
-		"user_changed": {"", false}, "keys_changed": {"", false},
+		{"session", own, false},
+		{"session", foreign, true},
+		{"user", "", true},
+		{"all", "", true},
+		{"key", "", true},
+		{"user_changed", "", false},
+		{"keys_changed", "", false},
 	} {
-		row := &latchkeyv1.Revocation{Kind: kindOf(strings.TrimSpace(kind)), SessionId: test.session, ExpireTime: timestamppb.New(usual)}
+		row := &latchkeyv1.Revocation{Kind: kindOf(test.kind), SessionId: test.session, ExpireTime: timestamppb.New(usual)}
 		want := usual
 		if test.long {
 			want = until.Add(margin)
 		}
 		if got := (&tail{legacy: until}).heldFor(row).GetExpireTime().AsTime(); !got.Equal(want) {
-			t.Errorf("%s %s: held until %v, want %v", kind, test.session, got, want)
+			t.Errorf("%s %s: held until %v, want %v", test.kind, test.session, got, want)
 		}
 		for _, earlier := range []time.Time{{}, usual.Add(-time.Hour)} {
 			if got := (&tail{legacy: earlier}).heldFor(row).GetExpireTime().AsTime(); !got.Equal(usual) {
-				t.Errorf("%s %s: held until %v with acceptance until %v", kind, test.session, got, earlier)
+				t.Errorf("%s %s: held until %v with acceptance until %v", test.kind, test.session, got, earlier)
 			}
 		}
 		if !row.GetExpireTime().AsTime().Equal(usual) {

@@ -128,7 +128,7 @@ func (o object) time(name string) (time.Time, error) {
 	if err != nil || seconds > maxUnix {
 		return time.Time{}, fmt.Errorf("%w: %s is absent or not a time", ErrInvalid, name)
 	}
-	return time.Unix(int64(seconds), 0).UTC(), nil //nolint:gosec // G115: at most maxUnix
+	return time.Unix(int64(seconds), 0).UTC(), nil
 }
 
 // optionalTime is time, and the zero time for a member that is absent.

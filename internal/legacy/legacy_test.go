@@ -158,8 +158,8 @@ func TestHostile(t *testing.T) {
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
 	rs := func(header, claims string) string { return signRS(t, key, header, claims) }
 	hs := func(header, claims string) string { return signHS([]byte(secret), header, claims) }
-	inGo := func(old, new string) string { return rs(goHead, replaced(t, goClaims, old, new)) }
-	inRust := func(old, new string) string { return hs(rustHead, replaced(t, rustClaims, old, new)) }
+	inGo := func(was, is string) string { return rs(goHead, replaced(t, goClaims, was, is)) }
+	inRust := func(was, is string) string { return hs(rustHead, replaced(t, rustClaims, was, is)) }
 	good := rs(goHead, goClaims)
 	for _, fine := range []string{good, hs(rustHead, rustClaims), rs(`{"alg":"RS256"}`, goClaims)} {
 		if _, err := tokens.Verify(fine); err != nil {
@@ -269,12 +269,12 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-func replaced(t testing.TB, text, old, new string) string {
+func replaced(t testing.TB, text, was, is string) string {
 	t.Helper()
-	if !strings.Contains(text, old) {
-		t.Fatalf("%q is not in %q", old, text)
+	if !strings.Contains(text, was) {
+		t.Fatalf("%q is not in %q", was, text)
 	}
-	return strings.Replace(text, old, new, 1)
+	return strings.Replace(text, was, is, 1)
 }
 
 // TestClocks: each backend's own rules, and the date that ends all.
@@ -292,8 +292,13 @@ func TestClocks(t *testing.T) {
 		after time.Duration
 		want  error
 	}{
-		{byGo, 0, nil}, {byGo, -time.Second, legacy.ErrInvalid}, {byGo, 15*time.Minute - 1, nil}, {byGo, 15 * time.Minute, legacy.ErrExpired},
-		{byRust, -24 * time.Hour, nil}, {byRust, time.Hour + time.Minute - 1, nil}, {byRust, time.Hour + time.Minute, legacy.ErrExpired},
+		{byGo, 0, nil},
+		{byGo, -time.Second, legacy.ErrInvalid},
+		{byGo, 15*time.Minute - 1, nil},
+		{byGo, 15 * time.Minute, legacy.ErrExpired},
+		{byRust, -24 * time.Hour, nil},
+		{byRust, time.Hour + time.Minute - 1, nil},
+		{byRust, time.Hour + time.Minute, legacy.ErrExpired},
 		{later, 0, nil},
 	} {
 		at = now().Add(test.after)
@@ -347,7 +352,7 @@ func TestNeverAccess(t *testing.T) {
 
 func TestNewTokens(t *testing.T) {
 	t.Parallel()
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // G403: it is to be refused
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +385,7 @@ func TestParseKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // G403: it is to be refused
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
