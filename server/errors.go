@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -138,7 +139,7 @@ func refusalOf(err error) *refusal {
 			[]protoadapt.MessageV1{retryInfo(limited.RetryAfter)},
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, ratelimit.ErrUnavailable),
-		errors.Is(err, token.ErrUnavailable), postgres.IsUnavailable(err):
+		errors.Is(err, token.ErrUnavailable), errors.Is(err, legacy.ErrUnavailable), postgres.IsUnavailable(err):
 		return &refusal{
 			codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
 			"a store did not answer: try again",

@@ -67,6 +67,8 @@ type Token struct {
 	// ExpireTime is when it is accepted no more: its own "exp" with the leeway of its
 	// backend, or the end of all acceptance if that is earlier.
 	ExpireTime time.Time
+	// End is when its backend accepts it no more, whatever else says.
+	End time.Time
 
 	text    string
 	refresh bool
@@ -155,6 +157,7 @@ func (t *Tokens) Verify(text string) (*Token, error) {
 	if said.IssuedAt != nil {
 		token.IssuedAt = said.IssuedAt.UTC()
 	}
+	token.End = token.ExpireTime
 	if token.ExpireTime.After(t.cfg.AcceptUntil) {
 		token.ExpireTime = t.cfg.AcceptUntil.UTC()
 	}
@@ -272,3 +275,6 @@ func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
 	}
 	return key, nil
 }
+
+// AcceptUntil is when no token is accepted any more.
+func (t *Tokens) AcceptUntil() time.Time { return t.cfg.AcceptUntil }

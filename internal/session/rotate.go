@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"strconv"
@@ -207,11 +208,13 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 }
 
 // Reissue returns the answer to the creation of a session again, for a caller whose own answer was lost: the session's
-// first refresh token, the identical text. It changes nothing.
+// first refresh token, the identical text. sum is its SHA-256, which the caller has kept elsewhere: no token is presented
+// here whose MAC would show that what Redis holds is what was written. It changes nothing.
 //
-// The errors are ErrReused when the first token was spent, so that its holder must have had it, ErrEnded, *UnknownError
-// when the session is gone, and ErrUnavailable. Whether the ledger has ended the session is for the caller to ask.
-func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID) (Rotation, error) {
+// The errors are ErrReused when the first token was spent, so that its holder must have had it, ErrEnded, ErrForged when
+// the text would be another one, *UnknownError when the session is gone, and ErrUnavailable. Whether the ledger has ended
+// the session is for the caller to ask.
+func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID, sum [sha256.Size]byte) (Rotation, error) {
 	now, err := s.millis()
 	if err != nil {
 		return Rotation{}, err
@@ -232,6 +235,9 @@ func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID) (Rotation, err
 	text, err := s.keys.named(rec.key).issue(rec.bound, firstGeneration)
 	if err != nil {
 		return Rotation{}, err
+	}
+	if derived := sha256.Sum256([]byte(text)); !hmac.Equal(derived[:], sum[:]) {
+		return Rotation{}, ErrForged
 	}
 	return Rotation{
 		Session: rec.session(), RefreshToken: text, Outcome: RepeatedSameRequest,

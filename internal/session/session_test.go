@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"reflect"
 	"strings"
@@ -389,11 +390,11 @@ func TestReissue(t *testing.T) {
 	if created.Session.ID != id || !created.Session.AuthTime.Equal(proved) || !created.Session.CreateTime.Equal(b.clock.Now()) {
 		t.Fatalf("created %+v", created.Session)
 	}
-	started := b.clock.Now()
+	started, sum := b.clock.Now(), sha256.Sum256([]byte(created.RefreshToken))
 	// Another current key makes no other token of what was issued.
 	rotated := b.withKeys(t, testKey(2), testKey(1))
 	for _, store := range []*Store{b.store, rotated} {
-		again, err := store.Reissue(t.Context(), id)
+		again, err := store.Reissue(t.Context(), id, sum)
 		if err != nil || again.RefreshToken != created.RefreshToken || !reflect.DeepEqual(again.Session, created.Session) || !again.IssueTime.Equal(started) {
 			t.Fatalf("%+v, %v", again, err)
 		}
@@ -406,9 +407,22 @@ func TestReissue(t *testing.T) {
 		t.Error("the grace is inclusive")
 	}
 	b.clock.Advance(time.Millisecond)
-	again, err := b.store.Reissue(t.Context(), id)
+	again, err := b.store.Reissue(t.Context(), id, sum)
 	if err != nil || again.RefreshToken != created.RefreshToken || !again.IssueTime.Equal(b.clock.Now()) || b.store.InGrace(started) {
 		t.Fatalf("later: %+v, %v", again, err)
+	}
+	// Whoever can write to Redis gets no token for what they wrote.
+	for _, field := range []string{fieldUser, fieldLedger, fieldEnd, fieldSalt} {
+		was := b.client.HGet(t.Context(), redisKey(id), field).Val()
+		other := map[string]string{fieldUser: uuid.NewString(), fieldSalt: strings.Repeat("00", saltSize)}[field]
+		if other == "" {
+			other = was + "0"
+		}
+		b.client.HSet(t.Context(), redisKey(id), field, other)
+		if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrForged) {
+			t.Errorf("another %s: %v", field, err)
+		}
+		b.client.HSet(t.Context(), redisKey(id), field, was)
 	}
 	presented, err := b.store.Open(t.Context(), again.RefreshToken)
 	if err != nil {
@@ -417,18 +431,18 @@ func TestReissue(t *testing.T) {
 	if _, err := b.store.Rotate(t.Context(), presented, ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.store.Reissue(t.Context(), id); !errors.Is(err, ErrReused) {
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrReused) {
 		t.Errorf("after the first token was spent: %v", err)
 	}
 	b.clock.Advance(testIdle)
-	if _, err := b.store.Reissue(t.Context(), id); !errors.Is(err, ErrEnded) {
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrEnded) {
 		t.Errorf("after the end: %v", err)
 	}
-	if _, err := b.store.Reissue(t.Context(), uuid.New()); !errors.Is(err, ErrUnknown) {
+	if _, err := b.store.Reissue(t.Context(), uuid.New(), sum); !errors.Is(err, ErrUnknown) {
 		t.Errorf("no session: %v", err)
 	}
 	_ = b.client.Close()
-	if _, err := b.store.Reissue(t.Context(), id); !errors.Is(err, ErrUnavailable) {
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("no Redis: %v", err)
 	}
 }
