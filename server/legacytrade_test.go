@@ -3,18 +3,12 @@ package server_test
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -404,95 +398,6 @@ func TestLegacyTradeEnds(t *testing.T) {
 	refresh(t, s, traded.GetRefreshToken(), "") // it is a session like others
 }
 
-// TestLegacyTradeRefusals: nothing but the very tokens that a backend keeps.
-func TestLegacyTradeRefusals(t *testing.T) {
-	t.Parallel()
-	backend := testenv.Existing(t)
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	known := backend.PublicKey
-	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend.PublicKey = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
-	s := testenv.Start(t, testenv.Options{Legacy: backend})
-	backend.PublicKey = known
-	genuine := replicaOf(t, s, backend)
-	user, other := backend.User(t, "nora0@example.com").ID.String(), backend.User(t, "nora1@example.com").ID.String()
-	goToken := func(jti, email string) string {
-		now := s.Clock.Now()
-		text, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-			"user_id": user, "email": email, "iss": "saas-platform", "sub": user, "jti": jti,
-			"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(168 * time.Hour).Unix(),
-		}).SignedString(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	rustToken := func(life time.Duration) string {
-		now := s.Clock.Now()
-		text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
-			"sub": user, "iat": now.Unix(), "exp": now.Add(life).Unix(),
-		}).SignedString([]byte(backend.JWT.Rust.Secret))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text
-	}
-	set := func(name, value string) {
-		t.Helper()
-		if err := s.Redis.Set(t.Context(), "refresh_token:"+name, value, time.Hour).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	set("kept", user)
-	set("of another", other)
-	set("nearly", user+" ")
-	kept, newer := goToken("kept", ""), rustToken(169*time.Hour)
-	set(user, newer)
-	for name, bad := range map[string]string{
-		"unknown jti":             goToken("unknown", ""),
-		"jti of another":          goToken("of another", ""),
-		"nearly the id":           goToken("nearly", ""),
-		"access token, kept":      goToken("kept", "nora0@example.com"),
-		"key of the other layout": goToken(user, ""),
-		"older of two":            rustToken(168 * time.Hour),
-		"access token":            rustToken(time.Hour),
-		"spelled otherwise":       newer + "\n",
-		"line break inside":       newer[:20] + "\r\n" + newer[20:],
-		"padded":                  newer + "=",
-		"kept, spelled otherwise": kept[:len(kept)-5] + "\n" + kept[len(kept)-5:],
-		"forged":                  flip(newer, len(newer)-10),
-		"two dots":                "..",
-		"not JSON":                "YQ.YQ.YQ",
-		"long":                    strings.Repeat("a", 2000) + "." + strings.Repeat("b", 2000) + ".c",
-	} {
-		t.Log(name)
-		_, err := tryRefresh(t.Context(), s, bad, "")
-		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-		wantRefused(t, tryLogout(t.Context(), s, bad), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-	}
-	for _, old := range backend.Sessions {
-		_, err := tryRefresh(t.Context(), genuine, old.AccessToken, "")
-		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-	}
-	if n := count(t, s, "SELECT count(*) FROM legacy_spent"); n != 0 {
-		t.Errorf("%d tokens spent", n)
-	}
-	for _, good := range []string{kept, newer} {
-		refresh(t, s, good, "")
-	}
-	// Without a takeover a JWT is no refresh token at all.
-	plain := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
-	_, err = tryRefresh(t.Context(), plain, backend.Sessions[0].RefreshToken, "")
-	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-	wantRefused(t, tryLogout(t.Context(), plain, backend.Sessions[0].RefreshToken), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
-}
-
 // TestLegacyTradeAndSessionLimit: a trade pushes the oldest session out as a login does.
 func TestLegacyTradeAndSessionLimit(t *testing.T) {
 	t.Parallel()
@@ -503,114 +408,6 @@ func TestLegacyTradeAndSessionLimit(t *testing.T) {
 	traded := refresh(t, s, old.RefreshToken, "")
 	wantValid(t, s, login.GetAccessToken(), ended)
 	wantLive(t, s, traded)
-}
-
-// TestLegacyLogout: an old token that was not traded is spent for nothing, and refused
-// everywhere, also by its own ledger row.
-func TestLegacyLogout(t *testing.T) {
-	t.Parallel()
-	backend, s, replica := takeover(t)
-	for name, old := range oneOfEach(t, backend) {
-		other := legacyLogin(t, s, backend.User(t, old.Email))
-		for _, at := range []*testenv.Server{s, replica, s} { // twice is fine
-			logOut(t, at, old.RefreshToken)
-		}
-		for _, at := range []*testenv.Server{s, replica} {
-			_, err := tryRefresh(t.Context(), at, old.RefreshToken, "request")
-			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-			_, err = at.Auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: old.RefreshToken, AllSessions: true})
-			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-		}
-		if n := count(t, s, "SELECT count(*) FROM legacy_spent WHERE user_id = $1 AND session_id IS NULL", old.UserID); n != 1 {
-			t.Errorf("%s: spent %d times", name, n)
-		}
-		if n := count(t, s, "SELECT count(*) FROM revocations WHERE kind = 'session' AND user_id = $1", old.UserID); n != 1 {
-			t.Errorf("%s: %d rows of the ledger", name, n)
-		}
-		if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_out' AND user_id = $1", old.UserID); n != 1 {
-			t.Errorf("%s: %d audit events", name, n)
-		}
-		wantLive(t, s, other)
-	}
-	if n := len(sessionKeys(t, s)); n != 2 {
-		t.Errorf("%d sessions", n)
-	}
-}
-
-// TestLegacyLogoutOfTraded: a traded token stands for its session.
-func TestLegacyLogoutOfTraded(t *testing.T) {
-	t.Parallel()
-	backend, s, replica := takeover(t)
-	for name, old := range oneOfEach(t, backend) {
-		other := legacyLogin(t, s, backend.User(t, old.Email))
-		traded := refresh(t, s, old.RefreshToken, "request")
-		for range 2 {
-			logOut(t, replica, old.RefreshToken)
-		}
-		wantValid(t, s, traded.GetAccessToken(), ended)
-		_, err := tryRefresh(t.Context(), s, old.RefreshToken, "request")
-		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-		if n := count(t, s, "SELECT count(*) FROM revocations WHERE user_id = $1", old.UserID); n != 1 {
-			t.Errorf("%s: %d rows of the ledger", name, n)
-		}
-		_, err = s.Auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: old.RefreshToken, AllSessions: true})
-		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-		wantLive(t, s, other)
-	}
-}
-
-// TestLegacyLogoutAll: a live old token, or the live session that it was traded for,
-// speaks for the account.
-func TestLegacyLogoutAll(t *testing.T) {
-	t.Parallel()
-	backend, s, replica := takeover(t)
-	for name, old := range oneOfEach(t, backend) {
-		for _, traded := range []bool{false, true} {
-			if traded {
-				old = backend.Sessions[map[string]int{"go": 1, "rust": 5}[name]]
-				refresh(t, s, old.RefreshToken, "request")
-			}
-			other := legacyLogin(t, s, backend.User(t, old.Email))
-			request := &latchkeyv1.LogoutRequest{RefreshToken: old.RefreshToken, AllSessions: true}
-			if _, err := replica.Auth.Logout(t.Context(), request); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			wantValid(t, s, other.GetAccessToken(), ended)
-			_, err := tryRefresh(t.Context(), s, old.RefreshToken, "request")
-			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-			_, err = s.Auth.Logout(t.Context(), request)
-			wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-			logOut(t, s, old.RefreshToken)
-		}
-	}
-}
-
-// TestLegacyLogoutMeetsTrade: of a trade and a logout at once the token is spent by one,
-// and nobody is left logged in.
-func TestLegacyLogoutMeetsTrade(t *testing.T) {
-	t.Parallel()
-	backend, s, replica := takeover(t)
-	for _, old := range backend.Sessions {
-		answers, errs := allAtOnce(8, func(i int) (*latchkeyv1.Tokens, error) {
-			at := []*testenv.Server{s, replica}[i%2]
-			if i%4 < 2 {
-				return nil, tryLogout(t.Context(), at, old.RefreshToken)
-			}
-			return tryRefresh(t.Context(), at, old.RefreshToken, uuid.NewString())
-		})
-		for i, err := range errs {
-			switch {
-			case i%4 < 2:
-				if err != nil {
-					t.Errorf("log out: %v", err)
-				}
-			case err == nil:
-				wantValid(t, s, answers[i].GetAccessToken(), ended)
-			default:
-				wantOneOf(t, err, "SESSION_ENDED", "REFRESH_TOKEN_INVALID")
-			}
-		}
-	}
 }
 
 // TestLegacyTradeHangsUp: a caller that is gone spends nothing that it could not have
