@@ -19,6 +19,7 @@ const (
 	auditRefreshRepeat   auditKind = "refresh_repeated"
 	auditRefreshCaughtUp auditKind = "refresh_caught_up"
 	auditRefreshReused   auditKind = "refresh_reused"
+	auditLegacyTraded    auditKind = "legacy_refresh_traded"
 	auditResetRequested  auditKind = "password_reset_requested"
 	auditPasswordReset   auditKind = "password_reset"
 	auditPasswordChanged auditKind = "password_changed"

@@ -51,9 +51,9 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 // checkCurrentPassword counts as a login does, with the same failures.
 func (s *Server) checkCurrentPassword(ctx context.Context, user db.User, typed string) error {
 	lookup := emailLookup(user.Email)
-	attempt, err := s.cfg.LoginFailures.Reserve(ctx, failureSubject(user, lookup))
+	attempt, err := s.reserveAttempt(ctx, user, user.Email, lookup)
 	if err != nil {
-		return fmt.Errorf("count the attempt: %w", err)
+		return err
 	}
 	_, err = s.checkPassword(ctx, user, lookup, typed)
 	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS) {

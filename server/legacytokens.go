@@ -93,15 +93,20 @@ func (v *verified) inTime(now time.Time) (*verified, error) {
 	return v, nil
 }
 
-// forgotten says whether the ledger may have lost what refuses the token. Those of an
-// existing backend may be older than its oldest row.
+// forgotten says whether the ledger may have lost what refuses the token.
 func (s *Server) forgotten(v *verified) (bool, error) {
 	if v.legacy == nil {
 		return false, nil
 	}
+	return s.forgottenSince(v.legacy.issued)
+}
+
+// forgottenSince says whether the ledger may have lost what refuses a token of an
+// existing backend that was issued then: it may be older than the oldest row.
+func (s *Server) forgottenSince(issued time.Time) (bool, error) {
 	until, known := s.cfg.Ledger.Forgotten()
 	if !known {
 		return false, errNotUpToDate()
 	}
-	return !until.IsZero() && !v.legacy.issued.After(until.Add(forgottenMargin)), nil
+	return !until.IsZero() && !issued.After(until.Add(forgottenMargin)), nil
 }

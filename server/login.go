@@ -35,9 +35,9 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 	if err != nil {
 		return nil, err
 	}
-	attempt, err := s.cfg.LoginFailures.Reserve(ctx, failureSubject(found.User, lookup))
+	attempt, err := s.reserveAttempt(ctx, found.User, req.GetEmail(), lookup)
 	if err != nil {
-		return nil, fmt.Errorf("count the attempt: %w", err)
+		return nil, err
 	}
 	result, err := s.checkPassword(ctx, found.User, lookup, req.GetPassword())
 	if err != nil {
@@ -82,6 +82,63 @@ func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.Find
 	return found, nil
 }
 
+// loginAttempt is an attempt whose success also ends the counters of an existing
+// backend that were carried over: they would come back with the next one.
+type loginAttempt struct {
+	*ratelimit.Attempt
+	carried []string // their addresses
+}
+
+// reserveAttempt takes a place among the failures of an account, or of an address
+// that has none. What an existing backend has counted takes places too: the address is
+// looked up there as it was typed and as the account has it.
+func (s *Server) reserveAttempt(ctx context.Context, user db.User, typed, lookup string) (*loginAttempt, error) {
+	subject := failureSubject(user, lookup)
+	carried, err := s.carryFailures(ctx, subject, user, typed)
+	if err != nil {
+		return nil, fmt.Errorf("carry failed logins over: %w", err)
+	}
+	attempt, err := s.cfg.LoginFailures.Reserve(ctx, subject)
+	if err != nil {
+		return nil, fmt.Errorf("count the attempt: %w", err)
+	}
+	return &loginAttempt{attempt, carried}, nil
+}
+
+// carryFailures costs one round trip, and one more for each counter that there is. Its
+// failures count until that counter ends.
+func (s *Server) carryFailures(ctx context.Context, subject string, user db.User, typed string) (carried []string, err error) {
+	if s.cfg.Legacy == nil {
+		return nil, nil
+	}
+	addresses := []string{typed}
+	if user.ID != uuid.Nil && user.Email != typed {
+		addresses = append(addresses, user.Email)
+	}
+	counters, err := s.cfg.Legacy.Store.Attempts(ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range counters {
+		if err := s.cfg.LoginFailures.Carry(ctx, subject, c.Address, c.Failures, c.Ends); err != nil {
+			return nil, err
+		}
+		carried = append(carried, c.Address)
+	}
+	return carried, nil
+}
+
+// forgetCarried ends counters of an existing backend. A failure of that leaves them to
+// be carried again, so it is only logged.
+func (s *Server) forgetCarried(ctx context.Context, addresses ...string) {
+	if s.cfg.Legacy == nil || len(addresses) == 0 {
+		return
+	}
+	if err := s.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
+		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", callFrom(ctx).traceID, "error", err)
+	}
+}
+
 // failureSubject is whose failures a login counts with: the address in any letter
 // case. An account that shares it with the holder of the lookup value counts alone,
 // or its owner could clear the failures of the other by logging in.
@@ -118,17 +175,19 @@ func (s *Server) checkPassword(ctx context.Context, user db.User, lookup, typed 
 // password is a failure; the right one clears the address's failures. What could
 // not be counted must not pass: a login is refused when its attempt cannot be
 // closed.
-func (s *Server) settleAttempt(ctx context.Context, attempt *ratelimit.Attempt, outcome error) error {
+func (s *Server) settleAttempt(ctx context.Context, attempt *loginAttempt, outcome error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	var err error
 	var refused *refusal
 	switch {
 	case outcome == nil:
+		s.forgetCarried(ctx, attempt.carried...)
 		err = attempt.Succeed(ctx)
 	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
 		err = attempt.Fail(ctx)
 	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
+		s.forgetCarried(ctx, attempt.carried...)
 		err = attempt.Succeed(ctx)
 	default:
 		err = attempt.Release(ctx)

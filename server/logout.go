@@ -14,6 +14,9 @@ import (
 // Logout implements latchkey.v1.AuthService. A session that was ended before is one
 // whose end may not be final yet: openSession has waited for it.
 func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
+	if s.isLegacyToken(req.GetRefreshToken()) {
+		return s.logOutLegacy(ctx, req)
+	}
 	presented, err := s.openSession(ctx, req.GetRefreshToken())
 	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !req.GetAllSessions() {
 		return &latchkeyv1.LogoutResponse{}, nil // logged out before
@@ -39,7 +42,11 @@ func (s *Server) logOutAll(ctx context.Context, sess session.Session) error {
 		return errSessionEnded()
 	}
 	by := authority{userID: sess.UserID, sessionID: sess.ID, ledger: sess.Ledger}
-	err := s.endSessions(ctx, by, userEnding{except: uuid.Nil, kind: auditAllLoggedOut})
+	return s.logOutAllBy(ctx, by, userEnding{except: uuid.Nil, kind: auditAllLoggedOut})
+}
+
+func (s *Server) logOutAllBy(ctx context.Context, by authority, ending userEnding) error {
+	err := s.endSessions(ctx, by, ending)
 	switch {
 	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED):
 		// Perhaps by this very call, sent before, which may still be waiting.

@@ -21,6 +21,9 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 	if err := s.canDate(); err != nil {
 		return nil, err
 	}
+	if s.isLegacyToken(req.GetRefreshToken()) {
+		return s.refreshLegacy(ctx, req)
+	}
 	presented, err := s.openSession(ctx, req.GetRefreshToken())
 	if err != nil {
 		return nil, err

@@ -45,15 +45,10 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 // the password is hashed, so that guesses cost no hash, and spent with the change
 // of the password, so that a refused password leaves it good.
 func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswordRequest) (*latchkeyv1.ResetPasswordResponse, error) {
-	tokenHash := hashResetToken(req.GetToken())
-	user, err := s.queries.FindPasswordReset(ctx, s.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: s.cfg.Now()})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, errResetTokenInvalid()
-	}
+	account, spend, err := s.findReset(ctx, req.GetToken())
 	if err != nil {
-		return nil, fmt.Errorf("look the reset token up: %w", err)
+		return nil, err
 	}
-	account := user.User
 	words := passwordContext(account.Email, account.FirstName, account.LastName)
 	if err := s.checkNewPassword("new_password", req.GetNewPassword(), words); err != nil {
 		return nil, err
@@ -65,20 +60,64 @@ func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswor
 	var position int64
 	err = s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
 		var err error
-		position, err = s.resetPassword(ctx, tx, account.ID, tokenHash, passwordHash)
+		position, err = s.resetPassword(ctx, tx, account.ID, passwordHash, spend.inTx)
 		return position, err
 	})
 	if err != nil {
 		return nil, err
 	}
+	spend.afterwards(ctx)
 	s.unlistSessions(ctx, account.ID, uuid.Nil, position)
 	s.forgiveFailures(ctx, account)
 	return &latchkeyv1.ResetPasswordResponse{}, nil
 }
 
+// resetSpending is how a reset token is spent.
+type resetSpending struct {
+	// inTx does it for one caller, once the account is locked.
+	inTx func(ctx context.Context, tx pgx.Tx) error
+	// afterwards tidies up.
+	afterwards func(ctx context.Context)
+}
+
+// findReset is the account whose password the token may set, and how it is spent.
+func (s *Server) findReset(ctx context.Context, resetToken string) (db.User, resetSpending, error) {
+	tokenHash := hashResetToken(resetToken)
+	found, err := s.queries.FindPasswordReset(ctx, s.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: s.cfg.Now()})
+	if errors.Is(err, pgx.ErrNoRows) {
+		user, err := s.findLegacyReset(ctx, resetToken)
+		return user, resetSpending{
+			inTx:       func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyReset(ctx, tx, user.ID, resetToken) },
+			afterwards: func(ctx context.Context) { s.forgetLegacyReset(ctx, resetToken) },
+		}, err
+	}
+	if err != nil {
+		return db.User{}, resetSpending{}, fmt.Errorf("look the reset token up: %w", err)
+	}
+	return found.User, resetSpending{
+		inTx:       func(ctx context.Context, tx pgx.Tx) error { return s.spendReset(ctx, tx, found.User.ID, tokenHash) },
+		afterwards: func(context.Context) {},
+	}, nil
+}
+
+func (s *Server) spendReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte) error {
+	spent, err := s.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
+		TokenHash: tokenHash, UserID: userID, Now: s.cfg.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("spend the reset token: %w", err)
+	}
+	if spent == 0 {
+		return errResetTokenInvalid()
+	}
+	return nil
+}
+
 // resetPassword spends the token, sets the password and ends all sessions, or does
 // none of it; it returns the ledger's position. The account's row is locked first and the ledger's head last.
-func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte, passwordHash string) (position int64, err error) {
+func (s *Server) resetPassword(
+	ctx context.Context, tx pgx.Tx, userID uuid.UUID, passwordHash string, spend func(context.Context, pgx.Tx) error,
+) (position int64, err error) {
 	account, err := s.queries.LockUser(ctx, tx, userID)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
 		return 0, errResetTokenInvalid()
@@ -86,14 +125,8 @@ func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID,
 	if err != nil {
 		return 0, fmt.Errorf("lock the account: %w", err)
 	}
-	spent, err := s.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
-		TokenHash: tokenHash, UserID: userID, Now: s.cfg.Now(),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("spend the reset token: %w", err)
-	}
-	if spent == 0 {
-		return 0, errResetTokenInvalid()
+	if err := spend(ctx, tx); err != nil {
+		return 0, err
 	}
 	err = s.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
 	if err != nil {
@@ -117,6 +150,7 @@ func (s *Server) resetPassword(ctx context.Context, tx pgx.Tx, userID uuid.UUID,
 func (s *Server) forgiveFailures(ctx context.Context, user db.User) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
+	s.forgetCarried(ctx, user.Email)
 	if err := s.cfg.LoginFailures.Clear(ctx, failureSubject(user, emailLookup(user.Email))); err != nil {
 		s.log.WarnContext(ctx, "failed logins not cleared after a reset, they expire", "trace_id", callFrom(ctx).traceID, "error", err)
 	}

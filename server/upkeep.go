@@ -22,8 +22,8 @@ type Upkeep struct {
 	Now func() time.Time
 }
 
-// Sweep deletes expired reset tokens, old audit events and rows of the ledger that
-// say nothing new.
+// Sweep deletes expired reset tokens, old audit events, rows of the ledger that say
+// nothing new, and spent tokens of an existing backend that are refused for their age.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
@@ -32,7 +32,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	})
 	rows := inBatches(func() (int64, error) { return queries.DeleteOldRevocations(ctx, u.Pool) })
 	cutoffs := inBatches(func() (int64, error) { return queries.DeleteOldCutoffs(ctx, u.Pool) })
-	return errors.Join(resets, events, rows, cutoffs)
+	spent := inBatches(func() (int64, error) { return queries.DeleteOldLegacySpent(ctx, u.Pool, now) })
+	return errors.Join(resets, events, rows, cutoffs, spent)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

@@ -42,6 +42,14 @@ func TestSweep(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM revocations"); n != 2 || count(t, s, "SELECT count(*) FROM revocations r, ledger_head h WHERE r.seq = h.seq") != 1 {
 		t.Errorf("%d rows of the ledger are left, want the one in force and the newest", n)
 	}
+	execSQL(t, s, `INSERT INTO legacy_spent (token_hash, kind, user_id, spent_at, keep_until)
+		SELECT sha256(age::text::bytea), 'refresh', gen_random_uuid(), $1, $1::timestamptz + age * interval '1 second' FROM generate_series(-1, 1) AS age`, now)
+	if err := upkeep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM legacy_spent WHERE keep_until > $1", now); n != 1 || count(t, s, "SELECT count(*) FROM legacy_spent") != 1 {
+		t.Errorf("%d spent tokens are left of those that are refused anyway", n)
+	}
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 	if err := upkeep.Sweep(t.Context()); err == nil {
 		t.Error("a failure was not told")

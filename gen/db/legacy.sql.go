@@ -7,7 +7,88 @@ package db
 
 import (
 	"context"
+	"time"
+
+	"github.com/google/uuid"
 )
+
+const deleteOldLegacySpent = `-- name: DeleteOldLegacySpent :execrows
+DELETE FROM legacy_spent WHERE token_hash IN (
+    SELECT token_hash FROM legacy_spent WHERE keep_until <= $1::timestamptz ORDER BY keep_until LIMIT 5000
+)
+`
+
+// DeleteOldLegacySpent deletes a batch of tokens that are refused for their age.
+func (q *Queries) DeleteOldLegacySpent(ctx context.Context, db DBTX, now time.Time) (int64, error) {
+	result, err := db.Exec(ctx, deleteOldLegacySpent, now)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const findLegacyReset = `-- name: FindLegacyReset :one
+SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users u
+WHERE u.id = $1 AND u.is_active
+    AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = $2)
+    AND NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'user' AND r.user_id = u.id AND r.created_at > now() - interval '1 hour'
+    )
+`
+
+type FindLegacyResetParams struct {
+	UserID    uuid.UUID
+	TokenHash []byte
+}
+
+// FindLegacyReset is the account whose password an old reset token may set. A token
+// lives for an hour at most and does not say since when: it must have been asked for
+// after the last change of the password to be worth anything, so a row of the ledger for
+// the account within that hour, which every change leaves, refuses it.
+func (q *Queries) FindLegacyReset(ctx context.Context, db DBTX, arg FindLegacyResetParams) (User, error) {
+	row := db.QueryRow(ctx, findLegacyReset, arg.UserID, arg.TokenHash)
+	var i User
+	err := row.Scan(
+		&i.ID,
+		&i.Email,
+		&i.PasswordHash,
+		&i.FirstName,
+		&i.LastName,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.LastLoginAt,
+		&i.IsActive,
+		&i.IsVerified,
+		&i.EmailLookup,
+	)
+	return i, err
+}
+
+const findLegacyTrade = `-- name: FindLegacyTrade :one
+SELECT session_id, request_hash, answer_hash, spent_at
+FROM legacy_spent WHERE token_hash = $1 AND kind = 'refresh'
+`
+
+type FindLegacyTradeRow struct {
+	SessionID   uuid.NullUUID
+	RequestHash []byte
+	AnswerHash  []byte
+	SpentAt     time.Time
+}
+
+// FindLegacyTrade tells what became of a refresh token that was spent.
+func (q *Queries) FindLegacyTrade(ctx context.Context, db DBTX, tokenHash []byte) (FindLegacyTradeRow, error) {
+	row := db.QueryRow(ctx, findLegacyTrade, tokenHash)
+	var i FindLegacyTradeRow
+	err := row.Scan(
+		&i.SessionID,
+		&i.RequestHash,
+		&i.AnswerHash,
+		&i.SpentAt,
+	)
+	return i, err
+}
 
 const legacySpent = `-- name: LegacySpent :one
 SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = $1)
@@ -18,4 +99,55 @@ func (q *Queries) LegacySpent(ctx context.Context, db DBTX, tokenHash []byte) (b
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
+}
+
+const noteLegacyAnswer = `-- name: NoteLegacyAnswer :exec
+UPDATE legacy_spent SET answer_hash = $1::bytea WHERE token_hash = $2
+`
+
+type NoteLegacyAnswerParams struct {
+	AnswerHash []byte
+	TokenHash  []byte
+}
+
+func (q *Queries) NoteLegacyAnswer(ctx context.Context, db DBTX, arg NoteLegacyAnswerParams) error {
+	_, err := db.Exec(ctx, noteLegacyAnswer, arg.AnswerHash, arg.TokenHash)
+	return err
+}
+
+const spendLegacyToken = `-- name: SpendLegacyToken :execrows
+INSERT INTO legacy_spent (token_hash, kind, user_id, session_id, request_hash, spent_at, keep_until)
+VALUES (
+    $1, $2, $3, $4::uuid, $5::bytea,
+    $6, $7
+)
+ON CONFLICT (token_hash) DO NOTHING
+`
+
+type SpendLegacyTokenParams struct {
+	TokenHash   []byte
+	Kind        string
+	UserID      uuid.UUID
+	SessionID   uuid.NullUUID
+	RequestHash []byte
+	SpentAt     time.Time
+	KeepUntil   time.Time
+}
+
+// SpendLegacyToken succeeds for one caller. Whoever comes with the same token meanwhile
+// waits for the end of that one's transaction: the token is good again if it fails.
+func (q *Queries) SpendLegacyToken(ctx context.Context, db DBTX, arg SpendLegacyTokenParams) (int64, error) {
+	result, err := db.Exec(ctx, spendLegacyToken,
+		arg.TokenHash,
+		arg.Kind,
+		arg.UserID,
+		arg.SessionID,
+		arg.RequestHash,
+		arg.SpentAt,
+		arg.KeepUntil,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

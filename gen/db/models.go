@@ -37,6 +37,7 @@ type LegacySpent struct {
 	UserID      uuid.UUID
 	SessionID   uuid.NullUUID
 	RequestHash []byte
+	AnswerHash  []byte
 	SpentAt     time.Time
 	KeepUntil   time.Time
 }

@@ -71,6 +71,8 @@ type Token struct {
 	// ExpireTime is when it is accepted no more: its own "exp" with the leeway of its
 	// backend, or the end of all acceptance if that is earlier.
 	ExpireTime time.Time
+	// End is when its backend accepts it no more, whatever else says.
+	End time.Time
 
 	text    string
 	refresh bool
@@ -149,6 +151,7 @@ func (t *Tokens) Verify(text string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	token.End = token.ExpireTime
 	if token.ExpireTime.After(t.cfg.AcceptUntil) {
 		token.ExpireTime = t.cfg.AcceptUntil.UTC()
 	}

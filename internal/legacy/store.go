@@ -5,12 +5,19 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 )
 
 // ErrUnavailable reports that Redis did not answer. Whoever cannot ask must refuse.
 var ErrUnavailable = errors.New("legacy: Redis is unavailable")
+
+// attemptsWindow is how long the Go backend counts failed logins.
+const attemptsWindow = 15 * time.Minute
 
 // Store reads what the existing backends left in Redis. It changes nothing that they
 // still need: what was spent is remembered in PostgreSQL.
@@ -33,7 +40,148 @@ func (s *Store) IsRefresh(ctx context.Context, t *Token) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%w: read a refresh token: %w", ErrUnavailable, err)
+		return false, unavailable("read a refresh token", err)
 	}
 	return subtle.ConstantTimeCompare([]byte(kept), []byte(want)) == 1, nil
+}
+
+// FindReset returns the account of a reset token that either backend keeps, under
+// password_reset:{token} or reset_token:{token}. ok is false when neither does, when
+// what is kept is no account's id, and when the two disagree. Only a text that has the
+// form of a token is looked up: a UUID, spelled as both write it.
+func (s *Store) FindReset(ctx context.Context, token string) (userID uuid.UUID, ok bool, err error) {
+	if _, ok := canonical(token); !ok {
+		return uuid.Nil, false, nil
+	}
+	kept, err := s.values(ctx, resetKeys(token))
+	if err != nil {
+		return uuid.Nil, false, err
+	}
+	for _, value := range kept {
+		id, ok := canonical(value)
+		if !ok || userID != uuid.Nil && id != userID {
+			return uuid.Nil, false, nil
+		}
+		userID = id
+	}
+	return userID, userID != uuid.Nil, nil
+}
+
+// ForgetReset takes a spent reset token from the backends, which would accept it again.
+func (s *Store) ForgetReset(ctx context.Context, token string) error {
+	return s.forget(ctx, resetKeys(token))
+}
+
+func resetKeys(token string) []string {
+	return []string{"password_reset:" + token, "reset_token:" + token}
+}
+
+// Counter is what the Go backend counted of an address.
+type Counter struct {
+	// Address is as it was typed.
+	Address string
+	// Failures is at least 1.
+	Failures int
+	// Ends is after how long it forgets them.
+	Ends time.Duration
+}
+
+// Attempts reads the counters of failed logins, in one round trip; addresses without
+// one are left out. What cannot be read as a number counts as too many.
+//
+// A counter without an end gets one: the Go backend would refuse its address for ever.
+func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, error) {
+	counts, lives := make([]*redis.StringCmd, len(addresses)), make([]*redis.DurationCmd, len(addresses))
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, address := range addresses {
+			counts[i], lives[i] = pipe.Get(ctx, attemptsKey(address)), pipe.PTTL(ctx, attemptsKey(address))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable("read failed logins", err)
+	}
+	var found []Counter
+	for i, address := range addresses {
+		// The pipeline tells the first error only.
+		if err := errors.Join(counts[i].Err(), lives[i].Err()); errors.Is(err, redis.Nil) {
+			continue
+		} else if err != nil {
+			return nil, unavailable("read failed logins", err)
+		}
+		failures, err := strconv.Atoi(counts[i].Val())
+		if err != nil {
+			failures = math.MaxInt
+		}
+		ends := lives[i].Val()
+		if ends == -1 { // no end; -2 is a key that has just ended
+			ends = attemptsWindow
+			if err := s.redis.PExpire(ctx, attemptsKey(address), ends).Err(); err != nil {
+				return nil, unavailable("let failed logins end", err)
+			}
+		}
+		if failures > 0 && ends > 0 {
+			found = append(found, Counter{Address: address, Failures: failures, Ends: ends})
+		}
+	}
+	return found, nil
+}
+
+// ForgetAttempts ends the counters of addresses.
+func (s *Store) ForgetAttempts(ctx context.Context, addresses ...string) error {
+	keys := make([]string, len(addresses))
+	for i, address := range addresses {
+		keys[i] = attemptsKey(address)
+	}
+	return s.forget(ctx, keys)
+}
+
+func attemptsKey(address string) string { return "login_attempts:" + address }
+
+// values reads those of the keys that are there, in one round trip. Not with MGET: in a
+// cluster the keys are in different places.
+func (s *Store) values(ctx context.Context, keys []string) ([]string, error) {
+	replies := make([]*redis.StringCmd, len(keys))
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, key := range keys {
+			replies[i] = pipe.Get(ctx, key)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, unavailable("read a token", err)
+	}
+	var values []string
+	for _, reply := range replies {
+		switch err := reply.Err(); {
+		case err == nil:
+			values = append(values, reply.Val())
+		case !errors.Is(err, redis.Nil): // the pipeline tells the first error only
+			return nil, unavailable("read a token", err)
+		}
+	}
+	return values, nil
+}
+
+func (s *Store) forget(ctx context.Context, keys []string) error {
+	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, key := range keys {
+			pipe.Del(ctx, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return unavailable("delete what was spent", err)
+	}
+	return nil
+}
+
+// canonical reads a UUID in the one spelling that both backends write.
+func canonical(text string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(text)
+	return id, err == nil && id != uuid.Nil && id.String() == text
+}
+
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
 }

@@ -153,6 +153,31 @@ func (a *Attempts) Clear(ctx context.Context, subject string) error {
 	return err
 }
 
+// Carry counts failures that another counter holds: n of them, which all leave the window when that counter ends, after
+// ends. source names the counter among those of the subject. Carrying the same ones again changes nothing, a counter
+// that has grown adds what it has grown by, and one that has ended adds nothing. Succeed and Clear forget these failures
+// like others: end the counter too, or it is carried again. The errors are ErrUnavailable and that of a wrong clock.
+func (a *Attempts) Carry(ctx context.Context, subject, source string, n int, ends time.Duration) error {
+	left := min(ends.Milliseconds(), a.window)
+	if n <= 0 || left <= 0 {
+		return nil
+	}
+	now, err := a.millis()
+	if err != nil {
+		return err
+	}
+	h := hmac.New(sha256.New, a.key)
+	h.Write([]byte(a.name + "\x00carried\x00" + source))
+	// No reservation has a colon in its id.
+	prefix := hex.EncodeToString(h.Sum(nil)[:8]) + ":"
+	return a.carry(ctx, a.redisKey(subject), prefix, min(n, a.limit), now, max(now+left-a.window, 0))
+}
+
+func (a *Attempts) carry(ctx context.Context, subject, prefix string, n int, now, at int64) error {
+	_, err := a.runAt(ctx, now, "carry", subject, prefix, n, at)
+	return err
+}
+
 // Fail makes the reservation a failure, at the time of this call. One that was held for too long and has expired
 // becomes a failure all the same.
 func (t *Attempt) Fail(ctx context.Context) error { return t.settle(ctx, "fail") }
@@ -219,17 +244,30 @@ func pause(ctx context.Context) bool {
 // run answers 0 when the operation is done, milliseconds when the subject is limited for so long, and -1 when attempts
 // in flight decide.
 func (a *Attempts) run(ctx context.Context, operation, subject, id string) (int64, error) {
-	now := a.now().UnixMilli()
-	if now < 0 || now > maxClock {
-		return 0, errClock
+	now, err := a.millis()
+	if err != nil {
+		return 0, err
 	}
+	return a.runAt(ctx, now, operation, subject, id)
+}
+
+func (a *Attempts) runAt(ctx context.Context, now int64, operation, subject, id string, more ...any) (int64, error) {
 	expiry := max(a.window, a.hold) + expiryMargin.Milliseconds()
-	answer, err := a.script.Run(ctx, a.redis, []string{subject},
-		operation, id, now, a.limit, a.window, a.hold, expiry).Int64()
+	args := append([]any{operation, id, now, a.limit, a.window, a.hold, expiry}, more...)
+	answer, err := a.script.Run(ctx, a.redis, []string{subject}, args...).Int64()
 	if err != nil {
 		return 0, unavailable("count attempts", err)
 	}
 	return answer, nil
+}
+
+// millis reads the clock.
+func (a *Attempts) millis() (int64, error) {
+	now := a.now().UnixMilli()
+	if now < 0 || now > maxClock {
+		return 0, errClock
+	}
+	return now, nil
 }
 
 // redisKey hashes the subject. The whole hash is the hash tag, so that subjects spread over a cluster.

@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  a hash: reservation id -> "r<end of the reservation>" or "f<time of the failure>"
 -- ARGV     1 operation, 2 reservation id, 3 now, 4 limit, 5 window, 6 hold, 7 lifetime of the key
+--          carry only: 8 number of failures, 9 their time
 --
 -- Times are milliseconds, below 2^53. They are stored as the caller wrote them, or with %.0f, as Lua would turn large
 -- numbers into 1e+15.
@@ -20,6 +21,19 @@ if operation == 'fail' then
 end
 if operation == 'release' then
   redis.call('HDEL', key, id)
+  return 0
+end
+if operation == 'carry' then
+  -- The names are fixed: a counter that is read again adds what it has grown by. The time is found anew each time,
+  -- and only a later one counts, so that nothing leaves the window before its counter does.
+  for i = 1, tonumber(ARGV[8]) do
+    local name = id .. i
+    local held = redis.call('HGET', key, name)
+    if not held or tonumber(string.sub(held, 2)) < tonumber(ARGV[9]) then
+      redis.call('HSET', key, name, 'f' .. ARGV[9])
+    end
+  end
+  redis.call('PEXPIRE', key, ARGV[7])
   return 0
 end
 

@@ -399,3 +399,63 @@ func TestNewAttemptsRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestCarry: failures that another counter has take places like others, once, and leave the window when that counter ends.
+func TestCarry(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	carry := func(source string, n int, ends time.Duration) {
+		t.Helper()
+		if err := limiter.Carry(t.Context(), subject, source, n, ends); err != nil {
+			t.Fatal(err)
+		}
+	}
+	carry("old", 0, time.Minute)
+	carry("old", -7, time.Minute)
+	carry("old", 5, 0)
+	carry("old", 5, -time.Second)
+	if n := b.client.DBSize(t.Context()).Val(); n != 0 {
+		t.Fatalf("%d keys for nothing", n)
+	}
+	for range 3 {
+		carry("old", 3, 10*time.Minute)
+	}
+	fail(t, limiter)
+	carry("old", 3, 10*time.Minute)
+	fail(t, limiter)
+	_, err := limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, 10*time.Minute)
+	carry("old", 4, 10*time.Minute-time.Second) // it has grown
+	b.clock.Advance(10*time.Minute - time.Second)
+	_, err = limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, time.Second)
+	b.clock.Advance(time.Second)
+	// The two of this limiter are left.
+	if err := reserve(t, limiter).Succeed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	carry("old", 2, time.Hour) // never longer than the window
+	carry("other", 1_000_000, time.Minute)
+	_, err = limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, time.Minute) // seven: a place comes free when the five that leave first are gone
+	b.clock.Advance(time.Minute)
+	for range 3 {
+		fail(t, limiter)
+	}
+	_, err = limiter.Reserve(t.Context(), subject)
+	wantLimited(t, err, 14*time.Minute)
+	for _, name := range b.client.HKeys(t.Context(), limiter.redisKey(subject)).Val() {
+		if strings.Contains(name, "old") || strings.Contains(name, "other") {
+			t.Errorf("%s tells its source", name)
+		}
+	}
+	if err := limiter.Clear(t.Context(), subject); err != nil {
+		t.Fatal(err)
+	}
+	reserve(t, limiter)
+	_ = b.client.Close()
+	if err := limiter.Carry(t.Context(), subject, "old", 1, time.Minute); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no Redis: %v", err)
+	}
+}

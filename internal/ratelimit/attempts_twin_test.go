@@ -44,6 +44,15 @@ func (w *attemptsTwin) run(operation, id string, now int64) int64 {
 	return 0
 }
 
+func (w *attemptsTwin) carry(prefix string, n int, at int64) {
+	for i := range n {
+		name := prefix + strconv.Itoa(i+1)
+		if held, found := w.failures[name]; !found || held < at {
+			w.failures[name] = at
+		}
+	}
+}
+
 func (w *attemptsTwin) enter(operation, id string, now int64) int64 {
 	for name, at := range w.failures {
 		if now >= at+w.window {
@@ -102,7 +111,7 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 		key := limiter.redisKey("someone@example.com")
 		for step := range steps {
 			operation := rapid.SampledFrom([]string{
-				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "clear", "wait", "lower the limit",
+				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "clear", "carry", "wait", "lower the limit",
 			}).Draw(t, "operation")
 			// Verdicts are about one of the latest reservations, or about none. Entering twice is the driver's repeat.
 			id := strconv.Itoa(max(0, step-rapid.IntRange(0, 12).Draw(t, "back")))
@@ -116,6 +125,18 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 					time.Millisecond, time.Second, hold, hold - time.Millisecond, window / 3, window - time.Millisecond, window,
 					-time.Second, // another replica, whose clock is behind
 				}).Draw(t, "duration"))
+				continue
+			case "carry":
+				prefix := rapid.SampledFrom([]string{"one:", "two:"}).Draw(t, "source")
+				n, now := rapid.IntRange(0, limit).Draw(t, "n"), clock.Now().UnixMilli()
+				at := now - rapid.Int64Range(0, window.Milliseconds()).Draw(t, "age")
+				for range rapid.IntRange(1, 2).Draw(t, "times") { // the driver's repeat changes nothing
+					if err := limiter.carry(t.Context(), key, prefix, n, now, at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				twin.carry(prefix, n, at)
+				compareLog(t, client, key, twin)
 				continue
 			case "lower the limit":
 				if limit > 1 && rapid.IntRange(0, 9).Draw(t, "rarely") == 9 {

@@ -3,10 +3,13 @@ package session
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/sha256"
 	_ "embed"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // rotateLua compares a token's generation with the session's and advances it, or says why not, in one step.
@@ -196,14 +199,61 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 	if err != nil {
 		return Rotation{}, err
 	}
-	issued := now
-	if now-rec.rotated <= s.grace {
-		issued = rec.rotated
-	}
 	return Rotation{
 		Session:      rec.session(),
 		RefreshToken: text,
 		Outcome:      outcome,
-		IssueTime:    fromMillis(issued),
+		IssueTime:    s.issueTime(rec.rotated, now),
 	}, nil
+}
+
+// Reissue returns the answer to the creation of a session again, for a caller whose own answer was lost: the session's
+// first refresh token, the identical text. sum is its SHA-256, which the caller has kept elsewhere: no token is presented
+// here whose MAC would show that what Redis holds is what was written. It changes nothing.
+//
+// The errors are ErrReused when the first token was spent, so that its holder must have had it, ErrEnded, ErrForged when
+// the text would be another one, *UnknownError when the session is gone, and ErrUnavailable. Whether the ledger has ended
+// the session is for the caller to ask.
+func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID, sum [sha256.Size]byte) (Rotation, error) {
+	now, err := s.millis()
+	if err != nil {
+		return Rotation{}, err
+	}
+	fields, err := s.redis.HGetAll(ctx, redisKey(sessionID)).Result()
+	if err != nil {
+		return Rotation{}, unavailable("read a session", err)
+	}
+	rec, err := readRecord(sessionID, fields)
+	switch {
+	case err != nil:
+		return Rotation{}, &UnknownError{SessionID: sessionID}
+	case rec.session().Ended(fromMillis(now)):
+		return Rotation{}, ErrEnded
+	case rec.generation != firstGeneration:
+		return Rotation{}, ErrReused
+	}
+	text, err := s.keys.named(rec.key).issue(rec.bound, firstGeneration)
+	if err != nil {
+		return Rotation{}, err
+	}
+	if derived := sha256.Sum256([]byte(text)); !hmac.Equal(derived[:], sum[:]) {
+		return Rotation{}, ErrForged
+	}
+	return Rotation{
+		Session: rec.session(), RefreshToken: text, Outcome: RepeatedSameRequest,
+		IssueTime: s.issueTime(rec.rotated, now),
+	}, nil
+}
+
+// InGrace says whether what was spent at a time is spent no longer than the grace.
+func (s *Store) InGrace(spent time.Time) bool {
+	return s.now().UnixMilli()-spent.UnixMilli() <= s.grace
+}
+
+// issueTime is that of Rotation.
+func (s *Store) issueTime(rotated, now int64) time.Time {
+	if now-rotated <= s.grace {
+		return fromMillis(rotated)
+	}
+	return fromMillis(now)
 }

@@ -146,6 +146,11 @@ type Start struct {
 	// DeviceName and Address are kept for display. Their lengths are the caller's business.
 	DeviceName, Address string
 	AMR                 []string
+	// ID is the session's, for a caller that must write it down before the session exists. uuid.Nil: a random one.
+	ID uuid.UUID
+	// AuthTime is when the user last proved who they are, for one who did so before this session: never later than now.
+	// Zero: now.
+	AuthTime time.Time
 }
 
 // Created is what a login leads to.
@@ -198,15 +203,21 @@ func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 }
 
 func (s *Store) newRecord(start Start, now int64) (record, error) {
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return record{}, fmt.Errorf("session: make a session id: %w", err)
+	id, authenticated := start.ID, now
+	if id == uuid.Nil {
+		var err error
+		if id, err = uuid.NewRandom(); err != nil {
+			return record{}, fmt.Errorf("session: make a session id: %w", err)
+		}
+	}
+	if !start.AuthTime.IsZero() {
+		authenticated = min(max(start.AuthTime.UnixMilli(), 0), now)
 	}
 	end := now + s.max
 	rec := record{
 		bound:      bound{id: id, user: start.UserID, end: end, ledger: start.Ledger},
 		generation: firstGeneration,
-		created:    now, authenticated: now, rotated: now,
+		created:    now, authenticated: authenticated, rotated: now,
 		idleEnd: min(now+s.idle, end),
 		key:     s.keys.current().id.String(),
 		device:  start.DeviceName, address: start.Address,

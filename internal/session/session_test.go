@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"reflect"
 	"strings"
@@ -373,6 +374,89 @@ func TestFlippedCharacters(t *testing.T) {
 			if strings.Contains(err.Error(), damaged[8:]) {
 				t.Fatalf("the error repeats the token: %v", err)
 			}
+		}
+	}
+}
+
+// TestReissue: a creation whose answer was lost has the identical one again, until the first token is spent.
+func TestReissue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id, proved := uuid.New(), b.clock.Now().Add(-48*time.Hour)
+	created, err := b.store.Create(t.Context(), Start{UserID: uuid.New(), Ledger: 7, ID: id, AuthTime: proved, AMR: []string{"pwd"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created.Session.ID != id || !created.Session.AuthTime.Equal(proved) || !created.Session.CreateTime.Equal(b.clock.Now()) {
+		t.Fatalf("created %+v", created.Session)
+	}
+	started, sum := b.clock.Now(), sha256.Sum256([]byte(created.RefreshToken))
+	// Another current key makes no other token of what was issued.
+	rotated := b.withKeys(t, testKey(2), testKey(1))
+	for _, store := range []*Store{b.store, rotated} {
+		again, err := store.Reissue(t.Context(), id, sum)
+		if err != nil || again.RefreshToken != created.RefreshToken || !reflect.DeepEqual(again.Session, created.Session) || !again.IssueTime.Equal(started) {
+			t.Fatalf("%+v, %v", again, err)
+		}
+	}
+	if !b.store.InGrace(started) {
+		t.Error("not in the grace at once")
+	}
+	b.clock.Advance(testGrace)
+	if !b.store.InGrace(started) {
+		t.Error("the grace is inclusive")
+	}
+	b.clock.Advance(time.Millisecond)
+	again, err := b.store.Reissue(t.Context(), id, sum)
+	if err != nil || again.RefreshToken != created.RefreshToken || !again.IssueTime.Equal(b.clock.Now()) || b.store.InGrace(started) {
+		t.Fatalf("later: %+v, %v", again, err)
+	}
+	// Whoever can write to Redis gets no token for what they wrote.
+	for _, field := range []string{fieldUser, fieldLedger, fieldEnd, fieldSalt} {
+		was := b.client.HGet(t.Context(), redisKey(id), field).Val()
+		other := map[string]string{fieldUser: uuid.NewString(), fieldSalt: strings.Repeat("00", saltSize)}[field]
+		if other == "" {
+			other = was + "0"
+		}
+		b.client.HSet(t.Context(), redisKey(id), field, other)
+		if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrForged) {
+			t.Errorf("another %s: %v", field, err)
+		}
+		b.client.HSet(t.Context(), redisKey(id), field, was)
+	}
+	presented, err := b.store.Open(t.Context(), again.RefreshToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.store.Rotate(t.Context(), presented, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrReused) {
+		t.Errorf("after the first token was spent: %v", err)
+	}
+	b.clock.Advance(testIdle)
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrEnded) {
+		t.Errorf("after the end: %v", err)
+	}
+	if _, err := b.store.Reissue(t.Context(), uuid.New(), sum); !errors.Is(err, ErrUnknown) {
+		t.Errorf("no session: %v", err)
+	}
+	_ = b.client.Close()
+	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no Redis: %v", err)
+	}
+}
+
+// TestAuthTimeIsNeverLater: a clock that was ahead elsewhere does not make a login fresher than it can be.
+func TestAuthTimeIsNeverLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for at, want := range map[time.Time]time.Time{
+		b.clock.Now().Add(time.Hour): b.clock.Now(), time.Unix(-5, 0): time.UnixMilli(0), {}: b.clock.Now(),
+	} {
+		created, err := b.store.Create(t.Context(), Start{UserID: uuid.New(), AuthTime: at})
+		if err != nil || !created.Session.AuthTime.Equal(want) {
+			t.Errorf("%v: %v, %v, want %v", at, created.Session.AuthTime, err, want)
 		}
 	}
 }

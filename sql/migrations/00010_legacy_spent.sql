@@ -9,8 +9,12 @@ CREATE TABLE legacy_spent (
     user_id uuid NOT NULL,
     -- The session that a refresh token was traded for. NULL: none, it was logged out.
     session_id uuid,
-    -- SHA-256 of the request id of that trade: its retry gets the same answer.
+    -- HMAC-SHA-256 of the request id of that trade under the token: its retry gets the
+    -- same answer. NULL: it had none.
     request_hash bytea,
+    -- SHA-256 of the refresh token in that answer, which is derived again from what Redis
+    -- holds: whoever can write there must not be able to make another one of it.
+    answer_hash bytea,
     spent_at timestamptz NOT NULL,
     -- The token is refused for its age from here on, and the row goes.
     keep_until timestamptz NOT NULL

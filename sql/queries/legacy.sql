@@ -1,2 +1,39 @@
 -- name: LegacySpent :one
 SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = @token_hash);
+
+-- SpendLegacyToken succeeds for one caller. Whoever comes with the same token meanwhile
+-- waits for the end of that one's transaction: the token is good again if it fails.
+-- name: SpendLegacyToken :execrows
+INSERT INTO legacy_spent (token_hash, kind, user_id, session_id, request_hash, spent_at, keep_until)
+VALUES (
+    @token_hash, @kind, @user_id, sqlc.narg(session_id)::uuid, sqlc.narg(request_hash)::bytea,
+    @spent_at, @keep_until
+)
+ON CONFLICT (token_hash) DO NOTHING;
+
+-- name: NoteLegacyAnswer :exec
+UPDATE legacy_spent SET answer_hash = @answer_hash::bytea WHERE token_hash = @token_hash;
+
+-- FindLegacyTrade tells what became of a refresh token that was spent.
+-- name: FindLegacyTrade :one
+SELECT session_id, request_hash, answer_hash, spent_at
+FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh';
+
+-- FindLegacyReset is the account whose password an old reset token may set. A token
+-- lives for an hour at most and does not say since when: it must have been asked for
+-- after the last change of the password to be worth anything, so a row of the ledger for
+-- the account within that hour, which every change leaves, refuses it.
+-- name: FindLegacyReset :one
+SELECT * FROM users u
+WHERE u.id = @user_id AND u.is_active
+    AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = @token_hash)
+    AND NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'user' AND r.user_id = u.id AND r.created_at > now() - interval '1 hour'
+    );
+
+-- DeleteOldLegacySpent deletes a batch of tokens that are refused for their age.
+-- name: DeleteOldLegacySpent :execrows
+DELETE FROM legacy_spent WHERE token_hash IN (
+    SELECT token_hash FROM legacy_spent WHERE keep_until <= @now::timestamptz ORDER BY keep_until LIMIT 5000
+);

@@ -295,7 +295,8 @@ func (*LoginResponse_Tokens) isLoginResponse_Result() {}
 // Request of RefreshToken.
 type RefreshTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The session's newest refresh token.
+	// The session's newest refresh token, or one of a backend that the service
+	// took over from.
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// Names this attempt, so that a repeat after a lost answer is known as one:
 	// a random UUID (AIP-155), kept by the client until it has the answer. At
@@ -398,7 +399,8 @@ func (x *RefreshTokenResponse) GetTokens() *Tokens {
 // Request of Logout.
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Any refresh token of the session.
+	// Any refresh token of the session, or one of a backend that the service took
+	// over from.
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// End every session of the account, not only this one.
 	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`

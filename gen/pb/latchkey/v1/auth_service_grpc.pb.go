@@ -60,6 +60,13 @@ type AuthServiceClient interface {
 	// is unused, without one for a few seconds, the answer holds the same refresh
 	// token.
 	//
+	// A refresh token of a backend that the service took over from is traded for
+	// a session, once: a repeat needs the request_id of the trade. Without it the
+	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which harms
+	// nobody, and is a reuse from then on. It is also REFRESH_TOKEN_INVALID when
+	// its backend does not keep it any more, and SESSION_ENDED when the password
+	// was changed, the account suspended or all its sessions ended since.
+	//
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
 	// ended), SESSION_ENDED.
 	RefreshToken(ctx context.Context, in *RefreshTokenRequest, opts ...grpc.CallOption) (*RefreshTokenResponse, error)
@@ -67,6 +74,11 @@ type AuthServiceClient interface {
 	// Once it has answered OK, no replica accepts an access token of them. Any
 	// refresh token of the session will do, spent ones too; logging out twice is
 	// OK. A call that runs out of its deadline goes on and may be repeated.
+	//
+	// A refresh token of a backend that the service took over from can be
+	// traded no more afterwards; if it was traded, its session is ended. An access
+	// token that this backend issued beside it names neither: it is accepted until
+	// it expires by itself, unless all_sessions is set.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
 	// the token's session has ended and so cannot speak for the account.
@@ -82,7 +94,9 @@ type AuthServiceClient interface {
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent
-	// only when the password was set.
+	// only when the password was set. A token of a backend that the service took
+	// over from is refused for an hour after the password was changed or the
+	// account's sessions were ended: it may have been asked for before.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
@@ -216,6 +230,13 @@ type AuthServiceServer interface {
 	// is unused, without one for a few seconds, the answer holds the same refresh
 	// token.
 	//
+	// A refresh token of a backend that the service took over from is traded for
+	// a session, once: a repeat needs the request_id of the trade. Without it the
+	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which harms
+	// nobody, and is a reuse from then on. It is also REFRESH_TOKEN_INVALID when
+	// its backend does not keep it any more, and SESSION_ENDED when the password
+	// was changed, the account suspended or all its sessions ended since.
+	//
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
 	// ended), SESSION_ENDED.
 	RefreshToken(context.Context, *RefreshTokenRequest) (*RefreshTokenResponse, error)
@@ -223,6 +244,11 @@ type AuthServiceServer interface {
 	// Once it has answered OK, no replica accepts an access token of them. Any
 	// refresh token of the session will do, spent ones too; logging out twice is
 	// OK. A call that runs out of its deadline goes on and may be repeated.
+	//
+	// A refresh token of a backend that the service took over from can be
+	// traded no more afterwards; if it was traded, its session is ended. An access
+	// token that this backend issued beside it names neither: it is accepted until
+	// it expires by itself, unless all_sessions is set.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
 	// the token's session has ended and so cannot speak for the account.
@@ -238,7 +264,9 @@ type AuthServiceServer interface {
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent
-	// only when the password was set.
+	// only when the password was set. A token of a backend that the service took
+	// over from is refused for an hour after the password was changed or the
+	// account's sessions were ended: it may have been asked for before.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)

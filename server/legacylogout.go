@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// logOutLegacy is Logout with a refresh token of an existing backend. One that was
+// traded stands for the session that it was traded for, as a spent token of ours does
+// for its session; any other is spent, for no session.
+func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
+	old, err := s.openLegacyRefresh(ctx, req.GetRefreshToken())
+	if err != nil {
+		return nil, err
+	}
+	if old.spent == nil {
+		if req.GetAllSessions() {
+			err = s.logOutAllLegacy(ctx, old)
+		} else {
+			err = s.endLegacy(ctx, old)
+		}
+		if errors.Is(err, errSpentMeanwhile) {
+			err = s.readSpent(ctx, old)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if old.spent != nil {
+		if err := s.logOutTraded(ctx, old, req.GetAllSessions()); err != nil {
+			return nil, err
+		}
+	}
+	return &latchkeyv1.LogoutResponse{}, nil
+}
+
+// endLegacy spends the token and ends what stands for its session, so that the very
+// token is refused by whoever asks the ledger.
+func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
+	c := callFrom(ctx)
+	return s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+		if err := s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil); err != nil {
+			return 0, err
+		}
+		position, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
+			SessionIds: []uuid.UUID{old.SessionID()}, UserIds: []uuid.UUID{old.UserID},
+			Kinds: []string{string(auditLoggedOut)}, Addresses: []string{addressText(c)}, TraceIds: []string{c.traceID},
+			Now: s.cfg.Now(),
+		})
+		if err != nil {
+			return 0, fmt.Errorf("end the old session: %w", err)
+		}
+		return position, nil
+	})
+}
+
+// logOutAllLegacy ends all sessions of the account, and with them every old token.
+func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
+	by := authority{userID: old.UserID, sessionID: old.SessionID()}
+	return s.logOutAllBy(ctx, by, userEnding{
+		except: uuid.Nil, kind: auditAllLoggedOut,
+		change: func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil) },
+	})
+}
+
+// logOutTraded is Logout with an old token that was spent.
+func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool) error {
+	traded := old.spent.SessionID
+	switch {
+	case !traded.Valid:
+		err := s.endedFinally(ctx)
+		if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !all {
+			return nil // logged out before
+		}
+		return err
+	case !all:
+		_, err := s.endOnce(ctx, old.UserID, traded.UUID, auditLoggedOut)
+		return err
+	}
+	sess, err := s.cfg.Sessions.Get(ctx, old.UserID, traded.UUID)
+	if errors.Is(err, session.ErrUnknown) {
+		return s.unknownSession(ctx, traded.UUID)
+	}
+	if err != nil {
+		return fmt.Errorf("read the session: %w", err)
+	}
+	return s.logOutAll(ctx, sess)
+}

@@ -1,0 +1,318 @@
+package server
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// The kinds of spent tokens. They are stored: rename none.
+const (
+	legacyRefreshKind = "refresh"
+	legacyResetKind   = "reset"
+)
+
+// spentMargin is for clocks that differ: how long after its end a spent token is still
+// remembered.
+const spentMargin = time.Hour
+
+// forGood is when a row that is to stay may go. PostgreSQL's own years go further, but
+// not those of all who read them.
+func forGood() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) }
+
+// errSpentMeanwhile: another call has spent the token first.
+var errSpentMeanwhile = errors.New("the token was spent meanwhile")
+
+// isLegacyToken tells the tokens of an existing backend, which are JWTs, from ours.
+func (s *Server) isLegacyToken(refreshToken string) bool {
+	return s.cfg.Legacy != nil && strings.Count(refreshToken, ".") == 2
+}
+
+// legacyRefresh is a refresh token of an existing backend.
+type legacyRefresh struct {
+	*legacy.Token
+	text string
+	// spent says what became of it. Nil: it has not been spent.
+	spent *db.FindLegacyTradeRow
+}
+
+// openLegacyRefresh finds out whether a token is one. PostgreSQL is asked before Redis,
+// which may have lost the key of what was traded, or have it again.
+func (s *Server) openLegacyRefresh(ctx context.Context, text string) (*legacyRefresh, error) {
+	verified, err := s.cfg.Legacy.Tokens.Verify(text)
+	// The Go backend's access tokens say that they are none, whatever Redis says.
+	if err != nil || verified.Backend == legacy.Go && !verified.NeverAccess() {
+		return nil, errRefreshTokenInvalid()
+	}
+	old := &legacyRefresh{Token: verified, text: text}
+	if err := s.readSpent(ctx, old); err != nil || old.spent != nil {
+		return old, err
+	}
+	kept, err := s.cfg.Legacy.Store.IsRefresh(ctx, verified)
+	if err != nil {
+		return nil, fmt.Errorf("look the old refresh token up: %w", err)
+	}
+	if !kept {
+		return nil, errRefreshTokenInvalid()
+	}
+	return old, nil
+}
+
+func (s *Server) readSpent(ctx context.Context, old *legacyRefresh) error {
+	spent, err := s.queries.FindLegacyTrade(ctx, s.cfg.Pool, old.Hash[:])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look the old refresh token up: %w", err)
+	}
+	old.spent = &spent
+	return nil
+}
+
+// spendLegacyRefresh makes the token spent, for a session or for none (uuid.Nil), or
+// fails with errSpentMeanwhile. The row stays until the token is too old for its own
+// backend: the date up to which old tokens are accepted may be put off.
+func (s *Server) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *legacyRefresh, sessionID uuid.UUID, requestHash []byte) error {
+	keepUntil := old.End.Add(spentMargin)
+	if keepUntil.After(forGood()) {
+		keepUntil = forGood()
+	}
+	spent, err := s.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
+		TokenHash: old.Hash[:], Kind: legacyRefreshKind, UserID: old.UserID,
+		SessionID:   uuid.NullUUID{UUID: sessionID, Valid: sessionID != uuid.Nil},
+		RequestHash: requestHash, SpentAt: s.cfg.Now(), KeepUntil: keepUntil,
+	})
+	if err != nil {
+		return fmt.Errorf("spend the old refresh token: %w", err)
+	}
+	if spent == 0 {
+		return errSpentMeanwhile
+	}
+	return nil
+}
+
+// requestHash is what is stored of a request id, which may be as short as a number:
+// nobody can guess it without the token.
+func (old *legacyRefresh) requestHash(requestID string) []byte {
+	if requestID == "" {
+		return nil
+	}
+	mac := hmac.New(sha256.New, []byte(old.text))
+	mac.Write([]byte(requestID))
+	return mac.Sum(nil)
+}
+
+// refreshLegacy trades a refresh token of an existing backend for a session, once. Its
+// holder never proved who they are to this service: what the session says of that is
+// what the token says.
+func (s *Server) refreshLegacy(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
+	old, err := s.openLegacyRefresh(ctx, req.GetRefreshToken())
+	if err != nil {
+		return nil, err
+	}
+	var tokens *latchkeyv1.Tokens
+	if old.spent == nil {
+		tokens, err = s.tradeLegacy(ctx, old, req.GetRequestId())
+		if errors.Is(err, errSpentMeanwhile) {
+			err = s.readSpent(ctx, old)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if tokens == nil {
+		if tokens, err = s.repeatTrade(ctx, old, req.GetRequestId()); err != nil {
+			return nil, err
+		}
+	}
+	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens}, nil
+}
+
+// tradeLegacy spends the token and starts the session in one transaction, or does
+// neither. The session comes into being before the commit, so that no token is spent
+// for one that does not exist; when the process dies between the two, nobody holds the
+// session's token, and the old one is still good.
+func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
+	start := session.Start{
+		UserID: old.UserID, Address: addressText(callFrom(ctx)),
+		AMR: []string{amrPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
+	}
+	if start.AuthTime.IsZero() {
+		start.AuthTime = time.Unix(0, 0) // not known, so not of late
+	}
+	var err error
+	if start.ID, err = uuid.NewRandom(); err != nil {
+		return nil, fmt.Errorf("make a session id: %w", err)
+	}
+	var tokens *latchkeyv1.Tokens
+	var evicted []uuid.UUID
+	created, committing := false, false
+	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		account, err := s.admitLegacy(ctx, tx, old)
+		if err != nil {
+			return err
+		}
+		start.Ledger = account.Ledger
+		if err = s.spendLegacyRefresh(ctx, tx, old, start.ID, old.requestHash(requestID)); err != nil {
+			return err
+		}
+		if err = s.audit(ctx, tx, auditLegacyTraded, old.UserID, start.ID); err != nil {
+			return fmt.Errorf("record the trade: %w", err)
+		}
+		created = true
+		tokens, evicted, err = s.createLegacySession(ctx, tx, old, start, account.User.Email)
+		committing = err == nil
+		return err
+	})
+	if err != nil {
+		// Whether a commit without an answer has happened is not known: the session stays.
+		if created && !committing {
+			s.dropSession(ctx, old.UserID, start.ID)
+		}
+		return nil, err
+	}
+	// The token is spent by now: what could not be ended is handed to a later login.
+	if err := s.evictSessions(ctx, old.UserID, evicted); err != nil {
+		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", callFrom(ctx).traceID, "error", err)
+	}
+	return tokens, nil
+}
+
+// admitLegacy locks the account and refuses what a refresh would. An old token carries
+// the ledger's position 0: whatever has ended the account's sessions here ends it too.
+// The session gets the position that was read with that.
+func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
+	switch forgotten, err := s.forgottenSince(old.IssuedAt); {
+	case err != nil:
+		return account, err
+	case forgotten:
+		return account, errSessionEnded()
+	}
+	if _, err := s.queries.LockUser(ctx, tx, old.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return account, fmt.Errorf("lock the account: %w", err)
+	}
+	of := db.FindUserForSessionParams{UserID: old.UserID, SessionID: old.SessionID()}
+	if old.Backend == legacy.Go {
+		of.KeyID = s.cfg.Keyring.FormerKeyID()
+	}
+	return s.liveAccount(ctx, tx, of)
+}
+
+// liveAccount refuses a session whose account is gone or disabled, or that the ledger
+// or its key's end has ended, and returns the account and the ledger's position.
+func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
+	account, err := s.queries.FindUserForSession(ctx, on, of)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return account, fmt.Errorf("look the account up: %w", err)
+	}
+	if err != nil || account.Revoked || account.KeyRevoked || !account.User.IsActive {
+		return account, errSessionEnded()
+	}
+	return account, nil
+}
+
+// createLegacySession starts the session and makes its tokens. The account is locked
+// meanwhile, so Redis gets no longer than settleTime.
+func (s *Server) createLegacySession(
+	ctx context.Context, tx pgx.Tx, old *legacyRefresh, start session.Start, email string,
+) (*latchkeyv1.Tokens, []uuid.UUID, error) {
+	creating, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	created, err := s.cfg.Sessions.Create(creating, start)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start the session: %w", err)
+	}
+	tokens, err := s.issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer := sha256.Sum256([]byte(created.RefreshToken))
+	err = s.queries.NoteLegacyAnswer(ctx, tx, db.NoteLegacyAnswerParams{AnswerHash: answer[:], TokenHash: old.Hash[:]})
+	if err != nil {
+		return nil, nil, fmt.Errorf("note the answer: %w", err)
+	}
+	return tokens, created.Evicted, nil
+}
+
+// repeatTrade answers a token that was spent. The request id of the trade is the proof
+// that it comes from the same client, which gets the same answer again while it has
+// not used it. Anybody else is refused. Two holders of one token are either a client
+// that races with itself, within the grace, or an owner and a thief: then nobody can
+// tell which of them has the session, and it is ended.
+func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
+	spent := old.spent
+	if spent == nil || !spent.SessionID.Valid {
+		return nil, s.endedFinally(ctx) // logged out
+	}
+	id := spent.SessionID.UUID
+	if requestID != "" && hmac.Equal(old.requestHash(requestID), spent.RequestHash) {
+		tokens, err := s.reissue(ctx, old.UserID, id, spent.AnswerHash)
+		if !errors.Is(err, session.ErrReused) {
+			return tokens, err
+		}
+	}
+	if s.cfg.Sessions.InGrace(spent.SpentAt) {
+		return nil, errRefreshTokenInvalid()
+	}
+	ended, err := s.endOnce(ctx, old.UserID, id, auditRefreshReused)
+	if err != nil {
+		return nil, err
+	}
+	if !ended {
+		return nil, errSessionEnded()
+	}
+	return nil, errRefreshTokenReused()
+}
+
+// reissue makes the answer of a trade again. It fails with session.ErrReused once the
+// answer was used.
+func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (*latchkeyv1.Tokens, error) {
+	if len(answerHash) != sha256.Size {
+		return nil, errors.New("a trade without the hash of its answer")
+	}
+	answer, err := s.cfg.Sessions.Reissue(ctx, id, [sha256.Size]byte(answerHash))
+	switch {
+	case errors.Is(err, session.ErrEnded):
+		return nil, errSessionEnded()
+	case errors.Is(err, session.ErrForged):
+		return nil, errRefreshTokenInvalid()
+	case errors.Is(err, session.ErrUnknown):
+		return nil, s.unknownSession(ctx, id)
+	case err != nil:
+		return nil, fmt.Errorf("read the session: %w", err)
+	}
+	sess := answer.Session
+	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Ledger: sess.Ledger})
+	if err != nil {
+		return nil, err
+	}
+	return s.issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
+}
+
+// endOnce ends a session unless it was ended before, and returns once that is final;
+// ended says that this call did it. A spent token can be shown any number of times and
+// is to leave one row.
+func (s *Server) endOnce(ctx context.Context, userID, id uuid.UUID, kind auditKind) (ended bool, err error) {
+	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: userID})
+	if err != nil {
+		return false, fmt.Errorf("look the session up: %w", err)
+	}
+	if known.Revoked {
+		return false, detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
+	}
+	return true, s.endSession(ctx, userID, id, kind)
+}
