@@ -110,8 +110,11 @@ func (s shaCrypt) work(password string) work {
 func (s shaCrypt) accepts(password string) bool { return len(password) <= maxCryptPassword }
 
 func (s shaCrypt) matches(password string) bool {
-	key := crypt.KeySHACrypt(s.new, []byte(password), []byte(s.salt), int(s.rounds)) //nolint:gosec // G115: at most 1,000,000
-	return subtle.ConstantTimeCompare(key, []byte(s.want)) == 1
+	return subtle.ConstantTimeCompare(s.key(password), []byte(s.want)) == 1
+}
+
+func (s shaCrypt) key(password string) []byte {
+	return crypt.KeySHACrypt(s.new, []byte(password), []byte(s.salt), int(s.rounds)) //nolint:gosec // G115: at most 1,000,000
 }
 
 func (s shaCrypt) weakerThan(Params) bool { return true }
@@ -221,13 +224,17 @@ func (p phpass) work(password string) work {
 func (p phpass) accepts(password string) bool { return len(password) <= maxCryptPassword }
 
 func (p phpass) matches(password string) bool {
+	return subtle.ConstantTimeCompare(p.key(password), []byte(p.want)) == 1
+}
+
+func (p phpass) key(password string) []byte {
 	sum := md5.Sum(join([]byte(p.salt), []byte(password))) //nolint:gosec // G401: see the import
 	round := join(sum[:], []byte(password))
 	for range 1 << p.logRounds {
 		sum = md5.Sum(round) //nolint:gosec // G401: see the import
 		copy(round, sum[:])
 	}
-	return subtle.ConstantTimeCompare(encodeCrypt(sum[:]), []byte(p.want)) == 1
+	return encodeCrypt(sum[:])
 }
 
 func (p phpass) weakerThan(Params) bool { return true }

@@ -83,8 +83,8 @@ func readPBKDF2(encoded string) (digest, error) {
 	if len(parts) != 5 {
 		return nil, malformed("iterations, salt and key are not three parts")
 	}
-	name := strings.TrimPrefix(strings.TrimPrefix(parts[1], "pbkdf2"), "-")
-	if name == "" {
+	name := strings.TrimPrefix(parts[1], "pbkdf2-")
+	if name == "pbkdf2" {
 		name = "sha1"
 	}
 	iterations, length := parts[2], ""
@@ -135,8 +135,17 @@ func (p pbkdf2Hash) work(string) work {
 func (p pbkdf2Hash) accepts(string) bool { return true }
 
 func (p pbkdf2Hash) matches(password string) bool {
+	key := p.key(password)
+	return len(key) > 0 && subtle.ConstantTimeCompare(key, p.want) == 1
+}
+
+// key returns nothing if it fails, as in a build that allows FIPS 140 only.
+func (p pbkdf2Hash) key(password string) []byte {
 	key, err := pbkdf2.Key(p.digest.new, password, p.salt, int(p.iterations), len(p.want)) //nolint:gosec // G115: at most 3,000,000
-	return err == nil && subtle.ConstantTimeCompare(key, p.want) == 1
+	if err != nil {
+		return nil
+	}
+	return key
 }
 
 func (p pbkdf2Hash) weakerThan(Params) bool { return true }
