@@ -23,7 +23,7 @@ type pbkdf2Digest struct {
 	new    func() hash.Hash
 }
 
-// pbkdf2Digests have bounds that take up to 0.5, 0.4 and 0.9 s with the SHA
+// pbkdf2Digests have bounds that take up to 0.6, 0.4 and 0.9 s with the SHA
 // instructions of this processor; SHA-1 and SHA-256 take three to four times as
 // long without. Recommended in 2026 are 1,300,000, 600,000 and 210,000 (OWASP),
 // and Django makes 1,500,000 of SHA-256.

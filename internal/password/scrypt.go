@@ -223,7 +223,7 @@ func (f firebaseHash) encrypt(password string) []byte {
 		return nil
 	}
 	encrypted := make([]byte, len(f.signer))
-	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(encrypted, f.signer)
+	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(encrypted, f.signer) //nolint:gosec // G407: Firebase's, for the comparison
 	return encrypted
 }
 
