@@ -25,8 +25,9 @@ const (
 	djangoBcrypt = "bcrypt_sha256$"
 )
 
-// bcryptHash compares as all implementations do: the first 72 bytes count. A NUL
-// is a byte like others, as for programs in Go; C ends the password there.
+// bcryptHash compares as all implementations do: the first 72 bytes count. What is
+// rewritten after a match holds the whole password as it was typed then. A NUL is a
+// byte like others, as for programs in Go; C ends the password there.
 type bcryptHash struct {
 	prehash bool   // the password is the hexadecimal SHA-256 of what was typed
 	head    string // "$2b$12$"

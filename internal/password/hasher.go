@@ -1,6 +1,7 @@
 // Package password keeps and checks passwords: Argon2id hashes as PHC strings,
 // computed in a bounded number of slots behind a queue that knows each caller's
-// deadline, and the rules that a new password has to meet.
+// deadline, and the rules that a new password has to meet. It also checks, but never
+// makes, the hashes of other programs that Canonical lists.
 //
 // Memory is bounded by Config.Slots times the memory of one hash, whatever the
 // number of callers. The password rules and the hashing are separate: Policy is
@@ -39,7 +40,7 @@ type Config struct {
 	Slots int
 	// Queue is how many callers may wait for a slot, at least 0.
 	Queue int
-	// DecoyKey, at least 32 bytes, keys the choice of parameters for accounts that
+	// DecoyKey, at least 32 bytes, keys the choice of a decoy for accounts that
 	// do not exist. Replicas share it, or they would answer differently.
 	DecoyKey []byte
 	// Now is the clock of deadlines and measurements. Nil means time.Now.
@@ -59,9 +60,10 @@ type Hasher struct {
 type Result struct {
 	// Match says that the password is the one that was hashed.
 	Match bool
-	// Weaker says that the hash should be replaced by Hash of this password: its
-	// cost is below that of Config.Params, or equal with a shorter salt or key, and
-	// nothing about it is stronger. It is only ever set together with Match.
+	// Weaker says that the hash should be replaced by Hash of this password: it is
+	// not Argon2id, or its cost is below that of Config.Params, or equal with a shorter
+	// salt or key, and nothing about it is stronger. It is only ever set together with
+	// Match.
 	Weaker bool
 }
 
@@ -157,10 +159,11 @@ func (h *Hasher) VerifyUnknown(ctx context.Context, account, password string) er
 	return err
 }
 
-// SetDecoys sets the proportions in which stored hashes use parameters, so that
-// unknown accounts cost what known ones cost also while hashes of several
-// programs lie side by side. Entries with a weight below one or parameters out
-// of bounds are left out; with no entry at all Config.Params are used.
+// SetDecoys sets the proportions in which stored hashes are of a kind and have its
+// parameters, so that unknown accounts cost what known ones cost also while hashes
+// of several programs lie side by side. Entries with a weight below one or a
+// setting that no stored hash can have are left out; with no entry at all
+// Config.Params are used.
 func (h *Hasher) SetDecoys(decoys []Decoy) {
 	h.decoys.Store(newDecoyTable(decoys, h.params))
 }

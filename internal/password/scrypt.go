@@ -148,7 +148,9 @@ type FirebaseScrypt struct {
 }
 
 // Encode returns the text to store for an account's salt and passwordHash, which
-// are bytes here. It is checked as by Canonical, and holds the signer key.
+// are bytes here. It is checked as by Canonical. It holds the project's signer key,
+// which nobody can guess passwords without: the key is in the database until the
+// last such account has logged in.
 func (f FirebaseScrypt) Encode(salt, key []byte) (string, error) {
 	if f.MemCost > maxScryptLogN {
 		return "", malformed("mem_cost must be 1 to %d, not %d", maxScryptLogN, f.MemCost)
