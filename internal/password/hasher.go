@@ -1,6 +1,7 @@
 // Package password keeps and checks passwords: Argon2id hashes as PHC strings,
 // computed in a bounded number of slots behind a queue that knows each caller's
-// deadline, and the rules that a new password has to meet.
+// deadline, and the rules that a new password has to meet. It also checks, but never
+// makes, the hashes of other programs that Canonical lists.
 //
 // Memory is bounded by Config.Slots times the memory of one hash, whatever the
 // number of callers. The password rules and the hashing are separate: Policy is
@@ -10,9 +11,9 @@ package password
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,7 +40,7 @@ type Config struct {
 	Slots int
 	// Queue is how many callers may wait for a slot, at least 0.
 	Queue int
-	// DecoyKey, at least 32 bytes, keys the choice of parameters for accounts that
+	// DecoyKey, at least 32 bytes, keys the choice of a decoy for accounts that
 	// do not exist. Replicas share it, or they would answer differently.
 	DecoyKey []byte
 	// Now is the clock of deadlines and measurements. Nil means time.Now.
@@ -59,9 +60,10 @@ type Hasher struct {
 type Result struct {
 	// Match says that the password is the one that was hashed.
 	Match bool
-	// Weaker says that the hash should be replaced by Hash of this password: its
-	// cost is below that of Config.Params, or equal with a shorter salt or key, and
-	// nothing about it is stronger. It is only ever set together with Match.
+	// Weaker says that the hash should be replaced by Hash of this password: it is
+	// not Argon2id, or its cost is below that of Config.Params, or equal with a shorter
+	// salt or key, and nothing about it is stronger. It is only ever set together with
+	// Match.
 	Weaker bool
 }
 
@@ -114,13 +116,13 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := h.admission.acquire(ctx, h.params.cost())
+	hash := argon2Hash{Params: h.params, salt: randomBytes(newSaltLength)}
+	t, err := h.admission.acquire(ctx, hash.work(nfc))
 	if err != nil {
 		return "", err
 	}
 	defer h.admission.release(t)
-	hash := Hash{Params: h.params, salt: randomBytes(newSaltLength)}
-	hash.key = h.derive(nfc, hash, newKeyLength)
+	h.timed(hash.work(nfc), func() { hash.key = hash.derive(nfc, newKeyLength) })
 	return hash.encode(), nil
 }
 
@@ -129,11 +131,14 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // tried too, since other programs hash what was typed. A password longer than
 // MaxLength does not match and costs nothing.
 //
+// The hash is in one of the forms listed at Canonical. All kinds but Argon2id are
+// Weaker, whatever their cost.
+//
 // Errors are ErrMalformedHash, *OverloadedError, and ctx.Err() if ctx ends
 // before the answer is known. A caller that must not reveal a malformed hash
 // follows it with VerifyUnknown.
 func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, error) {
-	stored, err := Parse(encoded)
+	stored, err := readStored(encoded)
 	if err != nil {
 		return Result{}, err
 	}
@@ -150,19 +155,15 @@ func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, 
 // normalised address; it always costs the same while the proportions of
 // SetDecoys stay.
 func (h *Hasher) VerifyUnknown(ctx context.Context, account, password string) error {
-	decoy := Hash{
-		Params: h.decoys.Load().draw(h.decoyKey, account),
-		salt:   randomBytes(newSaltLength),
-		key:    randomBytes(newKeyLength),
-	}
-	_, err := h.match(ctx, decoy, password)
+	_, err := h.match(ctx, h.decoys.Load().draw(h.decoyKey, account), password)
 	return err
 }
 
-// SetDecoys sets the proportions in which stored hashes use parameters, so that
-// unknown accounts cost what known ones cost also while hashes of several
-// programs lie side by side. Entries with a weight below one or parameters out
-// of bounds are left out; with no entry at all Config.Params are used.
+// SetDecoys sets the proportions in which stored hashes are of a kind and have its
+// parameters, so that unknown accounts cost what known ones cost also while hashes
+// of several programs lie side by side. Entries with a weight below one or a
+// setting that no stored hash can have are left out; with no entry at all
+// Config.Params are used.
 func (h *Hasher) SetDecoys(decoys []Decoy) {
 	h.decoys.Store(newDecoyTable(decoys, h.params))
 }
@@ -175,7 +176,7 @@ func (h *Hasher) Stats() Stats {
 // match is the one path of known and unknown accounts. Both hashes of a password
 // that is not in NFC are computed in one slot, so that a caller never holds a
 // place while it queues for another.
-func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool, error) {
+func (h *Hasher) match(ctx context.Context, stored digest, password string) (bool, error) {
 	nfc, err := normalise(password)
 	if err != nil {
 		return false, nil // no hash was ever made of it
@@ -184,7 +185,15 @@ func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool,
 	if password != nfc {
 		candidates = append(candidates, password)
 	}
-	t, err := h.admission.acquire(ctx, stored.Params.cost()*uint64(len(candidates)))
+	candidates = slices.DeleteFunc(candidates, func(c string) bool { return !stored.accepts(c) })
+	if len(candidates) == 0 {
+		return false, nil // nor of these
+	}
+	all := stored.work(candidates[0])
+	for _, candidate := range candidates[1:] {
+		all.units += stored.work(candidate).units
+	}
+	t, err := h.admission.acquire(ctx, all)
 	if err != nil {
 		return false, err
 	}
@@ -193,22 +202,20 @@ func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool,
 		if i > 0 && ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		key := h.derive(candidate, stored, len(stored.key))
-		if subtle.ConstantTimeCompare(key, stored.key) == 1 {
+		match := false
+		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
+		if match {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// derive computes one hash in the goroutine of a caller that holds a slot.
-func (h *Hasher) derive(password string, hash Hash, length int) []byte {
-	p := hash.Params
+// timed computes one hash in the goroutine of a caller that holds a slot.
+func (h *Hasher) timed(w work, hash func()) {
 	started := h.now()
-	key := argon2.IDKey([]byte(password), hash.salt, p.Time, p.MemoryKiB, p.Threads,
-		uint32(length)) //nolint:gosec // G115: at most 64 bytes
-	h.admission.measured(p.cost(), h.now().Sub(started))
-	return key
+	hash()
+	h.admission.measured(w, h.now().Sub(started))
 }
 
 // calibrate returns nanoseconds per KiB and pass, the best of a few runs: one

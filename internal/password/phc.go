@@ -2,15 +2,9 @@ package password
 
 import (
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 )
-
-// ErrMalformedHash is returned for a stored hash that is not a canonical
-// Argon2id PHC string within the bounds of this package.
-var ErrMalformedHash = errors.New("malformed or unsupported Argon2id hash")
 
 const (
 	// newSaltLength and newKeyLength are those of new hashes, the values that
@@ -23,68 +17,35 @@ const (
 
 	phcPrefix = "$argon2id$v=19$"
 
-	// maxEncodedLength is the longest hash in bounds: 64 bytes are 86 characters
-	// of base64.
-	maxEncodedLength = len(phcPrefix+"m=262144,t=32,p=64$") + 86 + len("$") + 86
+	// argon2Version is the only one that x/crypto and go-crypt compute, 0x13.
+	argon2Version = 19
 )
 
-// Hash is a parsed Argon2id hash. Its salt and key stay inside, so that printing
+// argon2Hash is a parsed Argon2 hash. Its salt and key stay inside, so that printing
 // or logging one shows its parameters only.
-type Hash struct {
+type argon2Hash struct {
 	Params Params
 
-	salt []byte
-	key  []byte
-}
-
-// Parse reads a hash of the form
-//
-//	$argon2id$v=19$m=MEMORY,t=PASSES,p=LANES$SALT$KEY
-//
-// and accepts the one canonical spelling of each: version 19, the three
-// parameters in this order without leading zeros, base64 without padding and
-// without stray bits, and all within bounds (those of Params, 8 to 64 bytes of
-// salt, 16 to 64 bytes of key). Errors wrap ErrMalformedHash and never hold any
-// part of the salt or key.
-func Parse(encoded string) (Hash, error) {
-	if len(encoded) > maxEncodedLength {
-		return Hash{}, malformed("longer than %d bytes", maxEncodedLength)
-	}
-	rest, ok := strings.CutPrefix(encoded, phcPrefix)
-	if !ok {
-		return Hash{}, malformed("does not begin with %s", phcPrefix)
-	}
-	parts := strings.Split(rest, "$")
-	if len(parts) != 3 {
-		return Hash{}, malformed("parameters, salt and key are not three parts")
-	}
-	params, err := parseParams(parts[0])
-	if err != nil {
-		return Hash{}, err
-	}
-	salt, err := decode("salt", parts[1], minSaltLength, maxSaltLength)
-	if err != nil {
-		return Hash{}, err
-	}
-	key, err := decode("key", parts[2], minKeyLength, maxKeyLength)
-	if err != nil {
-		return Hash{}, err
-	}
-	return Hash{Params: params, salt: salt, key: key}, nil
+	variant string // "", which is "id", or "i" or "d"
+	salt    []byte
+	key     []byte
 }
 
 // String returns the parameters without salt and key.
-func (h Hash) String() string {
-	return phcPrefix + h.Params.encode()
+func (h argon2Hash) String() string {
+	if h.variant == "" {
+		return phcPrefix + h.Params.encode()
+	}
+	return "$argon2" + h.variant + "$v=19$" + h.Params.encode()
 }
 
 // GoString is String: %#v would print the unexported fields.
-func (h Hash) GoString() string {
+func (h argon2Hash) GoString() string {
 	return h.String()
 }
 
-// encode is the inverse of Parse.
-func (h Hash) encode() string {
+// encode is the inverse of readArgon2.
+func (h argon2Hash) encode() string {
 	return h.String() + "$" + base64.RawStdEncoding.EncodeToString(h.salt) +
 		"$" + base64.RawStdEncoding.EncodeToString(h.key)
 }
@@ -94,7 +55,12 @@ func (h Hash) encode() string {
 // itself must not shrink either, since it is what makes guessing on a GPU
 // expensive. Lengths count up to those of new hashes: a key of 64 bytes is no
 // harder to guess for than one of 32 and must not pin a cheap hash for ever.
-func (h Hash) weakerThan(want Params) bool {
+//
+// The other variants are always rewritten: RFC 9106, section 4 wants Argon2id.
+func (h argon2Hash) weakerThan(want Params) bool {
+	if h.variant != "" {
+		return true
+	}
 	if want.cost() < h.Params.cost() || want.MemoryKiB < h.Params.MemoryKiB {
 		return false
 	}
@@ -143,25 +109,4 @@ func parseNumber(field, name string, bits int) (uint64, error) {
 		return 0, malformed("%s is not a positive decimal number in bounds", name[:1])
 	}
 	return number, nil
-}
-
-func decode(what, text string, shortest, longest int) ([]byte, error) {
-	// The decoder skips line breaks wherever they stand, also in strict mode.
-	if strings.ContainsAny(text, "\r\n") {
-		return nil, malformed("%s is not base64 without padding", what)
-	}
-	data, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil {
-		// The decoder's error tells a position in the text: it stays here.
-		return nil, malformed("%s is not base64 without padding", what)
-	}
-	if len(data) < shortest || len(data) > longest {
-		return nil, malformed("%s has %d bytes, not %d to %d", what, len(data), shortest, longest)
-	}
-	return data, nil
-}
-
-// malformed wraps ErrMalformedHash with a reason.
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrMalformedHash, fmt.Errorf(format, args...))
 }

@@ -1,0 +1,146 @@
+package password
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The work that Verify claims for a wrong password is what VerifyUnknown claims,
+// and as many hashes are computed, whichever kind is drawn.
+func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
+	t.Parallel()
+	for _, setting := range cheapSettings() {
+		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128)} {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHasher(t, Config{Slots: 1, Queue: 1})
+				h.SetDecoys([]Decoy{{Setting: setting, Weight: 1}})
+				d, err := readSetting(setting)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known := claims(t, h, func() error { _, err := h.Verify(t.Context(), d.encode(), typed); return err })
+				unknown := claims(t, h, func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) })
+				if known != unknown {
+					t.Errorf("%s, %q: known %+v, unknown %+v", setting, typed, known, unknown)
+				}
+			})
+		}
+	}
+}
+
+// claim is what one call claims from the queue and how many hashes it computes.
+type claim struct {
+	work   work
+	hashes uint64
+}
+
+func claims(t *testing.T, h *Hasher, call func() error) claim {
+	t.Helper()
+	held, err := h.admission.acquire(t.Context(), work{units: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.Stats().Hashed
+	done := make(chan error)
+	go func() { done <- call() }()
+	synctest.Wait()
+	var got claim
+	if len(h.admission.waiting) > 0 {
+		got.work = h.admission.waiting[0].work
+	}
+	h.admission.release(held)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	got.hashes = h.Stats().Hashed - before
+	return got
+}
+
+func cheapSettings() []string {
+	return []string{
+		"$argon2id$v=19$m=64,t=1,p=1$", "$argon2i$v=19$m=64,t=1,p=1$", "$argon2d$v=19$m=64,t=1,p=1$", "$2a$04$", "$2b$05$",
+		"$2y$04$", "bcrypt_sha256$$2b$04$", "$scrypt$ln=4,r=8,p=1$", "$firescrypt$ln=4,r=8,p=1$", "$pbkdf2$100$",
+		"$pbkdf2-sha256$100$", "$pbkdf2-sha512$100$", "$5$", "$5$rounds=1000$", "$6$", "$1$", "$apr1$", "$P$5", "{SSHA}",
+		"{SSHA256}", "{SSHA512}",
+	}
+}
+
+// A table of hashes of several kinds gives decoys of each in proportion.
+func TestDecoysOfForeignKinds(t *testing.T) {
+	t.Parallel()
+	var decoys []Decoy
+	for _, setting := range cheapSettings() {
+		decoys = append(decoys, Decoy{setting, 1})
+	}
+	for _, bad := range []string{
+		"", "$", "$2b$15$", "$2b$10", "$2b$10$CCCCCCCCCCCCCCCCCCCCC.", "$scrypt$", "$scrypt$ln=30,r=8,p=1$", "$H$5", "pbkdf2_sha256$100$",
+		"scrypt$", "$5$rounds=5000$", "$pbkdf2$i=100,l=20$", "{ssha}", "$argon2id$v=19$t=1,m=64,p=1$",
+	} {
+		decoys = append(decoys, Decoy{bad, 1 << 40})
+	}
+	table := newDecoyTable(decoys, tiny())
+	if len(table.digests) != len(cheapSettings()) {
+		t.Errorf("%d settings, want %d", len(table.digests), len(cheapSettings()))
+	}
+	half := newDecoyTable([]Decoy{{"$2b$10$", 700}, {"$argon2id$v=19$m=19456,t=2,p=1$", 300}}, tiny())
+	counts := map[string]float64{}
+	const accounts = 20_000
+	for i := range accounts {
+		counts[half.draw(testKey(), account(i)).setting()]++
+	}
+	for setting, want := range map[string]float64{"$2b$10$": 0.7, "$argon2id$v=19$m=19456,t=2,p=1$": 0.3} {
+		if got := counts[setting] / accounts; math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/accounts) {
+			t.Errorf("%s: drawn for %.3f of the accounts, want %.3f", setting, got, want)
+		}
+	}
+}
+
+// What one kind takes says nothing about another: only its own estimate follows.
+func TestPacesAreApart(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(1, 1, time.Now, perUnit)
+	for range 50 {
+		a.measured(work{engineBcrypt, 10}, 50*time.Millisecond)
+	}
+	if got := a.paces[engineBcrypt].rate / perUnit; got < 4.9 || got > 5.1 {
+		t.Errorf("bcrypt: %v of the first guess, want 5", got)
+	}
+	for e := range a.paces {
+		if engine(e) != engineBcrypt && a.paces[e].rate != perUnit {
+			t.Errorf("engine %d has become %v", e, a.paces[e].rate)
+		}
+	}
+	if got := a.stats(); got.Hashed != 50 || got.HashingTime != 50*50*time.Millisecond {
+		t.Errorf("stats: %+v", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := a.acquire(ctx, work{engineBcrypt, 10}); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("bcrypt that takes 50 ms in 30 ms: %v", err)
+	}
+	if _, err := a.acquire(ctx, work{engineArgon2, 10}); err != nil {
+		t.Errorf("Argon2 that takes 10 ms in 30 ms: %v", err)
+	}
+}
+
+// An estimate that is too high corrects itself also while hashes of other kinds keep
+// the machine measured: each kind is tried once a second by itself.
+func TestProbesAreApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(1, 1, time.Now, perUnit)
+		a.paces[engineBcrypt].rate = 1000 * perUnit
+		time.Sleep(probeEvery)
+		a.measured(work{units: 10}, 10*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := a.acquire(ctx, work{engineBcrypt, 10}); err != nil {
+			t.Errorf("bcrypt is not tried: %v", err)
+		}
+	})
+}

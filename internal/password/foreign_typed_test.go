@@ -1,0 +1,132 @@
+package password
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// Nothing is computed for a password that is far longer than those the programs
+// with these kinds take: their time grows with it.
+func TestForeignLongPassword(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	const stored = "$5$rounds=1000$saltsalt$IIx7nXd5PxUCh4HtdQDUGYkEPTEKtG0QWeNZ0.1CjH3"
+	for _, password := range []string{
+		strings.Repeat("x", 128),
+		strings.Repeat("\U0001F600", 128),               // 512 bytes
+		strings.Repeat("\u03b1\u0313\u0300\u0345", 128), // 1024 bytes, and 384 in NFC, which alone is tried
+	} {
+		before := h.Stats().Hashed
+		if result, err := h.Verify(t.Context(), stored, password); err != nil || result.Match {
+			t.Errorf("%+v, %v", result, err)
+		}
+		if got := h.Stats().Hashed - before; got != 1 {
+			t.Errorf("%d bytes: %d hashes, want 1", len(password), got)
+		}
+	}
+	d, err := readStored(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.accepts(strings.Repeat("x", 513)) || !d.accepts(strings.Repeat("x", 512)) {
+		t.Error("the bound is not 512 bytes")
+	}
+}
+
+// A hash that was made of the bytes as typed verifies, of every kind, and one made
+// of their NFC form does too.
+func TestForeignAsTyped(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 2, Queue: 100})
+	const nfc, nfd = "Gr\u00fc\u00dfe", "Gru\u0308\u00dfe"
+	for _, k := range kinds() {
+		for _, prefix := range k.prefixes {
+			d, err := read(respell(prefix + exampleParams(prefix) + k.filler))
+			if err != nil {
+				continue // bcrypt's prefix and those that are mapped to others
+			}
+			for made, typed := range map[string][]string{nfc: {nfc, nfd}, nfd: {nfd}} {
+				stored := rekeyed(t, d, made)
+				for _, password := range typed {
+					if result, err := h.Verify(t.Context(), stored, password); err != nil || !result.Match {
+						t.Errorf("%s, made of %+q, typed %+q: %+v, %v", d.setting(), made, password, result, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// exampleParams are cheap parameters for a prefix.
+func exampleParams(prefix string) string {
+	switch prefix {
+	case "$argon2id$", "$argon2i$", "$argon2d$":
+		return "v=19$m=64,t=1,p=1$"
+	case "$2":
+		return "b$04$"
+	case djangoBcrypt:
+		return "$2b$04$"
+	case "$scrypt$", "$firescrypt$":
+		return "ln=4,r=8,p=1$"
+	case "$pbkdf2$", "$pbkdf2-sha256$", "$pbkdf2-sha512$":
+		return "10$"
+	case "$P$":
+		return "5"
+	}
+	return ""
+}
+
+// rekeyed is the stored text of a hash like d of a password. That the kinds hash
+// as their programs do is for the vectors to show.
+func rekeyed(t *testing.T, d digest, password string) string {
+	t.Helper()
+	switch h := d.(type) {
+	case argon2Hash:
+		h.key = h.derive(password, len(h.key))
+		return h.encode()
+	case bcryptHash:
+		return rekeyedBcrypt(t, h, password)
+	case scryptHash:
+		h.want, _ = h.key(password, h.salt, len(h.want))
+		return h.encode()
+	case firebaseHash:
+		h.want = h.encrypt(password)
+		return h.encode()
+	case pbkdf2Hash:
+		h.want = h.key(password)
+		return h.encode()
+	case shaCrypt:
+		h.want = string(h.key(password))
+		return h.encode()
+	case md5Crypt:
+		h.want = string(h.key([]byte(password)))
+		return h.encode()
+	case phpass:
+		h.want = string(h.key(password))
+		return h.encode()
+	case saltedSHA:
+		h.want = h.sum(password)
+		return h.encode()
+	}
+	t.Fatalf("no way to make a %T", d)
+	return ""
+}
+
+// rekeyedBcrypt has another salt: x/crypto chooses it.
+func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
+	t.Helper()
+	typed := []byte(password)
+	if h.prehash {
+		sum := sha256.Sum256(typed)
+		typed = []byte(hex.EncodeToString(sum[:]))
+	}
+	made, err := bcrypt.GenerateFromPassword(typed, int(h.cost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(h.setting(), h.head) + string(made)
+}
