@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -73,7 +75,8 @@ func callEmpty(ctx context.Context, s *testenv.Server, method string) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(rawMessage("")); err != nil {
+	// EOF: the server has answered already, and RecvMsg says what.
+	if err := stream.SendMsg(rawMessage("")); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -88,7 +91,7 @@ func callEmpty(ctx context.Context, s *testenv.Server, method string) error {
 // never another text.
 func TestEveryMethodForEveryCaller(t *testing.T) {
 	t.Parallel()
-	s := testenv.Start(t, testenv.Options{})
+	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
 	signUp(t, s, email)
 	classes, texts := map[latchkeyv1.AuthClass]int{}, map[string]bool{}
 	for method, policy := range s.Server.Policies() {
