@@ -33,16 +33,13 @@ func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateU
 
 func (s *Server) setActive(ctx context.Context, userID string, active bool, kind auditKind) (*latchkeyv1.Account, error) {
 	var account db.User
-	var position int64
-	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		var err error
+	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (_ uuid.UUID, position int64, err error) {
 		account, position, err = s.changeStatus(ctx, tx, userID, active, kind)
-		return position, err
+		return account.ID, position, err
 	})
 	if err != nil {
 		return nil, err // the change may still be under way, and account be written to
 	}
-	s.unlistSessions(ctx, account.ID, uuid.Nil, position)
 	return accountMessage(account), nil
 }
 
@@ -74,19 +71,16 @@ func (s *Server) changeStatus(ctx context.Context, tx pgx.Tx, userID string, act
 // was minted since the last one is ended too.
 func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeUserSessionsRequest) (*latchkeyv1.RevokeUserSessionsResponse, error) {
 	var account db.User
-	var position int64
-	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		var err error
+	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (_ uuid.UUID, position int64, err error) {
 		if account, err = s.lockAccount(ctx, tx, req.GetUserId()); err != nil {
-			return 0, err
+			return uuid.Nil, 0, err
 		}
 		position, err = s.endUserSessions(ctx, tx, account.ID, auditUserSessionsRevoked)
-		return position, err
+		return account.ID, position, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.unlistSessions(ctx, account.ID, uuid.Nil, position)
 	return &latchkeyv1.RevokeUserSessionsResponse{}, nil
 }
 

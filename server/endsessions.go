@@ -46,38 +46,31 @@ type userEnding struct {
 // was appended: the end of one session waits for the ledger's head only, not for the
 // account, so that it may have come in between.
 func (s *Server) endSessions(ctx context.Context, by authority, ending userEnding) error {
-	var position int64
-	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+	return s.revokeUser(ctx, ending.except, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, int64, error) {
 		if err := s.recheck(ctx, tx, by); err != nil {
-			return 0, err
+			return uuid.Nil, 0, err
 		}
 		if ending.change != nil {
 			if err := ending.change(ctx, tx); err != nil {
-				return 0, err
+				return uuid.Nil, 0, err
 			}
 		}
 		if err := s.audit(ctx, tx, ending.kind, by.userID, by.sessionID); err != nil {
-			return 0, fmt.Errorf("record the end of the sessions: %w", err)
+			return uuid.Nil, 0, fmt.Errorf("record the end of the sessions: %w", err)
 		}
-		var err error
-		position, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
+		position, err := s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
 			UserID:          by.userID,
 			ExceptSessionID: uuid.NullUUID{UUID: ending.except, Valid: ending.except != uuid.Nil},
 		})
 		if err != nil {
-			return 0, fmt.Errorf("end the sessions: %w", err)
+			return uuid.Nil, 0, fmt.Errorf("end the sessions: %w", err)
 		}
 		last := by
 		if ending.except == uuid.Nil {
 			last.ledger = position // the row itself ends the session too
 		}
-		return position, s.refuseEnded(ctx, tx, last)
+		return by.userID, position, s.refuseEnded(ctx, tx, last)
 	})
-	if err != nil {
-		return err
-	}
-	s.unlistSessions(ctx, by.userID, ending.except, position)
-	return nil
 }
 
 // recheck locks the account and refuses what validate would refuse now. The account's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -102,11 +103,8 @@ func hashError(doing string, err error) error {
 // that the error was not foreseen: it is for the log, and the client gets no more
 // than the trace id.
 func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
-	if known, ok := errors.AsType[*refusal](err); ok {
+	if known := refusalIn(err); known != nil {
 		return known.status(traceID), false
-	}
-	if r := refusalOf(err); r != nil {
-		return r.status(traceID), false
 	}
 	if errors.Is(err, context.Canceled) {
 		return withDetails(status.New(codes.Canceled, "the call was canceled"), &errdetails.RequestInfo{RequestId: traceID}), false
@@ -117,6 +115,20 @@ func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 		return own.GRPCStatus(), false
 	}
 	return withDetails(status.New(codes.Internal, "internal error, see the log for trace id "+traceID), &errdetails.RequestInfo{RequestId: traceID}), true
+}
+
+// refusalIn is the refusal that an error becomes, or nil.
+func refusalIn(err error) *refusal {
+	if known, ok := errors.AsType[*refusal](err); ok {
+		return known
+	}
+	return refusalOf(err)
+}
+
+// refusedFor says whether err becomes a refusal for one of the reasons.
+func refusedFor(err error, reasons ...latchkeyv1.ErrorReason) bool {
+	known := refusalIn(err)
+	return known != nil && slices.Contains(reasons, known.reason)
 }
 
 // refusalOf knows the errors of the leaf packages.

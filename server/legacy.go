@@ -2,9 +2,7 @@ package server
 
 import (
 	"context"
-	"errors"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -67,8 +65,11 @@ func newLegacyContract(s *Server) *legacyContract {
 	return &legacyContract{server: s, noted: map[legacyClient]time.Time{}}
 }
 
-// SignUp implements auth.AuthService. The rules for passwords and names are those of
-// its proto, and no others: forms were built for them.
+// byProto is the passwordRule of the old contract: its proto's rules, which were
+// checked before, and no others, since people's forms were built for them.
+func byProto(string, string, []string) error { return nil }
+
+// SignUp implements auth.AuthService. Passwords are judged byProto.
 func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*authpb.SignUpResponse, error) {
 	l.note(ctx, "SignUp")
 	user, err := l.server.createAccount(ctx, &latchkeyv1.SignUpRequest{
@@ -105,7 +106,7 @@ func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotP
 	if err == nil {
 		_, err = l.server.ForgotPassword(ctx, forgot)
 	}
-	if err != nil && !isRefused(err, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED) {
+	if err != nil && !refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED) {
 		return nil, err
 	}
 	return &authpb.ForgotPasswordResponse{Success: true, Message: legacyResetMailed}, nil
@@ -114,8 +115,7 @@ func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotP
 // ResetPassword implements auth.AuthService.
 func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPasswordRequest) (*authpb.ResetPasswordResponse, error) {
 	l.note(ctx, "ResetPassword")
-	_, err := l.server.ResetPassword(ctx, &latchkeyv1.ResetPasswordRequest{Token: req.GetToken(), NewPassword: req.GetNewPassword()})
-	if err != nil {
+	if err := l.server.reset(ctx, req.GetToken(), req.GetNewPassword(), byProto); err != nil {
 		return nil, inLegacyWords(err)
 	}
 	return &authpb.ResetPasswordResponse{Success: true, Message: legacyReset}, nil
@@ -192,19 +192,6 @@ func inLegacyWords(err error) error {
 		return err
 	}
 	return &reworded
-}
-
-// refusalIn is the refusal that err will become, or nil.
-func refusalIn(err error) *refusal {
-	if known, ok := errors.AsType[*refusal](err); ok {
-		return known
-	}
-	return refusalOf(err)
-}
-
-func isRefused(err error, reasons ...latchkeyv1.ErrorReason) bool {
-	known := refusalIn(err)
-	return known != nil && slices.Contains(reasons, known.reason)
 }
 
 func legacyUser(u *latchkeyv1.User) *authpb.User {

@@ -157,7 +157,7 @@ func TestOldContractRules(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for i, password := range []string{"Aa1!aaaa", "Password1!", "Aa1!" + strings.Repeat("x", 124), "Aa1~ with spaces and ü"} {
+	for i, password := range []string{"Aa1!aaaa", "P@ssw0rd", "Aa1!" + strings.Repeat("x", 124), "Aa1~ with spaces and ü"} {
 		req := good()
 		req.Email, req.Password = strings.Repeat("x", i+1)+req.GetEmail(), password
 		if _, err := old.SignUp(t.Context(), req); err != nil {
@@ -183,20 +183,20 @@ func TestOldContractResets(t *testing.T) {
 
 	session := oldLogin(t, old, user.Email, user.Password)
 	for _, token := range []string{"", "x", resetToken + "x"} {
-		_, err := old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: token, NewPassword: "Password1!"})
+		_, err := old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: token, NewPassword: "P@ssw0rd"})
 		wantText(t, err, codes.InvalidArgument, "invalid or expired reset token")
 	}
 	if _, err := old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: resetToken, NewPassword: "weak"}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a weak password: %v", err)
 	}
-	resp, err := old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: resetToken, NewPassword: "Password1!"})
+	resp, err := old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: resetToken, NewPassword: "P@ssw0rd"})
 	if err != nil || !resp.GetSuccess() || resp.GetMessage() != "Password reset successfully" {
 		t.Fatalf("reset: %v, %v", resp, err)
 	}
-	_, err = old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: resetToken, NewPassword: "Password1!"})
+	_, err = old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: resetToken, NewPassword: "P@ssw0rd"})
 	wantText(t, err, codes.InvalidArgument, "invalid or expired reset token")
 	wantValid(t, s, session.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
-	oldLogin(t, old, user.Email, "Password1!")
+	oldLogin(t, old, user.Email, "P@ssw0rd")
 }
 
 // TestOldContractNumbers: names, types and numbers are what the clients were built

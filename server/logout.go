@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -68,10 +67,4 @@ func (s *Server) endedFinally(ctx context.Context) error {
 		return err
 	}
 	return errSessionEnded()
-}
-
-// refusedFor says whether err is a refusal for this reason.
-func refusedFor(err error, reason latchkeyv1.ErrorReason) bool {
-	known, ok := errors.AsType[*refusal](err)
-	return ok && known.reason == reason
 }

@@ -41,35 +41,39 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 	return &latchkeyv1.ForgotPasswordResponse{}, nil
 }
 
-// ResetPassword implements latchkey.v1.AuthService. The token is looked at before
-// the password is hashed, so that guesses cost no hash, and spent with the change
-// of the password, so that a refused password leaves it good.
+// ResetPassword implements latchkey.v1.AuthService.
 func (s *Server) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswordRequest) (*latchkeyv1.ResetPasswordResponse, error) {
-	account, spend, err := s.findReset(ctx, req.GetToken())
-	if err != nil {
+	if err := s.reset(ctx, req.GetToken(), req.GetNewPassword(), s.checkNewPassword); err != nil {
 		return nil, err
 	}
-	words := passwordContext(account.Email, account.FirstName, account.LastName)
-	if err := s.checkNewPassword("new_password", req.GetNewPassword(), words); err != nil {
-		return nil, err
-	}
-	passwordHash, err := s.cfg.Passwords.Hash(ctx, req.GetNewPassword())
+	return &latchkeyv1.ResetPasswordResponse{}, nil
+}
+
+// reset sets a new password that meets the rule. The token is looked at before the
+// password is hashed, so that guesses cost no hash, and spent with the change of the
+// password, so that a refused password leaves it good.
+func (s *Server) reset(ctx context.Context, resetToken, newPassword string, rule passwordRule) error {
+	account, spend, err := s.findReset(ctx, resetToken)
 	if err != nil {
-		return nil, hashError("hash the password", err)
+		return err
 	}
-	var position int64
-	err = s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		var err error
-		position, err = s.resetPassword(ctx, tx, account.ID, passwordHash, spend.inTx)
-		return position, err
+	if err := rule("new_password", newPassword, passwordContext(account.Email, account.FirstName, account.LastName)); err != nil {
+		return err
+	}
+	passwordHash, err := s.cfg.Passwords.Hash(ctx, newPassword)
+	if err != nil {
+		return hashError("hash the password", err)
+	}
+	err = s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, int64, error) {
+		position, err := s.resetPassword(ctx, tx, account.ID, passwordHash, spend.inTx)
+		return account.ID, position, err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	spend.afterwards(ctx)
-	s.unlistSessions(ctx, account.ID, uuid.Nil, position)
 	s.forgiveFailures(ctx, account)
-	return &latchkeyv1.ResetPasswordResponse{}, nil
+	return nil
 }
 
 // resetSpending is how a reset token is spent.

@@ -43,6 +43,26 @@ func (s *Server) revoke(ctx context.Context, change func(ctx context.Context, tx
 	})
 }
 
+// revokeUser is revoke for a change that ends the sessions of an account, all but
+// except, and takes those out of the list.
+func (s *Server) revokeUser(
+	ctx context.Context, except uuid.UUID,
+	change func(ctx context.Context, tx pgx.Tx) (userID uuid.UUID, position int64, err error),
+) error {
+	var userID uuid.UUID
+	var position int64
+	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+		var err error
+		userID, position, err = change(ctx, tx)
+		return position, err
+	})
+	if err != nil {
+		return err // the change may still be under way, and both be written to
+	}
+	s.unlistSessions(ctx, userID, except, position)
+	return nil
+}
+
 // endSession revokes one session: first in the ledger, which decides, then in Redis,
 // and returns nil once that is final.
 func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, kind auditKind) error {

@@ -62,7 +62,11 @@ func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpReques
 	return user, nil
 }
 
-// checkNewPassword applies the policy; field is the request's name for it.
+// passwordRule refuses a new password; field is the request's name for it, and words
+// are the account's own.
+type passwordRule func(field, candidate string, words []string) error
+
+// checkNewPassword is the passwordRule of latchkey.v1.
 func (s *Server) checkNewPassword(field, candidate string, words []string) error {
 	err := s.cfg.PasswordPolicy.Check(candidate, words...)
 	switch {
