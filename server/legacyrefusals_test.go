@@ -103,3 +103,16 @@ func TestLegacyTradeRefusals(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	wantRefused(t, tryLogout(t.Context(), plain, backend.Sessions[0].RefreshToken), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 }
+
+// TestLegacyTradeOfARevokedKey: what the Go backend's key signed is traded no more once
+// a row of the ledger has ended the key.
+func TestLegacyTradeOfARevokedKey(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend})
+	byGo, byRust := oldTokens(t, backend)
+	execSQL(t, s, "SELECT latchkey_append_revocation('key', NULL, NULL, NULL, $1, NULL)", s.Keyring.FormerKeyID())
+	_, err := tryRefresh(t.Context(), s, byGo.RefreshToken, "")
+	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+	refresh(t, s, byRust.RefreshToken, "")
+}

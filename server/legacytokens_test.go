@@ -420,6 +420,10 @@ func TestForgottenEnds(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: backend.DatabaseURL, RedisURL: backend.RedisURL})
 	wantValid(t, s, byGo.AccessToken, ended)
 	wantValid(t, s, byRust.AccessToken, ended)
+	for _, refreshToken := range []string{byGo.RefreshToken, byRust.RefreshToken} {
+		_, err := tryRefresh(t.Context(), s, refreshToken, "")
+		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
+	}
 	for age, reason := range map[time.Duration]latchkeyv1.ErrorReason{time.Minute: ended, 3 * time.Minute: 0} {
 		wantValid(t, s, rustToken(t, backend.JWT.Rust.Secret, byRust.UserID, lost.Add(age), 100_000*time.Hour), reason)
 	}
