@@ -44,21 +44,16 @@ func inBatches(deleteSome func() (int64, error)) error {
 	}
 }
 
-// anySaltAndHash completes the prefix of a PHC string, 16 and 32 zero bytes.
-const anySaltAndHash = "AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-
-// StoredParams counts the parameters of stored hashes, from a sample of 10,000. It
-// leaves out what password.Parse does not take.
-func StoredParams(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
-	rows, err := db.New().SampleHashParameters(ctx, pool)
+// StoredSettings counts the kinds and parameters of stored hashes, from a sample of
+// 10,000.
+func StoredSettings(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
+	rows, err := db.New().SampleHashSettings(ctx, pool)
 	if err != nil {
 		return nil, fmt.Errorf("sample stored hashes: %w", err)
 	}
-	var decoys []password.Decoy
-	for _, row := range rows {
-		if hash, err := password.Parse(row.Prefix + anySaltAndHash); err == nil {
-			decoys = append(decoys, password.Decoy{Params: hash.Params, Weight: row.Weight})
-		}
+	decoys := make([]password.Decoy, len(rows))
+	for i, row := range rows {
+		decoys[i] = password.Decoy{Setting: row.Setting, Weight: row.Weight}
 	}
 	return decoys, nil
 }

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -48,25 +50,41 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-func TestStoredParams(t *testing.T) {
+func TestStoredSettings(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	strong := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Argon2: argon.Params{MemoryKiB: 128, Time: 2, Threads: 2}})
 	signUp(t, s, email)
 	signUp(t, s, "bob@example.com")
 	signUp(t, strong, "eve@example.com")
-	for address, hash := range map[string]string{"a@b": "not a hash", "c@d": "$argon2id$v=19$m=nonsense$x", "e@f": "$2a$10$abcdefghijklmnopqrstuv"} {
-		execSQL(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ($1, $2, 'F', 'L')", address, hash)
+	for i, hash := range []string{
+		"not a hash", "$argon2id$v=19$m=nonsense$x", "$2x$10$abcdefghijklmnopqrstuv",
+		"$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", "$2b$10$.9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+		"bcrypt_sha256$$2b$12$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+		"$argon2d$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$a2V5a2V5a2V5a2V5a2V5", "$5$rounds=1400$salt$key", "$5$salt$key", "$apr1$salt$key",
+		"$scrypt$ln=14,r=8,p=1$salt$key", "$firescrypt$ln=14,r=8,p=1$salt$key$Bw==$signer", "$pbkdf2-sha512$25000$salt$key",
+		"$pbkdf2$1300000$salt$key", "$P$9saltsaltkey", "{SSHA256}key",
+	} {
+		execSQL(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ($1, $2, 'F', 'L')", fmt.Sprintf("a%d@b", i), hash)
 	}
-	got, err := server.StoredParams(t.Context(), s.Pool)
+	got, err := server.StoredSettings(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(got, func(a, b argon.Decoy) int { return int(b.Weight - a.Weight) })
 	want := []argon.Decoy{
-		{Params: argon.Params{MemoryKiB: 64, Time: 1, Threads: 1}, Weight: 2},
-		{Params: argon.Params{MemoryKiB: 128, Time: 2, Threads: 2}, Weight: 1},
+		{Setting: "$2b$10$", Weight: 2},
+		{Setting: "$argon2id$v=19$m=64,t=1,p=1$", Weight: 2},
 	}
+	for _, setting := range []string{
+		"$5$", "$5$rounds=1400$", "$P$9", "$apr1$", "$argon2d$v=19$m=64,t=1,p=1$", "$argon2id$v=19$m=128,t=2,p=2$",
+		"$firescrypt$ln=14,r=8,p=1$", "$pbkdf2$1300000$", "$pbkdf2-sha512$25000$", "$scrypt$ln=14,r=8,p=1$",
+		"bcrypt_sha256$$2b$12$", "{SSHA256}",
+	} {
+		want = append(want, argon.Decoy{Setting: setting, Weight: 1})
+	}
+	slices.SortFunc(got, func(a, b argon.Decoy) int {
+		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Setting, b.Setting))
+	})
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -216,9 +216,9 @@ func (a *app) tendKeys(ctx context.Context) {
 }
 
 func (a *app) countHashes(ctx context.Context) {
-	decoys, err := server.StoredParams(ctx, a.stores.pool)
+	decoys, err := server.StoredSettings(ctx, a.stores.pool)
 	if err != nil {
-		a.log.WarnContext(ctx, "parameters of stored hashes not counted", "error", err)
+		a.log.WarnContext(ctx, "kinds of stored hashes not counted", "error", err)
 		return
 	}
 	a.hasher.SetDecoys(decoys)

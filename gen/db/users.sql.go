@@ -361,30 +361,45 @@ func (q *Queries) RehashPassword(ctx context.Context, db DBTX, arg RehashPasswor
 	return result.RowsAffected(), nil
 }
 
-const sampleHashParameters = `-- name: SampleHashParameters :many
-SELECT substring(password_hash FROM '^\$argon2id\$v=19\$[^$]{1,40}\$')::text AS prefix, count(*) AS weight
-FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
-WHERE password_hash LIKE '$argon2id$v=19$%'
-GROUP BY 1
+const sampleHashSettings = `-- name: SampleHashSettings :many
+SELECT setting::text, count(*) AS weight
+FROM (
+    SELECT substring(password_hash FROM
+        '^(?:\$argon2(?:id|i|d)\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}\$'
+        '|(?:bcrypt_sha256\$)?\$2[aby]\$\d\d\$'
+        '|\$(?:fire)?scrypt\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$'
+        '|\$pbkdf2(?:-sha256|-sha512)?\$\d{1,7}\$'
+        '|\$[56]\$(?:rounds=\d{1,7}\$)?'
+        '|\$(?:1|apr1)\$'
+        '|\$P\$[./0-9A-Za-z]'
+        '|\{SSHA(?:256|512)?\})') AS setting
+    FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
+) AS settings
+WHERE setting IS NOT NULL
+GROUP BY setting
+ORDER BY weight DESC, setting
+LIMIT 100
 `
 
-type SampleHashParametersRow struct {
-	Prefix string
-	Weight int64
+type SampleHashSettingsRow struct {
+	Setting string
+	Weight  int64
 }
 
-// SampleHashParameters counts the parameters of up to 10,000 stored hashes. Ids are
-// random, so the first ones by id are a fair sample at the cost of an index read.
-func (q *Queries) SampleHashParameters(ctx context.Context, db DBTX) ([]SampleHashParametersRow, error) {
-	rows, err := db.Query(ctx, sampleHashParameters)
+// SampleHashSettings counts the kinds and parameters of up to 10,000 stored hashes:
+// what stands before the salt, and no part of salt or key. Ids are random, so the
+// first ones by id are a fair sample at the cost of an index read. The 100 most
+// frequent are enough: an import of hostile hashes must not make the list long.
+func (q *Queries) SampleHashSettings(ctx context.Context, db DBTX) ([]SampleHashSettingsRow, error) {
+	rows, err := db.Query(ctx, sampleHashSettings)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []SampleHashParametersRow{}
+	items := []SampleHashSettingsRow{}
 	for rows.Next() {
-		var i SampleHashParametersRow
-		if err := rows.Scan(&i.Prefix, &i.Weight); err != nil {
+		var i SampleHashSettingsRow
+		if err := rows.Scan(&i.Setting, &i.Weight); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -26,7 +26,8 @@ const (
 
 // admission gives out a fixed number of slots in the order of arrival to a
 // bounded number of waiting callers, and turns away at once whoever could not
-// finish before its deadline. Work is counted in units of one KiB and one pass.
+// finish before its deadline. Work is counted in units of one KiB
+// and one pass of Argon2.
 type admission struct {
 	slots int
 	queue int
@@ -35,30 +36,41 @@ type admission struct {
 	mu      sync.Mutex
 	running []*ticket // at most slots
 	waiting []*ticket // at most queue, first come first; empty while a slot is free
-	rate    float64   // running average of nanoseconds per unit
-	probed  time.Time // last measurement or probe
-	totals  Stats     // only its sums are kept up
+	paces   [engines]pace
+	totals  Stats // only its sums are kept up
+}
+
+// pace is how fast this machine computes the hashes of one engine. Each is measured
+// by its own hashes only: were they mixed, a processor without instructions for SHA
+// would make Argon2 look slow, and turn its callers away.
+type pace struct {
+	rate   float64   // running average of nanoseconds per unit
+	probed time.Time // last measurement or probe
 }
 
 // ticket is one caller's claim to a slot.
 type ticket struct {
-	units   uint64
+	work    work
 	arrived time.Time
 	started time.Time     // when the slot was given; zero while waiting
 	ready   chan struct{} // closed when a waiting ticket is given its slot
 }
 
 func newAdmission(slots, queue int, now func() time.Time, rate float64) *admission {
-	return &admission{slots: slots, queue: queue, now: now, rate: rate, probed: now()}
+	a := &admission{slots: slots, queue: queue, now: now}
+	for i := range a.paces {
+		a.paces[i] = pace{rate: rate, probed: now()}
+	}
+	return a
 }
 
 // acquire returns a ticket that holds a slot and must be given to release. It
 // fails with *OverloadedError, or with ctx.Err() if ctx ends first.
-func (a *admission) acquire(ctx context.Context, units uint64) (*ticket, error) {
+func (a *admission) acquire(ctx context.Context, w work) (*ticket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	t := &ticket{units: units, ready: make(chan struct{})}
+	t := &ticket{work: w, ready: make(chan struct{})}
 	mustWait, err := a.enter(ctx, t)
 	if err != nil {
 		return nil, err
@@ -84,7 +96,7 @@ func (a *admission) release(t *ticket) {
 }
 
 // measured takes the time that one hash took into the running average.
-func (a *admission) measured(units uint64, took time.Duration) {
+func (a *admission) measured(w work, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.totals.Hashed++
@@ -92,9 +104,10 @@ func (a *admission) measured(units uint64, took time.Duration) {
 		return
 	}
 	a.totals.HashingTime += took
-	sample := min(float64(took)/float64(units), outlier*a.rate)
-	a.rate += smoothing * (sample - a.rate)
-	a.probed = a.now()
+	p := &a.paces[w.engine]
+	sample := min(float64(took)/float64(w.units), outlier*p.rate)
+	p.rate += smoothing * (sample - p.rate)
+	p.probed = a.now()
 }
 
 func (a *admission) stats() Stats {
@@ -112,9 +125,9 @@ func (a *admission) enter(ctx context.Context, t *ticket) (mustWait bool, err er
 	defer a.mu.Unlock()
 	now := a.now()
 	t.arrived = now
-	own := a.estimate(t.units)
+	own := a.estimate(t.work)
 	if len(a.running) < a.slots {
-		if late(ctx, now, own) && !a.probe(now) {
+		if late(ctx, now, own) && !a.probe(t.work.engine, now) {
 			return false, a.turnAway(now)
 		}
 		a.start(t, now)
@@ -145,7 +158,7 @@ func (a *admission) wake(ctx context.Context, t *ticket) error {
 		}
 		return err
 	}
-	if late(ctx, now, a.estimate(t.units)) {
+	if late(ctx, now, a.estimate(t.work)) {
 		a.free(t, now)
 		return a.turnAway(now)
 	}
@@ -172,11 +185,12 @@ func (a *admission) free(t *ticket, now time.Time) {
 }
 
 // probe reports whether to try a call on an idle machine against the estimate.
-func (a *admission) probe(now time.Time) bool {
-	if len(a.running) > 0 || now.Sub(a.probed) < probeEvery {
+func (a *admission) probe(e engine, now time.Time) bool {
+	p := &a.paces[e]
+	if len(a.running) > 0 || now.Sub(p.probed) < probeEvery {
 		return false
 	}
-	a.probed = now
+	p.probed = now
 	return true
 }
 
@@ -195,7 +209,7 @@ func (a *admission) delay(now time.Time) time.Duration {
 				first = i
 			}
 		}
-		busy[first] += a.estimate(t.units)
+		busy[first] += a.estimate(t.work)
 	}
 	return slices.Min(busy)
 }
@@ -208,19 +222,19 @@ func (a *admission) turnAway(now time.Time) error {
 		ahead += a.remaining(t, now)
 	}
 	for _, t := range a.waiting {
-		ahead += a.estimate(t.units)
+		ahead += a.estimate(t.work)
 	}
 	ahead /= time.Duration(a.slots)
 	seconds := time.Duration(math.Ceil(ahead.Seconds())) * time.Second
 	return &OverloadedError{RetryAfter: min(max(seconds, minRetryAfter), maxRetryAfter)}
 }
 
-func (a *admission) estimate(units uint64) time.Duration {
-	return time.Duration(float64(units) * a.rate)
+func (a *admission) estimate(w work) time.Duration {
+	return time.Duration(float64(w.units) * a.paces[w.engine].rate)
 }
 
 func (a *admission) remaining(t *ticket, now time.Time) time.Duration {
-	return max(0, a.estimate(t.units)-now.Sub(t.started))
+	return max(0, a.estimate(t.work)-now.Sub(t.started))
 }
 
 // late reports whether work that takes this long from now misses the deadline.

@@ -54,7 +54,7 @@ func play(t *testing.T, slots, queue int, arrivals []arrival, probes bool) (out 
 		start := time.Now()
 		a := newAdmission(slots, queue, time.Now, perUnit)
 		if !probes {
-			a.probed = start.Add(time.Hour)
+			a.paces[engineArgon2].probed = start.Add(time.Hour)
 		}
 		out.granted, out.errs = make([]time.Duration, len(arrivals)), make([]error, len(arrivals))
 		var group sync.WaitGroup
@@ -73,7 +73,7 @@ func play(t *testing.T, slots, queue int, arrivals []arrival, probes bool) (out 
 				time.Sleep(c.at)
 				ctx, cancel := c.context(start)
 				defer cancel()
-				held, err := a.acquire(ctx, c.units)
+				held, err := a.acquire(ctx, work{units: c.units})
 				out.granted[i], out.errs[i] = -1, err
 				if err != nil {
 					return

@@ -8,55 +8,66 @@ import (
 	"slices"
 )
 
-// Decoy says how many stored hashes use some parameters.
+// Decoy says how many stored hashes are of a kind and have its parameters.
 type Decoy struct {
-	Params Params
-	Weight int64 // a count; only its proportion to the others matters
+	// Setting is the text of those hashes up to the salt, such as
+	// "$argon2id$v=19$m=19456,t=2,p=1$", "$2b$12$" or "{SSHA}".
+	Setting string
+	Weight  int64 // a count; only its proportion to the others matters
 }
 
 // decoyTable is immutable; the Hasher swaps whole tables.
 type decoyTable struct {
-	params []Params
-	upTo   []float64 // running sums of the weights
+	digests []digest
+	upTo    []float64 // running sums of the weights
 }
 
 // newDecoyTable leaves out what no stored hash could be verified with: weights
-// below one and parameters out of bounds. If nothing is left, every draw gives
+// below one and settings out of bounds. If nothing is left, every draw gives
 // fallback. The order is fixed by cost, so that the same proportions make the
 // same table however they were listed, and a migration to stronger hashes moves
 // accounts only at the borders.
 func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
-	weights := make(map[Params]float64, len(decoys))
+	weights := make(map[string]float64, len(decoys))
+	table := &decoyTable{}
+	add := func(setting string, weight float64) {
+		d, err := readSetting(setting)
+		if err != nil {
+			return
+		}
+		if _, known := weights[setting]; !known {
+			table.digests = append(table.digests, d)
+		}
+		weights[setting] += weight
+	}
 	for _, d := range decoys {
-		if d.Weight > 0 && d.Params.Validate() == nil {
-			weights[d.Params] += float64(d.Weight)
+		if d.Weight > 0 {
+			add(d.Setting, float64(d.Weight))
 		}
 	}
-	if len(weights) == 0 {
-		weights[fallback] = 1
+	if len(table.digests) == 0 {
+		add(Hash{Params: fallback}.setting(), 1)
 	}
-	table := &decoyTable{}
-	for p := range weights {
-		table.params = append(table.params, p)
-	}
-	slices.SortFunc(table.params, func(a, b Params) int {
+	slices.SortFunc(table.digests, func(a, b digest) int {
 		return cmp.Or(
-			cmp.Compare(a.cost(), b.cost()),
-			cmp.Compare(a.MemoryKiB, b.MemoryKiB),
-			cmp.Compare(a.Threads, b.Threads),
+			cmp.Compare(a.work(typicalPassword).units, b.work(typicalPassword).units),
+			cmp.Compare(a.setting(), b.setting()),
 		)
 	})
 	var sum float64
-	for _, p := range table.params {
-		sum += weights[p]
+	for _, d := range table.digests {
+		sum += weights[d.setting()]
 		table.upTo = append(table.upTo, sum)
 	}
 	return table
 }
 
-// draw maps an account to parameters. Without the key nobody can tell what an
+// typicalPassword is as long as those with which the kinds are put in order.
+const typicalPassword = "twelve bytes"
+
+// draw maps an account to a hash that no password matches. Without the key nobody can tell what an
 // address would cost if it were unknown, and asking twice tells nothing new.
-func (d *decoyTable) draw(key []byte, account string) Params {
+func (d *decoyTable) draw(key []byte, account string) digest {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(account))
 	// 53 bits are a fraction of [0, 1) that a float64 holds exactly.
@@ -64,7 +75,7 @@ func (d *decoyTable) draw(key []byte, account string) Params {
 	at := fraction * d.upTo[len(d.upTo)-1]
 	i := slices.IndexFunc(d.upTo, func(sum float64) bool { return at < sum })
 	if i < 0 { // rounding up to the whole sum
-		i = len(d.params) - 1
+		i = len(d.digests) - 1
 	}
-	return d.params[i]
+	return d.digests[i]
 }

@@ -12,18 +12,20 @@ import (
 
 func testKey() []byte { return bytes.Repeat([]byte{9}, 32) }
 
+func setting(p Params) string { return Hash{Params: p}.setting() }
+
 func account(i int) string { return "user" + strconv.Itoa(i) + "@example.com" }
 
 func TestDecoysFollowTheProportions(t *testing.T) {
 	t.Parallel()
 	a, b, c := Params{65536, 3, 2}, Params{19456, 2, 1}, Params{64, 1, 1}
-	table := newDecoyTable([]Decoy{{a, 500_000}, {b, 300_000}, {c, 200_000}}, tiny())
+	table := newDecoyTable([]Decoy{{setting(a), 500_000}, {setting(b), 300_000}, {setting(c), 200_000}}, tiny())
 	const accounts = 20_000
-	counts := make(map[Params]float64)
+	counts := make(map[string]float64)
 	for i := range accounts {
-		counts[table.draw(testKey(), account(i))]++
+		counts[table.draw(testKey(), account(i)).setting()]++
 	}
-	for p, want := range map[Params]float64{a: 0.5, b: 0.3, c: 0.2} {
+	for p, want := range map[string]float64{setting(a): 0.5, setting(b): 0.3, setting(c): 0.2} {
 		// Five standard deviations; the key is fixed, so that this cannot waver.
 		if got := counts[p] / accounts; math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/accounts) {
 			t.Errorf("%+v: drawn for %.3f of the accounts, want %.3f", p, got, want)
@@ -37,21 +39,21 @@ func TestDecoysAreStable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		decoys := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Decoy {
-			return Decoy{drawHash(t).Params, rapid.Int64Range(1, 1<<30).Draw(t, "weight")}
+			return Decoy{drawHash(t).setting(), rapid.Int64Range(1, 1<<30).Draw(t, "weight")}
 		}), 1, 5).Draw(t, "decoys")
 		table := newDecoyTable(decoys, tiny())
 		other := slices.Clone(decoys)
 		slices.Reverse(other)
 		other = append(other, decoys...)
-		other = append(other, Decoy{Params{MemoryKiB: 1, Time: 1, Threads: 1}, 1 << 40}, Decoy{Params{96, 1, 1}, 0}, Decoy{Params{96, 1, 1}, -7})
+		other = append(other, Decoy{setting(Params{MemoryKiB: 1, Time: 1, Threads: 1}), 1 << 40}, Decoy{setting(Params{96, 1, 1}), 0}, Decoy{setting(Params{96, 1, 1}), -7})
 		doubled := newDecoyTable(other, tiny())
 		for i := range 50 {
-			first, again := table.draw(testKey(), account(i)), doubled.draw(testKey(), account(i))
+			first, again := table.draw(testKey(), account(i)).setting(), doubled.draw(testKey(), account(i)).setting()
 			if first != again {
 				t.Fatalf("%s: %+v, then %+v", account(i), first, again)
 			}
-			if !slices.ContainsFunc(decoys, func(d Decoy) bool { return d.Params == first }) {
-				t.Fatalf("%+v is not in the list", first)
+			if !slices.ContainsFunc(decoys, func(d Decoy) bool { return d.Setting == first }) {
+				t.Fatalf("%s is not in the list", first)
 			}
 		}
 	})
@@ -59,10 +61,10 @@ func TestDecoysAreStable(t *testing.T) {
 
 func TestDecoysDependOnTheKey(t *testing.T) {
 	t.Parallel()
-	table := newDecoyTable([]Decoy{{Params{128, 1, 1}, 1}, {tiny(), 1}}, tiny())
+	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), 1}, {setting(tiny()), 1}}, tiny())
 	differ := 0
 	for i := range 1000 {
-		if table.draw(testKey(), account(i)) != table.draw(make([]byte, 32), account(i)) {
+		if table.draw(testKey(), account(i)).setting() != table.draw(make([]byte, 32), account(i)).setting() {
 			differ++
 		}
 	}
@@ -75,11 +77,11 @@ func TestDecoysFallBack(t *testing.T) {
 	t.Parallel()
 	for name, decoys := range map[string][]Decoy{
 		"none":          nil,
-		"no weight":     {{Params{128, 1, 1}, 0}},
-		"out of bounds": {{Params{1 << 20, 1, 1}, 9}},
+		"no weight":     {{setting(Params{128, 1, 1}), 0}},
+		"out of bounds": {{setting(Params{1 << 20, 1, 1}), 9}},
 	} {
 		table := newDecoyTable(decoys, tiny())
-		if got := table.draw(testKey(), "a@example.com"); got != tiny() {
+		if got := table.draw(testKey(), "a@example.com").setting(); got != setting(tiny()) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -88,10 +90,10 @@ func TestDecoysFallBack(t *testing.T) {
 // Weights as large as they come neither overflow nor hide each other.
 func TestDecoysHugeWeights(t *testing.T) {
 	t.Parallel()
-	table := newDecoyTable([]Decoy{{Params{128, 1, 1}, math.MaxInt64}, {Params{256, 1, 1}, math.MaxInt64}, {tiny(), math.MaxInt64}}, tiny())
-	seen := make(map[Params]bool)
+	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), math.MaxInt64}, {setting(Params{256, 1, 1}), math.MaxInt64}, {setting(tiny()), math.MaxInt64}}, tiny())
+	seen := make(map[string]bool)
 	for i := range 100 {
-		seen[table.draw(testKey(), account(i))] = true
+		seen[table.draw(testKey(), account(i)).setting()] = true
 	}
 	if len(seen) != 3 {
 		t.Errorf("drawn: %v", seen)

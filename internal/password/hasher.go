@@ -10,9 +10,9 @@ package password
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -114,13 +114,13 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := h.admission.acquire(ctx, h.params.cost())
+	hash := Hash{Params: h.params, salt: randomBytes(newSaltLength)}
+	t, err := h.admission.acquire(ctx, hash.work(nfc))
 	if err != nil {
 		return "", err
 	}
 	defer h.admission.release(t)
-	hash := Hash{Params: h.params, salt: randomBytes(newSaltLength)}
-	hash.key = h.derive(nfc, hash, newKeyLength)
+	h.timed(hash.work(nfc), func() { hash.key = hash.derive(nfc, newKeyLength) })
 	return hash.encode(), nil
 }
 
@@ -129,11 +129,14 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // tried too, since other programs hash what was typed. A password longer than
 // MaxLength does not match and costs nothing.
 //
+// The hash is in one of the forms listed at Canonical. All kinds but Argon2id are
+// Weaker, whatever their cost.
+//
 // Errors are ErrMalformedHash, *OverloadedError, and ctx.Err() if ctx ends
 // before the answer is known. A caller that must not reveal a malformed hash
 // follows it with VerifyUnknown.
 func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, error) {
-	stored, err := Parse(encoded)
+	stored, err := readStored(encoded)
 	if err != nil {
 		return Result{}, err
 	}
@@ -150,12 +153,7 @@ func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, 
 // normalised address; it always costs the same while the proportions of
 // SetDecoys stay.
 func (h *Hasher) VerifyUnknown(ctx context.Context, account, password string) error {
-	decoy := Hash{
-		Params: h.decoys.Load().draw(h.decoyKey, account),
-		salt:   randomBytes(newSaltLength),
-		key:    randomBytes(newKeyLength),
-	}
-	_, err := h.match(ctx, decoy, password)
+	_, err := h.match(ctx, h.decoys.Load().draw(h.decoyKey, account), password)
 	return err
 }
 
@@ -175,7 +173,7 @@ func (h *Hasher) Stats() Stats {
 // match is the one path of known and unknown accounts. Both hashes of a password
 // that is not in NFC are computed in one slot, so that a caller never holds a
 // place while it queues for another.
-func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool, error) {
+func (h *Hasher) match(ctx context.Context, stored digest, password string) (bool, error) {
 	nfc, err := normalise(password)
 	if err != nil {
 		return false, nil // no hash was ever made of it
@@ -184,7 +182,15 @@ func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool,
 	if password != nfc {
 		candidates = append(candidates, password)
 	}
-	t, err := h.admission.acquire(ctx, stored.Params.cost()*uint64(len(candidates)))
+	candidates = slices.DeleteFunc(candidates, func(c string) bool { return !stored.accepts(c) })
+	if len(candidates) == 0 {
+		return false, nil // nor of these
+	}
+	all := stored.work(candidates[0])
+	for _, candidate := range candidates[1:] {
+		all.units += stored.work(candidate).units
+	}
+	t, err := h.admission.acquire(ctx, all)
 	if err != nil {
 		return false, err
 	}
@@ -193,22 +199,20 @@ func (h *Hasher) match(ctx context.Context, stored Hash, password string) (bool,
 		if i > 0 && ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		key := h.derive(candidate, stored, len(stored.key))
-		if subtle.ConstantTimeCompare(key, stored.key) == 1 {
+		match := false
+		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
+		if match {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// derive computes one hash in the goroutine of a caller that holds a slot.
-func (h *Hasher) derive(password string, hash Hash, length int) []byte {
-	p := hash.Params
+// timed computes one hash in the goroutine of a caller that holds a slot.
+func (h *Hasher) timed(w work, hash func()) {
 	started := h.now()
-	key := argon2.IDKey([]byte(password), hash.salt, p.Time, p.MemoryKiB, p.Threads,
-		uint32(length)) //nolint:gosec // G115: at most 64 bytes
-	h.admission.measured(p.cost(), h.now().Sub(started))
-	return key
+	hash()
+	h.admission.measured(w, h.now().Sub(started))
 }
 
 // calibrate returns nanoseconds per KiB and pass, the best of a few runs: one

@@ -214,8 +214,8 @@ func calls(t *testing.T, h *Hasher) map[string]func(context.Context) error {
 func TestTurnedAwayWithoutHashing(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1, Queue: 1})
-	h.admission.rate = 1e9 / 64 // one second for a tiny hash
-	h.admission.probed = time.Now().Add(time.Hour)
+	h.admission.paces[engineArgon2].rate = 1e9 / 64 // one second for a tiny hash
+	h.admission.paces[engineArgon2].probed = time.Now().Add(time.Hour)
 	for name, call := range calls(t, h) {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		err := call(ctx)
@@ -238,7 +238,7 @@ func TestTurnedAwayWithoutHashing(t *testing.T) {
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1, Queue: 0})
-	held, err := h.admission.acquire(t.Context(), 64)
+	held, err := h.admission.acquire(t.Context(), work{units: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,21 +265,21 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	drawn := Params{MemoryKiB: 256, Time: 3, Threads: 2}
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher(t, Config{Slots: 1, Queue: 1})
-		h.SetDecoys([]Decoy{{Params: drawn, Weight: 1}})
+		h.SetDecoys([]Decoy{{Setting: setting(drawn), Weight: 1}})
 		stored := Hash{Params: drawn, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 		for typed, want := range map[string]uint64{"password": 768, "passworde\u0301": 1536} {
 			for name, call := range map[string]func() error{
 				"known":   func() error { _, err := h.Verify(t.Context(), stored, typed); return err },
 				"unknown": func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) },
 			} {
-				held, err := h.admission.acquire(t.Context(), 1)
+				held, err := h.admission.acquire(t.Context(), work{units: 1})
 				if err != nil {
 					t.Fatal(err)
 				}
 				done := make(chan error)
 				go func() { done <- call() }()
 				synctest.Wait()
-				if got := h.admission.waiting[0].units; got != want {
+				if got := h.admission.waiting[0].work.units; got != want {
 					t.Errorf("%s, %q: claims %d, want %d", name, typed, got, want)
 				}
 				h.admission.release(held)
@@ -327,8 +327,8 @@ func TestFixedClock(t *testing.T) {
 	if _, err := h.Hash(t.Context(), "password"); err != nil {
 		t.Fatal(err)
 	}
-	if h.admission.rate != nominalRate || h.Stats().Hashed != 1 {
-		t.Errorf("rate %v, stats %+v", h.admission.rate, h.Stats())
+	if h.admission.paces[engineArgon2].rate != nominalRate || h.Stats().Hashed != 1 {
+		t.Errorf("rate %v, stats %+v", h.admission.paces[engineArgon2].rate, h.Stats())
 	}
 }
 
@@ -343,7 +343,7 @@ func TestConcurrentUse(t *testing.T) {
 	for i := range 32 {
 		group.Go(func() {
 			for range 20 {
-				h.SetDecoys([]Decoy{{tiny(), int64(i)}, {Params{MemoryKiB: 128, Time: 1, Threads: 2}, 5}})
+				h.SetDecoys([]Decoy{{setting(tiny()), int64(i)}, {setting(Params{MemoryKiB: 128, Time: 1, Threads: 2}), 5}})
 				err := h.VerifyUnknown(t.Context(), "a@example.com", "password")
 				if err != nil && !errors.Is(err, ErrOverloaded) {
 					t.Errorf("VerifyUnknown: %v", err)

@@ -2,15 +2,9 @@ package password
 
 import (
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 )
-
-// ErrMalformedHash is returned for a stored hash that is not a canonical
-// Argon2id PHC string within the bounds of this package.
-var ErrMalformedHash = errors.New("malformed or unsupported Argon2id hash")
 
 const (
 	// newSaltLength and newKeyLength are those of new hashes, the values that
@@ -23,18 +17,22 @@ const (
 
 	phcPrefix = "$argon2id$v=19$"
 
+	// argon2Version is the only one that x/crypto and go-crypt compute, 0x13.
+	argon2Version = 19
+
 	// maxEncodedLength is the longest hash in bounds: 64 bytes are 86 characters
 	// of base64.
 	maxEncodedLength = len(phcPrefix+"m=262144,t=32,p=64$") + 86 + len("$") + 86
 )
 
-// Hash is a parsed Argon2id hash. Its salt and key stay inside, so that printing
+// Hash is a parsed Argon2 hash. Its salt and key stay inside, so that printing
 // or logging one shows its parameters only.
 type Hash struct {
 	Params Params
 
-	salt []byte
-	key  []byte
+	variant string // "", which is "id", or "i" or "d"
+	salt    []byte
+	key     []byte
 }
 
 // Parse reads a hash of the form
@@ -54,6 +52,11 @@ func Parse(encoded string) (Hash, error) {
 	if !ok {
 		return Hash{}, malformed("does not begin with %s", phcPrefix)
 	}
+	return parseParts("", rest)
+}
+
+// parseParts reads what follows the version.
+func parseParts(variant, rest string) (Hash, error) {
 	parts := strings.Split(rest, "$")
 	if len(parts) != 3 {
 		return Hash{}, malformed("parameters, salt and key are not three parts")
@@ -70,12 +73,15 @@ func Parse(encoded string) (Hash, error) {
 	if err != nil {
 		return Hash{}, err
 	}
-	return Hash{Params: params, salt: salt, key: key}, nil
+	return Hash{Params: params, variant: variant, salt: salt, key: key}, nil
 }
 
 // String returns the parameters without salt and key.
 func (h Hash) String() string {
-	return phcPrefix + h.Params.encode()
+	if h.variant == "" {
+		return phcPrefix + h.Params.encode()
+	}
+	return "$argon2" + h.variant + "$v=19$" + h.Params.encode()
 }
 
 // GoString is String: %#v would print the unexported fields.
@@ -94,7 +100,12 @@ func (h Hash) encode() string {
 // itself must not shrink either, since it is what makes guessing on a GPU
 // expensive. Lengths count up to those of new hashes: a key of 64 bytes is no
 // harder to guess for than one of 32 and must not pin a cheap hash for ever.
+//
+// The other variants are always rewritten: RFC 9106, section 4 wants Argon2id.
 func (h Hash) weakerThan(want Params) bool {
+	if h.variant != "" {
+		return true
+	}
 	if want.cost() < h.Params.cost() || want.MemoryKiB < h.Params.MemoryKiB {
 		return false
 	}
@@ -159,9 +170,4 @@ func decode(what, text string, shortest, longest int) ([]byte, error) {
 		return nil, malformed("%s has %d bytes, not %d to %d", what, len(data), shortest, longest)
 	}
 	return data, nil
-}
-
-// malformed wraps ErrMalformedHash with a reason.
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrMalformedHash, fmt.Errorf(format, args...))
 }

@@ -72,13 +72,28 @@ UPDATE users SET password_hash = @password_hash, is_verified = true WHERE id = @
 -- name: ChangePassword :execrows
 UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
 
--- SampleHashParameters counts the parameters of up to 10,000 stored hashes. Ids are
--- random, so the first ones by id are a fair sample at the cost of an index read.
--- name: SampleHashParameters :many
-SELECT substring(password_hash FROM '^\$argon2id\$v=19\$[^$]{1,40}\$')::text AS prefix, count(*) AS weight
-FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
-WHERE password_hash LIKE '$argon2id$v=19$%'
-GROUP BY 1;
+-- SampleHashSettings counts the kinds and parameters of up to 10,000 stored hashes:
+-- what stands before the salt, and no part of salt or key. Ids are random, so the
+-- first ones by id are a fair sample at the cost of an index read. The 100 most
+-- frequent are enough: an import of hostile hashes must not make the list long.
+-- name: SampleHashSettings :many
+SELECT setting::text, count(*) AS weight
+FROM (
+    SELECT substring(password_hash FROM
+        '^(?:\$argon2(?:id|i|d)\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}\$'
+        '|(?:bcrypt_sha256\$)?\$2[aby]\$\d\d\$'
+        '|\$(?:fire)?scrypt\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$'
+        '|\$pbkdf2(?:-sha256|-sha512)?\$\d{1,7}\$'
+        '|\$[56]\$(?:rounds=\d{1,7}\$)?'
+        '|\$(?:1|apr1)\$'
+        '|\$P\$[./0-9A-Za-z]'
+        '|\{SSHA(?:256|512)?\})') AS setting
+    FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
+) AS settings
+WHERE setting IS NOT NULL
+GROUP BY setting
+ORDER BY weight DESC, setting
+LIMIT 100;
 
 -- SetUserActive changes the status; the row is locked from then on.
 -- name: SetUserActive :one

@@ -1,0 +1,86 @@
+package password
+
+import (
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	foreignargon2 "github.com/go-crypt/x/argon2"
+	"golang.org/x/crypto/argon2"
+)
+
+// Argon2 returns the text to store for a hash of a format that holds its parts
+// apart, as Keycloak's does. The variant is "i", "d" or "id", and the version 19:
+// 1.3. Errors are those of Canonical.
+func Argon2(variant string, version int, p Params, salt, key []byte) (string, error) {
+	base64 := base64.RawStdEncoding.EncodeToString
+	return Canonical(fmt.Sprintf("$argon2%s$v=%d$%s$%s$%s", variant, version, p.encode(), base64(salt), base64(key)))
+}
+
+// readArgon2 writes parameters that stand in another order, and base64 with
+// padding, as Parse wants them.
+func readArgon2(encoded string) (digest, error) {
+	parts := strings.Split(encoded, "$")
+	if len(parts) == 5 && strings.HasPrefix(parts[2], "m=") {
+		return nil, fmt.Errorf("%w: Argon2 without a version is version 1.0", ErrUnsupportedHash)
+	}
+	if len(parts) != 6 {
+		return nil, malformed("version, parameters, salt and key are not four parts")
+	}
+	if version, err := number("Argon2 version", strings.TrimPrefix(parts[2], "v="), 0, 255); err != nil {
+		return nil, err
+	} else if version != argon2Version {
+		return nil, fmt.Errorf("%w: Argon2 version %d is not %d", ErrUnsupportedHash, version, argon2Version)
+	}
+	values, err := fields(parts[3], "m", "t", "p")
+	if err != nil {
+		return nil, err
+	}
+	salt, err := decodeEither("salt", parts[4], minSaltLength, maxSaltLength)
+	if err != nil {
+		return nil, err
+	}
+	key, err := decodeEither("key", parts[5], minKeyLength, maxKeyLength)
+	if err != nil {
+		return nil, err
+	}
+	base64 := base64.RawStdEncoding.EncodeToString
+	hash, err := parseParts(argon2Variant(parts[1]),
+		"m="+values["m"]+",t="+values["t"]+",p="+values["p"]+"$"+base64(salt)+"$"+base64(key))
+	if err != nil {
+		return nil, err
+	}
+	return hash, nil
+}
+
+func argon2Variant(name string) string {
+	variant := strings.TrimPrefix(name, "argon2")
+	if variant == "id" {
+		return ""
+	}
+	return variant
+}
+
+func (h Hash) setting() string { return h.String() + "$" }
+
+func (h Hash) work(string) work { return work{engine: engineArgon2, units: h.Params.cost()} }
+
+func (h Hash) accepts(string) bool { return true }
+
+func (h Hash) matches(password string) bool {
+	return subtle.ConstantTimeCompare(h.derive(password, len(h.key)), h.key) == 1
+}
+
+// derive computes the key. x/crypto has no Argon2d.
+func (h Hash) derive(password string, length int) []byte {
+	p, n := h.Params, uint32(length) //nolint:gosec // G115: at most 64 bytes
+	switch h.variant {
+	case "i":
+		return argon2.Key([]byte(password), h.salt, p.Time, p.MemoryKiB, p.Threads, n)
+	case "d":
+		return foreignargon2.DKey([]byte(password), h.salt, p.Time, p.MemoryKiB, uint32(p.Threads), n)
+	default:
+		return argon2.IDKey([]byte(password), h.salt, p.Time, p.MemoryKiB, p.Threads, n)
+	}
+}

@@ -1,0 +1,203 @@
+package password
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ErrMalformedHash is returned for a stored hash that is not in one of the
+// forms listed at Canonical, or whose parameters are out of bounds.
+var ErrMalformedHash = errors.New("malformed or unsupported password hash")
+
+// ErrUnsupportedHash is returned for a hash of a kind or version that is not
+// verified here. It is an ErrMalformedHash too.
+var ErrUnsupportedHash = fmt.Errorf("%w: unknown kind or version", ErrMalformedHash)
+
+// maxForeignLength is well above the longest form, Firebase's with 424 bytes.
+const maxForeignLength = 512
+
+// digest is a hash that was read and found to be within its bounds.
+type digest interface {
+	// encode is the text that is stored: read gives the same digest for it.
+	encode() string
+	// setting is what encode begins with, up to the salt: kind and parameters.
+	setting() string
+	// work is what matches costs for this password.
+	work(password string) work
+	// accepts says that the program that made the hash takes a password of this
+	// form; if not, matches is not called and nothing is computed.
+	accepts(password string) bool
+	// matches computes the hash of the password and compares in constant time.
+	matches(password string) bool
+	// weakerThan says that a match should be rewritten with these parameters.
+	weakerThan(want Params) bool
+}
+
+// kind is one row of the table at Canonical.
+type kind struct {
+	prefixes []string
+	read     func(encoded string) (digest, error)
+	// filler completes a setting to the text of a hash, with a salt and key of the
+	// usual lengths that no password has.
+	filler string
+}
+
+// kinds are all forms. Prefixes are tried in this order.
+func kinds() []kind {
+	zeros := func(n int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
+	dots := func(n int) string { return strings.Repeat(".", n) }
+	padded := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+	return []kind{
+		{[]string{"$argon2id$", "$argon2i$", "$argon2d$"}, readArgon2, zeros(newSaltLength) + "$" + zeros(newKeyLength)},
+		{[]string{"$2a$", "$2b$", "$2y$", "bcrypt$$2", djangoBcrypt}, readBcrypt, dots(bcryptSaltLength + bcryptKeyLength)},
+		{[]string{"$scrypt$"}, readScrypt, zeros(newSaltLength) + "$" + zeros(newKeyLength)},
+		{[]string{"$firescrypt$"}, readFirebase, padded(8) + "$" + padded(64) + "$" + padded(1) + "$" + padded(64)},
+		{[]string{"$pbkdf2$", "$pbkdf2-sha1$"}, readPBKDF2, abZeros(16) + "$" + abZeros(20)},
+		{[]string{"$pbkdf2-sha256$"}, readPBKDF2, abZeros(16) + "$" + abZeros(32)},
+		{[]string{"$pbkdf2-sha512$"}, readPBKDF2, abZeros(16) + "$" + abZeros(64)},
+		{[]string{"pbkdf2_sha1$", "pbkdf2_sha256$", "pbkdf2_sha512$"}, readDjangoPBKDF2, ""},
+		{[]string{"$5$"}, readSHACrypt, dots(16) + "$" + dots(43)},
+		{[]string{"$6$"}, readSHACrypt, dots(16) + "$" + dots(86)},
+		{[]string{"$1$", "$apr1$"}, readMD5Crypt, dots(8) + "$" + dots(22)},
+		{[]string{"$P$", "$H$"}, readPHPass, dots(8) + dots(22)},
+		{[]string{"{SSHA}"}, readSaltedSHA, padded(20 + 8)},
+		{[]string{"{SSHA256}"}, readSaltedSHA, padded(32 + 8)},
+		{[]string{"{SSHA512}"}, readSaltedSHA, padded(64 + 8)},
+	}
+}
+
+// Canonical checks a hash that another program made and returns the text to
+// store for it, which is what Verify reads:
+//
+//	stored text                                    kind, and the spellings that are mapped to it
+//	$argon2id$v=19$m=,t=,p=$SALT$KEY               and argon2i, argon2d; parameters in any order, padded base64
+//	$2a$COST$SALTKEY                               bcrypt, and $2b$ and $2y$; Django's bcrypt$$2b$…, stray bits after the salt
+//	bcrypt_sha256$$2b$COST$SALTKEY                 Django: bcrypt of the hexadecimal SHA-256
+//	$scrypt$ln=,r=,p=$SALT$KEY                     scrypt with N = 2^ln; parameters in any order, padded base64, N for ln (Kratos)
+//	$firescrypt$ln=,r=,p=1$SALT$HASH$SEP$SIGNER    Firebase, as Kratos writes it; base64 without padding
+//	$pbkdf2$ITERATIONS$SALT$KEY                    PBKDF2 with SHA-1; $pbkdf2-sha1$ and Django's pbkdf2_sha1$…
+//	$pbkdf2-sha256$ITERATIONS$SALT$KEY             and $pbkdf2-sha512$; i=,l= (Kratos), "+" for ".", Django's pbkdf2_sha256$…
+//	$5$[rounds=N$]SALT$KEY                         SHA-crypt, and $6$; rounds=5000, which is what none means
+//	$1$SALT$KEY                                    MD5-crypt, and $apr1$
+//	$P$LSALTKEY                                    phpass; phpBB's $H$
+//	{SSHA}BASE64                                   salted SHA-1, and {SSHA256}, {SSHA512}; letters of any case, no padding
+//
+// A PBKDF2 key longer than the digest is cut to its length. Argon2 1.0 (v=16, or
+// no v) is not supported: no library in Go computes it.
+//
+// Errors wrap ErrMalformedHash, and ErrUnsupportedHash where that is the reason;
+// they say which part is wrong without any of the salt or key.
+func Canonical(encoded string) (string, error) {
+	d, err := read(encoded)
+	if err != nil {
+		return "", err
+	}
+	return d.encode(), nil
+}
+
+// readStored reads what Canonical returns and nothing else.
+func readStored(encoded string) (digest, error) {
+	d, err := read(encoded)
+	if err != nil {
+		return nil, err
+	}
+	if d.encode() != encoded {
+		return nil, malformed("not in the form that is stored")
+	}
+	return d, nil
+}
+
+// readSetting completes a setting, as digest.setting gives it, to a digest that
+// costs what those with this setting cost and that no password matches.
+func readSetting(setting string) (digest, error) {
+	for _, k := range kinds() {
+		if hasAnyPrefix(setting, k.prefixes) {
+			d, err := readStored(setting + k.filler)
+			if err == nil && d.setting() != setting {
+				err = malformed("more than a setting")
+			}
+			return d, err
+		}
+	}
+	return nil, ErrUnsupportedHash
+}
+
+func read(encoded string) (digest, error) {
+	if len(encoded) > maxForeignLength {
+		return nil, malformed("longer than %d bytes", maxForeignLength)
+	}
+	for i := range len(encoded) {
+		if encoded[i] <= ' ' || encoded[i] > '~' {
+			return nil, malformed("byte %d is not printable ASCII", i)
+		}
+	}
+	encoded = upperScheme(encoded)
+	for _, k := range kinds() {
+		if hasAnyPrefix(encoded, k.prefixes) {
+			return k.read(encoded)
+		}
+	}
+	return nil, ErrUnsupportedHash
+}
+
+func hasAnyPrefix(text string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(text, prefix) })
+}
+
+// number reads a decimal number without sign, leading zeros or anything else.
+func number(what, digits string, least, most uint64) (uint64, error) {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || len(digits) > 1 && digits[0] == '0' {
+		return 0, malformed("%s is not a decimal number in bounds", what)
+	}
+	if n < least || n > most {
+		return 0, malformed("%s must be %d to %d, not %d", what, least, most, n)
+	}
+	return n, nil
+}
+
+// fields reads "a=1,b=2" with each of the names once, in any order.
+func fields(text string, names ...string) (map[string]string, error) {
+	values := make(map[string]string, len(names))
+	for field := range strings.SplitSeq(text, ",") {
+		name, value, _ := strings.Cut(field, "=")
+		if _, twice := values[name]; twice || !slices.Contains(names, name) {
+			return nil, malformed("parameters are not %s", strings.Join(names, ", "))
+		}
+		values[name] = value
+	}
+	if len(values) != len(names) {
+		return nil, malformed("parameters are not %s", strings.Join(names, ", "))
+	}
+	return values, nil
+}
+
+// decodeEither reads base64 of the standard alphabet with or without padding.
+func decodeEither(what, text string, shortest, longest int) ([]byte, error) {
+	encoding := base64.RawStdEncoding
+	if strings.HasSuffix(text, "=") {
+		encoding = base64.StdEncoding
+	}
+	data, err := encoding.Strict().DecodeString(text)
+	if err != nil {
+		// The decoder's error tells a position in the text: it stays here.
+		return nil, malformed("%s is not base64", what)
+	}
+	return data, checkLength(what, data, shortest, longest)
+}
+
+func checkLength(what string, data []byte, shortest, longest int) error {
+	if len(data) < shortest || len(data) > longest {
+		return malformed("%s has %d bytes, not %d to %d", what, len(data), shortest, longest)
+	}
+	return nil
+}
+
+// malformed wraps ErrMalformedHash with a reason.
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrMalformedHash, fmt.Errorf(format, args...))
+}
