@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -111,6 +112,15 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 
 // readBatches fills batches until the source ends or ctx does.
 func readBatches(ctx context.Context, source Source, now time.Time, to chan<- *batch) {
+	defer func() {
+		// Of a goroutine of its own, it would end the whole service.
+		if value := recover(); value != nil {
+			select {
+			case to <- &batch{err: fmt.Errorf("panic: %v\n%s", value, debug.Stack())}:
+			case <-ctx.Done():
+			}
+		}
+	}()
 	for ended := false; !ended; {
 		b := nextBatch(ctx, source, now)
 		ended = b.err != nil

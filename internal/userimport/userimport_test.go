@@ -141,10 +141,10 @@ func TestDuplicates(t *testing.T) {
 		r := many(6000) // two batches
 		for at, u := range map[int]userfile.User{
 			10:   {Email: "twin@example.com"},
-			20:   {Email: "Twin@example.com"},            // in the same batch
-			30:   {Email: "There@example.com"},           // there
-			40:   {Email: "THERE@example.com"},           // there, the other one
-			50:   {Email: "there@example.com"},           // a variant of both, and of line 31 in this batch
+			20:   {Email: "Twin@example.com"},             // in the same batch
+			30:   {Email: "There@example.com"},            // there
+			40:   {Email: "THERE@example.com"},            // there, the other one
+			50:   {Email: "there@example.com"},            // a variant of both, and of line 31 in this batch
 			60:   {Email: "other@example.com", ID: id(1)}, // another's id
 			70:   {Email: "mine@example.com", ID: id(70)},
 			80:   {Email: "not-mine@example.com", ID: id(70)},
