@@ -58,6 +58,7 @@ func newProgress(w io.Writer, isTerminal bool, log *slog.Logger, total int64, wh
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(barEvery),
+		progressbar.OptionSetSpinnerChangeInterval(0), // or a goroutine draws, too, and beside Line
 	)
 	return p
 }
