@@ -18,8 +18,8 @@ func Argon2(variant string, version int, p Params, salt, key []byte) (string, er
 	return Canonical(fmt.Sprintf("$argon2%s$v=%d$%s$%s$%s", variant, version, p.encode(), base64(salt), base64(key)))
 }
 
-// readArgon2 writes parameters that stand in another order, and base64 with
-// padding, as Parse wants them.
+// readArgon2 reads the PHC string, with the parameters in any order. The bounds are
+// those of Params, 8 to 64 bytes of salt, and 16 to 64 bytes of key.
 func readArgon2(encoded string) (digest, error) {
 	parts := strings.Split(encoded, "$")
 	if len(parts) == 5 && strings.HasPrefix(parts[2], "m=") {
@@ -37,6 +37,10 @@ func readArgon2(encoded string) (digest, error) {
 	if err != nil {
 		return nil, err
 	}
+	params, err := parseParams("m=" + values["m"] + ",t=" + values["t"] + ",p=" + values["p"])
+	if err != nil {
+		return nil, err
+	}
 	salt, err := decodeEither("salt", parts[4], minSaltLength, maxSaltLength)
 	if err != nil {
 		return nil, err
@@ -45,13 +49,7 @@ func readArgon2(encoded string) (digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	base64 := base64.RawStdEncoding.EncodeToString
-	hash, err := parseParts(argon2Variant(parts[1]),
-		"m="+values["m"]+",t="+values["t"]+",p="+values["p"]+"$"+base64(salt)+"$"+base64(key))
-	if err != nil {
-		return nil, err
-	}
-	return hash, nil
+	return argon2Hash{Params: params, variant: argon2Variant(parts[1]), salt: salt, key: key}, nil
 }
 
 func argon2Variant(name string) string {
@@ -62,18 +60,18 @@ func argon2Variant(name string) string {
 	return variant
 }
 
-func (h Hash) setting() string { return h.String() + "$" }
+func (h argon2Hash) setting() string { return h.String() + "$" }
 
-func (h Hash) work(string) work { return work{engine: engineArgon2, units: h.Params.cost()} }
+func (h argon2Hash) work(string) work { return work{engine: engineArgon2, units: h.Params.cost()} }
 
-func (h Hash) accepts(string) bool { return true }
+func (h argon2Hash) accepts(string) bool { return true }
 
-func (h Hash) matches(password string) bool {
+func (h argon2Hash) matches(password string) bool {
 	return subtle.ConstantTimeCompare(h.derive(password, len(h.key)), h.key) == 1
 }
 
 // derive computes the key. x/crypto has no Argon2d.
-func (h Hash) derive(password string, length int) []byte {
+func (h argon2Hash) derive(password string, length int) []byte {
 	p, n := h.Params, uint32(length) //nolint:gosec // G115: at most 64 bytes
 	switch h.variant {
 	case "i":

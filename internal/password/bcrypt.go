@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -35,15 +36,12 @@ type bcryptHash struct {
 
 func readBcrypt(encoded string) (digest, error) {
 	text, prehash := strings.CutPrefix(encoded, djangoBcrypt)
-	if !prehash {
-		text = strings.TrimPrefix(text, "bcrypt$")
+	if !hasAnyPrefix(text, []string{"$2a$", "$2b$", "$2y$"}) {
+		return nil, fmt.Errorf("%w: bcrypt is $2a$, $2b$ or $2y$", ErrUnsupportedHash)
 	}
 	const head = len("$2b$12$")
-	if len(text) != head+bcryptSaltLength+bcryptKeyLength || text[head-1] != '$' || text[3] != '$' {
-		return nil, malformed("bcrypt hash does not have 60 characters")
-	}
-	if !strings.Contains("aby", text[2:3]) || text[:2] != "$2" {
-		return nil, ErrUnsupportedHash
+	if len(text) != head+bcryptSaltLength+bcryptKeyLength || text[head-1] != '$' {
+		return nil, malformed("bcrypt hash is not of the form $2b$COST$ with 53 characters")
 	}
 	cost, err := number("bcrypt cost", strings.TrimPrefix(text[4:6], "0"), minBcryptCost, maxBcryptCost)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // Decoy says how many stored hashes are of a kind and have its parameters.
@@ -46,11 +47,12 @@ func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
 		}
 	}
 	if len(table.digests) == 0 {
-		add(Hash{Params: fallback}.setting(), 1)
+		add(argon2Hash{Params: fallback}.setting(), 1)
 	}
+	typical := strings.Repeat("x", typicalLength)
 	slices.SortFunc(table.digests, func(a, b digest) int {
 		return cmp.Or(
-			cmp.Compare(a.work(typicalPassword).units, b.work(typicalPassword).units),
+			cmp.Compare(a.work(typical).units, b.work(typical).units),
 			cmp.Compare(a.setting(), b.setting()),
 		)
 	})
@@ -62,8 +64,8 @@ func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
 	return table
 }
 
-// typicalPassword is as long as those with which the kinds are put in order.
-const typicalPassword = "twelve bytes"
+// typicalLength is of a password, in bytes, by which the kinds are put in order.
+const typicalLength = 12
 
 // draw maps an account to a hash that no password matches. Without the key nobody can tell what an
 // address would cost if it were unknown, and asking twice tells nothing new.

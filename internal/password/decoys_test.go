@@ -12,7 +12,7 @@ import (
 
 func testKey() []byte { return bytes.Repeat([]byte{9}, 32) }
 
-func setting(p Params) string { return Hash{Params: p}.setting() }
+func setting(p Params) string { return argon2Hash{Params: p}.setting() }
 
 func account(i int) string { return "user" + strconv.Itoa(i) + "@example.com" }
 

@@ -114,7 +114,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash := Hash{Params: h.params, salt: randomBytes(newSaltLength)}
+	hash := argon2Hash{Params: h.params, salt: randomBytes(newSaltLength)}
 	t, err := h.admission.acquire(ctx, hash.work(nfc))
 	if err != nil {
 		return "", err

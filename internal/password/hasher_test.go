@@ -75,7 +75,7 @@ func TestHashVerify(t *testing.T) {
 		if !strings.HasPrefix(encoded, phcPrefix+"m=64,t=1,p=1$") {
 			rt.Fatalf("hash has the form %s", encoded)
 		}
-		parsed, err := Parse(encoded)
+		parsed, err := parse(encoded)
 		if err != nil || len(parsed.salt) != 16 || len(parsed.key) != 32 {
 			rt.Fatalf("%d bytes of salt, %d of key: %v", len(parsed.salt), len(parsed.key), err)
 		}
@@ -145,7 +145,7 @@ func TestNormalisation(t *testing.T) {
 func TestCostsInHashes(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
-	foreign := Hash{Params: tiny(), salt: make([]byte, 16)} // of the bytes as typed
+	foreign := argon2Hash{Params: tiny(), salt: make([]byte, 16)} // of the bytes as typed
 	foreign.key = argon2.IDKey([]byte(decomposed), foreign.salt, 1, 64, 1, 32)
 	own, err := h.Hash(t.Context(), composed)
 	if err != nil {
@@ -203,7 +203,7 @@ func TestHashRefusesTooLong(t *testing.T) {
 // calls are the three ways to hash; each must treat deadlines and slots alike.
 func calls(t *testing.T, h *Hasher) map[string]func(context.Context) error {
 	t.Helper()
-	stored := Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+	stored := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 	return map[string]func(context.Context) error{
 		"Hash":          func(ctx context.Context) error { _, err := h.Hash(ctx, "password"); return err },
 		"Verify":        func(ctx context.Context) error { _, err := h.Verify(ctx, stored, "password"); return err },
@@ -266,7 +266,7 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher(t, Config{Slots: 1, Queue: 1})
 		h.SetDecoys([]Decoy{{Setting: setting(drawn), Weight: 1}})
-		stored := Hash{Params: drawn, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+		stored := argon2Hash{Params: drawn, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 		for typed, want := range map[string]uint64{"password": 768, "passworde\u0301": 1536} {
 			for name, call := range map[string]func() error{
 				"known":   func() error { _, err := h.Verify(t.Context(), stored, typed); return err },
@@ -297,7 +297,7 @@ func TestGoneBetweenTwoHashes(t *testing.T) {
 	t.Parallel()
 	onMeasure := func() {}
 	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { onMeasure(); return time.Now() }})
-	stored := Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+	stored := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 	const typed = "passworde\u0301"
 	for name, call := range map[string]func(context.Context) error{
 		"known":   func(ctx context.Context) error { _, err := h.Verify(ctx, stored, typed); return err },

@@ -68,10 +68,14 @@ func (s saltedSHA) work(string) work { return foreignWork(engineSaltedSHA, salte
 func (s saltedSHA) accepts(string) bool { return true }
 
 func (s saltedSHA) matches(password string) bool {
+	return subtle.ConstantTimeCompare(s.sum(password), s.want) == 1
+}
+
+func (s saltedSHA) sum(password string) []byte {
 	h := s.new()
 	h.Write([]byte(password))
 	h.Write(s.salt)
-	return subtle.ConstantTimeCompare(h.Sum(nil), s.want) == 1
+	return h.Sum(nil)
 }
 
 func (s saltedSHA) weakerThan(Params) bool { return true }

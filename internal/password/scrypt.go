@@ -111,6 +111,16 @@ func readScrypt(encoded string) (digest, error) {
 	return scryptHash{params, salt, key}, nil
 }
 
+// readDjangoScrypt reads scrypt$N$SALT$r$p$KEY, whose salt is text.
+func readDjangoScrypt(encoded string) (digest, error) {
+	parts := strings.Split(encoded, "$")
+	if len(parts) != 6 {
+		return nil, malformed("N, salt, r, p and key are not five parts")
+	}
+	return readScrypt("$scrypt$ln=" + parts[1] + ",r=" + parts[3] + ",p=" + parts[4] +
+		"$" + base64.StdEncoding.EncodeToString([]byte(parts[2])) + "$" + parts[5])
+}
+
 func (s scryptHash) setting() string { return "$scrypt$" + s.scryptParams.encode() + "$" }
 
 func (s scryptHash) encode() string {
@@ -198,18 +208,23 @@ func (f firebaseHash) work(string) work { return f.scryptParams.work() }
 func (f firebaseHash) accepts(string) bool { return true }
 
 func (f firebaseHash) matches(password string) bool {
-	salt := append(append([]byte(nil), f.salt...), f.separator...)
-	key, err := f.key(password, salt, firebaseKey)
+	encrypted := f.encrypt(password)
+	return len(encrypted) > 0 && subtle.ConstantTimeCompare(encrypted, f.want) == 1
+}
+
+// encrypt returns nothing if it fails, which the bounds rule out.
+func (f firebaseHash) encrypt(password string) []byte {
+	key, err := f.key(password, join(f.salt, f.separator), firebaseKey)
 	if err != nil {
-		return false
+		return nil
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return false
+		return nil
 	}
 	encrypted := make([]byte, len(f.signer))
-	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(encrypted, f.signer)
-	return subtle.ConstantTimeCompare(encrypted, f.want) == 1
+	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(encrypted, f.signer) //nolint:gosec // G407: Firebase's, for the comparison
+	return encrypted
 }
 
 func (f firebaseHash) weakerThan(Params) bool { return true }

@@ -132,7 +132,7 @@ func TestVectorsVerify(t *testing.T) {
 func TestVectorsParseAndEncode(t *testing.T) {
 	t.Parallel()
 	for _, v := range append(referenceVectors(), backendVectors()...) {
-		hash, err := Parse(v.encoded)
+		hash, err := parse(v.encoded)
 		if err != nil {
 			t.Fatalf("%s: %v", v.name, err)
 		}
@@ -164,7 +164,7 @@ func TestVectorsRefused(t *testing.T) {
 		"version 0x10":              "$argon2id$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
 		"Argon2i":                   "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA",
 	} {
-		_, err := Parse(encoded)
+		_, err := parse(encoded)
 		if !errors.Is(err, ErrMalformedHash) {
 			t.Errorf("%s: %v", name, err)
 		} else if strings.Contains(err.Error(), "TFhFdXPJO1") || strings.Contains(err.Error(), "tZXNhb") {

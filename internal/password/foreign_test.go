@@ -1,0 +1,587 @@
+package password
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// withParams are hashes of each kind with a hole for parameters, in the order of
+// the table at Canonical.
+func withParams(t *testing.T) map[string]func(string) string {
+	t.Helper()
+	forms := map[string]func(string) string{}
+	for name, form := range map[string][2]string{
+		"argon2i":     {"$argon2i$v=19$", "$" + goodSalt + "$" + goodKey},
+		"argon2d":     {"$argon2d$v=19$", "$" + goodSalt + "$" + goodKey},
+		"argon2":      {"$argon2id$", "$m=64,t=1,p=1$" + goodSalt + "$" + goodKey},
+		"bcrypt":      {"$2", "$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"},
+		"django":      {"bcrypt_sha256$$2b$", "$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"},
+		"scrypt":      {"$scrypt$", "$" + goodSalt + "$" + goodKey},
+		"firescrypt":  {"$firescrypt$", "$42xEC+ixf3L2lw==$" + firebaseSigner + "$Bw==$" + firebaseSigner},
+		"pbkdf2":      {"$pbkdf2$", "$" + goodSalt + "$dzCdfBAsm1gRaMC2q1v.SfJrl5w"},
+		"pbkdf2-512":  {"$pbkdf2-sha512$", "$" + goodSalt + "$" + goodKey},
+		"django-256":  {"pbkdf2_sha256$", "$seasalt$8xBlGd3jVgvJ+92hWPxi5ww0uuAuAnKgC45eudxro7c="},
+		"django-salt": {"pbkdf2_sha256$1000$", "$8xBlGd3jVgvJ+92hWPxi5ww0uuAuAnKgC45eudxro7c="},
+		"sha256crypt": {"$5$", "saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"},
+		"sha256salt":  {"$5$", "$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"},
+		"sha512key":   {"$6$saltstring$", ""},
+		"md5crypt":    {"$1$", "$ctlgjDdWJLMT.qwHsWhXR1"},
+		"md5key":      {"$apr1$r31.....$", ""},
+		"phpass":      {"$P$", "IQRaTwmfeRo7ud9Fh4E2PdI0S3r.L0"},
+		"phpasskey":   {"$P$9IQRaTwmf", ""},
+		"ssha":        {"{SSHA}", ""},
+		"ssha512":     {"{SSHA512}", ""},
+		"any":         {"", ""},
+	} {
+		forms[name] = func(params string) string { return form[0] + params + form[1] }
+	}
+	return forms
+}
+
+func base64Of(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+
+// What is out of bounds is refused at once, whether it comes with an import or has
+// got into the database in some other way: nothing is computed.
+func TestForeignBounds(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	forms := withParams(t)
+	for _, test := range []struct {
+		form, params string
+		ok           bool
+	}{
+		{"argon2i", "m=262144,t=4,p=1", true},
+		{"argon2i", "m=262144,t=5,p=1", false},
+		{"argon2d", "m=64,t=1,p=64", false},
+		{"argon2d", "m=262145,t=1,p=1", false},
+		{"argon2d", "m=64,t=1,p=1,t=1", false},
+		{"argon2d", "m=64,t=1,p=1,data=AAAA", false},
+		{"argon2d", "m=64,t=1", false},
+		{"argon2d", "m=4294967304,t=1,p=1", false},
+		{"argon2", "v=19", true},
+		{"argon2", "v=16", false},
+		{"argon2", "v=", false},
+		{"argon2", "v=019", false},
+		{"bcrypt", "b$04", true},
+		{"bcrypt", "b$14", true},
+		{"bcrypt", "b$15", false},
+		{"bcrypt", "b$31", false},
+		{"bcrypt", "b$99", false},
+		{"bcrypt", "b$03", false},
+		{"bcrypt", "b$4", false},
+		{"bcrypt", "b$4 ", false},
+		{"bcrypt", "b$+4", false},
+		{"bcrypt", "b$-4", false},
+		{"bcrypt", "b$05$", false},
+		{"bcrypt", "x$05", false},
+		{"bcrypt", "$05", false},
+		{"bcrypt", "z$05", false},
+		{"django", "12", true},
+		{"django", "15", false},
+		{"scrypt", "ln=18,r=8,p=1", true}, // 256 MiB
+		{"scrypt", "ln=19,r=8,p=1", false},
+		{"scrypt", "ln=17,r=8,p=2", true},
+		{"scrypt", "ln=17,r=8,p=3", false},
+		{"scrypt", "ln=20,r=2,p=1", true},
+		{"scrypt", "ln=20,r=3,p=1", false},
+		{"scrypt", "ln=1,r=64,p=64", true},
+		{"scrypt", "ln=1,r=65,p=1", false},
+		{"scrypt", "ln=1,r=1,p=65", false},
+		{"scrypt", "ln=1,r=1073741823,p=1", false},
+		{"scrypt", "ln=63,r=1,p=1", false},
+		{"scrypt", "ln=64,r=1,p=1", true}, // N, as Kratos writes it
+		{"scrypt", "ln=65,r=1,p=1", false},
+		{"scrypt", "ln=1048576,r=2,p=1", true},
+		{"scrypt", "ln=2097152,r=1,p=1", false},
+		{"scrypt", "ln=18446744073709551617,r=1,p=1", false}, // 1 when cut to 64 bits
+		{"scrypt", "ln=0,r=8,p=1", false},
+		{"scrypt", "ln=10,r=0,p=1", false},
+		{"scrypt", "ln=10,r=8,p=0", false},
+		{"scrypt", "ln=10,r=8", false},
+		{"scrypt", "ln=010,r=8,p=1", false},
+		{"scrypt", "N=1024,r=8,p=1", false},
+		{"firescrypt", "ln=14,r=8,p=1", true},
+		{"firescrypt", "ln=14,r=8,p=2", false},
+		{"firescrypt", "ln=19,r=8,p=1", false},
+		{"pbkdf2", "3000000", true},
+		{"pbkdf2", "3000001", false},
+		{"pbkdf2", "i=1300000,l=20", true},
+		{"pbkdf2", "i=1300000,l=21", false},
+		{"pbkdf2", "l=20", false},
+		{"pbkdf2", "1e5", false},
+		{"pbkdf2", "0", false},
+		{"pbkdf2", "", false},
+		{"pbkdf2", "-1", false},
+		{"pbkdf2", "01000", false},
+		{"pbkdf2", "1_000", false},
+		{"pbkdf2", "18446744073709551617", false},
+		{"pbkdf2-512", "2000000", true},
+		{"pbkdf2-512", "2000001", false},
+		{"django-256", "1500000", true},
+		{"django-256", "4294968296", false}, // 1,000 when cut to 32 bits
+		{"django-salt", strings.Repeat("s", 64), true},
+		{"django-salt", strings.Repeat("s", 65), false},
+		{"django-salt", "", false},
+		{"sha256crypt", "", true},
+		{"sha256crypt", "rounds=1000000$", true},
+		{"sha256crypt", "rounds=1000001$", false},
+		{"sha256crypt", "rounds=999999999$", false},
+		{"sha256crypt", "rounds=999$", false},
+		{"sha256crypt", "rounds=01000$", false},
+		{"sha256crypt", "rounds=$", false},
+		{"sha256crypt", "rounds=1000$rounds=1000$", false},
+		{"sha256salt", strings.Repeat("s", 16), true},
+		{"sha256salt", strings.Repeat("s", 17), false},
+		{"sha256salt", "", false},
+		{"sha256salt", "salt-string", false},
+		{"sha512key", strings.Repeat(".", 86), true},
+		{"sha512key", strings.Repeat(".", 85) + "1", true},
+		{"sha512key", strings.Repeat(".", 85) + "2", false}, // bits that no byte has
+		{"sha512key", strings.Repeat(".", 87), false},
+		{"sha512key", strings.Repeat(".", 85) + "!", false},
+		{"md5crypt", "dXc3I7Rw", true},
+		{"md5crypt", "dXc3I7Rw1", false},
+		{"md5crypt", "", false},
+		{"md5key", "HqJZimcKQFAMYayBlzkrA/", true},
+		{"md5key", "HqJZimcKQFAMYayBlzkrAz", false},
+		{"md5key", "HqJZimcKQFAMYayBlzkrA/$", false},
+		{"phpass", "5", true},
+		{"phpass", "I", true}, // 2^20
+		{"phpass", "J", false},
+		{"phpass", "4", false},
+		{"phpass", "z", false},
+		{"phpass", ".", false},
+		{"phpass", "!", false},
+		{"phpasskey", "eRo7ud9Fh4E2PdI0S3r.L0", true},
+		{"phpasskey", "eRo7ud9Fh4E2PdI0S3r.Lz", false},
+		{"phpasskey", "eRo7ud9Fh4E2PdI0S3r.L00", false},
+		{"ssha", base64Of(21), true},
+		{"ssha", base64Of(20), false}, // no salt
+		{"ssha", base64Of(84), true},
+		{"ssha", base64Of(85), false},
+		{"ssha", base64Of(24)[:31] + "B", true},
+		{"ssha", base64Of(22)[:29] + "B==", false}, // bits that no byte has
+		{"ssha", base64Of(22)[:28] + "\nAA==", false},
+		{"ssha", "", false},
+		{"ssha512", base64Of(24), false},
+		{"any", "", false},
+		{"any", "hashcat", false},
+		{"any", "!", false},
+		{"any", "$", false},
+		{"any", "{", false},
+		{"any", "}", false},
+		{"any", "{SSHA", false},
+		{"any", "{SSHA384}" + base64Of(60), false},
+		{"any", "{SHA}" + base64Of(20), false},
+		{"any", "$2", false},
+		{"any", "$2b$", false},
+		{"any", "bcrypt_sha256$", false},
+		{"any", "$P$", false},
+		{"any", "$5$", false},
+		{"any", "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7", false},
+		{"any", "$7$C6..../....SodiumChloride$kBGj9fHznVYFQMEn/qDCfrDevf9YDtcDdKvEqHJLV8D", false},
+		{"any", "$argon2id$v=19$m=64,t=1,p=1$" + goodSalt + "$" + goodKey + "\x00", false},
+		{"any", "$argon2id$v=19$m=64,t=1,p=1$" + goodSalt + "$" + goodKey + "\n", false},
+		{"any", "$argon2id$v=19$m=64,t=1,p=1$" + goodSalt + "$" + goodKey + strings.Repeat("A", 1<<20), false},
+	} {
+		encoded := forms[test.form](test.params)
+		stored, err := Canonical(encoded)
+		if (err == nil) != test.ok || err != nil && (!errors.Is(err, ErrMalformedHash) || stored != "") {
+			t.Errorf("%.80q: %v, want ok=%v", encoded, err, test.ok)
+		}
+		if !test.ok {
+			if result, err := h.Verify(t.Context(), encoded, "password"); !errors.Is(err, ErrMalformedHash) || result != (Result{}) {
+				t.Errorf("%.80q: verified: %+v, %v", encoded, result, err)
+			}
+		}
+	}
+	if s := h.Stats(); s.Hashed != 0 {
+		t.Errorf("%d hashes were computed", s.Hashed)
+	}
+}
+
+func TestForeignUnsupported(t *testing.T) {
+	t.Parallel()
+	for _, encoded := range []string{
+		"$y$j9T$salt$hash", "md5$salt$hash", "plain", "",
+		"$2x$05$/OK.fbVrR/bpIqNJ5ianF.CE5elHaaO4EbggVDjb8P19RukzXSM3e",
+		"$argon2i$m=65536,t=2,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ",
+		"$argon2i$v=16$m=65536,t=2,p=1$c29tZXNhbHQ$9sTbSlTio3Biev89thdrlKKiCaYsjjYVJxGAL3swxpQ",
+	} {
+		if _, err := Canonical(encoded); !errors.Is(err, ErrUnsupportedHash) || !errors.Is(err, ErrMalformedHash) {
+			t.Errorf("%s: %v", encoded, err)
+		}
+	}
+	if _, err := PBKDF2("md5", 1000, make([]byte, 16), make([]byte, 16)); !errors.Is(err, ErrUnsupportedHash) {
+		t.Errorf("PBKDF2 of MD5: %v", err)
+	}
+	if _, err := Argon2("i", 16, tiny(), make([]byte, 16), make([]byte, 16)); !errors.Is(err, ErrUnsupportedHash) {
+		t.Errorf("Argon2 1.0: %v", err)
+	}
+}
+
+func TestForeignPartsOutOfBounds(t *testing.T) {
+	t.Parallel()
+	some := make([]byte, 64)
+	good := FirebaseScrypt{SignerKey: some, Rounds: 8, MemCost: 14}
+	for name, encode := range map[string]func() (string, error){
+		"no iterations":       func() (string, error) { return PBKDF2("sha1", 0, some, some) },
+		"negative iterations": func() (string, error) { return PBKDF2("sha1", -1, some, some) },
+		"iterations":          func() (string, error) { return PBKDF2("sha256", 3_000_001, some, some) },
+		"no salt":             func() (string, error) { return PBKDF2("sha256", 1, nil, some) },
+		"long salt":           func() (string, error) { return PBKDF2("sha256", 1, make([]byte, 65), some) },
+		"short key":           func() (string, error) { return PBKDF2("sha256", 1, some, some[:15]) },
+		"long key":            func() (string, error) { return PBKDF2("sha256", 1, some, make([]byte, 1<<20)) },
+		"variant":             func() (string, error) { return Argon2("$", 19, tiny(), some, some) },
+		"passes":              func() (string, error) { return Argon2("i", 19, Params{262144, 5, 1}, some, some) },
+		"signer key":          func() (string, error) { return FirebaseScrypt{Rounds: 8, MemCost: 14}.Encode(some, some) },
+		"hash":                func() (string, error) { return good.Encode(some, some[:63]) },
+		"firebase salt":       func() (string, error) { return good.Encode(nil, some) },
+		"mem_cost 0":          func() (string, error) { return FirebaseScrypt{SignerKey: some, Rounds: 8}.Encode(some, some) },
+		// Not to be taken for N.
+		"mem_cost 64": func() (string, error) {
+			return FirebaseScrypt{SignerKey: some, Rounds: 1, MemCost: 64}.Encode(some, some)
+		},
+		"rounds": func() (string, error) {
+			return FirebaseScrypt{SignerKey: some, Rounds: -8, MemCost: 14}.Encode(some, some)
+		},
+	} {
+		if stored, err := encode(); !errors.Is(err, ErrMalformedHash) || stored != "" {
+			t.Errorf("%s: %q, %v", name, stored, err)
+		}
+	}
+	if _, err := good.Encode(some, some); err != nil {
+		t.Errorf("good: %v", err)
+	}
+}
+
+// Whatever part of a hash is spoiled, the error says nothing of its salt or key.
+func TestForeignErrorsShowNothing(t *testing.T) {
+	t.Parallel()
+	for _, v := range foreignVectors() {
+		for at := range len(v.encoded) {
+			for _, char := range []string{"", "!", "$", "99999999"} {
+				_, err := Canonical(v.encoded[:at] + char + v.encoded[at+1:])
+				if err == nil {
+					continue
+				}
+				for part := range strings.FieldsFuncSeq(v.encoded, func(r rune) bool { return r == '$' || r == '}' || r == ',' }) {
+					name := strings.Contains(part[:min(4, len(part))], "=") || strings.HasPrefix(part, "argon2") || strings.Contains(part, "crypt") || strings.HasPrefix(part, "pbkdf2")
+					if !name && len(part) > 7 && strings.Contains(err.Error(), part[2:8]) {
+						t.Errorf("%q at %d: %v", char, at, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Nothing is computed for a password that is far longer than those the programs
+// with these kinds take: their time grows with it.
+func TestForeignLongPassword(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	const stored = "$5$rounds=1000$saltsalt$IIx7nXd5PxUCh4HtdQDUGYkEPTEKtG0QWeNZ0.1CjH3"
+	for _, password := range []string{
+		strings.Repeat("x", 128),
+		strings.Repeat("\U0001F600", 128),               // 512 bytes
+		strings.Repeat("\u03b1\u0313\u0300\u0345", 128), // 1024 bytes, and 384 in NFC, which alone is tried
+	} {
+		before := h.Stats().Hashed
+		if result, err := h.Verify(t.Context(), stored, password); err != nil || result.Match {
+			t.Errorf("%+v, %v", result, err)
+		}
+		if got := h.Stats().Hashed - before; got != 1 {
+			t.Errorf("%d bytes: %d hashes, want 1", len(password), got)
+		}
+	}
+	d, err := readStored(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.accepts(strings.Repeat("x", 513)) || !d.accepts(strings.Repeat("x", 512)) {
+		t.Error("the bound is not 512 bytes")
+	}
+}
+
+// A hash that was made of the bytes as typed verifies, of every kind, and one made
+// of their NFC form does too.
+func TestForeignAsTyped(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 2, Queue: 100})
+	const nfc, nfd = "Gr\u00fc\u00dfe", "Gru\u0308\u00dfe"
+	for _, k := range kinds() {
+		for _, prefix := range k.prefixes {
+			d, err := read(respell(prefix + exampleParams(prefix) + k.filler))
+			if err != nil {
+				continue // bcrypt's prefix and those that are mapped to others
+			}
+			for made, typed := range map[string][]string{nfc: {nfc, nfd}, nfd: {nfd}} {
+				stored := rekeyed(t, d, made)
+				for _, password := range typed {
+					if result, err := h.Verify(t.Context(), stored, password); err != nil || !result.Match {
+						t.Errorf("%s, made of %+q, typed %+q: %+v, %v", d.setting(), made, password, result, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// exampleParams are cheap parameters for a prefix.
+func exampleParams(prefix string) string {
+	switch prefix {
+	case "$argon2id$", "$argon2i$", "$argon2d$":
+		return "v=19$m=64,t=1,p=1$"
+	case "$2":
+		return "b$04$"
+	case djangoBcrypt:
+		return "$2b$04$"
+	case "$scrypt$", "$firescrypt$":
+		return "ln=4,r=8,p=1$"
+	case "$pbkdf2$", "$pbkdf2-sha256$", "$pbkdf2-sha512$":
+		return "10$"
+	case "$P$":
+		return "5"
+	}
+	return ""
+}
+
+// The work that Verify claims for a wrong password is what VerifyUnknown claims,
+// and as many hashes are computed, whichever kind is drawn.
+func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
+	t.Parallel()
+	for _, setting := range cheapSettings() {
+		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128)} {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHasher(t, Config{Slots: 1, Queue: 1})
+				h.SetDecoys([]Decoy{{Setting: setting, Weight: 1}})
+				d, err := readSetting(setting)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known := claims(t, h, func() error { _, err := h.Verify(t.Context(), d.encode(), typed); return err })
+				unknown := claims(t, h, func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) })
+				if known != unknown {
+					t.Errorf("%s, %q: known %+v, unknown %+v", setting, typed, known, unknown)
+				}
+			})
+		}
+	}
+}
+
+// claim is what one call claims from the queue and how many hashes it computes.
+type claim struct {
+	work   work
+	hashes uint64
+}
+
+func claims(t *testing.T, h *Hasher, call func() error) claim {
+	t.Helper()
+	held, err := h.admission.acquire(t.Context(), work{units: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.Stats().Hashed
+	done := make(chan error)
+	go func() { done <- call() }()
+	synctest.Wait()
+	var got claim
+	if len(h.admission.waiting) > 0 {
+		got.work = h.admission.waiting[0].work
+	}
+	h.admission.release(held)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	got.hashes = h.Stats().Hashed - before
+	return got
+}
+
+func cheapSettings() []string {
+	return []string{
+		"$argon2id$v=19$m=64,t=1,p=1$", "$argon2i$v=19$m=64,t=1,p=1$", "$argon2d$v=19$m=64,t=1,p=1$", "$2a$04$", "$2b$05$",
+		"$2y$04$", "bcrypt_sha256$$2b$04$", "$scrypt$ln=4,r=8,p=1$", "$firescrypt$ln=4,r=8,p=1$", "$pbkdf2$100$",
+		"$pbkdf2-sha256$100$", "$pbkdf2-sha512$100$", "$5$", "$5$rounds=1000$", "$6$", "$1$", "$apr1$", "$P$5", "{SSHA}",
+		"{SSHA256}", "{SSHA512}",
+	}
+}
+
+// A table of hashes of several kinds gives decoys of each in proportion.
+func TestDecoysOfForeignKinds(t *testing.T) {
+	t.Parallel()
+	var decoys []Decoy
+	for _, setting := range cheapSettings() {
+		decoys = append(decoys, Decoy{setting, 1})
+	}
+	for _, bad := range []string{
+		"", "$", "$2b$15$", "$2b$10", "$2b$10$CCCCCCCCCCCCCCCCCCCCC.", "$scrypt$", "$scrypt$ln=30,r=8,p=1$", "$H$5", "pbkdf2_sha256$100$",
+		"scrypt$", "$5$rounds=5000$", "$pbkdf2$i=100,l=20$", "{ssha}", "$argon2id$v=19$t=1,m=64,p=1$",
+	} {
+		decoys = append(decoys, Decoy{bad, 1 << 40})
+	}
+	table := newDecoyTable(decoys, tiny())
+	if len(table.digests) != len(cheapSettings()) {
+		t.Errorf("%d settings, want %d", len(table.digests), len(cheapSettings()))
+	}
+	half := newDecoyTable([]Decoy{{"$2b$10$", 700}, {"$argon2id$v=19$m=19456,t=2,p=1$", 300}}, tiny())
+	counts := map[string]float64{}
+	const accounts = 20_000
+	for i := range accounts {
+		counts[half.draw(testKey(), account(i)).setting()]++
+	}
+	for setting, want := range map[string]float64{"$2b$10$": 0.7, "$argon2id$v=19$m=19456,t=2,p=1$": 0.3} {
+		if got := counts[setting] / accounts; math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/accounts) {
+			t.Errorf("%s: drawn for %.3f of the accounts, want %.3f", setting, got, want)
+		}
+	}
+}
+
+// What one kind takes says nothing about another: only its own estimate follows.
+func TestPacesAreApart(t *testing.T) {
+	t.Parallel()
+	a := newAdmission(1, 1, time.Now, perUnit)
+	for range 50 {
+		a.measured(work{engineBcrypt, 10}, 50*time.Millisecond)
+	}
+	if got := a.paces[engineBcrypt].rate / perUnit; got < 4.9 || got > 5.1 {
+		t.Errorf("bcrypt: %v of the first guess, want 5", got)
+	}
+	for e := range a.paces {
+		if engine(e) != engineBcrypt && a.paces[e].rate != perUnit {
+			t.Errorf("engine %d has become %v", e, a.paces[e].rate)
+		}
+	}
+	if got := a.stats(); got.Hashed != 50 || got.HashingTime != 50*50*time.Millisecond {
+		t.Errorf("stats: %+v", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := a.acquire(ctx, work{engineBcrypt, 10}); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("bcrypt that takes 50 ms in 30 ms: %v", err)
+	}
+	if _, err := a.acquire(ctx, work{engineArgon2, 10}); err != nil {
+		t.Errorf("Argon2 that takes 10 ms in 30 ms: %v", err)
+	}
+}
+
+// An estimate that is too high corrects itself also while hashes of other kinds keep
+// the machine measured: each kind is tried once a second by itself.
+func TestProbesAreApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(1, 1, time.Now, perUnit)
+		a.paces[engineBcrypt].rate = 1000 * perUnit
+		time.Sleep(probeEvery)
+		a.measured(work{units: 10}, 10*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := a.acquire(ctx, work{engineBcrypt, 10}); err != nil {
+			t.Errorf("bcrypt is not tried: %v", err)
+		}
+	})
+}
+
+// rekeyed is the stored text of a hash like d of a password. That the kinds hash
+// as their programs do is for the vectors to show.
+func rekeyed(t *testing.T, d digest, password string) string {
+	t.Helper()
+	switch h := d.(type) {
+	case argon2Hash:
+		h.key = h.derive(password, len(h.key))
+		return h.encode()
+	case bcryptHash:
+		return rekeyedBcrypt(t, h, password)
+	case scryptHash:
+		h.want, _ = h.key(password, h.salt, len(h.want))
+		return h.encode()
+	case firebaseHash:
+		h.want = h.encrypt(password)
+		return h.encode()
+	case pbkdf2Hash:
+		h.want = h.key(password)
+		return h.encode()
+	case shaCrypt:
+		h.want = string(h.key(password))
+		return h.encode()
+	case md5Crypt:
+		h.want = string(h.key([]byte(password)))
+		return h.encode()
+	case phpass:
+		h.want = string(h.key(password))
+		return h.encode()
+	case saltedSHA:
+		h.want = h.sum(password)
+		return h.encode()
+	}
+	t.Fatalf("no way to make a %T", d)
+	return ""
+}
+
+// FuzzCanonical: no text makes it panic, and what it returns is the one spelling,
+// in bounds, of something that Verify reads.
+func FuzzCanonical(f *testing.F) {
+	for _, v := range foreignVectors() {
+		f.Add(v.encoded)
+	}
+	for _, setting := range cheapSettings() {
+		f.Add(setting)
+	}
+	typical := strings.Repeat("x", typicalLength)
+	f.Fuzz(func(t *testing.T, encoded string) {
+		stored, err := Canonical(encoded)
+		if err != nil {
+			if !errors.Is(err, ErrMalformedHash) || stored != "" {
+				t.Fatalf("%q: %q, %v", encoded, stored, err)
+			}
+			return
+		}
+		if again, err := Canonical(stored); err != nil || again != stored {
+			t.Fatalf("%q becomes %q and that %q, %v", encoded, stored, again, err)
+		}
+		d, err := readStored(stored)
+		if err != nil {
+			t.Fatalf("%q is not read: %v", stored, err)
+		}
+		if len(stored) > maxForeignLength || !strings.HasPrefix(stored, d.setting()) {
+			t.Fatalf("%q has the setting %q", stored, d.setting())
+		}
+		// The most expensive of all: 656,000 rounds would do, 1,000,000 with 512 bytes are
+		// 1.4 s.
+		if units := d.work(typical).units; units == 0 || units > 3*MaxCost/2 {
+			t.Fatalf("%q costs %d units", stored, units)
+		}
+		decoy, err := readSetting(d.setting())
+		if err != nil || decoy.work(typical) != d.work(typical) {
+			t.Fatalf("%q has no decoy: %v", stored, err)
+		}
+		if s, ok := d.(scryptHash); ok && s.r<<s.logN*128 > MaxMemoryKiB*1024 {
+			t.Fatalf("%q takes too much memory", stored)
+		}
+	})
+}
+
+// rekeyedBcrypt has another salt: x/crypto chooses it.
+func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
+	t.Helper()
+	typed := []byte(password)
+	if h.prehash {
+		sum := sha256.Sum256(typed)
+		typed = []byte(hex.EncodeToString(sum[:]))
+	}
+	made, err := bcrypt.GenerateFromPassword(typed, int(h.cost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(h.setting(), h.head) + string(made)
+}
