@@ -50,7 +50,7 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 	counts, err := userimport.Run(ctx, userimport.Config{
 		Pool: s.cfg.Pool, DryRun: source.dryRun, Remember: rememberedImports, Now: s.cfg.Now,
 		Refused: func(r userimport.Refusal) {
-			if len(resp.Refusals) < refusalsKept {
+			if len(resp.GetRefusals()) < refusalsKept {
 				resp.Refusals = append(resp.Refusals, &latchkeyv1.ImportRefusal{Number: r.Number, Email: r.Email, Reason: r.Reason})
 			}
 		},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -104,12 +103,12 @@ func (p *progress) set(done int64) {
 
 func (p *progress) tell(now time.Time) {
 	rate := float64(p.done) / now.Sub(p.start).Seconds()
-	attrs := []slog.Attr{slog.String("what", p.what), slog.Int64("done", p.done), slog.Int64("per_second", int64(rate))}
+	attrs := []any{slog.String("what", p.what), slog.Int64("done", p.done), slog.Int64("per_second", int64(rate))}
 	if p.total > p.done && rate > 0 {
 		left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second))
 		attrs = append(attrs, slog.Int64("total", p.total), slog.String("left", left.Round(time.Second).String()))
 	}
-	p.log.LogAttrs(context.Background(), slog.LevelInfo, "progress", attrs...)
+	p.log.Info("progress", attrs...)
 }
 
 // Line writes a line of text above the bar.
@@ -140,5 +139,5 @@ func (p *progress) Done() {
 // /dev/null is a device too.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // G115: a descriptor is a small number
+	return ok && term.IsTerminal(int(file.Fd()))
 }

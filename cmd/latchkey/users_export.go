@@ -23,7 +23,7 @@ const exportPage = 1000
 func (u *usersCommand) exportFile(ctx context.Context) (err error) {
 	out := u.stdout
 	if u.file != "" && u.file != "-" {
-		file, err := os.OpenFile(u.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // G304: the operator named it
+		file, err := os.OpenFile(u.file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (u *usersCommand) export(ctx context.Context, writer *userfile.Writer) (int
 		if err != nil {
 			return fmt.Errorf("count the accounts: %w", err)
 		}
-		bar := newProgress(u.stderr, isTerminal(u.stderr) && !isTerminal(u.stdout), u.log, total, "users")
+		bar := newProgress(u.stderr, isTerminal(u.stderr) && !isTerminal(u.stdout), u.log, total, "accounts")
 		defer bar.Done()
 		page := db.ExportUsersParams{After: time.Time{}, AfterID: uuid.Nil, PageSize: exportPage}
 		for {

@@ -142,7 +142,7 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 		bar.SetTotal(counts.Read)
 	}
 	bar.Done()
-	err = u.printSummary(records.Format(), counts, since(start), failed == nil)
+	err = u.printSummary(ctx, records.Format(), counts, since(start), failed == nil)
 	return errors.Join(err, refused.close(), u.outcome(counts, failed))
 }
 
@@ -169,9 +169,9 @@ func (u *usersCommand) outcome(counts userimport.Counts, failed error) error {
 	return nil
 }
 
-func (u *usersCommand) printSummary(format userfile.Format, counts userimport.Counts, took time.Duration, whole bool) error {
+func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format, counts userimport.Counts, took time.Duration, whole bool) error {
 	rate := int64(float64(counts.Read) / took.Seconds())
-	u.log.LogAttrs(context.Background(), slog.LevelInfo, "accounts imported", slog.String("format", string(format)),
+	u.log.LogAttrs(ctx, slog.LevelInfo, "accounts imported", slog.String("format", string(format)),
 		slog.Int64("read", counts.Read), slog.Int64("created", counts.Created), slog.Int64("existing", counts.Existing),
 		slog.Int64("refused", counts.Refused), slog.Bool("dry_run", u.dryRun), slog.Bool("whole", whole))
 	if u.json {

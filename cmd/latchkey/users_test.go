@@ -220,8 +220,17 @@ func TestUsersUsage(t *testing.T) {
 	t.Parallel()
 	settings, _ := usersDatabase(t)
 	for _, args := range [][]string{
-		{}, {"delete"}, {"import"}, {"import", ""}, {"import", "a", "b"}, {"import", "--format", "xml", "a"}, {"import", "--with-hashes", "a"},
-		{"export", "--format", "keycloak"}, {"export", "--dry-run"}, {"export", "--json"}, {"import", "--nope", "a"},
+		{},
+		{"delete"},
+		{"import"},
+		{"import", ""},
+		{"import", "a", "b"},
+		{"import", "--format", "xml", "a"},
+		{"import", "--with-hashes", "a"},
+		{"export", "--format", "keycloak"},
+		{"export", "--dry-run"},
+		{"export", "--json"},
+		{"import", "--nope", "a"},
 	} {
 		if _, err := runUsers(t, settings, args...); exitCode(err) != exitUsage {
 			t.Errorf("%q: %v", args, err)

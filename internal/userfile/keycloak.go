@@ -121,6 +121,6 @@ func keycloakArgon2(passes int, parameters map[string][]string, salt, key []byte
 		return "", errors.New("argon2: hashIterations is out of bounds")
 	}
 	version := map[string]int{"1.0": 0x10, "1.3": 0x13}[parameter("version")]
-	params := password.Params{MemoryKiB: uint32(memory), Time: uint32(passes), Threads: uint8(lanes)} //nolint:gosec // G115: bounded above
+	params := password.Params{MemoryKiB: uint32(memory), Time: uint32(passes), Threads: uint8(lanes)}
 	return password.Argon2(parameter("type"), version, params, salt, key)
 }

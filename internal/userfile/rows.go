@@ -105,24 +105,31 @@ func (r *rows) next() (raw, error) {
 	if err != nil {
 		return raw{}, err
 	}
+	cut := raw{number: first.number}
+	if cut.row, cut.err = r.join(first, more, closed); cut.err != nil {
+		// Whatever is wrong is wrong with the first line: the others are tried by themselves.
+		r.waiting = append(more, r.waiting...)
+	}
+	return cut, nil
+}
+
+// join makes one record of its lines.
+func (r *rows) join(first line, more []line, closed bool) (row, error) {
+	if !closed {
+		return row{}, errors.New("a quote is opened and not closed")
+	}
 	text := first.text
 	for _, l := range more {
 		text = append(append(text, '\n'), l.text...)
 	}
-	var fields []string
-	wrong := errors.New("a quote is opened and not closed")
-	if closed {
-		fields, wrong = parseRow(text, false)
-		if wrong == nil && len(fields) != len(r.columns) {
-			wrong = fmt.Errorf("it has %d fields, and there are %d columns", len(fields), len(r.columns))
-		}
+	fields, err := parseRow(text, false)
+	if err != nil {
+		return row{}, err
 	}
-	if wrong != nil {
-		// Whatever is wrong is wrong with the first line: the others are tried by themselves.
-		r.waiting = append(more, r.waiting...)
-		return raw{number: first.number, err: wrong}, nil
+	if len(fields) != len(r.columns) {
+		return row{}, fmt.Errorf("it has %d fields, and there are %d columns", len(fields), len(r.columns))
 	}
-	return raw{number: first.number, row: row{r.columns, fields}}, nil
+	return row{r.columns, fields}, nil
 }
 
 // quoted returns the lines that belong to the first one because a quote is open, and

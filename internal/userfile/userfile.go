@@ -209,12 +209,10 @@ func (r *Reader) Next() (Record, error) {
 		return Record{}, err
 	}
 	record := Record{Number: cut.number, Err: cut.err}
-	if record.Err != nil {
-		return record, nil
+	if cut.err == nil {
+		record.User, record.Err = r.parse(cut)
 	}
-	record.User, record.Err = r.parse(cut)
-	var fatal fatalError
-	if errors.As(record.Err, &fatal) {
+	if fatal, ok := errors.AsType[fatalError](record.Err); ok {
 		return Record{}, fmt.Errorf("%s %d: %w", r.Unit(), record.Number, fatal.error)
 	}
 	return record, nil

@@ -41,7 +41,7 @@ func (s *seen) add(text string) {
 
 // slot is where h is, or would be.
 func (s *seen) slot(h uint64) uint64 {
-	mask := uint64(len(s.slots) - 1)
+	mask := uint64(len(s.slots) - 1) //nolint:gosec // G115: there is always a slot
 	i := h & mask
 	for s.slots[i] != 0 && s.slots[i] != h {
 		i = (i + 1) & mask

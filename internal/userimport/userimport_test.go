@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -93,7 +94,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("number: %s, want %d", r, 2*i+1)
 		}
 	}
-	if got := p.text("SELECT count(*)::text FROM users"); got != fmt.Sprint(n) {
+	if got := p.text("SELECT count(*)::text FROM users"); got != strconv.FormatInt(n, 10) {
 		t.Errorf("%s accounts", got)
 	}
 	// Names as long as the column are fine, and so is an address that sign-up would refuse.
