@@ -120,3 +120,6 @@ func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.Unary
 	}
 	return handler
 }
+
+// Importing is how many imports are under way.
+func (s *Server) Importing() int { return len(s.importing) }

@@ -162,8 +162,10 @@ func (s *Server) checkPassword(ctx context.Context, user db.User, lookup, typed 
 		case !errors.Is(err, password.ErrMalformedHash):
 			return password.Result{}, hashError("check the password", err)
 		}
-		// Nobody can log in with what is stored: said in the log, for the operator.
-		s.log.ErrorContext(ctx, "unusable password hash", "user_id", user.ID, "error", err)
+		if user.PasswordHash != password.None {
+			// Nobody can log in with what is stored: said in the log, for the operator.
+			s.log.ErrorContext(ctx, "unusable password hash", "user_id", user.ID, "error", err)
+		}
 	}
 	if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
 		return password.Result{}, hashError("check the password", err)

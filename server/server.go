@@ -148,6 +148,7 @@ type Server struct {
 	drain    context.CancelFunc
 
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
+	importing        chan struct{} // holds one for each import
 	validatedInStore atomic.Int64
 }
 
@@ -160,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		queries: db.New(),
-		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations),
+		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),

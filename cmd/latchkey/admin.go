@@ -104,23 +104,12 @@ func parseAdmin(args []string) (*adminCall, error) {
 	flags.StringVar(&a.page, "page-token", "", "")
 	flags.BoolVar(&a.all, "all", false, "")
 	flags.BoolVar(&a.yes, "yes", false, "")
-	var words []string
-	for rest := args; len(rest) > 0; {
-		err := flags.Parse(rest)
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		}
-		if err != nil {
-			return nil, &usageError{fmt.Sprintf("latchkey admin: %v\n\n%s", err, adminUsage())}
-		}
-		taken := len(rest) - flags.NArg()
-		if taken > 0 && rest[taken-1] == "--" { // what follows is no flag, whatever it begins with
-			words = append(words, flags.Args()...)
-			break
-		}
-		if rest = flags.Args(); len(rest) > 0 {
-			words, rest = append(words, rest[0]), rest[1:]
-		}
+	words, err := wordsBeside(flags, args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &usageError{fmt.Sprintf("latchkey admin: %v\n\n%s", err, adminUsage())}
 	}
 	if err := a.match(words); err != nil {
 		return nil, err

@@ -89,6 +89,7 @@ func commands() []command {
 		{"serve", "run the service; stores and secrets come from the environment", serve},
 		{"migrate", "up, down or status: the database schema", migrate},
 		{"keys", "list, rotate or revoke: the keys that sign access tokens", keys},
+		{"users", "import or export: accounts in files, those of other programs too", users},
 		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", admin},
 		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheck},
 		{"config", "print the settings in force, secrets hidden", printConfig},

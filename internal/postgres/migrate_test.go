@@ -70,7 +70,7 @@ func shapeOfUsers(t *testing.T, conn *pgx.Conn) []string {
 		SELECT 'column ' || column_name || ' ' || data_type || ' ' || coalesce(character_maximum_length::text, '') || ' ' || is_nullable || ' ' || coalesce(column_default, '')
 		FROM information_schema.columns WHERE table_name = 'users' AND column_name <> 'email_lookup'
 		UNION ALL
-		SELECT 'index ' || indexdef FROM pg_indexes WHERE tablename = 'users' AND indexname <> 'users_email_lookup_key'
+		SELECT 'index ' || indexdef FROM pg_indexes WHERE tablename = 'users' AND indexname NOT IN ('users_email_lookup_key', 'users_created_at_id')
 		UNION ALL
 		SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal AND tgname NOT LIKE '%latchkey%'
 		ORDER BY 1`)
@@ -207,6 +207,8 @@ func TestInterruptedMigration(t *testing.T) {
 	mustExec(t, conn, "ALTER TABLE users ADD COLUMN email_lookup text")
 	mustExec(t, conn, "CREATE UNIQUE INDEX users_email_lookup_key ON users (email_lookup)")
 	mustExec(t, conn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_email_lookup_key'::regclass")
+	mustExec(t, conn, "CREATE INDEX users_created_at_id ON users (created_at)")
+	mustExec(t, conn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_created_at_id'::regclass")
 	// And killed again, half way through the rows.
 	mustExec(t, conn, "UPDATE users SET email_lookup = email WHERE email LIKE 'nora%'")
 	if _, err := all(url).Up(t.Context(), nil); err != nil {
@@ -217,6 +219,29 @@ func TestInterruptedMigration(t *testing.T) {
 	}
 	if got := strs(t, conn, "SELECT count(email_lookup)::text FROM users"); got[0] != "14" {
 		t.Errorf("%s of 15 have a value, want all but one variant", got[0])
+	}
+	if got := strs(t, conn, "SELECT indexdef FROM pg_indexes WHERE indexname = 'users_created_at_id'"); !strings.Contains(got[0], "(created_at, id)") {
+		t.Errorf("the index for pages: %v", got)
+	}
+}
+
+// TestPagesOfOneMoment: an import gives many accounts one time of creation. A page of
+// them comes from the index, not from a sort of all.
+func TestPagesOfOneMoment(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, conn, `INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at)
+		SELECT 'u' || i, 'u' || i, 'x', 'F', 'L', '2026-01-01' FROM generate_series(1, 20000) i`)
+	mustExec(t, conn, "ANALYZE users")
+	plan := strings.Join(strs(t, conn, `EXPLAIN SELECT * FROM users
+		WHERE (created_at, id) < ('2026-01-01'::timestamptz, '80000000-0000-0000-0000-000000000000'::uuid)
+		ORDER BY created_at DESC, id DESC LIMIT 100`), "\n")
+	if !strings.Contains(plan, "users_created_at_id") || strings.Contains(plan, "Sort") {
+		t.Errorf("got\n%s", plan)
 	}
 }
 

@@ -671,6 +671,322 @@ func (*RevokeAllSessionsResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{12}
 }
 
+// Request of ImportUsers: a part of the accounts.
+type ImportUsersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Up to 1,000 accounts.
+	Users []*ImportedUser `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
+	// Whether to make no account and only say what would happen: the same in all
+	// messages of a stream.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportUsersRequest) Reset() {
+	*x = ImportUsersRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportUsersRequest) ProtoMessage() {}
+
+func (x *ImportUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportUsersRequest.ProtoReflect.Descriptor instead.
+func (*ImportUsersRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ImportUsersRequest) GetUsers() []*ImportedUser {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *ImportUsersRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ImportedUser is an account to be made. Only the address must be there. A value
+// that breaks what is said of it here is reported and does not end the stream.
+type ImportedUser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier to keep: a UUID. Empty: the account gets a new one.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Address, 1 to 255 characters, with an "@" and without control characters or
+	// spaces around it. No other account may have it, in any letter case.
+	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	// Password hash that another program made: bcrypt, Argon2, scrypt, PBKDF2,
+	// SHA-crypt and others, as docs/import.md lists them. Empty: nobody can log in
+	// before the password is reset.
+	PasswordHash string `protobuf:"bytes,3,opt,name=password_hash,json=passwordHash,proto3" json:"password_hash,omitempty"`
+	// First name, at most 100 characters, no control characters. May be empty.
+	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
+	// Last name, by the same rules as the first name.
+	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
+	// When the account was made, since 1970. Unset: now.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it last logged in. Unset: never.
+	LastLoginTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_login_time,json=lastLoginTime,proto3" json:"last_login_time,omitempty"`
+	// Whether it may not be used.
+	Suspended bool `protobuf:"varint,8,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	// Whether the owner has proved to receive mail at the address.
+	EmailVerified bool `protobuf:"varint,9,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportedUser) Reset() {
+	*x = ImportedUser{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportedUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportedUser) ProtoMessage() {}
+
+func (x *ImportedUser) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportedUser.ProtoReflect.Descriptor instead.
+func (*ImportedUser) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ImportedUser) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ImportedUser) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *ImportedUser) GetPasswordHash() string {
+	if x != nil {
+		return x.PasswordHash
+	}
+	return ""
+}
+
+func (x *ImportedUser) GetFirstName() string {
+	if x != nil {
+		return x.FirstName
+	}
+	return ""
+}
+
+func (x *ImportedUser) GetLastName() string {
+	if x != nil {
+		return x.LastName
+	}
+	return ""
+}
+
+func (x *ImportedUser) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *ImportedUser) GetLastLoginTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastLoginTime
+	}
+	return nil
+}
+
+func (x *ImportedUser) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+func (x *ImportedUser) GetEmailVerified() bool {
+	if x != nil {
+		return x.EmailVerified
+	}
+	return false
+}
+
+// Response of ImportUsers. Of the accounts that were sent, each is counted once
+// as created, existing or refused.
+type ImportUsersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many accounts were made, or would have been.
+	CreatedCount int64 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
+	// How many were there already, and are as they were.
+	ExistingCount int64 `protobuf:"varint,2,opt,name=existing_count,json=existingCount,proto3" json:"existing_count,omitempty"`
+	// How many were refused.
+	RefusedCount int64 `protobuf:"varint,3,opt,name=refused_count,json=refusedCount,proto3" json:"refused_count,omitempty"`
+	// Those that were refused, the first 1,000 of them.
+	Refusals      []*ImportRefusal `protobuf:"bytes,4,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportUsersResponse) Reset() {
+	*x = ImportUsersResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportUsersResponse) ProtoMessage() {}
+
+func (x *ImportUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportUsersResponse.ProtoReflect.Descriptor instead.
+func (*ImportUsersResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ImportUsersResponse) GetCreatedCount() int64 {
+	if x != nil {
+		return x.CreatedCount
+	}
+	return 0
+}
+
+func (x *ImportUsersResponse) GetExistingCount() int64 {
+	if x != nil {
+		return x.ExistingCount
+	}
+	return 0
+}
+
+func (x *ImportUsersResponse) GetRefusedCount() int64 {
+	if x != nil {
+		return x.RefusedCount
+	}
+	return 0
+}
+
+func (x *ImportUsersResponse) GetRefusals() []*ImportRefusal {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+// ImportRefusal says why an account was not made.
+type ImportRefusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which account: its place in the stream, from 1, through all messages.
+	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Its address as it was sent, at most 255 characters.
+	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	// Why, for people: nothing of the hash is in it.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRefusal) Reset() {
+	*x = ImportRefusal{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRefusal) ProtoMessage() {}
+
+func (x *ImportRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRefusal.ProtoReflect.Descriptor instead.
+func (*ImportRefusal) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ImportRefusal) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ImportRefusal) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *ImportRefusal) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
@@ -707,7 +1023,31 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x1c\n" +
 	"\x1aRevokeUserSessionsResponse\"\x1a\n" +
 	"\x18RevokeAllSessionsRequest\"\x1b\n" +
-	"\x19RevokeAllSessionsResponse2\xfc\x04\n" +
+	"\x19RevokeAllSessionsResponse\"i\n" +
+	"\x12ImportUsersRequest\x12:\n" +
+	"\x05users\x18\x01 \x03(\v2\x19.latchkey.v1.ImportedUserB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x05users\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\xe0\x02\n" +
+	"\fImportedUser\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05email\x18\x02 \x01(\tR\x05email\x12(\n" +
+	"\rpassword_hash\x18\x03 \x01(\tB\x03\x80\x01\x01R\fpasswordHash\x12\x1d\n" +
+	"\n" +
+	"first_name\x18\x04 \x01(\tR\tfirstName\x12\x1b\n" +
+	"\tlast_name\x18\x05 \x01(\tR\blastName\x12;\n" +
+	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12B\n" +
+	"\x0flast_login_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rlastLoginTime\x12\x1c\n" +
+	"\tsuspended\x18\b \x01(\bR\tsuspended\x12%\n" +
+	"\x0eemail_verified\x18\t \x01(\bR\remailVerified\"\xc9\x01\n" +
+	"\x13ImportUsersResponse\x12#\n" +
+	"\rcreated_count\x18\x01 \x01(\x03R\fcreatedCount\x12%\n" +
+	"\x0eexisting_count\x18\x02 \x01(\x03R\rexistingCount\x12#\n" +
+	"\rrefused_count\x18\x03 \x01(\x03R\frefusedCount\x12A\n" +
+	"\brefusals\x18\x04 \x03(\v2\x1a.latchkey.v1.ImportRefusalB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\brefusals\"h\n" +
+	"\rImportRefusal\x12\x1f\n" +
+	"\x06number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x06number\x12\x1e\n" +
+	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05email\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason2\xde\x05\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -719,7 +1059,8 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12u\n" +
 	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12p\n" +
-	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<B\xb2\x01\n" +
+	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<\x12`\n" +
+	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xb2\x01\n" +
 	"\x0fcom.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -734,7 +1075,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -749,33 +1090,43 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*RevokeUserSessionsResponse)(nil), // 10: latchkey.v1.RevokeUserSessionsResponse
 	(*RevokeAllSessionsRequest)(nil),   // 11: latchkey.v1.RevokeAllSessionsRequest
 	(*RevokeAllSessionsResponse)(nil),  // 12: latchkey.v1.RevokeAllSessionsResponse
-	(*User)(nil),                       // 13: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 14: google.protobuf.Timestamp
+	(*ImportUsersRequest)(nil),         // 13: latchkey.v1.ImportUsersRequest
+	(*ImportedUser)(nil),               // 14: latchkey.v1.ImportedUser
+	(*ImportUsersResponse)(nil),        // 15: latchkey.v1.ImportUsersResponse
+	(*ImportRefusal)(nil),              // 16: latchkey.v1.ImportRefusal
+	(*User)(nil),                       // 17: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	13, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	14, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	17, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	18, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 3: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
 	0,  // 4: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 5: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	1,  // 6: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 7: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 8: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 9: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	9,  // 10: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	11, // 11: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	2,  // 12: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 13: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 14: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 15: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	10, // 16: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	12, // 17: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 6: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
+	18, // 7: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	18, // 8: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	16, // 9: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
+	1,  // 10: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 11: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 12: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 13: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	9,  // 14: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	11, // 15: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	13, // 16: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	2,  // 17: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 18: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 19: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 20: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	10, // 21: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	12, // 22: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	15, // 23: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	17, // [17:24] is the sub-list for method output_type
+	10, // [10:17] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -795,7 +1146,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

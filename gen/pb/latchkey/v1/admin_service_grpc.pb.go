@@ -25,6 +25,7 @@ const (
 	AdminService_ReactivateUser_FullMethodName     = "/latchkey.v1.AdminService/ReactivateUser"
 	AdminService_RevokeUserSessions_FullMethodName = "/latchkey.v1.AdminService/RevokeUserSessions"
 	AdminService_RevokeAllSessions_FullMethodName  = "/latchkey.v1.AdminService/RevokeAllSessions"
+	AdminService_ImportUsers_FullMethodName        = "/latchkey.v1.AdminService/ImportUsers"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -63,6 +64,18 @@ type AdminServiceClient interface {
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(ctx context.Context, in *RevokeAllSessionsRequest, opts ...grpc.CallOption) (*RevokeAllSessionsResponse, error)
+	// ImportUsers makes accounts of another system, with their password hashes.
+	// Send as many messages as there are accounts for; the answer comes when the
+	// last one was sent. An account that cannot be made is reported in it and stops
+	// no other. One that is there already is left as it is, so the same accounts
+	// can be sent again: after a stream that broke, whose whole batches (of 5,000
+	// accounts) stay.
+	//
+	// Refusals: VALIDATION_FAILED for a message of more than 1,000 accounts, or a
+	// dry_run that changes within the stream; OVERLOADED while 4 imports are under
+	// way on the replica. A stream that sends nothing for a minute is ended with
+	// DEADLINE_EXCEEDED.
+	ImportUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse], error)
 }
 
 type adminServiceClient struct {
@@ -133,6 +146,19 @@ func (c *adminServiceClient) RevokeAllSessions(ctx context.Context, in *RevokeAl
 	return out, nil
 }
 
+func (c *adminServiceClient) ImportUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_ImportUsers_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportUsersRequest, ImportUsersResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ImportUsersClient = grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -169,6 +195,18 @@ type AdminServiceServer interface {
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error)
+	// ImportUsers makes accounts of another system, with their password hashes.
+	// Send as many messages as there are accounts for; the answer comes when the
+	// last one was sent. An account that cannot be made is reported in it and stops
+	// no other. One that is there already is left as it is, so the same accounts
+	// can be sent again: after a stream that broke, whose whole batches (of 5,000
+	// accounts) stay.
+	//
+	// Refusals: VALIDATION_FAILED for a message of more than 1,000 accounts, or a
+	// dry_run that changes within the stream; OVERLOADED while 4 imports are under
+	// way on the replica. A stream that sends nothing for a minute is ended with
+	// DEADLINE_EXCEEDED.
+	ImportUsers(grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -196,6 +234,9 @@ func (UnimplementedAdminServiceServer) RevokeUserSessions(context.Context, *Revo
 }
 func (UnimplementedAdminServiceServer) RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeAllSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) ImportUsers(grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImportUsers not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -326,6 +367,13 @@ func _AdminService_RevokeAllSessions_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ImportUsers_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServiceServer).ImportUsers(&grpc.GenericServerStream[ImportUsersRequest, ImportUsersResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ImportUsersServer = grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -358,6 +406,12 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_RevokeAllSessions_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ImportUsers",
+			Handler:       _AdminService_ImportUsers_Handler,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "latchkey/v1/admin_service.proto",
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/userfile"
+	"github.com/latchkey-auth/latchkey/internal/userimport"
+)
+
+// refusalsShown is how many refusals go to stderr: the rest are counted, and all are
+// in the file of --report.
+const refusalsShown = 100
+
+// counted counts what was read of a file, for the time left.
+type counted struct {
+	io.Reader
+	bytes atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// refusals tells of lines that were refused.
+type refusals struct {
+	unit    string
+	shown   int
+	show    func(string)
+	report  io.WriteCloser // nil: none was asked for
+	encoder *json.Encoder
+	err     error // of the report
+}
+
+// refusalLine is a line of the report: its keys are what scripts rely on.
+type refusalLine struct {
+	Line   int64  `json:"line,omitempty"`
+	Elem   int64  `json:"element,omitempty"`
+	Email  string `json:"email,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// openRefusals makes the report, which nobody else may read: it has addresses.
+func openRefusals(unit, report string, show func(string)) (*refusals, error) {
+	r := &refusals{unit: unit, show: show}
+	if report == "" {
+		return r, nil
+	}
+	file, err := os.OpenFile(report, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // G304: the operator named it
+	if err != nil {
+		return nil, fmt.Errorf("--report: %w", err)
+	}
+	r.report, r.encoder = file, json.NewEncoder(file)
+	r.encoder.SetEscapeHTML(false)
+	return r, nil
+}
+
+func (r *refusals) tell(refused userimport.Refusal) {
+	if r.encoder != nil && r.err == nil {
+		line := refusalLine{Line: refused.Number, Email: refused.Email, Reason: refused.Reason}
+		if r.unit == "element" {
+			line.Line, line.Elem = 0, refused.Number
+		}
+		r.err = r.encoder.Encode(line)
+	}
+	r.shown++
+	switch {
+	case r.shown <= refusalsShown && refused.Email != "":
+		r.show(fmt.Sprintf("%s %d (%s): %s", r.unit, refused.Number, printable(refused.Email), printable(refused.Reason)))
+	case r.shown <= refusalsShown:
+		r.show(fmt.Sprintf("%s %d: %s", r.unit, refused.Number, printable(refused.Reason)))
+	case r.shown == refusalsShown+1 && r.report == nil:
+		r.show("more is refused and not shown: --report FILE has all")
+	case r.shown == refusalsShown+1:
+		r.show("more is refused and not shown: the report has all")
+	}
+}
+
+// close says whether the report is whole.
+func (r *refusals) close() error {
+	if r.report == nil {
+		return nil
+	}
+	if err := errors.Join(r.err, r.report.Close()); err != nil {
+		return fmt.Errorf("--report: %w", err)
+	}
+	return nil
+}
+
+// importSummary is what --json prints.
+type importSummary struct {
+	Format    userfile.Format `json:"format"`
+	DryRun    bool            `json:"dry_run"`
+	Read      int64           `json:"read"`
+	Created   int64           `json:"created"`
+	Existing  int64           `json:"existing"`
+	Refused   int64           `json:"refused"`
+	Seconds   float64         `json:"seconds"`
+	PerSecond int64           `json:"per_second"`
+	// Whole says that the end of the file was reached.
+	Whole bool `json:"whole"`
+}
+
+func (u *usersCommand) importFile(ctx context.Context) error {
+	in, size, err := openInput(u.file)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	hash, err := u.firebaseHash()
+	if err != nil {
+		return err
+	}
+	read := &counted{Reader: in}
+	records, err := userfile.NewReader(read, userfile.Options{Format: u.format, Firebase: hash, Now: time.Now})
+	if err != nil {
+		return fmt.Errorf("%s: %w", u.file, err)
+	}
+	bar := newProgress(u.stderr, isTerminal(u.stderr), u.log, 0, "users")
+	refused, err := openRefusals(records.Unit(), u.report, bar.Line)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	counts, failed := userimport.Run(ctx, userimport.Config{
+		Pool: u.pool, DryRun: u.dryRun, Refused: refused.tell, Now: time.Now,
+		Progress: func(c userimport.Counts) { tellProgress(bar, c, read.bytes.Load(), size) },
+	}, records)
+	if failed == nil {
+		bar.SetTotal(counts.Read)
+	}
+	bar.Done()
+	err = u.printSummary(ctx, records.Format(), counts, since(start), failed == nil)
+	return errors.Join(err, refused.close(), u.outcome(counts, failed))
+}
+
+// tellProgress estimates the records of the file from the bytes that were read.
+func tellProgress(bar *progress, c userimport.Counts, done, size int64) {
+	if size > 0 && done > 0 {
+		bar.SetTotal(max(c.Read, int64(float64(c.Read)*float64(size)/float64(done))))
+	}
+	bar.Set(c.Read)
+}
+
+// outcome is the error that the command ends with.
+func (u *usersCommand) outcome(counts userimport.Counts, failed error) error {
+	switch {
+	case errors.Is(failed, context.Canceled):
+		return errors.New("interrupted: run the same again, it goes on where it was")
+	case postgres.IsUnavailable(failed):
+		return fmt.Errorf("the database failed: run the same again, it goes on where it was: %w", failed)
+	case failed != nil:
+		return fmt.Errorf("%s: %w", u.file, failed)
+	case counts.Refused > 0:
+		return fmt.Errorf("%d of %d were refused", counts.Refused, counts.Read)
+	}
+	return nil
+}
+
+func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format, counts userimport.Counts, took time.Duration, whole bool) error {
+	rate := int64(float64(counts.Read) / took.Seconds())
+	u.log.LogAttrs(ctx, slog.LevelInfo, "accounts imported", slog.String("format", string(format)),
+		slog.Int64("read", counts.Read), slog.Int64("created", counts.Created), slog.Int64("existing", counts.Existing),
+		slog.Int64("refused", counts.Refused), slog.Bool("dry_run", u.dryRun), slog.Bool("whole", whole))
+	if u.json {
+		return json.NewEncoder(u.stdout).Encode(importSummary{
+			Format: format, DryRun: u.dryRun, Read: counts.Read, Created: counts.Created, Existing: counts.Existing,
+			Refused: counts.Refused, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
+		})
+	}
+	made := "created"
+	if u.dryRun {
+		made = "would be created"
+	}
+	_, err := fmt.Fprintf(u.stdout, "%d read, %d %s, %d already there, %d refused (%s, %s, %d/s)\n",
+		counts.Read, counts.Created, made, counts.Existing, counts.Refused, format, took, rate)
+	return err
+}
+
+// openInput opens a file, and says how long it is where that is known.
+func openInput(name string) (io.ReadCloser, int64, error) {
+	if name == "-" {
+		return io.NopCloser(os.Stdin), 0, nil
+	}
+	file, err := os.Open(name) //nolint:gosec // G304: the operator named it
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return file, 0, nil //nolint:nilerr // a pipe has no length, and reading tells what is wrong
+	}
+	return file, info.Size(), nil
+}
+
+// firebaseHash reads the parameters from a file: a command line can be read by
+// everybody on the machine.
+func (u *usersCommand) firebaseHash() (*password.FirebaseScrypt, error) {
+	if u.firebase == "" {
+		return nil, nil //nolint:nilnil // without the flag there is nothing to read
+	}
+	text, err := os.ReadFile(u.firebase)
+	if err != nil {
+		return nil, fmt.Errorf("--firebase-config: %w", err)
+	}
+	hash, err := userfile.ParseFirebaseConfig(text)
+	if err != nil {
+		return nil, fmt.Errorf("--firebase-config %s: %w", u.firebase, err)
+	}
+	return hash, nil
+}

@@ -1,0 +1,111 @@
+package userfile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// columns are the fields of our own formats, in the order in which they are written.
+func columns() []string {
+	return []string{
+		"id", "email", "password_hash", "first_name", "last_name", "created_at", "last_login_at", "active", "email_verified",
+	}
+}
+
+// checkColumns refuses a name that is none: a column "password-hash" would leave
+// everybody without a password.
+func checkColumns(named map[string]int) error {
+	for name := range named {
+		if !slices.Contains(columns(), name) {
+			return fmt.Errorf("there is no column %q: %s", name, strings.Join(columns(), ", "))
+		}
+	}
+	if _, ok := named["email"]; !ok {
+		return errors.New("there is no column email")
+	}
+	return nil
+}
+
+// accountJSON is a line of our own JSON Lines.
+type accountJSON struct {
+	ID            string  `json:"id,omitempty"`
+	Email         string  `json:"email"`
+	PasswordHash  string  `json:"password_hash,omitempty"`
+	FirstName     string  `json:"first_name,omitempty"`
+	LastName      string  `json:"last_name,omitempty"`
+	CreatedAt     *moment `json:"created_at,omitempty"`
+	LastLoginAt   *moment `json:"last_login_at,omitempty"`
+	Active        *bool   `json:"active,omitempty"`
+	EmailVerified bool    `json:"email_verified,omitempty"`
+}
+
+func parseJSONL(cut raw) (User, error) {
+	var a accountJSON
+	if err := unmarshal(cut.json, &a, true); err != nil {
+		var unknown *unknownFieldError
+		if errors.As(err, &unknown) && cut.number == 1 {
+			// So it goes on in every line: told at once.
+			return User{}, fatalError{err}
+		}
+		return User{Email: a.Email}, err
+	}
+	u := User{
+		Email: a.Email, PasswordHash: a.PasswordHash, FirstName: a.FirstName, LastName: a.LastName,
+		Suspended: a.Active != nil && !*a.Active, EmailVerified: a.EmailVerified,
+	}
+	if a.CreatedAt != nil {
+		u.CreatedAt = a.CreatedAt.Time
+	}
+	if a.LastLoginAt != nil {
+		u.LastLoginAt = a.LastLoginAt.Time
+	}
+	var err error
+	u.ID, err = parseID(a.ID)
+	return u, err
+}
+
+func parseCSV(cut raw) (User, error) {
+	r := cut.row
+	u := User{
+		Email: r.get("email"), PasswordHash: r.get("password_hash"),
+		FirstName: r.get("first_name"), LastName: r.get("last_name"),
+	}
+	var errs [5]error
+	var active bool
+	u.ID, errs[0] = parseID(r.get("id"))
+	u.CreatedAt, errs[1] = parseMoment(r.get("created_at"))
+	u.LastLoginAt, errs[2] = parseMoment(r.get("last_login_at"))
+	active, errs[3] = parseFlag("active", r.get("active"), true)
+	u.EmailVerified, errs[4] = parseFlag("email_verified", r.get("email_verified"), false)
+	u.Suspended = !active
+	return u, firstError(errs[:]...)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timeText is how we write times: PostgreSQL keeps microseconds.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+func idText(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return ""
+	}
+	return id.String()
+}

@@ -1,0 +1,224 @@
+// Package userfile reads accounts from files, one at a time, and writes them: our own
+// JSON Lines and CSV, and what Auth0, Firebase, Keycloak, Supabase and Kratos export.
+//
+// Memory does not grow with the file, nor with a line of it: what is longer than
+// MaxRecord is named and passed over. A record that cannot be read is told with its
+// number and stops nothing.
+package userfile
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/password"
+)
+
+// MaxRecord is the most bytes that a line or an element may have.
+const MaxRecord = 1 << 20
+
+// peekSize is what the format is told from, and what is read at once.
+const peekSize = 64 << 10
+
+// Format names what a file looks like.
+type Format string
+
+// The formats. JSONL and CSV are our own.
+const (
+	JSONL    Format = "jsonl"
+	CSV      Format = "csv"
+	Auth0    Format = "auth0"
+	Firebase Format = "firebase"
+	Keycloak Format = "keycloak"
+	Supabase Format = "supabase"
+	Kratos   Format = "kratos"
+)
+
+// Formats lists all formats.
+func Formats() []Format { return []Format{JSONL, CSV, Auth0, Firebase, Keycloak, Supabase, Kratos} }
+
+// User is an account in a file. Only Email must be there.
+type User struct {
+	// ID is kept. Nil: the account gets a new one.
+	ID    uuid.UUID
+	Email string
+	// PasswordHash is in a form that password.Canonical takes. Empty: nobody can log in
+	// before the password is reset.
+	PasswordHash        string
+	FirstName, LastName string
+	// CreatedAt and LastLoginAt: zero where the file does not tell.
+	CreatedAt, LastLoginAt time.Time
+	// Suspended says that the account may not be used.
+	Suspended     bool
+	EmailVerified bool
+}
+
+// Record is one line or element.
+type Record struct {
+	// Number counts from 1: lines of the file, or elements of a JSON document, as
+	// Reader.Unit says.
+	Number int64
+	User   User
+	// Err says why it is no account. User.Email may be set all the same, to name it.
+	Err error
+}
+
+// Options say how to read a file.
+type Options struct {
+	// Format of the file. Empty: it is told from the first 64 KiB.
+	Format Format
+	// Firebase are the hash parameters of the project. Without them Firebase's accounts
+	// with passwords cannot be read.
+	Firebase *password.FirebaseScrypt
+	// Now is the clock, for bans that end. Required.
+	Now func() time.Time
+}
+
+// Reader reads the accounts of one file.
+type Reader struct {
+	format Format
+	source source
+	parse  func(raw) (User, error)
+}
+
+// source cuts a file into records.
+type source interface {
+	// next returns the next one, which is good until the following call, or io.EOF.
+	next() (raw, error)
+	unit() string
+}
+
+// raw is a record that was cut out and not understood yet.
+type raw struct {
+	number int64
+	json   []byte
+	row    row   // of CSV
+	err    error // why it could not be cut out
+}
+
+// fatalError is a record that says that the rest of the file is not worth reading.
+type fatalError struct{ error }
+
+// Unwrap is for errors.Is.
+func (f fatalError) Unwrap() error { return f.error }
+
+// NewReader looks at the beginning of in, which may be compressed with gzip, and
+// fails where the format is not clear, or the file not in it.
+func NewReader(in io.Reader, opts Options) (*Reader, error) {
+	buffered := bufio.NewReaderSize(in, peekSize)
+	if head, _ := buffered.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
+		unzipped, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		buffered = bufio.NewReaderSize(unzipped, peekSize)
+	}
+	if head, _ := buffered.Peek(3); bytes.Equal(head, []byte("\ufeff")) {
+		_, _ = buffered.Discard(len(head)) // it was just there
+	}
+	head, err := buffered.Peek(peekSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	seen := look(head)
+	if opts.Format == "" {
+		if opts.Format, err = seen.format(); err != nil {
+			return nil, err
+		}
+	}
+	r := &Reader{format: opts.Format}
+	if seen.json {
+		r.source = seen.jsonSource(buffered)
+	}
+	switch opts.Format {
+	case JSONL:
+		r.parse = parseJSONL
+	case Auth0:
+		r.parse = parseAuth0
+	case Keycloak:
+		r.parse = parseKeycloak
+	case Kratos:
+		r.parse = parseKratos
+	case Supabase:
+		r.parse = supabase{now: opts.Now}.parse
+	case Firebase:
+		r.parse = firebase{hash: opts.Firebase}.parse
+	case CSV:
+		r.parse = parseCSV
+	default:
+		return nil, fmt.Errorf("there is no format %q: %s", opts.Format, formatNames())
+	}
+	return r, r.openCSV(buffered, seen)
+}
+
+// openCSV is for files that are not JSON.
+func (r *Reader) openCSV(in *bufio.Reader, seen sight) error {
+	switch {
+	case seen.json && r.format == CSV:
+		return errors.New("this is JSON, not CSV")
+	case seen.json:
+		return nil
+	case seen.empty:
+		r.source = newLines(in)
+		return nil
+	case r.format == Firebase:
+		r.source = newFirebaseRows(in)
+		return nil
+	case r.format != CSV && r.format != Supabase:
+		return fmt.Errorf("this is not JSON, which %s exports are: it begins with neither { nor [", r.format)
+	}
+	rows, err := newRows(in)
+	if err != nil {
+		return err
+	}
+	if r.format == CSV {
+		if err := checkColumns(rows.columns); err != nil {
+			return err
+		}
+	}
+	r.source = rows
+	return nil
+}
+
+func formatNames() string {
+	var names []string
+	for _, f := range Formats() {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Format is what the file is in.
+func (r *Reader) Format() Format { return r.format }
+
+// Unit is what records are numbered by: "line" or "element".
+func (r *Reader) Unit() string { return r.source.unit() }
+
+// Next returns the next record, or io.EOF. A record that is no account has its Err;
+// an error means that the rest cannot be read.
+func (r *Reader) Next() (Record, error) {
+	cut, err := r.source.next()
+	if err != nil {
+		return Record{}, err
+	}
+	record := Record{Number: cut.number, Err: cut.err}
+	if cut.err == nil {
+		record.User, record.Err = r.parse(cut)
+	}
+	if fatal, ok := errors.AsType[fatalError](record.Err); ok {
+		return Record{}, fmt.Errorf("%s %d: %w", r.Unit(), record.Number, fatal.error)
+	}
+	return record, nil
+}
+
+// errTooLong names what was passed over.
+func errTooLong(unit string) error {
+	return fmt.Errorf("the %s is longer than 1 MiB", unit)
+}

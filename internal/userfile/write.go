@@ -1,0 +1,75 @@
+package userfile
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+)
+
+// Writer writes accounts in one of our own formats, as Reader reads them.
+type Writer struct {
+	json *json.Encoder
+	csv  *csv.Writer
+	// hashes says that they are written, too.
+	hashes bool
+}
+
+// NewWriter writes to w in JSONL or CSV; Flush ends it.
+func NewWriter(w io.Writer, format Format, hashes bool) (*Writer, error) {
+	switch format {
+	case JSONL:
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		return &Writer{json: encoder, hashes: hashes}, nil
+	case CSV:
+		out := &Writer{csv: csv.NewWriter(w), hashes: hashes}
+		return out, out.csv.Write(out.shown(columns()))
+	case Auth0, Firebase, Keycloak, Supabase, Kratos:
+	}
+	return nil, fmt.Errorf("accounts are written as %s or %s, not as %q", JSONL, CSV, format)
+}
+
+// shown leaves the column of the hash out where it is not to be seen.
+func (w *Writer) shown(fields []string) []string {
+	if w.hashes {
+		return fields
+	}
+	i := slices.Index(columns(), "password_hash")
+	return slices.Delete(slices.Clone(fields), i, i+1)
+}
+
+// Write writes one account.
+func (w *Writer) Write(u User) error {
+	if w.csv != nil {
+		return w.csv.Write(w.shown([]string{
+			idText(u.ID), u.Email, u.PasswordHash, u.FirstName, u.LastName, timeText(u.CreatedAt), timeText(u.LastLoginAt),
+			strconv.FormatBool(!u.Suspended), strconv.FormatBool(u.EmailVerified),
+		}))
+	}
+	active := !u.Suspended
+	line := accountJSON{
+		ID: idText(u.ID), Email: u.Email, FirstName: u.FirstName, LastName: u.LastName, Active: &active, EmailVerified: u.EmailVerified,
+	}
+	if w.hashes {
+		line.PasswordHash = u.PasswordHash
+	}
+	if !u.CreatedAt.IsZero() {
+		line.CreatedAt = &moment{u.CreatedAt.UTC()}
+	}
+	if !u.LastLoginAt.IsZero() {
+		line.LastLoginAt = &moment{u.LastLoginAt.UTC()}
+	}
+	return w.json.Encode(line)
+}
+
+// Flush writes what is still held back.
+func (w *Writer) Flush() error {
+	if w.csv == nil {
+		return nil
+	}
+	w.csv.Flush()
+	return w.csv.Error()
+}

@@ -1,0 +1,143 @@
+package userimport
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/userfile"
+)
+
+// Bounds of the table's columns, in characters.
+const (
+	maxEmail = 255
+	maxName  = 100
+)
+
+// account is a checked record. Its strings are its own: they do not keep the line that
+// they were read from in memory.
+type account struct {
+	number    int64
+	id        uuid.UUID
+	idGiven   bool
+	email     string
+	lookup    string
+	hash      string
+	first     string
+	last      string
+	created   time.Time
+	lastLogin time.Time // zero: never
+	active    bool
+	verified  bool
+}
+
+// check applies the rules that Login has for addresses, so that old ones pass, and the
+// bounds of the table. Nothing is cut or changed: what does not fit is refused.
+func check(record userfile.Record, now time.Time) (account, error) {
+	if record.Err != nil {
+		return account{}, record.Err
+	}
+	u := record.User
+	if err := checkEmail(u.Email); err != nil {
+		return account{}, err
+	}
+	if err := firstError(checkName("first", u.FirstName), checkName("last", u.LastName)); err != nil {
+		return account{}, err
+	}
+	a := account{
+		number: record.Number, id: u.ID, idGiven: u.ID != uuid.Nil,
+		email: strings.Clone(u.Email), first: strings.Clone(u.FirstName), last: strings.Clone(u.LastName),
+		hash: password.None, created: u.CreatedAt, lastLogin: u.LastLoginAt,
+		active: !u.Suspended, verified: u.EmailVerified,
+	}
+	a.lookup = address.Lookup(a.email)
+	if !a.idGiven {
+		a.id = uuid.New()
+	}
+	if a.created.IsZero() {
+		a.created = now
+	}
+	if err := firstError(checkTime("created", a.created, now), checkTime("last login", a.lastLogin, now)); err != nil {
+		return account{}, err
+	}
+	if u.PasswordHash != "" {
+		var err error
+		if a.hash, err = password.Canonical(u.PasswordHash); err != nil {
+			return account{}, err
+		}
+	}
+	return a, nil
+}
+
+// checkEmail: what Login refuses could never log in; an address without an @ is
+// another column, and one with a control character would be shown to people.
+func checkEmail(email string) error {
+	name, domain, ok := strings.Cut(email, "@")
+	switch {
+	case email == "":
+		return errors.New("it has no address (email)")
+	case !utf8.ValidString(email):
+		return errors.New("the address is not UTF-8")
+	case utf8.RuneCountInString(email) > maxEmail:
+		return fmt.Errorf("the address is longer than %d characters", maxEmail)
+	case strings.ContainsFunc(email, unicode.IsControl):
+		return errors.New("the address has control characters")
+	case !ok || name == "" || domain == "":
+		return errors.New("the address has no form such as name@example.com")
+	case strings.TrimSpace(email) != email:
+		return errors.New("the address has spaces around it")
+	}
+	return nil
+}
+
+// checkName: names may be missing, and otherwise have the characters that sign-up
+// allows: they stand in mails.
+func checkName(which, name string) error {
+	switch {
+	case !utf8.ValidString(name):
+		return fmt.Errorf("the %s name is not UTF-8", which)
+	case utf8.RuneCountInString(name) > maxName:
+		return fmt.Errorf("the %s name is longer than %d characters", which, maxName)
+	case strings.ContainsFunc(name, hidden):
+		return fmt.Errorf("the %s name has control or direction characters", which)
+	}
+	return nil
+}
+
+// hidden are the characters that the rule name.characters of auth_service.proto refuses.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) ||
+		r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
+}
+
+// checkTime refuses what was read in the wrong unit. Clocks may differ by a day.
+func checkTime(what string, t, now time.Time) error {
+	if !t.IsZero() && (t.Year() < 1970 || t.After(now.Add(24*time.Hour))) {
+		return fmt.Errorf("the time of the %s, %s, is before 1970 or in the future", what, t.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// shortEmail bounds what is kept of a record that was refused.
+func shortEmail(email string) string {
+	if len(email) > maxEmail {
+		email = email[:maxEmail]
+	}
+	return strings.ToValidUTF8(strings.Clone(email), "\uFFFD")
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

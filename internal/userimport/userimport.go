@@ -1,0 +1,182 @@
+// Package userimport puts accounts of other systems into the table. It checks each
+// record, writes batches that are whole or not there, and tells of every record that
+// it did not take. Accounts that are there are left alone, so that an import can be
+// run again, and goes on where it was interrupted.
+package userimport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/internal/userfile"
+)
+
+// batchSize is how many records share a transaction. The time of a commit is spread
+// over that many accounts, and that many are held in memory four times at most, 10 MiB.
+const batchSize = 5000
+
+// Source is where records come from: a userfile.Reader, or a stream. Next is called
+// from one goroutine and may still be under way when Run has returned because its
+// context ended.
+type Source interface {
+	// Next returns the next record, or io.EOF. After another error there is no next.
+	Next() (userfile.Record, error)
+}
+
+// Refusal is a record that was not taken.
+type Refusal struct {
+	// Number is that of the record in its file.
+	Number int64
+	// Email is the address in it, if there was one, cut to 255 characters.
+	Email string
+	// Reason holds nothing of the hash.
+	Reason string
+}
+
+// Counts add up: Read is the sum of the others.
+type Counts struct {
+	Read int64
+	// Created are the accounts that were made, or would have been.
+	Created int64
+	// Existing were there before, and are as they were.
+	Existing int64
+	// Refused were not taken, each with a Refusal.
+	Refused int64
+}
+
+// Config is what an import works with.
+type Config struct {
+	Pool *pgxpool.Pool
+	// DryRun writes nothing, and tells what would happen.
+	DryRun bool
+	// Remember bounds how many addresses of this import are remembered, at 16 bytes
+	// each. A record whose address is remembered is refused as a duplicate; beyond,
+	// it counts as existing. Zero: DefaultRemember.
+	Remember int
+	// Refused is told of each record that was not taken, in the order of the records.
+	// Required.
+	Refused func(Refusal)
+	// Progress is told after each batch. Optional.
+	Progress func(Counts)
+	// Now is the clock. Required.
+	Now func() time.Time
+}
+
+// DefaultRemember is 64 MiB of memory at most.
+const DefaultRemember = 4 << 20
+
+// batch is a part of the records, in their order.
+type batch struct {
+	read     int64
+	accounts []account
+	refused  []Refusal
+	// err ends the records after this batch: io.EOF, or why they cannot be read.
+	err error
+}
+
+// Run imports all records of the source. Reading and checking goes on while a batch
+// is written. When it fails, or ctx ends, what the counts say is written and stays.
+func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
+	reading, stop := context.WithCancel(ctx)
+	defer stop()
+	batches := make(chan *batch, 1)
+	go readBatches(reading, source, cfg.Now(), batches)
+	w := newWriter(cfg)
+	for {
+		select {
+		case <-ctx.Done():
+			return w.counts, ctx.Err()
+		case b := <-batches:
+			if err := w.write(ctx, b); err != nil {
+				return w.counts, err
+			}
+			if cfg.Progress != nil {
+				cfg.Progress(w.counts)
+			}
+			if errors.Is(b.err, io.EOF) {
+				return w.counts, nil
+			}
+			if b.err != nil {
+				return w.counts, b.err
+			}
+		}
+	}
+}
+
+// readBatches fills batches until the source ends or ctx does.
+func readBatches(ctx context.Context, source Source, now time.Time, to chan<- *batch) {
+	defer func() {
+		// Of a goroutine of its own, it would end the whole service.
+		if value := recover(); value != nil {
+			select {
+			case to <- &batch{err: fmt.Errorf("panic: %v\n%s", value, debug.Stack())}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	for ended := false; !ended; {
+		b := nextBatch(ctx, source, now)
+		ended = b.err != nil
+		select {
+		case to <- b:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func nextBatch(ctx context.Context, source Source, now time.Time) *batch {
+	b := &batch{accounts: make([]account, 0, batchSize)}
+	lookups, ids := map[string]int64{}, map[[16]byte]int64{}
+	for b.read < batchSize && ctx.Err() == nil {
+		record, err := source.Next()
+		if err != nil {
+			b.err = err
+			return b
+		}
+		b.read++
+		a, err := check(record, now)
+		if err == nil {
+			err = double(a, lookups, ids)
+		}
+		if err != nil {
+			b.refused = append(b.refused, Refusal{record.Number, shortEmail(record.User.Email), err.Error()})
+			continue
+		}
+		b.accounts = append(b.accounts, a)
+	}
+	return b
+}
+
+// double refuses an account whose address or identifier another one of the batch has.
+// Those of earlier batches are found in the table.
+func double(a account, lookups map[string]int64, ids map[[16]byte]int64) error {
+	if other, ok := lookups[a.lookup]; ok {
+		return fmt.Errorf("record %d has this address already", other)
+	}
+	if other, ok := ids[a.id]; ok && a.idGiven {
+		return fmt.Errorf("record %d has this id already", other)
+	}
+	lookups[a.lookup] = a.number
+	if a.idGiven {
+		ids[a.id] = a.number
+	}
+	return nil
+}
+
+// report tells what was refused, in the order of the records.
+func (w *writer) report(b *batch) {
+	slices.SortFunc(b.refused, func(x, y Refusal) int { return int(x.Number - y.Number) })
+	for _, r := range b.refused {
+		w.cfg.Refused(r)
+	}
+	w.counts.Read += b.read
+	w.counts.Refused += int64(len(b.refused))
+}

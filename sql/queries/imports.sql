@@ -1,0 +1,30 @@
+-- ImportUsers makes the accounts that are not there yet, by address, lookup value and
+-- identifier, and returns the identifiers of those that it made. Each array has one
+-- element an account. The year 1 as last_login_at is never.
+-- name: ImportUsers :many
+INSERT INTO users (
+    id, email, email_lookup, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified
+)
+SELECT
+    unnest(@ids::uuid[]), unnest(@emails::text[]), unnest(@email_lookups::text[]), unnest(@password_hashes::text[]),
+    unnest(@first_names::text[]), unnest(@last_names::text[]), unnest(@created_ats::timestamptz[]), @now::timestamptz,
+    nullif(unnest(@last_login_ats::timestamptz[]), '0001-01-01 00:00:00+00'::timestamptz),
+    unnest(@are_active::boolean[]), unnest(@are_verified::boolean[])
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- HoldersOf finds the accounts that hold any of these.
+-- name: HoldersOf :many
+SELECT id, email, email_lookup FROM users
+WHERE email_lookup = ANY(@email_lookups::text[]) OR email = ANY(@emails::text[]) OR id = ANY(@ids::uuid[]);
+
+-- ExportUsers reads accounts, oldest first, after the last one that was read.
+-- name: ExportUsers :many
+SELECT * FROM users
+WHERE (created_at, id) > (@after::timestamptz, @after_id::uuid)
+ORDER BY created_at, id
+LIMIT @page_size;
+
+-- CountUsers is for telling how far an export is.
+-- name: CountUsers :one
+SELECT count(*) FROM users;
