@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+const (
+	// barEvery is how often a terminal is drawn on at most.
+	barEvery = 100 * time.Millisecond
+	// lineEvery is how often the log is told where there is no terminal: often enough
+	// to see that something moves, and twelve lines a minute.
+	lineEvery = 5 * time.Second
+)
+
+// progress tells how far a long piece of work is, with its rate and the time left: a
+// bar on a terminal, else a line in the log every few seconds. Its methods may be
+// called from several goroutines.
+type progress struct {
+	w    io.Writer
+	bar  *progressbar.ProgressBar // nil: not on a terminal
+	log  *slog.Logger
+	what string
+	now  func() time.Time
+
+	mu          sync.Mutex
+	done, total int64
+	start, told time.Time
+}
+
+// newProgress begins to tell of total things, named by what in the plural ("users"). A
+// total of 0 or less is not known: no time left is told until SetTotal.
+func newProgress(w io.Writer, isTerminal bool, log *slog.Logger, total int64, what string) *progress {
+	p := &progress{w: w, log: log, what: what, now: time.Now, total: total}
+	p.start = p.now()
+	p.told = p.start
+	if !isTerminal {
+		return p
+	}
+	if total <= 0 {
+		total = -1
+	}
+	p.bar = progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString(what),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionSetWidth(24),
+		progressbar.OptionThrottle(barEvery),
+	)
+	return p
+}
+
+// SetTotal corrects the total, where it is only known roughly at first.
+func (p *progress) SetTotal(total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total = total
+	if p.bar != nil {
+		p.bar.ChangeMax64(max(total, p.done+1)) // a full bar ends: Done fills it
+	}
+}
+
+// Set says how many are done by now.
+func (p *progress) Set(done int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set(done)
+}
+
+// Add says that n more are done.
+func (p *progress) Add(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.set(p.done + n)
+}
+
+func (p *progress) set(done int64) {
+	p.done = done
+	if p.bar != nil {
+		if p.total > 0 && done >= p.bar.GetMax64() {
+			p.bar.ChangeMax64(done + 1)
+		}
+		_ = p.bar.Set64(done) // a bar that cannot be drawn stops nothing
+		return
+	}
+	if now := p.now(); now.Sub(p.told) >= lineEvery {
+		p.told = now
+		p.tell(now)
+	}
+}
+
+func (p *progress) tell(now time.Time) {
+	rate := float64(p.done) / now.Sub(p.start).Seconds()
+	attrs := []slog.Attr{slog.String("what", p.what), slog.Int64("done", p.done), slog.Int64("per_second", int64(rate))}
+	if p.total > p.done && rate > 0 {
+		left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second))
+		attrs = append(attrs, slog.Int64("total", p.total), slog.String("left", left.Round(time.Second).String()))
+	}
+	p.log.LogAttrs(context.Background(), slog.LevelInfo, "progress", attrs...)
+}
+
+// Line writes a line of text above the bar.
+func (p *progress) Line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+	_, _ = fmt.Fprintln(p.w, text)
+}
+
+// Done ends the telling, whether all is done or not. The bar stays where it is.
+func (p *progress) Done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar == nil {
+		return
+	}
+	if p.total > 0 {
+		p.bar.ChangeMax64(max(p.total, p.done))
+	}
+	_ = p.bar.Exit()
+	_, _ = fmt.Fprintln(p.w)
+}
+
+// isTerminal says whether people see what is written to w. Not by the file's mode:
+// /dev/null is a device too.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // G115: a descriptor is a small number
+}
