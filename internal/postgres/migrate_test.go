@@ -472,3 +472,36 @@ func TestEachMigration(t *testing.T) {
 		t.Errorf("again: %v, %v", again, err)
 	}
 }
+
+// TestLookupBetweenTheTriggers: migration 2 is no transaction, and an older backend
+// signs accounts up and changes their addresses between any two of its statements.
+func TestLookupBetweenTheTriggers(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	mustExec(t, conn, "CREATE SEQUENCE statements")
+	mustExec(t, conn, `
+		CREATE FUNCTION beside() RETURNS event_trigger LANGUAGE plpgsql AS $$
+		DECLARE n bigint := nextval('statements');
+		BEGIN
+			INSERT INTO users (email, password_hash, first_name, last_name, created_at, updated_at)
+				VALUES ('Moves' || n || '@Example.com', 'x', 'F', 'L', '2025-01-01', '2025-01-01'),
+					('Stays' || n || '@Example.com', 'x', 'F', 'L', '2025-01-01', '2025-01-01');
+			UPDATE users SET email = 'Moved' || n || '@Example.com' WHERE email = 'Moves' || n || '@Example.com';
+		END $$`)
+	mustExec(t, conn, "CREATE EVENT TRIGGER beside ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX', 'CREATE FUNCTION', 'CREATE TRIGGER') EXECUTE FUNCTION beside()")
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, conn, "DROP EVENT TRIGGER beside")
+	if n := strs(t, conn, "SELECT count(*)::text FROM users WHERE email LIKE 'Moved%'"); len(n[0]) < 2 {
+		t.Errorf("%s accounts moved meanwhile", n)
+	}
+	if wrong := strs(t, conn, "SELECT email || ' ' || coalesce(email_lookup, '') FROM users WHERE email_lookup IS DISTINCT FROM latchkey_email_lookup(email)"); len(wrong) != 1 {
+		t.Errorf("want the one older variant only: %v", wrong)
+	}
+	if changed := strs(t, conn, "SELECT email FROM users WHERE email LIKE 'Stays%' AND updated_at <> '2025-01-01'"); len(changed) != 0 {
+		t.Errorf("filling changed updated_at of %v", changed)
+	}
+}
