@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,7 +22,13 @@ import (
 func TestTakeoverUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{}, {"undo"}, {"check", "--yaml"}, {"check", "now"}, {"apply", "--holder", "me"}, {"apply", "--json"}, {"check", "--token"},
+		{},
+		{"undo"},
+		{"check", "--yaml"},
+		{"check", "now"},
+		{"apply", "--holder", "me"},
+		{"apply", "--json"},
+		{"check", "--token"},
 		{"check", "--token", "/does/not/exist"},
 	} {
 		settings := map[string]string{"LATCHKEY_DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
@@ -105,9 +112,7 @@ func TestTakeoverBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			old, settings := oldStores(t)
-			for variable, value := range test.set {
-				settings[variable] = value
-			}
+			maps.Copy(settings, test.set)
 			if test.sql != "" {
 				mustExec(t, connectTest(t, old.DatabaseURL), test.sql)
 			}

@@ -81,13 +81,25 @@ func printSteps(b *strings.Builder, r *takeover.Report) {
 	}
 	b.WriteString("\nWhat `latchkey takeover apply` does:\n")
 	var total float64
-	for _, s := range r.Steps {
-		total += s.Seconds
-		fmt.Fprintf(b, "  %-28s %s", s.Migration, s.Does)
-		if s.Lock != "" {
-			fmt.Fprintf(b, " [%s on users; waits meanwhile: %s]", s.Lock, s.Blocks)
+	var others []string
+	for i := 0; i < len(r.Steps); {
+		s, alike := r.Steps[i], 0
+		for ; i < len(r.Steps) && r.Steps[i].Migration == s.Migration && r.Steps[i].Lock == s.Lock; i++ {
+			total += r.Steps[i].Seconds
+			alike++
 		}
-		b.WriteByte('\n')
+		if s.Lock == "" {
+			others = append(others, s.Migration)
+			continue
+		}
+		more := ""
+		if alike > 1 {
+			more = fmt.Sprintf(" and %d more such", alike-1)
+		}
+		fmt.Fprintf(b, "  %-26s %s%s\n  %26s   %s on users; waits meanwhile: %s\n", s.Migration, s.Does, more, "", s.Lock, s.Blocks)
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(b, "  Tables and functions of its own, users is not locked: %s\n", strings.Join(others, ", "))
 	}
 	fmt.Fprintf(b, "  About %s in all, by what 1,000,000 accounts took on two cores. Locks that keep others waiting are held for\n"+
 		"  milliseconds, rows for one transaction of 1,000; users grows by up to its size. A lock that is not to be had in %s\n"+

@@ -97,11 +97,11 @@ func picture(t *testing.T, url string) []string {
 	return list
 }
 
-func queryStrings(t *testing.T, url, query string, args ...any) []string {
+func queryStrings(t *testing.T, url, query string) []string {
 	t.Helper()
 	conn := connectTest(t, url)
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	rows, err := conn.Query(t.Context(), query, args...)
+	rows, err := conn.Query(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -458,7 +458,7 @@ func TestEachMigration(t *testing.T) {
 		var pg *pgconn.PgError
 		for ; errors.As(err, &pg) && pg.Code == "55P03"; err = run() {
 			if refused++; refused == 3 {
-				mustExec(t, conn, "ROLLBACK")
+				mustExec(t, conn, "ROLLBACK") //nolint:contextcheck // the test's own
 			}
 		}
 		return err

@@ -333,7 +333,7 @@ func (s *schema) readOldVersion(ctx context.Context) error {
 		s.foreign("schema_migrations is another program's ("+strings.Join(columns, ", ")+")", right)
 		return nil
 	case !readable:
-		s.report.problem("no_select", fmt.Sprintf("role %q may not read schema_migrations", s.report.Database.Role), fmt.Sprintf("GRANT SELECT ON schema_migrations TO %s", ident(s.report.Database.Role)))
+		s.report.problem("no_select", fmt.Sprintf("role %q may not read schema_migrations", s.report.Database.Role), "GRANT SELECT ON schema_migrations TO "+ident(s.report.Database.Role))
 		return nil
 	}
 	rows, err := s.tx.Query(ctx, "SELECT version, dirty FROM schema_migrations ORDER BY version LIMIT 3")
