@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -122,7 +123,7 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	var before []takeover.Finding
 	conn, err := t.connect(ctx)
 	if err != nil {
-		before = append(before, takeover.Finding{Code: "database_unreachable", Text: "PostgreSQL cannot be reached (LATCHKEY_DATABASE_URL): " + err.Error()})
+		before = append(before, takeover.Finding{Code: "database_unreachable", Text: "PostgreSQL cannot be reached (LATCHKEY_DATABASE_URL): " + oneLine(err)})
 	} else {
 		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
 		cfg.Conn = conn
@@ -136,7 +137,7 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 		err := client.Ping(once).Err()
 		cancel()
 		if err != nil {
-			before = append(before, takeover.Finding{Code: "redis_unreachable", Text: "Redis cannot be reached (LATCHKEY_REDIS_URL): " + err.Error()})
+			before = append(before, takeover.Finding{Code: "redis_unreachable", Text: "Redis cannot be reached (LATCHKEY_REDIS_URL): " + oneLine(err)})
 		} else {
 			cfg.Redis = client
 		}
@@ -145,6 +146,9 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	report := takeover.Check(ctx, cfg)
 	return report, ctx.Err()
 }
+
+// oneLine: the driver lists its attempts in lines of their own.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func (t *takeoverCommand) checkOnly(ctx context.Context, asJSON bool) error {
 	report, err := t.check(ctx)

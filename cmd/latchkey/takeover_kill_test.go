@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -217,6 +218,13 @@ func TestTakeoverWaitsInShortTurns(t *testing.T) {
 	mustExec(t, conn, "BEGIN")
 	mustExec(t, conn, "SELECT FROM users")
 	p := start(t, pairs(settings), "takeover", "apply")
+	heldUp(t, url)
+	// Whoever comes now queues up behind it.
+	began := time.Now()
+	queryStrings(t, url, "SELECT email FROM users LIMIT 1")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("another's query waited %s", took)
+	}
 	p.waitFor(t, "forgotten report")
 	if text := p.text(&p.stderr); !strings.Contains(text, "holds a lock on users") {
 		t.Errorf("log: %s", text)

@@ -58,14 +58,17 @@ func Check(ctx context.Context, cfg Config) *Report {
 			r.Problems = append(r.Problems, f)
 		}
 	}
+	var readable bool
 	if cfg.Conn != nil {
-		if err := r.readDatabase(ctx, cfg); err != nil {
+		var err error
+		readable, err = r.readDatabase(ctx, cfg)
+		if err != nil {
 			r.problem("database_failed", "the database could not be read: "+err.Error(), "")
 			r.Database = nil
 		}
 	}
 	if cfg.Redis != nil {
-		found, err := scanRedis(ctx, cfg, r.Database != nil)
+		found, err := scanRedis(ctx, cfg, readable)
 		if err != nil {
 			r.problem("redis_failed", "Redis could not be read: "+err.Error(), "")
 		} else {
@@ -78,42 +81,43 @@ func Check(ctx context.Context, cfg Config) *Report {
 	return r
 }
 
-// readDatabase looks at one snapshot of the database.
-func (r *Report) readDatabase(ctx context.Context, cfg Config) error {
+// readDatabase looks at one snapshot of the database and says whether accounts can be
+// read from it.
+func (r *Report) readDatabase(ctx context.Context, cfg Config) (readable bool, err error) {
 	tx, err := cfg.Conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was written
 	// The role may have limits for a service's statements. A lock that is held on users
 	// keeps the service waiting too: no reason to wait long here.
 	if _, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true)"); err != nil {
-		return err
+		return false, err
 	}
 	plans, err := readPlans(cfg.Migrations)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s := &schema{tx: tx, report: r, plans: plans, clientPID: cfg.Conn.PgConn().PID()}
 	whole, err := s.read(ctx)
 	if err != nil || !whole {
-		return err
+		return false, err
 	}
 	if err := r.readAccounts(ctx, tx, cfg.Hash); err != nil {
-		return fmt.Errorf("read the accounts: %w", err)
+		return false, fmt.Errorf("read the accounts: %w", err)
 	}
 	if err := r.readGroups(ctx, tx, s.hasLookup); err != nil {
-		return fmt.Errorf("read the shared addresses: %w", err)
+		return false, fmt.Errorf("read the shared addresses: %w", err)
 	}
 	r.Steps = steps(plans, r.Database.Accounts.Total)
 	if r.Applied {
-		return nil
+		return true, nil
 	}
 	r.Blockers, err = Blockers(ctx, tx)
 	if err != nil {
-		return fmt.Errorf("read who holds locks: %w", err)
+		return false, fmt.Errorf("read who holds locks: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 const (

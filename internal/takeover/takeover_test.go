@@ -31,6 +31,17 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
+func openRedis(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 func mustExec(t *testing.T, conn *pgx.Conn, statements string) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), statements, pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -95,9 +106,13 @@ func TestForeignSchemas(t *testing.T) {
 	} {
 		t.Run(test.sql, func(t *testing.T) {
 			t.Parallel()
-			conn := connect(t, testenv.Existing(t).DatabaseURL)
+			old := testenv.Existing(t)
+			conn := connect(t, old.DatabaseURL)
 			mustExec(t, conn, test.sql)
-			report := check(t, conn, nil, takeover.Keys{})
+			report := check(t, conn, openRedis(t, old.RedisURL), takeover.Keys{})
+			if report.Redis == nil || report.Redis.GoRefresh.Total != 5 {
+				t.Errorf("Redis was not read: %+v", report.Redis)
+			}
 			i := slices.IndexFunc(report.Problems, func(f takeover.Finding) bool { return strings.Contains(f.Text, test.want) })
 			if report.Status != takeover.Failed || i < 0 || report.Problems[i].Right == "" {
 				t.Errorf("%s, %+v", report.Status, report.Problems)
@@ -203,14 +218,9 @@ func TestSharedAddresses(t *testing.T) {
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	old := testenv.Existing(t)
-	options, err := redis.ParseURL(old.RedisURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := openRedis(t, old.RedisURL)
 	disabled := "b47cb7a1-9e5d-4be0-9211-f77ca048a90e"
-	_, err = client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		set := func(key, value string) { p.Set(t.Context(), key, value, time.Hour) }
 		for range 2500 {
 			set("refresh_token:"+uuid.NewString(), uuid.NewString()) // of nobody
