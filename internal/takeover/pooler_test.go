@@ -53,6 +53,7 @@ func pgNetwork(cfg *pgx.ConnConfig) (network, address string) {
 // pool passes one connection on and changes the id in BackendKeyData: 'K', a length of
 // 12, the process id, a secret.
 func pool(t *testing.T, listener net.Listener, network, address string) {
+	t.Helper()
 	client, err := listener.Accept()
 	if err != nil {
 		return
