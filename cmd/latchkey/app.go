@@ -69,7 +69,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
-	old, err := newTakeover(cfg, st.redis)
+	old, err := newFormerBackends(cfg, st.redis)
 	if err != nil {
 		return nil, err
 	}

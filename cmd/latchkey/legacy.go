@@ -18,9 +18,9 @@ const (
 	legacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
 )
 
-// takeover is what the settings say of the backends that are taken over from. The zero
+// formerBackends is what the settings say of the backends that are taken over from. The zero
 // value is that they say nothing.
-type takeover struct {
+type formerBackends struct {
 	legacy *server.Legacy
 	// former is the Go backend's key; nil when none is set.
 	former *token.FormerKey
@@ -28,13 +28,13 @@ type takeover struct {
 	until time.Time
 }
 
-func newTakeover(cfg *config.Config, client redis.UniversalClient) (takeover, error) {
+func newFormerBackends(cfg *config.Config, client redis.UniversalClient) (formerBackends, error) {
 	if !cfg.LegacyEnabled {
-		return takeover{}, nil
+		return formerBackends{}, nil
 	}
 	former, err := formerKey(cfg)
 	if err != nil {
-		return takeover{}, err
+		return formerBackends{}, err
 	}
 	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: time.Now}
 	if former != nil {
@@ -42,9 +42,9 @@ func newTakeover(cfg *config.Config, client redis.UniversalClient) (takeover, er
 	}
 	tokens, err := legacy.NewTokens(accepted)
 	if err != nil {
-		return takeover{}, err
+		return formerBackends{}, err
 	}
-	return takeover{
+	return formerBackends{
 		legacy: &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)},
 		former: former, until: cfg.LegacyAcceptUntil,
 	}, nil

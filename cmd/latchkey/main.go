@@ -20,9 +20,10 @@ import (
 
 // Exit codes are part of what scripts rely on.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2 // usage or settings
+	exitDone      = 0
+	exitFailed    = 1
+	exitUsage     = 2 // usage or settings
+	exitDecisions = 3 // takeover check: somebody has to decide something
 )
 
 // sameWish is how long after the first signal to stop further SIGTERMs say nothing new:
@@ -61,11 +62,14 @@ func untilSignal(ctx context.Context) context.Context {
 func exitCode(err error) int {
 	var settings *config.Error
 	var usage *usageError
+	var decisions *decisionsError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &settings), errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &decisions):
+		return exitDecisions
 	}
 	return exitFailed
 }
@@ -91,6 +95,7 @@ func commands() []command {
 		{"keys", "list, rotate or revoke: the keys that sign access tokens", keys},
 		{"users", "import or export: accounts in files, those of other programs too", users},
 		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", admin},
+		{"takeover", "check or apply: take over the database and Redis of an old backend", runTakeover},
 		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheck},
 		{"config", "print the settings in force, secrets hidden", printConfig},
 		{"version", "print the version", printVersion},

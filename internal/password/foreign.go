@@ -124,6 +124,13 @@ func Canonical(encoded string) (string, error) {
 	return d.encode(), nil
 }
 
+// CheckStored says why Verify cannot use a stored hash; nil: it can. Its errors are
+// those of Canonical.
+func CheckStored(encoded string) error {
+	_, err := readStored(encoded)
+	return err
+}
+
 // readStored reads what Canonical returns and nothing else.
 func readStored(encoded string) (digest, error) {
 	d, err := read(encoded)

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,15 @@ import (
 // migrateLock is the key of the advisory lock that lets one replica migrate at a
 // time: "latchkey" in ASCII.
 const migrateLock = 0x6c617463686b6579
+
+// statementLock is held by the very connection that the migrations run on. When a
+// process is killed the server still ends the statement that it was given, which may
+// be the build of an index: nobody else goes on before that.
+const statementLock = migrateLock + 1
+
+// defaultLockTimeout: a migration that cannot have its lock must not make the whole
+// service queue up behind it.
+const defaultLockTimeout = 10 * time.Second
 
 // lockPoll is how often a replica that waits for its turn asks again. It must not
 // wait inside PostgreSQL: CREATE INDEX CONCURRENTLY waits for every snapshot older
@@ -34,6 +44,12 @@ type Migrations struct {
 	URL string
 	// FS holds the migrations at its root.
 	FS fs.FS
+	// LockTimeout is how long a statement waits for a lock, and with it whatever
+	// queues up behind it. Zero means 10 s, or what URL sets.
+	LockTimeout time.Duration
+	// Each is called by Up for each missing migration in its order and runs it, as
+	// often as it likes: one that failed can be run again. Nil: they are just run.
+	Each func(ctx context.Context, name string, run func() error) error
 }
 
 // Up applies what is missing and returns the names of what it applied. also runs
@@ -41,6 +57,11 @@ type Migrations struct {
 func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([]string, error) {
 	var applied []string
 	err := m.locked(ctx, func(p *goose.Provider) error {
+		if m.Each != nil {
+			if err := m.eachPending(ctx, p, &applied); err != nil {
+				return err
+			}
+		}
 		results, err := p.Up(ctx)
 		for _, result := range results {
 			applied = append(applied, result.Source.Path)
@@ -51,6 +72,30 @@ func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([
 		return also(ctx)
 	})
 	return applied, err
+}
+
+// eachPending hands what is missing to m.Each, one by one.
+func (m Migrations) eachPending(ctx context.Context, p *goose.Provider, applied *[]string) error {
+	states, err := p.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, state := range states {
+		if state.State == goose.StateApplied {
+			continue
+		}
+		err := m.Each(ctx, state.Source.Path, func() error {
+			result, err := p.UpByOne(ctx)
+			if err == nil {
+				*applied = append(*applied, result.Source.Path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Down takes back the newest migration and returns its name, or "" when there is
@@ -89,13 +134,17 @@ func (m Migrations) provide(fn func(*goose.Provider) error) error {
 		return err
 	}
 	cfg.ConnectTimeout = connectTimeout
-	// A migration that cannot have its lock must not make the whole service queue
-	// up behind it.
-	setDefault(cfg.RuntimeParams, "lock_timeout", "10s")
+	if m.LockTimeout > 0 {
+		cfg.RuntimeParams["lock_timeout"] = milliseconds(m.LockTimeout)
+	}
+	setDefault(cfg.RuntimeParams, "lock_timeout", milliseconds(defaultLockTimeout))
+	// A role or database may have limits for its services: filling a column takes as
+	// long as there are rows.
+	setDefault(cfg.RuntimeParams, "statement_timeout", "0")
 	setDefault(cfg.RuntimeParams, "application_name", "latchkey migrate")
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close() //nolint:errcheck // nothing was left unsaid on these connections
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, m.FS)
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, m.FS, goose.WithSessionLocker(sessionLock{}))
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -114,13 +163,24 @@ func (m Migrations) locked(ctx context.Context, fn func(*goose.Provider) error) 
 	}
 	// Closing the connection is what frees the lock, also when ctx is over.
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the server frees the lock either way
+	err = tryUntil(ctx, func() (mine bool, err error) {
+		err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrateLock)).Scan(&mine)
+		return mine, err
+	})
+	if err != nil {
+		return err
+	}
+	return m.provide(fn)
+}
+
+func tryUntil(ctx context.Context, try func() (bool, error)) error {
 	for {
-		var mine bool
-		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrateLock)).Scan(&mine); err != nil {
+		mine, err := try()
+		if err != nil {
 			return fmt.Errorf("migration lock: %w", err)
 		}
 		if mine {
-			return m.provide(fn)
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -129,3 +189,23 @@ func (m Migrations) locked(ctx context.Context, fn func(*goose.Provider) error) 
 		}
 	}
 }
+
+// sessionLock takes statementLock on the connection that goose runs migrations on.
+type sessionLock struct{}
+
+// SessionLock implements goose's lock.SessionLocker.
+func (sessionLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	return tryUntil(ctx, func() (mine bool, err error) {
+		err = conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", int64(statementLock)).Scan(&mine)
+		return mine, err
+	})
+}
+
+// SessionUnlock implements goose's lock.SessionLocker. On a connection that broke
+// there is nothing to unlock: the lock went with it.
+func (sessionLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, _ = conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", int64(statementLock))
+	return nil
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }

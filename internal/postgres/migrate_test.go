@@ -2,15 +2,18 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -410,5 +413,120 @@ DROP TABLE probe;
 		if _, err := probe.Down(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestKilledMigration: the server goes on with the statement of a process that was
+// killed, here with the build of an index that waits for an old snapshot. Whoever
+// migrates next waits for it, and does not queue up for the table's lock.
+func TestKilledMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn, old := connect(t, url), connect(t, url)
+	existing(t, conn)
+	mustExec(t, old, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	mustExec(t, old, "SELECT count(*) FROM pg_class")
+	// As the killed process left it: its lock on the whole is gone, its connection is busy.
+	orphan := connect(t, url)
+	mustExec(t, orphan, "ALTER TABLE users ADD COLUMN email_lookup text")
+	mustExec(t, orphan, "SELECT pg_advisory_lock($1)", int64(postgres.StatementLock))
+	orphaned := make(chan error, 1)
+	go func() {
+		_, err := orphan.Exec(context.WithoutCancel(t.Context()), "CREATE UNIQUE INDEX CONCURRENTLY users_email_lookup_key ON users (email_lookup)")
+		if err == nil {
+			_, err = orphan.Exec(context.WithoutCancel(t.Context()), "SELECT pg_advisory_unlock($1)", int64(postgres.StatementLock))
+		}
+		orphaned <- err
+	}()
+	testenv.Eventually(t, time.Minute, "the index is being built", func() bool {
+		return len(strs(t, conn, "SELECT phase FROM pg_stat_progress_create_index")) > 0
+	})
+	up := make(chan error, 1)
+	go func() {
+		_, err := all(url).Up(context.WithoutCancel(t.Context()), nil)
+		up <- err
+	}()
+	testenv.Eventually(t, time.Minute, "it asks for the lock", func() bool {
+		return len(strs(t, conn, `
+			SELECT pid::text FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'latchkey migrate' AND query LIKE '%pg_try_advisory_lock%'`)) > 0
+	})
+	if waiting := strs(t, conn, "SELECT mode FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted"); len(waiting) != 0 {
+		t.Errorf("waits for %v", waiting)
+	}
+	mustExec(t, old, "ROLLBACK")
+	for what, done := range map[string]chan error{"the orphan": orphaned, "up": up} {
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := strs(t, conn, "SELECT count(email_lookup)::text FROM users"); got[0] != "14" {
+		t.Errorf("%s of 15 have a value, want all but one variant", got[0])
+	}
+}
+
+// TestEachMigration: one that could not have its lock in time is run again.
+func TestEachMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	mustExec(t, conn, "BEGIN")
+	mustExec(t, conn, "SELECT FROM users")
+	m := all(url)
+	m.LockTimeout = 20 * time.Millisecond
+	var begun []string
+	refused := 0
+	m.Each = func(_ context.Context, name string, run func() error) error {
+		begun = append(begun, name)
+		err := run()
+		var pg *pgconn.PgError
+		for ; errors.As(err, &pg) && pg.Code == "55P03"; err = run() {
+			if refused++; refused == 3 {
+				mustExec(t, conn, "ROLLBACK") //nolint:contextcheck // the test's own
+			}
+		}
+		return err
+	}
+	applied, err := m.Up(t.Context(), nil)
+	if err != nil || refused != 3 || !reflect.DeepEqual(applied, begun) {
+		t.Errorf("%v, %d refused, applied %v, begun %v", err, refused, applied, begun)
+	}
+	again, err := m.Up(t.Context(), nil)
+	if err != nil || len(again) != 0 {
+		t.Errorf("again: %v, %v", again, err)
+	}
+}
+
+// TestLookupBetweenTheTriggers: migration 2 is no transaction, and an older backend
+// signs accounts up and changes their addresses between any two of its statements.
+func TestLookupBetweenTheTriggers(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	existing(t, conn)
+	mustExec(t, conn, "CREATE SEQUENCE statements")
+	mustExec(t, conn, `
+		CREATE FUNCTION beside() RETURNS event_trigger LANGUAGE plpgsql AS $$
+		DECLARE n bigint := nextval('statements');
+		BEGIN
+			INSERT INTO users (email, password_hash, first_name, last_name, created_at, updated_at)
+				VALUES ('Moves' || n || '@Example.com', 'x', 'F', 'L', '2025-01-01', '2025-01-01'),
+					('Stays' || n || '@Example.com', 'x', 'F', 'L', '2025-01-01', '2025-01-01');
+			UPDATE users SET email = 'Moved' || n || '@Example.com' WHERE email = 'Moves' || n || '@Example.com';
+		END $$`)
+	mustExec(t, conn, "CREATE EVENT TRIGGER beside ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX', 'CREATE FUNCTION', 'CREATE TRIGGER') EXECUTE FUNCTION beside()")
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, conn, "DROP EVENT TRIGGER beside")
+	if n := strs(t, conn, "SELECT count(*)::text FROM users WHERE email LIKE 'Moved%'"); len(n[0]) < 2 {
+		t.Errorf("%s accounts moved meanwhile", n)
+	}
+	if wrong := strs(t, conn, "SELECT email || ' ' || coalesce(email_lookup, '') FROM users WHERE email_lookup IS DISTINCT FROM latchkey_email_lookup(email)"); len(wrong) != 1 {
+		t.Errorf("want the one older variant only: %v", wrong)
+	}
+	if changed := strs(t, conn, "SELECT email FROM users WHERE email LIKE 'Stays%' AND updated_at <> '2025-01-01'"); len(changed) != 0 {
+		t.Errorf("filling changed updated_at of %v", changed)
 	}
 }

@@ -56,14 +56,6 @@ END
 $$;
 -- +goose StatementEnd
 
-CREATE OR REPLACE TRIGGER latchkey_email_lookup_insert AFTER INSERT ON users
-    FOR EACH ROW WHEN (NEW.email_lookup IS NULL)
-    EXECUTE FUNCTION latchkey_fill_email_lookup();
-
-CREATE OR REPLACE TRIGGER latchkey_email_lookup_update AFTER UPDATE OF email ON users
-    FOR EACH ROW WHEN (NEW.email IS DISTINCT FROM OLD.email AND NEW.email_lookup IS NOT DISTINCT FROM OLD.email_lookup)
-    EXECUTE FUNCTION latchkey_fill_email_lookup();
-
 -- Filling the column is no change of the account. Triggers fire in the order of
 -- their names: this one undoes what update_users_updated_at did.
 -- +goose StatementBegin
@@ -78,6 +70,16 @@ $$;
 
 CREATE OR REPLACE TRIGGER zz_latchkey_keep_updated_at BEFORE UPDATE OF email_lookup ON users
     FOR EACH ROW EXECUTE FUNCTION latchkey_keep_updated_at();
+
+-- In this order: a row that is filled when it comes in, and changes its address before
+-- the second trigger is there, would keep the value of the first address for ever.
+CREATE OR REPLACE TRIGGER latchkey_email_lookup_update AFTER UPDATE OF email ON users
+    FOR EACH ROW WHEN (NEW.email IS DISTINCT FROM OLD.email AND NEW.email_lookup IS NOT DISTINCT FROM OLD.email_lookup)
+    EXECUTE FUNCTION latchkey_fill_email_lookup();
+
+CREATE OR REPLACE TRIGGER latchkey_email_lookup_insert AFTER INSERT ON users
+    FOR EACH ROW WHEN (NEW.email_lookup IS NULL)
+    EXECUTE FUNCTION latchkey_fill_email_lookup();
 
 -- The rows that were there before, oldest first, so that of several accounts with
 -- one address the oldest holds the value. A commit every 1,000 rows keeps each

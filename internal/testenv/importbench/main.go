@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 // prepare builds the program as the Dockerfile does, and writes the file.
 func (b *bench) prepare(ctx context.Context) error {
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.latchkey, "./cmd/latchkey") //nolint:gosec // G204: fixed words and a path of ours
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") //nolint:forbidigo // the tool's own, for the go command
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")                                                 //nolint:forbidigo // the tool's own, for the go command
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build latchkey: %w\n%s", err, text)
 	}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
+)
+
+const takeoverUsage = "usage: latchkey takeover check [--json] [--token FILE]\n       latchkey takeover apply [--holder USER_ID]..."
+
+// decisionsError is a check that found nothing wrong and something to decide.
+type decisionsError struct{ count int64 }
+
+// Error implements error.
+func (e *decisionsError) Error() string {
+	return fmt.Sprintf("latchkey takeover: %d addresses are shared by several accounts: somebody has to decide who holds them", e.count)
+}
+
+// takeoverCommand is `latchkey takeover`. It works on the stores of an old backend,
+// which may go on serving meanwhile.
+type takeoverCommand struct {
+	cfg    *config.Config
+	log    *slog.Logger
+	stdout io.Writer
+	keys   takeover.Keys
+}
+
+func runTakeover(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	do, tokenFile, err := parseTakeover(args)
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(environ, config.Tool)
+	if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL == "" {
+		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
+	}
+	t := &takeoverCommand{cfg: cfg, log: newLogger(cfg, environ), stdout: stdout}
+	t.keys, err = takeoverKeys(cfg, tokenFile)
+	if err != nil {
+		return err
+	}
+	return do(ctx, t)
+}
+
+// parseTakeover reads the command line.
+func parseTakeover(args []string) (do func(context.Context, *takeoverCommand) error, tokenFile string, err error) {
+	bad := func(text string) (func(context.Context, *takeoverCommand) error, string, error) {
+		return nil, "", &usageError{"latchkey takeover: " + text + "\n" + takeoverUsage}
+	}
+	if len(args) == 0 {
+		return nil, "", &usageError{takeoverUsage}
+	}
+	flags := flag.NewFlagSet("takeover "+args[0], flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	var asJSON bool
+	var holders []uuid.UUID
+	switch args[0] {
+	case "check":
+		flags.BoolVar(&asJSON, "json", false, "")
+		flags.StringVar(&tokenFile, "token", "", "")
+		do = func(ctx context.Context, t *takeoverCommand) error { return t.checkOnly(ctx, asJSON) }
+	case "apply":
+		flags.Func("holder", "", func(text string) error {
+			id, err := uuid.Parse(text)
+			holders = append(holders, id)
+			return err
+		})
+		do = func(ctx context.Context, t *takeoverCommand) error { return t.apply(ctx, holders) }
+	default:
+		return bad(fmt.Sprintf("there is no %q", args[0]))
+	}
+	if err := flags.Parse(args[1:]); err != nil {
+		return bad(err.Error())
+	}
+	if flags.NArg() > 0 {
+		return bad(fmt.Sprintf("what is %q?", flags.Arg(0)))
+	}
+	return do, tokenFile, nil
+}
+
+// connectTime is what one store has to answer: whoever runs the command waits for it.
+const connectTime = 10 * time.Second
+
+func (t *takeoverCommand) connect(ctx context.Context) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(string(t.cfg.DatabaseURL))
+	if err != nil {
+		return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+	}
+	cfg.ConnectTimeout = connectTime
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "latchkey takeover"
+	}
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+// check looks at both stores. Its error is not one of the stores: those are problems of
+// the report.
+func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
+	cfg := takeover.Config{
+		Migrations: migrations.FS, Keys: t.keys, Now: time.Now,
+		Hash: password.CheckStored,
+	}
+	var before []takeover.Finding
+	conn, err := t.connect(ctx)
+	if err != nil {
+		before = append(before, takeover.Finding{Code: "database_unreachable", Text: "PostgreSQL cannot be reached (LATCHKEY_DATABASE_URL): " + oneLine(err)})
+	} else {
+		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
+		cfg.Conn = conn
+	}
+	if t.cfg.RedisURL.IsZero() {
+		before = append(before, takeover.Finding{Code: "no_redis", Text: "LATCHKEY_REDIS_URL is not set: the database alone was checked", Right: "the old backend's Redis"})
+	} else {
+		client := t.cfg.RedisURL.Client()
+		defer client.Close() //nolint:errcheck // it was only read from
+		once, cancel := context.WithTimeout(ctx, connectTime)
+		err := client.Ping(once).Err()
+		cancel()
+		if err != nil {
+			before = append(before, takeover.Finding{Code: "redis_unreachable", Text: "Redis cannot be reached (LATCHKEY_REDIS_URL): " + oneLine(err)})
+		} else {
+			cfg.Redis = client
+		}
+	}
+	cfg.Before = before
+	report := takeover.Check(ctx, cfg)
+	return report, ctx.Err()
+}
+
+// oneLine: the driver lists its attempts in lines of their own.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+func (t *takeoverCommand) checkOnly(ctx context.Context, asJSON bool) error {
+	report, err := t.check(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		encoder := json.NewEncoder(t.stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(report)
+	} else {
+		err = printReport(t.stdout, report)
+	}
+	if err != nil {
+		return err
+	}
+	return outcome(report)
+}
+
+// outcome is the error that goes with a report.
+func outcome(report *takeover.Report) error {
+	switch report.Status {
+	case takeover.Failed:
+		return fmt.Errorf("latchkey takeover: %s: nothing can be taken over before that is solved", plural(int64(len(report.Problems)), "problem"))
+	case takeover.Decisions:
+		return &decisionsError{report.DecisionsTotal}
+	case takeover.Clear:
+		return nil
+	}
+	return errors.New("latchkey takeover: unknown status " + string(report.Status))
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/takeover"
+)
+
+// takeoverKeys reads the old backends' keys as far as they are set. What is wrong with
+// one is a finding, beside those of the stores; the error is of the command line.
+func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
+	k := takeover.Keys{
+		Settings:        takeover.Settings{Enabled: cfg.LegacyEnabled, RustSecret: len(cfg.LegacyHS256Secret) > 0},
+		RustSecretBytes: len(cfg.LegacyHS256Secret),
+	}
+	if !cfg.LegacyAcceptUntil.IsZero() {
+		until := cfg.LegacyAcceptUntil.UTC()
+		k.Settings.AcceptUntil = &until
+	}
+	public, err := readKey(legacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	if err != nil {
+		k.Problems = append(k.Problems, takeover.Finding{Code: "public_key", Text: err.Error()})
+	}
+	private, err := readKey(legacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	if err != nil {
+		k.Problems = append(k.Problems, takeover.Finding{Code: "private_key", Text: err.Error()})
+	}
+	if public != nil && private != nil && !private.PublicKey.Equal(public) {
+		k.Problems = append(k.Problems, takeover.Finding{
+			Code: "key_pair", Text: legacyPrivateKeyFile + " and " + legacyPublicKeyFile + " hold different keys",
+			Right: "the two files of one key: openssl rsa -in PRIVATE -pubout prints the public one",
+		})
+	}
+	k.Settings.GoKey, k.Settings.GoSigning = public != nil, private != nil
+	if k.Settings.RustSecret {
+		k.IsRust = func(token string) bool {
+			t, err := verifyOld(nil, cfg.LegacyHS256Secret, token)
+			return errors.Is(err, legacy.ErrExpired) || err == nil && t.Backend == legacy.Rust
+		}
+	}
+	if tokenFile == "" {
+		return k, nil
+	}
+	return k, judgeToken(&k, public, cfg.LegacyHS256Secret, tokenFile)
+}
+
+// verifyOld checks a signature as if all tokens were accepted for ever.
+func verifyOld(public *rsa.PublicKey, secret []byte, token string) (*legacy.Token, error) {
+	tokens, err := legacy.NewTokens(legacy.TokensConfig{
+		RS256: public, HS256: secret, AcceptUntil: time.Now().AddDate(100, 0, 0), Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tokens.Verify(token)
+}
+
+// judgeToken checks the one token in a file: not in an argument, which other users of
+// the machine could read.
+func judgeToken(k *takeover.Keys, public *rsa.PublicKey, secret []byte, file string) error {
+	f, err := os.Open(file) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		return &usageError{"latchkey takeover: --token: " + err.Error()}
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, legacy.MaxTokenBytes+2))
+	if err != nil {
+		return &usageError{"latchkey takeover: --token: " + err.Error()}
+	}
+	token := strings.TrimSpace(string(text))
+	t, err := verifyOld(public, secret, token)
+	if err != nil && !errors.Is(err, legacy.ErrExpired) {
+		k.Problems = append(k.Problems, takeover.Finding{
+			Code: "token_refused", Text: fmt.Sprintf("the token in %s is refused: %s", file, err), Count: 1,
+			Right: "a token of an old backend, and that backend's key or secret",
+		})
+		return nil
+	}
+	k.GoProved = err == nil && t.Backend == legacy.Go || err != nil && verifiesAsGo(public, token)
+	return nil
+}
+
+// verifiesAsGo says whether an expired token is the Go backend's.
+func verifiesAsGo(public *rsa.PublicKey, token string) bool {
+	if public == nil {
+		return false
+	}
+	_, err := verifyOld(public, nil, token)
+	return errors.Is(err, legacy.ErrExpired)
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
+)
+
+// shape is what a takeover ends in, as lines: all but what is random, or the number of
+// a transaction.
+func shape(t *testing.T, url string) []string {
+	t.Helper()
+	const lines = `
+		SELECT 'relation ' || relname || ' ' || relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+		UNION ALL SELECT 'column ' || table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '') || ' ' || ordinal_position
+			FROM information_schema.columns WHERE table_schema = 'public'
+		UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) || ' ' || indisvalid::text || indisready::text FROM pg_index WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+		UNION ALL SELECT 'constraint ' || conrelid::regclass::text || ' ' || conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+		UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal
+		UNION ALL SELECT 'function ' || pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prokind = 'f'
+		UNION ALL SELECT 'version ' || version_id || is_applied::text FROM goose_db_version
+		UNION ALL SELECT 'outbox ' || line || ' ' || version FROM river_migration
+		UNION ALL SELECT 'old version ' || version || dirty::text FROM schema_migrations
+		UNION ALL SELECT 'user ' || to_jsonb(u)::text FROM users u
+		ORDER BY 1`
+	return queryStrings(t, url, lines)
+}
+
+// oldAccounts makes more than three batches of the same accounts in every database.
+func oldAccounts(t *testing.T) (url string, settings map[string]string) {
+	t.Helper()
+	old, settings := oldStores(t)
+	conn := connectTest(t, old.DatabaseURL)
+	mustExec(t, conn, `
+		INSERT INTO users (id, email, password_hash, first_name, last_name, created_at, updated_at)
+		SELECT md5(i::text)::uuid, CASE WHEN i % 100 = 0 THEN 'USER' || (i - 1) ELSE 'user' || i END || '@example.com', '$argon2id$', 'F', 'L',
+			timestamptz '2025-01-01' + i * interval '1 second', '2025-06-01'
+		FROM generate_series(1, 3500) AS i`)
+	settings["LATCHKEY_LOG_LEVEL"] = "info"
+	return old.DatabaseURL, settings
+}
+
+func uninterrupted(t *testing.T) []string {
+	t.Helper()
+	url, settings := oldAccounts(t)
+	settings["LATCHKEY_LOG_LEVEL"] = "error"
+	takeoverApply(t, settings)
+	return shape(t, url)
+}
+
+// kill ends a child as an operator's `kill -9`, or a machine that runs out of memory.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGKILL)
+	p.exit(t)
+}
+
+func (p *process) waitFor(t *testing.T, text string) {
+	t.Helper()
+	testenv.Eventually(t, patience, text, func() bool {
+		select {
+		case <-p.done:
+			return true
+		default:
+			return strings.Contains(p.text(&p.stderr), text)
+		}
+	})
+}
+
+// TestTakeoverKilledAtEachMigration: each child is killed as soon as it says that a
+// migration begins, the next one when it says that it ends. What they leave to the last
+// is the end of an uninterrupted one.
+func TestTakeoverKilledAtEachMigration(t *testing.T) {
+	t.Parallel()
+	want := uninterrupted(t)
+	url, settings := oldAccounts(t)
+	kills := 0
+	for ; kills < 100; kills++ {
+		p := start(t, pairs(settings), "takeover", "apply")
+		p.waitFor(t, []string{`"migration begins"`, `"migration ends"`}[kills%2])
+		if !strings.Contains(p.text(&p.stderr), `"migration begins"`) {
+			if code := p.exit(t); code != exitDone {
+				t.Fatalf("exit %d after %d kills:\n%s", code, kills, p.text(&p.stderr))
+			}
+			break
+		}
+		p.kill(t)
+	}
+	t.Logf("%d kills", kills)
+	if kills < 4 {
+		t.Errorf("only %d kills", kills)
+	}
+	same(t, "the end", shape(t, url), want)
+	database := picture(t, url)
+	takeoverApply(t, settings)
+	same(t, "what another apply found", picture(t, url), database)
+}
+
+// TestTakeoverStoppedAtEachMigration: the same with nothing left to the speed of the
+// machine, before each migration and after it.
+func TestTakeoverStoppedAtEachMigration(t *testing.T) {
+	t.Parallel()
+	want := uninterrupted(t)
+	url, settings := oldAccounts(t)
+	settings["LATCHKEY_LOG_LEVEL"] = "error"
+	stop := errors.New("killed")
+	stops := 0
+	for ; stops < 100; stops++ {
+		m := postgres.Migrations{URL: url, FS: migrations.FS}
+		m.Each = func(_ context.Context, _ string, run func() error) error {
+			if stops%2 == 1 {
+				if err := run(); err != nil {
+					return err
+				}
+			}
+			return stop
+		}
+		_, err := m.Up(t.Context(), nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, stop) {
+			t.Fatal(err)
+		}
+		// What apply makes of it is seen with the check: whatever is half done is no problem.
+		if code, report := takeoverCheck(t, settings); code == exitFailed || len(report.Problems) > 0 {
+			t.Errorf("after %d stops: exit %d, %+v", stops, code, report.Problems)
+		}
+	}
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil || stops != 2*len(files) {
+		t.Errorf("%d stops at %d migrations: %v", stops, len(files), err)
+	}
+	takeoverApply(t, settings)
+	same(t, "the end", shape(t, url), want)
+}
+
+// heldUp waits until the child's statement waits for somebody.
+func heldUp(t *testing.T, url string) {
+	t.Helper()
+	conn := connectTest(t, url)
+	testenv.Eventually(t, patience, "the migration waits", func() bool {
+		var n int
+		err := conn.QueryRow(t.Context(), `
+			SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'latchkey migrate' AND wait_event_type = 'Lock'`).Scan(&n)
+		return err == nil && n > 0
+	})
+}
+
+// TestTakeoverKilledInTheMiddle: in the fill, in the build of the index, before the
+// column. The server goes on with the statement of a client that was killed, unless it
+// is ended as well: both.
+func TestTakeoverKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	want := uninterrupted(t)
+	for name, hold := range map[string]string{
+		// The fill comes to it in its third batch.
+		"fill": "BEGIN; SELECT FROM users WHERE email = 'user2501@example.com' FOR UPDATE",
+		// What has a snapshot is waited for.
+		"index": "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM schema_migrations",
+		// What holds any lock is in the way of the column.
+		"column": "BEGIN; SELECT count(*) FROM users",
+	} {
+		for _, orphan := range []string{"ended", "goes on"} {
+			t.Run(name+", statement "+orphan, func(t *testing.T) {
+				t.Parallel()
+				url, settings := oldAccounts(t)
+				conn := connectTest(t, url)
+				mustExec(t, conn, hold, pgx.QueryExecModeSimpleProtocol)
+				p := start(t, pairs(settings), "takeover", "apply")
+				heldUp(t, url)
+				p.kill(t)
+				if orphan == "ended" {
+					queryStrings(t, url, "SELECT pg_terminate_backend(pid, 10000)::text FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'latchkey migrate'")
+					if valid := queryStrings(t, url, "SELECT indisvalid::text FROM pg_index WHERE indexrelid = to_regclass('users_email_lookup_key')"); name == "index" && (len(valid) != 1 || valid[0] != "false") {
+						t.Errorf("the index is not half made: %v", valid)
+					}
+					if n := queryStrings(t, url, "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname = 'email_lookup'"); name == "fill" && n[0] == "1" {
+						if filled := queryStrings(t, url, "SELECT count(email_lookup)::text FROM users"); filled[0] == "0" || len(filled[0]) != 4 {
+							t.Errorf("the fill is not half done: %v", filled)
+						}
+					}
+				}
+				again := start(t, pairs(settings), "takeover", "apply")
+				if orphan == "goes on" && name == "index" {
+					again.waitFor(t, "waiting: another latchkey")
+				}
+				mustExec(t, conn, "ROLLBACK")
+				if code := again.exit(t); code != exitDone {
+					t.Fatalf("exit %d:\n%s", code, again.text(&again.stderr))
+				}
+				same(t, "the end", shape(t, url), want)
+			})
+		}
+	}
+}
+
+// TestTakeoverWaitsInShortTurns: while somebody holds a lock on users apply asks again
+// and again, names who it is, and others do not queue up behind it for long. SIGTERM
+// ends it in order.
+func TestTakeoverWaitsInShortTurns(t *testing.T) {
+	t.Parallel()
+	url, settings := oldAccounts(t)
+	conn := connectTest(t, url)
+	mustExec(t, conn, "SET application_name = 'forgotten report'")
+	mustExec(t, conn, "BEGIN")
+	mustExec(t, conn, "SELECT FROM users")
+	p := start(t, pairs(settings), "takeover", "apply")
+	heldUp(t, url)
+	// Whoever comes now queues up behind it.
+	began := time.Now()
+	queryStrings(t, url, "SELECT email FROM users LIMIT 1")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("another's query waited %s", took)
+	}
+	p.waitFor(t, "forgotten report")
+	if text := p.text(&p.stderr); !strings.Contains(text, "holds a lock on users") {
+		t.Errorf("log: %s", text)
+	}
+	_, report := takeoverCheck(t, settings)
+	if len(report.Blockers) != 1 || report.Blockers[0].Application != "forgotten report" || !report.Blockers[0].LocksUsers || report.Blockers[0].PID == 0 {
+		t.Errorf("blockers %+v", report.Blockers)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exit(t); code != exitFailed || !strings.Contains(p.text(&p.stderr), "run the same command again") {
+		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
+	}
+	mustExec(t, conn, "ROLLBACK")
+	settings["LATCHKEY_LOG_LEVEL"] = "error"
+	takeoverApply(t, settings)
+}
+
+// TestTakeoverTogether: several at once, and a service that starts beside them.
+func TestTakeoverTogether(t *testing.T) {
+	t.Parallel()
+	want := uninterrupted(t)
+	url, settings := oldAccounts(t)
+	settings["LATCHKEY_LOG_LEVEL"] = "error"
+	var wg sync.WaitGroup
+	for _, args := range [][]string{{"takeover", "apply"}, {"takeover", "apply"}, {"migrate", "up"}} {
+		p := start(t, pairs(settings), args...)
+		wg.Go(func() {
+			<-p.done
+			if code := p.cmd.ProcessState.ExitCode(); code != exitDone {
+				t.Errorf("%v: exit %d:\n%s", args, code, p.text(&p.stderr))
+			}
+		})
+	}
+	wg.Wait()
+	same(t, "the end", shape(t, url), want)
+}

@@ -1,0 +1,192 @@
+package takeover
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// idsNamed of the accounts that a finding is about are named.
+	idsNamed = 5
+	// kindsNamed bounds the table of hash kinds: parameters are free text there.
+	kindsNamed = 50
+	// Bounds of the contract for new accounts; none of them is asked of old ones.
+	maxAddressBytes = 254 // RFC 5321, section 4.5.3.1.3, less the angle brackets
+	maxNameRunes    = 100
+)
+
+// reader reads every account once and keeps counts and a few ids only.
+type reader struct {
+	judge     func(encoded string) error
+	hashes    map[string]*HashKind
+	addresses *Finding
+	empty     *Finding
+	names     *Finding
+	unusable  map[string]*Finding
+
+	kinds   []hashPattern
+	address *regexp.Regexp
+}
+
+// readAccounts streams them: their number does not matter.
+func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string) error) error {
+	rows, err := tx.Query(ctx, `
+		SELECT id, email, password_hash, first_name, last_name, is_active, is_verified, last_login_at IS NULL FROM users`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	all := &reader{
+		judge: judge, hashes: map[string]*HashKind{}, unusable: map[string]*Finding{}, kinds: hashPatterns(),
+		addresses: &Finding{Code: "odd_addresses", Text: "an address that is none by today's rules", Right: "nothing: they keep logging in; sign-up would not take them today"},
+		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an empty one cannot log in here"},
+		names:     &Finding{Code: "odd_names", Text: "a name that is empty, over 100 characters or holds control characters", Right: "nothing: they stay as they are; sign-up would not take them today"},
+		// A local part, an @ and a domain, without what makes a header or a list.
+		address: regexp.MustCompile(`^[^@\pZ\pC"(),:;<>\[\]\\]{1,64}@[\pL\pN][\pL\pM\pN.-]*$`),
+	}
+	a := &r.Database.Accounts
+	for rows.Next() {
+		var id uuid.UUID
+		var email, hash, first, last string
+		var active, verified, never bool
+		if err := rows.Scan(&id, &email, &hash, &first, &last, &active, &verified, &never); err != nil {
+			return err
+		}
+		a.Total++
+		count(&a.Disabled, !active)
+		count(&a.Verified, verified)
+		count(&a.NeverLoggedIn, never)
+		all.hash(id, hash)
+		all.look(id, email, first, last)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	a.Hashes = []HashKind{}
+	for _, kind := range all.hashes {
+		a.Hashes = append(a.Hashes, *kind)
+	}
+	slices.SortFunc(a.Hashes, func(x, y HashKind) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Kind, y.Kind))
+	})
+	all.tell(r)
+	return nil
+}
+
+func count(n *int64, is bool) {
+	if is {
+		*n++
+	}
+}
+
+// note counts an account under a finding.
+func (f *Finding) note(id uuid.UUID) {
+	f.Count++
+	if len(f.IDs) < idsNamed {
+		f.IDs = append(f.IDs, id.String())
+	}
+}
+
+func (a *reader) hash(id uuid.UUID, encoded string) {
+	name := a.kind(encoded)
+	kind := a.hashes[name]
+	if kind == nil {
+		if len(a.hashes) >= kindsNamed {
+			name = "other kinds"
+		}
+		kind = cmp.Or(a.hashes[name], &HashKind{Kind: name})
+		a.hashes[name] = kind
+	}
+	kind.Count++
+	if a.judge == nil || a.judge(encoded) == nil {
+		return
+	}
+	kind.Unusable++
+	f := a.unusable[name]
+	if f == nil {
+		f = &Finding{Code: "unusable_hash", Right: "nothing before the takeover: whoever resets the password can log in"}
+		a.unusable[name] = f
+	}
+	f.note(id)
+}
+
+func (a *reader) look(id uuid.UUID, email, first, last string) {
+	switch {
+	case email == "":
+		a.empty.note(id)
+	case len(email) > maxAddressBytes || !a.address.MatchString(email):
+		a.addresses.note(id)
+	}
+	for _, name := range []string{first, last} {
+		if name == "" || utf8.RuneCountInString(name) > maxNameRunes || hasControl(name) {
+			a.names.note(id)
+			return
+		}
+	}
+}
+
+func hasControl(s string) bool {
+	return slices.ContainsFunc([]rune(s), func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 })
+}
+
+func (a *reader) tell(r *Report) {
+	for _, name := range slices.Sorted(maps.Keys(a.unusable)) {
+		f := a.unusable[name]
+		f.Text = fmt.Sprintf("%d accounts have a password hash that Latchkey cannot check (%s): they cannot log in with their password", f.Count, name)
+		r.warn(*f)
+	}
+	for _, f := range []*Finding{a.empty, a.addresses, a.names} {
+		if f.Count > 0 {
+			f.Text = fmt.Sprintf("%d accounts have %s", f.Count, f.Text)
+			r.warn(*f)
+		}
+	}
+	if r.Database.Accounts.Total == 0 {
+		r.warn(Finding{Code: "no_accounts", Text: "users is empty", Right: "the old backend's database, if it has accounts"})
+	}
+}
+
+// hashPattern names what matches. Nothing of a salt or a key is in the name.
+type hashPattern struct {
+	pattern *regexp.Regexp
+	name    string
+}
+
+func hashPatterns() []hashPattern {
+	var list []hashPattern
+	for _, p := range [][2]string{
+		{`^\$(argon2id|argon2i|argon2d)\$v=(\d{1,3})\$(m=\d{1,10},t=\d{1,10},p=\d{1,10})\$`, "$1 v=$2 $3"},
+		{`^\$(argon2id|argon2i|argon2d)\$`, "$1 of another form"},
+		{`^\$(2[abxy])\$(\d\d)\$`, "bcrypt $1 cost $2"},
+		{`^\$(scrypt)\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "$1 $2"},
+		{`^\$(scrypt|7)\$`, "scrypt of another form"},
+		{`^\$(pbkdf2-sha\d{1,3}|pbkdf2)\$(\d{1,9}|i=\d{1,9})[,$]`, "$1 $2"},
+		{`^(pbkdf2_sha\d{1,3})\$(\d{1,9})\$`, "$1 $2"},
+		{`^\$(pbkdf2[a-z0-9-]{0,10})\$`, "$1 of another form"},
+		{`^\$(1|5|6|y|apr1)\$`, "crypt $$$1$$"},
+		{`^\{([A-Z0-9-]{3,12})\}`, "LDAP {$1}"},
+		{`^$`, "empty"},
+	} {
+		list = append(list, hashPattern{regexp.MustCompile(p[0]), p[1]})
+	}
+	return list
+}
+
+// kind names a hash. What is not recognised may be a password in the clear: nothing of
+// it is shown.
+func (a *reader) kind(encoded string) string {
+	for _, p := range a.kinds {
+		if at := p.pattern.FindStringSubmatchIndex(encoded); at != nil {
+			return string(p.pattern.ExpandString(nil, p.name, encoded, at))
+		}
+	}
+	return "not recognised"
+}

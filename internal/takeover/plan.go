@@ -1,0 +1,215 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	usersMigration  = 1 // makes what the old backends have: no sign of anything else
+	lookupMigration = 2 // outside a transaction: parts of it may be there
+	lookupColumn    = "email_lookup"
+	lookupIndex     = "users_email_lookup_key"
+)
+
+// plan is one migration, as far as its text tells.
+type plan struct {
+	version int64
+	file    string
+	applied bool
+	up      string // its statements without comments and without the bodies of functions
+	made    []object
+}
+
+// object is something that a migration makes.
+type object struct {
+	kind   string // table, index, function or column (of users)
+	name   string
+	rerun  bool // IF NOT EXISTS or OR REPLACE
+	source int64
+}
+
+// readPlans reads what the migrations make, so that nobody has to list it twice.
+func readPlans(dir fs.FS) ([]*plan, error) {
+	files, err := fs.Glob(dir, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	var plans []*plan
+	for _, file := range files {
+		text, err := fs.ReadFile(dir, file)
+		if err != nil {
+			return nil, err
+		}
+		number, _, _ := strings.Cut(file, "_")
+		version, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s has no number: %w", file, err)
+		}
+		p := &plan{version: version, file: file}
+		p.parse(string(text))
+		plans = append(plans, p)
+	}
+	return plans, nil
+}
+
+func (p *plan) parse(text string) {
+	_, up, _ := strings.Cut(text, "-- +goose Up")
+	up, _, _ = strings.Cut(up, "-- +goose Down")
+	up = regexp.MustCompile(`(?m)--.*$`).ReplaceAllString(up, "")
+	name := regexp.MustCompile(`(?i)\bCREATE (OR REPLACE )?(?:UNIQUE )?(TABLE|INDEX|FUNCTION)\s+(?:CONCURRENTLY )?(IF NOT EXISTS )?(\w+)`)
+	for _, m := range name.FindAllStringSubmatch(up, -1) {
+		p.made = append(p.made, object{strings.ToLower(m[2]), m[4], m[1] != "" || m[3] != "", p.version})
+	}
+	alter := regexp.MustCompile(`(?is)\bALTER TABLE users\s.*?;`)
+	column := regexp.MustCompile(`(?i)\bADD COLUMN (IF NOT EXISTS )?(\w+)`)
+	for _, statement := range alter.FindAllString(up, -1) {
+		for _, m := range column.FindAllStringSubmatch(statement, -1) {
+			p.made = append(p.made, object{"column", m[2], m[1] != "", p.version})
+		}
+	}
+	p.up = regexp.MustCompile(`(?is)CREATE (OR REPLACE )?FUNCTION.*?\$\$.*?\$\$`).ReplaceAllString(up, "")
+}
+
+// readOurs reads which migrations the database has, and looks for things of other
+// programs in the places of those that are missing.
+func (s *schema) readOurs(ctx context.Context) error {
+	if err := s.readVersions(ctx); err != nil {
+		return fmt.Errorf("read goose_db_version: %w", err)
+	}
+	s.report.Applied = true
+	for _, p := range s.plans {
+		s.report.Applied = s.report.Applied && p.applied
+	}
+	for _, p := range s.plans {
+		for _, o := range p.made {
+			if err := s.judgeObject(ctx, p, o); err != nil {
+				return fmt.Errorf("look for %s %s: %w", o.kind, o.name, err)
+			}
+		}
+	}
+	if err := s.judgeLookup(ctx); err != nil {
+		return fmt.Errorf("look at %s: %w", lookupIndex, err)
+	}
+	return s.judgeQueue(ctx)
+}
+
+func (s *schema) readVersions(ctx context.Context) error {
+	var columns []string
+	err := s.tx.QueryRow(ctx, `
+		SELECT coalesce(array_agg(attname::text), '{}') FROM pg_attribute
+		WHERE attrelid = to_regclass('goose_db_version') AND attnum > 0 AND NOT attisdropped`).Scan(&columns)
+	if err != nil || len(columns) == 0 {
+		return err
+	}
+	if !slices.Contains(columns, "version_id") || !slices.Contains(columns, "is_applied") {
+		s.foreign("goose_db_version is another program's ("+strings.Join(columns, ", ")+")", "no such table, or Latchkey's")
+		return nil
+	}
+	rows, err := s.tx.Query(ctx, `
+		SELECT version_id FROM (SELECT DISTINCT ON (version_id) version_id, is_applied FROM goose_db_version ORDER BY version_id, id DESC) AS newest
+		WHERE is_applied AND version_id > 0 ORDER BY version_id`)
+	if err != nil {
+		return err
+	}
+	versions, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	for _, version := range versions {
+		i := slices.IndexFunc(s.plans, func(p *plan) bool { return p.version == version })
+		if i < 0 {
+			s.foreign(fmt.Sprintf("goose_db_version has version %d, which this latchkey does not know: another program's, or a newer latchkey's", version), "no such table, or the newest latchkey")
+			continue
+		}
+		s.plans[i].applied = true
+	}
+	return nil
+}
+
+// judgeObject compares one thing that a migration makes with what is there.
+func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
+	if p.version == usersMigration || o.kind == "column" {
+		return nil // judgeColumn and judgeExtra look at these
+	}
+	query := "SELECT true, pg_has_role(relowner, 'USAGE'), relkind::text FROM pg_class WHERE relname = $1 AND relnamespace = to_regnamespace(quote_ident(current_schema()))"
+	if o.kind == "function" {
+		query = "SELECT true, bool_and(pg_has_role(proowner, 'USAGE')), 'f' FROM pg_proc WHERE proname = $1 AND pronamespace = to_regnamespace(quote_ident(current_schema())) HAVING count(*) > 0"
+	}
+	var exists, owned bool
+	var relkind string
+	err := s.tx.QueryRow(ctx, query, o.name).Scan(&exists, &owned, &relkind)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	switch {
+	case p.applied && o.kind == "table" && (!exists || relkind != "r"):
+		s.foreign(fmt.Sprintf("goose_db_version says that %s is done, and there is no table %s: it is another program's record, or the table was dropped", p.file, o.name), "no table goose_db_version of others; or a backup with the table")
+	case !p.applied && exists && !o.rerun && !s.madeEarlier(o):
+		s.foreign(fmt.Sprintf("there is a %s %s already, which is not Latchkey's", o.kind, o.name), "rename it, or move it to another schema: Latchkey makes its own")
+	case !p.applied && exists && !owned:
+		s.foreign(fmt.Sprintf("the %s %s belongs to a role whose rights role %q lacks", o.kind, o.name, s.report.Database.Role), "run it with the role that ran it before")
+	}
+	return nil
+}
+
+// madeEarlier says that a migration that is applied has made it: this one makes it anew.
+func (s *schema) madeEarlier(o object) bool {
+	return slices.ContainsFunc(s.plans, func(p *plan) bool {
+		return p.applied && p.version < o.source && slices.ContainsFunc(p.made, func(other object) bool {
+			return other.kind == o.kind && other.name == o.name
+		})
+	})
+}
+
+// judgeLookup: an index of that name is ours, whole or not, or something else.
+func (s *schema) judgeLookup(ctx context.Context) error {
+	var ours bool
+	err := s.tx.QueryRow(ctx, `
+		SELECT coalesce((SELECT indrelid = $1 AND indisunique AND indpred IS NULL AND indexprs IS NULL AND indnatts = 1
+			AND (SELECT attname FROM pg_attribute WHERE attrelid = indrelid AND attnum = indkey[0]) = $2 FROM pg_index WHERE indexrelid = c.oid), false)
+		FROM pg_class c WHERE c.oid = to_regclass($3)`, s.users.OID, lookupColumn, lookupIndex).Scan(&ours)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err == nil && !ours {
+		s.foreign("there is a "+lookupIndex+" already, which is not Latchkey's unique index on users."+lookupColumn, "rename it")
+	}
+	return err
+}
+
+// judgeQueue: the mail outbox keeps the tables of River, which another program may
+// use too.
+func (s *schema) judgeQueue(ctx context.Context) error {
+	if len(s.plans) == 0 || s.plans[0].applied {
+		return nil
+	}
+	var exists bool
+	err := s.tx.QueryRow(ctx, "SELECT to_regclass('river_migration') IS NOT NULL OR to_regclass('river_job') IS NOT NULL").Scan(&exists)
+	if err == nil && exists {
+		s.foreign("another program keeps a River queue here (river_job, river_migration), and Latchkey's mails would be in it", "a schema of its own for one of the two")
+	}
+	return err
+}
+
+// addsColumn says that a migration of ours adds it to users, and whether one that is
+// missing does.
+func (s *schema) addsColumn(name string) (ours, pending bool) {
+	for _, p := range s.plans {
+		for _, o := range p.made {
+			if o.kind == "column" && o.name == name {
+				ours, pending = true, pending || !p.applied && !o.rerun
+			}
+		}
+	}
+	return ours, pending
+}

@@ -1,0 +1,328 @@
+package takeover_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/sql/migrations"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func openRedis(t *testing.T, url string) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func mustExec(t *testing.T, conn *pgx.Conn, statements string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), statements, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+func check(t *testing.T, conn *pgx.Conn, client redis.UniversalClient, keys takeover.Keys) *takeover.Report {
+	t.Helper()
+	return takeover.Check(t.Context(), takeover.Config{
+		Conn: conn, Redis: client, Migrations: migrations.FS, Keys: keys, Now: func() time.Time { return time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC) },
+		Hash: func(encoded string) error {
+			if strings.HasPrefix(encoded, "$argon2id$v=19$") {
+				return nil
+			}
+			return errors.New("unusable")
+		},
+	})
+}
+
+// TestForeignSchemas: everything that is not the old backends' schema is named.
+func TestForeignSchemas(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ sql, want string }{
+		{"TRUNCATE users; ALTER TABLE users ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1", "users.id is bigint"},
+		{"ALTER TABLE users DROP COLUMN password_hash", "users.password_hash is missing"},
+		{"ALTER TABLE users ALTER email TYPE text", "users.email is text"},
+		{"ALTER TABLE users ALTER email TYPE varchar(100)", "users.email is character varying(100)"},
+		{"TRUNCATE users; CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); ALTER TABLE users ALTER email TYPE varchar(255) COLLATE ci", "nondeterministic collation"},
+		{"ALTER TABLE users ALTER password_hash DROP NOT NULL", "users.password_hash may be NULL"},
+		{"ALTER TABLE users ALTER is_active DROP NOT NULL", "users.is_active may be NULL"},
+		{"UPDATE users SET last_login_at = now(); ALTER TABLE users ALTER last_login_at SET NOT NULL", "users.last_login_at is NOT NULL"},
+		{"ALTER TABLE users ALTER id DROP DEFAULT", "users.id has no default"},
+		{"ALTER TABLE users ALTER is_active SET DEFAULT false", "users.is_active has the default false"},
+		{"ALTER TABLE users ADD tenant int; UPDATE users SET tenant = 1; ALTER TABLE users ALTER tenant SET NOT NULL", "users.tenant is NOT NULL without a default"},
+		{"ALTER TABLE users ADD email_lookup varchar(255)", "users.email_lookup is there already and is not Latchkey's"},
+		{"ALTER TABLE users DROP CONSTRAINT users_email_key", "users.email is not unique"},
+		{"ALTER TABLE users DROP CONSTRAINT users_email_key; CREATE UNIQUE INDEX ON users (email) WHERE is_active", "users.email is not unique"},
+		{"ALTER TABLE users DROP CONSTRAINT users_pkey", "users has no primary key (id)"},
+		{"ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row level security"},
+		{"ALTER TABLE users SET UNLOGGED", "users is unlogged"},
+		{"CREATE TABLE more () INHERITS (users)", "users inherits, or is inherited from"},
+		{"CREATE RULE r AS ON DELETE TO users DO INSTEAD NOTHING", "users has rules"},
+		{"ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people", "users is a view"},
+		{"ALTER TABLE users RENAME TO people; CREATE TABLE users (id uuid) PARTITION BY HASH (id)", "users is a partitioned table"},
+		{"ALTER TABLE users RENAME TO people", "has 2 tables and no users"},
+		{"CREATE SCHEMA old; ALTER TABLE users SET SCHEMA old", "there is one in schema old"},
+		{`DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$`, "new tables would be made in schema"},
+		{"DROP TABLE users, schema_migrations", "is empty: there is nothing to take over"},
+		{"DROP TABLE schema_migrations", "there is no schema_migrations"},
+		{"ALTER TABLE schema_migrations ALTER version TYPE varchar", "schema_migrations is another program's (dirty boolean, version character varying)"},
+		{"UPDATE schema_migrations SET dirty = true", "dirty at version 1"},
+		{"UPDATE schema_migrations SET version = 2", "schema_migrations is at version 2"},
+		{"DELETE FROM schema_migrations", "schema_migrations has 0 rows"},
+		{"CREATE TABLE revocations (id int)", "there is a table revocations already"},
+		{"CREATE VIEW replicas AS SELECT 1 AS one", "there is a table replicas already"},
+		{"CREATE INDEX users_email_lookup_key ON users (last_name)", "users_email_lookup_key already"},
+		{"CREATE TABLE goose_db_version (id serial, applied int)", "goose_db_version is another program's"},
+		{"CREATE TABLE goose_db_version (id serial, version_id bigint, is_applied boolean); INSERT INTO goose_db_version VALUES (1, 0, true), (2, 20240101, true)", "version 20240101"},
+		{"CREATE TABLE goose_db_version (id serial, version_id bigint, is_applied boolean); INSERT INTO goose_db_version VALUES (1, 0, true), (2, 1, true), (3, 2, true), (4, 3, true)", "there is no table revocations"},
+		{"CREATE TABLE river_job (id int)", "another program keeps a River queue here"},
+	} {
+		t.Run(test.sql, func(t *testing.T) {
+			t.Parallel()
+			old := testenv.Existing(t)
+			conn := connect(t, old.DatabaseURL)
+			mustExec(t, conn, test.sql)
+			report := check(t, conn, openRedis(t, old.RedisURL), takeover.Keys{})
+			if report.Redis == nil || report.Redis.GoRefresh.Total != 5 {
+				t.Errorf("Redis was not read: %+v", report.Redis)
+			}
+			i := slices.IndexFunc(report.Problems, func(f takeover.Finding) bool { return strings.Contains(f.Text, test.want) })
+			if report.Status != takeover.Failed || i < 0 || report.Problems[i].Right == "" {
+				t.Errorf("%s, %+v", report.Status, report.Problems)
+			}
+		})
+	}
+}
+
+// TestHarmlessDifferences are told and stop nothing.
+func TestHarmlessDifferences(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testenv.Existing(t).DatabaseURL)
+	mustExec(t, conn, `
+		ALTER TABLE users ADD phone text, ADD points int NOT NULL DEFAULT 0;
+		CREATE TRIGGER theirs BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+		CREATE TABLE orders (user_id uuid REFERENCES users (id))`)
+	report := check(t, conn, nil, takeover.Keys{Settings: takeover.Settings{Enabled: true}})
+	var codes []string
+	for _, f := range report.Warnings {
+		codes = append(codes, f.Code)
+	}
+	if report.Status != takeover.Decisions || !slices.Equal(codes, []string{"extra_column", "extra_column", "other_triggers"}) {
+		t.Errorf("%s, %v, %+v", report.Status, codes, report.Problems)
+	}
+}
+
+// TestAccounts: odd ones are counted and the first are named; nothing of a hash that
+// may be a password in the clear is shown.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testenv.Existing(t).DatabaseURL)
+	mustExec(t, conn, `
+		INSERT INTO users (id, email, password_hash, first_name, last_name)
+		SELECT ('00000000-0000-0000-0000-0000000000' || lpad(i::text, 2, '0'))::uuid, 'plain' || i || '@example.com', 'Geheim-' || i, 'F', 'L' FROM generate_series(1, 7) AS i;
+		INSERT INTO users (email, password_hash, first_name, last_name) VALUES
+			('bcrypt@example.com', '$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW', 'F', 'L'),
+			('django@example.com', 'pbkdf2_sha256$260000$salt$hash', 'F', 'L'),
+			('', '$argon2id$v=19$m=65536,t=3,p=2$a$b', 'F', 'L'),
+			('no at sign', '', E'F\u0007', 'L'),
+			('late`+"é"+`@example.com', '$argon2id$m=1$', '', 'L')`)
+	report := check(t, conn, nil, takeover.Keys{})
+	got := map[string]takeover.HashKind{}
+	for _, kind := range report.Database.Accounts.Hashes {
+		got[kind.Kind] = kind
+	}
+	for kind, want := range map[string][2]int64{
+		"not recognised": {7, 7}, "bcrypt 2b cost 12": {1, 1}, "pbkdf2_sha256 260000": {1, 1}, "empty": {1, 1}, "argon2id of another form": {1, 1},
+		"argon2id v=19 m=65536,t=3,p=2": {12, 0}, "argon2id v=19 m=19456,t=2,p=1": {4, 0},
+	} {
+		if got[kind].Count != want[0] || got[kind].Unusable != want[1] {
+			t.Errorf("%s: %+v, want %v", kind, got[kind], want)
+		}
+	}
+	find := func(code, text string) takeover.Finding {
+		for _, f := range report.Warnings {
+			if f.Code == code && strings.Contains(f.Text, text) {
+				return f
+			}
+		}
+		t.Errorf("no warning %s %s", code, text)
+		return takeover.Finding{}
+	}
+	if f := find("unusable_hash", "not recognised"); f.Count != 7 || len(f.IDs) != 5 {
+		t.Errorf("%+v", f)
+	}
+	if f := find("odd_addresses", ""); f.Count != 1 {
+		t.Errorf("%+v", f)
+	}
+	if f := find("empty_addresses", ""); f.Count != 1 {
+		t.Errorf("%+v", f)
+	}
+	if f := find("odd_names", ""); f.Count != 2 {
+		t.Errorf("%+v", f)
+	}
+	text, err := json.Marshal(report)
+	if err != nil || strings.Contains(string(text), "Geheim") || strings.Contains(string(text), "R9h/") || strings.Contains(string(text), "salt$") {
+		t.Errorf("a hash is shown: %v\n%s", err, text)
+	}
+}
+
+// TestSharedAddresses: by letter case, and by Unicode's two ways to write one letter.
+func TestSharedAddresses(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testenv.Existing(t).DatabaseURL)
+	mustExec(t, conn, `
+		INSERT INTO users (email, password_hash, first_name, last_name, created_at) VALUES
+			(U&'jos\00e9@example.com', 'x', 'F', 'L', '2025-02-02'), (U&'JOSE\0301@example.com', 'x', 'F', 'L', '2025-02-01'),
+			('straße@example.com', 'x', 'F', 'L', '2025-02-01'), ('strasse@example.com', 'x', 'F', 'L', '2025-02-01')`)
+	report := check(t, conn, nil, takeover.Keys{})
+	var addresses []string
+	for _, g := range report.Decisions {
+		addresses = append(addresses, g.Address)
+		if g.Holder != g.Accounts[0].ID || len(g.Accounts) != 2 || !g.Accounts[0].CreatedAt.Before(g.Accounts[1].CreatedAt) {
+			t.Errorf("%+v", g)
+		}
+	}
+	if !slices.Equal(addresses, []string{"case.nora@example.com", "jos\u00e9@example.com"}) || report.DecisionsTotal != 2 {
+		t.Errorf("%q, %d", addresses, report.DecisionsTotal)
+	}
+}
+
+// TestRedis counts what can be there, on more than one page.
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	old := testenv.Existing(t)
+	client := openRedis(t, old.RedisURL)
+	disabled := "b47cb7a1-9e5d-4be0-9211-f77ca048a90e"
+	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		set := func(key, value string) { p.Set(t.Context(), key, value, time.Hour) }
+		for range 2500 {
+			set("refresh_token:"+uuid.NewString(), uuid.NewString()) // of nobody
+		}
+		set("refresh_token:"+uuid.NewString(), disabled)
+		set("refresh_token:"+disabled, "a.b.c")
+		set("refresh_token:odd", "neither")
+		set("password_reset:x", "neither")
+		set("login_attempts:a@example.com", "5")
+		set("login_attempts:b@example.com", "many")
+		set("latchkey:session:{x}", "1")
+		set("cart:1", "1")
+		set("cart:2", "1")
+		set("eyJhbGciOiJIUzI1NiJ9.geheim", "1")
+		p.Set(t.Context(), "reset_token:"+uuid.NewString(), disabled, 0)
+		p.RPush(t.Context(), "login_attempts:list", "1")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := check(t, connect(t, old.DatabaseURL), client, takeover.Keys{
+		Settings: takeover.Settings{RustSecret: true}, IsRust: func(token string) bool { return token != "a.b.c" },
+	})
+	r := report.Redis
+	if r == nil {
+		t.Fatalf("%+v", report.Problems)
+	}
+	genuine := int64(3)
+	if r.Keys != 11+2500+12 || r.GoRefresh != (takeover.Refresh{Total: 5 + 2501, UnknownUser: 2500, DisabledUser: 1}) ||
+		r.RustRefresh.Total != 4 || *r.RustRefresh.Genuine != genuine || r.RustRefresh.DisabledUser != 1 || r.RustRefresh.UnknownUser != 0 ||
+		r.GoResets != 1 || r.RustResets != 2 || r.LoginAttempts != 2 || r.LockedOut != 1 || r.Latchkey != 1 || r.Unknown != 3 || r.Unreadable != 4 || r.WithoutTTL != 1 {
+		t.Errorf("%+v, %+v", r, r.RustRefresh)
+	}
+	if want := []takeover.Pattern{{Prefix: "cart:", Count: 2}, {Prefix: "(others)", Count: 1}}; !slices.Equal(r.Patterns, want) {
+		t.Errorf("patterns %+v", r.Patterns)
+	}
+	codes := map[string]bool{}
+	for _, f := range report.Warnings {
+		codes[f.Code] = true
+	}
+	for _, want := range []string{"unreadable_keys", "keys_without_ttl", "worthless_tokens", "some_of_another_secret", "no_go_key"} {
+		if !codes[want] {
+			t.Errorf("no warning %s: %v", want, codes)
+		}
+	}
+}
+
+// TestKeys: what the settings alone tell.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	at := func(text string) *time.Time {
+		v, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &v
+	}
+	for want, keys := range map[string]takeover.Keys{
+		"not_enabled":          {},
+		"short_secret":         {Settings: takeover.Settings{RustSecret: true}, RustSecretBytes: 31},
+		"go_key_unproved":      {Settings: takeover.Settings{GoKey: true}},
+		"accept_until_past":    {Settings: takeover.Settings{AcceptUntil: at("2026-12-01T00:00:00Z")}},
+		"accept_until_far":     {Settings: takeover.Settings{AcceptUntil: at("2027-12-02T00:00:00Z")}},
+		"accept_until_missing": {Settings: takeover.Settings{GoKey: true}},
+	} {
+		report := takeover.Check(t.Context(), takeover.Config{Migrations: migrations.FS, Keys: keys, Now: func() time.Time { return *at("2026-12-01T00:00:00Z") }})
+		if !slices.ContainsFunc(report.Warnings, func(f takeover.Finding) bool { return f.Code == want }) {
+			t.Errorf("%s: %+v", want, report.Warnings)
+		}
+	}
+	good := takeover.Keys{Settings: takeover.Settings{Enabled: true, GoKey: true, RustSecret: true, AcceptUntil: at("2027-01-01T00:00:00Z")}, RustSecretBytes: 32, GoProved: true}
+	report := takeover.Check(t.Context(), takeover.Config{Migrations: migrations.FS, Keys: good, Now: func() time.Time { return *at("2026-12-01T00:00:00Z") }})
+	if len(report.Warnings) != 0 {
+		t.Errorf("%+v", report.Warnings)
+	}
+}
+
+// TestSteps: the locks are read off the migrations, so that a new one is in the list.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testenv.Existing(t).DatabaseURL)
+	report := check(t, conn, nil, takeover.Keys{})
+	locks := map[string][]string{}
+	for _, s := range report.Steps {
+		if s.Lock != "" {
+			locks[s.Migration] = append(locks[s.Migration], s.Lock)
+		}
+	}
+	const row, brief = "SHARE ROW EXCLUSIVE", "SHARE"
+	for file, want := range map[string][]string{
+		"00001_users.sql":           {brief, brief},
+		"00002_email_lookup.sql":    {"ACCESS EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", row, row, row, "ROW EXCLUSIVE"},
+		"00003_revocations.sql":     nil,
+		"00005_password_resets.sql": {row},
+		"00007_ledger.sql":          {row, row, row},
+	} {
+		if !slices.Equal(locks[file], want) {
+			t.Errorf("%s: %v, want %v", file, locks[file], want)
+		}
+	}
+	if !report.Long("00002_email_lookup.sql") || report.Long("00007_ledger.sql") {
+		t.Error("which migration is long")
+	}
+}
