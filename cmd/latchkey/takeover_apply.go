@@ -217,7 +217,7 @@ func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn) {
 			shown = newProgress(os.Stderr, isTerminal(os.Stderr), t.log, p.Total, what)
 		}
 		shown.SetTotal(p.Total)
-		shown.Set(p.Done) //nolint:contextcheck // a line of the log needs none
+		shown.Set(p.Done)
 	}
 }
 
