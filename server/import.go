@@ -46,9 +46,10 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 	if err := source.first(); err != nil {
 		return err
 	}
+	dryRun := source.dryRun // Run may return while the source is still read from
 	resp := &latchkeyv1.ImportUsersResponse{}
 	counts, err := userimport.Run(ctx, userimport.Config{
-		Pool: s.cfg.Pool, DryRun: source.dryRun, Remember: rememberedImports, Now: s.cfg.Now,
+		Pool: s.cfg.Pool, DryRun: dryRun, Remember: rememberedImports, Now: s.cfg.Now,
 		Refused: func(r userimport.Refusal) {
 			if len(resp.GetRefusals()) < refusalsKept {
 				resp.Refusals = append(resp.Refusals, &latchkeyv1.ImportRefusal{Number: r.Number, Email: r.Email, Reason: r.Reason})
@@ -56,7 +57,7 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 		},
 	}, source)
 	s.log.InfoContext(ctx, "accounts imported", "created", counts.Created, "existing", counts.Existing, "refused", counts.Refused,
-		"dry_run", source.dryRun, "whole", err == nil, "trace_id", callFrom(ctx).traceID)
+		"dry_run", dryRun, "whole", err == nil, "trace_id", callFrom(ctx).traceID)
 	if err != nil {
 		return err
 	}
