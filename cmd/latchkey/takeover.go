@@ -27,7 +27,7 @@ type decisionsError struct{ count int64 }
 
 // Error implements error.
 func (e *decisionsError) Error() string {
-	return fmt.Sprintf("latchkey takeover: %d addresses are shared by several accounts: somebody has to decide who holds them", e.count)
+	return "latchkey takeover: several accounts share " + plural(e.count, "address") + ": somebody has to decide who holds what"
 }
 
 // takeoverCommand is `latchkey takeover`. It works on the stores of an old backend,
