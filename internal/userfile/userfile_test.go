@@ -226,7 +226,8 @@ func (g *gigabyte) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestGigabyte: a line, an element, a field or a member of a gigabyte is named and
+// TestGigabyte: a line of a gigabyte, and a field, an element or a member of many
+// megabytes, is named and
 // passed over, and takes no memory.
 func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is allocated
 	const size, less = 1 << 30, 64 << 20
@@ -238,7 +239,7 @@ func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is a
 		"line":         {JSONL, gigabyte{"{\"email\":\"a@example.com\"}\n{\"email\":\"", strings.Repeat("x", 4096), "\"}\n{\"email\":\"b@example.com\"}\n", size, 0}, 1},
 		"line of CSV":  {CSV, gigabyte{"email\na@example.com\n\"", strings.Repeat("x", 4096), "\"\nb@example.com\n", less, 0}, 1},
 		"no line end":  {CSV, gigabyte{"email\na@example.com\nb@example.com\n", strings.Repeat("x", 4096), "", less, 0}, 1},
-		"element":      {Keycloak, gigabyte{`{"users":[{"email":"a@example.com"},{"x":"`, strings.Repeat("x", 4096), `"},{"email":"b@example.com"}]}`, size, 0}, 1},
+		"element":      {Keycloak, gigabyte{`{"users":[{"email":"a@example.com"},{"x":"`, strings.Repeat("x", 4096), `"},{"email":"b@example.com"}]}`, size / 4, 0}, 1},
 		"deep element": {Kratos, gigabyte{`[{"traits":{"email":"a@example.com"}},`, strings.Repeat("[", 4096), "", less, 0}, -1},
 		"other member": {Keycloak, gigabyte{`{"realm":"x","clients":[`, strings.Repeat(`{"a":"b"},`, 400), `1],"users":[{"email":"a@example.com"},{"email":"b@example.com"}]}`, less, 0}, 0},
 		"name of one":  {Keycloak, gigabyte{`{"realm":"x","`, strings.Repeat(`x`, 4096), `":1,"users":[{"email":"a@example.com"},{"email":"b@example.com"}]}`, less, 0}, 0},
