@@ -28,6 +28,18 @@ func printConfig(_ context.Context, args, environ []string, stdout io.Writer) er
 	return cfg.Print(stdout, environ)
 }
 
+// databaseConfig is loadConfig for commands that work on the database.
+func databaseConfig(environ []string) (*config.Config, error) {
+	cfg, err := loadConfig(environ, config.Tool)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DatabaseURL == "" {
+		return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not set")
+	}
+	return cfg, nil
+}
+
 // loadConfig reads the settings and has the packages that will use them judge their
 // forms, so that a wrong one is told before anything starts.
 func loadConfig(environ []string, profile config.Profile) (*config.Config, error) {

@@ -37,12 +37,9 @@ func keys(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Tool)
+	cfg, err := databaseConfig(environ)
 	if err != nil {
 		return err
-	}
-	if cfg.DatabaseURL == "" {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
 	}
 	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL)})
 	if err != nil {

@@ -16,12 +16,9 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	if len(args) != 1 {
 		return &usageError{migrateUsage}
 	}
-	cfg, err := loadConfig(environ, config.Tool)
+	cfg, err := databaseConfig(environ)
 	if err != nil {
 		return err
-	}
-	if cfg.DatabaseURL == "" {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
 	}
 	switch args[0] {
 	case "up":

@@ -44,12 +44,9 @@ func runTakeover(ctx context.Context, args, environ []string, stdout io.Writer) 
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Tool)
+	cfg, err := databaseConfig(environ)
 	if err != nil {
 		return err
-	}
-	if cfg.DatabaseURL == "" {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
 	}
 	t := &takeoverCommand{cfg: cfg, log: newLogger(cfg, environ), stdout: stdout}
 	t.keys, err = takeoverKeys(cfg, tokenFile)

@@ -66,12 +66,9 @@ func users(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err != nil {
 		return err
 	}
-	u.cfg, err = loadConfig(environ, config.Tool)
+	u.cfg, err = databaseConfig(environ)
 	if err != nil {
 		return err
-	}
-	if u.cfg.DatabaseURL == "" {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
 	}
 	u.pool, err = postgres.Open(ctx, postgres.Config{URL: string(u.cfg.DatabaseURL), MaxConns: 2})
 	if err != nil {

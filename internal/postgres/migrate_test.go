@@ -59,11 +59,7 @@ func strs(t *testing.T, conn *pgx.Conn, query string, args ...any) []string {
 // existing loads the database of an older backend.
 func existing(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	dump, err := os.ReadFile("testdata/existing.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustExec(t, conn, string(dump))
+	testenv.LoadExisting(t, conn.Config().ConnString())
 }
 
 // shapeOfUsers describes the table as PostgreSQL sees it, but for what Latchkey adds.

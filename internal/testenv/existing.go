@@ -107,6 +107,12 @@ func existingFile(t testing.TB, name string) []byte {
 	return content
 }
 
+// LoadExisting loads the database of the snapshot into an empty one.
+func LoadExisting(t testing.TB, url string) {
+	t.Helper()
+	must(t, loadDump(t.Context(), url))
+}
+
 // loadDump runs the dump, without the lines that are commands of psql.
 func loadDump(ctx context.Context, url string) error {
 	dump, err := existing.ReadFile("existing/database.sql")
