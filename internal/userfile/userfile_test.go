@@ -227,8 +227,7 @@ func (g *gigabyte) Read(p []byte) (int, error) {
 }
 
 // TestGigabyte: a line of a gigabyte, and a field, an element or a member of many
-// megabytes, is named and
-// passed over, and takes no memory.
+// megabytes, is named and passed over, and takes no memory.
 func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is allocated
 	const size, less = 1 << 30, 64 << 20
 	for name, in := range map[string]struct {
