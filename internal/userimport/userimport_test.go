@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
@@ -292,6 +295,22 @@ func TestAtOnce(t *testing.T) {
 	all.Wait()
 	if got := p.text("SELECT count(*) || ' ' || count(DISTINCT email_lookup) FROM users"); got != "15000 15000" {
 		t.Errorf("accounts: %s", got)
+	}
+	// Nobody had to be stopped for another: all of them take accounts in one order.
+	p.pool.Close() // connections tell what they met when they end
+	conn, err := pgx.Connect(t.Context(), p.pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // the database goes with the test
+	testenv.Eventually(t, time.Minute, "the connections of the imports have ended", func() bool {
+		var n int
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").Scan(&n)
+		return err == nil && n == 0
+	})
+	var deadlocks int
+	if err := conn.QueryRow(t.Context(), "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").Scan(&deadlocks); err != nil || deadlocks > 0 {
+		t.Errorf("%d deadlocks, %v", deadlocks, err)
 	}
 	var created int64
 	for i, c := range total {
