@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+
+	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
 // call is what the interceptors learn of a call and handlers use.
@@ -144,4 +146,27 @@ func addressKey(address netip.Addr) string {
 		}
 	}
 	return address.String()
+}
+
+// hashClaim is for whom this call has passwords hashed. Known says that the client has
+// shown what only an account's owner was given: a live session, a device's or a
+// reset's token.
+func hashClaim(ctx context.Context, known bool) password.Claim {
+	address := callFrom(ctx).address
+	return password.Claim{Network: networkKey(address), Address: addressKey(address), Known: known}
+}
+
+// networkKey is what fair queues count: the smallest block that the Internet routes by
+// itself, so that nobody has more than one without renting more. That is a /48 of
+// IPv6, and a /24 of IPv4.
+func networkKey(address netip.Addr) string {
+	bits := 24
+	if address.Is6() {
+		bits = 48
+	}
+	prefix, err := address.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return prefix.String()
 }

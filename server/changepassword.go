@@ -34,7 +34,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err := s.checkCurrentPassword(ctx, user, req.GetCurrentPassword()); err != nil {
 		return nil, err
 	}
-	hash, err := s.cfg.Passwords.Hash(ctx, req.GetNewPassword())
+	hash, err := s.cfg.Passwords.Hash(ctx, hashClaim(ctx, true), req.GetNewPassword())
 	if err != nil {
 		return nil, hashError("hash the password", err)
 	}
@@ -55,7 +55,7 @@ func (s *Server) checkCurrentPassword(ctx context.Context, user db.User, typed s
 	if err != nil {
 		return err
 	}
-	_, err = s.checkPassword(ctx, user, lookup, typed)
+	_, err = s.checkPassword(ctx, hashClaim(ctx, true), user, lookup, typed)
 	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS) {
 		err = errCurrentPassword()
 	}

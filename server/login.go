@@ -39,7 +39,8 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.checkPassword(ctx, found.User, lookup, req.GetPassword())
+	by := hashClaim(ctx, false)
+	result, err := s.checkPassword(ctx, by, found.User, lookup, req.GetPassword())
 	if err != nil {
 		return nil, s.settleAttempt(ctx, attempt, err)
 	}
@@ -47,7 +48,7 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 		return nil, s.settleAttempt(ctx, attempt, errAccountDisabled())
 	}
 	if result.Weaker {
-		if err := s.rehash(ctx, found.User, req.GetPassword()); err != nil {
+		if err := s.rehash(ctx, by, found.User, req.GetPassword()); err != nil {
 			return nil, s.settleAttempt(ctx, attempt, err)
 		}
 	}
@@ -151,9 +152,9 @@ func failureSubject(user db.User, lookup string) string {
 
 // checkPassword compares the password. A miss costs what a hit costs and has the
 // same answer.
-func (s *Server) checkPassword(ctx context.Context, user db.User, lookup, typed string) (password.Result, error) {
+func (s *Server) checkPassword(ctx context.Context, by password.Claim, user db.User, lookup, typed string) (password.Result, error) {
 	if user.ID != uuid.Nil {
-		result, err := s.cfg.Passwords.Verify(ctx, user.PasswordHash, typed)
+		result, err := s.cfg.Passwords.Verify(ctx, by, user.PasswordHash, typed)
 		switch {
 		case err == nil && result.Match:
 			return result, nil
@@ -167,7 +168,7 @@ func (s *Server) checkPassword(ctx context.Context, user db.User, lookup, typed 
 			s.log.ErrorContext(ctx, "unusable password hash", "user_id", user.ID, "error", err)
 		}
 	}
-	if err := s.cfg.Passwords.VerifyUnknown(ctx, lookup, typed); err != nil {
+	if err := s.cfg.Passwords.VerifyUnknown(ctx, by, lookup, typed); err != nil {
 		return password.Result{}, hashError("check the password", err)
 	}
 	return password.Result{}, errInvalidCredentials()
@@ -204,8 +205,8 @@ func (s *Server) settleAttempt(ctx context.Context, attempt *loginAttempt, outco
 // it off to the next login. When the hash has changed meanwhile nothing is written:
 // another login was faster, or the password is a new one, whose revocation refuses
 // the session that this login starts.
-func (s *Server) rehash(ctx context.Context, user db.User, typed string) error {
-	hash, err := s.cfg.Passwords.Hash(ctx, typed)
+func (s *Server) rehash(ctx context.Context, by password.Claim, user db.User, typed string) error {
+	hash, err := s.cfg.Passwords.Hash(ctx, by, typed)
 	if err != nil {
 		if ctx.Err() != nil {
 			return hashError("rewrite the hash", err)

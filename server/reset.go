@@ -60,7 +60,7 @@ func (s *Server) reset(ctx context.Context, resetToken, newPassword string, rule
 	if err := rule("new_password", newPassword, passwordContext(account.Email, account.FirstName, account.LastName)); err != nil {
 		return err
 	}
-	passwordHash, err := s.cfg.Passwords.Hash(ctx, newPassword)
+	passwordHash, err := s.cfg.Passwords.Hash(ctx, hashClaim(ctx, true), newPassword)
 	if err != nil {
 		return hashError("hash the password", err)
 	}

@@ -39,7 +39,7 @@ func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpReques
 	if taken {
 		return user, errEmailTaken()
 	}
-	hash, err := s.cfg.Passwords.Hash(ctx, req.GetPassword())
+	hash, err := s.cfg.Passwords.Hash(ctx, hashClaim(ctx, false), req.GetPassword())
 	if err != nil {
 		return user, hashError("hash the password", err)
 	}

@@ -50,6 +50,7 @@ type pace struct {
 
 // ticket is one caller's claim to a slot.
 type ticket struct {
+	by      Claim
 	work    work
 	arrived time.Time
 	started time.Time     // when the slot was given; zero while waiting
@@ -66,11 +67,11 @@ func newAdmission(slots, queue int, now func() time.Time, rate float64) *admissi
 
 // acquire returns a ticket that holds a slot and must be given to release. It
 // fails with *OverloadedError, or with ctx.Err() if ctx ends first.
-func (a *admission) acquire(ctx context.Context, w work) (*ticket, error) {
+func (a *admission) acquire(ctx context.Context, by Claim, w work) (*ticket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	t := &ticket{work: w, ready: make(chan struct{})}
+	t := &ticket{by: by, work: w, ready: make(chan struct{})}
 	mustWait, err := a.enter(ctx, t)
 	if err != nil {
 		return nil, err

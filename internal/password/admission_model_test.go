@@ -73,7 +73,7 @@ func play(t *testing.T, slots, queue int, arrivals []arrival, probes bool) (out 
 				time.Sleep(c.at)
 				ctx, cancel := c.context(start)
 				defer cancel()
-				held, err := a.acquire(ctx, work{units: c.units})
+				held, err := a.acquire(ctx, Claim{}, work{units: c.units})
 				out.granted[i], out.errs[i] = -1, err
 				if err != nil {
 					return

@@ -14,7 +14,7 @@ const perUnit = float64(time.Millisecond)
 
 func mustAcquire(t *testing.T, a *admission, units uint64) *ticket {
 	t.Helper()
-	held, err := a.acquire(t.Context(), work{units: units})
+	held, err := a.acquire(t.Context(), Claim{}, work{units: units})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestCancelledWaiterLeaves(t *testing.T) {
 		held := mustAcquire(t, a, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error)
-		go func() { _, err := a.acquire(ctx, work{units: 1}); first <- err }()
+		go func() { _, err := a.acquire(ctx, Claim{}, work{units: 1}); first <- err }()
 		synctest.Wait()
 		time.Sleep(3 * time.Second)
 		cancel()
@@ -65,7 +65,7 @@ func TestSlotGivenToCancelledWaiter(t *testing.T) {
 		held := mustAcquire(t, a, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error)
-		go func() { _, err := a.acquire(ctx, work{units: 1}); first <- err }()
+		go func() { _, err := a.acquire(ctx, Claim{}, work{units: 1}); first <- err }()
 		synctest.Wait()
 		second := make(chan *ticket)
 		go func() { second <- mustAcquire(t, a, 1) }()
@@ -92,7 +92,7 @@ func TestLateAfterWaiting(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		first := make(chan error)
-		go func() { _, err := a.acquire(ctx, work{units: 20}); first <- err }()
+		go func() { _, err := a.acquire(ctx, Claim{}, work{units: 20}); first <- err }()
 		synctest.Wait()
 		second := make(chan *ticket)
 		go func() { second <- mustAcquire(t, a, 5) }()
@@ -133,7 +133,7 @@ func TestRetryAfter(t *testing.T) {
 					go func() { a.release(mustAcquire(t, a, 1000)) }()
 				}
 				synctest.Wait()
-				_, err := a.acquire(t.Context(), work{units: 1})
+				_, err := a.acquire(t.Context(), Claim{}, work{units: 1})
 				overloaded, ok := errors.AsType[*OverloadedError](err)
 				if !ok || overloaded.RetryAfter != test.want {
 					t.Errorf("%v, want %v", err, test.want)
@@ -157,7 +157,7 @@ func TestEstimateCountsDown(t *testing.T) {
 		try := func(units uint64) (*ticket, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
 			defer cancel()
-			return a.acquire(ctx, work{units: units})
+			return a.acquire(ctx, Claim{}, work{units: units})
 		}
 		if _, err := try(1); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("with 1,000 ms ahead: %v", err)
@@ -185,7 +185,7 @@ func TestProbeCorrectsTheEstimate(t *testing.T) {
 		try := func() (*ticket, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			return a.acquire(ctx, work{units: 10})
+			return a.acquire(ctx, Claim{}, work{units: 10})
 		}
 		if _, err := try(); !errors.Is(err, ErrOverloaded) {
 			t.Fatalf("right after a measurement: %v", err)
@@ -228,16 +228,16 @@ func TestProbeIsOneCall(t *testing.T) {
 		defer cancel()
 		held := mustAcquire(t, a, 10)
 		time.Sleep(2 * time.Second)
-		if _, err := a.acquire(ctx, work{units: 10}); !errors.Is(err, ErrOverloaded) {
+		if _, err := a.acquire(ctx, Claim{}, work{units: 10}); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("beside running work: %v", err)
 		}
 		a.release(held)
-		probe, err := a.acquire(ctx, work{units: 10})
+		probe, err := a.acquire(ctx, Claim{}, work{units: 10})
 		if err != nil {
 			t.Fatalf("idle: %v", err)
 		}
 		a.release(probe)
-		if _, err := a.acquire(ctx, work{units: 10}); !errors.Is(err, ErrOverloaded) {
+		if _, err := a.acquire(ctx, Claim{}, work{units: 10}); !errors.Is(err, ErrOverloaded) {
 			t.Errorf("right after a probe: %v", err)
 		}
 	})
@@ -278,7 +278,7 @@ func TestAdmissionOnRealThreads(t *testing.T) {
 				if (i+round)%3 == 0 {
 					go cancel()
 				}
-				held, err := a.acquire(ctx, work{units: 1})
+				held, err := a.acquire(ctx, Claim{}, work{units: 1})
 				if err == nil {
 					select {
 					case slots <- struct{}{}:

@@ -192,7 +192,7 @@ func TestForeignBounds(t *testing.T) {
 			t.Errorf("%.80q: %v, want ok=%v", encoded, err, test.ok)
 		}
 		if !test.ok {
-			if result, err := h.Verify(t.Context(), encoded, "password"); !errors.Is(err, ErrMalformedHash) || result != (Result{}) {
+			if result, err := h.Verify(t.Context(), Claim{}, encoded, "password"); !errors.Is(err, ErrMalformedHash) || result != (Result{}) {
 				t.Errorf("%.80q: verified: %+v, %v", encoded, result, err)
 			}
 		}

@@ -23,8 +23,8 @@ func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				known := claims(t, h, func() error { _, err := h.Verify(t.Context(), d.encode(), typed); return err })
-				unknown := claims(t, h, func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) })
+				known := claims(t, h, func() error { _, err := h.Verify(t.Context(), Claim{}, d.encode(), typed); return err })
+				unknown := claims(t, h, func() error { return h.VerifyUnknown(t.Context(), Claim{}, "a@example.com", typed) })
 				if known != unknown {
 					t.Errorf("%s, %q: known %+v, unknown %+v", setting, typed, known, unknown)
 				}
@@ -41,7 +41,7 @@ type claim struct {
 
 func claims(t *testing.T, h *Hasher, call func() error) claim {
 	t.Helper()
-	held, err := h.admission.acquire(t.Context(), work{units: 1})
+	held, err := h.admission.acquire(t.Context(), Claim{}, work{units: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +120,10 @@ func TestPacesAreApart(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	if _, err := a.acquire(ctx, work{engineBcrypt, 10}); !errors.Is(err, ErrOverloaded) {
+	if _, err := a.acquire(ctx, Claim{}, work{engineBcrypt, 10}); !errors.Is(err, ErrOverloaded) {
 		t.Errorf("bcrypt that takes 50 ms in 30 ms: %v", err)
 	}
-	if _, err := a.acquire(ctx, work{engineArgon2, 10}); err != nil {
+	if _, err := a.acquire(ctx, Claim{}, work{engineArgon2, 10}); err != nil {
 		t.Errorf("Argon2 that takes 10 ms in 30 ms: %v", err)
 	}
 }
@@ -139,7 +139,7 @@ func TestProbesAreApart(t *testing.T) {
 		a.measured(work{units: 10}, 10*time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := a.acquire(ctx, work{engineBcrypt, 10}); err != nil {
+		if _, err := a.acquire(ctx, Claim{}, work{engineBcrypt, 10}); err != nil {
 			t.Errorf("bcrypt is not tried: %v", err)
 		}
 	})

@@ -21,7 +21,7 @@ func TestForeignLongPassword(t *testing.T) {
 		strings.Repeat("\u03b1\u0313\u0300\u0345", 128), // 1024 bytes, and 384 in NFC, which alone is tried
 	} {
 		before := h.Stats().Hashed
-		if result, err := h.Verify(t.Context(), stored, password); err != nil || result.Match {
+		if result, err := h.Verify(t.Context(), Claim{}, stored, password); err != nil || result.Match {
 			t.Errorf("%+v, %v", result, err)
 		}
 		if got := h.Stats().Hashed - before; got != 1 {
@@ -52,7 +52,7 @@ func TestForeignAsTyped(t *testing.T) {
 			for made, typed := range map[string][]string{nfc: {nfc, nfd}, nfd: {nfd}} {
 				stored := rekeyed(t, d, made)
 				for _, password := range typed {
-					if result, err := h.Verify(t.Context(), stored, password); err != nil || !result.Match {
+					if result, err := h.Verify(t.Context(), Claim{}, stored, password); err != nil || !result.Match {
 						t.Errorf("%s, made of %+q, typed %+q: %+v, %v", d.setting(), made, password, result, err)
 					}
 				}

@@ -83,16 +83,16 @@ func TestForeignVectors(t *testing.T) {
 				t.Errorf("stored text becomes %s: %v", again, err)
 			}
 			id := strings.HasPrefix(stored, "$argon2id$")
-			result, err := h.Verify(t.Context(), stored, v.password)
+			result, err := h.Verify(t.Context(), Claim{}, stored, v.password)
 			if err != nil || !result.Match || !id && !result.Weaker {
 				t.Errorf("%s: %+v, %v", v.source, result, err)
 			}
 			// bcrypt does not see what stands after 72 bytes, so the change is in front.
-			if result, err := h.Verify(t.Context(), stored, "x"+v.password); err != nil || result != (Result{}) {
+			if result, err := h.Verify(t.Context(), Claim{}, stored, "x"+v.password); err != nil || result != (Result{}) {
 				t.Errorf("wrong password: %+v, %v", result, err)
 			}
 			if v.stored != "" && v.encoded != stored {
-				if _, err := h.Verify(t.Context(), v.encoded, v.password); !errors.Is(err, ErrMalformedHash) {
+				if _, err := h.Verify(t.Context(), Claim{}, v.encoded, v.password); !errors.Is(err, ErrMalformedHash) {
 					t.Errorf("what is not canonical verifies: %v", err)
 				}
 			}
@@ -156,10 +156,10 @@ func TestForeignParts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if result, err := h.Verify(t.Context(), stored, test.password); err != nil || result != (Result{Match: true, Weaker: true}) {
+		if result, err := h.Verify(t.Context(), Claim{}, stored, test.password); err != nil || result != (Result{Match: true, Weaker: true}) {
 			t.Errorf("%s: %+v, %v", name, result, err)
 		}
-		if result, err := h.Verify(t.Context(), stored, test.password+"x"); err != nil || result.Match {
+		if result, err := h.Verify(t.Context(), Claim{}, stored, test.password+"x"); err != nil || result.Match {
 			t.Errorf("%s, wrong password: %+v, %v", name, result, err)
 		}
 	}

@@ -111,13 +111,13 @@ func New(cfg Config) (*Hasher, error) {
 // Hash returns the PHC string of the password with Config.Params and a fresh
 // salt. It fails with ErrTooLong before anything is computed, with
 // *OverloadedError, or with ctx.Err() if ctx ends while it waits.
-func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
+func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, error) {
 	nfc, err := normalise(password)
 	if err != nil {
 		return "", err
 	}
 	hash := argon2Hash{Params: h.params, salt: randomBytes(newSaltLength)}
-	t, err := h.admission.acquire(ctx, hash.work(nfc))
+	t, err := h.admission.acquire(ctx, by, hash.work(nfc))
 	if err != nil {
 		return "", err
 	}
@@ -134,15 +134,17 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // The hash is in one of the forms listed at Canonical. All kinds but Argon2id are
 // Weaker, whatever their cost.
 //
-// Errors are ErrMalformedHash, *OverloadedError, and ctx.Err() if ctx ends
-// before the answer is known. A caller that must not reveal a malformed hash
-// follows it with VerifyUnknown.
-func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, error) {
+// An error means that the password was compared with nothing: ErrMalformedHash,
+// *OverloadedError, or ctx.Err() if ctx ends before a slot is free. From then on ctx
+// is not looked at: a guess that was compared is reported as a hit or a miss, or
+// whoever sets short deadlines could make guesses that nobody counts. A caller that
+// must not reveal a malformed hash follows it with VerifyUnknown.
+func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string) (Result, error) {
 	stored, err := readStored(encoded)
 	if err != nil {
 		return Result{}, err
 	}
-	match, err := h.match(ctx, stored, password)
+	match, err := h.match(ctx, by, stored, password)
 	if err != nil || !match {
 		return Result{}, err
 	}
@@ -151,11 +153,11 @@ func (h *Hasher) Verify(ctx context.Context, encoded, password string) (Result, 
 
 // VerifyUnknown costs what Verify would cost for an account that exists and a
 // password that is wrong, and fails as it would: the same number of hashes, the
-// same queue, nothing for a password that is too long. Account is the
-// normalised address; it always costs the same while the proportions of
-// SetDecoys stay.
-func (h *Hasher) VerifyUnknown(ctx context.Context, account, password string) error {
-	_, err := h.match(ctx, h.decoys.Load().draw(h.decoyKey, account), password)
+// same queue, nothing for a password that is too long, and an error only where
+// nothing was computed. Account is the normalised address; it always costs the same
+// while the proportions of SetDecoys stay.
+func (h *Hasher) VerifyUnknown(ctx context.Context, by Claim, account, password string) error {
+	_, err := h.match(ctx, by, h.decoys.Load().draw(h.decoyKey, account), password)
 	return err
 }
 
@@ -175,8 +177,9 @@ func (h *Hasher) Stats() Stats {
 
 // match is the one path of known and unknown accounts. Both hashes of a password
 // that is not in NFC are computed in one slot, so that a caller never holds a
-// place while it queues for another.
-func (h *Hasher) match(ctx context.Context, stored digest, password string) (bool, error) {
+// place while it queues for another, and both whatever becomes of ctx: the work that
+// was let in counts both, and half a comparison has no answer.
+func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (bool, error) {
 	nfc, err := normalise(password)
 	if err != nil {
 		return false, nil // no hash was ever made of it
@@ -193,15 +196,12 @@ func (h *Hasher) match(ctx context.Context, stored digest, password string) (boo
 	for _, candidate := range candidates[1:] {
 		all.units += stored.work(candidate).units
 	}
-	t, err := h.admission.acquire(ctx, all)
+	t, err := h.admission.acquire(ctx, by, all)
 	if err != nil {
 		return false, err
 	}
 	defer h.admission.release(t)
-	for i, candidate := range candidates {
-		if i > 0 && ctx.Err() != nil {
-			return false, ctx.Err()
-		}
+	for _, candidate := range candidates {
 		match := false
 		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
 		if match {

@@ -65,7 +65,7 @@ func TestHashVerify(t *testing.T) {
 	seen := make(map[string]bool)
 	rapid.Check(t, func(rt *rapid.T) {
 		password := rapid.StringN(0, MaxLength/2, -1).Draw(rt, "password")
-		encoded, err := h.Hash(t.Context(), password)
+		encoded, err := h.Hash(t.Context(), Claim{}, password)
 		if errors.Is(err, ErrTooLong) { // a few code points grow to three in NFC
 			return
 		}
@@ -83,10 +83,10 @@ func TestHashVerify(t *testing.T) {
 			rt.Fatal("a salt came twice")
 		}
 		seen[string(parsed.salt)] = true
-		if result, err := h.Verify(t.Context(), encoded, password); err != nil || result != (Result{Match: true}) {
+		if result, err := h.Verify(t.Context(), Claim{}, encoded, password); err != nil || result != (Result{Match: true}) {
 			rt.Fatalf("right password: %+v, %v", result, err)
 		}
-		if result, err := h.Verify(t.Context(), encoded, password+"!"); err != nil || result != (Result{}) {
+		if result, err := h.Verify(t.Context(), Claim{}, encoded, password+"!"); err != nil || result != (Result{}) {
 			rt.Fatalf("wrong password: %+v, %v", result, err)
 		}
 	})
@@ -95,14 +95,14 @@ func TestHashVerify(t *testing.T) {
 func TestWeakerOnlyWithMatch(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1, Params: Params{MemoryKiB: 128, Time: 1, Threads: 1}})
-	weak, err := newHasher(t, Config{Slots: 1}).Hash(t.Context(), "right")
+	weak, err := newHasher(t, Config{Slots: 1}).Hash(t.Context(), Claim{}, "right")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result, err := h.Verify(t.Context(), weak, "right"); err != nil || result != (Result{Match: true, Weaker: true}) {
+	if result, err := h.Verify(t.Context(), Claim{}, weak, "right"); err != nil || result != (Result{Match: true, Weaker: true}) {
 		t.Errorf("right password: %+v, %v", result, err)
 	}
-	if result, err := h.Verify(t.Context(), weak, "wrong"); err != nil || result != (Result{}) {
+	if result, err := h.Verify(t.Context(), Claim{}, weak, "wrong"); err != nil || result != (Result{}) {
 		t.Errorf("wrong password: %+v, %v", result, err)
 	}
 }
@@ -110,7 +110,7 @@ func TestWeakerOnlyWithMatch(t *testing.T) {
 func TestMalformedHash(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
-	if _, err := h.Verify(t.Context(), "$2b$10$x", "password"); !errors.Is(err, ErrMalformedHash) {
+	if _, err := h.Verify(t.Context(), Claim{}, "$2b$10$x", "password"); !errors.Is(err, ErrMalformedHash) {
 		t.Errorf("Verify: %v", err)
 	}
 	if got := h.Stats().Hashed; got != 0 {
@@ -128,12 +128,12 @@ func TestNormalisation(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
 	for _, stored := range []string{composed, decomposed} {
-		encoded, err := h.Hash(t.Context(), stored)
+		encoded, err := h.Hash(t.Context(), Claim{}, stored)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, typed := range []string{composed, decomposed} {
-			if result, err := h.Verify(t.Context(), encoded, typed); err != nil || !result.Match {
+			if result, err := h.Verify(t.Context(), Claim{}, encoded, typed); err != nil || !result.Match {
 				t.Errorf("hash of %+q, typed %+q: %+v, %v", stored, typed, result, err)
 			}
 		}
@@ -147,7 +147,7 @@ func TestCostsInHashes(t *testing.T) {
 	h := newHasher(t, Config{Slots: 1})
 	foreign := argon2Hash{Params: tiny(), salt: make([]byte, 16)} // of the bytes as typed
 	foreign.key = argon2.IDKey([]byte(decomposed), foreign.salt, 1, 64, 1, 32)
-	own, err := h.Hash(t.Context(), composed)
+	own, err := h.Hash(t.Context(), Claim{}, composed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestCostsInHashes(t *testing.T) {
 		{"too long to normalise", own, strings.Repeat("e\u0301", 1<<18), false, 0},
 	} {
 		before := h.Stats().Hashed
-		result, err := h.Verify(t.Context(), test.encoded, test.typed)
+		result, err := h.Verify(t.Context(), Claim{}, test.encoded, test.typed)
 		if err != nil || result.Match != test.match {
 			t.Errorf("%s: %+v, %v", test.name, result, err)
 		}
@@ -178,7 +178,7 @@ func TestCostsInHashes(t *testing.T) {
 			continue
 		}
 		before = h.Stats().Hashed
-		if err := h.VerifyUnknown(t.Context(), "nobody@example.com", test.typed); err != nil {
+		if err := h.VerifyUnknown(t.Context(), Claim{}, "nobody@example.com", test.typed); err != nil {
 			t.Errorf("%s, unknown: %v", test.name, err)
 		}
 		if got := h.Stats().Hashed - before; got != test.hashes {
@@ -191,7 +191,7 @@ func TestHashRefusesTooLong(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
 	for _, password := range []string{strings.Repeat("é", MaxLength+1), strings.Repeat("x", 1<<20)} {
-		if _, err := h.Hash(t.Context(), password); !errors.Is(err, ErrTooLong) {
+		if _, err := h.Hash(t.Context(), Claim{}, password); !errors.Is(err, ErrTooLong) {
 			t.Errorf("%d bytes: %v", len(password), err)
 		}
 	}
@@ -205,9 +205,9 @@ func calls(t *testing.T, h *Hasher) map[string]func(context.Context) error {
 	t.Helper()
 	stored := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 	return map[string]func(context.Context) error{
-		"Hash":          func(ctx context.Context) error { _, err := h.Hash(ctx, "password"); return err },
-		"Verify":        func(ctx context.Context) error { _, err := h.Verify(ctx, stored, "password"); return err },
-		"VerifyUnknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, "a@example.com", "password") },
+		"Hash":          func(ctx context.Context) error { _, err := h.Hash(ctx, Claim{}, "password"); return err },
+		"Verify":        func(ctx context.Context) error { _, err := h.Verify(ctx, Claim{}, stored, "password"); return err },
+		"VerifyUnknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, Claim{}, "a@example.com", "password") },
 	}
 }
 
@@ -238,7 +238,7 @@ func TestTurnedAwayWithoutHashing(t *testing.T) {
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1, Queue: 0})
-	held, err := h.admission.acquire(t.Context(), work{units: 64})
+	held, err := h.admission.acquire(t.Context(), Claim{}, work{units: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,10 +269,10 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 		stored := argon2Hash{Params: drawn, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
 		for typed, want := range map[string]uint64{"password": 768, "passworde\u0301": 1536} {
 			for name, call := range map[string]func() error{
-				"known":   func() error { _, err := h.Verify(t.Context(), stored, typed); return err },
-				"unknown": func() error { return h.VerifyUnknown(t.Context(), "a@example.com", typed) },
+				"known":   func() error { _, err := h.Verify(t.Context(), Claim{}, stored, typed); return err },
+				"unknown": func() error { return h.VerifyUnknown(t.Context(), Claim{}, "a@example.com", typed) },
 			} {
-				held, err := h.admission.acquire(t.Context(), work{units: 1})
+				held, err := h.admission.acquire(t.Context(), Claim{}, work{units: 1})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -291,30 +291,45 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	})
 }
 
-// A caller that is gone after the first of two hashes is not owed the second,
-// known account or not.
-func TestGoneBetweenTwoHashes(t *testing.T) {
+// A guess that was compared is answered, whenever its time is over: before the first
+// hash, between the two of a password that is not in NFC, or after both.
+func TestComparedIsAnswered(t *testing.T) {
 	t.Parallel()
+	const typed = "passworde\u0301"
 	onMeasure := func() {}
 	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { onMeasure(); return time.Now() }})
-	stored := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}.encode()
-	const typed = "passworde\u0301"
-	for name, call := range map[string]func(context.Context) error{
-		"known":   func(ctx context.Context) error { _, err := h.Verify(ctx, stored, typed); return err },
-		"unknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, "a@example.com", typed) },
-	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		before, readings := h.Stats().Hashed, 0
-		onMeasure = func() {
-			if readings++; readings == 3 { // on entering, before the hash, after the hash
-				cancel()
+	wrong := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}
+	asTyped := wrong
+	asTyped.key = asTyped.derive(typed, 32)
+	verify := func(stored argon2Hash, want bool) func(context.Context) error {
+		return func(ctx context.Context) error {
+			result, err := h.Verify(ctx, Claim{}, stored.encode(), typed)
+			if err == nil && result.Match != want {
+				t.Errorf("match: %v, want %v", result.Match, want)
 			}
+			return err
 		}
-		if err := call(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if s := h.Stats(); s.Hashed-before != 1 || s.InUse != 0 {
-			t.Errorf("%s: stats %+v", name, s)
+	}
+	for name, call := range map[string]func(context.Context) error{
+		"wrong":   verify(wrong, false),
+		"right":   verify(asTyped, true),
+		"unknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, Claim{}, "a@example.com", typed) },
+	} {
+		for ends := 2; ends <= 6; ends++ { // the first reading is on entering
+			ctx, cancel := context.WithCancel(t.Context())
+			before, readings := h.Stats().Hashed, 0
+			onMeasure = func() {
+				if readings++; readings == ends {
+					cancel()
+				}
+			}
+			if err := call(ctx); err != nil {
+				t.Errorf("%s, over at reading %d: %v", name, ends, err)
+			}
+			cancel()
+			if s := h.Stats(); s.Hashed-before != 2 || s.InUse != 0 {
+				t.Errorf("%s, over at reading %d: stats %+v", name, ends, s)
+			}
 		}
 	}
 }
@@ -324,7 +339,7 @@ func TestFixedClock(t *testing.T) {
 	t.Parallel()
 	fixed := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { return fixed }})
-	if _, err := h.Hash(t.Context(), "password"); err != nil {
+	if _, err := h.Hash(t.Context(), Claim{}, "password"); err != nil {
 		t.Fatal(err)
 	}
 	if h.admission.paces[engineArgon2].rate != nominalRate || h.Stats().Hashed != 1 {
@@ -335,7 +350,7 @@ func TestFixedClock(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 2, Queue: 3})
-	encoded, err := h.Hash(t.Context(), "password")
+	encoded, err := h.Hash(t.Context(), Claim{}, "password")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,11 +359,11 @@ func TestConcurrentUse(t *testing.T) {
 		group.Go(func() {
 			for range 20 {
 				h.SetDecoys([]Decoy{{setting(tiny()), int64(i)}, {setting(Params{MemoryKiB: 128, Time: 1, Threads: 2}), 5}})
-				err := h.VerifyUnknown(t.Context(), "a@example.com", "password")
+				err := h.VerifyUnknown(t.Context(), Claim{}, "a@example.com", "password")
 				if err != nil && !errors.Is(err, ErrOverloaded) {
 					t.Errorf("VerifyUnknown: %v", err)
 				}
-				result, err := h.Verify(t.Context(), encoded, "password")
+				result, err := h.Verify(t.Context(), Claim{}, encoded, "password")
 				if err == nil && !result.Match || err != nil && !errors.Is(err, ErrOverloaded) {
 					t.Errorf("Verify: %+v, %v", result, err)
 				}

@@ -16,7 +16,7 @@ func TestNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, typed := range []string{"", None, "!!"} {
-		result, err := h.Verify(t.Context(), None, typed)
+		result, err := h.Verify(t.Context(), Claim{}, None, typed)
 		if !errors.Is(err, ErrMalformedHash) || result.Match {
 			t.Errorf("%q: %v, %v", typed, result, err)
 		}

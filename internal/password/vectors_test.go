@@ -111,7 +111,7 @@ func TestVectorsVerify(t *testing.T) {
 	for _, v := range append(referenceVectors(), backendVectors()...) {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
-			result, err := h.Verify(t.Context(), v.encoded, v.password)
+			result, err := h.Verify(t.Context(), Claim{}, v.encoded, v.password)
 			if err != nil || !result.Match {
 				t.Fatalf("Verify with the right password: %+v, %v", result, err)
 			}
@@ -121,7 +121,7 @@ func TestVectorsVerify(t *testing.T) {
 			if v.params.cost() > 1000 {
 				return // the small ones suffice for what follows
 			}
-			result, err = h.Verify(t.Context(), v.encoded, v.password+"x")
+			result, err = h.Verify(t.Context(), Claim{}, v.encoded, v.password+"x")
 			if err != nil || result.Match || result.Weaker {
 				t.Errorf("Verify with a wrong password: %+v, %v", result, err)
 			}

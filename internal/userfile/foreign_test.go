@@ -115,7 +115,7 @@ func checkPassword(t *testing.T, hash, typed string) {
 		t.Fatal(err)
 	}
 	for candidate, match := range map[string]bool{typed: true, typed + "x": false} {
-		if result, err := hasher.Verify(t.Context(), hash, candidate); err != nil || result.Match != match {
+		if result, err := hasher.Verify(t.Context(), password.Claim{}, hash, candidate); err != nil || result.Match != match {
 			t.Errorf("%s: %v, %v", candidate, result, err)
 		}
 	}

@@ -76,12 +76,12 @@ func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) e
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := hasher.Hash(ctx, accountPassword)
+	encoded, err := hasher.Hash(ctx, password.Claim{}, accountPassword)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, _ int) error {
-		checked, err := hasher.Verify(ctx, encoded, accountPassword)
+		checked, err := hasher.Verify(ctx, password.Claim{}, encoded, accountPassword)
 		if err == nil && !checked.Match {
 			err = errors.New("the hash does not match its own password")
 		}

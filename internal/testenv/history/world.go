@@ -122,7 +122,7 @@ func hashOf(t testing.TB, params password.Params) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hash, err := hasher.Hash(t.Context(), firstPassword)
+	hash, err := hasher.Hash(t.Context(), password.Claim{}, firstPassword)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func makeHashes(ctx context.Context) ([]string, error) {
 	var list []string
 	for i := range hashes {
 		typed := fmt.Sprint("password of user ", i)
-		argon, err := hasher.Hash(ctx, typed)
+		argon, err := hasher.Hash(ctx, password.Claim{}, typed)
 		if err != nil {
 			return nil, err
 		}
