@@ -10,6 +10,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
 // ChangePassword implements latchkey.v1.AuthService. The access token alone is not
@@ -79,8 +80,5 @@ func (s *Server) replacePassword(ctx context.Context, tx pgx.Tx, verified db.Use
 	if changed == 0 {
 		return errCurrentPassword()
 	}
-	if err := s.cfg.Mailer.NotifyPasswordChanged(ctx, tx, verified.ID, callFrom(ctx).traceID); err != nil {
-		return fmt.Errorf("queue the mail: %w", err)
-	}
-	return nil
+	return s.notifyOwner(ctx, tx, mail.PasswordChanged, verified.ID)
 }

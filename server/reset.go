@@ -136,8 +136,8 @@ func (s *Server) resetPassword(
 	if err != nil {
 		return 0, fmt.Errorf("set the password: %w", err)
 	}
-	if err := s.cfg.Mailer.NotifyPasswordChanged(ctx, tx, userID, callFrom(ctx).traceID); err != nil {
-		return 0, fmt.Errorf("queue the mail: %w", err)
+	if err := s.notifyOwner(ctx, tx, mail.PasswordChanged, userID); err != nil {
+		return 0, err
 	}
 	if err := s.audit(ctx, tx, auditPasswordReset, userID, uuid.Nil); err != nil {
 		return 0, fmt.Errorf("record the reset: %w", err)

@@ -37,6 +37,7 @@ import (
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
@@ -67,7 +68,8 @@ const (
 // Mailer queues mails in the transaction of the fact that they report.
 type Mailer interface {
 	RequestReset(ctx context.Context, tx pgx.Tx, email, traceID string) error
-	NotifyPasswordChanged(ctx context.Context, tx pgx.Tx, userID uuid.UUID, traceID string) error
+	// Notify is without effect when the account had such notices lately; see mail.Outbox.
+	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
 }
 
 // Config is what a Server works with. All fields are required but those that say

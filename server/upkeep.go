@@ -23,7 +23,8 @@ type Upkeep struct {
 }
 
 // Sweep deletes expired reset tokens, old audit events, rows of the ledger that say
-// nothing new, and spent tokens of an existing backend that are refused for their age.
+// nothing new, spent tokens of an existing backend that are refused for their age, and
+// counts of notices.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
@@ -33,7 +34,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	rows := inBatches(func() (int64, error) { return queries.DeleteOldRevocations(ctx, u.Pool) })
 	cutoffs := inBatches(func() (int64, error) { return queries.DeleteOldCutoffs(ctx, u.Pool) })
 	spent := inBatches(func() (int64, error) { return queries.DeleteOldLegacySpent(ctx, u.Pool, now) })
-	return errors.Join(resets, events, rows, cutoffs, spent)
+	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-noticeCountLife))
+	return errors.Join(resets, events, rows, cutoffs, spent, notices)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

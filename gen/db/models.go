@@ -42,6 +42,14 @@ type LegacySpent struct {
 	KeepUntil   time.Time
 }
 
+type MailNotice struct {
+	UserID   uuid.UUID
+	Kind     string
+	LastAt   time.Time
+	DayBegan time.Time
+	InDay    int32
+}
+
 type PasswordReset struct {
 	UserID    uuid.UUID
 	TokenHash []byte

@@ -94,11 +94,17 @@ func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 	})
 }
 
-func (c *composer) passwordChanged(to string, changed, now time.Time) (Message, error) {
-	return c.compose("changed", to, now, view{
-		Subject: "Your password for " + c.product + " was changed",
-		When:    changed.UTC().Format("2 January 2006 at 15:04 UTC"),
+// notice returns false for a kind that only a newer version knows.
+func (c *composer) notice(kind Notice, to string, happened, now time.Time) (Message, bool, error) {
+	subject := kind.subject(c.product)
+	if subject == "" {
+		return Message{}, false, nil
+	}
+	m, err := c.compose(string(kind), to, now, view{
+		Subject: subject,
+		When:    happened.UTC().Format("2 January 2006 at 15:04 UTC"),
 	})
+	return m, true, err
 }
 
 func (c *composer) compose(name, to string, now time.Time, v view) (Message, error) {

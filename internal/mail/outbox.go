@@ -17,12 +17,16 @@ import (
 )
 
 const (
-	// queueMail carries everything that ends in a mail.
+	// queueMail carries reset requests, and what the version before put there: notices
+	// too.
 	queueMail = "mail"
+	// queueNotices keeps reset requests, which anybody can make many of, from holding up
+	// warnings.
+	queueNotices = "mail_notices"
 	// queueUpkeep keeps a long sweep from holding up mails.
 	queueUpkeep = "upkeep"
 
-	// workers is how many mails one replica sends at a time.
+	// workers is how many mails of a queue one replica sends at a time.
 	workers = 4
 	// jobTimeout ends an attempt, looking up and sending together.
 	jobTimeout = time.Minute
@@ -65,6 +69,9 @@ type Accounts interface {
 	IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error)
 	// Address returns the address of a user, ok false when the user is gone.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
+	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the
+	// user may get it. It is not asked about [PasswordChanged].
+	AdmitNotice(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID) (bool, error)
 }
 
 // Config configures [New].
@@ -107,9 +114,11 @@ type Config struct {
 // Outbox inserts and works mail jobs. Any number of replicas may run one on the
 // same database; inserting works without Start.
 type Outbox struct {
-	pool   *pgxpool.Pool
-	client *river.Client[pgx.Tx]
-	now    func() time.Time
+	pool     *pgxpool.Pool
+	client   *river.Client[pgx.Tx]
+	accounts Accounts
+	now      func() time.Time
+
 	resets int // attempts of a reset mail
 	notice int // attempts of a notice
 	mute   *atomic.Bool
@@ -159,12 +168,13 @@ func New(cfg Config) (*Outbox, error) {
 		return nil, fmt.Errorf("mail: outbox: %w", err)
 	}
 	return &Outbox{
-		pool:   cfg.Pool,
-		client: client,
-		now:    now,
-		resets: len(d.waits) + 1,
-		notice: len(d.waits) + 1 + noticeExtra,
-		mute:   mute,
+		pool:     cfg.Pool,
+		client:   client,
+		accounts: cfg.Accounts,
+		now:      now,
+		resets:   len(d.waits) + 1,
+		notice:   len(d.waits) + 1 + noticeExtra,
+		mute:     mute,
 	}, nil
 }
 
@@ -173,6 +183,7 @@ func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) 
 	if err := errors.Join(
 		river.AddWorkerSafely(kinds, &resetWorker{d: d}),
 		river.AddWorkerSafely(kinds, &noticeWorker{d: d}),
+		river.AddWorkerSafely(kinds, &changedWorker{d: d}),
 		// Registered without a Sweep as well: another replica, still running with
 		// one, may have inserted its job.
 		river.AddWorkerSafely(kinds, &sweepWorker{sweep: cfg.Sweep, logger: logger}),
@@ -183,7 +194,8 @@ func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) 
 		Logger:  slog.New(&quietHandler{next: logger.Handler(), mute: mute}),
 		Workers: kinds,
 		Queues: map[string]river.QueueConfig{
-			queueMail: {MaxWorkers: workers},
+			queueMail:    {MaxWorkers: workers},
+			queueNotices: {MaxWorkers: workers},
 			// Nobody waits for a sweep: ask rarely.
 			queueUpkeep: {MaxWorkers: 1, FetchPollInterval: 30 * time.Second},
 		},
@@ -263,19 +275,34 @@ func (o *Outbox) RequestReset(ctx context.Context, tx pgx.Tx, email, traceID str
 		return ErrAddress
 	}
 	args := resetArgs{Email: email, TraceID: cleanTraceID(traceID)}
-	return o.insert(ctx, tx, args, o.resets)
+	return o.insert(ctx, tx, args, queueMail, o.resets)
 }
 
-// NotifyPasswordChanged asks for a mail that tells a user of a changed password.
-// tx and traceID are as in [Outbox.RequestReset]; the change itself belongs into
-// the same transaction.
-func (o *Outbox) NotifyPasswordChanged(ctx context.Context, tx pgx.Tx, userID uuid.UUID, traceID string) error {
-	args := noticeArgs{UserID: userID, ChangedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
-	return o.insert(ctx, tx, args, o.notice)
+// Notify asks for a mail that tells a user what has just happened to the account. tx
+// and traceID are as in [Outbox.RequestReset]; the fact itself belongs into the same
+// transaction. A notice that [Accounts] does not admit is left out without an error.
+func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error {
+	if !notice.known() {
+		return fmt.Errorf("mail: unknown notice %q", string(notice))
+	}
+	if tx == nil {
+		return pgx.BeginFunc(ctx, o.pool, func(tx pgx.Tx) error { return o.Notify(ctx, tx, notice, userID, traceID) })
+	}
+	if notice != PasswordChanged {
+		admitted, err := o.accounts.AdmitNotice(ctx, tx, notice, userID)
+		if err != nil {
+			return fmt.Errorf("mail: count notice: %w", err)
+		}
+		if !admitted {
+			return nil
+		}
+	}
+	args := noticeArgs{Notice: notice, UserID: userID, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
+	return o.insert(ctx, tx, args, queueNotices, o.notice)
 }
 
-func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, args river.JobArgs, attempts int) error {
-	opts := &river.InsertOpts{Queue: queueMail, MaxAttempts: attempts}
+func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, args river.JobArgs, queue string, attempts int) error {
+	opts := &river.InsertOpts{Queue: queue, MaxAttempts: attempts}
 	var err error
 	if tx == nil {
 		_, err = o.client.Insert(ctx, args, opts)
@@ -318,13 +345,13 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		       count(*) FILTER (WHERE finalized_at IS NOT NULL),
 		       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE finalized_at IS NULL)), 0)::float8
 		FROM river_job
-		WHERE queue = $1
+		WHERE queue = ANY ($1)
 		  AND state IN ('available', 'running', 'retryable', 'scheduled', 'discarded', 'cancelled')`
 	var (
 		s   Stats
 		age float64
 	)
-	err := o.pool.QueryRow(ctx, query, queueMail).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
+	err := o.pool.QueryRow(ctx, query, []string{queueMail, queueNotices}).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
 	if err != nil {
 		return Stats{}, fmt.Errorf("mail: outbox statistics: %w", err)
 	}

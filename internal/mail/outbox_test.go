@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
@@ -87,45 +85,6 @@ func TestResetMail(t *testing.T) {
 		if !strings.Contains(m.Text, words) || !strings.Contains(m.HTML, words) {
 			t.Errorf("%q is missing", words)
 		}
-	}
-}
-
-func TestPasswordChangedMail(t *testing.T) {
-	t.Parallel()
-	pool := newPool(t)
-	box := mail.NewMailbox(0, nil)
-	known := newAccounts()
-	ada, gone := uuid.New(), uuid.New()
-	known.users[ada] = "ada@example.org"
-	outbox, _ := newOutbox(t, config(pool, known, box))
-	start(t, outbox)
-	for _, user := range []uuid.UUID{gone, ada} {
-		tx, err := pool.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := outbox.NotifyPasswordChanged(t.Context(), tx, user, "trace-1"); err != nil {
-			t.Fatal(err)
-		}
-		if err := tx.Commit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
-	if n := len(box.Messages()); n != 1 {
-		t.Fatalf("%d mails, want 1", n)
-	}
-	m := box.Messages()[0]
-	if m.To != "ada@example.org" || m.Subject != "Your password for app.example.com was changed" {
-		t.Errorf("%q %q", m.To, m.Subject)
-	}
-	for _, words := range []string{"24 November 2026 at 03:41 UTC", "signed out", "nothing to do", "If it was not you"} {
-		if !strings.Contains(m.Text, words) || !strings.Contains(m.HTML, words) {
-			t.Errorf("%q is missing in %s", words, m.Text)
-		}
-	}
-	if strings.Contains(m.Text+m.HTML, "://") {
-		t.Error("a notice should not train people to follow links")
 	}
 }
 

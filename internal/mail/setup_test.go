@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -59,6 +60,8 @@ type accounts struct {
 	users  map[uuid.UUID]string
 	tokens map[string][]string // by address, oldest first
 	lookup func(email string) error
+	// refused notices are not admitted.
+	refused map[mail.Notice]bool
 }
 
 func newAccounts(addresses ...string) *accounts {
@@ -92,6 +95,11 @@ func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, e
 	defer a.mu.Unlock()
 	to, ok := a.users[userID]
 	return to, ok, nil
+}
+
+// AdmitNotice refuses what the test says.
+func (a *accounts) AdmitNotice(_ context.Context, _ pgx.Tx, notice mail.Notice, _ uuid.UUID) (bool, error) {
+	return !a.refused[notice], nil
 }
 
 func (a *accounts) issued(address string) []string {
@@ -163,6 +171,14 @@ func start(t *testing.T, outbox *mail.Outbox) {
 	})
 }
 
+// notify asks for a notice without a transaction.
+func notify(t *testing.T, outbox *mail.Outbox, notice mail.Notice, user uuid.UUID) {
+	t.Helper()
+	if err := outbox.Notify(t.Context(), nil, notice, user, "trace-1"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // request asks for a reset without a transaction.
 func request(t *testing.T, outbox *mail.Outbox, emails ...string) {
 	t.Helper()
@@ -192,7 +208,7 @@ func count(t *testing.T, pool *pgxpool.Pool, query string, args ...any) int {
 // jobs counts the mail jobs in a state.
 func jobs(t *testing.T, pool *pgxpool.Pool, state string) int {
 	t.Helper()
-	return count(t, pool, "SELECT count(*) FROM river_job WHERE queue = 'mail' AND state::text = $1", state)
+	return count(t, pool, "SELECT count(*) FROM river_job WHERE queue LIKE 'mail%' AND state::text = $1", state)
 }
 
 // dump is everything that the job table holds.

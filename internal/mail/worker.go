@@ -28,13 +28,24 @@ type resetArgs struct {
 func (resetArgs) Kind() string { return "password_reset" }
 
 type noticeArgs struct {
+	Notice     Notice    `json:"notice"`
+	UserID     uuid.UUID `json:"user_id"`
+	HappenedAt time.Time `json:"happened_at"`
+	TraceID    string    `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (noticeArgs) Kind() string { return "notice" }
+
+// changedArgs are what former versions insert for [PasswordChanged].
+type changedArgs struct {
 	UserID    uuid.UUID `json:"user_id"`
 	ChangedAt time.Time `json:"changed_at"`
 	TraceID   string    `json:"trace_id,omitempty"`
 }
 
 // Kind names the job in the table.
-func (noticeArgs) Kind() string { return "password_changed" }
+func (changedArgs) Kind() string { return "password_changed" }
 
 type sweepArgs struct{}
 
@@ -64,13 +75,18 @@ const (
 	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
 	noticeExtra = 24
 	noticeWait  = time.Hour
+	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs
+	// to a replica of a newer version. strangeAge is when nobody comes for it any more.
+	strangeWait = time.Minute
+	strangeAge  = 24 * time.Hour
 )
 
 // What a job's record says when the reason must not be stored. The reason is in
 // the log when it is fit for that.
 var (
-	errLookup = errors.New("mail: looking up the account failed")
-	errPanic  = errors.New("mail: panic while sending")
+	errStrange = errors.New("mail: a notice of a kind that this version does not know")
+	errLookup  = errors.New("mail: looking up the account failed")
+	errPanic   = errors.New("mail: panic while sending")
 )
 
 // delivery is what the workers share.
@@ -221,18 +237,43 @@ func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
 
 // Work sends the notice, unless the user is gone.
 func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
-	d := w.d
-	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
-		to, ok, err := d.accounts.Address(ctx, job.Args.UserID)
+	return w.d.sendNotice(ctx, job.JobRow, job.Args)
+}
+
+type changedWorker struct {
+	river.WorkerDefaults[changedArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits, then goes on hourly.
+func (w *changedWorker) NextRetry(job *river.Job[changedArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work sends the notice, unless the user is gone.
+func (w *changedWorker) Work(ctx context.Context, job *river.Job[changedArgs]) error {
+	return w.d.sendNotice(ctx, job.JobRow, noticeArgs{
+		Notice: PasswordChanged, UserID: job.Args.UserID, HappenedAt: job.Args.ChangedAt, TraceID: job.Args.TraceID,
+	})
+}
+
+func (d *delivery) sendNotice(ctx context.Context, job *rivertype.JobRow, notice noticeArgs) error {
+	return d.attempt(ctx, job, notice.TraceID, func() error {
+		to, ok, err := d.accounts.Address(ctx, notice.UserID)
 		if err != nil {
-			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+			return d.lookupFailed(ctx, job, notice.TraceID, err)
 		}
 		if !ok {
 			return nil
 		}
-		m, err := d.letters.passwordChanged(to, job.Args.ChangedAt, d.now())
-		if err != nil {
+		m, known, err := d.letters.notice(notice.Notice, to, notice.HappenedAt, d.now())
+		switch {
+		case err != nil:
 			return err
+		case !known && time.Since(job.CreatedAt) > strangeAge:
+			return river.JobCancel(errStrange)
+		case !known:
+			return river.JobSnooze(strangeWait)
 		}
 		return d.send(ctx, m)
 	})

@@ -1,0 +1,115 @@
+package mail_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+// TestNotices: what each one says, and that a mail goes only to who is there.
+func TestNotices(t *testing.T) {
+	t.Parallel()
+	for notice, want := range map[mail.Notice]struct {
+		subject string
+		words   []string
+	}{
+		mail.PasswordChanged:     {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
+		mail.RefreshTokenReused:  {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
+		mail.PasswordLoginClosed: {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
+		mail.LoginsLimited:       {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
+		mail.NewDeviceLogin:      {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
+		mail.SignUpAttempted:     {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
+	} {
+		t.Run(string(notice), func(t *testing.T) {
+			t.Parallel()
+			pool := newPool(t)
+			box := mail.NewMailbox(0, nil)
+			known := newAccounts()
+			ada := uuid.New()
+			known.users[ada] = "ada@example.org"
+			cfg := config(pool, known, box)
+			cfg.ProductName = "Tea & <Cake>"
+			outbox, _ := newOutbox(t, cfg)
+			start(t, outbox)
+			notify(t, outbox, notice, uuid.New())
+			notify(t, outbox, notice, ada)
+			eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
+			if n := len(box.Messages()); n != 1 {
+				t.Fatalf("%d mails, want 1", n)
+			}
+			m := box.Messages()[0]
+			if m.To != "ada@example.org" || m.Subject != want.subject {
+				t.Errorf("%q %q", m.To, m.Subject)
+			}
+			text := strings.Join(strings.Fields(m.Text), " ")
+			for _, words := range append(want.words, "24 November 2026 at 03:41 UTC", "f it was") {
+				if notice == mail.RefreshTokenReused && words == "f it was" {
+					words = "f this happens again"
+				}
+				if !strings.Contains(text, words) || !strings.Contains(m.HTML, words) {
+					t.Errorf("%q is missing in %s", words, m.Text)
+				}
+			}
+			if strings.Contains(m.HTML, "<Cake>") {
+				t.Error("the product name is not escaped")
+			}
+			if strings.Contains(m.Text+m.HTML, "://") {
+				t.Error("a notice should not train people to follow links")
+			}
+		})
+	}
+}
+
+// TestNoticeNotAdmitted: what the accounts refuse is not queued, but a change of the
+// password always is.
+func TestNoticeNotAdmitted(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	known := newAccounts()
+	known.refused = map[mail.Notice]bool{mail.NewDeviceLogin: true, mail.PasswordChanged: true}
+	outbox, _ := newOutbox(t, config(pool, known, mail.NewMailbox(0, nil)))
+	for notice, want := range map[mail.Notice]int{mail.NewDeviceLogin: 0, mail.SignUpAttempted: 1, mail.PasswordChanged: 1} {
+		notify(t, outbox, notice, uuid.New())
+		if n := count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'notice' = $1", string(notice)); n != want {
+			t.Errorf("%s: %d jobs, want %d", notice, n, want)
+		}
+	}
+	if err := outbox.Notify(t.Context(), nil, "invented", uuid.New(), ""); err == nil {
+		t.Error("an unknown notice was queued")
+	}
+}
+
+// TestNoticesOfOtherVersions: during a rolling upgrade the table holds jobs of the
+// version before, which are sent, and of the version after, which are left to it without
+// using up attempts, but not for ever.
+func TestNoticesOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	known := newAccounts()
+	ada := uuid.New()
+	known.users[ada] = "ada@example.org"
+	insert := func(kind, queue, args, age string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), `INSERT INTO river_job (kind, queue, args, max_attempts, created_at)
+			VALUES ($1, $2, $3, 5, now() - $4::interval)`, kind, queue, args, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert("password_changed", "mail", `{"user_id":"`+ada.String()+`","changed_at":"2026-11-24T03:41:00Z"}`, "0")
+	insert("notice", "mail_notices", `{"user_id":"`+ada.String()+`","notice":"moved","happened_at":"2026-11-24T03:41:00Z"}`, "0")
+	insert("notice", "mail_notices", `{"user_id":"`+ada.String()+`","notice":"flown","happened_at":"2026-11-24T03:41:00Z"}`, "25 hours")
+	outbox, _ := newOutbox(t, config(pool, known, box))
+	start(t, outbox)
+	eventually(t, "the old one is sent", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "one of the new ones waits", func() bool {
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'notice' = 'moved' AND state = 'scheduled' AND attempt = 0") == 1
+	})
+	eventually(t, "the other is given up on", func() bool { return jobs(t, pool, "cancelled") == 1 })
+	if got := box.Messages(); len(got) != 1 || got[0].Subject != "Your password for app.example.com was changed" || !strings.Contains(got[0].Text, "24 November 2026 at 03:41 UTC") {
+		t.Errorf("%v", got)
+	}
+}
