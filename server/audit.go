@@ -44,5 +44,6 @@ func (s *Server) audit(ctx context.Context, on db.DBTX, kind auditKind, userID, 
 		SessionID: uuid.NullUUID{UUID: sessionID, Valid: sessionID != uuid.Nil},
 		Address:   addressText(c),
 		TraceID:   c.traceID,
+		CallID:    c.id,
 	})
 }

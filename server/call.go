@@ -17,8 +17,12 @@ import (
 
 // call is what the interceptors learn of a call and handlers use.
 type call struct {
+	// id is 32 hex digits, random and made here: whoever calls can neither choose it nor
+	// make another call's equal to it.
+	id string
 	// traceID is 32 hex digits: taken up from the caller's traceparent (W3C Trace
-	// Context), else new.
+	// Context), else the id. Callers may send what they like, somebody else's too: it
+	// finds a call in the logs and proves nothing.
 	traceID string
 	// address is the client's, by the trusted-proxy setting; invalid on transports
 	// that have none.
@@ -35,16 +39,15 @@ func callFrom(ctx context.Context) call {
 }
 
 func newCall(ctx context.Context, trusted []netip.Prefix) call {
-	var id string
-	var ok bool
+	c := call{id: newCallID()}
+	c.traceID = c.id
 	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {
-		id, ok = parseTraceparent(sent[0])
+		if taken, ok := parseTraceparent(sent[0]); ok {
+			c.traceID = taken
+		}
 	}
-	if !ok {
-		id = newTraceID()
-	}
-	address, local := clientAddress(ctx, trusted)
-	return call{traceID: id, address: address, local: local}
+	c.address, c.local = clientAddress(ctx, trusted)
+	return c
 }
 
 // incoming is one of the headers. metadata.FromIncomingContext would copy all of them.
@@ -52,7 +55,7 @@ func incoming(ctx context.Context, name string) []string {
 	return metadata.ValueFromIncomingContext(ctx, name)
 }
 
-func newTraceID() string {
+func newCallID() string {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand, since Go 1.24)
 	return hex.EncodeToString(id[:])

@@ -63,7 +63,7 @@ func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
 
 // StatusOf is statusOf.
 func StatusOf(err error) (code string, unforeseen bool) {
-	st, unforeseen := statusOf(err, newTraceID())
+	st, unforeseen := statusOf(err, newCallID())
 	return st.Code().String(), unforeseen
 }
 
@@ -101,7 +101,7 @@ func (s *Server) OpenPage(purpose, owner, text string) (time.Time, uuid.UUID, er
 
 // DetailOf is the detail of that type in what clients see of err; zero without one.
 func DetailOf[T any](err error) T {
-	st, _ := statusOf(err, newTraceID())
+	st, _ := statusOf(err, newCallID())
 	for _, detail := range st.Details() {
 		if d, ok := detail.(T); ok {
 			return d

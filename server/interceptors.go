@@ -89,6 +89,7 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 		slog.Float64("took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000),
 		slog.String("address", addressText(c)),
 		slog.String("trace_id", c.traceID),
+		slog.String("call_id", c.id),
 	}
 	if reason := reasonOf(err); reason != "" {
 		attrs = append(attrs, slog.String("reason", reason))
@@ -124,13 +125,13 @@ func (s *Server) mapErrorsUnary(ctx context.Context, req any, info *grpc.UnarySe
 }
 
 func (s *Server) mapError(ctx context.Context, method string, err error) error {
-	traceID := callFrom(ctx).traceID
-	st, unforeseen := statusOf(err, traceID)
+	c := callFrom(ctx)
+	st, unforeseen := statusOf(err, c.traceID)
 	switch {
 	case unforeseen:
-		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", traceID, "error", err)
+		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
 	case st.Code() == codes.Unavailable:
-		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", traceID, "error", err)
+		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
 	}
 	return st.Err()
 }

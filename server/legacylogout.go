@@ -53,7 +53,7 @@ func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
 		position, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
 			SessionIds: []uuid.UUID{old.SessionID()}, UserIds: []uuid.UUID{old.UserID},
 			Kinds: []string{string(auditLoggedOut)}, Addresses: []string{addressText(c)}, TraceIds: []string{c.traceID},
-			Now: s.cfg.Now(),
+			CallIds: []string{c.id}, Now: s.cfg.Now(),
 		})
 		if err != nil {
 			return 0, fmt.Errorf("end the old session: %w", err)

@@ -71,7 +71,7 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 	return detached(ctx, func(ctx context.Context) error {
 		position, err := s.cfg.Ledger.Append(ctx, ledger.SessionEnd{
 			SessionID: sessionID, UserID: userID,
-			Time: now, Kind: string(kind), Address: addressText(c), TraceID: c.traceID,
+			Time: now, Kind: string(kind), Address: addressText(c), TraceID: c.traceID, CallID: c.id,
 		})
 		if err != nil {
 			return fmt.Errorf("end the session: %w", err)

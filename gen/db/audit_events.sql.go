@@ -29,8 +29,8 @@ func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before t
 }
 
 const recordAuditEvent = `-- name: RecordAuditEvent :exec
-INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 `
 
 type RecordAuditEventParams struct {
@@ -40,6 +40,7 @@ type RecordAuditEventParams struct {
 	SessionID uuid.NullUUID
 	Address   string
 	TraceID   string
+	CallID    string
 }
 
 func (q *Queries) RecordAuditEvent(ctx context.Context, db DBTX, arg RecordAuditEventParams) error {
@@ -50,6 +51,7 @@ func (q *Queries) RecordAuditEvent(ctx context.Context, db DBTX, arg RecordAudit
 		arg.SessionID,
 		arg.Address,
 		arg.TraceID,
+		arg.CallID,
 	)
 	return err
 }

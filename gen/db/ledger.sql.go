@@ -48,10 +48,11 @@ func (q *Queries) AppendKeysChanged(ctx context.Context, db DBTX) (int64, error)
 const appendSessionRevocations = `-- name: AppendSessionRevocations :one
 WITH asked AS (
     SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS user_id, unnest($3::text[]) AS kind,
-        unnest($4::text[]) AS address, unnest($5::text[]) AS trace_id
+        unnest($4::text[]) AS address, unnest($5::text[]) AS trace_id,
+        unnest($6::text[]) AS call_id
 ), noted AS (
-    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
-    SELECT $6::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
+    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+    SELECT $7::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM asked
 )
 SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked
 `
@@ -62,6 +63,7 @@ type AppendSessionRevocationsParams struct {
 	Kinds      []string
 	Addresses  []string
 	TraceIds   []string
+	CallIds    []string
 	Now        time.Time
 }
 
@@ -76,6 +78,7 @@ func (q *Queries) AppendSessionRevocations(ctx context.Context, db DBTX, arg App
 		arg.Kinds,
 		arg.Addresses,
 		arg.TraceIds,
+		arg.CallIds,
 		arg.Now,
 	)
 	var column_1 int64

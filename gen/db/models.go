@@ -19,6 +19,8 @@ type AuditEvent struct {
 	SessionID uuid.NullUUID
 	Address   string
 	TraceID   string
+	CallID    string
+	Times     int32
 }
 
 type LedgerHead struct {

@@ -24,9 +24,9 @@ const (
 // SessionEnd is the end of one session, with its event for the audit trail.
 type SessionEnd struct {
 	SessionID, UserID uuid.UUID
-	// Time, Kind, Address and TraceID are for the audit trail.
-	Time                   time.Time
-	Kind, Address, TraceID string
+	// Time, Kind, Address, TraceID and CallID are for the audit trail.
+	Time                           time.Time
+	Kind, Address, TraceID, CallID string
 }
 
 // batch gathers ends of sessions while an append is under way, so that any number of
@@ -100,6 +100,7 @@ func (l *Ledger) appendAll(ctx context.Context, ends []*appending) (int64, error
 		params.Kinds = append(params.Kinds, a.end.Kind)
 		params.Addresses = append(params.Addresses, a.end.Address)
 		params.TraceIds = append(params.TraceIds, a.end.TraceID)
+		params.CallIds = append(params.CallIds, a.end.CallID)
 	}
 	position, err := l.queries.AppendSessionRevocations(ctx, l.cfg.Pool, params)
 	if err != nil {

@@ -1,6 +1,6 @@
 -- name: RecordAuditEvent :exec
-INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
-VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id);
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id, @call_id);
 
 -- DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
 -- the statement timeout and never shrink.

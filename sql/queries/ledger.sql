@@ -5,10 +5,11 @@
 -- name: AppendSessionRevocations :one
 WITH asked AS (
     SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id, unnest(@kinds::text[]) AS kind,
-        unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id
+        unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id,
+        unnest(@call_ids::text[]) AS call_id
 ), noted AS (
-    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id)
-    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id FROM asked
+    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM asked
 )
 SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked;
 
