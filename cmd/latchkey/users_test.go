@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,6 +120,50 @@ func TestUsersRoundTrip(t *testing.T) {
 	}
 	if out := mustRunUsers(t, settings, "export", "--format=csv"); !strings.HasPrefix(out, "id,email,first_name,last_name,created_at,last_login_at,active,email_verified\n") {
 		t.Errorf("%.300s", out)
+	}
+}
+
+// TestAttack19Export: strangers sign up under names that a spreadsheet would run. None
+// does in the export, and what is imported from it has the names that they chose.
+func TestAttack19Export(t *testing.T) {
+	t.Parallel()
+	settings, pool := usersDatabase(t)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO users (email, email_lookup, password_hash, first_name, last_name)
+		SELECT '=' || i || name || '@example.com', lower('=' || i || name || '@example.com'), $1, name, 'x;' || name
+		FROM unnest(ARRAY['=HYPERLINK("https://evil.example";"Ada")', '+1', '-1', '@SUM(A1)', ' =1', '"=1', '''=1', '＝1', '''t Hooft']) WITH ORDINALITY AS n (name, i)`,
+		bcryptHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "users.csv")
+	mustRunUsers(t, settings, "export", "--with-hashes", "--format", "csv", file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(bytes.NewReader(text)).ReadAll()
+	if err != nil || len(rows) != 10 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for _, row := range rows {
+		for _, field := range row {
+			for cell := range strings.SplitSeq(field, ";") {
+				if strings.IndexAny(strings.TrimLeft(cell, ` "`), "=+-@＝") == 0 {
+					t.Errorf("runs: %q", cell)
+				}
+			}
+		}
+	}
+	other, otherPool := usersDatabase(t)
+	if got := summary(t, mustRunUsers(t, other, "import", file, "--json")); got.Created != 9 {
+		t.Errorf("%+v", got)
+	}
+	if before, after := allAccounts(t, pool), allAccounts(t, otherPool); after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	if out := mustRunUsers(t, settings, "export"); !strings.Contains(out, `"first_name":"=HYPERLINK(`) || !strings.Contains(out, `"first_name":"'t Hooft"`) {
+		t.Errorf("JSON is not opened by spreadsheets: %s", out)
 	}
 }
 

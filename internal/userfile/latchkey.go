@@ -70,18 +70,18 @@ func parseJSONL(cut raw) (User, error) {
 }
 
 func parseCSV(cut raw) (User, error) {
-	r := cut.row
+	get := func(column string) string { return arm(cut.row.get(column)) }
 	u := User{
-		Email: r.get("email"), PasswordHash: r.get("password_hash"),
-		FirstName: r.get("first_name"), LastName: r.get("last_name"),
+		Email: get("email"), PasswordHash: get("password_hash"),
+		FirstName: get("first_name"), LastName: get("last_name"),
 	}
 	var errs [5]error
 	var active bool
-	u.ID, errs[0] = parseID(r.get("id"))
-	u.CreatedAt, errs[1] = parseMoment(r.get("created_at"))
-	u.LastLoginAt, errs[2] = parseMoment(r.get("last_login_at"))
-	active, errs[3] = parseFlag("active", r.get("active"), true)
-	u.EmailVerified, errs[4] = parseFlag("email_verified", r.get("email_verified"), false)
+	u.ID, errs[0] = parseID(get("id"))
+	u.CreatedAt, errs[1] = parseMoment(get("created_at"))
+	u.LastLoginAt, errs[2] = parseMoment(get("last_login_at"))
+	active, errs[3] = parseFlag("active", get("active"), true)
+	u.EmailVerified, errs[4] = parseFlag("email_verified", get("email_verified"), false)
 	u.Suspended = !active
 	return u, firstError(errs[:]...)
 }

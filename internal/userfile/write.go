@@ -44,10 +44,14 @@ func (w *Writer) shown(fields []string) []string {
 // Write writes one account.
 func (w *Writer) Write(u User) error {
 	if w.csv != nil {
-		return w.csv.Write(w.shown([]string{
+		fields := []string{
 			idText(u.ID), u.Email, u.PasswordHash, u.FirstName, u.LastName, timeText(u.CreatedAt), timeText(u.LastLoginAt),
 			strconv.FormatBool(!u.Suspended), strconv.FormatBool(u.EmailVerified),
-		}))
+		}
+		for i, field := range fields {
+			fields[i] = defuse(field)
+		}
+		return w.csv.Write(w.shown(fields))
 	}
 	active := !u.Suspended
 	line := accountJSON{
