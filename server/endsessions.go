@@ -102,13 +102,13 @@ func (s *Server) refuseEnded(ctx context.Context, tx pgx.Tx, by authority) error
 	return nil
 }
 
-// unlistSessions takes what the row at a position has ended out of the list, later
-// logins spared. The ledger keeps them ended and out of what is shown, so a failure is
-// only logged: until they expire they may push a session over the limit too early.
-func (s *Server) unlistSessions(ctx context.Context, userID, except uuid.UUID, position int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
-	if err := s.cfg.Sessions.ClearIndex(ctx, userID, except, position); err != nil {
-		s.log.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", userID, "error", err)
+// unlisting takes what the row at a position has ended out of the list, later logins
+// spared. The ledger keeps them ended and out of what is shown, so a failure is only
+// logged: until they expire they may push a session over the limit too early.
+func (s *Server) unlisting(userID, except uuid.UUID, position int64) func(context.Context) {
+	return func(ctx context.Context) {
+		if err := s.cfg.Sessions.ClearIndex(ctx, userID, except, position); err != nil {
+			s.log.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", userID, "error", err)
+		}
 	}
 }

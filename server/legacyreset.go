@@ -65,8 +65,6 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, userID uuid.UU
 // forgetLegacyReset keeps the token's own backend from accepting it again. Here it is
 // spent either way, so a failure is only logged.
 func (s *Server) forgetLegacyReset(ctx context.Context, resetToken string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
 	if err := s.cfg.Legacy.Store.ForgetReset(ctx, resetToken); err != nil {
 		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", callFrom(ctx).traceID, "error", err)
 	}

@@ -270,9 +270,13 @@ func (s *Server) evictSessions(ctx context.Context, userID uuid.UUID, ids []uuid
 // dropSession deletes what the ledger or a failed login has ended already: it saves
 // room and is not what keeps the session ended, so a failure is only logged.
 func (s *Server) dropSession(ctx context.Context, userID, id uuid.UUID) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
-	if err := s.cfg.Sessions.Delete(ctx, userID, id); err != nil {
-		s.log.WarnContext(ctx, "session not deleted, it will expire", "session_id", id, "error", err)
+	s.tidy(ctx, s.dropping(userID, id))()
+}
+
+func (s *Server) dropping(userID, id uuid.UUID) func(context.Context) {
+	return func(ctx context.Context) {
+		if err := s.cfg.Sessions.Delete(ctx, userID, id); err != nil {
+			s.log.WarnContext(ctx, "session not deleted, it will expire", "session_id", id, "error", err)
+		}
 	}
 }

@@ -64,20 +64,18 @@ func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
 	return policy, nil
 }
 
-// admit applies the part of a method's policy that needs no credential: that there
-// is one, and how often the client's address may call.
-func (s *Server) admit(ctx context.Context, method string) (*latchkeyv1.Policy, error) {
-	policy, ok := s.policies[method]
-	if !ok {
-		return nil, fmt.Errorf("no policy for %s", method)
-	}
+// admit bounds how often the client's address may call. soon: a Redis that does not
+// answer must not hold the call up.
+func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Policy, soon bool) error {
 	rate := policy.GetAddressRate()
 	c := callFrom(ctx)
 	if rate == nil || s.cfg.AddressRates == nil || c.local {
-		return policy, nil
+		return nil
 	}
 	scope := method[strings.LastIndex(method, "/")+1:]
-	return policy, s.cfg.AddressRates.Allow(ctx, scope, addressKey(c.address), ratelimit.Rate{
-		PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst(),
-	})
+	allow := s.cfg.AddressRates.Allow
+	if soon {
+		allow = s.allowSoon
+	}
+	return allow(ctx, scope, addressKey(c.address), ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()})
 }

@@ -71,8 +71,10 @@ func (s *Server) reset(ctx context.Context, resetToken, newPassword string, rule
 	if err != nil {
 		return err
 	}
-	spend.afterwards(ctx)
-	s.forgiveFailures(ctx, account)
+	s.tidy(ctx, func(ctx context.Context) {
+		spend.afterwards(ctx)
+		s.forgiveFailures(ctx, account)
+	})()
 	return nil
 }
 
@@ -152,8 +154,6 @@ func (s *Server) resetPassword(
 // forgiveFailures lets the owner log in at once: whoever set the password holds the
 // mailbox. The password is set either way, so a failure is only logged.
 func (s *Server) forgiveFailures(ctx context.Context, user db.User) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
 	s.forgetCarried(ctx, user.Email)
 	if err := s.cfg.LoginFailures.Clear(ctx, failureSubject(user, emailLookup(user.Email))); err != nil {
 		s.log.WarnContext(ctx, "failed logins not cleared after a reset, they expire", "trace_id", callFrom(ctx).traceID, "error", err)

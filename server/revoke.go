@@ -59,7 +59,7 @@ func (s *Server) revokeUser(
 	if err != nil {
 		return err // the change may still be under way, and both be written to
 	}
-	s.unlistSessions(ctx, userID, except, position)
+	s.tidy(ctx, s.unlisting(userID, except, position))()
 	return nil
 }
 
@@ -76,8 +76,10 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 		if err != nil {
 			return fmt.Errorf("end the session: %w", err)
 		}
-		s.dropSession(ctx, userID, sessionID)
-		return s.final(ctx, position)
+		dropped := s.tidy(ctx, s.dropping(userID, sessionID))
+		err = s.final(ctx, position)
+		dropped()
+		return err
 	})
 }
 

@@ -149,6 +149,8 @@ type Server struct {
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
+	ownRates         *ratelimit.Local
+	patience         patience
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	importing        chan struct{} // holds one for each import
 	validatedInStore atomic.Int64
@@ -184,6 +186,10 @@ func New(cfg Config) (*Server, error) {
 		reflection.Register(s.grpc)
 	}
 	var err error
+	s.ownRates, err = ratelimit.NewLocal(ratelimit.LocalConfig{Subjects: ownSubjects, Now: cfg.Now})
+	if err != nil {
+		return nil, err
+	}
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err

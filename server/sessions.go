@@ -125,20 +125,22 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 }
 
 // boundUnknown limits how many sessions that Redis does not have an account may end:
-// each is a row for the life of a session, and anybody can invent identifiers. A Redis
-// that does not answer bounds nothing, since what it has lost must be revocable.
+// each is a row for the life of a session, and anybody can invent identifiers. While
+// Redis does not answer every session counts as one that it does not have.
 func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
 	if s.cfg.AddressRates == nil {
 		return nil
 	}
-	if _, err := s.cfg.Sessions.Get(ctx, userID, id); !errors.Is(err, session.ErrUnknown) {
+	const scope = "RevokeUnknownSession"
+	rate := ratelimit.Rate{PerMinute: 10, Burst: 100}
+	err := s.patience.ask(ctx, func(ctx context.Context) error {
+		_, err := s.cfg.Sessions.Get(ctx, userID, id)
+		return err
+	})
+	if err == nil {
 		return nil
 	}
-	err := s.cfg.AddressRates.Allow(ctx, "RevokeUnknownSession", userID.String(), ratelimit.Rate{PerMinute: 10, Burst: 100})
-	if errors.Is(err, ratelimit.ErrUnavailable) {
-		return nil
-	}
-	return err
+	return s.allowSoon(ctx, scope, userID.String(), rate)
 }
 
 // RevokeOtherSessions implements latchkey.v1.SessionService.

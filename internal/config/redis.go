@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"strings"
@@ -15,11 +16,14 @@ const clusterReload = 2 * time.Second
 
 // How hard a call tries before it is refused: a store that is down should be told
 // in milliseconds, not after the seconds of go-redis' own 4 times 5 dials. One retry
-// is for the connection that went stale.
+// is for the connection that went stale. One that hangs is given up after the time of
+// a command, which bounds the wait for a connection, the dial and the retry together: a
+// call is refused by the first command that fails, so within two seconds.
 const (
 	redisRetries     = 1
 	redisDials       = 1
 	redisDialTimeout = 2 * time.Second
+	redisCommandTime = 1500 * time.Millisecond
 )
 
 // RedisURL names one server, the Sentinels of a pair, or nodes of a cluster:
@@ -67,8 +71,37 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 // IsZero reports whether no URL was set.
 func (u RedisURL) IsZero() bool { return u.client == nil }
 
-// Client makes a client; it connects when it is used. It panics on a zero URL.
-func (u RedisURL) Client() redis.UniversalClient { return u.client() }
+// Client makes a client; it connects when it is used, and gives no command longer than
+// redisCommandTime. It panics on a zero URL.
+func (u RedisURL) Client() redis.UniversalClient {
+	client := u.client()
+	client.AddHook(commandTime{})
+	return client
+}
+
+// commandTime bounds every command and every pipeline.
+type commandTime struct{}
+
+// DialHook implements redis.Hook.
+func (commandTime) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (commandTime) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		ctx, cancel := context.WithTimeout(ctx, redisCommandTime)
+		defer cancel()
+		return next(ctx, cmd)
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (commandTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		ctx, cancel := context.WithTimeout(ctx, redisCommandTime)
+		defer cancel()
+		return next(ctx, cmds)
+	}
+}
 
 // Redacted is the URL with its passwords hidden.
 func (u RedisURL) Redacted() string {

@@ -4,7 +4,8 @@
 // Each decision is one script on one key. The time is the caller's, so that tests can set it and replicas behave the
 // same whichever clock Redis has; only the expiry of keys, which is relative, runs on the clock of Redis.
 //
-// When Redis fails, both say so and decide nothing: callers refuse, or a Redis that is down would lift every limit.
+// When Redis fails, both say so and decide nothing: callers refuse, or a Redis that is down would lift every limit. For
+// calls that must pass all the same, Local is GCRA in this process's memory.
 package ratelimit
 
 import (

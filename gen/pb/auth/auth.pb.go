@@ -750,13 +750,14 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12\x1e\n" +
 	"\x04user\x18\x02 \x01(\v2\n" +
 	".auth.UserR\x04user\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage2\x9a\x03\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage2\x9c\x03\n" +
 	"\vAuthService\x12A\n" +
 	"\x06SignUp\x12\x13.auth.SignUpRequest\x1a\x14.auth.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12@\n" +
 	"\x05Login\x12\x12.auth.LoginRequest\x1a\x13.auth.LoginResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12Y\n" +
-	"\x0eForgotPassword\x12\x1b.auth.ForgotPasswordRequest\x1a\x1c.auth.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12V\n" +
-	"\rResetPassword\x12\x1a.auth.ResetPasswordRequest\x1a\x1b.auth.ResetPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12S\n" +
+	"\x0eForgotPassword\x12\x1b.auth.ForgotPasswordRequest\x1a\x1c.auth.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12X\n" +
+	"\rResetPassword\x12\x1a.auth.ResetPasswordRequest\x1a\x1b.auth.ResetPasswordResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01\x12S\n" +
 	"\rValidateToken\x12\x1a.auth.ValidateTokenRequest\x1a\x1b.auth.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01Bt\n" +
 	"\bcom.authB\tAuthProtoP\x01Z-github.com/latchkey-auth/latchkey/gen/pb/auth\xa2\x02\x03AXX\xaa\x02\x04Auth\xca\x02\x04Auth\xe2\x02\x10Auth\\GPBMetadata\xea\x02\x04Authb\x06proto3"
 

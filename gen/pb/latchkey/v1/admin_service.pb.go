@@ -1047,19 +1047,18 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\rImportRefusal\x12\x1f\n" +
 	"\x06number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x06number\x12\x1e\n" +
 	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05email\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason2\xde\x05\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason2\xe4\x05\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
 	"\tListUsers\x12\x1d.latchkey.v1.ListUsersRequest\x1a\x1e.latchkey.v1.ListUsersResponse\"\x11\xba\xd7\x18\n" +
-	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12`\n" +
-	"\vSuspendUser\x12\x1f.latchkey.v1.SuspendUserRequest\x1a .latchkey.v1.SuspendUserResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12i\n" +
+	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12b\n" +
+	"\vSuspendUser\x12\x1f.latchkey.v1.SuspendUserRequest\x1a .latchkey.v1.SuspendUserResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12i\n" +
 	"\x0eReactivateUser\x12\".latchkey.v1.ReactivateUserRequest\x1a#.latchkey.v1.ReactivateUserResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12u\n" +
-	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12p\n" +
-	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<\x12`\n" +
+	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12w\n" +
+	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
+	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x03\x12\x04\b<\x10<\x18\x01\x12`\n" +
 	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xb2\x01\n" +
 	"\x0fcom.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 

@@ -955,19 +955,20 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x12k\n" +
 	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x18\n" +
-	"\x16ChangePasswordResponse2\x81\x06\n" +
+	"\x16ChangePasswordResponse2\x87\x06\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12c\n" +
 	"\fRefreshToken\x12 .latchkey.v1.RefreshTokenRequest\x1a!.latchkey.v1.RefreshTokenResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x12Q\n" +
-	"\x06Logout\x12\x1a.latchkey.v1.LogoutRequest\x1a\x1b.latchkey.v1.LogoutResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x12a\n" +
+	"\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x12S\n" +
+	"\x06Logout\x12\x1a.latchkey.v1.LogoutRequest\x1a\x1b.latchkey.v1.LogoutResponse\"\x10\xba\xd7\x18\f\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x18\x01\x12a\n" +
 	"\rValidateToken\x12!.latchkey.v1.ValidateTokenRequest\x1a\".latchkey.v1.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01\x12g\n" +
-	"\x0eForgotPassword\x12\".latchkey.v1.ForgotPasswordRequest\x1a#.latchkey.v1.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12d\n" +
-	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12g\n" +
-	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xb1\x01\n" +
+	"\x0eForgotPassword\x12\".latchkey.v1.ForgotPasswordRequest\x1a#.latchkey.v1.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12f\n" +
+	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01\x12i\n" +
+	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\x18\x01B\xb1\x01\n" +
 	"\x0fcom.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (

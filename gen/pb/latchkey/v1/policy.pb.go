@@ -93,8 +93,13 @@ type Policy struct {
 	// Who may call the method.
 	Auth AuthClass `protobuf:"varint,1,opt,name=auth,proto3,enum=latchkey.v1.AuthClass" json:"auth,omitempty"`
 	// How often one network address may call the method. Unset: not counted,
-	// for methods that must not touch a store to answer.
-	AddressRate   *AddressRate `protobuf:"bytes,2,opt,name=address_rate,json=addressRate,proto3" json:"address_rate,omitempty"`
+	// for methods that must not touch a store to answer. While Redis does not
+	// answer, each replica counts alone the calls whose credential in the metadata
+	// is good, and those of public methods that revoke; others are refused.
+	AddressRate *AddressRate `protobuf:"bytes,2,opt,name=address_rate,json=addressRate,proto3" json:"address_rate,omitempty"`
+	// The method ends sessions: no store that is not needed for that may keep it
+	// from doing so.
+	Revokes       bool `protobuf:"varint,3,opt,name=revokes,proto3" json:"revokes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +146,13 @@ func (x *Policy) GetAddressRate() *AddressRate {
 		return x.AddressRate
 	}
 	return nil
+}
+
+func (x *Policy) GetRevokes() bool {
+	if x != nil {
+		return x.Revokes
+	}
+	return false
 }
 
 // AddressRate bounds the calls of one network address (an IPv6 address counts
@@ -224,11 +236,12 @@ var File_latchkey_v1_policy_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x18latchkey/v1/policy.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"}\n" +
+	"\x18latchkey/v1/policy.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"\x97\x01\n" +
 	"\x06Policy\x126\n" +
 	"\x04auth\x18\x01 \x01(\x0e2\x16.latchkey.v1.AuthClassB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04auth\x12;\n" +
-	"\faddress_rate\x18\x02 \x01(\v2\x18.latchkey.v1.AddressRateR\vaddressRate\"T\n" +
+	"\faddress_rate\x18\x02 \x01(\v2\x18.latchkey.v1.AddressRateR\vaddressRate\x12\x18\n" +
+	"\arevokes\x18\x03 \x01(\bR\arevokes\"T\n" +
 	"\vAddressRate\x12&\n" +
 	"\n" +
 	"per_minute\x18\x01 \x01(\rB\a\xbaH\x04*\x02 \x00R\tperMinute\x12\x1d\n" +

@@ -517,16 +517,16 @@ const file_latchkey_v1_session_service_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x17\n" +
 	"\x15RevokeSessionResponse\"\x1c\n" +
 	"\x1aRevokeOtherSessionsRequest\"\x1d\n" +
-	"\x1bRevokeOtherSessionsResponse2\xba\x03\n" +
+	"\x1bRevokeOtherSessionsResponse2\xbe\x03\n" +
 	"\x0eSessionService\x12f\n" +
 	"\fListSessions\x12 .latchkey.v1.ListSessionsRequest\x1a!.latchkey.v1.ListSessionsResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12`\n" +
 	"\n" +
 	"GetSession\x12\x1e.latchkey.v1.GetSessionRequest\x1a\x1f.latchkey.v1.GetSessionResponse\"\x11\xba\xd7\x18\n" +
-	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12f\n" +
-	"\rRevokeSession\x12!.latchkey.v1.RevokeSessionRequest\x1a\".latchkey.v1.RevokeSessionResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x06\b\xac\x02\x10\xac\x02\x12v\n" +
-	"\x13RevokeOtherSessions\x12'.latchkey.v1.RevokeOtherSessionsRequest\x1a(.latchkey.v1.RevokeOtherSessionsResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xb4\x01\n" +
+	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12h\n" +
+	"\rRevokeSession\x12!.latchkey.v1.RevokeSessionRequest\x1a\".latchkey.v1.RevokeSessionResponse\"\x10\xba\xd7\x18\f\b\x02\x12\x06\b\xac\x02\x10\xac\x02\x18\x01\x12x\n" +
+	"\x13RevokeOtherSessions\x12'.latchkey.v1.RevokeOtherSessionsRequest\x1a(.latchkey.v1.RevokeOtherSessionsResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\x18\x01B\xb4\x01\n" +
 	"\x0fcom.latchkey.v1B\x13SessionServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
