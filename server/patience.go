@@ -33,7 +33,7 @@ func (p *patience) over() bool { return p.now() < p.pausedUntil.Load() }
 func (p *patience) lose() { p.pausedUntil.Store(p.now() + int64(redisPause)) }
 
 // errImpatient: Redis was not asked, because it has not answered a moment ago.
-var errImpatient = errors.New("Redis has not answered of late")
+var errImpatient = errors.New("no answer from Redis of late")
 
 // ask is for a step in Redis that the call can be answered without. It is an error when
 // Redis does not answer soon.
