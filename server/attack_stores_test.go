@@ -30,6 +30,7 @@ func attackHanging(t *testing.T, o testenv.Options) (s *testenv.Server, store *t
 		o.RedisURL = store.URL()
 	}
 	o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	o.AddressLimit = true
 	s = testenv.Start(t, o)
 	mine = account(t, s)
 	other = logIn(t, s, email)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -27,11 +28,11 @@ type call struct {
 	// address is the client's, by the trusted-proxy setting; invalid on transports
 	// that have none.
 	address netip.Addr
-	// local says that the peer itself is on loopback and named nobody else.
-	local bool
 }
 
 type callKey struct{}
+
+var errNoHop = errors.New("not an address")
 
 func callFrom(ctx context.Context) call {
 	c, _ := ctx.Value(callKey{}).(call)
@@ -46,7 +47,7 @@ func newCall(ctx context.Context, trusted []netip.Prefix) call {
 			c.traceID = taken
 		}
 	}
-	c.address, c.local = clientAddress(ctx, trusted)
+	c.address = clientAddress(ctx, trusted)
 	return c
 }
 
@@ -93,39 +94,58 @@ func isLowerHex(s string) bool {
 
 // clientAddress is the peer's address, or where the peer is a trusted proxy the
 // nearest address in x-forwarded-for that is not one: what stands left of it was
-// written by the client and proves nothing.
-func clientAddress(ctx context.Context, trusted []netip.Prefix) (client netip.Addr, local bool) {
+// written by the client and proves nothing. A proxy that names nobody, or somebody
+// who cannot be read, answers for its clients by its own address.
+func clientAddress(ctx context.Context, trusted []netip.Prefix) netip.Addr {
+	address := peerAddress(ctx)
+	if !contains(trusted, address) {
+		return address
+	}
+	for _, hops := range slices.Backward(incoming(ctx, "x-forwarded-for")) {
+		for more := true; more; {
+			var text string
+			if i := strings.LastIndexByte(hops, ','); i >= 0 {
+				hops, text = hops[:i], hops[i+1:]
+			} else {
+				text, more = hops, false
+			}
+			hop, err := parseHop(strings.TrimSpace(text))
+			if err != nil {
+				return address
+			}
+			address = hop.Unmap().WithZone("")
+			if !contains(trusted, address) {
+				return address
+			}
+		}
+	}
+	return address
+}
+
+// peerAddress is who holds the other end of the connection; invalid on transports
+// that have no addresses.
+func peerAddress(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return netip.Addr{}, true
+		return netip.Addr{}
 	}
 	tcp, ok := p.Addr.(*net.TCPAddr)
 	if !ok {
-		return netip.Addr{}, true
+		return netip.Addr{}
 	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if !contains(trusted, address) {
-		return address, address.IsLoopback()
-	}
-	direct := address
-	hops := strings.Split(strings.Join(incoming(ctx, "x-forwarded-for"), ","), ",")
-	for _, text := range slices.Backward(hops) {
-		hop, err := parseHop(strings.TrimSpace(text))
-		if err != nil {
-			break
-		}
-		address = hop.Unmap().WithZone("")
-		if !contains(trusted, address) {
-			break
-		}
-	}
-	return address, direct.IsLoopback() && address == direct
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// parseHop takes an address, also with a port, as some gateways write it.
+// parseHop takes an address, also with a port or in brackets, as some gateways write it.
 func parseHop(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr(), nil
+	}
+	if inner, ok := strings.CutPrefix(text, "["); ok {
+		text, ok = strings.CutSuffix(inner, "]")
+		if !ok || !strings.Contains(text, ":") {
+			return netip.Addr{}, errNoHop
+		}
 	}
 	return netip.ParseAddr(text)
 }

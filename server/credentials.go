@@ -33,6 +33,20 @@ func bearer(ctx context.Context) (string, bool) {
 // are random: their plain hashes say nothing of them.
 func checkKey(ctx context.Context, lists ...[][sha256.Size]byte) error {
 	key, ok := bearer(ctx)
+	if !ok || !knownKey(key, lists...) {
+		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_KEY_INVALID,
+			"this method needs a key of an operator or a service that is known here: send the metadata authorization: Bearer KEY once")
+	}
+	return nil
+}
+
+// showsKey says whether the caller shows any key that is known here.
+func (s *Server) showsKey(ctx context.Context) bool {
+	key, ok := bearer(ctx)
+	return ok && knownKey(key, s.cfg.AdminKeys, s.cfg.ServiceKeys)
+}
+
+func knownKey(key string, lists ...[][sha256.Size]byte) bool {
 	shown := sha256.Sum256([]byte(key))
 	known := 0
 	for _, list := range lists {
@@ -40,9 +54,5 @@ func checkKey(ctx context.Context, lists ...[][sha256.Size]byte) error {
 			known |= subtle.ConstantTimeCompare(shown[:], hash[:])
 		}
 	}
-	if !ok || key == "" || known != 1 {
-		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_KEY_INVALID,
-			"this method needs a key of an operator or a service that is known here: send the metadata authorization: Bearer KEY once")
-	}
-	return nil
+	return key != "" && known == 1
 }

@@ -50,14 +50,14 @@ func (p *patience) ask(ctx context.Context, step func(context.Context) error) er
 	return err
 }
 
-// allowSoon is Allow of the address rates, and counts in this replica alone while Redis
+// allowSoon is Allow of the rates, and counts in this replica alone while Redis
 // does not answer. It counts there at all times: when Redis stops in the middle of a
 // burst nothing is forgotten.
 func (s *Server) allowSoon(ctx context.Context, scope, subject string, rate ratelimit.Rate) error {
 	if err := s.ownRates.Allow(scope, subject, rate); err != nil {
 		return err
 	}
-	err := s.patience.ask(ctx, func(ctx context.Context) error { return s.cfg.AddressRates.Allow(ctx, scope, subject, rate) })
+	err := s.patience.ask(ctx, func(ctx context.Context) error { return s.cfg.Rates.Allow(ctx, scope, subject, rate) })
 	if errors.Is(err, ratelimit.ErrUnavailable) || errors.Is(err, errImpatient) {
 		return nil
 	}

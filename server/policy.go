@@ -64,18 +64,19 @@ func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
 	return policy, nil
 }
 
-// admit bounds how often the client's address may call. soon: a Redis that does not
-// answer must not hold the call up.
+// admit bounds how often the client's address may call. Who shows a key that is known
+// here is not counted, whatever the method; no address is exempt, since behind a proxy
+// on the same host, or one that is not trusted, everybody has the proxy's. soon: a Redis
+// that does not answer must not hold the call up.
 func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Policy, soon bool) error {
 	rate := policy.GetAddressRate()
-	c := callFrom(ctx)
-	if rate == nil || s.cfg.AddressRates == nil || c.local {
+	if rate == nil || !s.cfg.AddressLimit || s.showsKey(ctx) {
 		return nil
 	}
 	scope := method[strings.LastIndex(method, "/")+1:]
-	allow := s.cfg.AddressRates.Allow
+	allow := s.cfg.Rates.Allow
 	if soon {
 		allow = s.allowSoon
 	}
-	return allow(ctx, scope, addressKey(c.address), ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()})
+	return allow(ctx, scope, addressKey(callFrom(ctx).address), ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()})
 }

@@ -94,8 +94,10 @@ type Config struct {
 	// ForgotPassword.
 	LoginFailures *ratelimit.Attempts
 	ResetRequests *ratelimit.Attempts
-	// AddressRates bounds the calls of a network address. Nil: it is not bounded.
-	AddressRates *ratelimit.GCRA
+	// Rates counts calls by network address, where AddressLimit bounds them, and what an
+	// account has written down for nothing.
+	Rates        *ratelimit.GCRA
+	AddressLimit bool
 	Mailer       Mailer
 
 	// AccessTokenTTL is the life of an access token.
@@ -151,6 +153,7 @@ type Server struct {
 
 	ownRates         *ratelimit.Local
 	patience         patience
+	forwarded        unheardProxies
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	importing        chan struct{} // holds one for each import
 	validatedInStore atomic.Int64
@@ -225,6 +228,7 @@ func (s *Server) options() []grpc.ServerOption {
 	options := []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.unaryChain()...),
 		grpc.ChainStreamInterceptor(s.streamChain()...),
+		grpc.InTapHandle(s.onHeaders),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),

@@ -128,9 +128,6 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 // each is a row for the life of a session, and anybody can invent identifiers. While
 // Redis does not answer every session counts as one that it does not have.
 func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
-	if s.cfg.AddressRates == nil {
-		return nil
-	}
 	const scope = "RevokeUnknownSession"
 	rate := ratelimit.Rate{PerMinute: 10, Burst: 100}
 	err := s.patience.ask(ctx, func(ctx context.Context) error {

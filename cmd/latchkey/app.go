@@ -157,12 +157,9 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	if err != nil {
 		return nil, err
 	}
-	var rates *ratelimit.GCRA
-	if cfg.AddressRateLimit {
-		rates, err = ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.redis, Now: time.Now})
-		if err != nil {
-			return nil, err
-		}
+	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.redis, Now: time.Now})
+	if err != nil {
+		return nil, err
 	}
 	a.tls, err = loadTLS(cfg)
 	if err != nil {
@@ -172,7 +169,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
-		LoginFailures:  failures, ResetRequests: resets, AddressRates: rates, Mailer: a.outbox,
+		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -17,6 +18,7 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	log := newLogger(cfg, environ)
+	sayWhoIsCounted(log, cfg)
 	sender, err := newSMTP(cfg)
 	if err != nil {
 		return err
@@ -36,6 +38,17 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	return a.run(ctx, l, a.server.Handler(), stdout)
+}
+
+// sayWhoIsCounted tells what the limits of a network address rest on.
+func sayWhoIsCounted(log *slog.Logger, cfg *config.Config) {
+	switch {
+	case !cfg.AddressRateLimit:
+		log.Warn("the calls of a network address are not bounded", "setting", "LATCHKEY_ADDRESS_RATE_LIMIT")
+	case len(cfg.TrustedProxies) == 0:
+		log.Info("no proxy is trusted: x-forwarded-for is not read, and the clients of a proxy share the limits of its address",
+			"setting", "LATCHKEY_TRUSTED_PROXIES")
+	}
 }
 
 func newSMTP(cfg *config.Config) (*mail.SMTP, error) {

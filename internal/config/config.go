@@ -75,7 +75,7 @@ type Config struct {
 	TLSKeyFile       string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
 	Reflection       bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
 	TrustedProxies   Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client"`
-	AddressRateLimit bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says; false where all users share a gateway's address"`
+	AddressRateLimit bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, loopback included and calls with a key excepted; false where all users share a gateway's address; latchkey dev: false"`
 	ShutdownDelay    time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
 	LogLevel         string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
 	LogFormat        string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
@@ -107,14 +107,16 @@ const (
 	Tool Profile = "tool"
 )
 
-// devDefaults differ from those of Serve: loopback only, and nothing to set.
+// devDefaults differ from those of Serve: loopback only, and nothing to set. All calls
+// come from one developer, whose load test is no attack.
 func devDefaults() map[string]string {
 	return map[string]string{
-		"LATCHKEY_GRPC_ADDR":  "127.0.0.1:50051",
-		"LATCHKEY_HTTP_ADDR":  "127.0.0.1:8080",
-		"LATCHKEY_OPS_ADDR":   "127.0.0.1:9464",
-		"LATCHKEY_REFLECTION": "true",
-		"LATCHKEY_ISSUER":     "http://127.0.0.1:8080",
-		"LATCHKEY_MAIL_FROM":  "Latchkey <no-reply@localhost>",
+		"LATCHKEY_GRPC_ADDR":          "127.0.0.1:50051",
+		"LATCHKEY_HTTP_ADDR":          "127.0.0.1:8080",
+		"LATCHKEY_OPS_ADDR":           "127.0.0.1:9464",
+		"LATCHKEY_REFLECTION":         "true",
+		"LATCHKEY_ADDRESS_RATE_LIMIT": "false",
+		"LATCHKEY_ISSUER":             "http://127.0.0.1:8080",
+		"LATCHKEY_MAIL_FROM":          "Latchkey <no-reply@localhost>",
 	}
 }

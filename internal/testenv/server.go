@@ -87,6 +87,9 @@ type Options struct {
 	LegacyPublicKey *rsa.PublicKey
 	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
 	KeyRotation time.Duration
+	// AddressLimit bounds the calls of an address as the contract says. All of a test's
+	// calls come from one.
+	AddressLimit bool
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
@@ -267,8 +270,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	s.Server, err = server.New(server.Config{
 		Legacy: takenOver,
 		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
-		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets, AddressRates: rates,
-		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
+		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets,
+		Rates: rates, AddressLimit: o.AddressLimit, Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
 		ClockRight: clockRight,

@@ -63,7 +63,8 @@ func startStack(ctx context.Context, log string) (_ *stack, err error) {
 	return s, err
 }
 
-// settings are those that serve does not start without, and free ports. Nothing else: defaults are measured.
+// settings are those that serve does not start without, and free ports, and no bound for the one address that all calls
+// come from. Nothing else: defaults are measured.
 func settings(databaseURL, redisURL string) ([]string, error) {
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
@@ -79,6 +80,7 @@ func settings(databaseURL, redisURL string) ([]string, error) {
 		"LATCHKEY_GRPC_ADDR=127.0.0.1:0",
 		"LATCHKEY_HTTP_ADDR=127.0.0.1:0",
 		"LATCHKEY_OPS_ADDR=127.0.0.1:0",
+		"LATCHKEY_ADDRESS_RATE_LIMIT=false",
 	}, nil
 }
 

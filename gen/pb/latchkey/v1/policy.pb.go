@@ -156,8 +156,9 @@ func (x *Policy) GetRevokes() bool {
 }
 
 // AddressRate bounds the calls of one network address (an IPv6 address counts
-// by its /64). Calls from a loopback address are not counted: they come from a
-// sidecar or from the operator, unless a trusted proxy names the real client.
+// by its /64), the one that a trusted proxy names, else the peer's. No address is
+// exempt, loopback included. Calls that show an admin key or a service key in the
+// metadata, as `authorization: Bearer KEY`, are not counted.
 type AddressRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Calls a minute in the long run.

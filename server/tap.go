@@ -1,0 +1,42 @@
+package server
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/tap"
+)
+
+// forwardedEvery is how often the log tells of a proxy that is not trusted.
+const forwardedEvery = time.Hour
+
+// onHeaders sees a call when its headers are here and its message is not. It runs in the
+// goroutine that reads the connection, and so waits for nothing.
+func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if _, forwarded := info.Header["x-forwarded-for"]; forwarded {
+		s.forwarded.saw(ctx, s)
+	}
+	return ctx, nil
+}
+
+// unheardProxies tells operators of a proxy that they forgot to trust.
+type unheardProxies struct {
+	told atomic.Int64 // when, in Unix seconds
+}
+
+// saw looks at a call with x-forwarded-for. Anybody can send the header; a peer on
+// loopback or on a private network that does is a proxy, and while it is not trusted all
+// of its clients share one address, and the limits of one.
+func (u *unheardProxies) saw(ctx context.Context, s *Server) {
+	peer := peerAddress(ctx)
+	if !peer.IsLoopback() && !peer.IsPrivate() && !peer.IsLinkLocalUnicast() || contains(s.cfg.TrustedProxies, peer) {
+		return
+	}
+	told, now := u.told.Load(), s.cfg.Now().Unix()
+	if told != 0 && now-told < int64(forwardedEvery/time.Second) || !u.told.CompareAndSwap(told, now) {
+		return
+	}
+	s.log.WarnContext(ctx, "x-forwarded-for of a peer that is not trusted: its clients are counted, and kept in the audit trail, under its address",
+		"peer", peer.String(), "setting", "LATCHKEY_TRUSTED_PROXIES")
+}
