@@ -30,6 +30,7 @@ const (
 
 	auditUserSuspended       auditKind = "user_suspended"
 	auditUserReactivated     auditKind = "user_reactivated"
+	auditUserSessionRevoked  auditKind = "user_session_revoked"
 	auditUserSessionsRevoked auditKind = "user_sessions_revoked"
 	auditAllSessionsRevoked  auditKind = "all_sessions_revoked"
 )

@@ -17,34 +17,54 @@ import (
 )
 
 const (
-	// sessionsPage is the purpose of page tokens of ListSessions.
-	sessionsPage = "ListSessions"
+	// sessionsPage is the purpose of page tokens of ListSessions, userSessionsPage that of
+	// ListUserSessions.
+	sessionsPage     = "ListSessions"
+	userSessionsPage = "ListUserSessions"
 	// defaultPageSize is said in the contract.
 	defaultPageSize = 50
 )
 
-// ListSessions implements latchkey.v1.SessionService. Redis has what is shown of a
-// session, the ledger whether it is live. The whole list is read for each page: it
-// has no more than LATCHKEY_SESSION_LIMIT entries.
+// ListSessions implements latchkey.v1.SessionService.
 func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsRequest) (*latchkeyv1.ListSessionsResponse, error) {
 	by, err := callingSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var after session.Session
-	if req.GetPageToken() != "" {
-		after.CreateTime, after.ID, err = s.openPage(sessionsPage, by.userID.String(), req.GetPageToken())
-		if err != nil {
-			return nil, err
-		}
-	}
-	all, err := s.cfg.Sessions.List(ctx, by.userID)
-	if err != nil {
-		return nil, fmt.Errorf("list the sessions: %w", err)
-	}
-	live, err := s.liveSessions(ctx, by.userID, all)
+	sessions, next, err := s.pageOfSessions(ctx, by.userID, by.sessionID, sessionsPage, req)
 	if err != nil {
 		return nil, err
+	}
+	return &latchkeyv1.ListSessionsResponse{Sessions: sessions, NextPageToken: next}, nil
+}
+
+// pageRequest asks for a page of a list.
+type pageRequest interface {
+	GetPageSize() int32
+	GetPageToken() string
+}
+
+// pageOfSessions is a page of the live sessions of an account, current among them or
+// none, and the token of the next page of the list that purpose names. Redis has what is shown of a session, the ledger
+// whether it is live. The whole list is read for each page: it has no more than
+// LATCHKEY_SESSION_LIMIT entries.
+func (s *Server) pageOfSessions(
+	ctx context.Context, userID, current uuid.UUID, purpose string, req pageRequest,
+) (page []*latchkeyv1.Session, next string, err error) {
+	var after session.Session
+	if req.GetPageToken() != "" {
+		after.CreateTime, after.ID, err = s.openPage(purpose, userID.String(), req.GetPageToken())
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	all, err := s.cfg.Sessions.List(ctx, userID)
+	if err != nil {
+		return nil, "", fmt.Errorf("list the sessions: %w", err)
+	}
+	live, err := s.liveSessions(ctx, userID, all)
+	if err != nil {
+		return nil, "", err
 	}
 	if req.GetPageToken() != "" {
 		live = slices.DeleteFunc(live, func(sess session.Session) bool { return sess.Compare(after) >= 0 })
@@ -53,16 +73,15 @@ func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsR
 	if size == 0 {
 		size = defaultPageSize
 	}
-	resp := &latchkeyv1.ListSessionsResponse{}
 	if len(live) > size {
 		live = live[:size]
 		last := live[size-1]
-		resp.NextPageToken = s.sealPage(sessionsPage, by.userID.String(), last.CreateTime, last.ID)
+		next = s.sealPage(purpose, userID.String(), last.CreateTime, last.ID)
 	}
 	for _, sess := range live {
-		resp.Sessions = append(resp.Sessions, sessionMessage(sess, by.sessionID))
+		page = append(page, sessionMessage(sess, current))
 	}
-	return resp, nil
+	return page, next, nil
 }
 
 // GetSession implements latchkey.v1.SessionService.

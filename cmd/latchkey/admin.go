@@ -25,19 +25,23 @@ const adminTimeout = 20 * time.Second
 type adminCommand struct {
 	words   string   // what it is called by
 	account bool     // takes an identifier or an address
+	session bool     // takes a session of that account, too
 	flags   []string // that it takes beside the common ones
 	about   string
 	run     func(ctx context.Context, a *adminCall) error
 }
 
 func adminCommands() []adminCommand {
+	pages := []string{"page-size", "page-token", "all"}
 	return []adminCommand{
-		{"user get", true, nil, "show an account", adminGet},
-		{"user list", false, []string{"page-size", "page-token", "all"}, "list accounts, newest first, a page or all", adminList},
-		{"user suspend", true, nil, "keep an account from being used and end its sessions", adminSuspend},
-		{"user reactivate", true, nil, "let a suspended account log in again", adminReactivate},
-		{"user revoke-sessions", true, nil, "end all sessions of an account", adminRevokeSessions},
-		{"revoke-all-sessions", false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
+		{"user get", true, false, nil, "show an account", adminGet},
+		{"user list", false, false, pages, "list accounts, newest first, a page or all", adminList},
+		{"user suspend", true, false, nil, "keep an account from being used and end its sessions", adminSuspend},
+		{"user reactivate", true, false, nil, "let a suspended account log in again", adminReactivate},
+		{"user sessions", true, false, pages, "list the live sessions of an account, newest first, a page or all", adminSessions},
+		{"user revoke-session", true, true, nil, "end one session of an account", adminRevokeSession},
+		{"user revoke-sessions", true, false, nil, "end all sessions of an account", adminRevokeSessions},
+		{"revoke-all-sessions", false, false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
 	}
 }
 
@@ -45,6 +49,7 @@ func adminCommands() []adminCommand {
 type adminCall struct {
 	command adminCommand
 	account string
+	session string
 	target  adminTarget
 	json    bool
 	size    int
@@ -126,6 +131,10 @@ func (a *adminCall) match(words []string) error {
 		}
 		rest := words[len(name):]
 		switch {
+		case c.session && len(rest) == 2 && rest[0] != "" && isID(rest[1]):
+			a.account, a.session = rest[0], rest[1]
+		case c.session:
+			return &usageError{fmt.Sprintf("latchkey admin %s takes an account, by an identifier or an address, and the identifier of a session", c.words)}
 		case c.account && len(rest) == 1 && rest[0] != "":
 			a.account = rest[0]
 		case c.account:
@@ -172,6 +181,9 @@ func adminUsage() string {
 		b.WriteString("\n  " + c.words)
 		if c.account {
 			b.WriteString(" ID|EMAIL")
+		}
+		if c.session {
+			b.WriteString(" SESSION")
 		}
 		for _, name := range c.flags {
 			switch name {
@@ -228,14 +240,38 @@ func adminGet(ctx context.Context, a *adminCall) error {
 }
 
 func adminList(ctx context.Context, a *adminCall) error {
-	for token := a.page; ; {
+	return a.eachPage(func(token string) (string, error) {
 		//nolint:gosec // G115: check bounds it
 		resp, err := call(ctx, a.client.ListUsers, &latchkeyv1.ListUsersRequest{PageSize: int32(a.size), PageToken: token})
 		if err != nil {
-			return err
+			return "", err
 		}
-		next := resp.GetNextPageToken()
-		if err := a.showPage(resp, token == a.page); err != nil {
+		return resp.GetNextPageToken(), a.showUsers(resp, token == a.page)
+	})
+}
+
+func adminSessions(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	return a.eachPage(func(token string) (string, error) {
+		//nolint:gosec // G115: check bounds it
+		req := &latchkeyv1.ListUserSessionsRequest{UserId: id, PageSize: int32(a.size), PageToken: token}
+		resp, err := call(ctx, a.client.ListUserSessions, req)
+		if err != nil {
+			return "", err
+		}
+		return resp.GetNextPageToken(), a.showSessions(resp, token == a.page)
+	})
+}
+
+// eachPage shows a page of a list, or with --all every one from there on. show returns
+// the token of the next.
+func (a *adminCall) eachPage(show func(token string) (next string, err error)) error {
+	for token := a.page; ; {
+		next, err := show(token)
+		if err != nil {
 			return err
 		}
 		if next == "" || !a.all {
@@ -270,6 +306,18 @@ func adminReactivate(ctx context.Context, a *adminCall) error {
 		return err
 	}
 	return a.showAccount(resp.GetAccount())
+}
+
+func adminRevokeSession(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.RevokeUserSession, &latchkeyv1.RevokeUserSessionRequest{UserId: id, SessionId: a.session})
+	if err != nil {
+		return err
+	}
+	return a.showDone(resp, "the session "+a.session+" of "+id+" is ended")
 }
 
 func adminRevokeSessions(ctx context.Context, a *adminCall) error {

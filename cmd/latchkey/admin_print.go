@@ -62,12 +62,11 @@ func (a *adminCall) showAccount(account *latchkeyv1.Account) error {
 	return table.Flush()
 }
 
-// showPage writes one page; the names of the columns come before the first one.
-func (a *adminCall) showPage(page *latchkeyv1.ListUsersResponse, first bool) error {
+// showUsers writes one page; the names of the columns come before the first one.
+func (a *adminCall) showUsers(page *latchkeyv1.ListUsersResponse, first bool) error {
 	if a.json {
 		return a.showJSON(page)
 	}
-	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	rows := [][]string{}
 	if first {
 		rows = append(rows, []string{"ID", "EMAIL", "VERIFIED", "NAME", "STATUS", "CREATED", "LAST LOGIN"})
@@ -79,6 +78,30 @@ func (a *adminCall) showPage(page *latchkeyv1.ListUsersResponse, first bool) err
 			accountStatus(account), when(user.GetCreateTime()), when(account.GetLastLoginTime()),
 		})
 	}
+	return a.showRows(rows, page.GetNextPageToken())
+}
+
+// showSessions is showUsers for sessions.
+func (a *adminCall) showSessions(page *latchkeyv1.ListUserSessionsResponse, first bool) error {
+	if a.json {
+		return a.showJSON(page)
+	}
+	rows := [][]string{}
+	if first {
+		rows = append(rows, []string{"ID", "DEVICE", "ADDRESS", "CREATED", "LAST USED", "ENDS"})
+	}
+	for _, sess := range page.GetSessions() {
+		rows = append(rows, []string{
+			sess.GetId(), sess.GetDeviceName(), sess.GetAddress(),
+			when(sess.GetCreateTime()), when(sess.GetLastUseTime()), when(sess.GetExpireTime()),
+		})
+	}
+	return a.showRows(rows, page.GetNextPageToken())
+}
+
+// showRows writes the rows of a page, and how to get the next.
+func (a *adminCall) showRows(rows [][]string, next string) error {
+	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
 			row[i] = printable(row[i])
@@ -90,7 +113,7 @@ func (a *adminCall) showPage(page *latchkeyv1.ListUsersResponse, first bool) err
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if next := page.GetNextPageToken(); next != "" && !a.all {
+	if next != "" && !a.all {
 		_, err := fmt.Fprintf(a.out, "\nthere are more: --page-token %s, or --all\n", printable(next))
 		return err
 	}

@@ -170,6 +170,21 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("got\n%s", out)
 	}
 	tokens = mustLogin()
+	other := mustLogin()
+	if out := o.do(t, "user", "sessions", address); strings.Count(out, "\n") != 3 || !strings.Contains(out, tokens.GetSessionId()) || !strings.Contains(out, other.GetSessionId()) {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "user", "sessions", address, "--json", "--all", "--page-size=1"); strings.Count(out, "\n") != 2 || strings.Index(out, other.GetSessionId()) > strings.Index(out, tokens.GetSessionId()) {
+		t.Errorf("got\n%s", out)
+	}
+	for range 2 {
+		if out := o.do(t, "user", "revoke-session", address, other.GetSessionId()); !strings.Contains(out, other.GetSessionId()) || valid(other) || !valid(tokens) {
+			t.Errorf("got\n%s", out)
+		}
+	}
+	if out := o.do(t, "user", "sessions", address); strings.Contains(out, other.GetSessionId()) {
+		t.Errorf("got\n%s", out)
+	}
 	o.refused(t, exitUsage, []string{"revoke-all-sessions"}, "--yes")
 	if !valid(tokens) {
 		t.Error("ended without --yes")
@@ -179,7 +194,8 @@ func TestAdmin(t *testing.T) {
 	}
 	mustLogin()
 
-	for _, args := range [][]string{{"user", "get"}, {"user", "suspend"}, {"user", "reactivate"}, {"user", "revoke-sessions"}} {
+	o.refused(t, exitFailed, []string{"user", "revoke-session", "nobody@example.com", tokens.GetSessionId()}, "NOT_FOUND USER_NOT_FOUND: ")
+	for _, args := range [][]string{{"user", "get"}, {"user", "suspend"}, {"user", "reactivate"}, {"user", "sessions"}, {"user", "revoke-sessions"}} {
 		o.refused(t, exitFailed, append(args, "nobody@example.com"), "NOT_FOUND USER_NOT_FOUND: ", "trace id ")
 		o.refused(t, exitFailed, append(args, "--", "-nobody@example.com"), "NOT_FOUND USER_NOT_FOUND: ")
 		o.refused(t, exitFailed, append(args, "00000000-0000-0000-0000-000000000000"), "NOT_FOUND USER_NOT_FOUND: ")
@@ -270,6 +286,9 @@ func TestAdminUsage(t *testing.T) {
 		{"users list", "no command"},
 		{"user get", "takes one account"},
 		{"user get a b", "takes one account"},
+		{"user sessions", "takes one account"},
+		{"user revoke-session a", "takes an account, "},
+		{"user revoke-session a b", "takes an account, "},
 		{"user list x", `takes no "x"`},
 		{"user list --yes", "takes no --yes"},
 		{"user get x --all", "takes no --all"},

@@ -22,17 +22,18 @@ const (
 	suspend        kind = "SuspendUser"
 	reactivate     kind = "ReactivateUser"
 	revokeUser     kind = "RevokeUserSessions"
+	revokeOne      kind = "RevokeUserSession"
 )
 
 // revokesOne says whether the call names the session that it ends.
-func (k kind) revokesOne() bool { return k == logout || k == revokeSession }
+func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k == revokeOne }
 
 // commits says whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
 	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser:
 		return true
-	case signUp, login, validate, refresh, logout, revokeSession:
+	case signUp, login, validate, refresh, logout, revokeSession, revokeOne:
 	}
 	return false
 }
@@ -58,7 +59,7 @@ type call struct {
 	// Session is whose token the call carried, or which one a login made. Sessions
 	// count from 1 in each account.
 	Session int
-	// Target is the session that RevokeSession named.
+	// Target is the session that RevokeSession or RevokeUserSession named.
 	Target int
 	// Password is what was typed, NewPassword what was to be set.
 	Password, NewPassword string

@@ -187,6 +187,19 @@ func (w *world) revokeSession(ctx context.Context, r *replica, by, target *sessi
 	return c
 }
 
+// revokeOne is an operator's revokeSession.
+func (w *world) revokeOne(ctx context.Context, r *replica, target *session) *call {
+	c := &call{Account: target.account.number, Kind: revokeOne, Target: target.number}
+	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
+		_, err := to.admin.RevokeUserSession(bearer(ctx, adminKey), &latchkeyv1.RevokeUserSessionRequest{
+			UserId: target.account.id.String(), SessionId: target.id,
+		})
+		return err
+	})
+	target.believe(c)
+	return c
+}
+
 func (w *world) revokeOthers(ctx context.Context, r *replica, by *session) *call {
 	c := &call{Account: by.account.number, Kind: revokeOthers, Session: by.number}
 	token := by.token()

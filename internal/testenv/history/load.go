@@ -238,6 +238,9 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 		return w.logout(ctx, r, s, deadline)
 	case choice < 94:
 		if target := c.session(a, true); target != nil {
+			if c.random.percent(33) {
+				return w.revokeOne(ctx, r, target)
+			}
 			return w.revokeSession(ctx, r, s, target)
 		}
 		return nil

@@ -31,7 +31,7 @@ import (
 //     that began before.
 //   - The calls that others make in between are checked against both.
 //
-// For Logout and RevokeSession, which name their session, the commit is put at the
+// For Logout, RevokeSession and RevokeUserSession, which name their session, the commit is put at the
 // call: nothing in a history can tell the difference, and porcupine has less to try.
 // A revocation of all sessions of an account (a new password, a suspension) reaches
 // those whose login came before its commit, and a history does tell: by the password
@@ -221,6 +221,8 @@ func (s *state) happen(c *call) *state {
 		return s.operate(c)
 	case changePassword, resetPassword:
 		return s.setPassword(c)
+	case revokeOne:
+		return s.onlyIf(c.Answer == accepted)
 	case validate, refresh, logout, revokeSession, revokeOthers:
 	}
 	// What a session may do.

@@ -87,6 +87,12 @@ func TestModel(t *testing.T) {
 			begin(), loginAs(3, 4, 1, "p0"), loginAs(5, 6, 2, "p0"),
 			at(7, 8, call{Kind: revokeSession, Session: 1, Target: 2}), valid(9, 10, 2),
 		}},
+		{"an operator's end of a session is final", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), at(7, 8, call{Kind: revokeOne, Target: 1}), valid(9, 10, 1),
+		}},
+		{"and of no other", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), loginAs(5, 6, 2, "p0"), at(7, 8, call{Kind: revokeOne, Target: 1}), notValid(9, 10, 2),
+		}},
 		{"a refused revocation revokes nothing", false, []*call{
 			begin(), loginAs(3, 4, 1, "p0"), loginAs(5, 6, 2, "p0"), logoutOf1(7, 8, accepted),
 			at(9, 10, call{Kind: revokeSession, Session: 1, Target: 2, Answer: refused}), notValid(11, 12, 2),

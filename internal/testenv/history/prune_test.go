@@ -36,7 +36,7 @@ func drawHistory(t *rapid.T) []*call {
 		calls = append(calls, loginAs(from, to, session, "p0"))
 		logins[session] = to
 	}
-	kinds := []kind{validate, validate, validate, refresh, logout, revokeSession, revokeOthers, changePassword, suspend, reactivate, revokeUser}
+	kinds := []kind{validate, validate, validate, refresh, logout, revokeSession, revokeOthers, changePassword, suspend, reactivate, revokeUser, revokeOne}
 	for range rapid.IntRange(1, 8).Draw(t, "calls") {
 		c := call{
 			Kind:    rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -46,6 +46,11 @@ func drawHistory(t *rapid.T) []*call {
 		switch c.Kind { //nolint:exhaustive // the others need nothing more
 		case revokeSession:
 			c.Target = 3 - c.Session
+		case revokeOne:
+			c.Target, c.Session = 3-c.Session, none
+			if c.Answer == refused {
+				c.Answer = accepted
+			}
 		case changePassword:
 			c.Password, c.NewPassword = "p0", "p1"
 		case suspend, reactivate, revokeUser:

@@ -597,6 +597,217 @@ func (*RevokeUserSessionsResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{10}
 }
 
+// Request of ListUserSessions.
+type ListUserSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// How many sessions to return at most, up to 100. 0: 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before. Empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserSessionsRequest) Reset() {
+	*x = ListUserSessionsRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserSessionsRequest) ProtoMessage() {}
+
+func (x *ListUserSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListUserSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListUserSessionsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListUserSessionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListUserSessionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListUserSessions.
+type ListUserSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sessions, newest login first. None is current.
+	Sessions []*Session `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// For the next page. Empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserSessionsResponse) Reset() {
+	*x = ListUserSessionsResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserSessionsResponse) ProtoMessage() {}
+
+func (x *ListUserSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListUserSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListUserSessionsResponse) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *ListUserSessionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Request of RevokeUserSession.
+type RevokeUserSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Identifier of the session.
+	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeUserSessionRequest) Reset() {
+	*x = RevokeUserSessionRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeUserSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeUserSessionRequest) ProtoMessage() {}
+
+func (x *RevokeUserSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeUserSessionRequest.ProtoReflect.Descriptor instead.
+func (*RevokeUserSessionRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RevokeUserSessionRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *RevokeUserSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// Response of RevokeUserSession.
+type RevokeUserSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeUserSessionResponse) Reset() {
+	*x = RevokeUserSessionResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeUserSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeUserSessionResponse) ProtoMessage() {}
+
+func (x *RevokeUserSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeUserSessionResponse.ProtoReflect.Descriptor instead.
+func (*RevokeUserSessionResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
 // Request of RevokeAllSessions.
 type RevokeAllSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -606,7 +817,7 @@ type RevokeAllSessionsRequest struct {
 
 func (x *RevokeAllSessionsRequest) Reset() {
 	*x = RevokeAllSessionsRequest{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +829,7 @@ func (x *RevokeAllSessionsRequest) String() string {
 func (*RevokeAllSessionsRequest) ProtoMessage() {}
 
 func (x *RevokeAllSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +842,7 @@ func (x *RevokeAllSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAllSessionsRequest.ProtoReflect.Descriptor instead.
 func (*RevokeAllSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{15}
 }
 
 // Response of RevokeAllSessions.
@@ -643,7 +854,7 @@ type RevokeAllSessionsResponse struct {
 
 func (x *RevokeAllSessionsResponse) Reset() {
 	*x = RevokeAllSessionsResponse{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +866,7 @@ func (x *RevokeAllSessionsResponse) String() string {
 func (*RevokeAllSessionsResponse) ProtoMessage() {}
 
 func (x *RevokeAllSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +879,7 @@ func (x *RevokeAllSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeAllSessionsResponse.ProtoReflect.Descriptor instead.
 func (*RevokeAllSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Request of ImportUsers: a part of the accounts.
@@ -685,7 +896,7 @@ type ImportUsersRequest struct {
 
 func (x *ImportUsersRequest) Reset() {
 	*x = ImportUsersRequest{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +908,7 @@ func (x *ImportUsersRequest) String() string {
 func (*ImportUsersRequest) ProtoMessage() {}
 
 func (x *ImportUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +921,7 @@ func (x *ImportUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportUsersRequest.ProtoReflect.Descriptor instead.
 func (*ImportUsersRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ImportUsersRequest) GetUsers() []*ImportedUser {
@@ -758,7 +969,7 @@ type ImportedUser struct {
 
 func (x *ImportedUser) Reset() {
 	*x = ImportedUser{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +981,7 @@ func (x *ImportedUser) String() string {
 func (*ImportedUser) ProtoMessage() {}
 
 func (x *ImportedUser) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +994,7 @@ func (x *ImportedUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportedUser.ProtoReflect.Descriptor instead.
 func (*ImportedUser) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ImportedUser) GetId() string {
@@ -867,7 +1078,7 @@ type ImportUsersResponse struct {
 
 func (x *ImportUsersResponse) Reset() {
 	*x = ImportUsersResponse{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1090,7 @@ func (x *ImportUsersResponse) String() string {
 func (*ImportUsersResponse) ProtoMessage() {}
 
 func (x *ImportUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1103,7 @@ func (x *ImportUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportUsersResponse.ProtoReflect.Descriptor instead.
 func (*ImportUsersResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImportUsersResponse) GetCreatedCount() int64 {
@@ -938,7 +1149,7 @@ type ImportRefusal struct {
 
 func (x *ImportRefusal) Reset() {
 	*x = ImportRefusal{}
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1161,7 @@ func (x *ImportRefusal) String() string {
 func (*ImportRefusal) ProtoMessage() {}
 
 func (x *ImportRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_admin_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1174,7 @@ func (x *ImportRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRefusal.ProtoReflect.Descriptor instead.
 func (*ImportRefusal) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImportRefusal) GetNumber() int64 {
@@ -991,7 +1202,7 @@ var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
+	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
 	"\aAccount\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12\x1c\n" +
 	"\tsuspended\x18\x02 \x01(\bR\tsuspended\x12B\n" +
@@ -1021,7 +1232,20 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\">\n" +
 	"\x19RevokeUserSessionsRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x1c\n" +
-	"\x1aRevokeUserSessionsResponse\"\x1a\n" +
+	"\x1aRevokeUserSessionsResponse\"\x8d\x01\n" +
+	"\x17ListUserSessionsRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12&\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"~\n" +
+	"\x18ListUserSessionsResponse\x120\n" +
+	"\bsessions\x18\x01 \x03(\v2\x14.latchkey.v1.SessionR\bsessions\x120\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken\"f\n" +
+	"\x18RevokeUserSessionRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +
+	"\n" +
+	"session_id\x18\x02 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\"\x1b\n" +
+	"\x19RevokeUserSessionResponse\"\x1a\n" +
 	"\x18RevokeAllSessionsRequest\"\x1b\n" +
 	"\x19RevokeAllSessionsResponse\"i\n" +
 	"\x12ImportUsersRequest\x12:\n" +
@@ -1047,7 +1271,7 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\rImportRefusal\x12\x1f\n" +
 	"\x06number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x06number\x12\x1e\n" +
 	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05email\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason2\xe4\x05\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason2\xce\a\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -1057,6 +1281,9 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\x0eReactivateUser\x12\".latchkey.v1.ReactivateUserRequest\x1a#.latchkey.v1.ReactivateUserResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12w\n" +
 	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
+	"\x10ListUserSessions\x12$.latchkey.v1.ListUserSessionsRequest\x1a%.latchkey.v1.ListUserSessionsResponse\"\x11\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12t\n" +
+	"\x11RevokeUserSession\x12%.latchkey.v1.RevokeUserSessionRequest\x1a&.latchkey.v1.RevokeUserSessionResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
 	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x04\b<\x10<\x18\x01\x12`\n" +
 	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xb2\x01\n" +
@@ -1074,7 +1301,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -1087,45 +1314,55 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*ReactivateUserResponse)(nil),     // 8: latchkey.v1.ReactivateUserResponse
 	(*RevokeUserSessionsRequest)(nil),  // 9: latchkey.v1.RevokeUserSessionsRequest
 	(*RevokeUserSessionsResponse)(nil), // 10: latchkey.v1.RevokeUserSessionsResponse
-	(*RevokeAllSessionsRequest)(nil),   // 11: latchkey.v1.RevokeAllSessionsRequest
-	(*RevokeAllSessionsResponse)(nil),  // 12: latchkey.v1.RevokeAllSessionsResponse
-	(*ImportUsersRequest)(nil),         // 13: latchkey.v1.ImportUsersRequest
-	(*ImportedUser)(nil),               // 14: latchkey.v1.ImportedUser
-	(*ImportUsersResponse)(nil),        // 15: latchkey.v1.ImportUsersResponse
-	(*ImportRefusal)(nil),              // 16: latchkey.v1.ImportRefusal
-	(*User)(nil),                       // 17: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*ListUserSessionsRequest)(nil),    // 11: latchkey.v1.ListUserSessionsRequest
+	(*ListUserSessionsResponse)(nil),   // 12: latchkey.v1.ListUserSessionsResponse
+	(*RevokeUserSessionRequest)(nil),   // 13: latchkey.v1.RevokeUserSessionRequest
+	(*RevokeUserSessionResponse)(nil),  // 14: latchkey.v1.RevokeUserSessionResponse
+	(*RevokeAllSessionsRequest)(nil),   // 15: latchkey.v1.RevokeAllSessionsRequest
+	(*RevokeAllSessionsResponse)(nil),  // 16: latchkey.v1.RevokeAllSessionsResponse
+	(*ImportUsersRequest)(nil),         // 17: latchkey.v1.ImportUsersRequest
+	(*ImportedUser)(nil),               // 18: latchkey.v1.ImportedUser
+	(*ImportUsersResponse)(nil),        // 19: latchkey.v1.ImportUsersResponse
+	(*ImportRefusal)(nil),              // 20: latchkey.v1.ImportRefusal
+	(*User)(nil),                       // 21: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
+	(*Session)(nil),                    // 23: latchkey.v1.Session
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	17, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	18, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	21, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	22, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 3: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
 	0,  // 4: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 5: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	14, // 6: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
-	18, // 7: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
-	18, // 8: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
-	16, // 9: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
-	1,  // 10: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 11: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 12: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 13: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	9,  // 14: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	11, // 15: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	13, // 16: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
-	2,  // 17: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 18: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 19: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 20: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	10, // 21: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	12, // 22: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	15, // 23: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
-	17, // [17:24] is the sub-list for method output_type
-	10, // [10:17] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	23, // 6: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
+	18, // 7: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
+	22, // 8: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	22, // 9: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	20, // 10: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
+	1,  // 11: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 12: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 13: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 14: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	9,  // 15: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	11, // 16: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
+	13, // 17: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
+	15, // 18: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	17, // 19: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	2,  // 20: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 21: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 22: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 23: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	10, // 24: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	12, // 25: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
+	14, // 26: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
+	16, // 27: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	19, // 28: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -1134,6 +1371,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 		return
 	}
 	file_latchkey_v1_policy_proto_init()
+	file_latchkey_v1_session_service_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_admin_service_proto_msgTypes[1].OneofWrappers = []any{
 		(*GetUserRequest_UserId)(nil),
@@ -1145,7 +1383,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,8 @@ const (
 	AdminService_SuspendUser_FullMethodName        = "/latchkey.v1.AdminService/SuspendUser"
 	AdminService_ReactivateUser_FullMethodName     = "/latchkey.v1.AdminService/ReactivateUser"
 	AdminService_RevokeUserSessions_FullMethodName = "/latchkey.v1.AdminService/RevokeUserSessions"
+	AdminService_ListUserSessions_FullMethodName   = "/latchkey.v1.AdminService/ListUserSessions"
+	AdminService_RevokeUserSession_FullMethodName  = "/latchkey.v1.AdminService/RevokeUserSession"
 	AdminService_RevokeAllSessions_FullMethodName  = "/latchkey.v1.AdminService/RevokeAllSessions"
 	AdminService_ImportUsers_FullMethodName        = "/latchkey.v1.AdminService/ImportUsers"
 )
@@ -61,6 +63,20 @@ type AdminServiceClient interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
+	// ListUserSessions lists the live sessions of an account, newest login first:
+	// what its owner sees, and what RevokeUserSession takes.
+	//
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that does not
+	// come from here.
+	ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error)
+	// RevokeUserSession ends one session of an account; the others go on. Once it
+	// has answered OK, no replica accepts an access token of it, and none of its
+	// refresh tokens. It needs no Redis, so that a session which that has lost can
+	// be ended too. An identifier that is unknown, ended before, or of another
+	// account's session is answered with OK and ends nothing.
+	//
+	// Refusals: USER_NOT_FOUND.
+	RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error)
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(ctx context.Context, in *RevokeAllSessionsRequest, opts ...grpc.CallOption) (*RevokeAllSessionsResponse, error)
@@ -136,6 +152,26 @@ func (c *adminServiceClient) RevokeUserSessions(ctx context.Context, in *RevokeU
 	return out, nil
 }
 
+func (c *adminServiceClient) ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserSessionsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUserSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeUserSessionResponse)
+	err := c.cc.Invoke(ctx, AdminService_RevokeUserSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) RevokeAllSessions(ctx context.Context, in *RevokeAllSessionsRequest, opts ...grpc.CallOption) (*RevokeAllSessionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeAllSessionsResponse)
@@ -192,6 +228,20 @@ type AdminServiceServer interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
+	// ListUserSessions lists the live sessions of an account, newest login first:
+	// what its owner sees, and what RevokeUserSession takes.
+	//
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that does not
+	// come from here.
+	ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error)
+	// RevokeUserSession ends one session of an account; the others go on. Once it
+	// has answered OK, no replica accepts an access token of it, and none of its
+	// refresh tokens. It needs no Redis, so that a session which that has lost can
+	// be ended too. An identifier that is unknown, ended before, or of another
+	// account's session is answered with OK and ends nothing.
+	//
+	// Refusals: USER_NOT_FOUND.
+	RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error)
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error)
@@ -231,6 +281,12 @@ func (UnimplementedAdminServiceServer) ReactivateUser(context.Context, *Reactiva
 }
 func (UnimplementedAdminServiceServer) RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeUserSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUserSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeUserSession not implemented")
 }
 func (UnimplementedAdminServiceServer) RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeAllSessions not implemented")
@@ -349,6 +405,42 @@ func _AdminService_RevokeUserSessions_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListUserSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUserSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUserSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUserSessions(ctx, req.(*ListUserSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RevokeUserSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeUserSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RevokeUserSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RevokeUserSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RevokeUserSession(ctx, req.(*RevokeUserSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_RevokeAllSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokeAllSessionsRequest)
 	if err := dec(in); err != nil {
@@ -400,6 +492,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeUserSessions",
 			Handler:    _AdminService_RevokeUserSessions_Handler,
+		},
+		{
+			MethodName: "ListUserSessions",
+			Handler:    _AdminService_ListUserSessions_Handler,
+		},
+		{
+			MethodName: "RevokeUserSession",
+			Handler:    _AdminService_RevokeUserSession_Handler,
 		},
 		{
 			MethodName: "RevokeAllSessions",

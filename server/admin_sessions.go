@@ -1,0 +1,50 @@
+package server
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// ListUserSessions implements latchkey.v1.AdminService.
+func (s *Server) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUserSessionsRequest) (*latchkeyv1.ListUserSessionsResponse, error) {
+	account, err := s.knownAccount(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	sessions, next, err := s.pageOfSessions(ctx, account.ID, uuid.Nil, userSessionsPage, req)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ListUserSessionsResponse{Sessions: sessions, NextPageToken: next}, nil
+}
+
+// RevokeUserSession implements latchkey.v1.AdminService. As with RevokeSession, Redis is
+// not asked whether there is such a session: the row names the account, and bites only
+// where both match.
+func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUserSessionRequest) (*latchkeyv1.RevokeUserSessionResponse, error) {
+	account, err := s.knownAccount(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	id, err := sessionID(req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.endOnce(ctx, account.ID, id, auditUserSessionRevoked); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RevokeUserSessionResponse{}, nil
+}
+
+// knownAccount refuses an identifier that no account has.
+func (s *Server) knownAccount(ctx context.Context, userID string) (db.User, error) {
+	account, err := s.findAccountByID(ctx, userID)
+	if err == nil && account.ID == uuid.Nil {
+		err = errUserNotFound()
+	}
+	return account, err
+}
