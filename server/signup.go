@@ -74,7 +74,8 @@ func (s *Server) checkNewPassword(field, candidate string, words []string) error
 		return nil
 	case errors.Is(err, password.ErrTooCommon):
 		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_PASSWORD_TOO_COMMON, field, "PASSWORD_TOO_COMMON",
-			"is among the passwords that are tried first, or made of the account's own address or names: choose another")
+			"is built as the passwords that are tried first are: common words, names, the account's own or the service's, or patterns, "+
+				"with digits, years, marks or substitutions; choose another, such as four words that have nothing to do with each other")
 	case errors.Is(err, password.ErrTooShort):
 		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_SHORT",
 			fmt.Sprintf("must have at least %d characters", s.cfg.PasswordPolicy.MinLength))

@@ -168,13 +168,18 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	return server.New(server.Config{
 		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
-		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength},
+		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
 		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		Metrics: a.ops, Logger: a.log, Now: time.Now, ClockRight: a.ledger.ClockRight,
 	})
+}
+
+// serviceWords are what a stranger knows the service by, and guesses passwords with.
+func serviceWords(cfg *config.Config) []string {
+	return []string{cfg.Issuer, cfg.Audience, cfg.ClientID, cfg.MailFrom, cfg.ResetURL}
 }
 
 func hashLimits(cfg *config.Config) (slots, queue int) {

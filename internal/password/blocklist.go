@@ -2,31 +2,76 @@ package password
 
 import (
 	_ "embed"
+	"sort"
 	"strings"
+	"sync"
 )
 
-// commonPasswords has one password a line, folded and sorted by bytes; where it
-// comes from is in blocklist/README.md.
+// commonWords has one word a line, folded and sorted by bytes, then a tab and a
+// letter: a word of class 'a'+n is among the first 2^(n+1) guesses. Where it comes
+// from is in blocklist/README.md.
 //
-//go:embed blocklist/passwords.txt
-var commonPasswords string
+//go:embed blocklist/words.txt
+var commonWords string
 
-// onBlocklist searches the embedded text itself, which needs no memory beyond
-// the binary and nothing at start-up: a map of it would take over a megabyte.
-func onBlocklist(folded string) bool {
-	low, high := 0, len(commonPasswords) // both at the start of a line
+// wordList finds words in text in the order of its lines. Beside the text, which is
+// in the binary, it takes four bytes a line; a map would take some megabytes.
+type wordList struct {
+	text   string
+	starts []uint32
+	first  [257]int // the first line that begins with this byte or a higher one
+}
+
+//nolint:gochecknoglobals // made once, when the first new password comes, and never changed
+var listed = sync.OnceValue(func() *wordList {
+	list := &wordList{text: commonWords}
+	for at := 0; at < len(commonWords); at += strings.IndexByte(commonWords[at:], '\n') + 1 {
+		list.starts = append(list.starts, uint32(at))
+	}
+	for b := range list.first {
+		list.first[b] = sort.Search(len(list.starts), func(i int) bool { return int(commonWords[list.starts[i]]) >= b })
+	}
+	return list
+})
+
+// lineRange is the lines from low up to high, which begin with the same depth bytes.
+type lineRange struct{ low, high, depth int }
+
+func (l *wordList) all() lineRange { return lineRange{0, len(l.starts), 0} }
+
+// narrow keeps the lines of in that go on with b.
+func (l *wordList) narrow(in lineRange, b byte) lineRange {
+	if in.depth == 0 {
+		return lineRange{l.first[b], l.first[int(b)+1], 1}
+	}
+	low, high := in.low, in.high
 	for low < high {
-		middle := low + (high-low)/2
-		start := low + strings.LastIndexByte(commonPasswords[low:middle], '\n') + 1
-		end := start + strings.IndexByte(commonPasswords[start:], '\n')
-		switch strings.Compare(folded, commonPasswords[start:end]) {
-		case 0:
-			return true
-		case -1:
-			high = start
-		default:
-			low = end + 1
+		middle := int(uint(low+high) >> 1)
+		if l.text[int(l.starts[middle])+in.depth] < b {
+			low = middle + 1
+		} else {
+			high = middle
 		}
 	}
-	return false
+	first := low
+	high = in.high
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		if l.text[int(l.starts[middle])+in.depth] <= b {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return lineRange{first, low, in.depth + 1}
+}
+
+// word is the number of guesses to the word that the whole of in's common beginning
+// is; ok is false where it is none.
+func (l *wordList) word(in lineRange) (guesses float64, ok bool) {
+	end := int(l.starts[in.low]) + in.depth
+	if l.text[end] != '\t' { // sorts before all that can be in a word
+		return 0, false
+	}
+	return float64(uint64(3) << (l.text[end+1] - 'a') >> 1), true
 }

@@ -6,49 +6,90 @@ import (
 	"unicode/utf8"
 )
 
-func TestBlocklistFile(t *testing.T) {
-	t.Parallel()
-	body, ok := strings.CutSuffix(commonPasswords, "\n")
+func listedWords(t *testing.T) []string {
+	t.Helper()
+	body, ok := strings.CutSuffix(commonWords, "\n")
 	if !ok {
 		t.Fatal("the last line is not ended")
 	}
-	lines := strings.Split(body, "\n")
+	return strings.Split(body, "\n")
+}
+
+func TestBlocklistFile(t *testing.T) {
+	t.Parallel()
+	lines := listedWords(t)
 	if len(lines) < 10_000 {
-		t.Errorf("%d passwords, want at least 10,000", len(lines))
+		t.Errorf("%d words, want at least 10,000", len(lines))
 	}
+	before, long := "", 0
 	for i, line := range lines {
-		if n := utf8.RuneCountInString(line); n < DefaultMinLength || n > MaxLength {
+		word, class, ok := strings.Cut(line, "\t")
+		if !ok || len(class) != 1 || class[0] < 'a' || class[0] > 'p' {
+			t.Errorf("line %d, %q, has the class %q", i+1, word, class)
+		}
+		if n := utf8.RuneCountInString(word); n < 3 || n > longestWord {
 			t.Errorf("line %d has %d code points", i+1, n)
 		}
-		if fold(line) != line || strings.TrimSpace(line) != line {
-			t.Errorf("line %d, %q, is not folded", i+1, line)
+		if fold(word) != word || strings.ContainsAny(word, "\t\r") {
+			t.Errorf("line %d, %q, is not folded", i+1, word)
 		}
-		if i > 0 && lines[i-1] >= line {
-			t.Errorf("line %d, %q, is not after %q", i+1, line, lines[i-1])
+		if before >= word {
+			t.Errorf("line %d, %q, is not after %q", i+1, word, before)
 		}
+		before = word
+		if len(word) >= DefaultMinLength {
+			long++
+		}
+	}
+	if long < 10_000 {
+		t.Errorf("%d passwords of %d characters and more, want at least 10,000", long, DefaultMinLength)
 	}
 }
 
 // Every line is found, and nothing just before, after or within one.
-func TestOnBlocklist(t *testing.T) {
+func TestListed(t *testing.T) {
 	t.Parallel()
-	listed := make(map[string]bool)
-	for line := range strings.Lines(commonPasswords) {
-		listed[strings.TrimSuffix(line, "\n")] = true
-	}
-	for password := range listed {
-		if !onBlocklist(password) {
-			t.Errorf("%q is not found", password)
+	find := func(word string) bool {
+		in := listed().all()
+		for i := range len(word) {
+			if in = listed().narrow(in, word[i]); in.low == in.high {
+				return false
+			}
 		}
-		for _, other := range []string{password + "\x00", password + "~", password[:len(password)-1], password[1:], " " + password, password + "\n"} {
-			if onBlocklist(other) != listed[other] {
-				t.Errorf("%q: found is %v", other, !listed[other])
+		_, ok := listed().word(in)
+		return ok
+	}
+	known := make(map[string]bool)
+	for _, line := range listedWords(t) {
+		word, _, _ := strings.Cut(line, "\t")
+		known[word] = true
+	}
+	for word := range known {
+		for _, other := range []string{word, word + "\x00", word + "~", word[:len(word)-1], word[1:], " " + word, word + "\n"} {
+			if find(other) != known[other] {
+				t.Errorf("%q: found is %v", other, !known[other])
 			}
 		}
 	}
 	for _, other := range []string{"", "\n", "\x00", "\U0010ffff", strings.Repeat("z", 200)} {
-		if onBlocklist(other) {
+		if find(other) {
 			t.Errorf("%q is found", other)
+		}
+	}
+}
+
+// Every listed word that is long enough is refused, with and without what people add.
+func TestListedAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, line := range listedWords(t) {
+		word, _, _ := strings.Cut(line, "\t")
+		for _, password := range []string{word, strings.ToUpper(word), word + "1", word + "!"} {
+			if utf8.RuneCountInString(password) < DefaultMinLength {
+				continue
+			}
+			if (Policy{}).Check(password) == nil {
+				t.Errorf("%q is accepted", password)
+			}
 		}
 	}
 }

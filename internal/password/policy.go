@@ -7,8 +7,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -28,7 +26,8 @@ var (
 	// ErrTooShort is returned for a password below Policy.MinLength.
 	ErrTooShort = errors.New("password is too short")
 	// ErrTooCommon is returned for a password that is among the first guesses: on
-	// the list of common ones, a plain sequence, or little more than the context.
+	// the list of common ones, built of such words and patterns as they are, or little
+	// more than the context.
 	ErrTooCommon = errors.New("password is too easy to guess")
 )
 
@@ -38,12 +37,16 @@ type Policy struct {
 	// MinLength is in code points after NFC normalisation. Zero means
 	// DefaultMinLength.
 	MinLength int
+	// Service is what the service is called: its product's name, its hosts. An
+	// attacker tries those with every account.
+	Service []string
 }
 
 // Check returns ErrTooLong, ErrTooShort or ErrTooCommon, wrapped with what helps
 // to choose another, or nil. Context is what an attacker who knows the account
-// tries first: the address, its local part, names, the name of the service. Each
-// counts whole and split at everything but letters and digits, in any case.
+// tries first: the address, its local part, names. Each counts whole and split at
+// everything but letters and digits, in any case; so do the words of p.Service.
+// It takes less than a millisecond, whatever it is given.
 func (p Policy) Check(password string, context ...string) error {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -56,58 +59,26 @@ func (p Policy) Check(password string, context ...string) error {
 	if utf8.RuneCountInString(nfc) < minLength {
 		return fmt.Errorf("%w: use at least %d characters", ErrTooShort, minLength)
 	}
-	folded := fold(nfc)
+	folded, words := fold(nfc), contextWords(append(slices.Clone(context), p.Service...))
 	switch {
-	case onBlocklist(folded):
-		return fmt.Errorf("%w: it is on the list of common passwords", ErrTooCommon)
-	case isSequence(folded):
-		return fmt.Errorf("%w: it is a plain sequence of characters", ErrTooCommon)
-	case ownLength(folded, contextWords(context)) < minOwn:
+	case ownLength(folded, words) < minOwn:
 		return fmt.Errorf("%w: it is little more than your name, your address or the name of this service", ErrTooCommon)
+	case guesses(folded, words) < minGuesses:
+		return fmt.Errorf("%w: it is a common password or word, or a pattern, but for digits, years, marks and substitutions", ErrTooCommon)
 	}
 	return nil
 }
 
-// fold makes texts comparable: lower case, and NFC again since lower-casing may
-// leave it.
-func fold(s string) string {
-	return norm.NFC.String(strings.ToLower(norm.NFC.String(s)))
-}
-
-// isSequence reports whether every code point differs from the one before by
-// the same step of 0, 1 or -1: "aaaaaaaa", "abcdefgh", "87654321". Digits go
-// round, so that "7890123456" is one too.
-func isSequence(s string) bool {
-	runes := []rune(s)
-	for step := rune(-1); step <= 1; step++ {
-		follows := func(i int) bool { return next(runes[i-1], step) == runes[i] }
-		i := 1
-		for i < len(runes) && follows(i) {
-			i++
-		}
-		if i == len(runes) {
-			return true
-		}
-	}
-	return false
-}
-
-func next(r, step rune) rune {
-	if r >= '0' && r <= '9' {
-		return '0' + (r-'0'+step+10)%10
-	}
-	return r + step
-}
-
-// contextWords folds and splits. Marks belong to the letter before them.
+// contextWords folds and splits, also where letters and digits meet: "nora1990" is a
+// word, and so is "nora". Marks belong to the letter before them.
 func contextWords(context []string) []string {
+	notInWord := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) }
+	notInName := func(r rune) bool { return notInWord(r) || unicode.IsDigit(r) }
 	var words []string
 	for _, text := range context {
 		folded := fold(text)
-		parts := strings.FieldsFunc(folded, func(r rune) bool {
-			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r)
-		})
-		for _, word := range append(parts, folded) {
+		candidates := slices.Concat(strings.FieldsFunc(folded, notInWord), strings.FieldsFunc(folded, notInName), []string{folded})
+		for _, word := range candidates {
 			if utf8.RuneCountInString(word) >= minContextWord && !slices.Contains(words, word) {
 				words = append(words, word)
 			}

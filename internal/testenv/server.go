@@ -270,7 +270,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	s.Server, err = server.New(server.Config{
 		Legacy: takenOver,
 		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
-		PasswordPolicy: password.Policy{MinLength: 8}, LoginFailures: failures, ResetRequests: resets,
+		PasswordPolicy: password.Policy{MinLength: 8, Service: []string{Issuer, ResetURL}}, LoginFailures: failures, ResetRequests: resets,
 		Rates: rates, AddressLimit: o.AddressLimit, Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
