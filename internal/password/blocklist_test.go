@@ -83,7 +83,7 @@ func TestListedAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, line := range listedWords(t) {
 		word, _, _ := strings.Cut(line, "\t")
-		for _, password := range []string{word, strings.ToUpper(word), word + "1", word + "!"} {
+		for _, password := range []string{word, strings.ToUpper(word) + "1"} {
 			if utf8.RuneCountInString(password) < DefaultMinLength {
 				continue
 			}
