@@ -24,10 +24,15 @@ const (
 	maxRetryAfter = 30 * time.Second
 )
 
-// admission gives out a fixed number of slots in the order of arrival to a
-// bounded number of waiting callers, and turns away at once whoever could not
-// finish before its deadline. Work is counted in units of one KiB
-// and one pass of Argon2.
+// admission gives out a fixed number of slots in turns to a bounded number of waiting
+// callers, and turns away at once whoever could not finish before its deadline. Later
+// arrivals may push a caller past its deadline, or out of a full queue, when their
+// networks have fewer calls than its own. Work is counted in units of one KiB and one
+// pass of Argon2.
+//
+// No slot is kept free for known clients. Their turn comes when a slot is given back,
+// after one hash of a stranger at the most if they are as many as the slots, and an
+// idle processor would serve nobody.
 type admission struct {
 	slots int
 	queue int
@@ -35,7 +40,7 @@ type admission struct {
 
 	mu      sync.Mutex
 	running []*ticket // at most slots
-	waiting []*ticket // at most queue, first come first; empty while a slot is free
+	waiting *turns    // at most queue; empty while a slot is free
 	paces   [engines]pace
 	totals  Stats // only its sums are kept up
 }
@@ -50,15 +55,17 @@ type pace struct {
 
 // ticket is one caller's claim to a slot.
 type ticket struct {
-	by      Claim
-	work    work
-	arrived time.Time
-	started time.Time     // when the slot was given; zero while waiting
-	ready   chan struct{} // closed when a waiting ticket is given its slot
+	by       Claim
+	work     work
+	deadline time.Time // zero: none
+	arrived  time.Time
+	started  time.Time     // when the slot was given; zero while waiting
+	ready    chan struct{} // closed when a waiting ticket is given its slot or refused
+	refused  error         // why it had to leave the queue for others
 }
 
 func newAdmission(slots, queue int, now func() time.Time, rate float64) *admission {
-	a := &admission{slots: slots, queue: queue, now: now}
+	a := &admission{slots: slots, queue: queue, now: now, waiting: newTurns()}
 	for i := range a.paces {
 		a.paces[i] = pace{rate: rate, probed: now()}
 	}
@@ -72,7 +79,8 @@ func (a *admission) acquire(ctx context.Context, by Claim, w work) (*ticket, err
 		return nil, err
 	}
 	t := &ticket{by: by, work: w, ready: make(chan struct{})}
-	mustWait, err := a.enter(ctx, t)
+	t.deadline, _ = ctx.Deadline()
+	mustWait, err := a.enter(t)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +97,7 @@ func (a *admission) acquire(ctx context.Context, by Claim, w work) (*ticket, err
 	return t, nil
 }
 
-// release passes the slot on to the caller that has waited longest.
+// release passes the slot on to the caller whose turn it is.
 func (a *admission) release(t *ticket) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -116,33 +124,44 @@ func (a *admission) stats() Stats {
 	defer a.mu.Unlock()
 	s := a.totals
 	s.Slots, s.Queue = a.slots, a.queue
-	s.InUse, s.Waiting = len(a.running), len(a.waiting)
+	s.InUse, s.Waiting = len(a.running), a.waiting.size()
 	return s
 }
 
-// enter gives t a slot, puts it at the end of the queue, or turns it away.
-func (a *admission) enter(ctx context.Context, t *ticket) (mustWait bool, err error) {
+// enter gives t a slot, puts it into the queue, also in the place of another, or turns
+// it away.
+func (a *admission) enter(t *ticket) (mustWait bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
 	t.arrived = now
 	own := a.estimate(t.work)
 	if len(a.running) < a.slots {
-		if late(ctx, now, own) && !a.probe(t.work.engine, now) {
-			return false, a.turnAway(now)
+		if t.late(now, own) && !a.probe(t.work.engine, now) {
+			return false, a.turnAway(t, now)
 		}
 		a.start(t, now)
 		return false, nil
 	}
-	if len(a.waiting) >= a.queue || late(ctx, now, a.delay(now)+own) {
-		return false, a.turnAway(now)
+	a.waiting.add(t)
+	var crowding *ticket
+	if a.waiting.size() > a.queue {
+		crowding = a.waiting.crowding(t)
 	}
-	a.waiting = append(a.waiting, t)
+	if crowding == t || a.foretellsLate(t, crowding, now) {
+		a.waiting.remove(t)
+		return false, a.turnAway(t, now)
+	}
+	if crowding != nil {
+		a.waiting.remove(crowding)
+		crowding.refused = a.turnAway(crowding, now)
+		close(crowding.ready)
+	}
 	return true, nil
 }
 
 // wake settles what becomes of a ticket that waited: ready, ctx, or both at once
-// may have ended its wait. A slot that was given to it goes on to the next if it
+// may have ended its wait. One that was refused has left the queue already. A slot that was given to it goes on to the next if it
 // cannot be used any more, also when the wait was longer than foreseen: work
 // that will be late anyway must not make those behind it late too.
 func (a *admission) wake(ctx context.Context, t *ticket) error {
@@ -150,18 +169,19 @@ func (a *admission) wake(ctx context.Context, t *ticket) error {
 	defer a.mu.Unlock()
 	now := a.now()
 	a.totals.WaitingTime += now.Sub(t.arrived)
+	if t.refused != nil {
+		return t.refused
+	}
 	if err := ctx.Err(); err != nil {
 		a.totals.Abandoned++
-		if i := slices.Index(a.waiting, t); i >= 0 {
-			a.waiting = slices.Delete(a.waiting, i, i+1)
-		} else {
+		if !a.waiting.remove(t) {
 			a.free(t, now)
 		}
 		return err
 	}
-	if late(ctx, now, a.estimate(t.work)) {
+	if t.late(now, a.estimate(t.work)) {
 		a.free(t, now)
-		return a.turnAway(now)
+		return a.turnAway(t, now)
 	}
 	return nil
 }
@@ -171,16 +191,15 @@ func (a *admission) start(t *ticket, now time.Time) {
 	a.running = append(a.running, t)
 }
 
-// free hands the slot straight to the first in the queue: were it only marked
-// as free, a newcomer could overtake.
+// free hands the slot straight to the next in the queue: were it only marked as free,
+// a newcomer could overtake.
 func (a *admission) free(t *ticket, now time.Time) {
 	i := slices.Index(a.running, t)
 	a.running = slices.Delete(a.running, i, i+1)
-	if len(a.waiting) == 0 {
+	next := a.waiting.next(func(*ticket) bool { return false }, a.estimate)
+	if next == nil {
 		return
 	}
-	next := a.waiting[0]
-	a.waiting = slices.Delete(a.waiting, 0, 1)
 	a.start(next, now)
 	close(next.ready)
 }
@@ -195,35 +214,52 @@ func (a *admission) probe(e engine, now time.Time) bool {
 	return true
 }
 
-// delay foretells when a caller that joined the queue now would get its slot, by
-// playing through what runs and waits. That is more exact than the sum over the
+// foretellsLate reports whether t, which has joined the queue, would finish after its
+// deadline if nobody came after it and without were not there. It plays through what
+// runs and waits, up to that deadline at most: that is more exact than the sum over the
 // slots, which turns away callers that would have made it when costs differ.
-func (a *admission) delay(now time.Time) time.Duration {
-	busy := make([]time.Duration, len(a.running))
-	for i, t := range a.running {
-		busy[i] = a.remaining(t, now)
+func (a *admission) foretellsLate(t, without *ticket, now time.Time) bool {
+	if t.deadline.IsZero() {
+		return false
 	}
-	for _, t := range a.waiting {
+	free := make([]time.Time, len(a.running))
+	for i, running := range a.running {
+		free[i] = now.Add(a.remaining(running, now))
+	}
+	own, ahead := a.estimate(t.work), a.waiting.foretell()
+	for {
 		first := 0
-		for i := range busy {
-			if busy[i] < busy[first] {
+		for i := range free {
+			if free[i].Before(free[first]) {
 				first = i
 			}
 		}
-		busy[first] += a.estimate(t.work)
+		at := free[first]
+		if t.late(at, own) { // later turns come no sooner
+			return true
+		}
+		next := ahead.next(func(c *ticket) bool { return c == without || c.late(at, 0) }, a.estimate)
+		if next == t {
+			return false
+		}
+		if takes := a.estimate(next.work); !next.late(at, takes) {
+			free[first] = at.Add(takes)
+		} // or wake turns it away
 	}
-	return slices.Min(busy)
 }
 
 // turnAway counts a refusal and says when the work ahead will be done.
-func (a *admission) turnAway(now time.Time) error {
+func (a *admission) turnAway(who *ticket, now time.Time) error {
 	a.totals.TurnedAway++
+	if who.by.Known {
+		a.totals.KnownTurnedAway++
+	}
 	var ahead time.Duration
 	for _, t := range a.running {
 		ahead += a.remaining(t, now)
 	}
-	for _, t := range a.waiting {
-		ahead += a.estimate(t.work)
+	for e, units := range a.waiting.units {
+		ahead += a.estimate(work{engine(e), units})
 	}
 	ahead /= time.Duration(a.slots)
 	seconds := time.Duration(math.Ceil(ahead.Seconds())) * time.Second
@@ -238,8 +274,7 @@ func (a *admission) remaining(t *ticket, now time.Time) time.Duration {
 	return max(0, a.estimate(t.work)-now.Sub(t.started))
 }
 
-// late reports whether work that takes this long from now misses the deadline.
-func late(ctx context.Context, now time.Time, work time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return ok && now.Add(work).After(deadline)
+// late reports whether t misses its deadline with what takes this long from now.
+func (t *ticket) late(now time.Time, takes time.Duration) bool {
+	return !t.deadline.IsZero() && now.Add(takes).After(t.deadline)
 }

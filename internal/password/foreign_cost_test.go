@@ -50,8 +50,8 @@ func claims(t *testing.T, h *Hasher, call func() error) claim {
 	go func() { done <- call() }()
 	synctest.Wait()
 	var got claim
-	if len(h.admission.waiting) > 0 {
-		got.work = h.admission.waiting[0].work
+	if a := h.admission; a.waiting.size() > 0 {
+		got.work = a.waiting.foretell().next(func(*ticket) bool { return false }, a.estimate).work
 	}
 	h.admission.release(held)
 	if err := <-done; err != nil {

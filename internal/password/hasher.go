@@ -69,15 +69,16 @@ type Result struct {
 
 // Stats are figures for metrics. Totals count from New on.
 type Stats struct {
-	Slots       int           // Config.Slots
-	Queue       int           // Config.Queue
-	InUse       int           // slots taken now
-	Waiting     int           // callers in the queue now
-	Hashed      uint64        // hashes computed
-	TurnedAway  uint64        // calls refused with OverloadedError
-	Abandoned   uint64        // calls whose context ended while they waited
-	HashingTime time.Duration // sum over Hashed
-	WaitingTime time.Duration // sum over all that waited
+	Slots           int           // Config.Slots
+	Queue           int           // Config.Queue
+	InUse           int           // slots taken now
+	Waiting         int           // callers in the queue now
+	Hashed          uint64        // hashes computed
+	TurnedAway      uint64        // calls refused with OverloadedError
+	KnownTurnedAway uint64        // of these, for a Claim that was Known
+	Abandoned       uint64        // calls whose context ended while they waited
+	HashingTime     time.Duration // sum over Hashed
+	WaitingTime     time.Duration // sum over all that waited
 }
 
 // New checks the settings and measures this machine with a few small hashes.

@@ -279,7 +279,7 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 				done := make(chan error)
 				go func() { done <- call() }()
 				synctest.Wait()
-				if got := h.admission.waiting[0].work.units; got != want {
+				if got := h.admission.waiting.units[engineArgon2]; got != want {
 					t.Errorf("%s, %q: claims %d, want %d", name, typed, got, want)
 				}
 				h.admission.release(held)

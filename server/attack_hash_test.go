@@ -1,0 +1,160 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	argon "github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// attackBusy starts a server with two slots and the queue that two slots have by
+// default, whose clients are named by x-forwarded-for.
+func attackBusy(t *testing.T) *testenv.Server {
+	t.Helper()
+	return testenv.Start(t, testenv.Options{
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		HashSlots:      2, HashQueue: 64,
+		Argon2:    argon.Params{MemoryKiB: 4096, Time: 1, Threads: 1},
+		WallClock: true,
+	})
+}
+
+// attackFlood has somebody at each of the addresses guess passwords of accounts that do
+// not exist, or make accounts, without a pause, and returns once the queue is full.
+func attackFlood(t *testing.T, s *testenv.Server, signUps bool, addresses []string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	var calls atomic.Int64
+	var auth latchkeyv1.AuthServiceClient
+	for i, address := range addresses {
+		if i%80 == 0 { // a connection carries 100 calls at once
+			conn, err := grpc.NewClient(s.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = conn.Close() })
+			auth = latchkeyv1.NewAuthServiceClient(conn)
+		}
+		group.Go(func() {
+			for ctx.Err() == nil {
+				ctx, name := attackFrom(ctx, address), fmt.Sprintf("nobody%d@%s.example", calls.Add(1), address[:4])
+				if signUps {
+					_, _ = auth.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: name, Password: password, FirstName: "N", LastName: "N"})
+				} else {
+					_, _ = auth.Login(ctx, &latchkeyv1.LoginRequest{Email: name, Password: "a wrong password"})
+				}
+			}
+		})
+	}
+	for begun := time.Now(); metric(t, s, "latchkey_hash_waiting") < 60; time.Sleep(time.Millisecond) {
+		if time.Since(begun) > patience {
+			t.Fatal("the queue does not fill")
+		}
+	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+func attackFrom(ctx context.Context, address string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", address)
+}
+
+// TestAttack07OneNetwork: calls from one network, from as many addresses as it has,
+// take no more turns at the hasher than those of an owner elsewhere. Ten owners who log
+// in at the same time are all answered.
+func TestAttack07OneNetwork(t *testing.T) {
+	t.Parallel()
+	s := attackBusy(t)
+	owner := func(i int) string { return fmt.Sprintf("owner%d@example.com", i) }
+	for i := range 10 {
+		signUp(t, s, owner(i))
+	}
+	for name, attack := range map[string]struct {
+		address func(i int) string
+		signUps bool
+	}{
+		"one address":             {address: func(int) string { return "2001:db8:1::1" }},
+		"a hundred /64s of a /48": {address: func(i int) string { return fmt.Sprintf("2001:db8:2:%x::1", i) }},
+		"a hundred of a /24":      {address: func(i int) string { return fmt.Sprintf("198.51.100.%d", i+1) }},
+		"ten networks":            {address: func(i int) string { return fmt.Sprintf("2001:db8:3%x:%x::1", i%10, i) }},
+		"new accounts":            {address: func(i int) string { return fmt.Sprintf("2001:db8:4:%x::1", i) }, signUps: true},
+		"in the owners' /48":      {address: func(i int) string { return fmt.Sprintf("2001:db8:ffff:%x::1", 100+i/50) }},
+	} {
+		var addresses []string
+		for i := range 100 {
+			addresses = append(addresses, attack.address(i))
+		}
+		stop := attackFlood(t, s, attack.signUps, addresses)
+		var owners sync.WaitGroup
+		for i := range 10 {
+			owners.Go(func() {
+				ctx, cancel := context.WithTimeout(attackFrom(t.Context(), fmt.Sprintf("2001:db8:ffff:%x::1", i)), patience)
+				defer cancel()
+				if err := tryLogin(ctx, s, owner(i), password); err != nil {
+					t.Errorf("%s: owner %d: %v", name, i, err)
+				}
+			})
+		}
+		owners.Wait()
+		stop()
+	}
+}
+
+// TestAttack07LiveSession: who holds a live session changes the password, two hashes,
+// while 400 strangers queue, each from a network of their own.
+func TestAttack07LiveSession(t *testing.T) {
+	t.Parallel()
+	s := attackBusy(t)
+	ours := account(t, s)
+	var addresses []string
+	for i := range 400 {
+		addresses = append(addresses, fmt.Sprintf("2001:db8:%x::1", i))
+	}
+	stop := attackFlood(t, s, false, addresses)
+	defer stop()
+	current := password
+	for i := range 10 {
+		next := fmt.Sprintf("an entirely new one %d", i)
+		ctx, cancel := context.WithTimeout(attackFrom(t.Context(), "2001:db8:1::2"), patience)
+		err := tryChange(ctx, s, ours, current, next)
+		cancel()
+		if err != nil {
+			t.Fatalf("change %d: %v", i, err)
+		}
+		current = next
+	}
+	if refused := metric(t, s, "latchkey_hash_known_turned_away_total"); refused != 0 || metric(t, s, "latchkey_hash_turned_away_total") == 0 {
+		t.Errorf("%v known clients turned away", refused)
+	}
+}
+
+// metric is the value of a gauge or counter without labels.
+func metric(t *testing.T, s *testenv.Server, name string) float64 {
+	t.Helper()
+	families, err := s.Metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			m := family.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
