@@ -13,9 +13,14 @@ type auditKind string
 
 // The kinds are stored: rename none.
 const (
-	auditSignedUp        auditKind = "signed_up"
-	auditLoggedIn        auditKind = "logged_in"
-	auditLoggedOut       auditKind = "logged_out"
+	auditSignedUp  auditKind = "signed_up"
+	auditLoggedIn  auditKind = "logged_in"
+	auditLoggedOut auditKind = "logged_out"
+	// Failures are sampled: the first five of 15 minutes, then each tenth.
+	auditLoginFailed    auditKind = "login_failed"
+	auditLoginsLimited  auditKind = "logins_limited"
+	auditPasswordClosed auditKind = "password_login_closed"
+
 	auditRefreshRepeat   auditKind = "refresh_repeated"
 	auditRefreshCaughtUp auditKind = "refresh_caught_up"
 	auditRefreshReused   auditKind = "refresh_reused"

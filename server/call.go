@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
@@ -28,6 +29,8 @@ type call struct {
 	// address is the client's, by the trusted-proxy setting; invalid on transports
 	// that have none.
 	address netip.Addr
+	// userID is the account that the call was about, for the log; uuid.Nil: none is known.
+	userID uuid.UUID
 }
 
 type callKey struct{}
@@ -35,12 +38,21 @@ type callKey struct{}
 var errNoHop = errors.New("not an address")
 
 func callFrom(ctx context.Context) call {
-	c, _ := ctx.Value(callKey{}).(call)
-	return c
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return *c
+	}
+	return call{}
 }
 
-func newCall(ctx context.Context, trusted []netip.Prefix) call {
-	c := call{id: newCallID()}
+// noteUser has the log say whose account the call was about. Only the handler calls it, before it leaves work to others.
+func noteUser(ctx context.Context, id uuid.UUID) {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.userID = id
+	}
+}
+
+func newCall(ctx context.Context, trusted []netip.Prefix) *call {
+	c := &call{id: newCallID()}
 	c.traceID = c.id
 	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {
 		if taken, ok := parseTraceparent(sent[0]); ok {

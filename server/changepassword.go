@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
 
@@ -15,7 +16,7 @@ import (
 
 // ChangePassword implements latchkey.v1.AuthService. The access token alone is not
 // enough: a thief who holds one must not get the account for good, so the current
-// password is asked for, and guesses at it count with those of Login.
+// password is asked for, and guesses at it are counted.
 func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePasswordRequest) (*latchkeyv1.ChangePasswordResponse, error) {
 	by, err := callingSession(ctx)
 	if err != nil {
@@ -32,7 +33,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err := s.checkNewPassword("new_password", req.GetNewPassword(), words); err != nil {
 		return nil, err
 	}
-	if err := s.checkCurrentPassword(ctx, user, req.GetCurrentPassword()); err != nil {
+	if err := s.checkCurrentPassword(ctx, by, user, req.GetCurrentPassword()); err != nil {
 		return nil, err
 	}
 	hash, err := s.cfg.Passwords.Hash(ctx, hashClaim(ctx, true), req.GetNewPassword())
@@ -46,21 +47,26 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err != nil {
 		return nil, err
 	}
-	return &latchkeyv1.ChangePasswordResponse{}, nil
+	// The change has begun a new epoch; a row that plain SQL changes at this moment makes the token one of an older.
+	epoch, err := s.queries.FindPasswordEpoch(ctx, s.cfg.Pool, by.userID)
+	if err != nil {
+		return nil, fmt.Errorf("read the password's epoch: %w", err)
+	}
+	return &latchkeyv1.ChangePasswordResponse{DeviceToken: s.deviceToken(by.userID, epoch, uuid.Nil)}, nil
 }
 
-// checkCurrentPassword counts as a login does, with the same failures.
-func (s *Server) checkCurrentPassword(ctx context.Context, user db.User, typed string) error {
-	lookup := emailLookup(user.Email)
-	attempt, err := s.reserveAttempt(ctx, user, user.Email, lookup)
-	if err != nil {
+// checkCurrentPassword counts by session: somebody who holds one of the account's cannot keep the owner's own from
+// changing the password, nor its owner from logging in.
+func (s *Server) checkCurrentPassword(ctx context.Context, by authority, user db.User, typed string) error {
+	a := &attempt{
+		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.sessionID.String(), known: true},
+		user:    user, lookup: emailLookup(user.Email), wrong: errCurrentPassword(),
+	}
+	if err := s.openAttempt(ctx, a); err != nil {
 		return err
 	}
-	_, err = s.checkPassword(ctx, hashClaim(ctx, true), user, lookup, typed)
-	if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS) {
-		err = errCurrentPassword()
-	}
-	return s.settleAttempt(ctx, attempt, err)
+	_, err := s.check(ctx, a, typed)
+	return err
 }
 
 func errCurrentPassword() error {

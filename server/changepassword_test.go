@@ -124,32 +124,39 @@ func TestChangePasswordRefusals(t *testing.T) {
 	wantPassword(t, s, password, newPassword)
 }
 
-// TestChangePasswordCountsAsALogin: a stolen access token gives no more guesses than
-// the login has.
-func TestChangePasswordCountsAsALogin(t *testing.T) {
+// TestChangePasswordCountsAlone: a stolen access token gives five guesses, and keeps
+// neither the account's other sessions from changing the password nor anybody from
+// logging in.
+func TestChangePasswordCountsAlone(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	by := account(t, s)
+	stolen := account(t, s)
 	wrong := func(n int) {
 		t.Helper()
 		for range n {
-			wantRefused(t, tryChange(t.Context(), s, by, "wrong horse battery", newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+			wantRefused(t, tryChange(t.Context(), s, stolen, "wrong horse battery", newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
 		}
 	}
 	wrong(4)
-	if err := tryChange(t.Context(), s, by, password, password); err != nil { // clears them
+	if err := tryChange(t.Context(), s, stolen, password, password); err != nil { // clears them
 		t.Fatal(err)
 	}
-	wrong(3)
-	for range 2 {
+	wrong(5)
+	err := tryChange(t.Context(), s, stolen, password, newPassword)
+	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	own := logIn(t, s, email)
+	if err := tryChange(t.Context(), s, own, password, password); err != nil {
+		t.Errorf("the owner's own session: %v", err)
+	}
+	own = logIn(t, s, email)
+	s.Clock.Advance(retryAfter(t, err))
+	own = refresh(t, s, own.GetRefreshToken(), "")
+	// Guesses of the login do not count against sessions either.
+	for range 5 {
 		wantRefused(t, tryLogin(t.Context(), s, email, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
 	}
-	err := tryChange(t.Context(), s, by, password, newPassword)
-	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.ResourceExhausted, "RATE_LIMITED")
-	s.Clock.Advance(retryAfter(t, err))
-	by = refresh(t, s, by.GetRefreshToken(), "")
-	if err := tryChange(t.Context(), s, by, password, newPassword); err != nil {
+	if err := tryChange(t.Context(), s, own, password, newPassword); err != nil {
 		t.Error(err)
 	}
 }

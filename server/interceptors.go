@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"buf.build/go/protovalidate"
+	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -89,6 +90,9 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 		slog.String("address", addressText(c)),
 		slog.String("trace_id", c.traceID),
 		slog.String("call_id", c.id),
+	}
+	if c.userID != uuid.Nil {
+		attrs = append(attrs, slog.String("user_id", c.userID.String()))
 	}
 	if reason := reasonOf(err); reason != "" {
 		attrs = append(attrs, slog.String("reason", reason))

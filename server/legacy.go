@@ -84,7 +84,7 @@ func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) 
 // Login implements auth.AuthService.
 func (l *legacyContract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb.LoginResponse, error) {
 	l.note(ctx, "Login")
-	resp, err := l.server.Login(ctx, &latchkeyv1.LoginRequest{Email: req.GetEmail(), Password: req.GetPassword()})
+	resp, err := l.server.logIn(ctx, &latchkeyv1.LoginRequest{Email: req.GetEmail(), Password: req.GetPassword()}, false)
 	if err != nil {
 		return nil, inLegacyWords(err)
 	}

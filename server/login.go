@@ -12,9 +12,9 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
-	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -27,6 +27,11 @@ const amrPassword = "pwd"
 
 // Login implements latchkey.v1.AuthService.
 func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
+	return s.logIn(ctx, req, true)
+}
+
+// logIn is Login. keepsTokens says that the contract by which the client calls has device tokens.
+func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsTokens bool) (*latchkeyv1.LoginResponse, error) {
 	if err := s.canDate(); err != nil {
 		return nil, err
 	}
@@ -35,31 +40,43 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 	if err != nil {
 		return nil, err
 	}
-	attempt, err := s.reserveAttempt(ctx, found.User, req.GetEmail(), lookup)
+	noteUser(ctx, found.User.ID)
+	a := &attempt{
+		guesser: s.guesserOf(ctx, found, lookup, req.GetDeviceToken()),
+		user:    found.User, lookup: lookup, wrong: errInvalidCredentials(),
+	}
+	if a.carried, err = s.carryFailures(ctx, a.subject, found.User, req.GetEmail()); err != nil {
+		return nil, fmt.Errorf("carry failed logins over: %w", err)
+	}
+	if err := s.openAttempt(ctx, a); err != nil {
+		return nil, err
+	}
+	result, err := s.check(ctx, a, req.GetPassword())
 	if err != nil {
 		return nil, err
 	}
-	by := hashClaim(ctx, false)
-	result, err := s.checkPassword(ctx, by, found.User, lookup, req.GetPassword())
-	if err != nil {
-		return nil, s.settleAttempt(ctx, attempt, err)
-	}
 	if !found.User.IsActive {
-		return nil, s.settleAttempt(ctx, attempt, errAccountDisabled())
+		return nil, errAccountDisabled()
 	}
+	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
 	if result.Weaker {
-		if err := s.rehash(ctx, by, found.User, req.GetPassword()); err != nil {
-			return nil, s.settleAttempt(ctx, attempt, err)
+		if err := s.rehash(ctx, hashClaim(ctx, true), found.User, req.GetPassword()); err != nil {
+			return nil, err
 		}
 	}
-	started, refreshToken, err := s.startSession(ctx, session.Start{
-		UserID: found.User.ID, Ledger: found.Ledger, DeviceName: req.GetDeviceName(),
+	return s.admitUser(ctx, found, a.guesser, req.GetDeviceName(), keepsTokens)
+}
+
+// admitUser starts a session for somebody whose password was right.
+func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by guesser, deviceName string, keepsTokens bool) (*latchkeyv1.LoginResponse, error) {
+	devices := deviceLogin{keepsTokens: keepsTokens, known: by.device != uuid.Nil, since: found.DevicesSince}
+	started, refreshToken, err := s.startSession(ctx, devices, session.Start{
+		UserID: found.User.ID, Ledger: found.Ledger, DeviceName: deviceName,
 		Address: addressText(callFrom(ctx)), AMR: []string{amrPassword},
 	})
 	if err != nil {
-		return nil, s.settleAttempt(ctx, attempt, err)
-	}
-	if err := s.settleAttempt(ctx, attempt, nil); err != nil {
 		return nil, err
 	}
 	tokens, err := s.issue(ctx, started, found.User.Email, started.CreateTime, refreshToken)
@@ -67,8 +84,9 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 		return nil, err
 	}
 	return &latchkeyv1.LoginResponse{
-		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: tokens},
-		User:   userMessage(found.User),
+		Result:      &latchkeyv1.LoginResponse_Tokens{Tokens: tokens},
+		User:        userMessage(found.User),
+		DeviceToken: s.deviceToken(found.User.ID, found.PasswordEpoch, by.device),
 	}, nil
 }
 
@@ -81,29 +99,6 @@ func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.Find
 		return found, fmt.Errorf("look the address up: %w", err)
 	}
 	return found, nil
-}
-
-// loginAttempt is an attempt whose success also ends the counters of an existing
-// backend that were carried over: they would come back with the next one.
-type loginAttempt struct {
-	*ratelimit.Attempt
-	carried []string // their addresses
-}
-
-// reserveAttempt takes a place among the failures of an account, or of an address
-// that has none. What an existing backend has counted takes places too: the address is
-// looked up there as it was typed and as the account has it.
-func (s *Server) reserveAttempt(ctx context.Context, user db.User, typed, lookup string) (*loginAttempt, error) {
-	subject := failureSubject(user, lookup)
-	carried, err := s.carryFailures(ctx, subject, user, typed)
-	if err != nil {
-		return nil, fmt.Errorf("carry failed logins over: %w", err)
-	}
-	attempt, err := s.cfg.LoginFailures.Reserve(ctx, subject)
-	if err != nil {
-		return nil, fmt.Errorf("count the attempt: %w", err)
-	}
-	return &loginAttempt{attempt, carried}, nil
 }
 
 // carryFailures costs one round trip, and one more for each counter that there is. Its
@@ -140,67 +135,6 @@ func (s *Server) forgetCarried(ctx context.Context, addresses ...string) {
 	}
 }
 
-// failureSubject is whose failures a login counts with: the address in any letter
-// case. An account that shares it with the holder of the lookup value counts alone,
-// or its owner could clear the failures of the other by logging in.
-func failureSubject(user db.User, lookup string) string {
-	if user.ID != uuid.Nil && !user.EmailLookup.Valid {
-		return "account " + user.ID.String() // no address has a space
-	}
-	return lookup
-}
-
-// checkPassword compares the password. A miss costs what a hit costs and has the
-// same answer.
-func (s *Server) checkPassword(ctx context.Context, by password.Claim, user db.User, lookup, typed string) (password.Result, error) {
-	if user.ID != uuid.Nil {
-		result, err := s.cfg.Passwords.Verify(ctx, by, user.PasswordHash, typed)
-		switch {
-		case err == nil && result.Match:
-			return result, nil
-		case err == nil:
-			return password.Result{}, errInvalidCredentials()
-		case !errors.Is(err, password.ErrMalformedHash):
-			return password.Result{}, hashError("check the password", err)
-		}
-		if user.PasswordHash != password.None {
-			// Nobody can log in with what is stored: said in the log, for the operator.
-			s.log.ErrorContext(ctx, "unusable password hash", "user_id", user.ID, "error", err)
-		}
-	}
-	if err := s.cfg.Passwords.VerifyUnknown(ctx, by, lookup, typed); err != nil {
-		return password.Result{}, hashError("check the password", err)
-	}
-	return password.Result{}, errInvalidCredentials()
-}
-
-// settleAttempt closes the attempt by the outcome and returns it. Only a wrong
-// password is a failure; the right one clears the address's failures. What could
-// not be counted must not pass: a login is refused when its attempt cannot be
-// closed.
-func (s *Server) settleAttempt(ctx context.Context, attempt *loginAttempt, outcome error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-	defer cancel()
-	var err error
-	var refused *refusal
-	switch {
-	case outcome == nil:
-		s.forgetCarried(ctx, attempt.carried...)
-		err = attempt.Succeed(ctx)
-	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
-		err = attempt.Fail(ctx)
-	case errors.As(outcome, &refused) && refused.reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
-		s.forgetCarried(ctx, attempt.carried...)
-		err = attempt.Succeed(ctx)
-	default:
-		err = attempt.Release(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("count the attempt: %w", err)
-	}
-	return outcome
-}
-
 // rehash rewrites a weak hash under today's parameters. An overloaded hasher puts
 // it off to the next login. When the hash has changed meanwhile nothing is written:
 // another login was faster, or the password is a new one, whose revocation refuses
@@ -208,10 +142,7 @@ func (s *Server) settleAttempt(ctx context.Context, attempt *loginAttempt, outco
 func (s *Server) rehash(ctx context.Context, by password.Claim, user db.User, typed string) error {
 	hash, err := s.cfg.Passwords.Hash(ctx, by, typed)
 	if err != nil {
-		if ctx.Err() != nil {
-			return hashError("rewrite the hash", err)
-		}
-		return nil // the login is good without it
+		return nil //nolint:nilerr // the login is good without it
 	}
 	_, err = s.queries.RehashPassword(ctx, s.cfg.Pool, db.RehashPasswordParams{
 		ID: user.ID, OldHash: user.PasswordHash, NewHash: hash,
@@ -222,10 +153,17 @@ func (s *Server) rehash(ctx context.Context, by password.Claim, user db.User, ty
 	return nil
 }
 
+// deviceLogin is what a login says of the client's device.
+type deviceLogin struct {
+	keepsTokens bool       // the client can keep device tokens
+	known       bool       // it has shown one
+	since       *time.Time // when the account was given its first one; nil: never
+}
+
 // startSession makes the session, ends those that it pushes over the limit and
 // records the login. The session comes first: when something fails afterwards nobody
 // holds its token, and it is taken back.
-func (s *Server) startSession(ctx context.Context, start session.Start) (session.Session, string, error) {
+func (s *Server) startSession(ctx context.Context, devices deviceLogin, start session.Start) (session.Session, string, error) {
 	created, err := s.cfg.Sessions.Create(ctx, start)
 	if err != nil {
 		return session.Session{}, "", fmt.Errorf("start the session: %w", err)
@@ -233,7 +171,7 @@ func (s *Server) startSession(ctx context.Context, start session.Start) (session
 	started := created.Session
 	err = s.evictSessions(ctx, start.UserID, created.Evicted)
 	if err == nil {
-		err = s.recordLogin(ctx, started)
+		err = s.recordLogin(ctx, started, devices)
 	}
 	if err != nil {
 		s.dropSession(ctx, start.UserID, started.ID)
@@ -242,7 +180,7 @@ func (s *Server) startSession(ctx context.Context, start session.Start) (session
 	return started, created.RefreshToken, nil
 }
 
-func (s *Server) recordLogin(ctx context.Context, started session.Session) error {
+func (s *Server) recordLogin(ctx context.Context, started session.Session, devices deviceLogin) error {
 	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: started.UserID})
 		if err != nil {
@@ -251,8 +189,27 @@ func (s *Server) recordLogin(ctx context.Context, started session.Session) error
 		if recorded == 0 {
 			return errInvalidCredentials()
 		}
+		if err := s.recordDevice(ctx, tx, started.UserID, devices); err != nil {
+			return err
+		}
 		return s.audit(ctx, tx, auditLoggedIn, started.UserID, started.ID)
 	})
+}
+
+// recordDevice tells the owner of an account whose clients keep device tokens about one that has none.
+func (s *Server) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, devices deviceLogin) error {
+	switch {
+	case !devices.keepsTokens:
+		return nil
+	case devices.since == nil:
+		if err := s.queries.NoteDevice(ctx, tx, db.NoteDeviceParams{UserID: userID, Now: s.cfg.Now()}); err != nil {
+			return fmt.Errorf("note the device: %w", err)
+		}
+		return nil
+	case devices.known || !s.cfg.NewDeviceMails:
+		return nil
+	}
+	return s.notifyOwner(ctx, tx, mail.NewDeviceLogin, userID)
 }
 
 // evictSessions ends what a login has pushed over the limit, before it answers. What

@@ -10,6 +10,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -96,6 +98,11 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 		if err := s.endSession(ctx, sess.UserID, sess.ID, auditRefreshReused); err != nil {
 			return rotation, err
 		}
+		s.afterwards(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
+			return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+				return s.notifyOwner(ctx, tx, mail.RefreshTokenReused, sess.UserID)
+			})
+		})
 		return rotation, errRefreshTokenReused()
 	case errors.Is(err, session.ErrLate):
 		return rotation, errRefreshTokenInvalid()

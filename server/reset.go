@@ -26,7 +26,9 @@ const resetTokenSize = 32
 // address, one insert, so that neither the answer nor its time tells whether there
 // is an account: the sender of mails finds that out later.
 func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
-	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())); err != nil {
+	source := guessSource(callFrom(ctx).address)
+	// By network alone: no number of others must keep the owner from asking.
+	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())+" "+source, source); err != nil {
 		return nil, fmt.Errorf("count the request: %w", err)
 	}
 	err := postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
@@ -73,7 +75,7 @@ func (s *Server) reset(ctx context.Context, resetToken, newPassword string, rule
 	}
 	s.tidy(ctx, func(ctx context.Context) {
 		spend.afterwards(ctx)
-		s.forgiveFailures(ctx, account)
+		s.forgetCarried(ctx, account.Email)
 	})()
 	return nil
 }
@@ -138,6 +140,13 @@ func (s *Server) resetPassword(
 	if err != nil {
 		return 0, fmt.Errorf("set the password: %w", err)
 	}
+	err = s.queries.NoteReset(ctx, tx, db.NoteResetParams{
+		UserID: userID, ResetAt: s.cfg.Now(),
+		ResetNetwork: []byte(s.cfg.LoginFailures.SourceHash(guessSource(callFrom(ctx).address))),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("note where the password was reset from: %w", err)
+	}
 	if err := s.notifyOwner(ctx, tx, mail.PasswordChanged, userID); err != nil {
 		return 0, err
 	}
@@ -149,15 +158,6 @@ func (s *Server) resetPassword(
 		return 0, fmt.Errorf("end the sessions: %w", err)
 	}
 	return position, nil
-}
-
-// forgiveFailures lets the owner log in at once: whoever set the password holds the
-// mailbox. The password is set either way, so a failure is only logged.
-func (s *Server) forgiveFailures(ctx context.Context, user db.User) {
-	s.forgetCarried(ctx, user.Email)
-	if err := s.cfg.LoginFailures.Clear(ctx, failureSubject(user, emailLookup(user.Email))); err != nil {
-		s.log.WarnContext(ctx, "failed logins not cleared after a reset, they expire", "trace_id", callFrom(ctx).traceID, "error", err)
-	}
 }
 
 func hashResetToken(text string) []byte {

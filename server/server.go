@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -90,8 +92,8 @@ type Config struct {
 	Passwords *password.Hasher
 	// PasswordPolicy is for new passwords.
 	PasswordPolicy password.Policy
-	// LoginFailures counts wrong passwords by address, ResetRequests counts calls of
-	// ForgotPassword.
+	// LoginFailures counts wrong passwords of an account by where they come from,
+	// ResetRequests counts calls of ForgotPassword likewise.
 	LoginFailures *ratelimit.Attempts
 	ResetRequests *ratelimit.Attempts
 	// Rates counts calls by network address, where AddressLimit bounds them, and what an
@@ -99,6 +101,10 @@ type Config struct {
 	Rates        *ratelimit.GCRA
 	AddressLimit bool
 	Mailer       Mailer
+	// Devices makes the tokens by which clients are known. NewDeviceMails tells owners of
+	// logins without one.
+	Devices        *device.Tokens
+	NewDeviceMails bool
 
 	// AccessTokenTTL is the life of an access token.
 	AccessTokenTTL time.Duration
@@ -156,6 +162,8 @@ type Server struct {
 	forwarded        unheardProxies
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	importing        chan struct{} // holds one for each import
+	leftBehind       chan struct{} // holds one for each work of afterwards
+	leaving          sync.WaitGroup
 	validatedInStore atomic.Int64
 }
 
@@ -169,6 +177,7 @@ func New(cfg Config) (*Server, error) {
 		log:     cfg.Logger,
 		queries: db.New(),
 		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
+		leftBehind: make(chan struct{}, afterwardsAtOnce),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
@@ -295,6 +304,7 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 		s.grpc.Stop()
 		<-drained
 	}
+	s.leaving.Wait() // each has afterwardsTime at most
 }
 
 // Handler serves the HTTP pages: the JWKS and health.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -157,6 +158,10 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	if err != nil {
 		return nil, err
 	}
+	devices, err := device.New(keys.device, time.Now)
+	if err != nil {
+		return nil, err
+	}
 	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.redis, Now: time.Now})
 	if err != nil {
 		return nil, err
@@ -170,6 +175,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
 		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
+		Devices: devices, NewDeviceMails: cfg.NewDeviceMails,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
@@ -198,6 +204,7 @@ func hashLimits(cfg *config.Config) (slots, queue int) {
 type subkeys struct {
 	refreshMAC [][]byte
 	seal       [][]byte
+	device     [][]byte
 	decoy      []byte
 	attempts   []byte
 	pageToken  []byte
@@ -223,6 +230,7 @@ func deriveKeys(cfg *config.Config) (*subkeys, error) {
 	for _, secret := range secrets {
 		keys.refreshMAC = append(keys.refreshMAC, derive(secret, "refresh token mac"))
 		keys.seal = append(keys.seal, derive(secret, "signing key seal"))
+		keys.device = append(keys.device, derive(secret, "device token"))
 	}
 	keys.decoy = derive(cfg.SecretKey, "password decoy")
 	keys.attempts = derive(cfg.SecretKey, "attempt counter")

@@ -52,6 +52,21 @@ type MailNotice struct {
 	InDay    int32
 }
 
+type PasswordFailure struct {
+	UserID   uuid.UUID
+	Kind     string
+	Failures int32
+	ClosedAt *time.Time
+}
+
+type PasswordGuard struct {
+	UserID       uuid.UUID
+	Epoch        int64
+	DevicesSince *time.Time
+	ResetNetwork []byte
+	ResetAt      *time.Time
+}
+
 type PasswordReset struct {
 	UserID    uuid.UUID
 	TokenHash []byte

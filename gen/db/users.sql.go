@@ -143,10 +143,11 @@ func (q *Queries) FindUserAt(ctx context.Context, db DBTX, id uuid.UUID) (FindUs
 }
 
 const findUserByEmail = `-- name: FindUserByEmail :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger
-FROM users
-WHERE email = $1 OR email_lookup = $2::text
-ORDER BY (email = $1) DESC
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger,
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
+FROM users LEFT JOIN password_guards g ON g.user_id = users.id
+WHERE users.email = $1 OR users.email_lookup = $2::text
+ORDER BY (users.email = $1) DESC
 LIMIT 1
 `
 
@@ -156,13 +157,17 @@ type FindUserByEmailParams struct {
 }
 
 type FindUserByEmailRow struct {
-	User   User
-	Ledger int64
+	User          User
+	Ledger        int64
+	PasswordEpoch int64
+	DevicesSince  *time.Time
+	ResetNetwork  []byte
+	ResetAt       *time.Time
 }
 
 // FindUserByEmail reads the account and the ledger's position in one statement: a
 // session that carries this position is refused by any revocation that came later.
-// The exact address wins over the one that differs in letter case.
+// The exact address wins over the one that differs in letter case. With it comes what guards the password.
 func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEmailParams) (FindUserByEmailRow, error) {
 	row := db.QueryRow(ctx, findUserByEmail, arg.Email, arg.EmailLookup)
 	var i FindUserByEmailRow
@@ -179,6 +184,10 @@ func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEm
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
 		&i.Ledger,
+		&i.PasswordEpoch,
+		&i.DevicesSince,
+		&i.ResetNetwork,
+		&i.ResetAt,
 	)
 	return i, err
 }
@@ -321,6 +330,9 @@ func (q *Queries) LockUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 }
 
 const recordLogin = `-- name: RecordLogin :execrows
+WITH forgotten AS (
+    DELETE FROM password_failures f WHERE f.user_id = $2 AND f.closed_at IS NULL
+)
 UPDATE users SET last_login_at = $1::timestamptz
 WHERE id = $2 AND is_active
 `
@@ -330,7 +342,8 @@ type RecordLoginParams struct {
 	ID  uuid.UUID
 }
 
-// RecordLogin changes nothing when the account was disabled since it was read.
+// RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
+// of wrong ones, but opens nothing that is closed.
 func (q *Queries) RecordLogin(ctx context.Context, db DBTX, arg RecordLoginParams) (int64, error) {
 	result, err := db.Exec(ctx, recordLogin, arg.Now, arg.ID)
 	if err != nil {

@@ -23,7 +23,9 @@ import (
 var attemptsLua string
 
 const (
-	defaultLimit  = 5
+	defaultLimit = 5
+	// defaultTotal times the limit is what all sources of a subject have together.
+	defaultTotal  = 10
 	defaultWindow = 15 * time.Minute
 	defaultHold   = time.Minute
 
@@ -41,6 +43,9 @@ const (
 	pollPause  = 10 * time.Millisecond
 	pollSpread = 15 * time.Millisecond
 
+	// failuresUnit separates two numbers in one answer of the script: both are below it.
+	failuresUnit = 10_000
+
 	// settleTimeout bounds how long a verdict, which does not end with its call, may take to write.
 	settleTimeout = 5 * time.Second
 	// expiryMargin keeps logs a little longer than they count, as the clocks of replicas differ.
@@ -54,25 +59,30 @@ type AttemptsConfig struct {
 	Name string
 	// Key is 32 random bytes or more. Redis holds subjects as a hash under this key, so no addresses.
 	Key []byte
-	// Limit is how many failures a subject may have in any Window: 5 when zero, 1000 at most.
+	// Limit is how many failures one source of a subject may have in any Window: 5 when zero, 1000 at most.
 	Limit int
+	// Total is how many all sources of a subject may have together: ten times Limit when zero, 1000 at most. It bounds
+	// guesses that come from everywhere, and is so much larger that one source cannot keep the others out.
+	Total int
 	// Window is 15 minutes when zero, 366 days at most, and counts in whole milliseconds.
 	Window time.Duration
-	// Hold is how long a reservation counts when nobody settles it, as its replica has crashed: a minute when zero. It
-	// must be longer than any attempt takes, or the limit is exceeded by those that took longer.
+	// Hold is how long a reservation is open when nobody settles it, as its replica has crashed: a minute when zero.
+	// It is a failure from then on, of the time when it was made: what it checked is not known.
 	Hold time.Duration
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
 
-// Attempts lets each subject fail at most Limit times in any Window. It is a log of the times of the failures, so
-// there are no boundaries at which twice as many fit. Parallel attempts reserve their place before anything is
-// checked, so they cannot pass together where one would have been the last. It is safe for concurrent use.
+// Attempts lets each source of a subject fail at most Limit times in any Window, and all its sources together Total
+// times. A subject is what is guessed at, a source who guesses: a network, a device, a session. It is a log of the times
+// of the failures, so there are no boundaries at which twice as many fit. Parallel attempts reserve their place before
+// anything is checked, so they cannot pass together where one would have been the last. It is safe for concurrent use.
 type Attempts struct {
 	redis  redis.UniversalClient
 	name   string
 	key    []byte
 	limit  int
+	total  int
 	window int64 // milliseconds
 	hold   int64 // milliseconds
 	now    func() time.Time
@@ -83,6 +93,9 @@ type Attempts struct {
 func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
 	if cfg.Limit == 0 {
 		cfg.Limit = defaultLimit
+	}
+	if cfg.Total == 0 {
+		cfg.Total = min(defaultTotal*cfg.Limit, maxLimit)
 	}
 	if cfg.Window == 0 {
 		cfg.Window = defaultWindow
@@ -102,6 +115,8 @@ func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
 		return nil, fmt.Errorf("ratelimit: Key has %d bytes: use %d random bytes or more", len(cfg.Key), minKey)
 	case cfg.Limit < 1 || cfg.Limit > maxLimit:
 		return nil, fmt.Errorf("ratelimit: Limit %d: not between 1 and %d", cfg.Limit, maxLimit)
+	case cfg.Total < cfg.Limit || cfg.Total > maxLimit:
+		return nil, fmt.Errorf("ratelimit: Total %d: not between Limit (%d) and %d", cfg.Total, cfg.Limit, maxLimit)
 	case cfg.Window < time.Millisecond || cfg.Window > maxSpan:
 		return nil, fmt.Errorf("ratelimit: Window %v: not between a millisecond and %v", cfg.Window, maxSpan)
 	case cfg.Hold < time.Millisecond || cfg.Hold > maxSpan:
@@ -112,6 +127,7 @@ func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
 		name:   cfg.Name,
 		key:    bytes.Clone(cfg.Key),
 		limit:  cfg.Limit,
+		total:  cfg.Total,
 		window: cfg.Window.Milliseconds(),
 		hold:   cfg.Hold.Milliseconds(),
 		now:    cfg.Now,
@@ -128,14 +144,18 @@ type Attempt struct {
 	settled atomic.Bool
 }
 
-// Reserve takes one of the places that the subject's failures have left. When they have left none, it returns a
+// Failures are how many count within the window: those of one source, and those of all.
+type Failures struct{ Source, All int }
+
+// Reserve takes one of the places that the failures of a source, and of its subject, have left. When they have left
+// none, it returns a
 // *LimitedError that says when the next place comes free. When failures and reservations together fill all places,
 // what becomes of those in flight decides, and Reserve waits for it: until ctx is done, and five seconds at most. So
 // any number of parallel attempts that will succeed do pass, a few at a time.
 //
 // The errors are *LimitedError, ErrUnavailable, and ctx's own when it is cancelled while waiting.
-func (a *Attempts) Reserve(ctx context.Context, subject string) (*Attempt, error) {
-	attempt := &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text()}
+func (a *Attempts) Reserve(ctx context.Context, subject, source string) (*Attempt, error) {
+	attempt := a.attempt(subject, source)
 	if err := a.enter(ctx, "reserve", attempt); err != nil {
 		return nil, err
 	}
@@ -143,20 +163,26 @@ func (a *Attempts) Reserve(ctx context.Context, subject string) (*Attempt, error
 }
 
 // Take is Reserve and Fail in one, where every call counts whatever comes of it. Its errors are those of Reserve.
-func (a *Attempts) Take(ctx context.Context, subject string) error {
-	return a.enter(ctx, "take", &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text()})
+func (a *Attempts) Take(ctx context.Context, subject, source string) error {
+	return a.enter(ctx, "take", a.attempt(subject, source))
 }
 
-// Clear forgets the failures of a subject. Attempts in flight keep their places.
-func (a *Attempts) Clear(ctx context.Context, subject string) error {
-	_, err := a.run(ctx, "clear", a.redisKey(subject), "")
-	return err
+// attempt names a new one. The source is in the name and hashed, so that what is stored has the form that it had
+// without sources.
+func (a *Attempts) attempt(subject, source string) *Attempt {
+	return &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text() + "@" + a.SourceHash(source)}
 }
 
-// Carry counts failures that another counter holds: n of them, which all leave the window when that counter ends, after
+// Limits are how many failures a source may have, and all sources of a subject together.
+func (a *Attempts) Limits() (limit, total int) { return a.limit, a.total }
+
+// SourceHash is what may be stored of a source: it tells two apart, and neither where they are.
+func (a *Attempts) SourceHash(source string) string { return a.shortHash("source", source) }
+
+// Carry counts failures that another counter holds against every source: n of them, which all leave the window when that counter ends, after
 // ends. source names the counter among those of the subject. Carrying the same ones again changes nothing, a counter
-// that has grown adds what it has grown by, and one that has ended adds nothing. Succeed and Clear forget these failures
-// like others: end the counter too, or it is carried again. The errors are ErrUnavailable and that of a wrong clock.
+// that has grown adds what it has grown by, and one that has ended adds nothing. Succeed of any source forgets
+// these failures: end the counter too, or it is carried again. The errors are ErrUnavailable and that of a wrong clock.
 func (a *Attempts) Carry(ctx context.Context, subject, source string, n int, ends time.Duration) error {
 	left := min(ends.Milliseconds(), a.window)
 	if n <= 0 || left <= 0 {
@@ -166,10 +192,8 @@ func (a *Attempts) Carry(ctx context.Context, subject, source string, n int, end
 	if err != nil {
 		return err
 	}
-	h := hmac.New(sha256.New, a.key)
-	h.Write([]byte(a.name + "\x00carried\x00" + source))
-	// No reservation has a colon in its id.
-	prefix := hex.EncodeToString(h.Sum(nil)[:8]) + ":"
+	// No reservation has a colon in its name, and none of these an "@".
+	prefix := a.shortHash("carried", source) + ":"
 	return a.carry(ctx, a.redisKey(subject), prefix, min(n, a.limit), now, max(now+left-a.window, 0))
 }
 
@@ -178,27 +202,37 @@ func (a *Attempts) carry(ctx context.Context, subject, prefix string, n int, now
 	return err
 }
 
-// Fail makes the reservation a failure, at the time of this call. One that was held for too long and has expired
-// becomes a failure all the same.
-func (t *Attempt) Fail(ctx context.Context) error { return t.settle(ctx, "fail") }
+// Fail makes the reservation a failure, at the time of this call, also one that has expired. It returns how many
+// failures count then; none when the attempt was settled before.
+func (t *Attempt) Fail(ctx context.Context) (Failures, error) {
+	answer, err := t.settle(ctx, "fail")
+	return Failures{Source: int(answer / failuresUnit), All: int(answer % failuresUnit)}, err
+}
 
-// Succeed gives the place back and clears the failures of the subject.
-func (t *Attempt) Succeed(ctx context.Context) error { return t.settle(ctx, "succeed") }
+// Succeed gives the place back and clears the failures of the source. Those of other sources stay: somebody else made
+// them.
+func (t *Attempt) Succeed(ctx context.Context) error {
+	_, err := t.settle(ctx, "succeed")
+	return err
+}
 
 // Release gives the place back without a verdict: nothing was checked.
-func (t *Attempt) Release(ctx context.Context) error { return t.settle(ctx, "release") }
+func (t *Attempt) Release(ctx context.Context) error {
+	_, err := t.settle(ctx, "release")
+	return err
+}
 
-func (t *Attempt) settle(ctx context.Context, verdict string) error {
+func (t *Attempt) settle(ctx context.Context, verdict string) (int64, error) {
 	if t.settled.Swap(true) {
-		return nil
+		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if _, err := t.of.run(ctx, verdict, t.subject, t.id); err != nil {
+	answer, err := t.of.run(ctx, verdict, t.subject, t.id)
+	if err != nil {
 		t.settled.Store(false) // so that the caller may try again
-		return err
 	}
-	return nil
+	return answer, err
 }
 
 // enter asks for a place until there is a decision.
@@ -241,6 +275,13 @@ func pause(ctx context.Context) bool {
 	}
 }
 
+// shortHash hides a name. 64 bits are enough to keep apart what one key holds.
+func (a *Attempts) shortHash(use, name string) string {
+	h := hmac.New(sha256.New, a.key)
+	h.Write([]byte(a.name + "\x00" + use + "\x00" + name))
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
 // run answers 0 when the operation is done, milliseconds when the subject is limited for so long, and -1 when attempts
 // in flight decide.
 func (a *Attempts) run(ctx context.Context, operation, subject, id string) (int64, error) {
@@ -252,8 +293,9 @@ func (a *Attempts) run(ctx context.Context, operation, subject, id string) (int6
 }
 
 func (a *Attempts) runAt(ctx context.Context, now int64, operation, subject, id string, more ...any) (int64, error) {
+	// A reservation that nobody settles counts for the hold, and for what is left of the window then.
 	expiry := max(a.window, a.hold) + expiryMargin.Milliseconds()
-	args := append([]any{operation, id, now, a.limit, a.window, a.hold, expiry}, more...)
+	args := append([]any{operation, id, now, a.limit, a.window, a.hold, expiry, a.total}, more...)
 	answer, err := a.script.Run(ctx, a.redis, []string{subject}, args...).Int64()
 	if err != nil {
 		return 0, unavailable("count attempts", err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const subject = "ada@example.com"
+const (
+	subject = "ada@example.com"
+	network = "192.0.2.1"
+)
 
 type bench struct {
 	clock  *clock
@@ -38,7 +42,7 @@ func (b bench) attempts(t testing.TB) *Attempts {
 
 func reserve(t testing.TB, limiter *Attempts) *Attempt {
 	t.Helper()
-	attempt, err := limiter.Reserve(t.Context(), subject)
+	attempt, err := limiter.Reserve(t.Context(), subject, network)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +51,19 @@ func reserve(t testing.TB, limiter *Attempts) *Attempt {
 
 func fail(t testing.TB, limiter *Attempts) {
 	t.Helper()
-	if err := reserve(t, limiter).Fail(t.Context()); err != nil {
+	failed(t, reserve(t, limiter))
+}
+
+func failed(t testing.TB, attempt *Attempt) Failures {
+	t.Helper()
+	count, err := attempt.Fail(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
+	return count
 }
+
+func asErr(_ Failures, err error) error { return err }
 
 func wantLimited(t testing.TB, err error, after time.Duration) {
 	t.Helper()
@@ -69,24 +82,20 @@ func TestAttemptsLimit(t *testing.T) {
 		b.clock.Advance(time.Minute)
 	}
 	for range 3 {
-		_, err := limiter.Reserve(t.Context(), subject)
+		_, err := limiter.Reserve(t.Context(), subject, network)
 		wantLimited(t, err, 10*time.Minute)
-		wantLimited(t, limiter.Take(t.Context(), subject), 10*time.Minute)
+		wantLimited(t, limiter.Take(t.Context(), subject, network), 10*time.Minute)
 	}
-	if _, err := limiter.Reserve(t.Context(), "bob@example.com"); err != nil {
+	if _, err := limiter.Reserve(t.Context(), "bob@example.com", network); err != nil {
 		t.Fatalf("another subject: %v", err)
 	}
 	b.clock.Advance(10*time.Minute - time.Millisecond)
-	_, err := limiter.Reserve(t.Context(), subject)
+	_, err := limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, time.Millisecond)
 	b.clock.Advance(time.Millisecond)
 	fail(t, limiter)
-	_, err = limiter.Reserve(t.Context(), subject)
+	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, time.Minute)
-	if err := limiter.Clear(t.Context(), subject); err != nil {
-		t.Fatal(err)
-	}
-	fail(t, limiter)
 }
 
 func TestAttemptsVerdicts(t *testing.T) {
@@ -106,23 +115,23 @@ func TestAttemptsVerdicts(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Settled: what comes after is ignored.
-	if err := last.Fail(t.Context()); err != nil {
-		t.Fatal(err)
+	if count := failed(t, last); count != (Failures{}) {
+		t.Errorf("settled, and yet a failure: %v", count)
 	}
 	if n := b.client.DBSize(t.Context()).Val(); n != 0 {
 		t.Fatalf("%d keys after a success", n)
 	}
 	for range 5 {
-		if err := limiter.Take(t.Context(), subject); err != nil {
+		if err := limiter.Take(t.Context(), subject, network); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantLimited(t, limiter.Take(t.Context(), subject), 15*time.Minute)
+	wantLimited(t, limiter.Take(t.Context(), subject, network), 15*time.Minute)
 	other, err := NewAttempts(AttemptsConfig{Redis: b.client, Name: "forgot", Key: limiter.key, Now: b.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Take(t.Context(), subject); err != nil {
+	if err := other.Take(t.Context(), subject, network); err != nil {
 		t.Fatalf("another limiter: %v", err)
 	}
 	if key := other.redisKey(subject); !strings.HasPrefix(key, "latchkey:attempts:forgot:{") {
@@ -137,21 +146,22 @@ func TestVerdictOutlivesItsCall(t *testing.T) {
 	limiter := b.attempts(t)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
-		attempt, err := limiter.Reserve(ctx, subject)
+		attempt, err := limiter.Reserve(ctx, subject, network)
 		if err != nil {
 			t.Fatal(err)
 		}
 		cancel()
-		if err := attempt.Fail(ctx); err != nil {
+		if _, err := attempt.Fail(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err := limiter.Reserve(t.Context(), subject)
+	_, err := limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, 15*time.Minute)
 }
 
-// A replica that crashed gives its places back after a while; one that was only slow still reports its failures.
-func TestReservationsExpire(t *testing.T) {
+// TestReservationsBecomeFailures: a guess that nobody has settled may have been checked, so it counts from when it
+// began; a replica that was only slow still has its say.
+func TestReservationsBecomeFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	limiter := b.attempts(t)
@@ -161,17 +171,88 @@ func TestReservationsExpire(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	_, err := limiter.Reserve(ctx, subject)
+	_, err := limiter.Reserve(ctx, subject, network)
 	wantLimited(t, err, inFlightRetry)
 	b.clock.Advance(time.Minute)
-	for range 4 {
-		fail(t, limiter)
-	}
-	if err := slow[0].Fail(t.Context()); err != nil {
+	_, err = limiter.Reserve(t.Context(), subject, network)
+	wantLimited(t, err, 14*time.Minute)
+	// Its time is then that of the verdict; the four others leave the window first.
+	failed(t, slow[0])
+	if err := slow[1].Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = limiter.Reserve(t.Context(), subject)
-	wantLimited(t, err, 15*time.Minute)
+	fail(t, limiter)
+	_, err = limiter.Reserve(t.Context(), subject, network)
+	wantLimited(t, err, 14*time.Minute)
+	b.clock.Advance(14 * time.Minute)
+	if count := failed(t, reserve(t, limiter)); count != (Failures{Source: 3, All: 3}) {
+		t.Errorf("%v count, want the two of a minute later and this one", count)
+	}
+}
+
+// TestSources: one source cannot keep another out, all together have a limit of their own, and a success clears the
+// failures of its own source only.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	guess := func(source string) (Failures, error) {
+		attempt, err := limiter.Reserve(t.Context(), subject, source)
+		if err != nil {
+			return Failures{}, err
+		}
+		return attempt.Fail(t.Context())
+	}
+	for source := range 10 {
+		name := "198.51.100." + strconv.Itoa(source)
+		for i := range 5 {
+			count, err := guess(name)
+			if err != nil || count != (Failures{Source: i + 1, All: 5*source + i + 1}) {
+				t.Fatalf("failure %d of source %d: %v, %v", i, source, count, err)
+			}
+		}
+		if source < 9 {
+			_, err := guess(name)
+			wantLimited(t, err, 15*time.Minute)
+			b.clock.Advance(time.Second)
+		}
+	}
+	_, err := limiter.Reserve(t.Context(), subject, network)
+	wantLimited(t, err, 15*time.Minute-9*time.Second) // the fifty of all sources
+	b.clock.Advance(15*time.Minute - 9*time.Second)
+	for range 2 {
+		fail(t, limiter)
+	}
+	if err := reserve(t, limiter).Succeed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if count := failed(t, reserve(t, limiter)); count != (Failures{Source: 1, All: 46}) {
+		t.Errorf("%v count after a success, want those of the nine other sources", count)
+	}
+	for name := range b.client.HGetAll(t.Context(), limiter.redisKey(subject)).Val() {
+		if strings.Contains(name, network) {
+			t.Errorf("%s tells where a guess came from", name)
+		}
+	}
+}
+
+// TestFailuresWithoutSource: what a replica of the version before wrote counts against everybody.
+func TestFailuresWithoutSource(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limiter := b.attempts(t)
+	for i := range 4 {
+		b.client.HSet(t.Context(), limiter.redisKey(subject), "older"+strconv.Itoa(i), "f"+strconv.FormatInt(b.clock.Now().UnixMilli(), 10))
+	}
+	fail(t, limiter)
+	for _, source := range []string{network, "198.51.100.1", ""} {
+		_, err := limiter.Reserve(t.Context(), subject, source)
+		if source == network {
+			wantLimited(t, err, 15*time.Minute)
+		} else if err != nil {
+			t.Errorf("%q: %v", source, err)
+		}
+	}
 }
 
 func TestWaitEndsWithItsContext(t *testing.T) {
@@ -183,7 +264,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(30*time.Millisecond, cancel)
-	_, err := limiter.Reserve(ctx, subject)
+	_, err := limiter.Reserve(ctx, subject, network)
 	var limited *LimitedError
 	if !errors.Is(err, context.Canceled) || errors.As(err, &limited) {
 		t.Fatalf("%v, want the context's error", err)
@@ -201,7 +282,7 @@ func TestWaitEndsWithAVerdict(t *testing.T) {
 	}
 	got := make(chan error)
 	go func() {
-		_, err := limiter.Reserve(t.Context(), subject)
+		_, err := limiter.Reserve(t.Context(), subject, network)
 		got <- err
 	}()
 	select {
@@ -225,7 +306,7 @@ func (b bench) parallel(t *testing.T, n int, verdict func(i int, attempt *Attemp
 	var group sync.WaitGroup
 	for i := range n {
 		group.Go(func() {
-			attempt, err := replicas[i%len(replicas)].Reserve(t.Context(), subject)
+			attempt, err := replicas[i%len(replicas)].Reserve(t.Context(), subject, network)
 			if err == nil {
 				time.Sleep(time.Millisecond) // the work that is being limited
 				err = verdict(i, attempt)
@@ -241,7 +322,7 @@ func TestParallelWrongAttempts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	failed := 0
-	for _, err := range b.parallel(t, 200, func(_ int, a *Attempt) error { return a.Fail(t.Context()) }) {
+	for _, err := range b.parallel(t, 200, func(_ int, a *Attempt) error { return asErr(a.Fail(t.Context())) }) {
 		if err == nil {
 			failed++
 			continue
@@ -282,7 +363,7 @@ func TestParallelMixedAttempts(t *testing.T) {
 		mu.Lock()
 		failed++
 		mu.Unlock()
-		return a.Fail(t.Context())
+		return asErr(a.Fail(t.Context()))
 	}) {
 		if err != nil {
 			wantLimited(t, err, 15*time.Minute)
@@ -299,7 +380,7 @@ func TestParallelTakes(t *testing.T) {
 	limiter := b.attempts(t)
 	errs := make(chan error)
 	for range 100 {
-		go func() { errs <- limiter.Take(t.Context(), subject) }()
+		go func() { errs <- limiter.Take(t.Context(), subject, network) }()
 	}
 	taken := 0
 	for range 100 {
@@ -329,10 +410,10 @@ func TestAttemptsInRedis(t *testing.T) {
 	}
 	open := reserve(t, limiter)
 	for _, step := range []func(){
-		func() { _ = open.Fail(t.Context()) },
+		func() { _, _ = open.Fail(t.Context()) },
 		func() { reserve(t, limiter) },
 		func() { fail(t, limiter) },
-		func() { _ = limiter.Take(t.Context(), subject) },
+		func() { _ = limiter.Take(t.Context(), subject, network) },
 	} {
 		b.client.Persist(t.Context(), keys[0])
 		step()
@@ -356,12 +437,11 @@ func TestAttemptsUnavailable(t *testing.T) {
 	limiter := b.attempts(t)
 	attempt := reserve(t, limiter)
 	_ = b.client.Close()
-	_, reserveErr := limiter.Reserve(t.Context(), subject)
+	_, reserveErr := limiter.Reserve(t.Context(), subject, network)
 	for call, err := range map[string]error{
 		"Reserve": reserveErr,
-		"Take":    limiter.Take(t.Context(), subject),
-		"Clear":   limiter.Clear(t.Context(), subject),
-		"Fail":    attempt.Fail(t.Context()),
+		"Take":    limiter.Take(t.Context(), subject, network),
+		"Fail":    asErr(attempt.Fail(t.Context())),
 		"Succeed": attempt.Succeed(t.Context()), // not settled: the verdict can be tried again
 		"Release": attempt.Release(t.Context()),
 	} {
@@ -371,7 +451,7 @@ func TestAttemptsUnavailable(t *testing.T) {
 		}
 	}
 	b.clock.now = time.Time{}
-	if err := limiter.Take(t.Context(), subject); !errors.Is(err, errClock) {
+	if err := limiter.Take(t.Context(), subject, network); !errors.Is(err, errClock) {
 		t.Errorf("no clock: %v", err)
 	}
 }
@@ -386,6 +466,8 @@ func TestNewAttemptsRefuses(t *testing.T) {
 		"a short key":       func(c *AttemptsConfig) { c.Key = c.Key[1:] },
 		"a negative limit":  func(c *AttemptsConfig) { c.Limit = -1 },
 		"a large limit":     func(c *AttemptsConfig) { c.Limit = maxLimit + 1 },
+		"a low total":       func(c *AttemptsConfig) { c.Limit, c.Total = 5, 4 },
+		"a large total":     func(c *AttemptsConfig) { c.Total = maxLimit + 1 },
 		"a tiny window":     func(c *AttemptsConfig) { c.Window = time.Microsecond },
 		"a huge window":     func(c *AttemptsConfig) { c.Window = maxSpan + 1 },
 		"a negative window": func(c *AttemptsConfig) { c.Window = -time.Minute },
@@ -424,11 +506,11 @@ func TestCarry(t *testing.T) {
 	fail(t, limiter)
 	carry("old", 3, 10*time.Minute)
 	fail(t, limiter)
-	_, err := limiter.Reserve(t.Context(), subject)
+	_, err := limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, 10*time.Minute)
 	carry("old", 4, 10*time.Minute-time.Second) // it has grown
 	b.clock.Advance(10*time.Minute - time.Second)
-	_, err = limiter.Reserve(t.Context(), subject)
+	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, time.Second)
 	b.clock.Advance(time.Second)
 	// The two of this limiter are left.
@@ -437,23 +519,19 @@ func TestCarry(t *testing.T) {
 	}
 	carry("old", 2, time.Hour) // never longer than the window
 	carry("other", 1_000_000, time.Minute)
-	_, err = limiter.Reserve(t.Context(), subject)
+	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, time.Minute) // seven: a place comes free when the five that leave first are gone
 	b.clock.Advance(time.Minute)
 	for range 3 {
 		fail(t, limiter)
 	}
-	_, err = limiter.Reserve(t.Context(), subject)
+	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, 14*time.Minute)
 	for _, name := range b.client.HKeys(t.Context(), limiter.redisKey(subject)).Val() {
 		if strings.Contains(name, "old") || strings.Contains(name, "other") {
 			t.Errorf("%s tells its source", name)
 		}
 	}
-	if err := limiter.Clear(t.Context(), subject); err != nil {
-		t.Fatal(err)
-	}
-	reserve(t, limiter)
 	_ = b.client.Close()
 	if err := limiter.Carry(t.Context(), subject, "old", 1, time.Minute); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("no Redis: %v", err)

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,15 +13,15 @@ import (
 
 // attemptsTwin is attempts.lua in Go, over two maps instead of one hash of strings.
 type attemptsTwin struct {
-	limit        int
+	limit, total int
 	window, hold int64
 	failures     map[string]int64 // time
 	reservations map[string]int64 // end
 }
 
-func newAttemptsTwin(limit int, window, hold int64) *attemptsTwin {
+func newAttemptsTwin(limit, total int, window, hold int64) *attemptsTwin {
 	return &attemptsTwin{
-		limit: limit, window: window, hold: hold,
+		limit: limit, total: total, window: window, hold: hold,
 		failures: map[string]int64{}, reservations: map[string]int64{},
 	}
 }
@@ -30,18 +31,75 @@ func (w *attemptsTwin) run(operation, id string, now int64) int64 {
 	case "fail":
 		delete(w.reservations, id)
 		w.failures[id] = now
+		w.leave(now)
+		own, all := w.times(id, now)
+		return int64(len(own)*failuresUnit + len(all))
 	case "release":
 		delete(w.reservations, id)
 		delete(w.failures, id)
 	case "succeed":
 		delete(w.reservations, id)
-		clear(w.failures)
-	case "clear":
-		clear(w.failures)
+		w.clear(id, now)
 	default:
 		return w.enter(operation, id, now)
 	}
 	return 0
+}
+
+// shares says whether a failure counts against the source of id.
+func (*attemptsTwin) shares(name, id string) bool {
+	_, from, some := strings.Cut(name, "@")
+	_, source, sent := strings.Cut(id, "@")
+	return !some || !sent || from == source
+}
+
+// clear drops the failures that count against the source of id.
+func (w *attemptsTwin) clear(id string, now int64) {
+	for name := range w.failures {
+		if w.shares(name, id) {
+			delete(w.failures, name)
+		}
+	}
+	for name, end := range w.reservations {
+		if end <= now && w.shares(name, id) {
+			delete(w.reservations, name)
+		}
+	}
+}
+
+// leave drops what has left the window: failures, and reservations that became one.
+func (w *attemptsTwin) leave(now int64) {
+	for name, at := range w.failures {
+		if now >= at+w.window {
+			delete(w.failures, name)
+		}
+	}
+	for name, end := range w.reservations {
+		if now >= end && now >= end-w.hold+w.window {
+			delete(w.reservations, name)
+		}
+	}
+}
+
+// times are those of the failures that count against the source of id, and of all.
+func (w *attemptsTwin) times(id string, now int64) (own, all []int64) {
+	add := func(name string, at int64) {
+		all = append(all, at)
+		if w.shares(name, id) {
+			own = append(own, at)
+		}
+	}
+	for name, at := range w.failures {
+		add(name, at)
+	}
+	for name, end := range w.reservations {
+		if end <= now {
+			add(name, end-w.hold)
+		}
+	}
+	slices.Sort(own)
+	slices.Sort(all)
+	return own, all
 }
 
 func (w *attemptsTwin) carry(prefix string, n int, at int64) {
@@ -54,30 +112,33 @@ func (w *attemptsTwin) carry(prefix string, n int, at int64) {
 }
 
 func (w *attemptsTwin) enter(operation, id string, now int64) int64 {
-	for name, at := range w.failures {
-		if now >= at+w.window {
-			delete(w.failures, name)
-		}
-	}
-	for name, end := range w.reservations {
-		if now >= end {
-			delete(w.reservations, name)
-		}
-	}
+	w.leave(now)
 	_, failed := w.failures[id]
 	_, reserved := w.reservations[id]
 	if failed || reserved {
 		return 0
 	}
-	var times []int64
-	for _, at := range w.failures {
-		times = append(times, at)
+	own, all := w.times(id, now)
+	var wait int64
+	if surplus := len(own) - w.limit; surplus >= 0 {
+		wait = own[surplus] + w.window - now
 	}
-	slices.Sort(times)
-	if surplus := len(times) - w.limit; surplus >= 0 {
-		return times[surplus] + w.window - now
+	if surplus := len(all) - w.total; surplus >= 0 {
+		wait = max(wait, all[surplus]+w.window-now)
 	}
-	if len(times)+len(w.reservations) >= w.limit {
+	if wait > 0 {
+		return wait
+	}
+	for name, end := range w.reservations {
+		if end <= now {
+			continue
+		}
+		all = append(all, end)
+		if w.shares(name, id) {
+			own = append(own, end)
+		}
+	}
+	if len(own) >= w.limit || len(all) >= w.total {
 		return -1
 	}
 	if operation == "take" {
@@ -101,20 +162,22 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 		window := rapid.SampledFrom([]time.Duration{15 * time.Minute, time.Minute}).Draw(t, "window")
 		hold := rapid.SampledFrom([]time.Duration{time.Minute, 10 * time.Second, 2 * time.Hour}).Draw(t, "hold")
 		limit := rapid.IntRange(1, 5).Draw(t, "limit")
+		total := rapid.IntRange(limit, 8).Draw(t, "total")
 		limiter, err := NewAttempts(AttemptsConfig{
-			Redis: client, Name: "twin", Key: make([]byte, 32), Limit: limit, Window: window, Hold: hold, Now: clock.Now,
+			Redis: client, Name: "twin", Key: make([]byte, 32), Limit: limit, Total: total, Window: window, Hold: hold, Now: clock.Now,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		twin := newAttemptsTwin(limit, window.Milliseconds(), hold.Milliseconds())
+		twin := newAttemptsTwin(limit, total, window.Milliseconds(), hold.Milliseconds())
 		key := limiter.redisKey("someone@example.com")
 		for step := range steps {
 			operation := rapid.SampledFrom([]string{
-				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "clear", "carry", "wait", "lower the limit",
+				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "carry", "wait", "lower the limit",
 			}).Draw(t, "operation")
 			// Verdicts are about one of the latest reservations, or about none. Entering twice is the driver's repeat.
 			id := strconv.Itoa(max(0, step-rapid.IntRange(0, 12).Draw(t, "back")))
+			source := rapid.SampledFrom([]string{"@a", "@a", "@b", "@c"}).Draw(t, "source")
 			switch operation {
 			case "reserve", "take":
 				if rapid.IntRange(0, 9).Draw(t, "repeat") > 0 {
@@ -127,7 +190,7 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 				}).Draw(t, "duration"))
 				continue
 			case "carry":
-				prefix := rapid.SampledFrom([]string{"one:", "two:"}).Draw(t, "source")
+				prefix := rapid.SampledFrom([]string{"one:", "two:"}).Draw(t, "counter")
 				n, now := rapid.IntRange(0, limit).Draw(t, "n"), clock.Now().UnixMilli()
 				at := now - rapid.Int64Range(0, window.Milliseconds()).Draw(t, "age")
 				for range rapid.IntRange(1, 2).Draw(t, "times") { // the driver's repeat changes nothing
@@ -145,6 +208,7 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 				}
 				continue
 			}
+			id += source
 			want := twin.run(operation, id, clock.Now().UnixMilli())
 			got, err := limiter.run(t.Context(), operation, key, id)
 			if err != nil {
@@ -153,7 +217,9 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 			if got != want {
 				t.Fatalf("%s %s: %d, want %d", operation, id, got, want)
 			}
-			answers[min(1, max(-1, got))]++
+			if operation != "fail" {
+				answers[min(1, max(-1, got))]++
+			}
 			compareLog(t, client, key, twin)
 		}
 	})
@@ -202,7 +268,7 @@ func TestAttemptsWindow(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const limit, window, hold = 3, 1000, 100
-		log := newAttemptsTwin(limit, window, hold)
+		log := newAttemptsTwin(limit, limit, window, hold)
 		now, open, failures := int64(0), map[string]int64{}, []int64{}
 		within := func() (n int) {
 			for _, at := range failures {

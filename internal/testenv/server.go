@@ -26,6 +26,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -92,6 +93,8 @@ type Options struct {
 	AddressLimit bool
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
+	// NewDeviceMails tells owners of logins from new devices. Most tests count other mails.
+	NewDeviceMails bool
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
@@ -254,6 +257,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Redis: client, Name: "reset", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.now,
 	})
 	must(t, err)
+	devices, err := device.New(secrets, s.now)
+	must(t, err)
 	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.now})
 	must(t, err)
 	memory, err := server.NewMemory(server.MemoryConfig{Pool: pool, Keyring: s.Keyring, Entries: 10_000, Legacy: takenOver, Logger: log})
@@ -271,7 +276,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Legacy: takenOver,
 		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8, Service: []string{Issuer, ResetURL}}, LoginFailures: failures, ResetRequests: resets,
-		Rates: rates, AddressLimit: o.AddressLimit, Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
+		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails,
+		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
 		ClockRight: clockRight,

@@ -8,12 +8,13 @@ SELECT EXISTS (SELECT FROM users WHERE email = @email OR email_lookup = @email_l
 
 -- FindUserByEmail reads the account and the ledger's position in one statement: a
 -- session that carries this position is refused by any revocation that came later.
--- The exact address wins over the one that differs in letter case.
+-- The exact address wins over the one that differs in letter case. With it comes what guards the password.
 -- name: FindUserByEmail :one
-SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger
-FROM users
-WHERE email = @email OR email_lookup = @email_lookup::text
-ORDER BY (email = @email) DESC
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger,
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
+FROM users LEFT JOIN password_guards g ON g.user_id = users.id
+WHERE users.email = @email OR users.email_lookup = @email_lookup::text
+ORDER BY (users.email = @email) DESC
 LIMIT 1;
 
 -- name: FindUser :one
@@ -52,8 +53,12 @@ EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = @key_id::t
 FROM users
 WHERE users.id = @user_id;
 
--- RecordLogin changes nothing when the account was disabled since it was read.
+-- RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
+-- of wrong ones, but opens nothing that is closed.
 -- name: RecordLogin :execrows
+WITH forgotten AS (
+    DELETE FROM password_failures f WHERE f.user_id = @id AND f.closed_at IS NULL
+)
 UPDATE users SET last_login_at = @now::timestamptz
 WHERE id = @id AND is_active;
 

@@ -156,7 +156,13 @@ type LoginRequest struct {
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// What the owner would call the device in a list of sessions, at most 100
 	// characters. Optional.
-	DeviceName    string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	DeviceName string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	// The newest device token that this client was given for the account, at most
+	// 256 bytes. It proves that the client has logged in before, which gives it
+	// places of its own: others who guess the password cannot keep it out, nor
+	// make it wait behind them. One that is none of the account's, or too old, is
+	// as good as none. Optional.
+	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +218,13 @@ func (x *LoginRequest) GetDeviceName() string {
 	return ""
 }
 
+func (x *LoginRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 // Response of Login.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -223,7 +236,12 @@ type LoginResponse struct {
 	//	*LoginResponse_Tokens
 	Result isLoginResponse_Result `protobuf_oneof:"result"`
 	// The account.
-	User          *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Proof that this client has logged in to the account. Keep it, also through a
+	// logout, and send it with the next Login of this account; it takes the place
+	// of the one before. Good for a year, and until the account gets another
+	// password. It opens nothing by itself.
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +297,13 @@ func (x *LoginResponse) GetUser() *User {
 		return x.User
 	}
 	return nil
+}
+
+func (x *LoginResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
 }
 
 type isLoginResponse_Result interface {
@@ -851,7 +876,10 @@ func (x *ChangePasswordRequest) GetNewPassword() string {
 
 // Response of ChangePassword.
 type ChangePasswordResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A device token for the new password, as in LoginResponse: those for the old
+	// one are good no more.
+	DeviceToken   string `protobuf:"bytes,1,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -886,6 +914,13 @@ func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
+func (x *ChangePasswordResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
 var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
@@ -907,7 +942,7 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
 	"name.blank\x12\x17must not be only spaces\x1a(this == '' || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\blastName\"7\n" +
 	"\x0eSignUpResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\x92\x03\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xc2\x03\n" +
 	"\fLoginRequest\x12[\n" +
 	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\xff\x01R\x05email\x12d\n" +
@@ -915,10 +950,12 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x12\xbe\x01\n" +
 	"\vdevice_name\x18\x03 \x01(\tB\x9c\x01\xbaH\x98\x01\xba\x01\x90\x01\n" +
 	"\x0fname.characters\x120must not contain control or direction characters\x1aKthis.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')r\x02\x18dR\n" +
-	"deviceName\"o\n" +
+	"deviceName\x12.\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\x97\x01\n" +
 	"\rLoginResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x12%\n" +
-	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04userB\b\n" +
+	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
 	"\x06result\"\xd0\x01\n" +
 	"\x13RefreshTokenRequest\x122\n" +
 	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\x12\x84\x01\n" +
@@ -954,8 +991,9 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tBH\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x12k\n" +
 	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x18\n" +
-	"\x16ChangePasswordResponse2\x87\x06\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"@\n" +
+	"\x16ChangePasswordResponse\x12&\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\x87\x06\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +

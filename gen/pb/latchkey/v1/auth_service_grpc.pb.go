@@ -53,7 +53,15 @@ type AuthServiceClient interface {
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
-	// RATE_LIMITED (five failures for one address in 15 minutes), OVERLOADED.
+	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
+	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
+	// token has five of its own), OVERLOADED (also when the time ended while the
+	// password was compared, right or wrong, which counts as a failure).
+	//
+	// After a hundred failures in a row the password is not compared any more, and
+	// each is answered with INVALID_CREDENTIALS, until the account gets a new one
+	// by ResetPassword. Clients with a device token have a hundred of their own.
+	// The owner gets a mail.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. It can be
 	// repeated: with the same request_id at any time while the new refresh token
@@ -90,7 +98,7 @@ type AuthServiceClient interface {
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
-	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes).
+	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network).
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent
@@ -104,8 +112,9 @@ type AuthServiceClient interface {
 	// and tells its owner by mail. The caller's session goes on. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
 	//
-	// Refusals: INVALID_CREDENTIALS (the current password is wrong, which counts
-	// like a failed login, or was changed meanwhile), PASSWORD_TOO_COMMON,
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
+	// session has five in 15 minutes and the account fifty, and a hundred in a row
+	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
 	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
 	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
@@ -223,7 +232,15 @@ type AuthServiceServer interface {
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
-	// RATE_LIMITED (five failures for one address in 15 minutes), OVERLOADED.
+	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
+	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
+	// token has five of its own), OVERLOADED (also when the time ended while the
+	// password was compared, right or wrong, which counts as a failure).
+	//
+	// After a hundred failures in a row the password is not compared any more, and
+	// each is answered with INVALID_CREDENTIALS, until the account gets a new one
+	// by ResetPassword. Clients with a device token have a hundred of their own.
+	// The owner gets a mail.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. It can be
 	// repeated: with the same request_id at any time while the new refresh token
@@ -260,7 +277,7 @@ type AuthServiceServer interface {
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
-	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes).
+	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network).
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent
@@ -274,8 +291,9 @@ type AuthServiceServer interface {
 	// and tells its owner by mail. The caller's session goes on. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
 	//
-	// Refusals: INVALID_CREDENTIALS (the current password is wrong, which counts
-	// like a failed login, or was changed meanwhile), PASSWORD_TOO_COMMON,
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
+	// session has five in 15 minutes and the account fifty, and a hundred in a row
+	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
 	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
 	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// afterwardsTime bounds work that a call has left behind.
+	afterwardsTime = 10 * time.Second
+	// afterwardsAtOnce bounds how much of it is under way. Calls that come while it is full do theirs before they
+	// answer, which slows a flood down.
+	afterwardsAtOnce = 64
+)
+
+// afterwards does work that a call's answer does not wait for, so that the answer's time does not tell of it. The work is
+// done before Shutdown returns. A failure is logged: the answer has been given.
+func (s *Server) afterwards(ctx context.Context, doing string, work func(context.Context) error) {
+	run := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwardsTime)
+		defer cancel()
+		var err error
+		if panicked := recovering(func() { err = work(ctx) }); panicked != nil {
+			err = panicked
+		}
+		if err != nil {
+			s.log.WarnContext(ctx, "not done after a call: "+doing, "trace_id", callFrom(ctx).traceID, "error", err)
+		}
+	}
+	select {
+	case s.leftBehind <- struct{}{}:
+		s.leaving.Go(func() {
+			defer func() { <-s.leftBehind }()
+			run()
+		})
+	default:
+		run()
+	}
+}

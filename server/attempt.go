@@ -1,0 +1,292 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+)
+
+const (
+	// durableFrom is the failure within the limiter's window from which on they are counted in PostgreSQL too: people
+	// who mistype cost no row.
+	durableFrom = 5
+	// maxFailuresInARow closes the password: NIST SP 800-63B-4, section 3.2.2, allows no more than 100.
+	maxFailuresInARow = 100
+	// freshReset is how long the network that a password was reset from has places of its own.
+	freshReset = 15 * time.Minute
+	// raiseTries bounds how often a durable count that others change meanwhile is asked for again.
+	raiseTries = 3
+	// eventEvery samples failures for the audit trail once an account has had the first few.
+	eventEvery = 10
+)
+
+// guessKind is whose failures are counted together in PostgreSQL. The values are stored: rename none.
+type guessKind string
+
+const (
+	guessLogin  guessKind = "login"  // by clients that nobody knows
+	guessDevice guessKind = "device" // by clients with a device token
+	guessChange guessKind = "change" // of the current password, by sessions
+)
+
+// guesser is who tries a password, as far as failures are concerned.
+type guesser struct {
+	kind guessKind
+	// subject and source are the limiter's.
+	subject, source string
+	// known clients have shown what only the owner of an account was given.
+	known bool
+	// device is that of a client with a device token.
+	device uuid.UUID
+}
+
+// attempt is one guess at the password of an account, or of an address that has none. openAttempt takes its place among
+// the failures, check closes it whatever comes of it.
+type attempt struct {
+	guesser
+	user     db.User // no id: there is no such account
+	lookup   string
+	wrong    error // the answer to a wrong password
+	place    *ratelimit.Attempt
+	carried  []string // addresses whose counters of an older backend were carried over: they end with a success
+	failures int32    // the count in PostgreSQL, this attempt in it; 0: there is none
+	closed   bool     // too many in a row: nothing is compared any more
+}
+
+// guesserOf says who logs in. A device token of another account, or of an older password, is as good as none.
+func (s *Server) guesserOf(ctx context.Context, found db.FindUserByEmailRow, lookup, deviceToken string) guesser {
+	subject := failureSubject(found.User, lookup)
+	if found.PasswordEpoch > 0 {
+		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing of this one
+	}
+	source := guessSource(callFrom(ctx).address)
+	if t, ok := s.cfg.Devices.Open(deviceToken); ok && found.User.ID != uuid.Nil && t.UserID == found.User.ID && t.Epoch == found.PasswordEpoch {
+		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, device: t.ID}
+	}
+	if s.resetFrom(found, source) {
+		return guesser{kind: guessLogin, subject: "reset " + subject, known: true}
+	}
+	return guesser{kind: guessLogin, subject: subject, source: source}
+}
+
+// resetFrom says whether the password was just reset from there: its owner must get in, whoever guesses meanwhile.
+func (s *Server) resetFrom(found db.FindUserByEmailRow, source string) bool {
+	return found.ResetAt != nil && s.cfg.Now().Sub(*found.ResetAt) < freshReset &&
+		string(found.ResetNetwork) == s.cfg.LoginFailures.SourceHash(source)
+}
+
+// guessSource is what may fail a few times by itself: an IPv4 address, or a /48 of IPv6, of which providers give one to a
+// customer at most.
+func guessSource(address netip.Addr) string {
+	if address.Is6() {
+		return networkKey(address)
+	}
+	return address.String()
+}
+
+// failureSubject is whose failures a login counts with: the address in any letter
+// case. An account that shares it with the holder of the lookup value counts alone,
+// or its owner could clear the failures of the other by logging in.
+func failureSubject(user db.User, lookup string) string {
+	if user.ID != uuid.Nil && !user.EmailLookup.Valid {
+		return "account " + user.ID.String() // no address has a space
+	}
+	return lookup
+}
+
+// openAttempt takes a place for a, whose guesser, user, lookup and answer are set. Accounts and addresses without one cost
+// the same.
+func (s *Server) openAttempt(ctx context.Context, a *attempt) error {
+	var err error
+	a.place, err = s.cfg.LoginFailures.Reserve(ctx, a.subject, a.source)
+	if err != nil {
+		return fmt.Errorf("count the attempt: %w", a.roundedForStrangers(err))
+	}
+	if err := s.raiseFailures(ctx, a); err != nil {
+		return errors.Join(err, s.release(ctx, a))
+	}
+	return nil
+}
+
+// roundedForStrangers hides when exactly somebody else failed, the owner perhaps.
+func (a *attempt) roundedForStrangers(err error) error {
+	var limited *ratelimit.LimitedError
+	if a.known || !errors.As(err, &limited) {
+		return err
+	}
+	return &ratelimit.LimitedError{RetryAfter: roundUp(limited.RetryAfter)}
+}
+
+// roundUp is to a second, a minute or five minutes.
+func roundUp(d time.Duration) time.Duration {
+	unit := 5 * time.Minute
+	switch {
+	case d <= time.Second:
+		unit = time.Second
+	case d <= time.Minute:
+		unit = time.Minute
+	}
+	return (d + unit - 1) / unit * unit
+}
+
+// raiseFailures counts the attempt in PostgreSQL where the account has a count there. It is counted before the password
+// is compared: whatever is lost afterwards, no guess is free.
+func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
+	for range raiseTries {
+		raised, err := s.queries.RaiseFailures(ctx, s.cfg.Pool, db.RaiseFailuresParams{
+			UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow,
+		})
+		if err != nil {
+			return fmt.Errorf("count the attempt: %w", err)
+		}
+		a.failures, a.closed = raised.Failures, raised.Closed && raised.Failures == 0
+		if a.failures > 0 || a.closed || !raised.Present {
+			return nil
+		}
+	}
+	a.closed = true // others fill it up at this moment
+	return nil
+}
+
+// check compares the password and closes the attempt. Without an error it is the right one.
+//
+// A guess that was compared counts, whatever became of the call: a hit whose time is over looks like a miss whose time
+// is over, in its answer and in what is counted, or a short deadline would make guesses free.
+func (s *Server) check(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	result, err := s.compare(ctx, a, typed)
+	over := ctx.Err()
+	switch {
+	case err != nil: // nothing was compared
+		return password.Result{}, errors.Join(hashError("check the password", err), s.release(ctx, a))
+	case over != nil:
+		return password.Result{}, errors.Join(hashError("check the password", over), s.fail(ctx, a))
+	case !result.Match:
+		if err := s.fail(ctx, a); err != nil {
+			return password.Result{}, err
+		}
+		return password.Result{}, a.wrong
+	}
+	return result, s.succeed(ctx, a)
+}
+
+// compare compares the password with that of the account. A miss costs what a hit costs, and so do accounts that are
+// closed, have no usable hash or are not there.
+func (s *Server) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	by := hashClaim(ctx, a.known)
+	if a.user.ID != uuid.Nil && !a.closed {
+		result, err := s.cfg.Passwords.Verify(ctx, by, a.user.PasswordHash, typed)
+		if !errors.Is(err, password.ErrMalformedHash) {
+			return result, err
+		}
+		if a.user.PasswordHash != password.None {
+			// Nobody can log in with what is stored: said in the log, for the operator.
+			s.log.ErrorContext(ctx, "unusable password hash", "user_id", a.user.ID, "error", err)
+		}
+	}
+	return password.Result{}, s.cfg.Passwords.VerifyUnknown(ctx, by, a.lookup, typed)
+}
+
+// succeed: what could not be counted must not pass, so its error refuses the right password too.
+func (s *Server) succeed(ctx context.Context, a *attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	s.forgetCarried(ctx, a.carried...)
+	if err := a.place.Succeed(ctx); err != nil {
+		return fmt.Errorf("count the attempt: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) release(ctx context.Context, a *attempt) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	var err error
+	if a.failures > 0 {
+		err = s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{UserID: a.user.ID, Kind: string(a.kind)})
+	}
+	if err = errors.Join(err, a.place.Release(ctx)); err != nil {
+		return fmt.Errorf("give the attempt's place back: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) fail(ctx context.Context, a *attempt) error {
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	count, err := a.place.Fail(settling)
+	if err != nil {
+		return fmt.Errorf("count the attempt: %w", err)
+	}
+	if a.user.ID != uuid.Nil {
+		// After the answer: it would tell by its time that there is an account.
+		s.afterwards(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
+	}
+	return nil
+}
+
+// recordFailure is what is written of a failure of an account: the count in PostgreSQL, a sample of events, and mails to
+// the owner when somebody is shut out.
+func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.Failures) error {
+	failures := a.failures
+	if failures == 0 && !a.closed && count.All >= durableFrom {
+		var err error
+		failures, err = s.queries.StartFailures(ctx, s.cfg.Pool, db.StartFailuresParams{
+			UserID: a.user.ID, Kind: string(a.kind), Failures: int32(count.All), //nolint:gosec // G115: at most 1,000
+		})
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // the account is gone
+			return fmt.Errorf("count the failure: %w", err)
+		}
+	}
+	limit, total := s.cfg.LoginFailures.Limits()
+	shutOut := count.Source == limit || count.All == total
+	closing := failures >= maxFailuresInARow
+	if !shutOut && !closing && count.All > durableFrom && count.All%eventEvery != 0 {
+		return nil
+	}
+	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		kind, notice := auditLoginFailed, mail.LoginsLimited
+		switch {
+		case closing:
+			closed, err := s.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
+				UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow, Now: s.cfg.Now(),
+			})
+			if err != nil {
+				return fmt.Errorf("close the password: %w", err)
+			}
+			if closed == 0 {
+				return nil // another failure has
+			}
+			kind, notice = auditPasswordClosed, mail.PasswordLoginClosed
+		case shutOut:
+			kind = auditLoginsLimited
+		}
+		if err := s.audit(ctx, tx, kind, a.user.ID, uuid.Nil); err != nil {
+			return err
+		}
+		if kind == auditLoginFailed {
+			return nil
+		}
+		return s.notifyOwner(ctx, tx, notice, a.user.ID)
+	})
+}
+
+// deviceToken is what a client gets that has shown the password of this epoch. A device keeps its id.
+func (s *Server) deviceToken(userID uuid.UUID, epoch int64, id uuid.UUID) string {
+	if id == uuid.Nil {
+		id = uuid.New()
+	}
+	return s.cfg.Devices.Issue(device.Token{UserID: userID, Epoch: epoch, ID: id})
+}
