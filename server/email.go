@@ -1,13 +1,54 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
 // emailLookup is the form in which addresses are compared.
 func emailLookup(email string) string { return address.Lookup(email) }
+
+// findByAddress reads the account with the address, or none (its id is nil), which is no
+// error. What the column says is not enough: an earlier version wrote other forms into
+// it, or somebody by hand, and nobody must get the account of another.
+func findByAddress(ctx context.Context, queries *db.Queries, on db.DBTX, email, lookup string) (db.FindUserByEmailRow, error) {
+	found, err := queries.FindUserByEmail(ctx, on, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return db.FindUserByEmailRow{}, nil
+	case err != nil:
+		return db.FindUserByEmailRow{}, fmt.Errorf("look the address up: %w", err)
+	case !hasAddress(found.User, email, lookup):
+		return db.FindUserByEmailRow{}, nil
+	}
+	return found, nil
+}
+
+func hasAddress(user db.User, email, lookup string) bool {
+	return user.ID != uuid.Nil && (user.Email == email || emailLookup(user.Email) == lookup)
+}
+
+// checkNewAddress refuses what no new account may have.
+func checkNewAddress(email string) error {
+	err := address.Check(email)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, address.ErrLookAlike):
+		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_LOOK_ALIKE", err.Error())
+	default:
+		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_DOMAIN", err.Error())
+	}
+}
 
 // passwordContext lists the words that a new password must not be made of.
 func passwordContext(email, firstName, lastName string) []string {

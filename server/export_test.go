@@ -44,9 +44,6 @@ func ReadPolicies(services map[string]grpc.ServiceInfo) (map[string]*latchkeyv1.
 // ParseTraceparent is parseTraceparent.
 func ParseTraceparent(header string) (string, bool) { return parseTraceparent(header) }
 
-// EmailLookup is emailLookup.
-func EmailLookup(email string) string { return emailLookup(email) }
-
 // CallerID is the account of a call that authenticate let pass.
 func CallerID(ctx context.Context) string {
 	v, ok := callerFrom(ctx)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -94,11 +93,7 @@ func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by 
 // ledger's position is read with the hash, before anything takes its time: a
 // revocation in between refuses the session.
 func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.FindUserByEmailRow, error) {
-	found, err := s.queries.FindUserByEmail(ctx, s.cfg.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return found, fmt.Errorf("look the address up: %w", err)
-	}
-	return found, nil
+	return findByAddress(ctx, s.queries, s.cfg.Pool, email, lookup)
 }
 
 // carryFailures costs one round trip, and one more for each counter that there is. Its

@@ -180,12 +180,9 @@ type Resets struct {
 // hash stored.
 func (r Resets) IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error) {
 	queries := db.New()
-	found, err := queries.FindUserByEmail(ctx, r.Pool, db.FindUserByEmailParams{Email: email, EmailLookup: emailLookup(email)})
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && !found.User.IsActive {
-		return "", "", false, nil
-	}
-	if err != nil {
-		return "", "", false, fmt.Errorf("look the address up: %w", err)
+	found, err := findByAddress(ctx, queries, r.Pool, email, emailLookup(email))
+	if err != nil || found.User.ID == uuid.Nil || !found.User.IsActive {
+		return "", "", false, err
 	}
 	var raw [resetTokenSize]byte
 	_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)

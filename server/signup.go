@@ -30,6 +30,9 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 
 // createAccount makes the account of a request whose password is good enough.
 func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpRequest) (user db.User, err error) {
+	if err := checkNewAddress(req.GetEmail()); err != nil {
+		return user, err
+	}
 	lookup := emailLookup(req.GetEmail())
 	// Asked first so that a taken address costs no hash; the insert decides.
 	taken, err := s.queries.EmailTaken(ctx, s.cfg.Pool, db.EmailTakenParams{Email: req.GetEmail(), EmailLookup: lookup})

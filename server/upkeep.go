@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
@@ -24,7 +25,7 @@ type Upkeep struct {
 
 // Sweep deletes expired reset tokens, old audit events, rows of the ledger that say
 // nothing new, spent tokens of an existing backend that are refused for their age, and
-// counts of notices.
+// counts of notices; and it lets accounts that others wrote be found by their addresses.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
@@ -35,7 +36,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	cutoffs := inBatches(func() (int64, error) { return queries.DeleteOldCutoffs(ctx, u.Pool) })
 	spent := inBatches(func() (int64, error) { return queries.DeleteOldLegacySpent(ctx, u.Pool, now) })
 	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-noticeCountLife))
-	return errors.Join(resets, events, rows, cutoffs, spent, notices)
+	_, lookups := address.Fill(ctx, u.Pool)
+	return errors.Join(resets, events, rows, cutoffs, spent, notices, lookups)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

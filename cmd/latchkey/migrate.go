@@ -45,7 +45,7 @@ func migrateUp(ctx context.Context, cfg *config.Config, stdout io.Writer) error 
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
 	defer pool.Close()
-	applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return mail.Migrate(ctx, pool) })
+	applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return afterMigrations(ctx, pool) })
 	for _, name := range applied {
 		if _, err := fmt.Fprintln(stdout, "applied", name); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -61,7 +62,7 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logg
 		return err
 	}
 	if cfg.Migrate {
-		applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return mail.Migrate(ctx, s.pool) })
+		applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return afterMigrations(ctx, s.pool) })
 		for _, name := range applied {
 			log.InfoContext(ctx, "migrated", "migration", name)
 		}
@@ -71,6 +72,18 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logg
 		return nil
 	}
 	return s.checkSchema(ctx, cfg)
+}
+
+// afterMigrations brings up to date what is no migration of ours: the outbox's tables,
+// and the form in which addresses are compared, which SQL cannot compute.
+func afterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := mail.Migrate(ctx, pool); err != nil {
+		return err
+	}
+	if _, err := address.Fill(ctx, pool); err != nil {
+		return fmt.Errorf("fill users.email_lookup: %w", err)
+	}
+	return nil
 }
 
 // checkSchema refuses a database that lacks a migration. One that has more is fine:

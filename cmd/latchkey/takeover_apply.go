@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/takeover"
 )
@@ -112,7 +111,7 @@ func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) 
 	}
 	applied, err := m.Up(ctx, func(ctx context.Context) error {
 		waiting.Stop()
-		return mail.Migrate(ctx, pool)
+		return afterMigrations(ctx, pool)
 	})
 	if err == nil && len(applied) == 0 {
 		t.log.InfoContext(ctx, "every migration is applied already")
@@ -231,13 +230,6 @@ func (t *takeoverCommand) giveAddresses(ctx context.Context, holders []uuid.UUID
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // all was committed, or nothing
 	if _, err := conn.Exec(ctx, "SELECT set_config('lock_timeout', '5s', false), set_config('statement_timeout', '0', false)"); err != nil {
 		return err
-	}
-	settled, err := takeover.Settle(ctx, conn)
-	if err != nil {
-		return fmt.Errorf("give away addresses that nobody holds: %w", err)
-	}
-	if settled > 0 {
-		t.log.InfoContext(ctx, "addresses that nobody held went to their oldest account", "accounts", settled)
 	}
 	for _, id := range holders {
 		changed, err := takeover.Hold(ctx, conn, id)

@@ -1,16 +1,119 @@
-// Package address has the one form in which mail addresses are compared, for
-// whoever stores or looks up accounts.
+// Package address has the one form in which mail addresses are compared, what a new
+// address must be, and what keeps the column with that form right, for whoever stores
+// or looks up accounts.
 package address
 
 import (
 	"strings"
+	"unicode"
 
+	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/norm"
 )
 
-// Lookup is the form in which addresses are compared: NFC, lower case, and NFC again,
-// since lower case can undo it. SQL's latchkey_email_lookup does the same for rows
-// that other programs write.
+// aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin
+// sign, the Greek question mark and the Greek varia. (A test walks all of Unicode.)
+const aliases = "\u212A\u037E\u1FEF"
+
+// Lookup is the form in which addresses are compared, for any string. The local part is
+// in NFC and lower case, and in NFC again, since lower case can undo it; but nothing
+// that is not ASCII becomes ASCII, as Go's ToLower would have it with the dotted capital
+// I of Turkish and with the Kelvin sign: whoever may have one address must not be found
+// by another. The domain is the A-label form (RFC 5890), in which the DNS knows it, so
+// that both spellings are one mailbox; a domain that UTS 46 maps to more than its lower
+// case, such as one in full-width letters, is only put into lower case, like the local
+// part.
+//
+// SQL's latchkey_email_lookup gives the same for ASCII and NULL for all else, and Fill
+// does the rest.
 func Lookup(email string) string {
-	return norm.NFC.String(strings.ToLower(norm.NFC.String(email)))
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 || isASCII(email) {
+		return lower(email)
+	}
+	return lower(email[:at+1]) + aLabels(lower(email[at+1:]))
+}
+
+// Mailbox is the address for mail servers: the domain is in its A-label form, so that
+// only a local part that is not ASCII asks for SMTPUTF8 (RFC 6531). The local part is
+// untouched.
+func Mailbox(email string) string {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 || isASCII(email[at+1:]) {
+		return email
+	}
+	domain := lower(email[at+1:])
+	if converted := aLabels(domain); converted != domain {
+		return email[:at+1] + converted
+	}
+	return email
+}
+
+// lower leaves the characters alone whose lower case would be ASCII.
+func lower(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(s)
+	}
+	var b strings.Builder
+	for s != "" {
+		end := strings.IndexAny(s, aliases)
+		if end < 0 {
+			end = len(s)
+		}
+		b.WriteString(norm.NFC.String(strings.Map(lowerRune, norm.NFC.String(s[:end]))))
+		s = s[end:]
+		for _, alias := range aliases {
+			if rest, ok := strings.CutPrefix(s, string(alias)); ok {
+				b.WriteRune(alias)
+				s = rest
+				break
+			}
+		}
+	}
+	return b.String()
+}
+
+func lowerRune(r rune) rune {
+	if l := unicode.ToLower(r); r < unicode.MaxASCII || l > unicode.MaxASCII {
+		return l
+	}
+	return r
+}
+
+// aLabels is the A-label form of a domain that lower has seen, or the domain itself if
+// it has none or is mapped to anything else on the way.
+func aLabels(domain string) string {
+	if isASCII(domain) {
+		return domain
+	}
+	profile := idnaProfile()
+	for label := range strings.SplitSeq(domain, ".") {
+		if isASCII(label) {
+			continue
+		}
+		if mapped, err := profile.ToUnicode(label); err != nil || mapped != label {
+			return domain
+		}
+	}
+	converted, err := profile.ToASCII(domain)
+	if err != nil {
+		return domain
+	}
+	return converted
+}
+
+// idnaProfile is UTS 46, nontransitional: ß and ς stay what they are, as the registries
+// have it since 2010. Hyphens in the third and fourth place are real in names of hosts,
+// and lengths are Check's.
+func idnaProfile() *idna.Profile {
+	return idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckJoiners(true), idna.CheckHyphens(false))
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] > unicode.MaxASCII {
+			return false
+		}
+	}
+	return true
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	texttemplate "text/template"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
 //go:embed templates
@@ -116,7 +118,7 @@ func (c *composer) compose(name, to string, now time.Time, v view) (Message, err
 	if err := c.html.ExecuteTemplate(&html, name+".html", v); err != nil {
 		return Message{}, fmt.Errorf("mail: HTML of %s: %w", name, err)
 	}
-	return Message{To: to, Subject: v.Subject, Text: text.String(), HTML: html.String(), Time: now}, nil
+	return Message{To: address.Mailbox(to), Subject: v.Subject, Text: text.String(), HTML: html.String(), Time: now}, nil
 }
 
 // spell writes a duration for people, rounded down so that no link is promised

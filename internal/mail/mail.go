@@ -20,7 +20,8 @@ import (
 
 // Message is one mail to one person.
 type Message struct {
-	// To is the bare address (no display name) of the recipient.
+	// To is the bare address (no display name) of the recipient, its domain as the DNS
+	// has it.
 	To string
 	// Subject is one line without control characters.
 	Subject string

@@ -47,6 +47,21 @@ func TestResetOverSMTP(t *testing.T) {
 	noTokens(t, "the log", log.String(), known)
 }
 
+// TestDomainInASCII: a server without SMTPUTF8 takes a mail to a domain in letters of any
+// script.
+func TestDomainInASCII(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	server := startSMTP(t, nil)
+	outbox, _ := newOutbox(t, config(pool, newAccounts("Ida@Bücher.example"), sender(t, server, "smtp://mail.example.com")))
+	start(t, outbox)
+	request(t, outbox, "ida@bücher.example")
+	eventually(t, "the mail arrives", func() bool { return len(server.got()) == 1 })
+	if m := server.got()[0]; m.to != "Ida@xn--bcher-kva.example" || !strings.Contains(m.data, "To: <Ida@xn--bcher-kva.example>\r\n") {
+		t.Errorf("to %q:\n%s", m.to, m.data)
+	}
+}
+
 // TestResetMail looks at the words, the link in both forms, and its parameters.
 func TestResetMail(t *testing.T) {
 	t.Parallel()

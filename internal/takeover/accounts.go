@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
 const (
@@ -122,7 +124,7 @@ func (a *reader) look(id uuid.UUID, email, first, last string) {
 	switch {
 	case email == "":
 		a.empty.note(id)
-	case len(email) > maxAddressBytes || !a.address.MatchString(email):
+	case len(email) > maxAddressBytes || !a.address.MatchString(email) || address.Check(email) != nil:
 		a.addresses.note(id)
 	}
 	for _, name := range []string{first, last} {

@@ -5,24 +5,55 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
 const (
-	// lookupSQL is what latchkey_email_lookup(email) computes, where it is not there yet.
-	lookupSQL = "normalize(lower(normalize(email, NFC)), NFC)"
 	// groupsListed of each kind are listed in full.
 	groupsListed = 1000
+	// withLookup is users with the form in which each address is compared: what SQL
+	// can compute, and for the accounts of $1 what beyondASCII has.
+	withLookup = `(
+		SELECT u.*, coalesce(beyond.form, lower(u.email COLLATE "C")) AS lookup
+		FROM users u LEFT JOIN unnest($1::uuid[], $2::text[]) AS beyond (account, form) ON beyond.account = u.id
+	) AS with_lookup`
 )
 
-// readGroups finds the accounts whose addresses differ only in case or Unicode form.
+// beyondASCII has the form of each address that is not ASCII. There are few as a rule.
+type beyondASCII struct {
+	ids     []uuid.UUID
+	lookups []string
+}
+
+func readBeyondASCII(ctx context.Context, tx pgx.Tx) (b beyondASCII, err error) {
+	rows, err := tx.Query(ctx, "SELECT id, email FROM users WHERE octet_length(email) <> char_length(email)")
+	if err != nil {
+		return b, err
+	}
+	var id uuid.UUID
+	var email string
+	_, err = pgx.ForEachRow(rows, []any{&id, &email}, func() error {
+		b.ids, b.lookups = append(b.ids, id), append(b.lookups, address.Lookup(email))
+		return nil
+	})
+	return b, err
+}
+
+// readGroups finds the accounts whose addresses differ only in case, Unicode form or
+// the spelling of the domain.
 func (r *Report) readGroups(ctx context.Context, tx pgx.Tx, hasLookup bool) error {
 	held := "false"
 	if hasLookup {
 		held = "coalesce(bool_or(email_lookup = lookup), false)"
 	}
+	beyond, err := readBeyondASCII(ctx, tx)
+	if err != nil {
+		return err
+	}
 	rows, err := tx.Query(ctx, `
-		SELECT lookup, `+held+` FROM (SELECT u.*, `+lookupSQL+` AS lookup FROM users u) AS with_lookup
-		GROUP BY lookup HAVING count(*) > 1 ORDER BY lookup COLLATE "C"`)
+		SELECT lookup, `+held+` FROM `+withLookup+`
+		GROUP BY lookup HAVING count(*) > 1 ORDER BY lookup COLLATE "C"`, beyond.ids, beyond.lookups)
 	if err != nil {
 		return err
 	}
@@ -43,26 +74,26 @@ func (r *Report) readGroups(ctx context.Context, tx pgx.Tx, hasLookup bool) erro
 	if err != nil {
 		return err
 	}
-	if r.Decisions, err = readMembers(ctx, tx, open, false); err != nil {
+	if r.Decisions, err = readMembers(ctx, tx, beyond, open, false); err != nil {
 		return err
 	}
-	r.Held, err = readMembers(ctx, tx, done, true)
+	r.Held, err = readMembers(ctx, tx, beyond, done, true)
 	return err
 }
 
 // readMembers reads the groups of the lookups, which are in order.
-func readMembers(ctx context.Context, tx pgx.Tx, lookups []string, held bool) ([]Group, error) {
+func readMembers(ctx context.Context, tx pgx.Tx, beyond beyondASCII, lookups []string, held bool) ([]Group, error) {
 	groups := []Group{}
 	if len(lookups) == 0 {
 		return groups, nil
 	}
 	holds := "false"
 	if held {
-		holds = "coalesce(email_lookup = " + lookupSQL + ", false)"
+		holds = "coalesce(email_lookup = lookup, false)"
 	}
 	rows, err := tx.Query(ctx, `
-		SELECT `+lookupSQL+` AS lookup, id, email, created_at, last_login_at, is_active, is_verified, `+holds+`
-		FROM users WHERE `+lookupSQL+` = ANY($1) ORDER BY `+lookupSQL+` COLLATE "C", created_at, id`, lookups)
+		SELECT lookup, id, email, created_at, last_login_at, is_active, is_verified, `+holds+`
+		FROM `+withLookup+` WHERE lookup = ANY($3) ORDER BY lookup COLLATE "C", created_at, id`, beyond.ids, beyond.lookups, lookups)
 	if err != nil {
 		return nil, err
 	}

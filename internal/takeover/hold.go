@@ -7,11 +7,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-)
 
-// settleBatch rows are filled in one transaction, as the migration does.
-const settleBatch = 1000
+	"github.com/latchkey-auth/latchkey/internal/address"
+)
 
 // ErrNoAccount reports that there is no account with the id.
 var ErrNoAccount = errors.New("there is no such account")
@@ -22,11 +20,19 @@ var ErrNoAccount = errors.New("there is no such account")
 // run.
 func Hold(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (changed bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		var email string
+		err := tx.QueryRow(ctx, "SELECT email FROM users WHERE id = $1", id).Scan(&email)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("%s: %w", id, ErrNoAccount)
+		}
+		if err != nil {
+			return err
+		}
+		lookup := address.Lookup(email)
 		// By id, like anybody else who locks several: no two wait for each other.
 		rows, err := tx.Query(ctx, `
-			WITH mine AS (SELECT latchkey_email_lookup(email) AS lookup FROM users WHERE id = $1)
-			SELECT u.id, u.email_lookup IS NOT DISTINCT FROM mine.lookup FROM users u, mine
-			WHERE u.id = $1 OR u.email_lookup = mine.lookup ORDER BY u.id FOR UPDATE OF u`, id)
+			SELECT id, email = $2 AND email_lookup IS NOT DISTINCT FROM $3 FROM users
+			WHERE id = $1 AND email = $2 OR email_lookup = $3 ORDER BY id FOR UPDATE`, id, email, lookup)
 		if err != nil {
 			return err
 		}
@@ -43,44 +49,14 @@ func Hold(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (changed bool, err 
 			return err
 		}
 		if !found {
-			return fmt.Errorf("%s: %w", id, ErrNoAccount)
+			return fmt.Errorf("%s: its address was changed just now", id)
 		}
 		changed = true
-		const release = `
-			UPDATE users SET email_lookup = NULL
-			WHERE email_lookup = (SELECT latchkey_email_lookup(email) FROM users WHERE id = $1)`
-		if _, err := tx.Exec(ctx, release, id); err != nil {
+		if _, err := tx.Exec(ctx, "UPDATE users SET email_lookup = NULL WHERE email_lookup = $1", lookup); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE users SET email_lookup = latchkey_email_lookup(email) WHERE id = $1", id)
+		_, err = tx.Exec(ctx, "UPDATE users SET email_lookup = $2 WHERE id = $1", id, lookup)
 		return err
 	})
 	return changed && err == nil, err
-}
-
-// Settle lets the oldest account hold each address that nobody holds, and returns how
-// many it gave away. The migration has done so for what was there; this is for what it
-// could not see: a holder that was deleted, rows that were written past the triggers.
-func Settle(ctx context.Context, conn *pgx.Conn) (int64, error) {
-	const fill = `
-		WITH nobodys AS (
-			SELECT DISTINCT ON (lookup) id, lookup
-			FROM (SELECT id, created_at, latchkey_email_lookup(email) AS lookup FROM users WHERE email_lookup IS NULL) AS without
-			WHERE NOT EXISTS (SELECT FROM users holder WHERE holder.email_lookup = lookup)
-			ORDER BY lookup, created_at, id LIMIT $1
-		)
-		UPDATE users SET email_lookup = nobodys.lookup FROM nobodys WHERE users.id = nobodys.id AND users.email_lookup IS NULL`
-	var total int64
-	for raced := 0; ; {
-		tag, err := conn.Exec(ctx, fill, settleBatch)
-		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.Code == "23505" && raced < 3 {
-			raced++ // somebody signed up with one of them just now
-			continue
-		}
-		total += tag.RowsAffected()
-		if err != nil || tag.RowsAffected() == 0 {
-			return total, err
-		}
-	}
 }

@@ -193,13 +193,16 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// TestSharedAddresses: by letter case, and by Unicode's two ways to write one letter.
+// TestSharedAddresses: by letter case, by Unicode's two ways to write one letter, and by
+// the domain's two spellings.
 func TestSharedAddresses(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
 	mustExec(t, conn, `
 		INSERT INTO users (email, password_hash, first_name, last_name, created_at) VALUES
 			(U&'jos\00e9@example.com', 'x', 'F', 'L', '2025-02-02'), (U&'JOSE\0301@example.com', 'x', 'F', 'L', '2025-02-01'),
+			('Ida@xn--Bcher-kva.example', 'x', 'F', 'L', '2025-02-01'), ('ida@BÜCHER.example', 'x', 'F', 'L', '2025-02-02'),
+			('jİm@example.com', 'x', 'F', 'L', '2025-02-01'), ('jim@example.com', 'x', 'F', 'L', '2025-02-01'),
 			('straße@example.com', 'x', 'F', 'L', '2025-02-01'), ('strasse@example.com', 'x', 'F', 'L', '2025-02-01')`)
 	report := check(t, conn, nil, takeover.Keys{})
 	var addresses []string
@@ -209,7 +212,7 @@ func TestSharedAddresses(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 	}
-	if !slices.Equal(addresses, []string{"case.nora@example.com", "jos\u00e9@example.com"}) || report.DecisionsTotal != 2 {
+	if !slices.Equal(addresses, []string{"case.nora@example.com", "ida@xn--bcher-kva.example", "jos\u00e9@example.com"}) || report.DecisionsTotal != 3 {
 		t.Errorf("%q, %d", addresses, report.DecisionsTotal)
 	}
 }
@@ -317,6 +320,7 @@ func TestSteps(t *testing.T) {
 		"00003_revocations.sql":     nil,
 		"00005_password_resets.sql": {row},
 		"00007_ledger.sql":          {row, row, row},
+		"00016_address_forms.sql":   {"SHARE UPDATE EXCLUSIVE", "ROW EXCLUSIVE"},
 	} {
 		if !slices.Equal(locks[file], want) {
 			t.Errorf("%s: %v, want %v", file, locks[file], want)

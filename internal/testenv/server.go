@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
@@ -158,7 +159,11 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	defer pool.Close()
 	_, err = pg.Migrations{URL: url, FS: migrations.FS}.Up(ctx, func(ctx context.Context) error {
-		return mail.Migrate(ctx, pool)
+		if err := mail.Migrate(ctx, pool); err != nil {
+			return err
+		}
+		_, err := address.Fill(ctx, pool)
+		return err
 	})
 	return err
 }

@@ -77,7 +77,8 @@ func check(record userfile.Record, now time.Time) (account, error) {
 }
 
 // checkEmail: what Login refuses could never log in; an address without an @ is
-// another column, and one with a control character would be shown to people.
+// another column, one with a control character would be shown to people, and a
+// look-alike could be somebody else's.
 func checkEmail(email string) error {
 	name, domain, ok := strings.Cut(email, "@")
 	switch {
@@ -93,6 +94,9 @@ func checkEmail(email string) error {
 		return errors.New("the address has no form such as name@example.com")
 	case strings.TrimSpace(email) != email:
 		return errors.New("the address has spaces around it")
+	}
+	if err := address.Check(email); err != nil {
+		return fmt.Errorf("the address %w", err)
 	}
 	return nil
 }

@@ -29,7 +29,11 @@ type SignUpRequest struct {
 	// Address that the account is to have, at most 255 characters and 320 bytes:
 	// one "@" with something before it and a domain name after it. Letters of any
 	// script are fine (RFC 6531). Addresses that differ only in letter case are one
-	// account.
+	// account, and so are a domain and its A-label form (xn--…). Refused as
+	// EMAIL_LOOK_ALIKE: characters before the "@" that full case folding,
+	// compatibility forms or invisibility make those of another address, such as a
+	// dotted capital I, sharp s, full-width letters. Refused as EMAIL_DOMAIN: a
+	// domain that cannot be written in the DNS, or is another one in disguise.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// Password, 8 to 128 code points (the service may ask for more than 8), any
 	// characters but NUL. Compared after Unicode normalisation (NFC); never cut.

@@ -1,0 +1,121 @@
+package address
+
+import (
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+)
+
+// What Check says of an address that a new account must not have. The texts are for
+// whoever typed it.
+var (
+	ErrLookAlike = errors.New("has characters before the @ that count as others, or as none, where letter case is ignored: spell it with plain letters")
+	ErrDomain    = errors.New("has no domain that can be written in the DNS: use letters of one width, digits, hyphens and dots")
+)
+
+const (
+	maxLabel  = 63  // RFC 1035, section 2.3.4
+	maxDomain = 253 // the same section's 255, less the root's and the first length
+	aceprefix = "xn--"
+)
+
+// Check says what is wrong with the address of a new account beyond the form that the
+// contract's rules ask for: nil, ErrLookAlike or ErrDomain. Addresses that are stored
+// already are not asked.
+func Check(email string) error {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return ErrDomain
+	}
+	if !plain(email[:at]) {
+		return ErrLookAlike
+	}
+	if strings.HasPrefix(email[at+1:], "[") { // an address literal, which is no domain
+		return nil
+	}
+	if !inDNS(email[at+1:]) {
+		return ErrDomain
+	}
+	return nil
+}
+
+// plain says that of all spellings that compatibility forms, full case folding and
+// invisible characters make equal (Unicode's NFKC_Casefold), this one differs from the
+// plain one in letter case only. Otherwise two accounts could have what other software
+// takes for one address.
+func plain(local string) bool {
+	if isASCII(local) {
+		return true
+	}
+	for _, r := range local {
+		if r > unicode.MaxASCII && !plainRune(r) {
+			return false
+		}
+	}
+	lookup := lower(local)
+	// An i or j whose dot is written again looks as it does without.
+	if strings.Contains(lookup, "i\u0307") || strings.Contains(lookup, "j\u0307") {
+		return false
+	}
+	return lower(norm.NFKC.String(cases.Fold().String(norm.NFKC.String(local)))) == lookup
+}
+
+func plainRune(r rune) bool {
+	switch {
+	case !unicode.IsGraphic(r) || unicode.IsSpace(r): // unassigned ones too: nobody knows their case yet
+		return false
+	case unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
+		return false
+	case unicode.ToLower(r) <= unicode.MaxASCII || unicode.ToUpper(r) <= unicode.MaxASCII: // K, İ, ı, ſ
+		return false
+	}
+	// A character that is only another one's second number, such as the Angstrom sign.
+	canonical := norm.NFC.String(string(r))
+	return utf8.RuneCountInString(canonical) > 1 || canonical == string(r)
+}
+
+// inDNS says that the domain has an A-label form, is no other domain's look-alike, and
+// fits.
+func inDNS(domain string) bool {
+	ascii := aLabels(lower(domain))
+	if !isASCII(ascii) || ascii == "" || len(ascii) > maxDomain {
+		return false
+	}
+	for label := range strings.SplitSeq(ascii, ".") {
+		if !isHostLabel(label) {
+			return false
+		}
+	}
+	if !strings.Contains(ascii, aceprefix) {
+		return true
+	}
+	shown, err := idnaProfile().ToUnicode(ascii)
+	return err == nil && aLabels(lower(shown)) == ascii && decoded(ascii, shown)
+}
+
+// isHostLabel is the rule of RFC 1123, section 2.1.
+func isHostLabel(label string) bool {
+	if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(label, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	})
+}
+
+// decoded says that each A-label stands for something that is not ASCII.
+func decoded(ascii, shown string) bool {
+	labels := strings.Split(shown, ".")
+	i := 0
+	for label := range strings.SplitSeq(ascii, ".") {
+		if i >= len(labels) || strings.HasPrefix(label, aceprefix) && isASCII(labels[i]) {
+			return false
+		}
+		i++
+	}
+	return i == len(labels)
+}
