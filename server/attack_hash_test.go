@@ -4,19 +4,58 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	argon "github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
+
+// TestAttack06LongPasswords: bcrypt reads 72 bytes, so that a longer password logs in
+// with any end. That must not be written down, by either contract, or the owner's own
+// would be refused from then on.
+func TestAttack06LongPasswords(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
+	old := authpb.NewAuthServiceClient(s.Conn)
+	first := strings.Repeat("correct horse ", 6)[:72]
+	owners := first + "their end"
+	made, err := bcrypt.GenerateFromPassword([]byte(first), bcrypt.MinCost) // as PHP, Python and others do by themselves
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"$2a", "$2b", "$2y"} {
+		address, hash := kind[1:]+"@example.com", kind+string(made[3:])
+		insertHash(t, s, address, hash)
+		for _, typed := range []string{first + "a wrong end", first, owners} {
+			logInWith(t, s, address, typed)
+			if _, err := old.Login(t.Context(), &authpb.LoginRequest{Email: address, Password: typed}); err != nil {
+				t.Errorf("%s, old contract: %v", kind, err)
+			}
+			if got := storedHash(t, s, address); got != hash {
+				t.Fatalf("%s: %q is written down: %s", kind, typed, got)
+			}
+		}
+		ours := logInWith(t, s, address, owners)
+		wantRefused(t, tryChange(t.Context(), s, ours, "x"+owners, "an entirely new one"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		if err := tryChange(t.Context(), s, ours, owners, "an entirely new one"); err != nil {
+			t.Errorf("%s: change: %v", kind, err)
+		}
+		logInWith(t, s, address, "an entirely new one")
+		wantRefused(t, tryLogin(t.Context(), s, address, owners), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	}
+}
 
 // attackBusy starts a server with two slots and the queue that two slots have by
 // default, whose clients are named by x-forwarded-for.

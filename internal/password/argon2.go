@@ -66,6 +66,8 @@ func (h argon2Hash) work(string) work { return work{engine: engineArgon2, units:
 
 func (h argon2Hash) accepts(string) bool { return true }
 
+func (h argon2Hash) whole(string) bool { return true }
+
 func (h argon2Hash) matches(password string) bool {
 	return subtle.ConstantTimeCompare(h.derive(password, len(h.key)), h.key) == 1
 }

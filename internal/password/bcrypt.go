@@ -18,6 +18,10 @@ const (
 	// 404 ms for cost 13.
 	bcryptTime = 49_300
 
+	// maxBcryptPassword is what is read of a password and the NUL behind it, which are
+	// repeated up to this length.
+	maxBcryptPassword = 72
+
 	bcryptSaltLength, bcryptKeyLength = 22, 31 // characters
 	bcryptAlphabet                    = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -25,9 +29,9 @@ const (
 	djangoBcrypt = "bcrypt_sha256$"
 )
 
-// bcryptHash compares as all implementations do: the first 72 bytes count. What is
-// rewritten after a match holds the whole password as it was typed then. A NUL is a
-// byte like others, as for programs in Go; C ends the password there.
+// bcryptHash compares as all implementations do: the first 72 bytes count, so that a
+// longer password matches with any end. A NUL is a byte like others, as for programs
+// in Go; C ends the password there.
 type bcryptHash struct {
 	prehash bool   // the password is the hexadecimal SHA-256 of what was typed
 	head    string // "$2b$12$"
@@ -84,6 +88,12 @@ func (b bcryptHash) work(string) work {
 }
 
 func (b bcryptHash) accepts(string) bool { return true }
+
+// whole is false for 72 bytes too: the owner's password may go on behind them. With a
+// NUL, "a\x00a" is hashed as "a" is.
+func (b bcryptHash) whole(password string) bool {
+	return b.prehash || len(password) < maxBcryptPassword && !strings.Contains(password, "\x00")
+}
 
 func (b bcryptHash) matches(password string) bool {
 	typed := []byte(password)

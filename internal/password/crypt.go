@@ -111,6 +111,8 @@ func (s shaCrypt) work(password string) work {
 
 func (s shaCrypt) accepts(password string) bool { return len(password) <= maxCryptPassword }
 
+func (s shaCrypt) whole(string) bool { return true }
+
 func (s shaCrypt) matches(password string) bool {
 	return subtle.ConstantTimeCompare(s.key(password), []byte(s.want)) == 1
 }
@@ -149,6 +151,8 @@ func (m md5Crypt) work(password string) work {
 }
 
 func (m md5Crypt) accepts(password string) bool { return len(password) <= maxCryptPassword }
+
+func (m md5Crypt) whole(string) bool { return true }
 
 func (m md5Crypt) matches(password string) bool {
 	return subtle.ConstantTimeCompare(m.key([]byte(password)), []byte(m.want)) == 1
@@ -224,6 +228,8 @@ func (p phpass) work(password string) work {
 }
 
 func (p phpass) accepts(password string) bool { return len(password) <= maxCryptPassword }
+
+func (p phpass) whole(string) bool { return true }
 
 func (p phpass) matches(password string) bool {
 	return subtle.ConstantTimeCompare(p.key(password), []byte(p.want)) == 1

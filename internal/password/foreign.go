@@ -33,6 +33,10 @@ type digest interface {
 	accepts(password string) bool
 	// matches computes the hash of the password and compares in constant time.
 	matches(password string) bool
+	// whole says that a password that matches is the one that was hashed. If not,
+	// others match too, such as one with another end behind what the hash reads, and
+	// to write this one down would shut out the owner, who has perhaps another.
+	whole(password string) bool
 	// weakerThan says that a match should be rewritten with these parameters.
 	weakerThan(want Params) bool
 }

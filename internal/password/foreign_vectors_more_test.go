@@ -84,7 +84,8 @@ func TestForeignVectors(t *testing.T) {
 			}
 			id := strings.HasPrefix(stored, "$argon2id$")
 			result, err := h.Verify(t.Context(), Claim{}, stored, v.password)
-			if err != nil || !result.Match || !id && !result.Weaker {
+			cut := strings.HasPrefix(stored, "$2") && len(v.password) >= 72
+			if err != nil || result != (Result{Match: true, Weaker: !id && !cut}) {
 				t.Errorf("%s: %+v, %v", v.source, result, err)
 			}
 			// bcrypt does not see what stands after 72 bytes, so the change is in front.

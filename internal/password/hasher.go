@@ -63,7 +63,9 @@ type Result struct {
 	// Weaker says that the hash should be replaced by Hash of this password: it is
 	// not Argon2id, or its cost is below that of Config.Params, or equal with a shorter
 	// salt or key, and nothing about it is stronger. It is only ever set together with
-	// Match.
+	// Match, and never where passwords other than this one match too: bcrypt reads 72
+	// bytes, and whoever has not typed the owner's end of a longer one must not have it
+	// written down.
 	Weaker bool
 }
 
@@ -133,7 +135,9 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 // MaxLength does not match and costs nothing.
 //
 // The hash is in one of the forms listed at Canonical. All kinds but Argon2id are
-// Weaker, whatever their cost.
+// Weaker, whatever their cost, as far as a match shows the password that was hashed.
+// What the program that made a hash ignored is ignored here too: its owner may be used
+// to leave it out.
 //
 // An error means that the password was compared with nothing: ErrMalformedHash,
 // *OverloadedError, or ctx.Err() if ctx ends before a slot is free. From then on ctx
@@ -145,11 +149,7 @@ func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string)
 	if err != nil {
 		return Result{}, err
 	}
-	match, err := h.match(ctx, by, stored, password)
-	if err != nil || !match {
-		return Result{}, err
-	}
-	return Result{Match: true, Weaker: stored.weakerThan(h.params)}, nil
+	return h.match(ctx, by, stored, password)
 }
 
 // VerifyUnknown costs what Verify would cost for an account that exists and a
@@ -180,10 +180,10 @@ func (h *Hasher) Stats() Stats {
 // that is not in NFC are computed in one slot, so that a caller never holds a
 // place while it queues for another, and both whatever becomes of ctx: the work that
 // was let in counts both, and half a comparison has no answer.
-func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (bool, error) {
+func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (Result, error) {
 	nfc, err := normalise(password)
 	if err != nil {
-		return false, nil // no hash was ever made of it
+		return Result{}, nil // no hash was ever made of it
 	}
 	candidates := []string{nfc}
 	if password != nfc {
@@ -191,7 +191,7 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 	}
 	candidates = slices.DeleteFunc(candidates, func(c string) bool { return !stored.accepts(c) })
 	if len(candidates) == 0 {
-		return false, nil // nor of these
+		return Result{}, nil // nor of these
 	}
 	all := stored.work(candidates[0])
 	for _, candidate := range candidates[1:] {
@@ -199,17 +199,17 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 	}
 	t, err := h.admission.acquire(ctx, by, all)
 	if err != nil {
-		return false, err
+		return Result{}, err
 	}
 	defer h.admission.release(t)
 	for _, candidate := range candidates {
 		match := false
 		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
 		if match {
-			return true, nil
+			return Result{Match: true, Weaker: stored.weakerThan(h.params) && stored.whole(candidate)}, nil
 		}
 	}
-	return false, nil
+	return Result{}, nil
 }
 
 // timed computes one hash in the goroutine of a caller that holds a slot.

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // pbkdf2Digest is PBKDF2 (RFC 8018) with HMAC of one hash function.
@@ -134,6 +135,8 @@ func (p pbkdf2Hash) work(string) work {
 
 func (p pbkdf2Hash) accepts(string) bool { return true }
 
+func (p pbkdf2Hash) whole(password string) bool { return wholeKey(password) }
+
 func (p pbkdf2Hash) matches(password string) bool {
 	key := p.key(password)
 	return len(key) > 0 && subtle.ConstantTimeCompare(key, p.want) == 1
@@ -149,6 +152,14 @@ func (p pbkdf2Hash) key(password string) []byte {
 }
 
 func (p pbkdf2Hash) weakerThan(Params) bool { return true }
+
+// wholeKey is whole for a password that is a key of HMAC (RFC 2104, section 2). HMAC
+// pads a key with NULs, so that some behind it change nothing, and takes one that is
+// longer than a block by its digest, which is hardly ever UTF-8 (for SHA-1 one in
+// 100,000) and known only to those who know the password.
+func wholeKey(password string) bool {
+	return !strings.Contains(password, "\x00") && utf8.ValidString(password)
+}
 
 // ab64 is passlib's base64: "." for "+", no padding.
 func ab64(data []byte) string {

@@ -67,6 +67,8 @@ func (s saltedSHA) work(string) work { return foreignWork(engineSaltedSHA, salte
 
 func (s saltedSHA) accepts(string) bool { return true }
 
+func (s saltedSHA) whole(string) bool { return true }
+
 func (s saltedSHA) matches(password string) bool {
 	return subtle.ConstantTimeCompare(s.sum(password), s.want) == 1
 }

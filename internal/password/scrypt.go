@@ -131,6 +131,8 @@ func (s scryptHash) work(string) work { return s.scryptParams.work() }
 
 func (s scryptHash) accepts(string) bool { return true }
 
+func (s scryptHash) whole(password string) bool { return wholeKey(password) }
+
 func (s scryptHash) matches(password string) bool {
 	key, err := s.key(password, s.salt, len(s.want))
 	return err == nil && subtle.ConstantTimeCompare(key, s.want) == 1
@@ -208,6 +210,8 @@ func (f firebaseHash) encode() string {
 func (f firebaseHash) work(string) work { return f.scryptParams.work() }
 
 func (f firebaseHash) accepts(string) bool { return true }
+
+func (f firebaseHash) whole(password string) bool { return wholeKey(password) }
 
 func (f firebaseHash) matches(password string) bool {
 	encrypted := f.encrypt(password)
