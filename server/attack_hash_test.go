@@ -181,6 +181,31 @@ func TestAttack07LiveSession(t *testing.T) {
 	}
 }
 
+// TestAttack07RateOfA48: whoever has a /48 of IPv6 has 65,536 /64s, and no more calls
+// than eight of them.
+func TestAttack07RateOfA48(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	f := &forgetful{s: s}
+	answered, most := 0, 8*forgotBurst(s)
+	for i := range most + 200 {
+		if f.call(t.Context(), "x-forwarded-for", fmt.Sprintf("2001:db8:1:%x::1", i%400)) == nil {
+			answered++
+		}
+	}
+	if answered > most {
+		t.Errorf("%d calls of one /48 were answered, more than %d", answered, most)
+	}
+	if err := f.call(t.Context(), "x-forwarded-for", "2001:db8:2::1"); err != nil {
+		t.Errorf("the /48 beside it: %v", err)
+	}
+	for i := range 200 {
+		if err := f.call(t.Context(), "x-forwarded-for", fmt.Sprintf("192.0.2.%d", i)); err != nil {
+			t.Fatalf("strangers in an IPv4 /24: %v", err)
+		}
+	}
+}
+
 // metric is the value of a gauge or counter without labels.
 func metric(t *testing.T, s *testenv.Server, name string) float64 {
 	t.Helper()

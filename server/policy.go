@@ -64,10 +64,15 @@ func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
 	return policy, nil
 }
 
-// admit bounds how often the client's address may call. Who shows a key that is known
-// here is not counted, whatever the method; no address is exempt, since behind a proxy
-// on the same host, or one that is not trusted, everybody has the proxy's. soon: a Redis
-// that does not answer must not hold the call up.
+// sitesOfNetwork is how many /64s' worth of calls a /48 of IPv6 has, which is one
+// customer's as often as not and holds 65,536 of them. The addresses of an IPv4 /24 are
+// limited one by one: they belong to strangers.
+const sitesOfNetwork = 8
+
+// admit bounds how often the client's address, and its network, may call. Who shows a
+// key that is known here is not counted, whatever the method; no address is exempt,
+// since behind a proxy on the same host, or one that is not trusted, everybody has the
+// proxy's. soon: a Redis that does not answer must not hold the call up.
 func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Policy, soon bool) error {
 	rate := policy.GetAddressRate()
 	if rate == nil || !s.cfg.AddressLimit || s.showsKey(ctx) {
@@ -78,5 +83,11 @@ func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Po
 	if soon {
 		allow = s.allowSoon
 	}
-	return allow(ctx, scope, addressKey(callFrom(ctx).address), ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()})
+	address := callFrom(ctx).address
+	limit := ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()}
+	if err := allow(ctx, scope, addressKey(address), limit); err != nil || !address.Is6() {
+		return err
+	}
+	limit.PerMinute, limit.Burst = limit.PerMinute*sitesOfNetwork, limit.Burst*sitesOfNetwork
+	return allow(ctx, scope, networkKey(address), limit)
 }

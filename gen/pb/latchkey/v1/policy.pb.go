@@ -156,8 +156,8 @@ func (x *Policy) GetRevokes() bool {
 }
 
 // AddressRate bounds the calls of one network address (an IPv6 address counts
-// by its /64), the one that a trusted proxy names, else the peer's. No address is
-// exempt, loopback included. Calls that show an admin key or a service key in the
+// by its /64, and a /48 may make eight times as many calls in all), the one that a
+// trusted proxy names, else the peer's. No address is exempt, loopback included. Calls that show an admin key or a service key in the
 // metadata, as `authorization: Bearer KEY`, are not counted.
 type AddressRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
