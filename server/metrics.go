@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/latchkey-auth/latchkey/internal/inbound"
 )
 
 // registerMetrics adds the server's own metrics to the registry. They are read when
@@ -14,6 +16,7 @@ func (s *Server) registerMetrics() error {
 	collectors = append(collectors, s.hashMetrics()...)
 	collectors = append(collectors, s.poolMetrics()...)
 	collectors = append(collectors, s.ledgerMetrics()...)
+	collectors = append(collectors, s.arrivalMetrics()...)
 	collectors = append(collectors, gauge("latchkey_signing_key_age_seconds", "How long the active signing key has been so; NaN without one.", s.keyAge))
 	for _, store := range []string{"postgres", "redis"} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -107,4 +110,32 @@ func gauge(name, help string, read func() float64) prometheus.Collector {
 
 func counter(name, help string, read func() float64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
+}
+
+// turnedAway counts calls, or connections, that ended for a reason before gRPC knew them.
+func turnedAway(name, help, reason string, read func() int64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"reason": reason}},
+		func() float64 { return float64(read()) })
+}
+
+func (s *Server) arrivalMetrics() []prometheus.Collector {
+	stats := s.guard.Stats
+	const name, help = "latchkey_calls_cut_off_total", "Calls that ended before their message was here."
+	return []prometheus.Collector{
+		turnedAway(name, help, "late", func() int64 { return stats().Late }),
+		turnedAway(name, help, "too_large", func() int64 { return stats().Large }),
+		turnedAway(name, help, "evicted", func() int64 { return stats().Evicted }),
+		counter("latchkey_connections_stalled_total", "Connections closed because a frame did not end.", func() float64 { return float64(stats().Stalled) }),
+	}
+}
+
+// registerListener adds the metrics of a listener's connections.
+func (s *Server) registerListener(name string, stats func() inbound.LimiterStats) {
+	const closed, help = "latchkey_connections_closed_total", "Connections closed because there were too many."
+	prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, s.cfg.Metrics).MustRegister(
+		gauge("latchkey_connections", "Open connections.", func() float64 { return float64(stats().Open) }),
+		turnedAway(closed, help, "all", func() int64 { return stats().RefusedAll }),
+		turnedAway(closed, help, "address", func() int64 { return stats().RefusedAddress }),
+		turnedAway(closed, help, "displaced", func() int64 { return stats().Displaced }),
+	)
 }

@@ -5,12 +5,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -27,6 +29,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -38,6 +41,7 @@ import (
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -48,18 +52,28 @@ import (
 
 // Limits of one gRPC connection.
 const (
-	// maxRequest holds every field at its limit many times over, and leaves room for
-	// a field of a megabyte to get a field violation instead of gRPC's bare error.
-	maxRequest = 1<<20 + 64<<10
-	// maxStreams bounds what one connection has under way, and with maxRequest the
-	// memory that half-sent requests can hold: 136 MiB.
+	// maxMessage holds every field of every request at its limit, except those of imports.
+	maxMessage = 16 << 10
+	// maxImport is what a message of an import may have: a thousand accounts.
+	maxImport = 1<<20 + 64<<10
+	// maxReflection is what a client may ask of reflection on one stream, which may last
+	// for reflectionTime: the tools of developers keep it open.
+	maxReflection  = 64 << 10
+	reflectionTime = time.Minute
+	// arrivalTime is how long a message may take after the headers of its call, where the
+	// configuration does not say: TCP has sent a lost segment three times by then.
+	arrivalTime = 10 * time.Second
+	// maxStreams bounds what one connection has under way.
 	maxStreams = 128
-	// maxHeaders leaves room for an access token and a trace context.
-	maxHeaders = 32 << 10
+	// maxHeaders leaves room for an access token, a trace context and what proxies add.
+	maxHeaders = 16 << 10
 	// connectionAge makes clients dial again, so that they find new replicas.
 	connectionAge      = time.Hour
 	connectionAgeGrace = time.Minute
-	handshakeTimeout   = 10 * time.Second
+	// connectionIdle is how long a connection without calls is kept: it costs 50 KiB, and
+	// another one a millisecond.
+	connectionIdle   = 5 * time.Minute
+	handshakeTimeout = 10 * time.Second
 	// streamWorkers are goroutines that serve one call after the other. One made for a
 	// call has its stack grown and copied three times on the way through the
 	// interceptors, 17% of a validation's processor time. Calls beyond them, and those
@@ -126,6 +140,12 @@ type Config struct {
 	Reflection bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
+	// MaxConnections bounds what each listener has open, MaxConnectionsPerAddress what
+	// one address has there that is no trusted proxy. Zero: not bounded.
+	MaxConnections, MaxConnectionsPerAddress int
+	// ArrivalTime is how long a message may take to arrive after the headers of its call.
+	// Zero: 10 s.
+	ArrivalTime time.Duration
 
 	// Metrics is where the server registers its own.
 	Metrics *prometheus.Registry
@@ -157,6 +177,8 @@ type Server struct {
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
+	guard            *inbound.Guard
+	intakes          map[string]intake
 	ownRates         *ratelimit.Local
 	patience         patience
 	forwarded        unheardProxies
@@ -184,6 +206,7 @@ func New(cfg Config) (*Server, error) {
 		)),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
+	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Logger})
 	s.grpc = grpc.NewServer(s.options()...)
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
 	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
@@ -206,6 +229,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.intakes = readIntakes(s.grpc.GetServiceInfo())
 	// Compiled now: the first caller should not pay for it.
 	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
 	if err != nil {
@@ -234,17 +258,22 @@ func (s *Server) requests() []protoreflect.MessageDescriptor {
 }
 
 func (s *Server) options() []grpc.ServerOption {
-	options := []grpc.ServerOption{
+	creds := insecure.NewCredentials()
+	if s.cfg.TLS != nil {
+		creds = credentials.NewTLS(s.cfg.TLS)
+	}
+	return append(s.guard.ServerOptions(creds),
 		grpc.ChainUnaryInterceptor(s.unaryChain()...),
 		grpc.ChainStreamInterceptor(s.streamChain()...),
 		grpc.InTapHandle(s.onHeaders),
-		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxRecvMsgSize(maxImport),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle:     connectionIdle,
 			MaxConnectionAge:      connectionAge,
 			MaxConnectionAgeGrace: connectionAgeGrace,
 			// A peer that is gone without a word is noticed within 80 s.
@@ -252,11 +281,7 @@ func (s *Server) options() []grpc.ServerOption {
 			Timeout: 20 * time.Second,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	}
-	if s.cfg.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))
-	}
-	return options
+	)
 }
 
 // Serve answers gRPC calls on l until Shutdown; it is called once. It watches the stores meanwhile,
@@ -267,10 +292,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.checkStores(watching)
 	close(s.started)
 	go s.watchStores(watching)
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	go s.guard.Run(watching)
+	if err := s.grpc.Serve(s.Bound(l, "grpc")); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// Bound returns a public listener with the bounds on connections, under the name that the
+// log and the metrics have for it. It is called once for each listener.
+func (s *Server) Bound(l net.Listener, name string) net.Listener {
+	limiter := inbound.NewLimiter(inbound.LimiterConfig{
+		Most: cmp.Or(s.cfg.MaxConnections, math.MaxInt), MostPerAddress: cmp.Or(s.cfg.MaxConnectionsPerAddress, math.MaxInt),
+		Exempt: s.cfg.TrustedProxies, Listener: name, Logger: s.log,
+	})
+	s.registerListener(name, limiter.Stats)
+	return limiter.Listen(l)
 }
 
 // WaitServing waits until Serve has asked the stores for the first time.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/tap"
 )
 
@@ -17,7 +18,33 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 	if _, forwarded := info.Header["x-forwarded-for"]; forwarded {
 		s.forwarded.saw(ctx, s)
 	}
-	return ctx, nil
+	in, ok := s.intakes[info.FullMethodName]
+	if !ok || in.bulk && checkKey(ctx, s.cfg.AdminKeys) == nil {
+		return ctx, nil // gRPC knows no such method, or trusts an operator with its own limit
+	}
+	return s.guard.Await(ctx, info.Header, in.limit, in.within), nil
+}
+
+// intake is what the clients of a method may send.
+type intake struct {
+	limit  int           // in bytes
+	within time.Duration // 0: the arrival time
+	bulk   bool          // operators may send more
+}
+
+func readIntakes(services map[string]grpc.ServiceInfo) map[string]intake {
+	all := map[string]intake{}
+	public := publicServices()
+	for name, info := range services {
+		for _, method := range info.Methods {
+			in := intake{limit: maxMessage, bulk: method.IsClientStream}
+			if public[name] && method.IsClientStream {
+				in = intake{limit: maxReflection, within: reflectionTime}
+			}
+			all["/"+name+"/"+method.Name] = in
+		}
+	}
+	return all
 }
 
 // unheardProxies tells operators of a proxy that they forgot to trust.

@@ -72,14 +72,16 @@ type Config struct {
 
 	// Server.
 
-	TLSCertFile      string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`
-	TLSKeyFile       string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
-	Reflection       bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
-	TrustedProxies   Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client"`
-	AddressRateLimit bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, loopback included and calls with a key excepted; false where all users share a gateway's address; latchkey dev: false"`
-	ShutdownDelay    time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
-	LogLevel         string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
-	LogFormat        string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
+	TLSCertFile              string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`
+	TLSKeyFile               string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
+	Reflection               bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
+	TrustedProxies           Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client"`
+	AddressRateLimit         bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, loopback included and calls with a key excepted; false where all users share a gateway's address; latchkey dev: false"`
+	MaxConnections           int           `env:"LATCHKEY_MAX_CONNECTIONS" envDefault:"8192" min:"1" max:"1000000" form:"a number" example:"8192" doc:"connections that the gRPC listener, and the HTTP listener, have open at most; about 50 KiB each"`
+	MaxConnectionsPerAddress int           `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"1024" min:"1" max:"1000000" form:"a number" example:"1024" doc:"connections among them of one address (of an IPv6 /64) that is no trusted proxy"`
+	ShutdownDelay            time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
+	LogLevel                 string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
+	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
 
 	// Takeover from the existing backends.
 

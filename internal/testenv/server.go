@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"io/fs"
 	"log/slog"
@@ -96,6 +97,13 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	// NewDeviceMails tells owners of logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
+	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those
+	// of an address. Zero: nothing does.
+	MaxConnections, MaxConnectionsPerAddress int
+	// ArrivalTime is how long a message may take to arrive. Zero: the server's default.
+	ArrivalTime time.Duration
+	// TLS secures the gRPC listener, whose own client then cannot call it. Nil: plaintext.
+	TLS *tls.Config
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
@@ -284,7 +292,8 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
-		Reflection: true, TrustedProxies: o.TrustedProxies, Metrics: s.Metrics, Logger: log, Now: s.now,
+		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime,
+		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, Now: s.now,
 		ClockRight: clockRight,
 	})
 	must(t, err)

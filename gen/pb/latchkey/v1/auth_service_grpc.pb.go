@@ -37,7 +37,7 @@ const (
 // out, get the password back.
 //
 // Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8 or a message of over 1 MiB, does not). Every refusal that a client can
+// such as text that is not UTF-8 or a message of over 16 KiB, does not). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
@@ -216,7 +216,7 @@ func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswo
 // out, get the password back.
 //
 // Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8 or a message of over 1 MiB, does not). Every refusal that a client can
+// such as text that is not UTF-8 or a message of over 16 KiB, does not). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where

@@ -1,0 +1,401 @@
+package inbound
+
+import (
+	"context"
+	"encoding/binary"
+	"math/bits"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/credentials"
+)
+
+const (
+	// readBuffer holds the requests of eight validations. It is a connection's own for as
+	// long as it is open.
+	readBuffer  = 8 << 10
+	frameHeader = 9
+	// prefixSize is what stands before a message (gRPC over HTTP/2,
+	// "Length-Prefixed-Message"): a flag and its length.
+	prefixSize = 5
+	// hugePrefix is the high byte of a length that gRPC refuses whatever its own limit is.
+	hugePrefix = 0x7f
+	// nobody is a stream that clients cannot open: gRPC drops what is sent to it.
+	nobody = 2
+	// frameCost is what gRPC keeps for a frame beside its bytes: an entry in a list that
+	// doubles, and a buffer's header.
+	frameCost = 192
+	// pooledFrom is the size of a frame from which gRPC takes a buffer of the pool, which
+	// has sizes of powers of two.
+	pooledFrom = 1 << 10
+	// costFactor is how much more than its limit a message may take in memory, sent in
+	// tiny frames or in ones that fill a buffer badly.
+	costFactor = 3
+	// freeHeaders is what the headers of a call may have without being counted: a token
+	// of each kind fits.
+	freeHeaders = 2 << 10
+	// mostEnded is how many calls a connection has before those are looked for that have
+	// ended: twice what it can have under way.
+	mostEnded = 256
+)
+
+// conn is a connection after its handshake. gRPC reads from it frame by frame, in one
+// goroutine, which also runs the tap handle: when that runs, the last frame that was
+// read is the HEADERS frame of its call.
+type conn struct {
+	net.Conn
+	guard *Guard
+
+	// What was read ahead, and where gRPC is in it: for the reading goroutine alone.
+	buf  []byte
+	r, w int
+	left int // bytes of the present frame that gRPC has not read yet
+	// The last HEADERS frame: its stream, whether nothing follows it, and whether its
+	// block goes on in a CONTINUATION frame.
+	stream      uint32
+	ended, open bool
+
+	partial atomic.Int64 // when the rest of a frame was first waited for, 0 if none is
+	calls   atomic.Int64 // len(half)
+
+	mu     sync.Mutex
+	half   map[uint32]*arrival
+	cost   int
+	closed bool
+}
+
+// arrival is a call whose message is not here yet.
+type arrival struct {
+	context.Context //nolint:containedctx // it is the call's context, and ends it
+
+	parent  context.Context //nolint:containedctx // ends when gRPC has ended the call
+	cancel  context.CancelFunc
+	expired atomic.Bool
+	stream  uint32
+	began   time.Duration
+	within  time.Duration
+	limit   int
+	started bool // its first frame has come
+	refused bool // nothing more of it reaches gRPC
+	bytes   int
+	cost    int
+}
+
+// Err implements context.Context.
+func (a *arrival) Err() error {
+	err := a.Context.Err()
+	if err != nil && a.expired.Load() {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		if err := c.nextFrame(); err != nil {
+			return 0, err
+		}
+	}
+	if c.r == c.w {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p[:min(len(p), c.left)], c.buf[c.r:c.w])
+	c.r += n
+	c.left -= n
+	if c.left == 0 && !c.open && c.partial.Load() != 0 {
+		c.partial.Store(0)
+	}
+	return n, nil
+}
+
+// fill reads at least one byte ahead.
+func (c *conn) fill() error {
+	if (c.r < c.w || c.left > 0 || c.open) && c.partial.Load() == 0 {
+		c.partial.Store(c.guard.now.Load())
+	}
+	c.w = copy(c.buf, c.buf[c.r:c.w])
+	c.r = 0
+	n, err := c.Conn.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
+}
+
+func (c *conn) need(n int) error {
+	for c.w-c.r < n {
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextFrame looks at the frame that gRPC is about to read.
+func (c *conn) nextFrame() error {
+	if err := c.need(frameHeader); err != nil {
+		return err
+	}
+	length, kind, flags, stream := parseHeader(c.buf[c.r:])
+	c.left = frameHeader + length
+	switch kind { //nolint:exhaustive // no other frame says anything of a call's message
+	case http2.FrameHeaders:
+		c.stream, c.ended, c.open = stream, flags.Has(http2.FlagHeadersEndStream), !flags.Has(http2.FlagHeadersEndHeaders)
+	case http2.FrameContinuation:
+		c.open = !flags.Has(http2.FlagContinuationEndHeaders)
+	case http2.FrameData:
+		if c.calls.Load() > 0 {
+			return c.data(stream, length, flags)
+		}
+	case http2.FrameRSTStream:
+		if c.calls.Load() > 0 {
+			c.mu.Lock()
+			c.forgetLocked(c.half[stream])
+			c.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+func parseHeader(b []byte) (length int, kind http2.FrameType, flags http2.Flags, stream uint32) {
+	return int(b[0])<<16 | int(b[1])<<8 | int(b[2]), http2.FrameType(b[3]), http2.Flags(b[4]), binary.BigEndian.Uint32(b[5:]) &^ (1 << 31)
+}
+
+// data counts a DATA frame before gRPC reads it. A message that says of itself that it
+// is over its method's limit gets a length that gRPC refuses at once, with its own
+// RESOURCE_EXHAUSTED. What is over it all the same never reaches its call.
+func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
+	c.mu.Lock()
+	a := c.half[stream]
+	begins := a != nil && !a.started && length >= prefixSize && !flags.Has(http2.FlagDataPadded)
+	c.mu.Unlock()
+	if begins {
+		if err := c.need(frameHeader + prefixSize); err != nil {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a == nil || c.half[stream] != a {
+		return nil
+	}
+	if a.refused {
+		binary.BigEndian.PutUint32(c.buf[c.r+5:], nobody)
+		return nil
+	}
+	a.bytes += length
+	a.cost += costOf(length)
+	c.cost += costOf(length)
+	switch size := c.buf[c.r+frameHeader:]; {
+	case begins && int64(binary.BigEndian.Uint32(size[1:])) > int64(a.limit):
+		size[1] = hugePrefix
+		c.guard.large.Add(1)
+		c.refuseLocked(a)
+	case a.bytes > a.limit+prefixSize || a.cost > costFactor*a.limit:
+		binary.BigEndian.PutUint32(c.buf[c.r+5:], nobody)
+		c.guard.large.Add(1)
+		c.refuseLocked(a)
+		a.cancel()
+	case flags.Has(http2.FlagDataEndStream):
+		c.forgetLocked(a)
+	}
+	a.started = a.started || length > 0
+	c.trimLocked()
+	return nil
+}
+
+// costOf is the memory that gRPC keeps for a DATA frame.
+func costOf(length int) int {
+	switch {
+	case length == 0:
+		return 0
+	case length <= pooledFrom:
+		return length + frameCost
+	}
+	return 1<<bits.Len(uint(length-1)) + frameCost
+}
+
+// arrived says whether the whole message of the call whose headers were read last has
+// been read ahead, as is usual: a client sends both at once.
+func (c *conn) arrived() bool {
+	if c.ended {
+		return true
+	}
+	for at := c.r; c.w-at >= frameHeader; {
+		length, kind, flags, stream := parseHeader(c.buf[at:])
+		at += frameHeader + length
+		if stream == c.stream {
+			return kind == http2.FrameData && flags.Has(http2.FlagDataEndStream) && at <= c.w
+		}
+	}
+	return false
+}
+
+// await makes the call whose headers were read last a half-sent one.
+func (c *conn) await(parent context.Context, limit, headers int, within time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	a := &arrival{
+		Context: ctx, parent: parent, cancel: cancel, stream: c.stream, began: time.Duration(c.guard.now.Load()), within: within, limit: limit,
+		cost: max(headers-freeHeaders, 0),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		cancel()
+		return a
+	}
+	if len(c.half) >= mostEnded {
+		c.forgetEndedLocked()
+	}
+	if len(c.half) == 0 {
+		c.guard.waiting.Add(1)
+		if c.half == nil {
+			c.half = map[uint32]*arrival{}
+		}
+	}
+	c.half[a.stream] = a
+	c.cost += a.cost
+	c.calls.Store(int64(len(c.half)))
+	c.guard.half.Add(1)
+	c.trimLocked()
+	return a
+}
+
+// trimLocked brings what half-sent calls hold down to the connection's share. c.mu must be
+// held.
+func (c *conn) trimLocked() {
+	for c.cost > c.guard.share(heldBytes, leastBytes, mostBytes) {
+		c.evictLocked()
+	}
+}
+
+// sweep cuts off what is late, and the oldest of what is over the connection's share.
+func (c *conn) sweep(now time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetEndedLocked()
+	old := 0
+	for _, a := range c.half {
+		switch age := now - a.began; {
+		case a.refused:
+		case age > a.within:
+			c.guard.late.Add(1)
+			c.cutLocked(a)
+		case age > grace:
+			old++
+		}
+	}
+	for allowed := c.guard.share(heldCalls, leastCalls, mostCalls); old > allowed; old-- {
+		c.evictLocked()
+	}
+}
+
+func (c *conn) evict() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.evictLocked()
+}
+
+// evictLocked cuts off the oldest half-sent call. c.mu must be held.
+func (c *conn) evictLocked() {
+	var oldest *arrival
+	for _, a := range c.half {
+		if !a.refused && (oldest == nil || a.stream < oldest.stream) {
+			oldest = a
+		}
+	}
+	if oldest != nil {
+		c.guard.evicted.Add(1)
+		c.cutLocked(oldest)
+	}
+}
+
+// cutLocked ends a call for which there is no more time. c.mu must be held.
+func (c *conn) cutLocked(a *arrival) {
+	c.refuseLocked(a)
+	a.expired.Store(true)
+	a.cancel()
+}
+
+// refuseLocked lets nothing more of a call through, and counts it no more. c.mu must be
+// held.
+func (c *conn) refuseLocked(a *arrival) {
+	if !a.refused {
+		c.guard.half.Add(-1)
+	}
+	a.refused = true
+	c.cost -= a.cost
+	a.cost = 0
+}
+
+// forgetEndedLocked forgets calls that gRPC has ended before their message was here.
+// c.mu must be held.
+func (c *conn) forgetEndedLocked() {
+	for _, a := range c.half {
+		if a.parent.Err() != nil {
+			c.forgetLocked(a)
+		}
+	}
+}
+
+// forgetLocked has a call go on without being watched. c.mu must be held.
+func (c *conn) forgetLocked(a *arrival) {
+	if a == nil || c.half[a.stream] != a {
+		return
+	}
+	c.refuseLocked(a)
+	delete(c.half, a.stream)
+	c.calls.Store(int64(len(c.half)))
+	if len(c.half) == 0 {
+		c.guard.waiting.Add(-1)
+	}
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.guard.remove(c)
+	c.mu.Lock()
+	c.closed = true
+	for _, a := range c.half {
+		c.forgetLocked(a)
+		a.cancel()
+	}
+	c.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// guarded are credentials whose connections are guarded.
+type guarded struct {
+	credentials.TransportCredentials
+	guard *Guard
+}
+
+// authInfo leads from a call to its connection.
+type authInfo struct {
+	credentials.AuthInfo
+	conn *conn
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	inner, info, err := g.TransportCredentials.ServerHandshake(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	// What comes first is no frame: gRPC checks it.
+	c := &conn{Conn: inner, guard: g.guard, buf: make([]byte, readBuffer), left: len(http2.ClientPreface)}
+	g.guard.add(c)
+	return c, authInfo{info, c}, nil
+}
+
+// Clone implements credentials.TransportCredentials.
+func (g guarded) Clone() credentials.TransportCredentials {
+	return guarded{g.TransportCredentials.Clone(), g.guard}
+}
