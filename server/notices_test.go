@@ -88,3 +88,8 @@ func TestNoticesAreBounded(t *testing.T) {
 		t.Errorf("%d rows are left after the sweep", n)
 	}
 }
+
+// resetsOf makes reset links as the server's sender of mails does.
+func resetsOf(s *testenv.Server) server.Resets {
+	return server.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Now: s.Clock.Now}
+}

@@ -17,23 +17,34 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
-// resetTokenSize is 256 bits: nobody guesses one while it lives.
-const resetTokenSize = 32
+const (
+	// resetTokenSize is 256 bits: nobody guesses one while it lives.
+	resetTokenSize = 32
+	// linksInWindow bounds the mails to one account, which many networks may ask for:
+	// twelve as often as one network may.
+	linksInWindow = 60
+	linkWindow    = 15 * time.Minute
+	// resetLinkKind is what they are counted as, beside the notices.
+	resetLinkKind = "reset_link"
+)
 
 // ForgotPassword implements latchkey.v1.AuthService. It does the same for every
 // address, one insert, so that neither the answer nor its time tells whether there
 // is an account: the sender of mails finds that out later.
 func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
 	source := guessSource(callFrom(ctx).address)
+	later, err := s.admitResetRequest(ctx, source)
+	if err != nil {
+		return nil, fmt.Errorf("count the network's requests: %w", err)
+	}
 	// By network alone: no number of others must keep the owner from asking.
 	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())+" "+source, source); err != nil {
 		return nil, fmt.Errorf("count the request: %w", err)
 	}
-	err := postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		return s.cfg.Mailer.RequestReset(ctx, tx, req.GetEmail(), callFrom(ctx).traceID)
-	})
+	err = s.cfg.Mailer.RequestReset(ctx, mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: callFrom(ctx).traceID})
 	if errors.Is(err, mail.ErrAddress) {
 		return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
 	}
@@ -41,6 +52,26 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 		return nil, fmt.Errorf("queue the mail: %w", err)
 	}
 	return &latchkeyv1.ForgotPasswordResponse{}, nil
+}
+
+// admitResetRequest bounds what one network asks for, whatever the addresses: a flood of
+// requests must not keep others waiting for their links. Whoever has not asked lately is
+// served first and not counted among all, so that nobody can use up what is left for
+// others; later says that this is not such a one.
+func (s *Server) admitResetRequest(ctx context.Context, source string) (later bool, err error) {
+	if !s.cfg.AddressLimit || s.showsKey(ctx) {
+		return false, nil
+	}
+	rates := s.cfg.Rates
+	err = rates.Allow(ctx, "ForgotPassword-first", source, ratelimit.Rate{PerMinute: 1, Burst: 3})
+	if _, lately := errors.AsType[*ratelimit.LimitedError](err); !lately {
+		return false, err
+	}
+	err = rates.Allow(ctx, "ForgotPassword-network", source, ratelimit.Rate{PerMinute: 60, Burst: 120})
+	if err != nil {
+		return false, err
+	}
+	return true, rates.Allow(ctx, "ForgotPassword-all", "all", ratelimit.Rate{PerMinute: 300, Burst: 600})
 }
 
 // ResetPassword implements latchkey.v1.AuthService.
@@ -175,34 +206,73 @@ type Resets struct {
 	Now func() time.Time
 }
 
-// IssueReset makes the one live reset token of the account with this address; ok is
-// false when there is none to whom it could be sent. The token is returned and its
-// hash stored.
-func (r Resets) IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error) {
-	queries := db.New()
-	found, err := findByAddress(ctx, queries, r.Pool, email, emailLookup(email))
-	if err != nil || found.User.ID == uuid.Nil || !found.User.IsActive {
-		return "", "", false, err
+// FindResetAccounts implements mail.Accounts.
+func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+	asked := db.FindResetAccountsParams{Emails: emails}
+	for i, email := range emails {
+		asked.Places = append(asked.Places, int32(i))
+		asked.EmailLookups = append(asked.EmailLookups, emailLookup(email))
 	}
+	rows, err := db.New().FindResetAccounts(ctx, tx, asked)
+	if err != nil {
+		return nil, fmt.Errorf("look the addresses up: %w", err)
+	}
+	found := make(map[int]uuid.UUID, len(rows))
+	for _, row := range rows {
+		if i := int(row.Place); row.User.IsActive && hasAddress(row.User, emails[i], asked.EmailLookups[i]) {
+			found[i] = row.User.ID
+		}
+	}
+	return found, nil
+}
+
+// IssueReset makes the one live reset token of the account; ok is false when there is
+// nobody to whom it may be sent: the account is gone or disabled, its sessions were ended
+// after the position, or it was sent so many that the newest one has to do: nobody then
+// can go on replacing it. The token is returned and its hash stored.
+func (r Resets) IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error) {
+	queries := db.New()
 	var raw [resetTokenSize]byte
 	_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)
 	token = base64.RawURLEncoding.EncodeToString(raw[:])
 	now := r.Now()
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
-		err := queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
-			UserID: found.User.ID, TokenHash: hashResetToken(token), CreatedAt: now, ExpiresAt: now.Add(r.TTL),
+		// The lock keeps the address from changing before the row is there to be deleted.
+		user, err := queries.LockUser(ctx, tx, userID)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && !user.IsActive {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		isEnded, err := queries.EndedSince(ctx, tx, db.EndedSinceParams{UserID: userID, Ledger: ledger})
+		if err != nil || isEnded {
+			return err
+		}
+		admitted, err := queries.AdmitNotice(ctx, tx, db.AdmitNoticeParams{
+			UserID: userID, Kind: resetLinkKind, Now: now, WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
+		})
+		if err != nil || admitted == 0 {
+			return err
+		}
+		err = queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
+			UserID: userID, TokenHash: hashResetToken(token), Ledger: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
 		})
 		if err != nil {
 			return err
 		}
+		to, ok = user.Email, true
 		return queries.RecordAuditEvent(ctx, tx, db.RecordAuditEventParams{
-			CreatedAt: now, Kind: string(auditResetRequested), UserID: found.User.ID,
+			CreatedAt: now, Kind: string(auditResetRequested), UserID: userID,
 		})
 	})
 	if err != nil {
 		return "", "", false, fmt.Errorf("store the reset token: %w", err)
 	}
-	return found.User.Email, token, true, nil
+	if !ok {
+		return "", "", false, nil
+	}
+	return to, token, true, nil
 }
 
 // Address returns the address of an account; ok is false when it is gone.

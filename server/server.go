@@ -81,10 +81,11 @@ const (
 	streamWorkers = 64
 )
 
-// Mailer queues mails in the transaction of the fact that they report.
+// Mailer queues mails.
 type Mailer interface {
-	RequestReset(ctx context.Context, tx pgx.Tx, email, traceID string) error
-	// Notify is without effect when the account had such notices lately; see mail.Outbox.
+	RequestReset(ctx context.Context, request mail.ResetRequest) error
+	// Notify belongs into the transaction of the fact that it reports. It is without effect
+	// when the account had such notices lately, see mail.Outbox.
 	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
 }
 

@@ -14,7 +14,8 @@ import (
 
 const admitNotice = `-- name: AdmitNotice :execrows
 WITH asked AS (
-    SELECT $1::uuid AS user_id, $2::text AS kind, $3::timestamptz AS at
+    SELECT $1::uuid AS user_id, $2::text AS kind, $3::timestamptz AS at,
+        $4::double precision AS gap, $5::double precision AS period, $6::integer AS most
 )
 INSERT INTO mail_notices AS m (user_id, kind, last_at, day_began, in_day)
 SELECT asked.user_id, asked.kind, asked.at, asked.at, 1 FROM asked
@@ -22,30 +23,49 @@ WHERE NOT EXISTS (
     SELECT FROM mail_notices n
     WHERE n.user_id = asked.user_id AND n.kind = asked.kind
         AND (
-            abs(extract(epoch FROM asked.at - n.last_at)) < 3600
-            OR n.in_day >= 5 AND abs(extract(epoch FROM asked.at - n.day_began)) < 86400
+            abs(extract(epoch FROM asked.at - n.last_at)) < asked.gap
+            OR n.in_day >= asked.most AND abs(extract(epoch FROM asked.at - n.day_began)) < asked.period
         )
 )
 ON CONFLICT (user_id, kind) DO UPDATE
 SET last_at = excluded.last_at,
-    in_day = CASE WHEN abs(extract(epoch FROM excluded.last_at - m.day_began)) < 86400 THEN m.in_day + 1 ELSE 1 END,
-    day_began = CASE WHEN abs(extract(epoch FROM excluded.last_at - m.day_began)) < 86400 THEN m.day_began ELSE excluded.last_at END
-WHERE abs(extract(epoch FROM excluded.last_at - m.last_at)) >= 3600
-    AND (m.in_day < 5 OR abs(extract(epoch FROM excluded.last_at - m.day_began)) >= 86400)
+    in_day = CASE
+        WHEN abs(extract(epoch FROM excluded.last_at - m.day_began)) < (SELECT period FROM asked) THEN m.in_day + 1 ELSE 1
+    END,
+    day_began = CASE
+        WHEN abs(extract(epoch FROM excluded.last_at - m.day_began)) < (SELECT period FROM asked) THEN m.day_began
+        ELSE excluded.last_at
+    END
+WHERE abs(extract(epoch FROM excluded.last_at - m.last_at)) >= (SELECT gap FROM asked)
+    AND (
+        m.in_day < (SELECT most FROM asked)
+        OR abs(extract(epoch FROM excluded.last_at - m.day_began)) >= (SELECT period FROM asked)
+    )
 `
 
 type AdmitNoticeParams struct {
-	UserID uuid.UUID
-	Kind   string
-	Now    time.Time
+	UserID        uuid.UUID
+	Kind          string
+	Now           time.Time
+	GapSeconds    float64
+	WindowSeconds float64
+	WindowLimit   int32
 }
 
-// AdmitNotice counts a notice, unless the account had one of this kind within an hour or
-// five within a day: no row then. It looks first, so that whoever is refused neither
-// writes nor waits; of several at once one is counted. A time from a clock that was far
-// ahead counts as long ago.
+// AdmitNotice counts a mail to an account, unless it had one of this kind within the gap or
+// as many as the limit within the window: no row then. It looks first, so that whoever is
+// refused neither writes nor waits; of several at once one is counted. A time from a clock
+// that was far ahead counts as long ago. day_began and in_day are of the window, which is a
+// day for notices.
 func (q *Queries) AdmitNotice(ctx context.Context, db DBTX, arg AdmitNoticeParams) (int64, error) {
-	result, err := db.Exec(ctx, admitNotice, arg.UserID, arg.Kind, arg.Now)
+	result, err := db.Exec(ctx, admitNotice,
+		arg.UserID,
+		arg.Kind,
+		arg.Now,
+		arg.GapSeconds,
+		arg.WindowSeconds,
+		arg.WindowLimit,
+	)
 	if err != nil {
 		return 0, err
 	}

@@ -72,6 +72,7 @@ type PasswordReset struct {
 	TokenHash []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	Ledger    int64
 }
 
 type Replica struct {
@@ -79,6 +80,15 @@ type Replica struct {
 	AppliedSeq   int64
 	LeaseMs      int32
 	LeavingSince *time.Time
+}
+
+type ResetRequest struct {
+	ID          int64
+	Email       string
+	Priority    int16
+	Ledger      int64
+	RequestedAt time.Time
+	TraceID     string
 }
 
 type Revocation struct {

@@ -24,10 +24,29 @@ func (q *Queries) DeleteExpiredPasswordResets(ctx context.Context, db DBTX, now 
 	return result.RowsAffected(), nil
 }
 
+const endedSince = `-- name: EndedSince :one
+SELECT latchkey_ended_since($1::uuid, $2::bigint)::boolean
+`
+
+type EndedSinceParams struct {
+	UserID uuid.UUID
+	Ledger int64
+}
+
+// EndedSince says whether the account's sessions were ended after a position, and its
+// links with them.
+func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams) (bool, error) {
+	row := db.QueryRow(ctx, endedSince, arg.UserID, arg.Ledger)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const findPasswordReset = `-- name: FindPasswordReset :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup
 FROM password_resets JOIN users ON users.id = password_resets.user_id
 WHERE password_resets.token_hash = $1 AND password_resets.expires_at > $2::timestamptz AND users.is_active
+    AND NOT latchkey_ended_since(users.id, password_resets.ledger)
 `
 
 type FindPasswordResetParams struct {
@@ -58,25 +77,87 @@ func (q *Queries) FindPasswordReset(ctx context.Context, db DBTX, arg FindPasswo
 	return i, err
 }
 
+const findResetAccounts = `-- name: FindResetAccounts :many
+SELECT asked.place::integer AS place, users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup
+FROM (SELECT unnest($1::integer[]) AS place, unnest($2::text[]) AS email, unnest($3::text[]) AS lookup) AS asked
+CROSS JOIN LATERAL (
+    SELECT u.id FROM users u
+    WHERE u.email = asked.email OR u.email_lookup = asked.lookup
+    ORDER BY (u.email = asked.email) DESC
+    LIMIT 1
+) AS found
+JOIN users ON users.id = found.id
+`
+
+type FindResetAccountsParams struct {
+	Places       []int32
+	Emails       []string
+	EmailLookups []string
+}
+
+type FindResetAccountsRow struct {
+	Place int32
+	User  User
+}
+
+// FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
+// that the caller gave an address; those that nobody has are left out.
+func (q *Queries) FindResetAccounts(ctx context.Context, db DBTX, arg FindResetAccountsParams) ([]FindResetAccountsRow, error) {
+	rows, err := db.Query(ctx, findResetAccounts, arg.Places, arg.Emails, arg.EmailLookups)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindResetAccountsRow{}
+	for rows.Next() {
+		var i FindResetAccountsRow
+		if err := rows.Scan(
+			&i.Place,
+			&i.User.ID,
+			&i.User.Email,
+			&i.User.PasswordHash,
+			&i.User.FirstName,
+			&i.User.LastName,
+			&i.User.CreatedAt,
+			&i.User.UpdatedAt,
+			&i.User.LastLoginAt,
+			&i.User.IsActive,
+			&i.User.IsVerified,
+			&i.User.EmailLookup,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const replacePasswordReset = `-- name: ReplacePasswordReset :exec
-INSERT INTO password_resets (user_id, token_hash, created_at, expires_at)
-VALUES ($1, $2, $3, $4)
+INSERT INTO password_resets (user_id, token_hash, ledger, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (user_id) DO UPDATE
-SET token_hash = excluded.token_hash, created_at = excluded.created_at, expires_at = excluded.expires_at
+SET token_hash = excluded.token_hash, ledger = excluded.ledger,
+    created_at = excluded.created_at, expires_at = excluded.expires_at
 `
 
 type ReplacePasswordResetParams struct {
 	UserID    uuid.UUID
 	TokenHash []byte
+	Ledger    int64
 	CreatedAt time.Time
 	ExpiresAt time.Time
 }
 
-// ReplacePasswordReset makes token_hash the account's only live token.
+// ReplacePasswordReset makes token_hash the account's only live token. It ends with the
+// next row of the ledger that ends all sessions of the account.
 func (q *Queries) ReplacePasswordReset(ctx context.Context, db DBTX, arg ReplacePasswordResetParams) error {
 	_, err := db.Exec(ctx, replacePasswordReset,
 		arg.UserID,
 		arg.TokenHash,
+		arg.Ledger,
 		arg.CreatedAt,
 		arg.ExpiresAt,
 	)
@@ -86,6 +167,7 @@ func (q *Queries) ReplacePasswordReset(ctx context.Context, db DBTX, arg Replace
 const spendPasswordReset = `-- name: SpendPasswordReset :execrows
 DELETE FROM password_resets
 WHERE token_hash = $1 AND user_id = $2 AND expires_at > $3::timestamptz
+    AND NOT latchkey_ended_since(user_id, ledger)
 `
 
 type SpendPasswordResetParams struct {
@@ -94,7 +176,8 @@ type SpendPasswordResetParams struct {
 	Now       time.Time
 }
 
-// SpendPasswordReset succeeds for one caller: the row is gone for the next.
+// SpendPasswordReset succeeds for one caller: the row is gone for the next. Lock the
+// account first.
 func (q *Queries) SpendPasswordReset(ctx context.Context, db DBTX, arg SpendPasswordResetParams) (int64, error) {
 	result, err := db.Exec(ctx, spendPasswordReset, arg.TokenHash, arg.UserID, arg.Now)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
@@ -197,7 +199,8 @@ func TestSameAddressWaits(t *testing.T) {
 	<-first
 	request(t, outbox, "ADA@example.org", "bob@example.org")
 	eventually(t, "the second one waits", func() bool {
-		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'email' = 'ADA@example.org' AND (metadata->>'snoozes')::int > 0") == 1
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'user_id' = $1 AND (metadata->>'snoozes')::int > 0",
+			known.ids["ada@example.org"].String()) == 1
 	})
 	eventually(t, "the other address is served", func() bool { return len(known.issued("bob@example.org")) == 1 })
 	if n := len(known.issued("ada@example.org")); n != 1 {
@@ -226,13 +229,16 @@ func TestStats(t *testing.T) {
 	if stats, err := outbox.Stats(t.Context()); err != nil || stats != (mail.Stats{}) {
 		t.Errorf("empty: %+v, %v", stats, err)
 	}
-	request(t, outbox, "a@example.org", "b@example.org", "c@example.org", "d@example.org")
+	for _, trace := range []string{"a", "b", "c"} {
+		insertLink(t, pool, uuid.New(), trace)
+	}
+	request(t, outbox, "d@example.org")
 	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'retryable', attempt = 1, created_at = now() - interval '1 hour',
-		errors = '{"{}"}' WHERE args->>'email' = 'a@example.org'`); err != nil {
+		errors = '{"{}"}' WHERE args->>'trace_id' = 'a'`); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'completed', finalized_at = now(), created_at = now() - interval '2 hours'
-		WHERE args->>'email' = 'b@example.org'`); err != nil {
+		WHERE args->>'trace_id' = 'b'`); err != nil {
 		t.Fatal(err)
 	}
 	stats, err := outbox.Stats(t.Context())
@@ -249,7 +255,7 @@ func TestRetention(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
-	for email, set := range map[string]string{
+	for name, set := range map[string]string{
 		"sent-old":      "state = 'completed', finalized_at = now() - interval '61 minutes'",
 		"sent-new":      "state = 'completed', finalized_at = now() - interval '50 minutes'",
 		"discarded-old": "state = 'discarded', finalized_at = now() - interval '25 hours'",
@@ -257,14 +263,14 @@ func TestRetention(t *testing.T) {
 		"cancelled-old": "state = 'cancelled', finalized_at = now() - interval '25 hours'",
 		"cancelled-new": "state = 'cancelled', finalized_at = now() - interval '23 hours'",
 	} {
-		request(t, outbox, email)
-		if _, err := pool.Exec(t.Context(), "UPDATE river_job SET "+set+" WHERE args->>'email' = $1", email); err != nil {
+		insertLink(t, pool, uuid.New(), name)
+		if _, err := pool.Exec(t.Context(), "UPDATE river_job SET "+set+" WHERE args->>'trace_id' = $1", name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	start(t, outbox)
 	eventually(t, "the old rows go", func() bool {
-		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'email' LIKE '%-old'") == 0
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'trace_id' LIKE '%-old'") == 0
 	})
 	if n := count(t, pool, "SELECT count(*) FROM river_job"); n != 3 {
 		t.Errorf("%d rows left, want 3", n)

@@ -48,7 +48,7 @@ func TestSpell(t *testing.T) {
 // TestKinds: rows that a previous release has inserted must find their worker.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	if (resetArgs{}).Kind() != "password_reset" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" || (sweepArgs{}).Kind() != "sweep" {
+	if (requestArgs{}).Kind() != "password_reset" || (linkArgs{}).Kind() != "reset_link" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" || (sweepArgs{}).Kind() != "sweep" {
 		t.Error("a job kind changed")
 	}
 }

@@ -1,5 +1,24 @@
 package mail
 
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+)
+
+const (
+	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
+	noticeExtra = 24
+	noticeWait  = time.Hour
+	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs
+	// to a replica of a newer version. strangeAge is when nobody comes for it any more.
+	strangeWait = time.Minute
+	strangeAge  = 24 * time.Hour
+)
+
 // Notice is what happened to an account. The values are in rows that outlive a
 // deployment, and name the templates: add, never change.
 type Notice string
@@ -42,3 +61,77 @@ func (n Notice) subject(product string) string {
 }
 
 func (n Notice) known() bool { return n.subject("") != "" }
+
+type noticeArgs struct {
+	Notice     Notice    `json:"notice"`
+	UserID     uuid.UUID `json:"user_id"`
+	HappenedAt time.Time `json:"happened_at"`
+	TraceID    string    `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (noticeArgs) Kind() string { return "notice" }
+
+// changedArgs are what former versions insert for [PasswordChanged].
+type changedArgs struct {
+	UserID    uuid.UUID `json:"user_id"`
+	ChangedAt time.Time `json:"changed_at"`
+	TraceID   string    `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (changedArgs) Kind() string { return "password_changed" }
+
+type noticeWorker struct {
+	river.WorkerDefaults[noticeArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits, then goes on hourly.
+func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work sends the notice, unless the user is gone.
+func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
+	return w.d.sendNotice(ctx, job.JobRow, job.Args)
+}
+
+type changedWorker struct {
+	river.WorkerDefaults[changedArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits, then goes on hourly.
+func (w *changedWorker) NextRetry(job *river.Job[changedArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work sends the notice, unless the user is gone.
+func (w *changedWorker) Work(ctx context.Context, job *river.Job[changedArgs]) error {
+	return w.d.sendNotice(ctx, job.JobRow, noticeArgs{
+		Notice: PasswordChanged, UserID: job.Args.UserID, HappenedAt: job.Args.ChangedAt, TraceID: job.Args.TraceID,
+	})
+}
+
+func (d *delivery) sendNotice(ctx context.Context, job *rivertype.JobRow, notice noticeArgs) error {
+	return d.attempt(ctx, job, notice.TraceID, func() error {
+		to, ok, err := d.accounts.Address(ctx, notice.UserID)
+		if err != nil {
+			return d.lookupFailed(ctx, job, notice.TraceID, err)
+		}
+		if !ok {
+			return nil
+		}
+		m, known, err := d.letters.notice(notice.Notice, to, notice.HappenedAt, d.now())
+		switch {
+		case err != nil:
+			return err
+		case !known && time.Since(job.CreatedAt) > strangeAge:
+			return river.JobCancel(errStrange)
+		case !known:
+			return river.JobSnooze(strangeWait)
+		}
+		return d.send(ctx, m)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -17,17 +18,20 @@ import (
 )
 
 const (
-	// queueMail carries reset requests, and what the version before put there: notices
-	// too.
-	queueMail = "mail"
-	// queueNotices keeps reset requests, which anybody can make many of, from holding up
-	// warnings.
+	// queueLinks carries reset links. queueNotices keeps links, which anybody can ask many
+	// of, from holding up warnings.
+	queueLinks   = "mail_links"
 	queueNotices = "mail_notices"
+	// queueFormer is where former versions put both.
+	queueFormer = "mail"
 	// queueUpkeep keeps a long sweep from holding up mails.
 	queueUpkeep = "upkeep"
 
 	// workers is how many mails of a queue one replica sends at a time.
 	workers = 4
+	// fetchPause is how soon a queue of mails is asked again while there is more to do:
+	// the default of 100 ms would bound it to 40 mails a second.
+	fetchPause = 20 * time.Millisecond
 	// jobTimeout ends an attempt, looking up and sending together.
 	jobTimeout = time.Minute
 	// rescueAfter is when an attempt whose process died is taken up by another
@@ -41,10 +45,10 @@ const (
 	// hardStop is what interrupted mails get when it is not.
 	hardStop = time.Second
 
-	// Jobs hold addresses, also mistyped ones of people who have no account, so
-	// they go as soon as they have no more use: sent ones after an hour, which
-	// answers "did it go out?"; given-up ones after a day, which is one look at
-	// the dashboard. What stays is in the log, by trace id and without address.
+	// Jobs go as soon as they have no more use, as those of former versions hold
+	// addresses: sent ones after an hour, which answers "did it go out?"; given-up ones
+	// after a day, which is one look at the dashboard. What stays is in the log, by trace
+	// id and without address.
 	keepSent    = time.Hour
 	keepGivenUp = 24 * time.Hour
 
@@ -60,13 +64,17 @@ const (
 var ErrAddress = errors.New("mail: not an address")
 
 // Accounts is what the outbox asks the rest of the service while it sends. Errors
-// must not hold a token: they are logged. Both are called again when a send
-// failed.
+// must not hold a token: they are logged. IssueReset and Address are called again when a
+// send failed.
 type Accounts interface {
-	// IssueReset makes a new reset token for the account with this address, which
-	// replaces any older one, and returns the address to send it to. ok is false
-	// when there is no such account or it is disabled: nothing is sent then.
-	IssueReset(ctx context.Context, email string) (to, token string, ok bool, err error)
+	// FindResetAccounts returns those of the addresses, by their index, that an active
+	// account has. It reads in tx.
+	FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
+	// IssueReset makes a new reset token for the account, which replaces any older one,
+	// and returns the address to send it to. ok is false when the account is gone or
+	// disabled, or its sessions were ended after the position of the ledger: nothing is
+	// sent then.
+	IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error)
 	// Address returns the address of a user, ok false when the user is gone.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
 	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the
@@ -117,11 +125,14 @@ type Outbox struct {
 	pool     *pgxpool.Pool
 	client   *river.Client[pgx.Tx]
 	accounts Accounts
+	delivery *delivery
 	now      func() time.Time
 
-	resets int // attempts of a reset mail
 	notice int // attempts of a notice
 	mute   *atomic.Bool
+
+	looking     sync.WaitGroup
+	stopLooking context.CancelFunc // nil before the start
 }
 
 // New checks the settings and builds the outbox; it does not touch the database.
@@ -158,6 +169,7 @@ func New(cfg Config) (*Outbox, error) {
 	d := &delivery{
 		pool: cfg.Pool, accounts: cfg.Accounts, sender: cfg.Sender,
 		letters: letters, logger: logger, now: now, waits: cfg.RetryAfter,
+		look: make(chan struct{}, 1),
 	}
 	if len(d.waits) == 0 {
 		d.waits = defaultWaits()
@@ -171,8 +183,8 @@ func New(cfg Config) (*Outbox, error) {
 		pool:     cfg.Pool,
 		client:   client,
 		accounts: cfg.Accounts,
+		delivery: d,
 		now:      now,
-		resets:   len(d.waits) + 1,
 		notice:   len(d.waits) + 1 + noticeExtra,
 		mute:     mute,
 	}, nil
@@ -181,8 +193,9 @@ func New(cfg Config) (*Outbox, error) {
 func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) (*river.Client[pgx.Tx], error) {
 	kinds := river.NewWorkers()
 	if err := errors.Join(
-		river.AddWorkerSafely(kinds, &resetWorker{d: d}),
+		river.AddWorkerSafely(kinds, &linkWorker{d: d}),
 		river.AddWorkerSafely(kinds, &noticeWorker{d: d}),
+		river.AddWorkerSafely(kinds, &requestWorker{d: d}),
 		river.AddWorkerSafely(kinds, &changedWorker{d: d}),
 		// Registered without a Sweep as well: another replica, still running with
 		// one, may have inserted its job.
@@ -194,8 +207,9 @@ func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) 
 		Logger:  slog.New(&quietHandler{next: logger.Handler(), mute: mute}),
 		Workers: kinds,
 		Queues: map[string]river.QueueConfig{
-			queueMail:    {MaxWorkers: workers},
-			queueNotices: {MaxWorkers: workers},
+			queueLinks:   {MaxWorkers: workers, FetchCooldown: fetchPause},
+			queueNotices: {MaxWorkers: workers, FetchCooldown: fetchPause},
+			queueFormer:  {MaxWorkers: workers, FetchCooldown: fetchPause},
 			// Nobody waits for a sweep: ask rarely.
 			queueUpkeep: {MaxWorkers: 1, FetchPollInterval: 30 * time.Second},
 		},
@@ -227,6 +241,9 @@ func (o *Outbox) Start(ctx context.Context) error {
 	if err := o.client.Start(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("mail: start outbox: %w", err)
 	}
+	looking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	o.stopLooking = cancel
+	o.looking.Go(func() { o.delivery.lookUp(looking, o.client) })
 	return nil
 }
 
@@ -238,6 +255,10 @@ func (o *Outbox) Start(ctx context.Context) error {
 // way and returns an error within 3 s. What the job queue still tries then, it
 // tries silently.
 func (o *Outbox) Stop(ctx context.Context) error {
+	if o.stopLooking != nil {
+		o.stopLooking() // a batch that is interrupted stays as it was
+		o.looking.Wait()
+	}
 	if err := o.ping(ctx); err != nil {
 		o.mute.Store(true) // three errors about a leadership that ends by itself
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
@@ -264,23 +285,13 @@ func (o *Outbox) ping(ctx context.Context) error {
 	return o.pool.Ping(ctx)
 }
 
-// RequestReset asks for a password reset mail to whatever address was typed. It
-// does the same work whether or not an account has it. The job belongs to tx and
-// is lost with it; with a nil tx it is inserted at once. traceID is for the log
-// and may be empty. Returns [ErrAddress] or a database error.
-//
-// Every request sends a mail of its own, and the links of earlier ones die.
-func (o *Outbox) RequestReset(ctx context.Context, tx pgx.Tx, email, traceID string) error {
-	if email == "" || len(email) > maxAddress || !utf8.ValidString(email) || hasControl(email) {
-		return ErrAddress
-	}
-	args := resetArgs{Email: email, TraceID: cleanTraceID(traceID)}
-	return o.insert(ctx, tx, args, queueMail, o.resets)
+func isAddress(email string) bool {
+	return email != "" && len(email) <= maxAddress && utf8.ValidString(email) && !hasControl(email)
 }
 
-// Notify asks for a mail that tells a user what has just happened to the account. tx
-// and traceID are as in [Outbox.RequestReset]; the fact itself belongs into the same
-// transaction. A notice that [Accounts] does not admit is left out without an error.
+// Notify asks for a mail that tells a user what has just happened to the account. The
+// job belongs to tx, as the fact itself should, and is lost with it; with a nil tx it is
+// inserted at once. traceID is for the log and may be empty. A notice that [Accounts] does not admit is left out without an error.
 func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error {
 	if !notice.known() {
 		return fmt.Errorf("mail: unknown notice %q", string(notice))
@@ -298,17 +309,7 @@ func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uu
 		}
 	}
 	args := noticeArgs{Notice: notice, UserID: userID, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
-	return o.insert(ctx, tx, args, queueNotices, o.notice)
-}
-
-func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, args river.JobArgs, queue string, attempts int) error {
-	opts := &river.InsertOpts{Queue: queue, MaxAttempts: attempts}
-	var err error
-	if tx == nil {
-		_, err = o.client.Insert(ctx, args, opts)
-	} else {
-		_, err = o.client.InsertTx(ctx, tx, args, opts)
-	}
+	_, err := o.client.InsertTx(ctx, tx, args, &river.InsertOpts{Queue: queueNotices, MaxAttempts: o.notice})
 	if err != nil {
 		return fmt.Errorf("mail: insert job: %w", err)
 	}
@@ -336,22 +337,26 @@ type Stats struct {
 	Oldest time.Duration
 }
 
-// Stats counts with one statement that reads the pending and the given-up rows by
-// index.
+// Stats counts with one statement that reads the requests that wait, and by index the
+// pending and the given-up rows.
 func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	const query = `
-		SELECT count(*) FILTER (WHERE finalized_at IS NULL),
-		       count(*) FILTER (WHERE finalized_at IS NULL AND cardinality(errors) > 0),
-		       count(*) FILTER (WHERE finalized_at IS NOT NULL),
-		       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE finalized_at IS NULL)), 0)::float8
-		FROM river_job
-		WHERE queue = ANY ($1)
-		  AND state IN ('available', 'running', 'retryable', 'scheduled', 'discarded', 'cancelled')`
+		SELECT asked.n + jobs.pending, jobs.failing, jobs.given_up,
+		       coalesce(extract(epoch FROM now() - least(asked.oldest, jobs.oldest)), 0)::float8
+		FROM (SELECT count(*) AS n, min(requested_at) AS oldest FROM reset_requests) AS asked, (
+			SELECT count(*) FILTER (WHERE finalized_at IS NULL) AS pending,
+			       count(*) FILTER (WHERE finalized_at IS NULL AND cardinality(errors) > 0) AS failing,
+			       count(*) FILTER (WHERE finalized_at IS NOT NULL) AS given_up,
+			       min(created_at) FILTER (WHERE finalized_at IS NULL) AS oldest
+			FROM river_job
+			WHERE queue = ANY ($1)
+			  AND state IN ('available', 'running', 'retryable', 'scheduled', 'discarded', 'cancelled')
+		) AS jobs`
 	var (
 		s   Stats
 		age float64
 	)
-	err := o.pool.QueryRow(ctx, query, []string{queueMail, queueNotices}).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
+	err := o.pool.QueryRow(ctx, query, []string{queueLinks, queueNotices, queueFormer}).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
 	if err != nil {
 		return Stats{}, fmt.Errorf("mail: outbox statistics: %w", err)
 	}

@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestResetOverSMTP is the whole way: transaction, job, account, token, mail
-// server.
+// TestResetOverSMTP is the whole way: request, account, job, token, mail server.
 func TestResetOverSMTP(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -23,16 +24,7 @@ func TestResetOverSMTP(t *testing.T) {
 	outbox, log := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
 	start(t, outbox)
 
-	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := outbox.RequestReset(t.Context(), tx, "ada@EXAMPLE.org", "trace-1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	request(t, outbox, "ada@EXAMPLE.org")
 	eventually(t, "the mail arrives", func() bool { return len(server.got()) == 1 })
 	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
 
@@ -103,23 +95,26 @@ func TestResetMail(t *testing.T) {
 	}
 }
 
-func TestRolledBackRequestSendsNothing(t *testing.T) {
+func TestRolledBackNoticeIsNotSent(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	box := mail.NewMailbox(0, nil)
-	outbox, _ := newOutbox(t, config(pool, newAccounts("a@example.org", "b@example.org"), box))
+	known := newAccounts()
+	ada, bob := uuid.New(), uuid.New()
+	known.users[ada], known.users[bob] = "a@example.org", "b@example.org"
+	outbox, _ := newOutbox(t, config(pool, known, box))
 	start(t, outbox)
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := outbox.RequestReset(t.Context(), tx, "a@example.org", ""); err != nil {
+	if err := outbox.Notify(t.Context(), tx, mail.PasswordChanged, ada, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	request(t, outbox, "b@example.org")
+	notify(t, outbox, mail.PasswordChanged, bob)
 	eventually(t, "the committed one arrives", func() bool { return jobs(t, pool, "completed") == 1 })
 	if got := box.Messages(); len(got) != 1 || got[0].To != "b@example.org" {
 		t.Errorf("sent %v", got)
@@ -129,26 +124,28 @@ func TestRolledBackRequestSendsNothing(t *testing.T) {
 	}
 }
 
-// TestUnknownAddress: nothing is sent, and what is stored before the job is
-// worked has the same shape as for a known one.
+// TestUnknownAddress: nothing is sent, what is stored before the look-up has the same
+// shape as for a known one, and nothing is stored after it.
 func TestUnknownAddress(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	box := mail.NewMailbox(0, nil)
 	outbox, log := newOutbox(t, config(pool, newAccounts("ada@example.org"), box))
 	request(t, outbox, "ada@example.org", "bob@example.org")
-	shapes := count(t, pool, `SELECT count(DISTINCT (kind, queue, priority, max_attempts, state, tags, metadata,
-		(SELECT array_agg(k) FROM jsonb_object_keys(args) k))) FROM river_job`)
-	if shapes != 1 {
-		t.Errorf("%d shapes of rows", shapes)
+	shapes := count(t, pool, "SELECT count(DISTINCT (priority, ledger, trace_id, octet_length(email))) FROM reset_requests")
+	if n := count(t, pool, "SELECT count(*) FROM river_job"); shapes != 1 || n != 0 {
+		t.Errorf("%d shapes of rows, %d jobs", shapes, n)
 	}
 	start(t, outbox)
-	eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
+	eventually(t, "the mail is sent", func() bool { return jobs(t, pool, "completed") == 1 })
 	if got := box.Messages(); len(got) != 1 || got[0].To != "ada@example.org" {
 		t.Errorf("sent %v", got)
 	}
-	if strings.Contains(log.String(), "example.org") {
-		t.Errorf("the log has addresses: %s", log)
+	if n := waiting(t, pool); n != 0 {
+		t.Errorf("%d requests are kept", n)
+	}
+	if rows := dump(t, pool); strings.Contains(log.String()+rows, "example.org") {
+		t.Errorf("the log or the table has addresses: %s %s", log, rows)
 	}
 }
 
@@ -173,7 +170,7 @@ func TestCrashWhileSending(t *testing.T) {
 	known := newAccounts("ada@example.org")
 	box := mail.NewMailbox(0, nil)
 	outbox, _ := newOutbox(t, config(pool, known, box))
-	request(t, outbox, "ada@example.org")
+	insertLink(t, pool, known.ids["ada@example.org"], "trace-1")
 	if _, err := pool.Exec(t.Context(), `UPDATE river_job SET state = 'running', attempt = 1,
 		attempted_at = now() - interval '121 seconds', attempted_by = '{dead}'`); err != nil {
 		t.Fatal(err)
@@ -275,16 +272,16 @@ func TestRequestResetRefuses(t *testing.T) {
 	pool := newPool(t)
 	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
 	for _, email := range []string{"", strings.Repeat("a", 321), "a\x00@example.org", "a@example.org\r\n", "\xff@example.org"} {
-		if err := outbox.RequestReset(t.Context(), nil, email, ""); !errors.Is(err, mail.ErrAddress) {
+		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: email}); !errors.Is(err, mail.ErrAddress) {
 			t.Errorf("%q: %v", email, err)
 		}
 	}
 	for _, trace := range []string{"a\x00b", strings.Repeat("t", 129), "\xff", "x\ny"} {
-		if err := outbox.RequestReset(t.Context(), nil, strings.Repeat("ü", 160), trace); err != nil {
+		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: strings.Repeat("ü", 160), TraceID: trace}); err != nil {
 			t.Errorf("trace %q: %v", trace, err)
 		}
 	}
-	if n := count(t, pool, "SELECT count(*) FROM river_job WHERE NOT args ? 'trace_id'"); n != 4 {
+	if n := count(t, pool, "SELECT count(*) FROM reset_requests WHERE trace_id = ''"); n != 4 {
 		t.Errorf("%d rows, want 4 without a trace id", n)
 	}
 }

@@ -40,17 +40,10 @@ func emptyPool(t *testing.T) *pgxpool.Pool {
 	return connect(t, testenv.EmptyDatabase(t))
 }
 
-// newPool connects to a new database with the outbox's tables.
+// newPool connects to a new database with all tables.
 func newPool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	return connect(t, testenv.Database(t, func(ctx context.Context, url string) error {
-		pool, err := pgxpool.New(ctx, url)
-		if err != nil {
-			return err
-		}
-		defer pool.Close()
-		return mail.Migrate(ctx, pool)
-	}, "outbox"))
+	return connect(t, testenv.Migrated(t))
 }
 
 // accounts knows addresses by what people type and counts the tokens it makes.
@@ -58,36 +51,52 @@ type accounts struct {
 	mu     sync.Mutex
 	known  map[string]string // typed, in lower case: where to send
 	users  map[uuid.UUID]string
-	tokens map[string][]string // by address, oldest first
+	ids    map[string]uuid.UUID // by address that is sent to
+	tokens map[string][]string  // by address, oldest first
 	lookup func(email string) error
 	// refused notices are not admitted.
 	refused map[mail.Notice]bool
 }
 
 func newAccounts(addresses ...string) *accounts {
-	a := &accounts{known: map[string]string{}, users: map[uuid.UUID]string{}, tokens: map[string][]string{}}
+	a := &accounts{known: map[string]string{}, users: map[uuid.UUID]string{}, ids: map[string]uuid.UUID{}, tokens: map[string][]string{}}
 	for _, address := range addresses {
+		a.ids[address] = uuid.New()
 		a.known[strings.ToLower(address)] = address
 	}
 	return a
 }
 
-func (a *accounts) IssueReset(_ context.Context, email string) (string, string, bool, error) {
+func (a *accounts) FindResetAccounts(_ context.Context, _ pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.lookup != nil {
-		if err := a.lookup(email); err != nil {
-			return "", "", false, err
+	found := map[int]uuid.UUID{}
+	for i, email := range emails {
+		if to, ok := a.known[strings.ToLower(email)]; ok {
+			found[i] = a.ids[to]
 		}
 	}
-	to, ok := a.known[strings.ToLower(email)]
-	if !ok {
-		return "", "", false, nil
+	return found, nil
+}
+
+func (a *accounts) IssueReset(_ context.Context, userID uuid.UUID, _ int64) (string, string, bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for email, to := range a.known {
+		if a.ids[to] != userID {
+			continue
+		}
+		if a.lookup != nil {
+			if err := a.lookup(email); err != nil {
+				return "", "", false, err
+			}
+		}
+		// The characters that a URL has to escape are in it on purpose.
+		token := "tok+/=" + rand.Text()
+		a.tokens[to] = append(a.tokens[to], token)
+		return to, token, true, nil
 	}
-	// The characters that a URL has to escape are in it on purpose.
-	token := "tok+/=" + rand.Text()
-	a.tokens[to] = append(a.tokens[to], token)
-	return to, token, true, nil
+	return "", "", false, nil
 }
 
 func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, error) {
@@ -183,7 +192,7 @@ func notify(t *testing.T, outbox *mail.Outbox, notice mail.Notice, user uuid.UUI
 func request(t *testing.T, outbox *mail.Outbox, emails ...string) {
 	t.Helper()
 	for _, email := range emails {
-		if err := outbox.RequestReset(t.Context(), nil, email, "trace-1"); err != nil {
+		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: email, TraceID: "trace-1"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,6 +218,22 @@ func count(t *testing.T, pool *pgxpool.Pool, query string, args ...any) int {
 func jobs(t *testing.T, pool *pgxpool.Pool, state string) int {
 	t.Helper()
 	return count(t, pool, "SELECT count(*) FROM river_job WHERE queue LIKE 'mail%' AND state::text = $1", state)
+}
+
+// waiting counts the requests whose account was not looked up yet.
+func waiting(t *testing.T, pool *pgxpool.Pool) int {
+	t.Helper()
+	return count(t, pool, "SELECT count(*) FROM reset_requests")
+}
+
+// insertLink inserts the job of a link as the look-up does.
+func insertLink(t *testing.T, pool *pgxpool.Pool, user uuid.UUID, trace string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `INSERT INTO river_job (kind, queue, args, max_attempts)
+		VALUES ('reset_link', 'mail_links', jsonb_build_object('user_id', $1::text, 'ledger', 0, 'trace_id', $2::text), 3)`,
+		user.String(), trace); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // dump is everything that the job table holds.

@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -16,36 +15,6 @@ import (
 
 // The kinds and JSON names below are in rows that outlive a deployment: add,
 // never change.
-
-// resetArgs holds the address as typed. Whether an account has it shows only when
-// the job is worked, so that neither the answer nor its time tells.
-type resetArgs struct {
-	Email   string `json:"email"`
-	TraceID string `json:"trace_id,omitempty"`
-}
-
-// Kind names the job in the table.
-func (resetArgs) Kind() string { return "password_reset" }
-
-type noticeArgs struct {
-	Notice     Notice    `json:"notice"`
-	UserID     uuid.UUID `json:"user_id"`
-	HappenedAt time.Time `json:"happened_at"`
-	TraceID    string    `json:"trace_id,omitempty"`
-}
-
-// Kind names the job in the table.
-func (noticeArgs) Kind() string { return "notice" }
-
-// changedArgs are what former versions insert for [PasswordChanged].
-type changedArgs struct {
-	UserID    uuid.UUID `json:"user_id"`
-	ChangedAt time.Time `json:"changed_at"`
-	TraceID   string    `json:"trace_id,omitempty"`
-}
-
-// Kind names the job in the table.
-func (changedArgs) Kind() string { return "password_changed" }
 
 type sweepArgs struct{}
 
@@ -71,16 +40,6 @@ func defaultWaits() []time.Duration {
 	}
 }
 
-const (
-	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
-	noticeExtra = 24
-	noticeWait  = time.Hour
-	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs
-	// to a replica of a newer version. strangeAge is when nobody comes for it any more.
-	strangeWait = time.Minute
-	strangeAge  = 24 * time.Hour
-)
-
 // What a job's record says when the reason must not be stored. The reason is in
 // the log when it is fit for that.
 var (
@@ -98,6 +57,8 @@ type delivery struct {
 	logger   *slog.Logger
 	now      func() time.Time
 	waits    []time.Duration
+	// look wakes whoever looks accounts up.
+	look chan struct{}
 }
 
 // nextRetry returns when a job that has just failed is tried again.
@@ -169,114 +130,6 @@ func (d *delivery) send(ctx context.Context, m Message) error {
 		return &SendError{Op: "message", Reason: "interrupted", cause: ctx.Err()}
 	}
 	return &SendError{Op: "message", Reason: fmt.Sprintf("the sender returned %T", err)}
-}
-
-type resetWorker struct {
-	river.WorkerDefaults[resetArgs]
-	d *delivery
-}
-
-// NextRetry follows the configured waits.
-func (w *resetWorker) NextRetry(job *river.Job[resetArgs]) time.Time {
-	return w.d.nextRetry(job.Attempt)
-}
-
-// Work looks the account up, makes a token and sends it, all in one step: the
-// token is nowhere but in this call.
-func (w *resetWorker) Work(ctx context.Context, job *river.Job[resetArgs]) error {
-	d := w.d
-	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
-		if busy, err := d.sameAddressBusy(ctx, job); err != nil {
-			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
-		} else if busy {
-			return river.JobSnooze(time.Second)
-		}
-		to, token, ok, err := d.accounts.IssueReset(ctx, job.Args.Email)
-		if err != nil {
-			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
-		}
-		if !ok {
-			return nil
-		}
-		m, err := d.letters.reset(to, token, d.now())
-		if err != nil {
-			return err
-		}
-		return d.send(ctx, m)
-	})
-}
-
-// sameAddressBusy reports whether an earlier attempt for the same address is
-// still on its way, in any replica. Without waiting for it, two requests in a row
-// could make their tokens in one order and send them in the other, and the mail
-// that arrives last would hold the dead link. An attempt that began more than
-// jobTimeout before this one has ended or died with its process.
-func (d *delivery) sameAddressBusy(ctx context.Context, job *river.Job[resetArgs]) (bool, error) {
-	const query = `
-		SELECT EXISTS (
-			SELECT FROM river_job
-			WHERE state = 'running' AND queue = $1 AND kind = $2
-			  AND lower(args->>'email') = lower($3)
-			  AND attempted_at > $4 AND (attempted_at, id) < ($5, $6))`
-	var busy bool
-	began := *job.AttemptedAt
-	err := d.pool.QueryRow(ctx, query,
-		queueMail, job.Kind, job.Args.Email, began.Add(-jobTimeout), began, job.ID).Scan(&busy)
-	return busy, err
-}
-
-type noticeWorker struct {
-	river.WorkerDefaults[noticeArgs]
-	d *delivery
-}
-
-// NextRetry follows the configured waits, then goes on hourly.
-func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
-	return w.d.nextRetry(job.Attempt)
-}
-
-// Work sends the notice, unless the user is gone.
-func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
-	return w.d.sendNotice(ctx, job.JobRow, job.Args)
-}
-
-type changedWorker struct {
-	river.WorkerDefaults[changedArgs]
-	d *delivery
-}
-
-// NextRetry follows the configured waits, then goes on hourly.
-func (w *changedWorker) NextRetry(job *river.Job[changedArgs]) time.Time {
-	return w.d.nextRetry(job.Attempt)
-}
-
-// Work sends the notice, unless the user is gone.
-func (w *changedWorker) Work(ctx context.Context, job *river.Job[changedArgs]) error {
-	return w.d.sendNotice(ctx, job.JobRow, noticeArgs{
-		Notice: PasswordChanged, UserID: job.Args.UserID, HappenedAt: job.Args.ChangedAt, TraceID: job.Args.TraceID,
-	})
-}
-
-func (d *delivery) sendNotice(ctx context.Context, job *rivertype.JobRow, notice noticeArgs) error {
-	return d.attempt(ctx, job, notice.TraceID, func() error {
-		to, ok, err := d.accounts.Address(ctx, notice.UserID)
-		if err != nil {
-			return d.lookupFailed(ctx, job, notice.TraceID, err)
-		}
-		if !ok {
-			return nil
-		}
-		m, known, err := d.letters.notice(notice.Notice, to, notice.HappenedAt, d.now())
-		switch {
-		case err != nil:
-			return err
-		case !known && time.Since(job.CreatedAt) > strangeAge:
-			return river.JobCancel(errStrange)
-		case !known:
-			return river.JobSnooze(strangeWait)
-		}
-		return d.send(ctx, m)
-	})
 }
 
 type sweepWorker struct {

@@ -33,9 +33,9 @@ func (c *StoreCalls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.
 	return ctx
 }
 
-// outboxQueries are what the names of River's queries begin with.
+// outboxQueries are what the names of the outbox's queries begin with, River's and its own.
 func outboxQueries() []string {
-	return []string{"Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table", "Column", "Index"}
+	return []string{"TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table", "Column", "Index"}
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.

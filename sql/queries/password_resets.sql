@@ -1,19 +1,42 @@
--- ReplacePasswordReset makes token_hash the account's only live token.
+-- ReplacePasswordReset makes token_hash the account's only live token. It ends with the
+-- next row of the ledger that ends all sessions of the account.
 -- name: ReplacePasswordReset :exec
-INSERT INTO password_resets (user_id, token_hash, created_at, expires_at)
-VALUES (@user_id, @token_hash, @created_at, @expires_at)
+INSERT INTO password_resets (user_id, token_hash, ledger, created_at, expires_at)
+VALUES (@user_id, @token_hash, @ledger, @created_at, @expires_at)
 ON CONFLICT (user_id) DO UPDATE
-SET token_hash = excluded.token_hash, created_at = excluded.created_at, expires_at = excluded.expires_at;
+SET token_hash = excluded.token_hash, ledger = excluded.ledger,
+    created_at = excluded.created_at, expires_at = excluded.expires_at;
 
 -- name: FindPasswordReset :one
 SELECT sqlc.embed(users)
 FROM password_resets JOIN users ON users.id = password_resets.user_id
-WHERE password_resets.token_hash = @token_hash AND password_resets.expires_at > @now::timestamptz AND users.is_active;
+WHERE password_resets.token_hash = @token_hash AND password_resets.expires_at > @now::timestamptz AND users.is_active
+    AND NOT latchkey_ended_since(users.id, password_resets.ledger);
 
--- SpendPasswordReset succeeds for one caller: the row is gone for the next.
+-- SpendPasswordReset succeeds for one caller: the row is gone for the next. Lock the
+-- account first.
 -- name: SpendPasswordReset :execrows
 DELETE FROM password_resets
-WHERE token_hash = @token_hash AND user_id = @user_id AND expires_at > @now::timestamptz;
+WHERE token_hash = @token_hash AND user_id = @user_id AND expires_at > @now::timestamptz
+    AND NOT latchkey_ended_since(user_id, ledger);
 
 -- name: DeleteExpiredPasswordResets :execrows
 DELETE FROM password_resets WHERE expires_at <= @now::timestamptz;
+
+-- EndedSince says whether the account's sessions were ended after a position, and its
+-- links with them.
+-- name: EndedSince :one
+SELECT latchkey_ended_since(@user_id::uuid, @ledger::bigint)::boolean;
+
+-- FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
+-- that the caller gave an address; those that nobody has are left out.
+-- name: FindResetAccounts :many
+SELECT asked.place::integer AS place, sqlc.embed(users)
+FROM (SELECT unnest(@places::integer[]) AS place, unnest(@emails::text[]) AS email, unnest(@email_lookups::text[]) AS lookup) AS asked
+CROSS JOIN LATERAL (
+    SELECT u.id FROM users u
+    WHERE u.email = asked.email OR u.email_lookup = asked.lookup
+    ORDER BY (u.email = asked.email) DESC
+    LIMIT 1
+) AS found
+JOIN users ON users.id = found.id;

@@ -98,7 +98,8 @@ type AuthServiceClient interface {
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
-	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network).
+	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network; too
+	// many calls from one network, or from networks that go on asking while many do).
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent
@@ -277,7 +278,8 @@ type AuthServiceServer interface {
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
-	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network).
+	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network; too
+	// many calls from one network, or from networks that go on asking while many do).
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and tells its owner by mail. The token is spent

@@ -1,0 +1,239 @@
+package mail
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+)
+
+const (
+	// lookPause is how soon requests are taken that nobody in this process was woken for:
+	// those of a replica that died, and those that a failed look-up put back.
+	lookPause = 2 * time.Second
+	// lookBatch is how many requests are looked up in one transaction.
+	lookBatch = 500
+	// lookTimeout ends one look-up of a batch.
+	lookTimeout = 30 * time.Second
+
+	// The order in which requests and links are served.
+	priorityFirst = 1
+	priorityLater = 2
+)
+
+// ResetRequest asks for a reset link.
+type ResetRequest struct {
+	// Email is the address as typed, see [ErrAddress].
+	Email string
+	// Later has the request served after all others that wait: its network asked lately.
+	Later bool
+	// TraceID is for the log and may be empty.
+	TraceID string
+}
+
+// RequestReset asks for a password reset mail to whatever address was typed. It does the
+// same work whether or not an account has it, one insert: who has the address is found out
+// later, by a look-up that does not wait for mail servers. Returns [ErrAddress] or a
+// database error.
+//
+// Every request sends a mail of its own, and the links of earlier ones die. What ends the
+// account's sessions before the link is used ends the request as well.
+func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
+	if !isAddress(r.Email) {
+		return ErrAddress
+	}
+	priority := int16(priorityFirst)
+	if r.Later {
+		priority = priorityLater
+	}
+	err := db.New().QueueResetRequest(ctx, o.pool, db.QueueResetRequestParams{
+		Email: r.Email, Priority: priority, TraceID: cleanTraceID(r.TraceID),
+	})
+	if err != nil {
+		return fmt.Errorf("mail: queue reset request: %w", err)
+	}
+	o.delivery.wake()
+	return nil
+}
+
+// wake never waits: one that is not taken yet is enough.
+func (d *delivery) wake() {
+	select {
+	case d.look <- struct{}{}:
+	default:
+	}
+}
+
+// lookUp turns requests into links to be sent, a batch in a transaction, until ctx ends. It
+// is one at a time in each replica, so that a flood takes one connection.
+func (d *delivery) lookUp(ctx context.Context, client *river.Client[pgx.Tx]) {
+	tick := time.NewTicker(lookPause)
+	defer tick.Stop()
+	for {
+		more, err := d.lookUpBatch(ctx, client)
+		if err != nil && ctx.Err() == nil {
+			d.logger.WarnContext(ctx, "mail: looking up reset requests failed, will be tried again", "err", err)
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-d.woken(err):
+		}
+	}
+}
+
+// woken is nil, which nobody is woken by, after a failure: a flood must not make a database
+// in trouble be asked without a pause.
+func (d *delivery) woken(failure error) <-chan struct{} {
+	if failure != nil {
+		return nil
+	}
+	return d.look
+}
+
+// lookUpBatch reports whether the batch was full: there may be more then.
+func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		taken, err := db.New().TakeResetRequests(ctx, tx, lookBatch)
+		if err != nil || len(taken) == 0 {
+			return err
+		}
+		more = len(taken) == lookBatch
+		slices.SortFunc(taken, func(a, b db.ResetRequest) int { return int(a.ID - b.ID) })
+		emails := make([]string, len(taken))
+		for i, request := range taken {
+			emails[i] = request.Email
+		}
+		owners, err := d.accounts.FindResetAccounts(ctx, tx, emails)
+		if err != nil {
+			return err
+		}
+		var links []river.InsertManyParams
+		for i, request := range taken {
+			if owner, ok := owners[i]; ok {
+				links = append(links, d.link(owner, request))
+			}
+		}
+		if len(links) == 0 {
+			return nil
+		}
+		_, err = client.InsertManyTx(ctx, tx, links)
+		return err
+	})
+	return more && err == nil, err
+}
+
+func (d *delivery) link(owner uuid.UUID, request db.ResetRequest) river.InsertManyParams {
+	return river.InsertManyParams{
+		Args:       linkArgs{UserID: owner, Ledger: request.Ledger, TraceID: request.TraceID},
+		InsertOpts: &river.InsertOpts{Queue: queueLinks, Priority: int(request.Priority), MaxAttempts: len(d.waits) + 1},
+	}
+}
+
+// linkArgs hold the position of the ledger when the link was asked for.
+type linkArgs struct {
+	UserID  uuid.UUID `json:"user_id"`
+	Ledger  int64     `json:"ledger"`
+	TraceID string    `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (linkArgs) Kind() string { return "reset_link" }
+
+type linkWorker struct {
+	river.WorkerDefaults[linkArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits.
+func (w *linkWorker) NextRetry(job *river.Job[linkArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work makes a token and sends it in one step: the token is nowhere but in this call.
+func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
+	d := w.d
+	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
+		if busy, err := d.sameOwnerBusy(ctx, job); err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		} else if busy {
+			return river.JobSnooze(time.Second)
+		}
+		to, token, ok, err := d.accounts.IssueReset(ctx, job.Args.UserID, job.Args.Ledger)
+		if err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		}
+		if !ok {
+			return nil
+		}
+		m, err := d.letters.reset(to, token, d.now())
+		if err != nil {
+			return err
+		}
+		return d.send(ctx, m)
+	})
+}
+
+// sameOwnerBusy reports whether an earlier attempt for the same account is still on its
+// way, in any replica. Without waiting for it, two requests in a row could make their
+// tokens in one order and send them in the other, and the mail that arrives last would
+// hold the dead link. An attempt that began more than jobTimeout before this one has ended
+// or died with its process.
+func (d *delivery) sameOwnerBusy(ctx context.Context, job *river.Job[linkArgs]) (bool, error) {
+	const query = `
+		SELECT EXISTS (
+			SELECT FROM river_job
+			WHERE state = 'running' AND queue = $1 AND kind = $2 AND args->>'user_id' = $3
+			  AND attempted_at > $4 AND (attempted_at, id) < ($5, $6))`
+	var busy bool
+	began := *job.AttemptedAt
+	err := d.pool.QueryRow(ctx, query,
+		queueLinks, job.Kind, job.Args.UserID.String(), began.Add(-jobTimeout), began, job.ID).Scan(&busy)
+	return busy, err
+}
+
+// requestArgs are what former versions insert for a request.
+type requestArgs struct {
+	Email   string `json:"email"`
+	TraceID string `json:"trace_id,omitempty"`
+}
+
+// Kind names the job in the table.
+func (requestArgs) Kind() string { return "password_reset" }
+
+type requestWorker struct {
+	river.WorkerDefaults[requestArgs]
+	d *delivery
+}
+
+// NextRetry follows the configured waits.
+func (w *requestWorker) NextRetry(job *river.Job[requestArgs]) time.Time {
+	return w.d.nextRetry(job.Attempt)
+}
+
+// Work makes a request of this version of it.
+func (w *requestWorker) Work(ctx context.Context, job *river.Job[requestArgs]) error {
+	d := w.d
+	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
+		err := db.New().RequeueResetRequest(ctx, d.pool, db.RequeueResetRequestParams{
+			Email: job.Args.Email, TraceID: job.Args.TraceID, RequestedAt: job.CreatedAt,
+		})
+		if err != nil {
+			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
+		}
+		d.wake()
+		return nil
+	})
+}

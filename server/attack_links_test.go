@@ -1,0 +1,291 @@
+package server_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// ending is one way in which the sessions of an account end.
+type ending func(t *testing.T, s *testenv.Server, user *latchkeyv1.User, by *latchkeyv1.Tokens)
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func bySQL(statements ...string) ending {
+	return func(t *testing.T, s *testenv.Server, user *latchkeyv1.User, _ *latchkeyv1.Tokens) {
+		t.Helper()
+		for _, statement := range statements {
+			execSQL(t, s, statement, user.GetId())
+		}
+	}
+}
+
+// endings are all of them. The account is active after each.
+func endings() map[string]ending {
+	return map[string]ending{
+		"the password is changed": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, by *latchkeyv1.Tokens) {
+			t.Helper()
+			noError(t, tryChange(t.Context(), s, by, password, newPassword))
+		},
+		"the other sessions are ended": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, by *latchkeyv1.Tokens) {
+			t.Helper()
+			noError(t, tryRevokeOthers(t, s, by))
+		},
+		"a logout of all": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, by *latchkeyv1.Tokens) {
+			t.Helper()
+			noError(t, tryLogoutAll(t.Context(), s, by.GetRefreshToken()))
+		},
+		"a suspension, lifted": func(t *testing.T, s *testenv.Server, user *latchkeyv1.User, _ *latchkeyv1.Tokens) {
+			t.Helper()
+			_, err := s.Admin.SuspendUser(asAdmin(t), &latchkeyv1.SuspendUserRequest{UserId: user.GetId()})
+			noError(t, err)
+			_, err = s.Admin.ReactivateUser(asAdmin(t), &latchkeyv1.ReactivateUserRequest{UserId: user.GetId()})
+			noError(t, err)
+		},
+		"an operator ends the sessions": func(t *testing.T, s *testenv.Server, user *latchkeyv1.User, _ *latchkeyv1.Tokens) {
+			t.Helper()
+			_, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: user.GetId()})
+			noError(t, err)
+		},
+		"an operator ends everybody's sessions": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, _ *latchkeyv1.Tokens) {
+			t.Helper()
+			_, err := s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
+			noError(t, err)
+		},
+		"SQL: another hash":         bySQL("UPDATE users SET password_hash = 'x' || password_hash WHERE id = $1"),
+		"SQL: suspended and lifted": bySQL("UPDATE users SET is_active = false WHERE id = $1", "UPDATE users SET is_active = true WHERE id = $1"),
+		"SQL: a row for the account": bySQL(
+			"SELECT latchkey_append_revocation('user', NULL, $1, NULL, NULL, NULL)"),
+		"SQL: a row with an exception": bySQL(
+			"SELECT latchkey_append_revocation('user', NULL, $1, gen_random_uuid(), NULL, NULL)"),
+		"SQL: a row for all": bySQL(
+			"SELECT latchkey_append_revocation('all', NULL, NULL, NULL, NULL, NULL) WHERE $1::text <> ''"),
+	}
+}
+
+// TestAttack11MailedLink: a link that is out ends with the sessions, in the transaction.
+func TestAttack11MailedLink(t *testing.T) {
+	t.Parallel()
+	for name, end := range endings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{})
+			user := signUp(t, s, email)
+			by := logIn(t, s, email)
+			_, resetToken := resetMail(t, s, email)
+			end(t, s, user, by)
+			wantRefused(t, tryReset(t.Context(), s, resetToken, "a third fine password"), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			if n := count(t, s, "SELECT count(*) FROM password_resets"); n != 0 {
+				t.Error("the row is still there")
+			}
+			// One that is asked for afterwards works.
+			_, resetToken = resetMail(t, s, email)
+			noError(t, tryReset(t.Context(), s, resetToken, "a third fine password"))
+		})
+	}
+}
+
+// TestAttack11LinkUnderWay: the ending comes while the mail is being sent, and while it
+// waits for another attempt: no mail then holds a link that works.
+func TestAttack11LinkUnderWay(t *testing.T) {
+	t.Parallel()
+	for name, end := range endings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			box := mail.NewMailbox(10, nil)
+			sending, ended := make(chan struct{}), make(chan struct{})
+			var attempts atomic.Int32
+			s := testenv.Start(t, testenv.Options{Sender: senderFunc(func(ctx context.Context, m mail.Message) error {
+				if !hasLink(m) {
+					return nil
+				}
+				if attempts.Add(1) == 1 {
+					close(sending)
+					select {
+					case <-ended:
+					case <-ctx.Done():
+					}
+					_ = box.Send(ctx, m)
+					return &mail.SendError{Op: "content", Reason: "taken, and failed all the same"}
+				}
+				return box.Send(ctx, m)
+			})})
+			user := signUp(t, s, email)
+			by := logIn(t, s, email)
+			forgot(t, s, email)
+			<-sending
+			end(t, s, user, by)
+			close(ended)
+			testenv.Eventually(t, patience, "the request has come to an end", func() bool {
+				return count(t, s, "SELECT count(*) FROM river_job WHERE kind <> 'sweep' AND finalized_at IS NULL") == 0
+			})
+			for _, m := range box.Messages() {
+				wantRefused(t, tryReset(t.Context(), s, linkToken(t, m), "a third fine password"), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			}
+			if n := attempts.Load(); n != 1 {
+				t.Errorf("%d mails", n)
+			}
+		})
+	}
+}
+
+// TestAttack11Request: the ending comes before the account of a request is looked up, or
+// before its link is made. Former versions' requests have no position, their time counts.
+func TestAttack11Request(t *testing.T) {
+	t.Parallel()
+	for name, end := range endings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{})
+			user := signUp(t, s, email)
+			by := logIn(t, s, email)
+			before := count(t, s, "SELECT seq FROM ledger_head")
+			asked := time.Now()
+			end(t, s, user, by)
+			execSQL(t, s, "INSERT INTO reset_requests (email, priority, ledger, trace_id) VALUES ($1, 1, $2, '')", email, before)
+			execSQL(t, s, `INSERT INTO river_job (kind, queue, args, max_attempts) VALUES
+				('reset_link', 'mail_links', jsonb_build_object('user_id', $1::text, 'ledger', $2::bigint), 3)`, user.GetId(), before)
+			execSQL(t, s, `INSERT INTO river_job (kind, queue, args, max_attempts, created_at) VALUES
+				('password_reset', 'mail', jsonb_build_object('email', $1::text), 3, $2)`, email, asked)
+			testenv.Eventually(t, patience, "all have come to an end", func() bool {
+				return count(t, s, "SELECT count(*) FROM reset_requests") == 0 &&
+					count(t, s, "SELECT count(*) FROM river_job WHERE state = 'completed' AND kind = 'reset_link'") == 3 &&
+					count(t, s, "SELECT count(*) FROM river_job WHERE kind <> 'sweep' AND finalized_at IS NULL") == 0
+			})
+			for _, m := range s.Mailbox.Messages() {
+				if hasLink(m) {
+					t.Error("a link was sent")
+				}
+			}
+			// A former version's request from after the ending is served.
+			execSQL(t, s, `INSERT INTO river_job (kind, queue, args, max_attempts) VALUES
+				('password_reset', 'mail', jsonb_build_object('email', $1::text), 3)`, email)
+			waitForLink(t, s)
+		})
+	}
+}
+
+// TestAttack11Accounts: a link does not pass to another account with the address, nor from
+// an address to the next one.
+func TestAttack11Accounts(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"deleted":         "DELETE FROM users WHERE id = $1",
+		"all are gone":    "TRUNCATE users CASCADE",
+		"another address": "UPDATE users SET email = 'other@example.com', email_lookup = 'other@example.com' WHERE id = $1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{})
+			user := signUp(t, s, email)
+			_, resetToken := resetMail(t, s, email)
+			if name == "all are gone" {
+				execSQL(t, s, change)
+			} else {
+				execSQL(t, s, change, user.GetId())
+			}
+			signUp(t, s, email)
+			wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+		})
+	}
+}
+
+// TestAttack11OwnRow: a transaction that has appended its row already ends links all the
+// same, and so does one that is rolled back to a savepoint in between.
+func TestAttack11OwnRow(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	tx, err := s.Pool.Begin(t.Context())
+	noError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	for _, statement := range []string{
+		"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM password_resets",
+		"SELECT latchkey_append_revocation('user', NULL, '" + user.GetId() + "', gen_random_uuid(), NULL, NULL)",
+		// As an older version does, which knows of no position.
+		"INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) SELECT user_id, token_hash, created_at, expires_at FROM kept",
+		"UPDATE users SET password_hash = 'x'",
+	} {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	noError(t, tx.Commit(t.Context()))
+	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+}
+
+// TestAttack11Race: links are made while sessions are ended; none that was asked for
+// before an ending works after it, and nobody meets a deadlock.
+func TestAttack11Race(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := uuid.MustParse(signUp(t, s, email).GetId())
+	for _, other := range []string{"bob@example.com", "eve@example.com"} {
+		signUp(t, s, other)
+	}
+	issuer := resetsOf(s)
+	for round := range 20 {
+		before := int64(count(t, s, "SELECT seq FROM ledger_head"))
+		tokens, errs := allAtOnce(8, func(i int) (string, error) {
+			switch i {
+			case 0:
+				_, err := s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
+				return "", err
+			case 1:
+				_, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: user.String()})
+				return "", err
+			case 2: // many accounts in one transaction
+				_, err := s.Pool.Exec(t.Context(), "UPDATE users SET password_hash = password_hash || 'x'")
+				return "", err
+			default:
+				_, token, _, err := issuer.IssueReset(t.Context(), user, before)
+				return token, err
+			}
+		})
+		for i, err := range errs {
+			if err != nil {
+				t.Fatalf("round %d, call %d: %v", round, i, err)
+			}
+		}
+		for _, token := range tokens {
+			if token != "" {
+				wantRefused(t, tryReset(t.Context(), s, token, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			}
+		}
+	}
+}
+
+// TestAttack11OneSession: what ends one session only says nothing about who reads the
+// mails: the link stays good.
+func TestAttack11OneSession(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	sessions := []*latchkeyv1.Tokens{account(t, s), logIn(t, s, email)}
+	_, resetToken := resetMail(t, s, email)
+	logOut(t, s, sessions[0].GetRefreshToken())
+	// A rehash of the same password, too.
+	execSQL(t, s, "UPDATE users SET password_hash = password_hash || ' ' WHERE set_config('latchkey.rehash', id::text, true) <> ''")
+	refresh(t, s, sessions[1].GetRefreshToken(), "")
+	s.Clock.Advance(testenv.Grace + time.Minute)
+	refreshed, err := tryRefresh(t.Context(), s, sessions[1].GetRefreshToken(), "")
+	if err == nil { // a lost answer so far: the successor was not used
+		refresh(t, s, refreshed.GetRefreshToken(), "")
+		_, err = tryRefresh(t.Context(), s, sessions[1].GetRefreshToken(), "")
+	}
+	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
+	noError(t, tryReset(t.Context(), s, resetToken, newPassword))
+}
