@@ -22,6 +22,9 @@ const (
 	// lookTimeout ends one look-up of a batch.
 	lookTimeout = 30 * time.Second
 
+	// outputSent tells jobs that sent a mail from those that had nothing to send.
+	outputSent = "sent"
+
 	// The order in which requests and links are served.
 	priorityFirst = 1
 	priorityLater = 2
@@ -42,7 +45,7 @@ type ResetRequest struct {
 // later, by a look-up that does not wait for mail servers. Returns [ErrAddress] or a
 // database error.
 //
-// Every request sends a mail of its own, and the links of earlier ones die. What ends the
+// A newer link replaces an older one; requests that wait at the same time get one mail. What ends the
 // account's sessions before the link is used ends the request as well.
 func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
 	if !isAddress(r.Email) {
@@ -166,9 +169,13 @@ func (w *linkWorker) NextRetry(job *river.Job[linkArgs]) time.Time {
 func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 	d := w.d
 	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
-		if busy, err := d.sameOwnerBusy(ctx, job); err != nil {
+		isAnswered, isBusy, err := d.others(ctx, job)
+		switch {
+		case err != nil:
 			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
-		} else if busy {
+		case isAnswered:
+			return nil
+		case isBusy:
 			return river.JobSnooze(time.Second)
 		}
 		to, token, ok, err := d.accounts.IssueReset(ctx, job.Args.UserID, job.Args.Ledger)
@@ -182,26 +189,34 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 		if err != nil {
 			return err
 		}
-		return d.send(ctx, m)
+		if err := d.send(ctx, m); err != nil {
+			return err
+		}
+		return river.RecordOutput(ctx, outputSent)
 	})
 }
 
-// sameOwnerBusy reports whether an earlier attempt for the same account is still on its
-// way, in any replica. Without waiting for it, two requests in a row could make their
-// tokens in one order and send them in the other, and the mail that arrives last would
-// hold the dead link. An attempt that began more than jobTimeout before this one has ended
-// or died with its process.
-func (d *delivery) sameOwnerBusy(ctx context.Context, job *river.Job[linkArgs]) (bool, error) {
+// others looks at the other attempts for the same account, in any replica.
+//
+// isAnswered: one began after this request was made and has sent its mail, which holds a
+// newer link than was asked for. Of many requests at once few are answered by a mail of
+// their own.
+//
+// isBusy: one that began before is still on its way. Without waiting for it, two requests in
+// a row could make their tokens in one order and send them in the other, and the mail that
+// arrives last would hold the dead link. An attempt that began more than jobTimeout before
+// this one has ended or died with its process.
+func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnswered, isBusy bool, err error) {
 	const query = `
-		SELECT EXISTS (
-			SELECT FROM river_job
-			WHERE state = 'running' AND queue = $1 AND kind = $2 AND args->>'user_id' = $3
-			  AND attempted_at > $4 AND (attempted_at, id) < ($5, $6))`
-	var busy bool
+		SELECT coalesce(bool_or(state = 'completed' AND metadata @> '{"output": "sent"}'
+		                        AND attempted_at > $4 AND (args->>'ledger')::bigint >= $5), false),
+		       coalesce(bool_or(state = 'running' AND attempted_at > $6), false)
+		FROM river_job
+		WHERE args @> jsonb_build_object('user_id', $1::text) AND kind = $2 AND id <> $3 AND (attempted_at, id) < ($7, $3)`
 	began := *job.AttemptedAt
-	err := d.pool.QueryRow(ctx, query,
-		queueLinks, job.Kind, job.Args.UserID.String(), began.Add(-jobTimeout), began, job.ID).Scan(&busy)
-	return busy, err
+	err = d.pool.QueryRow(ctx, query, job.Args.UserID.String(), job.Kind, job.ID,
+		job.CreatedAt, job.Args.Ledger, began.Add(-jobTimeout), began).Scan(&isAnswered, &isBusy)
+	return isAnswered, isBusy, err
 }
 
 // requestArgs are what former versions insert for a request.
