@@ -33,9 +33,9 @@ func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateU
 
 func (s *Server) setActive(ctx context.Context, userID string, active bool, kind auditKind) (*latchkeyv1.Account, error) {
 	var account db.User
-	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (_ uuid.UUID, position int64, err error) {
-		account, position, err = s.changeStatus(ctx, tx, userID, active, kind)
-		return account.ID, position, err
+	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (ended uuid.UUID, position int64, err error) {
+		account, ended, position, err = s.changeStatus(ctx, tx, userID, active, kind)
+		return ended, position, err
 	})
 	if err != nil {
 		return nil, err // the change may still be under way, and account be written to
@@ -43,28 +43,26 @@ func (s *Server) setActive(ctx context.Context, userID string, active bool, kind
 	return accountMessage(account), nil
 }
 
-// changeStatus returns the account as it is then, and the position to wait for. When
-// the status is what was asked for already, another call may still be waiting for its
+// changeStatus returns the account as it is then, whose sessions it has ended, and the
+// position to wait for. When the status is what was asked for already, another call may still be waiting for its
 // row to become final: the head that is read here, after the lock, is at or past that
 // row, and is waited for instead.
-func (s *Server) changeStatus(ctx context.Context, tx pgx.Tx, userID string, active bool, kind auditKind) (db.User, int64, error) {
-	account, err := s.lockAccount(ctx, tx, userID)
-	if err != nil {
-		return account, 0, err
+func (s *Server) changeStatus(
+	ctx context.Context, tx pgx.Tx, userID string, active bool, kind auditKind,
+) (account db.User, ended uuid.UUID, position int64, err error) {
+	if account, err = s.lockAccount(ctx, tx, userID); err != nil {
+		return account, uuid.Nil, 0, err
 	}
 	if account.IsActive == active {
-		head, err := s.queries.LedgerHead(ctx, tx)
-		if err != nil {
-			return account, 0, fmt.Errorf("read the ledger's head: %w", err)
-		}
-		return account, head, nil
+		position, err = s.ledgerHead(ctx, tx)
+		return account, uuid.Nil, position, err
 	}
 	account, err = s.queries.SetUserActive(ctx, tx, db.SetUserActiveParams{ID: account.ID, IsActive: active})
 	if err != nil {
-		return account, 0, fmt.Errorf("change the account's status: %w", err)
+		return account, uuid.Nil, 0, fmt.Errorf("change the account's status: %w", err)
 	}
-	position, err := s.endUserSessions(ctx, tx, account.ID, kind)
-	return account, position, err
+	position, err = s.endUserSessions(ctx, tx, account.ID, kind)
+	return account, account.ID, position, err
 }
 
 // RevokeUserSessions implements latchkey.v1.AdminService. Every call appends: what

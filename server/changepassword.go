@@ -40,6 +40,9 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err != nil {
 		return nil, hashError("hash the password", err)
 	}
+	if err := s.boundChanges(ctx, user.ID); err != nil {
+		return nil, err
+	}
 	err = s.endSessions(ctx, by, userEnding{
 		except: by.sessionID, kind: auditPasswordChanged,
 		change: func(ctx context.Context, tx pgx.Tx) error { return s.replacePassword(ctx, tx, user, hash) },

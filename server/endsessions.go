@@ -34,6 +34,9 @@ type userEnding struct {
 	// except is the session that goes on. uuid.Nil: none does.
 	except uuid.UUID
 	kind   auditKind
+	// done says that nothing is left to be ended, once the account is locked: then what
+	// was appended before is waited for, and no row is. Optional.
+	done func(ctx context.Context, tx pgx.Tx) (bool, error)
 	// change is what else is done in the transaction. Optional.
 	change func(ctx context.Context, tx pgx.Tx) error
 }
@@ -49,6 +52,15 @@ func (s *Server) endSessions(ctx context.Context, by authority, ending userEndin
 	return s.revokeUser(ctx, ending.except, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, int64, error) {
 		if err := s.recheck(ctx, tx, by); err != nil {
 			return uuid.Nil, 0, err
+		}
+		if ending.done != nil {
+			switch done, err := ending.done(ctx, tx); {
+			case err != nil:
+				return uuid.Nil, 0, err
+			case done:
+				head, err := s.ledgerHead(ctx, tx)
+				return uuid.Nil, head, err
+			}
 		}
 		if ending.change != nil {
 			if err := ending.change(ctx, tx); err != nil {

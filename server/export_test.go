@@ -29,7 +29,7 @@ func (s *Server) SetKeys(keys ...string) {
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	_, position, err = s.changeStatus(ctx, tx, userID, false, auditUserSuspended)
+	_, _, position, err = s.changeStatus(ctx, tx, userID, false, auditUserSuspended)
 	return position, err
 }
 

@@ -159,6 +159,9 @@ type deviceLogin struct {
 // records the login. The session comes first: when something fails afterwards nobody
 // holds its token, and it is taken back.
 func (s *Server) startSession(ctx context.Context, devices deviceLogin, start session.Start) (session.Session, string, error) {
+	if err := s.boundStarts(ctx, start.UserID); err != nil {
+		return session.Session{}, "", err
+	}
 	created, err := s.cfg.Sessions.Create(ctx, start)
 	if err != nil {
 		return session.Session{}, "", fmt.Errorf("start the session: %w", err)

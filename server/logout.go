@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 
@@ -59,9 +58,9 @@ func (s *Server) logOutAllBy(ctx context.Context, by authority, ending userEndin
 
 // endedFinally refuses a session that the ledger has ended, once that is final.
 func (s *Server) endedFinally(ctx context.Context) error {
-	head, err := s.queries.LedgerHead(ctx, s.cfg.Pool)
+	head, err := s.ledgerHead(ctx, s.cfg.Pool)
 	if err != nil {
-		return fmt.Errorf("read the ledger's head: %w", err)
+		return err
 	}
 	if err := detached(ctx, func(ctx context.Context) error { return s.final(ctx, head) }); err != nil {
 		return err

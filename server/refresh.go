@@ -122,7 +122,7 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 	case session.CaughtUp:
 		noted = auditRefreshCaughtUp
 	}
-	if err := s.audit(ctx, s.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
+	if err := s.auditRepeated(ctx, noted, sess.UserID, sess.ID); err != nil {
 		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
 	}
 	return rotation, nil

@@ -75,7 +75,7 @@ func TestRepeatWithinTheGrace(t *testing.T) {
 			t.Errorf("got %v, want %v", again, first)
 		}
 	}
-	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'refresh_repeated' AND session_id = $1", tokens.GetSessionId()); n != 2 {
+	if n := count(t, s, "SELECT sum(times) FROM audit_events WHERE kind = 'refresh_repeated' AND session_id = $1", tokens.GetSessionId()); n != 2 {
 		t.Errorf("%d audit events, want 2", n)
 	}
 	s.Clock.Advance(time.Millisecond)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
@@ -44,7 +45,8 @@ func (s *Server) revoke(ctx context.Context, change func(ctx context.Context, tx
 }
 
 // revokeUser is revoke for a change that ends the sessions of an account, all but
-// except, and takes those out of the list.
+// except, and takes those out of the list. A userID of uuid.Nil means that the change has
+// ended none: what is waited for is the end of others' calls.
 func (s *Server) revokeUser(
 	ctx context.Context, except uuid.UUID,
 	change func(ctx context.Context, tx pgx.Tx) (userID uuid.UUID, position int64, err error),
@@ -59,7 +61,9 @@ func (s *Server) revokeUser(
 	if err != nil {
 		return err // the change may still be under way, and both be written to
 	}
-	s.tidy(ctx, s.unlisting(userID, except, position))()
+	if userID != uuid.Nil {
+		s.tidy(ctx, s.unlisting(userID, except, position))()
+	}
 	return nil
 }
 
@@ -81,6 +85,15 @@ func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, ki
 		dropped()
 		return err
 	})
+}
+
+// ledgerHead is the position of the newest row: at or past everything that is committed.
+func (s *Server) ledgerHead(ctx context.Context, on db.DBTX) (int64, error) {
+	head, err := s.queries.LedgerHead(ctx, on)
+	if err != nil {
+		return 0, fmt.Errorf("read the ledger's head: %w", err)
+	}
+	return head, nil
 }
 
 // final waits until the row at position, which is committed, is final. For a fact that

@@ -187,6 +187,7 @@ type Server struct {
 	importing        chan struct{} // holds one for each import
 	leftBehind       chan struct{} // holds one for each work of afterwards
 	leaving          sync.WaitGroup
+	repeating        keyedLocks // by session
 	validatedInStore atomic.Int64
 }
 

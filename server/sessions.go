@@ -7,12 +7,12 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -143,29 +143,17 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 	return &latchkeyv1.RevokeSessionResponse{}, nil
 }
 
-// boundUnknown limits how many sessions that Redis does not have an account may end:
-// each is a row for the life of a session, and anybody can invent identifiers. While
-// Redis does not answer every session counts as one that it does not have.
-func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
-	const scope = "RevokeUnknownSession"
-	rate := ratelimit.Rate{PerMinute: 10, Burst: 100}
-	err := s.patience.ask(ctx, func(ctx context.Context) error {
-		_, err := s.cfg.Sessions.Get(ctx, userID, id)
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	return s.allowSoon(ctx, scope, userID.String(), rate)
-}
-
 // RevokeOtherSessions implements latchkey.v1.SessionService.
 func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOtherSessionsRequest) (*latchkeyv1.RevokeOtherSessionsResponse, error) {
 	by, err := callingSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.endSessions(ctx, by, userEnding{except: by.sessionID, kind: auditOthersRevoked}); err != nil {
+	ending := userEnding{
+		except: by.sessionID, kind: auditOthersRevoked,
+		done: func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) },
+	}
+	if err := s.endSessions(ctx, by, ending); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil

@@ -28,6 +28,24 @@ func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before t
 	return result.RowsAffected(), nil
 }
 
+const newestAuditEvent = `-- name: NewestAuditEvent :one
+SELECT kind, session_id FROM audit_events WHERE user_id = $1 ORDER BY id DESC LIMIT 1
+`
+
+type NewestAuditEventRow struct {
+	Kind      string
+	SessionID uuid.NullUUID
+}
+
+// NewestAuditEvent is the last thing that happened to an account: ids are given out in
+// the order of the account's lock where that is held.
+func (q *Queries) NewestAuditEvent(ctx context.Context, db DBTX, userID uuid.UUID) (NewestAuditEventRow, error) {
+	row := db.QueryRow(ctx, newestAuditEvent, userID)
+	var i NewestAuditEventRow
+	err := row.Scan(&i.Kind, &i.SessionID)
+	return i, err
+}
+
 const recordAuditEvent = `-- name: RecordAuditEvent :exec
 INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -54,4 +72,74 @@ func (q *Queries) RecordAuditEvent(ctx context.Context, db DBTX, arg RecordAudit
 		arg.CallID,
 	)
 	return err
+}
+
+const recordRepeatedEvent = `-- name: RecordRepeatedEvent :exec
+WITH counted AS (
+    UPDATE audit_events SET times = times + 1 WHERE id = (
+        SELECT recent.id
+        FROM (
+            SELECT id, kind, session_id, created_at FROM audit_events
+            WHERE user_id = $3 ORDER BY id DESC LIMIT 100
+        ) AS recent
+        WHERE recent.kind = $2::text AND recent.session_id = $4::uuid AND recent.created_at > $8::timestamptz
+        ORDER BY recent.id DESC LIMIT 1
+    )
+    RETURNING id
+)
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+SELECT $1, $2, $3, $4::uuid, $5, $6, $7
+WHERE NOT EXISTS (SELECT FROM counted)
+`
+
+type RecordRepeatedEventParams struct {
+	CreatedAt time.Time
+	Kind      string
+	UserID    uuid.UUID
+	SessionID uuid.UUID
+	Address   string
+	TraceID   string
+	CallID    string
+	Since     time.Time
+}
+
+// RecordRepeatedEvent counts an event on the row that the same session has since then,
+// or makes one. It looks at the newest rows of the account only, so that no number of
+// them makes it slow.
+func (q *Queries) RecordRepeatedEvent(ctx context.Context, db DBTX, arg RecordRepeatedEventParams) error {
+	_, err := db.Exec(ctx, recordRepeatedEvent,
+		arg.CreatedAt,
+		arg.Kind,
+		arg.UserID,
+		arg.SessionID,
+		arg.Address,
+		arg.TraceID,
+		arg.CallID,
+		arg.Since,
+	)
+	return err
+}
+
+const sessionInTrail = `-- name: SessionInTrail :one
+SELECT EXISTS (
+    SELECT FROM (
+        SELECT kind, session_id FROM audit_events WHERE user_id = $1 ORDER BY id DESC LIMIT 5000
+    ) AS recent
+    WHERE recent.session_id = $2::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
+)
+`
+
+type SessionInTrailParams struct {
+	UserID    uuid.UUID
+	SessionID uuid.UUID
+}
+
+// SessionInTrail says whether the trail knows a session of the account from anything
+// but its end, which anybody can ask for by any identifier. It looks at the newest rows
+// only, some milliseconds' worth.
+func (q *Queries) SessionInTrail(ctx context.Context, db DBTX, arg SessionInTrailParams) (bool, error) {
+	row := db.QueryRow(ctx, sessionInTrail, arg.UserID, arg.SessionID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }

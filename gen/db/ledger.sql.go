@@ -50,11 +50,20 @@ WITH asked AS (
     SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS user_id, unnest($3::text[]) AS kind,
         unnest($4::text[]) AS address, unnest($5::text[]) AS trace_id,
         unnest($6::text[]) AS call_id
+), fresh AS (
+    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, kind, address, trace_id, call_id FROM asked
+    WHERE NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = asked.user_id
+    )
 ), noted AS (
     INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-    SELECT $7::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM asked
+    SELECT $7::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM fresh
 )
-SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked
+SELECT coalesce(
+    max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL)),
+    (SELECT seq FROM ledger_head)
+)::bigint FROM fresh
 `
 
 type AppendSessionRevocationsParams struct {
@@ -69,7 +78,8 @@ type AppendSessionRevocationsParams struct {
 
 // AppendSessionRevocations appends a row for each session, with its audit event, in
 // one statement, which is one transaction and one flush. It returns the last one's
-// position. The rows are kept by the longest life that any replica gives a session: the
+// position. A session that has its row gets no second one, however often its end is
+// asked for: what is waited for then is the head, which is at that row or past it. The rows are kept by the longest life that any replica gives a session: the
 // one that appends may be set to a shorter one, or its clock be slow.
 func (q *Queries) AppendSessionRevocations(ctx context.Context, db DBTX, arg AppendSessionRevocationsParams) (int64, error) {
 	row := db.QueryRow(ctx, appendSessionRevocations,

@@ -2,6 +2,42 @@
 INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
 VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id, @call_id);
 
+-- RecordRepeatedEvent counts an event on the row that the same session has since then,
+-- or makes one. It looks at the newest rows of the account only, so that no number of
+-- them makes it slow.
+-- name: RecordRepeatedEvent :exec
+WITH counted AS (
+    UPDATE audit_events SET times = times + 1 WHERE id = (
+        SELECT recent.id
+        FROM (
+            SELECT id, kind, session_id, created_at FROM audit_events
+            WHERE user_id = @user_id ORDER BY id DESC LIMIT 100
+        ) AS recent
+        WHERE recent.kind = @kind::text AND recent.session_id = @session_id::uuid AND recent.created_at > @since::timestamptz
+        ORDER BY recent.id DESC LIMIT 1
+    )
+    RETURNING id
+)
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
+SELECT @created_at, @kind, @user_id, @session_id::uuid, @address, @trace_id, @call_id
+WHERE NOT EXISTS (SELECT FROM counted);
+
+-- NewestAuditEvent is the last thing that happened to an account: ids are given out in
+-- the order of the account's lock where that is held.
+-- name: NewestAuditEvent :one
+SELECT kind, session_id FROM audit_events WHERE user_id = @user_id ORDER BY id DESC LIMIT 1;
+
+-- SessionInTrail says whether the trail knows a session of the account from anything
+-- but its end, which anybody can ask for by any identifier. It looks at the newest rows
+-- only, some milliseconds' worth.
+-- name: SessionInTrail :one
+SELECT EXISTS (
+    SELECT FROM (
+        SELECT kind, session_id FROM audit_events WHERE user_id = @user_id ORDER BY id DESC LIMIT 5000
+    ) AS recent
+    WHERE recent.session_id = @session_id::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
+);
+
 -- DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
 -- the statement timeout and never shrink.
 -- name: DeleteAuditEventsBefore :execrows

@@ -1,17 +1,27 @@
 -- AppendSessionRevocations appends a row for each session, with its audit event, in
 -- one statement, which is one transaction and one flush. It returns the last one's
--- position. The rows are kept by the longest life that any replica gives a session: the
+-- position. A session that has its row gets no second one, however often its end is
+-- asked for: what is waited for then is the head, which is at that row or past it. The rows are kept by the longest life that any replica gives a session: the
 -- one that appends may be set to a shorter one, or its clock be slow.
 -- name: AppendSessionRevocations :one
 WITH asked AS (
     SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id, unnest(@kinds::text[]) AS kind,
         unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id,
         unnest(@call_ids::text[]) AS call_id
+), fresh AS (
+    SELECT DISTINCT ON (session_id, user_id) * FROM asked
+    WHERE NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = asked.user_id
+    )
 ), noted AS (
     INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM asked
+    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM fresh
 )
-SELECT max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL))::bigint FROM asked;
+SELECT coalesce(
+    max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL)),
+    (SELECT seq FROM ledger_head)
+)::bigint FROM fresh;
 
 -- AppendUserRevocation ends all sessions of an account but the one excepted. Lock the
 -- account first.

@@ -55,7 +55,8 @@ type AuthServiceClient interface {
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
-	// token has five of its own), OVERLOADED (also when the time ended while the
+	// token has five of its own; after the right password, more than 300 sessions
+	// at once or 30 a minute), OVERLOADED (also when the time ended while the
 	// password was compared, right or wrong, which counts as a failure).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
@@ -116,7 +117,8 @@ type AuthServiceClient interface {
 	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
 	// session has five in 15 minutes and the account fifty, and a hundred in a row
 	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
-	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
+	// RATE_LIMITED (also after the right password, for more than 30 changes at once
+	// or one a minute), OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
 	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
@@ -235,7 +237,8 @@ type AuthServiceServer interface {
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
-	// token has five of its own), OVERLOADED (also when the time ended while the
+	// token has five of its own; after the right password, more than 300 sessions
+	// at once or 30 a minute), OVERLOADED (also when the time ended while the
 	// password was compared, right or wrong, which counts as a failure).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
@@ -296,7 +299,8 @@ type AuthServiceServer interface {
 	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
 	// session has five in 15 minutes and the account fifty, and a hundred in a row
 	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
-	// RATE_LIMITED, OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
+	// RATE_LIMITED (also after the right password, for more than 30 changes at once
+	// or one a minute), OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
 	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()

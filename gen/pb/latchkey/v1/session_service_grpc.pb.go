@@ -51,11 +51,13 @@ type SessionServiceClient interface {
 	// identifier that is unknown, ended before, or of another account's session
 	// is answered with OK and ends nothing.
 	//
-	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know.
+	// Refusals: RATE_LIMITED after 100 identifiers of which the service does not
+	// know that they are of a session of the account; it never keeps one from being
+	// ended that began here.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
 	// Once it has answered OK, no replica accepts an access token of them. With
-	// no other session it is OK and ends nothing.
+	// no other session it is OK and ends nothing, however often it is called.
 	RevokeOtherSessions(ctx context.Context, in *RevokeOtherSessionsRequest, opts ...grpc.CallOption) (*RevokeOtherSessionsResponse, error)
 }
 
@@ -133,11 +135,13 @@ type SessionServiceServer interface {
 	// identifier that is unknown, ended before, or of another account's session
 	// is answered with OK and ends nothing.
 	//
-	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know.
+	// Refusals: RATE_LIMITED after 100 identifiers of which the service does not
+	// know that they are of a session of the account; it never keeps one from being
+	// ended that began here.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
 	// Once it has answered OK, no replica accepts an access token of them. With
-	// no other session it is OK and ends nothing.
+	// no other session it is OK and ends nothing, however often it is called.
 	RevokeOtherSessions(context.Context, *RevokeOtherSessionsRequest) (*RevokeOtherSessionsResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+)
+
+// What one account can make the service keep is bounded, whoever holds it, and whether or
+// not addresses are counted: rows of the ledger stay for the life of a session, those of
+// the audit trail for LATCHKEY_AUDIT_RETENTION. Each session leaves a row when it begins
+// and two when it is ended, which must never be refused, so it is the beginning that is
+// bounded. A call that would end nothing adds nothing.
+const (
+	startsScope  = "StartSession"
+	changesScope = "ChangePassword of an account"
+	unknownScope = "RevokeUnknownSession"
+)
+
+// startsRate is a hundred times what somebody with ten devices needs. It is counted when
+// the password was right, so that nobody else can use it up, and there is room again two
+// seconds after whoever did has stopped.
+func startsRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 30, Burst: 300} }
+
+// changesRate also bounds the mails that tell of changes.
+func changesRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 1, Burst: 30} }
+
+// unknownRate is for identifiers of which nobody knows whether they are of a session.
+func unknownRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 10, Burst: 100} }
+
+// boundStarts limits the sessions that an account begins. Redis must answer, which it
+// must for the session as well.
+func (s *Server) boundStarts(ctx context.Context, userID uuid.UUID) error {
+	if err := s.cfg.Rates.Allow(ctx, startsScope, userID.String(), startsRate()); err != nil {
+		return fmt.Errorf("count the session: %w", err)
+	}
+	return nil
+}
+
+// boundChanges limits the changes of a password by whoever knows it. What the change
+// would end can still be ended by RevokeOtherSessions.
+func (s *Server) boundChanges(ctx context.Context, userID uuid.UUID) error {
+	return s.allowSoon(ctx, changesScope, userID.String(), changesRate())
+}
+
+// boundUnknown limits the rows for sessions that an account has never had: anybody can
+// invent identifiers. Redis knows the sessions that there are. What it has lost, and all
+// of them while it does not answer, are counted, and over the bound the audit trail is
+// asked, so that a session which once began can always be ended. The exception are
+// access tokens of an existing backend, which leave no trace before they are ended.
+func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
+	err := s.patience.ask(ctx, func(ctx context.Context) error {
+		_, err := s.cfg.Sessions.Get(ctx, userID, id)
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	limited := s.allowSoon(ctx, unknownScope, userID.String(), unknownRate())
+	if limited == nil {
+		return nil
+	}
+	began, err := s.queries.SessionInTrail(ctx, s.cfg.Pool, db.SessionInTrailParams{UserID: userID, SessionID: id})
+	switch {
+	case err != nil:
+		return fmt.Errorf("look the session up in the audit trail: %w", err)
+	case began:
+		return nil
+	}
+	return limited
+}
+
+// othersRevoked says whether the very last thing that happened to an account, which is
+// locked, is that this session ended all others: then there is none to end. Whoever makes
+// a session must lock the account and record it before anybody gets its tokens, as
+// recordLogin does. Then a session that was recorded before is ended by that row (it
+// carries an earlier position), and one that is not recorded yet begins after this call.
+func (s *Server) othersRevoked(ctx context.Context, tx pgx.Tx, by authority) (bool, error) {
+	last, err := s.queries.NewestAuditEvent(ctx, tx, by.userID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the audit trail: %w", err)
+	}
+	return last.Kind == string(auditOthersRevoked) && last.SessionID.Valid && last.SessionID.UUID == by.sessionID, nil
+}
