@@ -2,6 +2,7 @@ package authverify
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"time"
 )
@@ -44,11 +45,28 @@ func (t *Token) KeyID() string { return t.keyID }
 // now. It fails with ErrInvalid, and with ErrExpired only when nothing but the
 // time is wrong.
 func (t *Token) Claims(key *Key, rules Rules, now time.Time) (*Claims, error) {
+	claims, _, err := t.ClaimsUnder(key, now, rules)
+	return claims, err
+}
+
+// ClaimsUnder is Claims for a token that may keep to any of some rules, one or more. It
+// says which, by its place; when the token keeps to none, the error is that of the first.
+func (t *Token) ClaimsUnder(key *Key, now time.Time, rules ...Rules) (*Claims, int, error) {
 	payload, err := t.verify(key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return rules.read(payload, now)
+	var first error
+	for i, one := range rules {
+		claims, err := one.read(payload, now)
+		if !errors.Is(err, ErrInvalid) {
+			return claims, i, err
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return nil, 0, first
 }
 
 // parseJWS is ParseToken for any type of token.

@@ -124,7 +124,7 @@ func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPas
 // ValidateToken implements auth.AuthService.
 func (l *legacyContract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
 	l.note(ctx, "ValidateToken")
-	v, err := l.server.validate(ctx, req.GetAccessToken())
+	v, err := l.server.validate(ctx, req.GetAccessToken(), forServices)
 	if err != nil {
 		return nil, err
 	}

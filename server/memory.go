@@ -62,6 +62,8 @@ type verified struct {
 	session string
 	expire  *timestamppb.Timestamp
 	legacy  *legacyToken // nil: the token is ours
+	// forAccount: it is for methods of AUTH_CLASS_SESSION and for no service, see purpose.
+	forAccount bool
 }
 
 // account is a user as it was read, without its password hash. It is not changed.
@@ -146,14 +148,17 @@ func (m *Memory) verify(ctx context.Context, now time.Time, accessToken string) 
 // verifySigned checks the signature of a token that is not known. One of ours names its
 // key and one of an existing backend does not, so that none is ever taken for the other.
 func (m *Memory) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
-	claims, keyID, err := m.cfg.Keyring.VerifyKeyed(ctx, accessToken)
+	found, err := m.cfg.Keyring.VerifyAny(ctx, accessToken)
 	if errors.Is(err, token.ErrInvalid) && m.cfg.Legacy != nil {
 		return m.verifyLegacy(ctx, accessToken)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &verified{claims: claims, keyID: keyID, session: claims.SessionID.String(), expire: timestamppb.New(claims.ExpireTime)}, nil
+	return &verified{
+		claims: found.Claims, keyID: found.KeyID, forAccount: found.ForAccount,
+		session: found.SessionID.String(), expire: timestamppb.New(found.ExpireTime),
+	}, nil
 }
 
 // account returns the user as it is now or, when memory has it, as no row of the

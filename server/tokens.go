@@ -33,22 +33,31 @@ func (s *Server) issue(ctx context.Context, sess session.Session, email string, 
 	if !expires.After(issued) {
 		return nil, errSessionEnded() // in its last second a session gets no more tokens
 	}
-	access, err := s.cfg.Keyring.SignForBoth(ctx, token.Claims{
+	claims := token.Claims{
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
 		Ledger:     sess.Ledger,
-		ID:         accessTokenID(sess, issued),
+		ID:         accessTokenID(sess, issued, forServices),
 		ClientID:   s.cfg.ClientID,
 		AuthTime:   sess.AuthTime,
 		IssuedAt:   issued,
 		ExpireTime: expires,
 		AMR:        sess.AMR,
-	}, email)
+	}
+	access, err := s.cfg.Keyring.SignForBoth(ctx, claims, email)
 	if err != nil {
 		return nil, fmt.Errorf("sign the access token: %w", err)
 	}
+	var account string
+	if s.cfg.Keyring.SeparatesAccounts() {
+		claims.ID = accessTokenID(sess, issued, forAccount)
+		if account, err = s.cfg.Keyring.SignForAccount(ctx, claims); err != nil {
+			return nil, fmt.Errorf("sign the account token: %w", err)
+		}
+	}
 	return &latchkeyv1.Tokens{
 		AccessToken:       access,
+		AccountToken:      account,
 		RefreshToken:      refreshToken,
 		SessionId:         sess.ID.String(),
 		AccessExpireTime:  timestamppb.New(expires),
@@ -67,13 +76,16 @@ func (s *Server) canDate() error {
 		"the clock of this replica is wrong: try again", retryInfo(time.Second))
 }
 
-// accessTokenID is the jti: different for every generation and time of issue, the
-// same for the repeat of an answer.
-func accessTokenID(sess session.Session, issued time.Time) string {
-	var text [16 + 8 + 8]byte
-	copy(text[:], sess.ID[:])
+// accessTokenID is the jti: different for every generation, time of issue and purpose,
+// the same for the repeat of an answer.
+func accessTokenID(sess session.Session, issued time.Time, p purpose) string {
+	text := make([]byte, 16+8+8, 16+8+8+1)
+	copy(text, sess.ID[:])
 	binary.BigEndian.PutUint64(text[16:], sess.Generation)
 	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix())) //nolint:gosec // G115: any bits will do
-	sum := sha256.Sum256(text[:])
+	if p == forAccount {
+		text = append(text, 1)
+	}
+	sum := sha256.Sum256(text)
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }

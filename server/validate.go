@@ -19,7 +19,7 @@ const untrustedValidations = 8
 
 // ValidateToken implements latchkey.v1.AuthService.
 func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTokenRequest) (*latchkeyv1.ValidateTokenResponse, error) {
-	v, err := s.validate(ctx, req.GetAccessToken())
+	v, err := s.validate(ctx, req.GetAccessToken(), forServices)
 	if err != nil {
 		return nil, err
 	}
@@ -31,10 +31,28 @@ func (s *Server) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateToke
 	}, nil
 }
 
+// purpose is what an access token is shown for. A service that is shown one could show
+// it here in its turn and end its owner's sessions, so that the two can be told apart by
+// their audience (LATCHKEY_ACCOUNT_AUDIENCE).
+type purpose bool
+
+const (
+	forServices purpose = false
+	forAccount  purpose = true
+)
+
+// fits says whether the token is for the purpose. Where audiences are not told apart,
+// all tokens are for both.
+func (s *Server) fits(v *verified, p purpose) bool {
+	return v.forAccount == (p == forAccount && s.cfg.Keyring.SeparatesAccounts())
+}
+
 // verdict is what was found of an access token. With a reason it is not good, and
 // nothing else in it is to be used.
 type verdict struct {
 	reason latchkeyv1.ErrorReason
+	// misused: the token is genuine, for another purpose.
+	misused bool
 	*verified
 	*account
 }
@@ -47,7 +65,7 @@ func refused(reason latchkeyv1.ErrorReason) (verdict, error) { return verdict{re
 // The lease is looked at first: memory then holds every revocation that was final
 // when the call began. One that comes while it looks may be missed, which is right
 // either way.
-func (s *Server) validate(ctx context.Context, accessToken string) (verdict, error) {
+func (s *Server) validate(ctx context.Context, accessToken string, p purpose) (verdict, error) {
 	trusted := s.cfg.Ledger.Trusted()
 	v, err := s.cfg.Memory.verify(ctx, s.cfg.Now(), accessToken)
 	switch {
@@ -57,6 +75,9 @@ func (s *Server) validate(ctx context.Context, accessToken string) (verdict, err
 		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED)
 	case err != nil:
 		return verdict{}, fmt.Errorf("verify the access token: %w", err)
+	}
+	if !s.fits(v, p) {
+		return verdict{reason: latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID, misused: true}, nil
 	}
 	switch forgotten, err := s.forgotten(v); {
 	case err != nil:
@@ -121,9 +142,13 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		return nil, refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
 			"this method needs an access token: send the metadata authorization: Bearer TOKEN once")
 	}
-	v, err := s.validate(ctx, accessToken)
+	v, err := s.validate(ctx, accessToken, forAccount)
 	if err != nil {
 		return nil, err
+	}
+	if v.misused {
+		return nil, refuse(codes.Unauthenticated, v.reason,
+			"this access token is for services: send the account_token that Login and RefreshToken answer beside it")
 	}
 	if v.reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
 		code := codes.Unauthenticated

@@ -40,6 +40,7 @@ type Config struct {
 
 	Issuer            string        `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens"`
 	Audience          string        `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
+	AccountAudience   string        `env:"LATCHKEY_ACCOUNT_AUDIENCE" form:"a name or a URL other than LATCHKEY_AUDIENCE" example:"https://auth.example.com" doc:"the aud claim of account tokens, which clients get beside access tokens and must then send to methods about their own account, so that a service that is shown an access token cannot; unset: access tokens do for both"`
 	ClientID          string        `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
 	TokenAlgorithm    string        `env:"LATCHKEY_TOKEN_ALGORITHM" envDefault:"EdDSA" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"EdDSA" doc:"how access tokens are signed"`
 	KeyRotation       time.Duration `env:"LATCHKEY_KEY_ROTATION" envDefault:"2160h" form:"0, or a duration of 24h or more" example:"2160h" doc:"age of the signing key at which the next one is made; 0: only by latchkey keys rotate"`

@@ -345,6 +345,7 @@ func TestSettingsThatDependOnEachOther(t *testing.T) {
 	for name, change := range map[string]map[string]string{
 		"LATCHKEY_SESSION_IDLE_TTL":    {"LATCHKEY_SESSION_MAX_TTL": "1h"},
 		"LATCHKEY_ACCESS_TOKEN_TTL":    {"LATCHKEY_SESSION_MAX_TTL": "5m", "LATCHKEY_SESSION_IDLE_TTL": "5m"},
+		"LATCHKEY_ACCOUNT_AUDIENCE":    {"LATCHKEY_ACCOUNT_AUDIENCE": "latchkey"},
 		"LATCHKEY_ARGON2_MEMORY_KIB":   {"LATCHKEY_ARGON2_MEMORY_KIB": "64", "LATCHKEY_ARGON2_THREADS": "9"},
 		"LATCHKEY_TLS_KEY_FILE":        {"LATCHKEY_TLS_CERT_FILE": "/tls.crt"},
 		"LATCHKEY_TLS_CERT_FILE":       {"LATCHKEY_TLS_KEY_FILE": "/tls.key"},

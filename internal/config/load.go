@@ -146,6 +146,9 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.Issuer != "" && !isHTTP(c.Issuer) {
 		add("LATCHKEY_ISSUER", fmt.Sprintf("has the value %q", c.Issuer))
 	}
+	if c.AccountAudience != "" && c.AccountAudience == c.Audience {
+		add("LATCHKEY_ACCOUNT_AUDIENCE", "is LATCHKEY_AUDIENCE, and services could use what they are shown")
+	}
 	if c.SessionIdleTTL > c.SessionMaxTTL {
 		add("LATCHKEY_SESSION_IDLE_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.SessionIdleTTL, c.SessionMaxTTL))
 	}

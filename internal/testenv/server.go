@@ -75,6 +75,8 @@ type Options struct {
 	Argon2 password.Params
 	// HashSlots and HashQueue bound hashing. Zero: 2 and 1000.
 	HashSlots, HashQueue int
+	// AccountAudience sets account tokens apart. Zero: it does not.
+	AccountAudience string
 	// Algorithm signs access tokens. Zero: EdDSA.
 	Algorithm token.Algorithm
 	// Legacy makes the server honour what this backend handed out, on its stores,
@@ -248,7 +250,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	must(t, err)
 	former, takenOver := s.legacy(t, o, client)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
-		Issuer: Issuer, Audience: Audience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"), Former: former,
+		Issuer: Issuer, Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"), Former: former,
 		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)

@@ -11,20 +11,37 @@ func (k *Keyring) Has(id string) bool {
 	return k.keys.Load().verifying[id] != nil || k.former.verifies(id, k.now())
 }
 
-// VerifyKeyed is Verify, and names the key too.
-func (k *Keyring) VerifyKeyed(ctx context.Context, token string) (*Claims, string, error) {
+// Verified is a genuine token that is in force.
+type Verified struct {
+	*Claims
+	// KeyID is what signed it.
+	KeyID string
+	// ForAccount says that it is for Config.AccountAudience, and so for no service. A
+	// token that names both audiences is for services.
+	ForAccount bool
+}
+
+// VerifyAny is Verify for both audiences, and says which the token is for.
+func (k *Keyring) VerifyAny(ctx context.Context, token string) (Verified, error) {
 	parsed, err := authverify.ParseToken(token)
 	if err != nil {
-		return nil, "", err
+		return Verified{}, err
 	}
-	if k.former.is(parsed.KeyID()) {
-		claims, err := k.former.claims(parsed, k.now())
-		return claims, parsed.KeyID(), err
+	verified := Verified{KeyID: parsed.KeyID()}
+	if k.former.is(parsed.KeyID()) { // which signs none for accounts
+		verified.Claims, err = k.former.claims(parsed, k.now())
+		return verified, err
 	}
 	key, err := k.find(ctx, parsed.KeyID())
 	if err != nil {
-		return nil, "", err
+		return Verified{}, err
 	}
-	claims, err := parsed.Claims(key.verifying, k.rules, k.now())
-	return claims, parsed.KeyID(), err
+	rules := []authverify.Rules{k.rules}
+	if k.account != nil {
+		rules = append(rules, *k.account)
+	}
+	var kept int
+	verified.Claims, kept, err = parsed.ClaimsUnder(key.verifying, k.now(), rules...)
+	verified.ForAccount = kept > 0
+	return verified, err
 }

@@ -47,13 +47,16 @@ type KeyStore interface {
 }
 
 // Config says whose tokens these are and where their keys live. Every field is
-// needed but Algorithm and Former.
+// needed but AccountAudience, Algorithm and Former.
 type Config struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
 	// Audience is "aud" of tokens made here; accepted tokens name it alone or
 	// among others.
 	Audience string
+	// AccountAudience is "aud" of what SignForAccount makes, which only this service
+	// accepts, for the account itself. Empty: there are no such tokens. Not the Audience.
+	AccountAudience string
 	// ClientID is "client_id" of tokens whose Claims name none.
 	ClientID string
 	// Algorithm is that of the active key; empty means EdDSA. When the store's
@@ -80,6 +83,7 @@ type Keyring struct {
 	store    KeyStore
 	sealer   *sealer
 	rules    authverify.Rules
+	account  *authverify.Rules // nil: no tokens for accounts
 	clientID string
 	now      func() time.Time
 	former   *former
@@ -159,13 +163,20 @@ func newKeyring(config Config) (*Keyring, Algorithm, error) {
 		return nil, "", err
 	}
 	rules := authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL}
+	var account *authverify.Rules
+	if config.AccountAudience != "" {
+		if config.AccountAudience == config.Audience {
+			return nil, "", errors.New("token: Config.AccountAudience is the Audience: every service's tokens would be for accounts")
+		}
+		account = &authverify.Rules{Issuer: config.Issuer, Audience: config.AccountAudience, MaxTTL: config.MaxTTL}
+	}
 	former, err := newFormer(config.Former, rules)
 	if err != nil {
 		return nil, "", err
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
-		rules: rules, former: former, clientID: config.ClientID,
+		rules: rules, account: account, former: former, clientID: config.ClientID,
 	}, algorithm, nil
 }
 
@@ -189,13 +200,25 @@ func (k *Keyring) reseal(ctx context.Context) error {
 // not accept the token, with ErrUnavailable when there is no key to sign with, and
 // with the context's error once ctx is done.
 func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
+	return k.signUnder(ctx, k.rules, claims)
+}
+
+// SignForAccount is Sign for Config.AccountAudience. Without one it fails.
+func (k *Keyring) SignForAccount(ctx context.Context, claims Claims) (string, error) {
+	if k.account == nil {
+		return "", errors.New("token: there are no tokens for accounts")
+	}
+	return k.signUnder(ctx, *k.account, claims)
+}
+
+func (k *Keyring) signUnder(ctx context.Context, rules authverify.Rules, claims Claims) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
 	if claims.ClientID == "" {
 		claims.ClientID = k.clientID
 	}
-	wire, err := k.rules.Write(claims)
+	wire, err := rules.Write(claims)
 	if err != nil {
 		return "", err
 	}
@@ -206,13 +229,22 @@ func (k *Keyring) Sign(ctx context.Context, claims Claims) (string, error) {
 	return key.sign(wire)
 }
 
-// Verify returns the claims of a genuine token that is in force now. It fails
-// with ErrInvalid, with ErrExpired, or, when it cannot tell because a key could
+// Verify returns the claims of a genuine token for Config.Audience that is in force now.
+// It fails with ErrInvalid, with ErrExpired, or, when it cannot tell because a key could
 // not be loaded, with ErrUnavailable.
 func (k *Keyring) Verify(ctx context.Context, token string) (*Claims, error) {
-	claims, _, err := k.VerifyKeyed(ctx, token)
-	return claims, err
+	verified, err := k.VerifyAny(ctx, token)
+	switch {
+	case err != nil:
+		return nil, err
+	case verified.ForAccount:
+		return nil, fmt.Errorf("%w: for the account itself", ErrInvalid)
+	}
+	return verified.Claims, nil
 }
+
+// SeparatesAccounts says whether there are tokens for accounts.
+func (k *Keyring) SeparatesAccounts() bool { return k.account != nil }
 
 // ActiveSince returns when the key that signs became active, or the zero time when
 // there is none.

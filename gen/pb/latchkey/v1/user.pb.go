@@ -130,8 +130,14 @@ type Tokens struct {
 	// When the refresh token stops to be accepted if it is not used. Each refresh
 	// moves it on, up to the session's absolute end.
 	RefreshExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=refresh_expire_time,json=refreshExpireTime,proto3" json:"refresh_expire_time,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Account token: an access token of the same session and life that only this
+	// service accepts, in methods of AUTH_CLASS_SESSION, which then accept no
+	// other: a service that is shown an access token cannot use it here. Keep it
+	// from services. Empty where the service does not tell the two apart
+	// (LATCHKEY_ACCOUNT_AUDIENCE): those methods take the access token then.
+	AccountToken  string `protobuf:"bytes,6,opt,name=account_token,json=accountToken,proto3" json:"account_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tokens) Reset() {
@@ -199,6 +205,13 @@ func (x *Tokens) GetRefreshExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Tokens) GetAccountToken() string {
+	if x != nil {
+		return x.AccountToken
+	}
+	return ""
+}
+
 var File_latchkey_v1_user_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_user_proto_rawDesc = "" +
@@ -212,14 +225,15 @@ const file_latchkey_v1_user_proto_rawDesc = "" +
 	"\tlast_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18dR\blastName\x12%\n" +
 	"\x0eemail_verified\x18\x05 \x01(\bR\remailVerified\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xa9\x02\n" +
+	"createTime\"\xdb\x02\n" +
 	"\x06Tokens\x12.\n" +
 	"\faccess_token\x18\x01 \x01(\tB\v\xbaH\x05r\x03(\x80 \x80\x01\x01R\vaccessToken\x120\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\v\xbaH\x05r\x03(\x80 \x80\x01\x01R\frefreshToken\x12'\n" +
 	"\n" +
 	"session_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12H\n" +
 	"\x12access_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12J\n" +
-	"\x13refresh_expire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTimeB\xaa\x01\n" +
+	"\x13refresh_expire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\x120\n" +
+	"\raccount_token\x18\x06 \x01(\tB\v\xbaH\x05r\x03(\x80 \x80\x01\x01R\faccountTokenB\xaa\x01\n" +
 	"\x0fcom.latchkey.v1B\tUserProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
