@@ -91,5 +91,5 @@ func TestNoticesAreBounded(t *testing.T) {
 
 // resetsOf makes reset links as the server's sender of mails does.
 func resetsOf(s *testenv.Server) server.Resets {
-	return server.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Now: s.Clock.Now}
+	return server.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Key: make([]byte, 32), Now: s.Clock.Now}
 }

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,11 +25,11 @@ import (
 )
 
 const (
-	// resetTokenSize is 256 bits: nobody guesses one while it lives.
-	resetTokenSize = 32
-	// linksInWindow bounds the mails to one account, which many networks may ask for:
-	// twelve as often as one network may.
-	linksInWindow = 60
+	// resetNonceSize is 128 bits: no two tokens of an account are alike.
+	resetNonceSize = 16
+	// linksInWindow bounds the mails to one account, which any number of networks may ask
+	// for. The link in the newest one is good meanwhile.
+	linksInWindow = 5
 	linkWindow    = 15 * time.Minute
 	// resetLinkKind is what they are counted as, beside the notices.
 	resetLinkKind = "reset_link"
@@ -200,13 +204,18 @@ func hashResetToken(text string) []byte {
 type Resets struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
-	// TTL is how long a token can be used.
+	// TTL is how long a token can be used, counted from its newest mail: twice that at
+	// most, from the first.
 	TTL time.Duration
+	// Key makes the tokens, with what is stored: 32 bytes that the database does not have,
+	// the same on all replicas.
+	Key []byte
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// FindResetAccounts implements mail.Accounts.
+// FindResetAccounts implements mail.Accounts. An account that was sent links enough lately
+// is left out: the newest has to do.
 func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
 	asked := db.FindResetAccountsParams{Emails: emails}
 	for i, email := range emails {
@@ -217,24 +226,36 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 	if err != nil {
 		return nil, fmt.Errorf("look the addresses up: %w", err)
 	}
+	slices.SortFunc(rows, func(a, b db.FindResetAccountsRow) int { return bytes.Compare(a.User.ID[:], b.User.ID[:]) }) // replicas that count the same accounts do not deadlock
 	found := make(map[int]uuid.UUID, len(rows))
 	for _, row := range rows {
-		if i := int(row.Place); row.User.IsActive && hasAddress(row.User, emails[i], asked.EmailLookups[i]) {
+		i := int(row.Place)
+		if !row.User.IsActive || !hasAddress(row.User, emails[i], asked.EmailLookups[i]) {
+			continue
+		}
+		admitted, err := db.New().AdmitNotice(ctx, tx, db.AdmitNoticeParams{
+			UserID: row.User.ID, Kind: resetLinkKind, Now: r.Now(), WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count the links: %w", err)
+		}
+		if admitted > 0 {
 			found[i] = row.User.ID
 		}
 	}
 	return found, nil
 }
 
-// IssueReset makes the one live reset token of the account; ok is false when there is
-// nobody to whom it may be sent: the account is gone or disabled, its sessions were ended
-// after the position, or it was sent so many that the newest one has to do: nobody then
-// can go on replacing it. The token is returned and its hash stored.
+// IssueReset returns the one live reset token of the account; ok is false when there is
+// nobody to whom it may be sent: the account is gone or disabled, or its sessions were
+// ended after the position.
+//
+// While a token lives the same one is returned, so that a mail that is sent again, or that
+// somebody else asks for, ends no link that the owner has in hand: it is derived from what
+// is stored, under a key that is not. It lives for another TTL then, until it was made a
+// TTL ago; then the next one is a new one.
 func (r Resets) IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error) {
 	queries := db.New()
-	var raw [resetTokenSize]byte
-	_, _ = rand.Read(raw[:]) // never fails (crypto/rand, since Go 1.24)
-	token = base64.RawURLEncoding.EncodeToString(raw[:])
 	now := r.Now()
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
 		// The lock keeps the address from changing before the row is there to be deleted.
@@ -249,16 +270,7 @@ func (r Resets) IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) 
 		if err != nil || isEnded {
 			return err
 		}
-		admitted, err := queries.AdmitNotice(ctx, tx, db.AdmitNoticeParams{
-			UserID: userID, Kind: resetLinkKind, Now: now, WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
-		})
-		if err != nil || admitted == 0 {
-			return err
-		}
-		err = queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
-			UserID: userID, TokenHash: hashResetToken(token), Ledger: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
-		})
-		if err != nil {
+		if token, err = r.liveToken(ctx, tx, userID, ledger); err != nil {
 			return err
 		}
 		to, ok = user.Email, true
@@ -273,6 +285,35 @@ func (r Resets) IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) 
 		return "", "", false, nil
 	}
 	return to, token, true, nil
+}
+
+// liveToken is the token of an account that is locked.
+func (r Resets) liveToken(ctx context.Context, tx pgx.Tx, userID uuid.UUID, ledger int64) (string, error) {
+	queries, now := db.New(), r.Now()
+	live, err := queries.FindLiveReset(ctx, tx, db.FindLiveResetParams{UserID: userID, MadeAfter: now.Add(-r.TTL), Now: now})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", err
+	}
+	if err == nil {
+		// A token of another secret key, or of an earlier version, cannot be made again.
+		if token := r.derive(userID, live.Nonce); subtle.ConstantTimeCompare(hashResetToken(token), live.TokenHash) == 1 {
+			return token, queries.ProlongPasswordReset(ctx, tx, db.ProlongPasswordResetParams{UserID: userID, ExpiresAt: now.Add(r.TTL)})
+		}
+	}
+	var nonce [resetNonceSize]byte
+	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
+	token := r.derive(userID, nonce[:])
+	return token, queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
+		UserID: userID, TokenHash: hashResetToken(token), Nonce: nonce[:], Ledger: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
+	})
+}
+
+func (r Resets) derive(userID uuid.UUID, nonce []byte) string {
+	mac := hmac.New(sha256.New, r.Key)
+	mac.Write([]byte("latchkey reset token\x00"))
+	mac.Write(userID[:])
+	mac.Write(nonce)
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // Address returns the address of an account; ok is false when it is gone.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -159,14 +160,29 @@ func TestResetTokenExpires(t *testing.T) {
 	}
 }
 
-func TestNewerResetTokenReplacesOlder(t *testing.T) {
+// TestLinksLast: a link that is asked for again while it lives is the same one, and lives longer; it is replaced once it was
+// made a life ago, and another secret key, which cannot make it again, replaces it too.
+func TestLinksLast(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	signUp(t, s, email)
-	_, older := resetMail(t, s, email)
-	_, newer := resetMail(t, s, email)
-	wantRefused(t, tryReset(t.Context(), s, older, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
-	if err := tryReset(t.Context(), s, newer, newPassword); err != nil {
+	user := signUp(t, s, email)
+	_, first := resetMail(t, s, email)
+	s.Clock.Advance(testenv.ResetTTL - time.Second)
+	if _, again := resetMail(t, s, email); again != first {
+		t.Error("asking again has ended the link")
+	}
+	s.Clock.Advance(testenv.ResetTTL - time.Second)
+	_, next := resetMail(t, s, email)
+	if next == first {
+		t.Error("a link lives for ever when somebody asks for it all the time")
+	}
+	wantRefused(t, tryReset(t.Context(), s, first, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	_, other, _, err := resetsOf(s).IssueReset(t.Context(), uuid.MustParse(user.GetId()), int64(count(t, s, "SELECT seq FROM ledger_head")))
+	if err != nil || other == next {
+		t.Fatalf("another key: %v", err)
+	}
+	wantRefused(t, tryReset(t.Context(), s, next, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	if err := tryReset(t.Context(), s, other, newPassword); err != nil {
 		t.Fatal(err)
 	}
 }

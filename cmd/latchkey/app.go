@@ -101,7 +101,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	if err != nil {
 		return nil, err
 	}
-	a.outbox, err = a.newOutbox(sender)
+	a.outbox, err = a.newOutbox(keys, sender)
 	if err != nil {
 		return nil, err
 	}
@@ -130,12 +130,12 @@ func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool) (*token.R
 	})
 }
 
-func (a *app) newOutbox(sender mail.Sender) (*mail.Outbox, error) {
+func (a *app) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error) {
 	cfg := a.cfg
 	upkeep := server.Upkeep{Pool: a.stores.pool, AuditRetention: cfg.AuditRetention, Now: time.Now}
 	outbox, err := mail.New(mail.Config{
 		Pool:     a.stores.pool,
-		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Now: time.Now},
+		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
 		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL,
 		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,
 	})
@@ -210,6 +210,7 @@ type subkeys struct {
 	decoy      []byte
 	attempts   []byte
 	pageToken  []byte
+	resetLink  []byte
 }
 
 // deriveKeys uses HKDF (RFC 5869) with one label for each use. The labels are part
@@ -237,6 +238,7 @@ func deriveKeys(cfg *config.Config) (*subkeys, error) {
 	keys.decoy = derive(cfg.SecretKey, "password decoy")
 	keys.attempts = derive(cfg.SecretKey, "attempt counter")
 	keys.pageToken = derive(cfg.SecretKey, "page token")
+	keys.resetLink = derive(cfg.SecretKey, "reset link")
 	return &keys, failed
 }
 

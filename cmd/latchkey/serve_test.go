@@ -357,7 +357,7 @@ func TestDerivedKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{string(secret): true}
-	for _, key := range append(append(keys.refreshMAC, keys.seal...), keys.decoy, keys.attempts, keys.pageToken) {
+	for _, key := range append(append(append(keys.refreshMAC, keys.seal...), keys.device...), keys.decoy, keys.attempts, keys.pageToken, keys.resetLink) {
 		if len(key) != subkeySize || seen[string(key)] {
 			t.Errorf("%d bytes, seen before: %v", len(key), seen[string(key)])
 		}

@@ -73,6 +73,7 @@ type PasswordReset struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	Ledger    int64
+	Nonce     []byte
 }
 
 type Replica struct {

@@ -42,6 +42,31 @@ func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams)
 	return column_1, err
 }
 
+const findLiveReset = `-- name: FindLiveReset :one
+SELECT p.token_hash, p.nonce FROM password_resets p
+WHERE p.user_id = $1 AND p.nonce IS NOT NULL AND p.created_at > $2::timestamptz AND p.expires_at > $3::timestamptz
+    AND NOT latchkey_ended_since(p.user_id, p.ledger)
+`
+
+type FindLiveResetParams struct {
+	UserID    uuid.UUID
+	MadeAfter time.Time
+	Now       time.Time
+}
+
+type FindLiveResetRow struct {
+	TokenHash []byte
+	Nonce     []byte
+}
+
+// FindLiveReset reads what the account's live token is made of. One whose sessions were ended since is none.
+func (q *Queries) FindLiveReset(ctx context.Context, db DBTX, arg FindLiveResetParams) (FindLiveResetRow, error) {
+	row := db.QueryRow(ctx, findLiveReset, arg.UserID, arg.MadeAfter, arg.Now)
+	var i FindLiveResetRow
+	err := row.Scan(&i.TokenHash, &i.Nonce)
+	return i, err
+}
+
 const findPasswordReset = `-- name: FindPasswordReset :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup
 FROM password_resets JOIN users ON users.id = password_resets.user_id
@@ -135,17 +160,33 @@ func (q *Queries) FindResetAccounts(ctx context.Context, db DBTX, arg FindResetA
 	return items, nil
 }
 
+const prolongPasswordReset = `-- name: ProlongPasswordReset :exec
+UPDATE password_resets SET expires_at = $1 WHERE user_id = $2
+`
+
+type ProlongPasswordResetParams struct {
+	ExpiresAt time.Time
+	UserID    uuid.UUID
+}
+
+// ProlongPasswordReset lets the token live for as long as its newest mail says.
+func (q *Queries) ProlongPasswordReset(ctx context.Context, db DBTX, arg ProlongPasswordResetParams) error {
+	_, err := db.Exec(ctx, prolongPasswordReset, arg.ExpiresAt, arg.UserID)
+	return err
+}
+
 const replacePasswordReset = `-- name: ReplacePasswordReset :exec
-INSERT INTO password_resets (user_id, token_hash, ledger, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO password_resets (user_id, token_hash, nonce, ledger, created_at, expires_at)
+VALUES ($1, $2, $3::bytea, $4, $5, $6)
 ON CONFLICT (user_id) DO UPDATE
-SET token_hash = excluded.token_hash, ledger = excluded.ledger,
+SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
     created_at = excluded.created_at, expires_at = excluded.expires_at
 `
 
 type ReplacePasswordResetParams struct {
 	UserID    uuid.UUID
 	TokenHash []byte
+	Nonce     []byte
 	Ledger    int64
 	CreatedAt time.Time
 	ExpiresAt time.Time
@@ -157,6 +198,7 @@ func (q *Queries) ReplacePasswordReset(ctx context.Context, db DBTX, arg Replace
 	_, err := db.Exec(ctx, replacePasswordReset,
 		arg.UserID,
 		arg.TokenHash,
+		arg.Nonce,
 		arg.Ledger,
 		arg.CreatedAt,
 		arg.ExpiresAt,

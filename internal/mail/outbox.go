@@ -68,10 +68,10 @@ var ErrAddress = errors.New("mail: not an address")
 // send failed.
 type Accounts interface {
 	// FindResetAccounts returns those of the addresses, by their index, that an active
-	// account has. It reads in tx.
+	// account has which was not sent links enough lately. It reads and counts in tx.
 	FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
-	// IssueReset makes a new reset token for the account, which replaces any older one,
-	// and returns the address to send it to. ok is false when the account is gone or
+	// IssueReset returns the reset token of the account, the same one while it lives, and
+	// the address to send it to. ok is false when the account is gone or
 	// disabled, or its sessions were ended after the position of the ledger: nothing is
 	// sent then.
 	IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error)

@@ -260,7 +260,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	})
 	must(t, err)
 	outbox, err := mail.New(mail.Config{
-		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Now: s.now},
+		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Key: secrets[0], Now: s.now},
 		Sender: orElse[mail.Sender](o.Sender, s.Mailbox), ResetURL: ResetURL, ResetTTL: ResetTTL, Logger: log, Now: s.now,
 	})
 	must(t, err)

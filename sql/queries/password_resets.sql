@@ -1,11 +1,21 @@
 -- ReplacePasswordReset makes token_hash the account's only live token. It ends with the
 -- next row of the ledger that ends all sessions of the account.
 -- name: ReplacePasswordReset :exec
-INSERT INTO password_resets (user_id, token_hash, ledger, created_at, expires_at)
-VALUES (@user_id, @token_hash, @ledger, @created_at, @expires_at)
+INSERT INTO password_resets (user_id, token_hash, nonce, ledger, created_at, expires_at)
+VALUES (@user_id, @token_hash, @nonce::bytea, @ledger, @created_at, @expires_at)
 ON CONFLICT (user_id) DO UPDATE
-SET token_hash = excluded.token_hash, ledger = excluded.ledger,
+SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
     created_at = excluded.created_at, expires_at = excluded.expires_at;
+
+-- FindLiveReset reads what the account's live token is made of. One whose sessions were ended since is none.
+-- name: FindLiveReset :one
+SELECT p.token_hash, p.nonce FROM password_resets p
+WHERE p.user_id = @user_id AND p.nonce IS NOT NULL AND p.created_at > @made_after::timestamptz AND p.expires_at > @now::timestamptz
+    AND NOT latchkey_ended_since(p.user_id, p.ledger);
+
+-- ProlongPasswordReset lets the token live for as long as its newest mail says.
+-- name: ProlongPasswordReset :exec
+UPDATE password_resets SET expires_at = @expires_at WHERE user_id = @user_id;
 
 -- name: FindPasswordReset :one
 SELECT sqlc.embed(users)
