@@ -249,7 +249,7 @@ func TestAttack09OneAccount(t *testing.T) {
 	}
 	ask(1)
 	inHand := linkToken(t, s.Mailbox.Messages()[0])
-	ask(99)
+	ask(80)
 	if n := len(s.Mailbox.Messages()); n < 1 || n > 5 {
 		t.Errorf("%d mails", n)
 	}
