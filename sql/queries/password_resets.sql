@@ -11,7 +11,7 @@ SET token_hash = excluded.token_hash, ledger = excluded.ledger,
 SELECT sqlc.embed(users)
 FROM password_resets JOIN users ON users.id = password_resets.user_id
 WHERE password_resets.token_hash = @token_hash AND password_resets.expires_at > @now::timestamptz AND users.is_active
-    AND NOT latchkey_ended_since(users.id, password_resets.ledger);
+    AND NOT latchkey_ended_since(users.id, password_resets.ledger) AND latchkey_on_primary();
 
 -- SpendPasswordReset succeeds for one caller: the row is gone for the next. Lock the
 -- account first.
