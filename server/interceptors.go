@@ -79,14 +79,15 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 	if strings.HasPrefix(method, "/grpc.") {
 		level = slog.LevelDebug // health and reflection: probes come every second or so, from every side
 	}
-	if !s.log.Enabled(ctx, level) {
+	now, code := s.cfg.Now(), status.Code(err)
+	if !s.cfg.Logger.Enabled(ctx, level) || !s.flood.allows(kind{accessLine, method, code}, now) {
 		return
 	}
 	c := callFrom(ctx)
 	attrs := []slog.Attr{
 		slog.String("method", method),
-		slog.String("code", status.Code(err).String()),
-		slog.Float64("took_ms", float64(s.cfg.Now().Sub(start).Microseconds())/1000),
+		slog.String("code", code.String()),
+		slog.Float64("took_ms", float64(now.Sub(start).Microseconds())/1000),
 		slog.String("address", addressText(c)),
 		slog.String("trace_id", c.traceID),
 		slog.String("call_id", c.id),
@@ -97,7 +98,7 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 	if reason := reasonOf(err); reason != "" {
 		attrs = append(attrs, slog.String("reason", reason))
 	}
-	s.log.LogAttrs(ctx, level, "rpc", attrs...)
+	s.cfg.Logger.LogAttrs(ctx, level, accessLine, attrs...)
 }
 
 func addressText(c call) string {

@@ -76,7 +76,7 @@ func TestLoginRefusals(t *testing.T) {
 		"nothing":                  {"", "", codes.InvalidArgument, "VALIDATION_FAILED", []string{"email", "password"}},
 		"NUL":                      {"a\x00b", "c\x00d", codes.InvalidArgument, "VALIDATION_FAILED", []string{"email", "password"}},
 		"long":                     {strings.Repeat("a", 256), strings.Repeat("p", 129), codes.InvalidArgument, "VALIDATION_FAILED", []string{"email", "password"}},
-		"a megabyte":               {email, strings.Repeat("p", 1<<20), codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
+		"15 KiB":                   {email, strings.Repeat("p", 15<<10), codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

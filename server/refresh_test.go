@@ -128,7 +128,7 @@ func TestRefreshRefusals(t *testing.T) {
 		fields                   []string
 	}{
 		"nothing":         {"", "", "VALIDATION_FAILED", []string{"refresh_token"}},
-		"a megabyte":      {strings.Repeat("x", 1<<20), "", "VALIDATION_FAILED", []string{"refresh_token"}},
+		"15 KiB":          {strings.Repeat("x", 15<<10), "", "VALIDATION_FAILED", []string{"refresh_token"}},
 		"long request id": {good, strings.Repeat("r", 65), "VALIDATION_FAILED", []string{"request_id"}},
 		"NUL request id":  {good, "a\x00b", "VALIDATION_FAILED", []string{"request_id"}},
 		"garbage":         {"garbage", "", "REFRESH_TOKEN_INVALID", nil},

@@ -125,7 +125,7 @@ func TestResetRefusals(t *testing.T) {
 		"long":          {strings.Repeat("t", 513), newPassword, "VALIDATION_FAILED", []string{"token"}},
 		"short":         {resetToken, "7 chars", "VALIDATION_FAILED", []string{"new_password"}},
 		"too long":      {resetToken, strings.Repeat("p", 129), "VALIDATION_FAILED", []string{"new_password"}},
-		"a megabyte":    {resetToken, strings.Repeat("p", 1<<20), "VALIDATION_FAILED", []string{"new_password"}},
+		"15 KiB":        {resetToken, strings.Repeat("p", 15<<10), "VALIDATION_FAILED", []string{"new_password"}},
 		"NUL":           {resetToken, "correct\x00horse", "VALIDATION_FAILED", []string{"new_password"}},
 		"common":        {resetToken, "password123", "PASSWORD_TOO_COMMON", []string{"new_password"}},
 		"own address":   {resetToken, "Ada.Lovelace1", "PASSWORD_TOO_COMMON", []string{"new_password"}},

@@ -151,6 +151,9 @@ type Config struct {
 	// Metrics is where the server registers its own.
 	Metrics *prometheus.Registry
 	Logger  *slog.Logger
+	// LogLines is how many lines of one kind are logged a second; the rest are counted.
+	// Zero: all.
+	LogLines int
 	// Now is the clock. ClockRight says whether it can date tokens: nil, always.
 	Now        func() time.Time
 	ClockRight func() bool
@@ -164,7 +167,8 @@ type Server struct {
 	latchkeyv1.UnimplementedSessionServiceServer
 
 	cfg        Config
-	log        *slog.Logger
+	log        *slog.Logger // bounded by flood; the access log and what tells of a flood go to cfg.Logger
+	flood      *flood
 	queries    *db.Queries
 	policies   policies
 	validator  protovalidate.Validator
@@ -198,7 +202,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg:     cfg,
-		log:     cfg.Logger,
+		flood:   newFlood(cfg.LogLines, cfg.Now),
 		queries: db.New(),
 		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
 		leftBehind: make(chan struct{}, afterwardsAtOnce),
@@ -207,6 +211,7 @@ func New(cfg Config) (*Server, error) {
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
 		)),
 	}
+	s.log = slog.New(s.flood.handler(cfg.Logger.Handler()))
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Logger})
 	s.grpc = grpc.NewServer(s.options()...)
@@ -295,6 +300,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	close(s.started)
 	go s.watchStores(watching)
 	go s.guard.Run(watching)
+	go s.flood.run(watching, s.cfg.Logger)
+	defer s.flood.tell(ctx, s.cfg.Logger)
 	if err := s.grpc.Serve(s.Bound(l, "grpc")); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
 	}

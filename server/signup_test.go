@@ -62,7 +62,7 @@ func TestSignUpRefusals(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, email)
 	type change func(*latchkeyv1.SignUpRequest)
-	megabyte := strings.Repeat("x", 1<<20)
+	long := strings.Repeat("x", 15<<10)
 	for name, test := range map[string]struct {
 		change change
 		code   codes.Code
@@ -83,19 +83,19 @@ func TestSignUpRefusals(t *testing.T) {
 		"NUL address":    {func(r *latchkeyv1.SignUpRequest) { r.Email = "ada\x00@example.com" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
 		"short password": {func(r *latchkeyv1.SignUpRequest) { r.Password = "7 chars" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
 		// Eight code points as typed, four after NFC.
-		"short after NFC":    {func(r *latchkeyv1.SignUpRequest) { r.Password = "e\u0301e\u0301e\u0301e\u0301" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
-		"long password":      {func(r *latchkeyv1.SignUpRequest) { r.Password = strings.Repeat("p", 129) }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
-		"NUL password":       {func(r *latchkeyv1.SignUpRequest) { r.Password = "correct\x00horse" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
-		"common password":    {func(r *latchkeyv1.SignUpRequest) { r.Password = "PassWord123" }, codes.InvalidArgument, "PASSWORD_TOO_COMMON", []string{"password"}},
-		"own address":        {func(r *latchkeyv1.SignUpRequest) { r.Email, r.Password = "grace.hopper@example.com", "Grace.Hopper1" }, codes.InvalidArgument, "PASSWORD_TOO_COMMON", []string{"password"}},
-		"blank name":         {func(r *latchkeyv1.SignUpRequest) { r.FirstName = "  \u00a0" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"first_name"}},
-		"long name":          {func(r *latchkeyv1.SignUpRequest) { r.LastName = strings.Repeat("n", 101) }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
-		"NUL name":           {func(r *latchkeyv1.SignUpRequest) { r.FirstName = "A\x00da" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"first_name"}},
-		"line in name":       {func(r *latchkeyv1.SignUpRequest) { r.LastName = "Love\nlace" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
-		"turned name":        {func(r *latchkeyv1.SignUpRequest) { r.LastName = "Love\u202elace" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
-		"a megabyte in each": {func(r *latchkeyv1.SignUpRequest) { r.Email = megabyte }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
-		"a megabyte password": {func(r *latchkeyv1.SignUpRequest) {
-			r.Password = megabyte
+		"short after NFC":   {func(r *latchkeyv1.SignUpRequest) { r.Password = "e\u0301e\u0301e\u0301e\u0301" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
+		"long password":     {func(r *latchkeyv1.SignUpRequest) { r.Password = strings.Repeat("p", 129) }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
+		"NUL password":      {func(r *latchkeyv1.SignUpRequest) { r.Password = "correct\x00horse" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
+		"common password":   {func(r *latchkeyv1.SignUpRequest) { r.Password = "PassWord123" }, codes.InvalidArgument, "PASSWORD_TOO_COMMON", []string{"password"}},
+		"own address":       {func(r *latchkeyv1.SignUpRequest) { r.Email, r.Password = "grace.hopper@example.com", "Grace.Hopper1" }, codes.InvalidArgument, "PASSWORD_TOO_COMMON", []string{"password"}},
+		"blank name":        {func(r *latchkeyv1.SignUpRequest) { r.FirstName = "  \u00a0" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"first_name"}},
+		"long name":         {func(r *latchkeyv1.SignUpRequest) { r.LastName = strings.Repeat("n", 101) }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
+		"NUL name":          {func(r *latchkeyv1.SignUpRequest) { r.FirstName = "A\x00da" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"first_name"}},
+		"line in name":      {func(r *latchkeyv1.SignUpRequest) { r.LastName = "Love\nlace" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
+		"turned name":       {func(r *latchkeyv1.SignUpRequest) { r.LastName = "Love\u202elace" }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"last_name"}},
+		"15 KiB of address": {func(r *latchkeyv1.SignUpRequest) { r.Email = long }, codes.InvalidArgument, "VALIDATION_FAILED", []string{"email"}},
+		"15 KiB of password": {func(r *latchkeyv1.SignUpRequest) {
+			r.Password = long
 		}, codes.InvalidArgument, "VALIDATION_FAILED", []string{"password"}},
 		"taken":              {func(r *latchkeyv1.SignUpRequest) { r.Email = email }, codes.AlreadyExists, "EMAIL_TAKEN", nil},
 		"taken in lower":     {func(r *latchkeyv1.SignUpRequest) { r.Email = strings.ToLower(email) }, codes.AlreadyExists, "EMAIL_TAKEN", nil},

@@ -181,7 +181,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
-		Metrics: a.ops, Logger: a.log, Now: time.Now, ClockRight: a.ledger.ClockRight,
+		Metrics: a.ops, Logger: a.log, LogLines: cfg.LogLines, Now: time.Now, ClockRight: a.ledger.ClockRight,
 	})
 }
 

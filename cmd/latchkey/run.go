@@ -34,7 +34,10 @@ const (
 	spareHeap         = 32 << 20
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
+	// pagesWriteTimeout is for public pages, which are small; a profile takes longer.
+	pagesWriteTimeout = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
 )
 
 // listeners are bound before anything else is done: a taken port is told at once.
@@ -85,6 +88,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	defer leaveLedger()
 
 	httpServer := newHTTPServer(pages, a.log)
+	httpServer.WriteTimeout = pagesWriteTimeout
 	opsServer := newHTTPServer(a.opsPages(), a.log)
 	failed := make(chan error, 3)
 	go func() { failed <- a.server.Serve(background, l.grpc) }()
@@ -150,6 +154,7 @@ func newHTTPServer(pages http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

@@ -82,6 +82,7 @@ type Config struct {
 	MaxConnectionsPerAddress int           `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"1024" min:"1" max:"1000000" form:"a number" example:"1024" doc:"connections among them of one address (of an IPv6 /64) that is no trusted proxy"`
 	ShutdownDelay            time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
 	LogLevel                 string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
+	LogLines                 int           `env:"LATCHKEY_LOG_LINES" envDefault:"20" min:"0" max:"1000000" form:"a number" example:"20" doc:"calls of one method with one code that are logged a second, and lines of one other kind; the rest are counted in a line a second; 0: all are logged"`
 	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
 
 	// Takeover from the existing backends.

@@ -106,6 +106,8 @@ type Options struct {
 	ArrivalTime time.Duration
 	// TLS secures the gRPC listener, whose own client then cannot call it. Nil: plaintext.
 	TLS *tls.Config
+	// LogLines is how many lines of one kind are logged a second. Zero: all.
+	LogLines int
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
@@ -295,7 +297,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime,
-		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, Now: s.now,
+		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, LogLines: o.LogLines, Now: s.now,
 		ClockRight: clockRight,
 	})
 	must(t, err)

@@ -699,20 +699,20 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1d\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tR\tfirstName\x12\x1b\n" +
-	"\tlast_name\x18\x04 \x01(\tR\blastName\"\xc3\b\n" +
-	"\rSignUpRequest\x12\xc9\x02\n" +
-	"\x05email\x18\x01 \x01(\tB\xb2\x02\xbaH\xae\x02\xba\x01\xa5\x02\n" +
+	"\tlast_name\x18\x04 \x01(\tR\blastName\"\xa0\t\n" +
+	"\rSignUpRequest\x12\xde\x02\n" +
+	"\x05email\x18\x01 \x01(\tB\xc7\x02\xbaH\xc3\x02\xba\x01\xba\x02\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xc3\x01this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\x03(\xff\x01R\x05email\x12\xa5\x03\n" +
-	"\bpassword\x18\x02 \x01(\tB\x88\x03\xbaH\x81\x03\xba\x01a\n" +
-	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xde\x01\n" +
-	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1aqthis.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')\x80\x01\x01R\bpassword\x12\x9e\x01\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd8\x01this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\x03(\xff\x01R\x05email\x12\xbb\x03\n" +
+	"\bpassword\x18\x02 \x01(\tB\x9e\x03\xbaH\x97\x03\xba\x01a\n" +
+	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xf4\x01\n" +
+	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1a\x86\x01this.size() > 128 || this.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')\x80\x01\x01R\bpassword\x12\xb7\x01\n" +
 	"\n" +
-	"first_name\x18\x03 \x01(\tB\x7f\xbaH|\xba\x01y\n" +
-	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a%this.matches(r\"^[A-Za-z '-]{2,100}$\")R\tfirstName\x12\x9c\x01\n" +
-	"\tlast_name\x18\x04 \x01(\tB\x7f\xbaH|\xba\x01y\n" +
-	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a%this.matches(r\"^[A-Za-z '-]{2,100}$\")R\blastName\"d\n" +
+	"first_name\x18\x03 \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8f\x01\n" +
+	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a;this.size() <= 100 && this.matches(r\"^[A-Za-z '-]{2,100}$\")R\tfirstName\x12\xb5\x01\n" +
+	"\tlast_name\x18\x04 \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8f\x01\n" +
+	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a;this.size() <= 100 && this.matches(r\"^[A-Za-z '-]{2,100}$\")R\blastName\"d\n" +
 	"\x0eSignUpResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1e\n" +
@@ -734,12 +734,12 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x05email\x18\x01 \x01(\tR\x05email\"L\n" +
 	"\x16ForgotPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xe0\x03\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xf6\x03\n" +
 	"\x14ResetPasswordRequest\x12\x19\n" +
-	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12\xac\x03\n" +
-	"\fnew_password\x18\x02 \x01(\tB\x88\x03\xbaH\x81\x03\xba\x01a\n" +
-	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xde\x01\n" +
-	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1aqthis.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12\xc2\x03\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x9e\x03\xbaH\x97\x03\xba\x01a\n" +
+	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xf4\x01\n" +
+	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1a\x86\x01this.size() > 128 || this.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')\x80\x01\x01R\vnewPassword\"K\n" +
 	"\x15ResetPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +

@@ -930,43 +930,43 @@ var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\xf8\a\n" +
-	"\rSignUpRequest\x12\xdc\x02\n" +
-	"\x05email\x18\x01 \x01(\tB\xc5\x02\xbaH\xc1\x02\xba\x01\xb3\x02\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\xe1\b\n" +
+	"\rSignUpRequest\x12\xf1\x02\n" +
+	"\x05email\x18\x01 \x01(\tB\xda\x02\xbaH\xd6\x02\xba\x01\xc8\x02\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd1\x01this == '' || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12d\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xe6\x01this == '' || this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12d\n" +
 	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12\x90\x02\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12\xba\x02\n" +
 	"\n" +
-	"first_name\x18\x03 \x01(\tB\xf0\x01\xbaH\xec\x01\xba\x01\x90\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1aKthis.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01O\n" +
+	"first_name\x18\x03 \x01(\tB\x9a\x02\xbaH\x96\x02\xba\x01\xa5\x01\n" +
+	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01d\n" +
 	"\n" +
-	"name.blank\x12\x17must not be only spaces\x1a(this == '' || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\tfirstName\x12\x8e\x02\n" +
-	"\tlast_name\x18\x04 \x01(\tB\xf0\x01\xbaH\xec\x01\xba\x01\x90\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1aKthis.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01O\n" +
+	"name.blank\x12\x17must not be only spaces\x1a=this == '' || this.size() > 100 || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\tfirstName\x12\xb8\x02\n" +
+	"\tlast_name\x18\x04 \x01(\tB\x9a\x02\xbaH\x96\x02\xba\x01\xa5\x01\n" +
+	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01d\n" +
 	"\n" +
-	"name.blank\x12\x17must not be only spaces\x1a(this == '' || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\blastName\"7\n" +
+	"name.blank\x12\x17must not be only spaces\x1a=this == '' || this.size() > 100 || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\blastName\"7\n" +
 	"\x0eSignUpResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xc2\x03\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xd7\x03\n" +
 	"\fLoginRequest\x12[\n" +
 	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
 	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\xff\x01R\x05email\x12d\n" +
 	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x12\xbe\x01\n" +
-	"\vdevice_name\x18\x03 \x01(\tB\x9c\x01\xbaH\x98\x01\xba\x01\x90\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1aKthis.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')r\x02\x18dR\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x12\xd3\x01\n" +
+	"\vdevice_name\x18\x03 \x01(\tB\xb1\x01\xbaH\xad\x01\xba\x01\xa5\x01\n" +
+	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')r\x02\x18dR\n" +
 	"deviceName\x12.\n" +
 	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\x97\x01\n" +
 	"\rLoginResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x12%\n" +
 	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
 	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
-	"\x06result\"\xd0\x01\n" +
+	"\x06result\"\xe4\x01\n" +
 	"\x13RefreshTokenRequest\x122\n" +
-	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\x12\x84\x01\n" +
+	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\x12\x98\x01\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tBe\xbaHb\xba\x01[\n" +
-	"\x15request_id.characters\x12'must be printable ASCII, such as a UUID\x1a\x19this.matches(r'^[!-~]*$')r\x02\x18@R\trequestId\"C\n" +
+	"request_id\x18\x02 \x01(\tBy\xbaHv\xba\x01o\n" +
+	"\x15request_id.characters\x12'must be printable ASCII, such as a UUID\x1a-this.size() > 64 || this.matches(r'^[!-~]*$')r\x02\x18@R\trequestId\"C\n" +
 	"\x14RefreshTokenResponse\x12+\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensR\x06tokens\"f\n" +
 	"\rLogoutRequest\x122\n" +
