@@ -13,9 +13,11 @@ type auditKind string
 
 // The kinds are stored: rename none.
 const (
-	auditSignedUp  auditKind = "signed_up"
-	auditLoggedIn  auditKind = "logged_in"
-	auditLoggedOut auditKind = "logged_out"
+	auditSignedUp auditKind = "signed_up"
+	// With LATCHKEY_HIDE_ACCOUNTS: of which the owner is told by mail, one an hour.
+	auditSignUpAttempted auditKind = "sign_up_attempted"
+	auditLoggedIn        auditKind = "logged_in"
+	auditLoggedOut       auditKind = "logged_out"
 	// Failures are sampled: the first five of 15 minutes, then each tenth.
 	auditLoginFailed    auditKind = "login_failed"
 	auditLoginsLimited  auditKind = "logins_limited"

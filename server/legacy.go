@@ -78,7 +78,11 @@ func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) 
 	if err != nil {
 		return nil, inLegacyWords(err)
 	}
-	return &authpb.SignUpResponse{Success: true, Message: legacySignedUp, User: legacyUser(userMessage(user))}, nil
+	resp := &authpb.SignUpResponse{Success: true, Message: legacySignedUp}
+	if !l.server.cfg.HideAccounts {
+		resp.User = legacyUser(userMessage(user))
+	}
+	return resp, nil
 }
 
 // Login implements auth.AuthService.

@@ -120,6 +120,9 @@ type Config struct {
 	// logins without one.
 	Devices        *device.Tokens
 	NewDeviceMails bool
+	// HideAccounts has SignUp answer alike whether or not the address is taken, and tell
+	// the account's owner by mail.
+	HideAccounts bool
 
 	// AccessTokenTTL is the life of an access token.
 	AccessTokenTTL time.Duration

@@ -11,6 +11,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
@@ -25,44 +26,74 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 	if err != nil {
 		return nil, err
 	}
+	if s.cfg.HideAccounts {
+		return &latchkeyv1.SignUpResponse{}, nil
+	}
 	return &latchkeyv1.SignUpResponse{User: userMessage(user)}, nil
 }
 
-// createAccount makes the account of a request whose password is good enough.
+// createAccount makes the account of a request whose password is good enough. Nothing
+// before the hash depends on whether the address is taken, so that a short deadline does
+// not tell; and what begins after it ends, whatever the deadline: whoever is told that
+// an address is taken would have made the account had it been free. With HideAccounts
+// the user that is returned must not be told of.
 func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpRequest) (user db.User, err error) {
 	if err := checkNewAddress(req.GetEmail()); err != nil {
 		return user, err
-	}
-	lookup := emailLookup(req.GetEmail())
-	// Asked first so that a taken address costs no hash; the insert decides.
-	taken, err := s.queries.EmailTaken(ctx, s.cfg.Pool, db.EmailTakenParams{Email: req.GetEmail(), EmailLookup: lookup})
-	if err != nil {
-		return user, fmt.Errorf("look the address up: %w", err)
-	}
-	if taken {
-		return user, errEmailTaken()
 	}
 	hash, err := s.cfg.Passwords.Hash(ctx, hashClaim(ctx, false), req.GetPassword())
 	if err != nil {
 		return user, hashError("hash the password", err)
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+		lookup := emailLookup(req.GetEmail())
 		user, err = s.queries.CreateUser(ctx, tx, db.CreateUserParams{
 			Email: req.GetEmail(), EmailLookup: lookup, PasswordHash: hash,
 			FirstName: req.GetFirstName(), LastName: req.GetLastName(), Now: s.cfg.Now(),
 		})
-		if err != nil {
+		created := err == nil
+		switch {
+		case err != nil && !errors.Is(err, pgx.ErrNoRows):
 			return err
+		case s.cfg.HideAccounts:
+			return s.recordHidden(ctx, tx, req.GetEmail(), lookup, created)
+		case !created:
+			return errEmailTaken()
 		}
 		return s.audit(ctx, tx, auditSignedUp, user.ID, uuid.Nil)
 	})
-	if postgres.IsUniqueViolation(err, "users_email_key", "users_email_lookup_key") {
-		return user, errEmailTaken()
-	}
-	if err != nil {
+	if err != nil && refusalIn(err) == nil {
 		return user, fmt.Errorf("create the account: %w", err)
 	}
-	return user, nil
+	return user, err
+}
+
+// recordHidden writes what happened, with as many statements for a taken address as for
+// a new account: the account is looked up, an event recorded and a notice queued, which
+// goes to its owner, and for a new account to nobody. (An account that has only the
+// value of the column, see findByAddress, is nobody's too.)
+func (s *Server) recordHidden(ctx context.Context, tx pgx.Tx, email, lookup string, created bool) error {
+	found, err := findByAddress(ctx, s.queries, tx, email, lookup)
+	if err != nil {
+		return err
+	}
+	told := found.User.ID
+	if created {
+		told = uuid.New()
+		err = s.audit(ctx, tx, auditSignedUp, found.User.ID, uuid.Nil)
+	} else {
+		c := callFrom(ctx)
+		err = s.queries.RecordSignUpAttempt(ctx, tx, db.RecordSignUpAttemptParams{
+			CreatedAt: s.cfg.Now(), Kind: string(auditSignUpAttempted), UserID: told,
+			Address: addressText(c), TraceID: c.traceID, CallID: c.id, Notice: string(mail.SignUpAttempted),
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return s.notifyOwner(ctx, tx, mail.SignUpAttempted, told)
 }
 
 // passwordRule refuses a new password; field is the request's name for it, and words

@@ -176,7 +176,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
 		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
 		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
-		Devices: devices, NewDeviceMails: cfg.NewDeviceMails,
+		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
 		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,

@@ -120,6 +120,43 @@ func (q *Queries) RecordRepeatedEvent(ctx context.Context, db DBTX, arg RecordRe
 	return err
 }
 
+const recordSignUpAttempt = `-- name: RecordSignUpAttempt :exec
+WITH asked AS (
+    SELECT $5::uuid AS user_id, $6::text AS notice, $7::timestamptz AS at
+)
+INSERT INTO audit_events (created_at, kind, user_id, address, trace_id, call_id)
+SELECT asked.at, $1::text, asked.user_id, $2::text, $3::text, $4::text FROM asked
+WHERE NOT EXISTS (
+    SELECT FROM mail_notices n
+    WHERE n.user_id = asked.user_id AND n.kind = asked.notice AND abs(extract(epoch FROM asked.at - n.last_at)) < 3600
+)
+`
+
+type RecordSignUpAttemptParams struct {
+	Kind      string
+	Address   string
+	TraceID   string
+	CallID    string
+	UserID    uuid.UUID
+	Notice    string
+	CreatedAt time.Time
+}
+
+// RecordSignUpAttempt writes the event of which the account's owner is told by mail in the
+// same transaction, and none within an hour of that notice.
+func (q *Queries) RecordSignUpAttempt(ctx context.Context, db DBTX, arg RecordSignUpAttemptParams) error {
+	_, err := db.Exec(ctx, recordSignUpAttempt,
+		arg.Kind,
+		arg.Address,
+		arg.TraceID,
+		arg.CallID,
+		arg.UserID,
+		arg.Notice,
+		arg.CreatedAt,
+	)
+	return err
+}
+
 const sessionInTrail = `-- name: SessionInTrail :one
 SELECT EXISTS (
     SELECT FROM (

@@ -34,6 +34,7 @@ func (q *Queries) ChangePassword(ctx context.Context, db DBTX, arg ChangePasswor
 const createUser = `-- name: CreateUser :one
 INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
 VALUES ($1, $2::text, $3, $4, $5, $6, $6)
+ON CONFLICT DO NOTHING
 RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
 `
 
@@ -46,6 +47,8 @@ type CreateUserParams struct {
 	Now          time.Time
 }
 
+// CreateUser makes no row when somebody has the address, or gets it at the same time:
+// it waits for them.
 func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams) (User, error) {
 	row := db.QueryRow(ctx, createUser,
 		arg.Email,
@@ -70,22 +73,6 @@ func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams)
 		&i.EmailLookup,
 	)
 	return i, err
-}
-
-const emailTaken = `-- name: EmailTaken :one
-SELECT EXISTS (SELECT FROM users WHERE email = $1 OR email_lookup = $2::text)
-`
-
-type EmailTakenParams struct {
-	Email       string
-	EmailLookup string
-}
-
-func (q *Queries) EmailTaken(ctx context.Context, db DBTX, arg EmailTakenParams) (bool, error) {
-	row := db.QueryRow(ctx, emailTaken, arg.Email, arg.EmailLookup)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
 }
 
 const findUser = `-- name: FindUser :one

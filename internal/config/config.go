@@ -70,6 +70,7 @@ type Config struct {
 	MailFrom       string `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
 	ResetURL       string `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added"`
 	NewDeviceMails bool   `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"tell owners by mail of logins by clients that show no device token, once the account was given one; false where clients do not keep them"`
+	HideAccounts   bool   `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp answers alike whether or not the address has an account, without a user, and the owner of a taken address is told by mail"`
 
 	// Server.
 

@@ -108,6 +108,8 @@ type Options struct {
 	TLS *tls.Config
 	// LogLines is how many lines of one kind are logged a second. Zero: all.
 	LogLines int
+	// HideAccounts has SignUp tell nobody who has an account.
+	HideAccounts bool
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
@@ -293,7 +295,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Legacy: takenOver,
 		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
 		PasswordPolicy: password.Policy{MinLength: 8, Service: []string{Issuer, ResetURL}}, LoginFailures: failures, ResetRequests: resets,
-		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails,
+		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails, HideAccounts: o.HideAccounts,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
 		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime,

@@ -38,6 +38,19 @@ SELECT EXISTS (
     WHERE recent.session_id = @session_id::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
 );
 
+-- RecordSignUpAttempt writes the event of which the account's owner is told by mail in the
+-- same transaction, and none within an hour of that notice.
+-- name: RecordSignUpAttempt :exec
+WITH asked AS (
+    SELECT @user_id::uuid AS user_id, @notice::text AS notice, @created_at::timestamptz AS at
+)
+INSERT INTO audit_events (created_at, kind, user_id, address, trace_id, call_id)
+SELECT asked.at, @kind::text, asked.user_id, @address::text, @trace_id::text, @call_id::text FROM asked
+WHERE NOT EXISTS (
+    SELECT FROM mail_notices n
+    WHERE n.user_id = asked.user_id AND n.kind = asked.notice AND abs(extract(epoch FROM asked.at - n.last_at)) < 3600
+);
+
 -- DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
 -- the statement timeout and never shrink.
 -- name: DeleteAuditEventsBefore :execrows

@@ -1,10 +1,10 @@
+-- CreateUser makes no row when somebody has the address, or gets it at the same time:
+-- it waits for them.
 -- name: CreateUser :one
 INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
 VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
+ON CONFLICT DO NOTHING
 RETURNING *;
-
--- name: EmailTaken :one
-SELECT EXISTS (SELECT FROM users WHERE email = @email OR email_lookup = @email_lookup::text);
 
 -- FindUserByEmail reads the account and the ledger's position in one statement: a
 -- session that carries this position is refused by any revocation that came later.

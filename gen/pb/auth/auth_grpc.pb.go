@@ -42,7 +42,8 @@ const (
 type AuthServiceClient interface {
 	// SignUp makes an account.
 	//
-	// OK "User registered successfully"; ALREADY_EXISTS "email already registered".
+	// OK "User registered successfully"; ALREADY_EXISTS "email already registered", but
+	// OK without a user while the service hides its accounts.
 	SignUp(ctx context.Context, in *SignUpRequest, opts ...grpc.CallOption) (*SignUpResponse, error)
 	// Login starts a session.
 	//
@@ -135,7 +136,8 @@ func (c *authServiceClient) ValidateToken(ctx context.Context, in *ValidateToken
 type AuthServiceServer interface {
 	// SignUp makes an account.
 	//
-	// OK "User registered successfully"; ALREADY_EXISTS "email already registered".
+	// OK "User registered successfully"; ALREADY_EXISTS "email already registered", but
+	// OK without a user while the service hides its accounts.
 	SignUp(context.Context, *SignUpRequest) (*SignUpResponse, error)
 	// Login starts a session.
 	//

@@ -107,7 +107,7 @@ func (x *SignUpRequest) GetLastName() string {
 // Response of SignUp.
 type SignUpResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The new account.
+	// The new account; not set while the service hides its accounts.
 	User          *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

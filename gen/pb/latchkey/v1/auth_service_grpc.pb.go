@@ -44,7 +44,13 @@ const (
 // its policy bounds the calls of one network address, RESOURCE_EXHAUSTED with
 // RATE_LIMITED.
 type AuthServiceClient interface {
-	// SignUp makes an account. It does not log in.
+	// SignUp makes an account. It does not log in. The address is looked up after
+	// the password was hashed, and a call that got so far goes on without its
+	// client.
+	//
+	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
+	// OK without a user whether or not the address is taken, and the owner of a
+	// taken one is told by mail, once an hour at most.
 	//
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(ctx context.Context, in *SignUpRequest, opts ...grpc.CallOption) (*SignUpResponse, error)
@@ -230,7 +236,13 @@ func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswo
 // its policy bounds the calls of one network address, RESOURCE_EXHAUSTED with
 // RATE_LIMITED.
 type AuthServiceServer interface {
-	// SignUp makes an account. It does not log in.
+	// SignUp makes an account. It does not log in. The address is looked up after
+	// the password was hashed, and a call that got so far goes on without its
+	// client.
+	//
+	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
+	// OK without a user whether or not the address is taken, and the owner of a
+	// taken one is told by mail, once an hour at most.
 	//
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(context.Context, *SignUpRequest) (*SignUpResponse, error)
