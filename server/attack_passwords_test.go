@@ -46,6 +46,10 @@ func TestAttack05BlockList(t *testing.T) {
 			})
 		}
 	}
+	_, err := s.Auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{
+		Email: "ida@xn--bcher-kva.example", Password: "Bücher2026!", FirstName: "Ida", LastName: "Noddack",
+	})
+	wantRefused(t, err, codes.InvalidArgument, "PASSWORD_TOO_COMMON", "password")
 	for i, good := range []string{"kV9#xq2z", "tuba lantern gravel", "password of my late aunt", "summer rain smells of tar"} {
 		if err := tryChange(t.Context(), s, tokens, password, good); err != nil {
 			t.Errorf("ChangePassword %q: %v", good, err)

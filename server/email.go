@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/net/idna"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -50,8 +51,13 @@ func checkNewAddress(email string) error {
 	}
 }
 
-// passwordContext lists the words that a new password must not be made of.
+// passwordContext lists the words that a new password must not be made of. Nobody types
+// the A-label form of a domain in a password.
 func passwordContext(email, firstName, lastName string) []string {
-	local, _, _ := strings.Cut(email, "@")
-	return []string{email, local, firstName, lastName, "latchkey"}
+	local, domain, _ := strings.Cut(email, "@")
+	readable, err := idna.ToUnicode(domain)
+	if err != nil {
+		readable = domain
+	}
+	return []string{email, local, readable, firstName, lastName, "latchkey"}
 }

@@ -49,17 +49,18 @@ const (
 
 // app is the service with everything it runs on, wired and not yet listening.
 type app struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	stores  *stores
-	hasher  *password.Hasher
-	keyring *token.Keyring
-	rotator *token.Rotator
-	ledger  *ledger.Ledger
-	tls     *tls.Config // of both public listeners; nil: plaintext
-	outbox  *mail.Outbox
-	server  *server.Server
-	ops     *prometheus.Registry
+	cfg      *config.Config
+	log      *slog.Logger
+	stores   *stores
+	hasher   *password.Hasher
+	keyring  *token.Keyring
+	rotator  *token.Rotator
+	ledger   *ledger.Ledger
+	tls      *tls.Config // of both public listeners; nil: plaintext
+	outbox   *mail.Outbox
+	eviction *evictionWatch
+	server   *server.Server
+	ops      *prometheus.Registry
 }
 
 // newApp reads top to bottom: stores, leaf packages, server.
@@ -102,6 +103,10 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 		return nil, err
 	}
 	a.outbox, err = a.newOutbox(keys, sender)
+	if err != nil {
+		return nil, err
+	}
+	a.eviction, err = newEvictionWatch(st.redis, log, a.ops)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,10 @@ func printConfig(_ context.Context, args, environ []string, stdout io.Writer) er
 	if err != nil {
 		return err
 	}
-	return cfg.Print(stdout, environ)
+	if err := cfg.Print(stdout, environ); err != nil {
+		return err
+	}
+	return printWeak(cfg, stdout)
 }
 
 // databaseConfig is loadConfig for commands that work on the database.

@@ -35,6 +35,8 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	log := newLogger(cfg, environ)
+	refused, warned := weaknesses(cfg, config.Dev)
+	sayWeak(ctx, append(refused, warned...), log)
 	dir, err := devDir(cfg, environ)
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ func serveSettings(t *testing.T) map[string]string {
 	return map[string]string{
 		"LATCHKEY_DATABASE_URL": testenv.EmptyDatabase(t),
 		"LATCHKEY_REDIS_URL":    testenv.Redis(t),
-		"LATCHKEY_SECRET_KEY":   "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"LATCHKEY_SECRET_KEY":   "row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=",
 		"LATCHKEY_ISSUER":       "https://auth.example.com",
 		"LATCHKEY_SMTP_URL":     "smtp://127.0.0.1:1025?starttls=never",
 		"LATCHKEY_RESET_URL":    "https://app.example.com/reset",

@@ -9,11 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"runtime"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/server"
@@ -169,22 +166,11 @@ func serveHTTP(s *http.Server, l net.Listener, tlsConfig *tls.Config) error {
 	return nil
 }
 
-// opsPages are for operators: metrics and profiles.
-func (a *app) opsPages() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.ops, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
-}
-
 // keepUp lets unknown accounts cost what known ones cost while the stored hashes
 // change, and signing keys move on when they are due.
 func (a *app) keepUp(ctx context.Context) {
 	a.tendKeys(ctx) // something may have been due for long
+	a.eviction.look(ctx)
 	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
 	defer decoys.Stop()
 	defer keys.Stop()
@@ -196,6 +182,7 @@ func (a *app) keepUp(ctx context.Context) {
 			a.countHashes(ctx)
 		case <-keys.C:
 			a.tendKeys(ctx)
+			a.eviction.look(ctx)
 		}
 	}
 }

@@ -18,6 +18,9 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	log := newLogger(cfg, environ)
+	if err := refuseWeak(ctx, cfg, log); err != nil {
+		return err
+	}
 	sayWhoIsCounted(log, cfg)
 	sender, err := newSMTP(cfg)
 	if err != nil {
@@ -42,10 +45,7 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 
 // sayWhoIsCounted tells what the limits of a network address rest on.
 func sayWhoIsCounted(log *slog.Logger, cfg *config.Config) {
-	switch {
-	case !cfg.AddressRateLimit:
-		log.Warn("the calls of a network address are not bounded", "setting", "LATCHKEY_ADDRESS_RATE_LIMIT")
-	case len(cfg.TrustedProxies) == 0:
+	if cfg.AddressRateLimit && len(cfg.TrustedProxies) == 0 {
 		log.Info("no proxy is trusted: x-forwarded-for is not read, and the clients of a proxy share the limits of its address",
 			"setting", "LATCHKEY_TRUSTED_PROXIES")
 	}

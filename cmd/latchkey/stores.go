@@ -61,6 +61,9 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logg
 	if err != nil {
 		return err
 	}
+	if err := checkEviction(ctx, cfg, s.redis, log); err != nil {
+		return err
+	}
 	if cfg.Migrate {
 		applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return afterMigrations(ctx, s.pool) })
 		for _, name := range applied {

@@ -17,12 +17,14 @@ type Config struct {
 	GRPCAddr string `env:"LATCHKEY_GRPC_ADDR" envDefault:":50051" form:"host:port" example:":50051" doc:"where gRPC is served"`
 	HTTPAddr string `env:"LATCHKEY_HTTP_ADDR" envDefault:":8080" form:"host:port" example:":8080" doc:"where the JWKS and the health pages are served"`
 	OpsAddr  string `env:"LATCHKEY_OPS_ADDR" envDefault:"127.0.0.1:9464" form:"host:port" example:"127.0.0.1:9464" doc:"where metrics and pprof are served; not for the public"`
+	OpsHosts Names  `env:"LATCHKEY_OPS_HOSTS" form:"names of hosts by comma" example:"latchkey,latchkey.monitoring.svc" doc:"names by which that listener is asked, besides IP addresses, localhost and the name that it is bound to"`
 
 	// Stores.
 
 	DatabaseURL      URL      `env:"LATCHKEY_DATABASE_URL" need:"serve" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"PostgreSQL; DATABASE_URL is read when this is unset"`
 	DatabaseMaxConns int      `env:"LATCHKEY_DATABASE_MAX_CONNS" envDefault:"20" min:"4" max:"1000" form:"a number" example:"20" doc:"connections that one replica opens to PostgreSQL at most"`
 	RedisURL         RedisURL `env:"LATCHKEY_REDIS_URL" need:"serve" form:"a redis://, rediss://, unix:// or redis+sentinel:// URL; several host:port by comma for a cluster" example:"redis://redis.internal:6379/0" secret:"url" doc:"Redis; REDIS_URL is read when this is unset"`
+	RedisMayEvict    bool     `env:"LATCHKEY_REDIS_MAY_EVICT" envDefault:"false" form:"true or false" example:"true" doc:"start on a Redis that may drop keys (a maxmemory with a maxmemory-policy other than noeviction): sessions and counts of failures are lost then"`
 	Migrate          bool     `env:"LATCHKEY_MIGRATE" envDefault:"true" form:"true or false" example:"true" doc:"bring the database schema up to date at start"`
 
 	// Lifetimes.

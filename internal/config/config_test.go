@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	goodKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+	goodKey = "row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE="
 	// goodHash is the SHA-256 of "a key", otherHash of "another key", by sha256sum.
 	goodHash  = "8fa3aab2faa9b79e0a0398da5b5abd0780142442a5be80b9a64608d718cb1fcd"
 	emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

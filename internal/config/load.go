@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -127,6 +128,10 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	}
 	for _, f := range fields() {
 		name := f.variable()
+		if f.tag("form") == "a path" && (strings.Contains(values[name], "-----BEGIN") || strings.Contains(values[name], "\n")) {
+			add(name, "holds a key or a certificate itself")
+			continue
+		}
 		if f.tag("need") == string(profile) && values[name] == "" {
 			add(name, "is not set")
 			continue
@@ -192,7 +197,7 @@ func isAddr(s string) bool {
 
 func isHTTP(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == ""
 }
 
 // field is one setting with its tags.
@@ -272,7 +277,12 @@ func (f field) readFile(values map[string]string, profile Profile) []Problem {
 		return nil // the one who needs it will say so; `dev` makes the very file that its admin key is read from
 	}
 	if err != nil {
-		return []Problem{{name, "cannot be read from " + name + "_FILE: " + err.Error()}}
+		// Without the path: somebody may have put the secret itself there.
+		reason := err
+		if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+			reason = pathError.Err
+		}
+		return []Problem{{name, "cannot be read from " + name + "_FILE: " + reason.Error()}}
 	}
 	values[name] = strings.TrimRight(string(content), "\r\n")
 	return nil

@@ -3,7 +3,9 @@ package config
 import (
 	"context"
 	"errors"
+	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,9 @@ type RedisURL struct {
 
 // UnmarshalText checks the form. The error never holds the text.
 func (u *RedisURL) UnmarshalText(text []byte) error {
+	if err := readOneWay(string(text)); err != nil {
+		return err
+	}
 	scheme, rest, ok := strings.Cut(string(text), "://")
 	if !ok || rest == "" {
 		return errors.New("is not a URL")
@@ -103,19 +108,50 @@ func (commandTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// Redacted is the URL with its passwords hidden.
-func (u RedisURL) Redacted() string {
-	scheme, rest, _ := strings.Cut(u.text, "://")
-	user, hosts := "", rest
-	if i := strings.LastIndex(rest, "@"); i >= 0 {
-		user, hosts = rest[:i], rest[i+1:]
-		name, _, _ := strings.Cut(user, ":")
-		user = name + ":xxxxx@"
+// Redacted is the URL without what is secret in it.
+func (u RedisURL) Redacted() string { return redact(u.text) }
+
+// RemotePassword is the password with which Latchkey logs in on other machines, "" if
+// there is none.
+func (u RedisURL) RemotePassword() string {
+	if !u.remote() {
+		return ""
 	}
-	if base, query, found := strings.Cut(hosts, "?"); found && strings.Contains(query, "pass") {
-		hosts = base + "?xxxxx"
+	_, secret, _ := strings.Cut(splitURL(u.text).user, ":")
+	if decoded, err := url.PathUnescape(secret); err == nil {
+		return decoded
 	}
-	return scheme + "://" + user + hosts
+	return secret
+}
+
+// remote says whether the URL names another machine.
+func (u RedisURL) remote() bool {
+	if u.client == nil || strings.HasPrefix(u.text, "unix:") {
+		return false
+	}
+	return slices.ContainsFunc(strings.Split(splitURL(u.text).hosts, ","), func(host string) bool {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		return host != "" && !isLoopback(strings.Trim(host, "[]"))
+	})
+}
+
+// weakness says who else than Latchkey can get at the keys, "" if nobody.
+func (u RedisURL) weakness() string {
+	parts := splitURL(u.text)
+	query, _ := url.ParseQuery(parts.query)
+	switch {
+	case !u.remote():
+		return ""
+	case !strings.HasPrefix(parts.scheme, "rediss"):
+		return "goes to another machine in plaintext: the password can be read and sessions can be changed on the way. Use rediss://"
+	case query.Get("skip_verify") == "true":
+		return "does not check whose the Redis is: whoever is on the way can be it. Drop skip_verify"
+	case !strings.Contains(parts.user, ":"):
+		return "has no password for a Redis on another machine: whoever reaches it can end sessions and forget failed logins. Set requirepass or an ACL user there"
+	}
+	return ""
 }
 
 var errRedisURL = errors.New("has a part that is not understood")

@@ -101,10 +101,19 @@ func (s *OldSecret) UnmarshalText(text []byte) error {
 // URL is a URL that may carry a password.
 type URL string
 
-// UnmarshalText checks that the text has a scheme. The error never holds the
-// text, as url.Parse's own would.
+// UnmarshalText checks that the text has a scheme and can be read in one way. The
+// error never holds the text, as url.Parse's own would.
 func (u *URL) UnmarshalText(text []byte) error {
-	parsed, err := url.Parse(string(text))
+	if err := readOneWay(string(text)); err != nil {
+		return err
+	}
+	// What is before the hosts is not for net/url, which takes "#" for their end.
+	p := splitURL(string(text))
+	rest := string(text)
+	if p.isPostgres() {
+		rest = p.scheme + "://" + p.hosts + p.path
+	}
+	parsed, err := url.Parse(rest)
 	if err != nil || parsed.Scheme == "" {
 		return errors.New("is not a URL")
 	}
@@ -112,22 +121,28 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Redacted is the URL with its password, and query values that look like one,
-// hidden.
-func (u URL) Redacted() string {
-	parsed, err := url.Parse(string(u))
-	if err != nil {
-		return "(hidden)"
-	}
-	query := parsed.Query()
-	for name := range query {
-		if strings.Contains(strings.ToLower(name), "pass") {
-			query.Set(name, "xxxxx")
-			parsed.RawQuery = query.Encode()
+// Redacted is the URL without what is secret in it.
+func (u URL) Redacted() string { return redact(string(u)) }
+
+// Names is a list of hosts.
+type Names []string
+
+// UnmarshalText takes host names without ports, separated by commas.
+func (n *Names) UnmarshalText(text []byte) error {
+	var list Names
+	for part := range strings.SplitSeq(string(text), ",") {
+		name := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(part), "."))
+		if name == "" || strings.ContainsAny(name, ":/*@ ") {
+			return errors.New("has a part that is not the name of a host")
 		}
+		list = append(list, name)
 	}
-	return parsed.Redacted()
+	*n = list
+	return nil
 }
+
+// String lists the names as they can be set.
+func (n Names) String() string { return strings.Join(n, ",") }
 
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix
@@ -148,10 +163,10 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 		}
-		if prefix.Bits() == 0 {
-			return errors.New("trusts everybody")
+		if prefix = prefix.Masked(); absurd(prefix) {
+			return errors.New("trusts everybody, or more than one owner can have: each of them could name any client")
 		}
-		list = append(list, prefix.Masked())
+		list = append(list, prefix)
 	}
 	*p = list
 	return nil

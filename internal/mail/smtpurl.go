@@ -75,6 +75,18 @@ func (s SMTPServer) LogValue() slog.Value { return slog.StringValue(s.String()) 
 // loopback reports whether the server is this machine by the way it is written.
 func (s SMTPServer) loopback() bool { return isLoopback(s.Host) }
 
+// Weakness says who else can read the mails that are sent to the server, "" if nobody.
+func (s SMTPServer) Weakness() string {
+	switch {
+	case s.ImplicitTLS || s.loopback():
+	case s.STARTTLS == STARTTLSNever:
+		return "sends mails to another machine in plaintext: whoever is on the way can read links and set passwords with them. Drop starttls=never"
+	case s.STARTTLS == STARTTLSOpportunistic:
+		return "sends mails in plaintext when somebody on the way wants it: they can read links and set passwords with them. Drop starttls=opportunistic"
+	}
+	return ""
+}
+
 // isLoopback says whether host (no port, no brackets) is this machine: localhost
 // or a loopback address. Other names are not looked up: whoever answers the
 // lookup would decide.

@@ -2,6 +2,7 @@ package password
 
 import (
 	_ "embed"
+	"iter"
 	"sort"
 	"strings"
 	"sync"
@@ -33,6 +34,18 @@ var listed = sync.OnceValue(func() *wordList {
 	}
 	return list
 })
+
+// Words yields every word and password that guesses begin with, in small letters.
+func Words() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(commonWords) {
+			word, _, _ := strings.Cut(line, "\t")
+			if !yield(word) {
+				return
+			}
+		}
+	}
+}
 
 // lineRange is the lines from low up to high, which begin with the same depth bytes.
 type lineRange struct{ low, high, depth int }

@@ -45,6 +45,10 @@ type judged struct {
 	parts [][]part
 }
 
+// Guesses estimates how many guesses a text of people's making takes whoever tries in
+// the order of cracking programs: at least 1. It looks at the first 128 code points.
+func Guesses(text string) float64 { return guesses(fold(text), nil) }
+
 // guesses estimates the guesses to a folded password for somebody who knows the
 // context: the least product over all ways to put it together from parts.
 func guesses(folded string, context []string) float64 {

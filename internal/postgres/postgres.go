@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -132,6 +134,30 @@ func IsUnavailable(err error) bool {
 func CheckURL(url string) error {
 	_, err := pgxpool.ParseConfig(url)
 	return err
+}
+
+// Weakness says who else can read or answer what url sends to another machine, "" if
+// nobody; and how the password of such a connection reads, "" if there is none.
+func Weakness(url string) (weakness, password string) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return "", ""
+	}
+	attempts := append([]*pgconn.FallbackConfig{{Host: cfg.ConnConfig.Host, TLSConfig: cfg.ConnConfig.TLSConfig}}, cfg.ConnConfig.Fallbacks...)
+	for _, one := range attempts {
+		address, notIP := netip.ParseAddr(one.Host)
+		if strings.HasPrefix(one.Host, "/") || strings.HasPrefix(one.Host, "@") || one.Host == "localhost" || notIP == nil && address.Unmap().IsLoopback() {
+			continue
+		}
+		password = cfg.ConnConfig.Password
+		switch {
+		case one.TLSConfig == nil:
+			return "may go to another machine in plaintext: all that is stored can be read on the way. Set sslmode=verify-full", password
+		case one.TLSConfig.InsecureSkipVerify && one.TLSConfig.VerifyPeerCertificate == nil:
+			weakness = "does not check whose the server is: whoever is on the way can be it. Set sslmode=verify-full"
+		}
+	}
+	return weakness, password
 }
 
 // UnfitError is a server that answers and cannot be used, however long one waits.

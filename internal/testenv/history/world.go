@@ -60,7 +60,7 @@ type settings struct {
 }
 
 // cheapHash takes about 1 ms.
-func cheapHash() password.Params { return password.Params{MemoryKiB: 1024, Time: 1, Threads: 1} }
+func cheapHash() password.Params { return password.Params{MemoryKiB: 2432, Time: 1, Threads: 1} }
 
 const (
 	firstPassword = "correct horse 0"
@@ -108,7 +108,7 @@ func (s settings) environ(databaseURL, redisURL string) []string {
 		"LATCHKEY_DATABASE_URL=" + databaseURL,
 		"LATCHKEY_REDIS_URL=" + redisURL,
 		"LATCHKEY_MIGRATE=false",
-		"LATCHKEY_SECRET_KEY=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+		"LATCHKEY_SECRET_KEY=row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=",
 		"LATCHKEY_ISSUER=https://auth.example.com",
 		"LATCHKEY_SMTP_URL=smtp://127.0.0.1:9?starttls=never", // nobody listens
 		"LATCHKEY_RESET_URL=https://app.example.com/reset",

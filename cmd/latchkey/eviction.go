@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+)
+
+// evictionPolicy asks Redis, every master of a cluster, whether it drops keys when its
+// memory is full: the policy, or "" where it does not. INFO is asked and not CONFIG,
+// which managed services refuse.
+func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
+	cluster, ok := client.(*redis.ClusterClient)
+	if !ok {
+		return evictionOf(ctx, client)
+	}
+	var mu sync.Mutex
+	policy := ""
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
+		found, err := evictionOf(ctx, one)
+		mu.Lock()
+		defer mu.Unlock()
+		if found != "" {
+			policy = found
+		}
+		return err
+	})
+	return policy, err
+}
+
+var errNoMemoryInfo = errors.New("INFO memory names no maxmemory_policy")
+
+func evictionOf(ctx context.Context, client redis.Cmdable) (string, error) {
+	text, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return "", err
+	}
+	limit, policy := "", ""
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch name {
+		case "maxmemory":
+			limit = value
+		case "maxmemory_policy":
+			policy = value
+		}
+	}
+	switch {
+	case policy == "":
+		return "", errNoMemoryInfo
+	case limit == "0" || policy == "noeviction":
+		return "", nil
+	}
+	return policy, nil
+}
+
+// checkEviction refuses a Redis that may drop keys, unless the settings accept it: then
+// config.Weak has warned. All of Latchkey's keys have a time to live, so that the
+// volatile-* policies, which managed services begin with, drop them like the others.
+func checkEviction(ctx context.Context, cfg *config.Config, client redis.UniversalClient, log *slog.Logger) error {
+	policy, err := evictionPolicy(ctx, client)
+	if err != nil {
+		log.WarnContext(ctx, "Redis does not say whether it drops keys when its memory is full: see to it that its maxmemory-policy is noeviction", "error", err)
+		return nil
+	}
+	if policy == "" || cfg.RedisMayEvict {
+		return nil
+	}
+	return config.Reject("LATCHKEY_REDIS_MAY_EVICT", "is false, and Redis drops keys when its memory is full (maxmemory-policy "+policy+
+		"), sessions and counts of failed logins among them: set maxmemory-policy noeviction there, or accept that here")
+}
+
+// evictionWatch says when a Redis that runs is told to drop keys, or another takes its
+// place that does.
+type evictionWatch struct {
+	client redis.UniversalClient
+	log    *slog.Logger
+	gauge  prometheus.Gauge
+	before string
+}
+
+func newEvictionWatch(client redis.UniversalClient, log *slog.Logger, metrics prometheus.Registerer) (*evictionWatch, error) {
+	w := &evictionWatch{client: client, log: log, gauge: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "latchkey_redis_may_evict", Help: "1 while Redis drops keys when its memory is full.",
+	})}
+	return w, metrics.Register(w.gauge)
+}
+
+// look asks once. What cannot be asked stays as it was: that Redis is away is told by others.
+func (w *evictionWatch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeAttempt)
+	defer cancel()
+	policy, err := evictionPolicy(ctx, w.client)
+	if err != nil || policy == w.before {
+		return
+	}
+	w.before = policy
+	if policy == "" {
+		w.gauge.Set(0)
+		w.log.InfoContext(ctx, "Redis keeps all keys again")
+		return
+	}
+	w.gauge.Set(1)
+	w.log.WarnContext(ctx, "Redis drops keys when its memory is full, sessions and counts of failed logins among them: set maxmemory-policy noeviction there", "policy", policy)
+}

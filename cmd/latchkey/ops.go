@@ -1,0 +1,77 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// opsPages are for operators: metrics and profiles.
+func (a *app) opsPages() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.ops, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return ownHosts(mux, append(slices.Clone(a.cfg.OpsHosts), hostOf(a.cfg.OpsAddr))...)
+}
+
+// ownHosts answers those who ask for this machine by an IP address, as localhost or by one of
+// names. A page of somebody else's that an operator has open can have its own name
+// resolve to this machine (DNS rebinding) and read what its origin then answers; and
+// without that it can make the browser ask, which for a profile is half a minute of work.
+func ownHosts(next http.Handler, names ...string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := hostOf(r.Host)
+		switch {
+		case !isThisMachine(host) && (host == "" || !slices.Contains(names, host)):
+			http.Error(w, "this listener is not known by that name: ask by its address, or set LATCHKEY_OPS_HOSTS", http.StatusMisdirectedRequest)
+		case fromAnotherSite(r):
+			http.Error(w, "not for pages of other sites", http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// hostOf is the host of host:port, in small letters, without the brackets of IPv6.
+func hostOf(hostPort string) string {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostPort, "["), "]")
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// isThisMachine says whether no DNS server of somebody else's is behind host: browsers
+// keep the names below .localhost from DNS (RFC 6761, section 6.3).
+func isThisMachine(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// fromAnotherSite says whether a browser asks for a page of another site. Other
+// programs send neither header.
+func fromAnotherSite(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "cross-site", "same-site":
+		return true
+	case "":
+	default:
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	from, err := url.Parse(origin)
+	return err != nil || !strings.EqualFold(from.Host, r.Host)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+)
+
+const (
+	// writtenBits is what a character of a secret key has at least that was drawn and
+	// not written, by password.Guesses, which estimates low: sentences have 1.8 to 2.7,
+	// 20,000 random keys in base64 at least 3.4. Hexadecimal digits have fewer, 78 in all
+	// when they are 32, and nobody writes sentences in them.
+	writtenBits = 2.9
+	hexBits     = 60
+	// leastStoreGuesses is what the password of a store must take: its failures are
+	// counted by nobody.
+	leastStoreGuesses = 1e8
+	// longTakeover is how long tokens of an older backend may be accepted from now on
+	// without a word.
+	longTakeover = 180 * 24 * time.Hour
+)
+
+// weaknesses are the settings that can be used and are too weak to mean, as
+// config.Weak has them, and what other packages know of their own.
+func weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []config.Problem) {
+	refused, warned = cfg.Weak(profile)
+	refused, warned = guessedKeys(cfg, refused, warned)
+	warn := func(variable, wrong string) {
+		if wrong != "" {
+			warned = append(warned, config.Problem{Variable: variable, Wrong: wrong})
+		}
+	}
+	if cfg.DatabaseURL != "" { // dev starts its own
+		weakness, secret := postgres.Weakness(string(cfg.DatabaseURL))
+		warn("LATCHKEY_DATABASE_URL", weakness)
+		warn("LATCHKEY_DATABASE_URL", easyPassword(secret))
+	}
+	warn("LATCHKEY_REDIS_URL", easyPassword(cfg.RedisURL.RemotePassword()))
+	if smtp, err := mail.ParseSMTPURL(string(cfg.SMTPURL)); err == nil {
+		warn("LATCHKEY_SMTP_URL", smtp.Weakness())
+	}
+	if cfg.LegacyEnabled && time.Until(cfg.LegacyAcceptUntil) > longTakeover {
+		warn("LATCHKEY_LEGACY_ACCEPT_UNTIL", fmt.Sprintf("is over %d days away, and a stolen key of an older backend makes tokens until then: choose an earlier date",
+			int(longTakeover.Hours()/24)))
+	}
+	return refused, warned
+}
+
+func easyPassword(secret string) string {
+	if secret == "" || password.Guesses(secret) >= leastStoreGuesses {
+		return ""
+	}
+	return "has a password that is easy to guess, for a server on another machine: set a random one"
+}
+
+// guessedKeys adds the keys that somebody wrote instead of drawing them.
+func guessedKeys(cfg *config.Config, refused, warned []config.Problem) (_, _ []config.Problem) {
+	known := wellKnown(cfg)
+	add := func(to []config.Problem, variable, wrong string) []config.Problem {
+		if slices.ContainsFunc(to, func(p config.Problem) bool { return p.Variable == variable }) {
+			return to // one reason is enough
+		}
+		return append(to, config.Problem{Variable: variable, Wrong: wrong})
+	}
+	if len(cfg.SecretKey) > 0 && (isWritten(cfg.SecretKey) || known[sha256.Sum256(cfg.SecretKey)]) {
+		refused = add(refused, "LATCHKEY_SECRET_KEY", "is text that can be guessed, or the hash of a common word")
+	}
+	if len(cfg.SecretKeyPrevious) > 0 && (isWritten(cfg.SecretKeyPrevious) || known[sha256.Sum256(cfg.SecretKeyPrevious)]) {
+		warned = add(warned, "LATCHKEY_SECRET_KEY_PREVIOUS", "is text that can be guessed, or the hash of a common word, and whoever guesses it makes refresh tokens: "+
+			"drop it as soon as LATCHKEY_SESSION_IDLE_TTL has passed")
+	}
+	for variable, hashes := range map[string]config.KeyHashes{"LATCHKEY_ADMIN_KEY_SHA256": cfg.AdminKeySHA256, "LATCHKEY_SERVICE_KEY_SHA256": cfg.ServiceKeySHA256} {
+		if slices.ContainsFunc(hashes, func(hash [sha256.Size]byte) bool { return known[hash] }) {
+			refused = add(refused, variable, "has the hash of a common word or password: whoever tries them is an operator or a service")
+		}
+	}
+	return refused, warned
+}
+
+// isWritten says whether a person wrote the key, as it is set or as it is decoded.
+func isWritten(key config.SecretKey) bool {
+	forms := []string{base64.RawStdEncoding.EncodeToString(key)}
+	if !slices.ContainsFunc(key, func(b byte) bool { return b < ' ' || b > '~' }) {
+		forms = append(forms, string(key))
+	}
+	return slices.ContainsFunc(forms, func(text string) bool {
+		bits := math.Log2(password.Guesses(text))
+		if strings.Trim(text, "0123456789abcdefABCDEF") == "" {
+			return bits < hexBits
+		}
+		return bits < writtenBits*float64(min(len(text), password.MaxLength)) // no more is looked at
+	})
+}
+
+// wellKnown is the hashes of common words that the settings could have: 150,000 of
+// them, made only where there is something to compare.
+func wellKnown(cfg *config.Config) map[[sha256.Size]byte]bool {
+	wanted := make(map[[sha256.Size]byte]bool)
+	for _, hash := range slices.Concat(cfg.AdminKeySHA256, cfg.ServiceKeySHA256) {
+		wanted[hash] = false
+	}
+	// A secret key may itself be the hash of a word; so that nothing but its hash is kept, that one's hash is compared.
+	secrets := make(map[[sha256.Size]byte]bool)
+	for _, key := range []config.SecretKey{cfg.SecretKey, cfg.SecretKeyPrevious} {
+		if len(key) == sha256.Size {
+			secrets[[sha256.Size]byte(key)] = true
+		}
+	}
+	if len(wanted)+len(secrets) == 0 {
+		return nil
+	}
+	try := func(text string) {
+		hash := sha256.Sum256([]byte(text))
+		if _, ours := wanted[hash]; ours {
+			wanted[hash] = true
+		}
+		if secrets[hash] {
+			wanted[sha256.Sum256(hash[:])] = true
+		}
+	}
+	for word := range password.Words() {
+		try(word)
+		try(word + "\n") // echo without -n
+		try(strings.ToUpper(word[:1]) + word[1:])
+	}
+	for _, text := range []string{"", "\n", "admin-key", "admin_key", "adminkey", "service-key", "service_key", "secret-key", "change-me", "change_me", "key", "the key", "KEY", "ADMIN_KEY"} {
+		try(text)
+		try(text + "\n")
+	}
+	return wanted
+}
+
+// refuseWeak returns an error for what serve does not start with, and logs the rest,
+// one line each.
+func refuseWeak(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	refused, warned := weaknesses(cfg, config.Serve)
+	sayWeak(ctx, warned, log)
+	if len(refused) > 0 {
+		return &config.Error{Problems: refused}
+	}
+	return nil
+}
+
+func sayWeak(ctx context.Context, list []config.Problem, log *slog.Logger) {
+	for _, one := range list {
+		log.WarnContext(ctx, "weak setting", "setting", one.Variable, "weakness", one.Wrong)
+	}
+}
+
+// printWeak is refuseWeak for latchkey config: what it prints for scripts and people.
+func printWeak(cfg *config.Config, stdout io.Writer) error {
+	refused, warned := weaknesses(cfg, config.Serve)
+	for _, one := range warned {
+		if _, err := fmt.Fprintf(stdout, "warning: %s %s\n", one.Variable, one.Wrong); err != nil {
+			return err
+		}
+	}
+	if len(refused) > 0 {
+		return &config.Error{Problems: refused}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What lifetimes are usual at the most: longer ones keep what somebody stole alive.
+const (
+	longAccess  = time.Hour
+	longIdle    = 31 * 24 * time.Hour
+	longSession = 90 * 24 * time.Hour
+	longGrace   = time.Minute
+	longReset   = 2 * time.Hour
+)
+
+// Weak is the settings that can be used and are too weak to mean. Those that
+// nobody can mean are refused: serve does not start with them. The others are warned
+// about at each start and by latchkey config, with what ends the warning. What dev
+// sets itself is left out for it.
+func (c *Config) Weak(profile Profile) (refused, warned []Problem) {
+	refuse := func(variable, wrong string) { refused = append(refused, Problem{variable, wrong}) }
+	warn := func(variable, wrong string) { warned = append(warned, Problem{variable, wrong}) }
+	if wrong, hopeless := c.weakHash(); hopeless {
+		refuse("LATCHKEY_ARGON2_MEMORY_KIB", wrong)
+	} else if wrong != "" {
+		warn("LATCHKEY_ARGON2_MEMORY_KIB", wrong)
+	}
+	if wrong := c.SecretKey.pattern(); wrong != "" {
+		refuse("LATCHKEY_SECRET_KEY", wrong)
+	}
+	if wrong := c.SecretKeyPrevious.pattern(); wrong != "" {
+		warn("LATCHKEY_SECRET_KEY_PREVIOUS", wrong+", and whoever guesses it makes refresh tokens: drop it as soon as LATCHKEY_SESSION_IDLE_TTL has passed")
+	}
+	if n := len(c.LegacyHS256Secret); n > 0 && n < MinSecretKey {
+		warn("LATCHKEY_LEGACY_HS256_SECRET", fmt.Sprintf("has %d bytes, and who guesses it makes tokens for every account until LATCHKEY_LEGACY_ACCEPT_UNTIL: choose an early one", n))
+	}
+	c.weakDoors(profile, warn)
+	c.weakLives(warn)
+	for _, prefix := range c.TrustedProxies {
+		if wide(prefix) {
+			warn("LATCHKEY_TRUSTED_PROXIES", fmt.Sprintf("trusts %s, public addresses of many owners, each of whom can name any client: name the proxies' own", prefix))
+		}
+	}
+	return refused, warned
+}
+
+// owaspMinimum is the memory in KiB that one, two and more passes need to be worth the
+// same (OWASP Password Storage Cheat Sheet: one is as good as another).
+func owaspMinimum(passes int) int {
+	minimum := []int{47104, 19456, 12288, 9216, 7168}
+	return minimum[min(passes, len(minimum))-1]
+}
+
+// hopelessHash is memory in KiB times passes: a sixteenth of the work that OWASP asks
+// for is no choice between speed and strength any more.
+const hopelessHash = 19456 * 2 / 16
+
+func (c *Config) weakHash() (wrong string, hopeless bool) {
+	memory, passes := c.Argon2MemoryKiB, c.Argon2Time
+	if least := owaspMinimum(passes); memory < least {
+		return fmt.Sprintf("(%d) with LATCHKEY_ARGON2_TIME (%d) makes hashes that a thief of the database guesses too fast: OWASP asks for %d KiB with %d",
+			memory, passes, least, passes), memory*passes < hopelessHash
+	}
+	return "", false
+}
+
+func (c *Config) weakDoors(profile Profile, warn func(variable, wrong string)) {
+	for _, door := range [][2]string{{"LATCHKEY_GRPC_ADDR", c.GRPCAddr}, {"LATCHKEY_HTTP_ADDR", c.HTTPAddr}} {
+		if c.TLSCertFile == "" && !onLoopback(door[1]) {
+			warn(door[0], fmt.Sprintf("(%s) is open to other machines in plaintext: passwords and tokens can be read on the way. "+
+				"Set LATCHKEY_TLS_CERT_FILE and LATCHKEY_TLS_KEY_FILE, or bind it to 127.0.0.1 behind a proxy that ends TLS", door[1]))
+		}
+	}
+	if !onLoopback(c.OpsAddr) {
+		warn("LATCHKEY_OPS_ADDR", fmt.Sprintf("(%s) shows metrics and memory profiles to every machine that reaches it: bind it to 127.0.0.1 or an address of operators", c.OpsAddr))
+	}
+	if wrong := c.RedisURL.weakness(); wrong != "" {
+		warn("LATCHKEY_REDIS_URL", wrong)
+	}
+	if c.RedisMayEvict {
+		warn("LATCHKEY_REDIS_MAY_EVICT", "is true: a Redis that drops keys logs people out and forgets failed logins, so that more passwords can be guessed. Use one with maxmemory-policy noeviction")
+	}
+	if u, err := url.Parse(c.Issuer); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		warn("LATCHKEY_ISSUER", "is an http URL: verifiers that fetch keys from it take those of whoever is on the way. Use https")
+	}
+	if profile == Dev {
+		return // has reflection on and no bounds for an address
+	}
+	if c.Reflection {
+		warn("LATCHKEY_REFLECTION", "is true: strangers can list every method. Set it to false, and give clients the proto files")
+	}
+	if !c.AddressRateLimit {
+		warn("LATCHKEY_ADDRESS_RATE_LIMIT", "is false: the calls of a network address are not bounded. Set LATCHKEY_TRUSTED_PROXIES where all come from a proxy")
+	}
+}
+
+func (c *Config) weakLives(warn func(variable, wrong string)) {
+	for _, life := range []struct {
+		variable     string
+		value, usual time.Duration
+		why          string
+	}{
+		{"LATCHKEY_ACCESS_TOKEN_TTL", c.AccessTokenTTL, longAccess, "services that check tokens alone accept a stolen or ended one as long"},
+		{"LATCHKEY_SESSION_IDLE_TTL", c.SessionIdleTTL, longIdle, "a forgotten device stays logged in as long"},
+		{"LATCHKEY_SESSION_MAX_TTL", c.SessionMaxTTL, longSession, "nobody is asked for a password as long"},
+		{"LATCHKEY_REFRESH_GRACE", c.RefreshGrace, longGrace, "a stolen refresh token can be used beside its owner's as long, unseen"},
+		{"LATCHKEY_RESET_TOKEN_TTL", c.ResetTokenTTL, longReset, "whoever reads the mailbox later can still take the account"},
+	} {
+		if life.value > life.usual {
+			warn(life.variable, fmt.Sprintf("(%s) is over %s: %s", life.value, life.usual, life.why))
+		}
+	}
+}
+
+// onLoopback says whether a listener is reached from this machine only.
+func onLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLoopback(host)
+}
+
+// isLoopback says whether host is this machine by the way it is written.
+func isLoopback(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// Bounds of networks of trusted proxies in bits. Registries get a /8 of IPv4 and a /12
+// of IPv6 at once: nobody owns more. The networks of large proxies are of 12 and 28 bits
+// at least.
+const (
+	leastBits4, leastBits6 = 8, 12
+	usualBits4, usualBits6 = 12, 28
+)
+
+// absurd says whether no owner of proxies has the network.
+func absurd(p netip.Prefix) bool {
+	return !isPrivate(p) && p.Bits() < pick(p, leastBits4, leastBits6)
+}
+
+// wide says whether a network holds public addresses of many owners.
+func wide(p netip.Prefix) bool {
+	return !isPrivate(p) && p.Bits() < pick(p, usualBits4, usualBits6)
+}
+
+func pick(p netip.Prefix, four, six int) int {
+	if p.Addr().Is4() {
+		return four
+	}
+	return six
+}
+
+// isPrivate says whether all addresses of p are private ones.
+func isPrivate(p netip.Prefix) bool {
+	for _, text := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128"} {
+		private := netip.MustParsePrefix(text)
+		if private.Contains(p.Addr()) && p.Bits() >= private.Bits() {
+			return true
+		}
+	}
+	return false
+}
+
+// pattern says what keeps a key from being random, "" if nothing is seen. Fewer than
+// one of 10^11 keys of 32 random bytes is refused, and of 10^7 of 32 random digits in
+// hexadecimal.
+func (k SecretKey) pattern() string {
+	if len(k) == 0 {
+		return ""
+	}
+	counts := make(map[byte]int)
+	text, steady := true, true
+	for i, b := range k {
+		counts[b]++
+		text = text && b >= ' ' && b <= '~'
+		steady = steady && (i == 0 || b-k[i-1] == k[1]-k[0])
+	}
+	most := 0
+	for _, n := range counts {
+		most = max(most, n)
+	}
+	switch {
+	case steady:
+		return "counts up or down, or is one byte again and again"
+	case k.repeats():
+		return "repeats itself"
+	// Of 32 random bytes 30 differ. Text has few letters: hexadecimal of a random key is fine.
+	case len(counts) < MinSecretKey/2 && !text || len(counts) < MinSecretKey/4:
+		return fmt.Sprintf("has only %d different bytes", len(counts))
+	case most > len(k)/4 && !text:
+		return fmt.Sprintf("has one byte %d times", most)
+	}
+	return ""
+}
+
+// repeats says whether the key is a shorter one said again, the last time in part.
+func (k SecretKey) repeats() bool {
+	for period := 1; period <= len(k)/2; period++ {
+		if slices.Equal(k[period:], k[:len(k)-period]) {
+			return true
+		}
+	}
+	return false
+}
