@@ -75,7 +75,14 @@ func WithDeadline(parent context.Context, deadline time.Time) (context.Context, 
 }
 
 // CheckStores is checkStores.
-func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx) }
+func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx, true) }
+
+// ForgetDoubts ends what calls have met in the stores.
+func (s *Server) ForgetDoubts() {
+	s.ready.doubts.mu.Lock()
+	defer s.ready.doubts.mu.Unlock()
+	s.ready.doubts.postgresUntil, s.ready.doubts.redisUntil = time.Time{}, time.Time{}
+}
 
 // HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
 func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }

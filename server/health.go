@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -14,77 +13,20 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-const (
-	// storeCheckEvery and storeCheckTimeout bound how old the answer of health is.
-	storeCheckEvery   = time.Second
-	storeCheckTimeout = 2 * time.Second
-)
-
 // readiness is what was last seen of the stores.
 type readiness struct {
 	mu       sync.Mutex
 	postgres string
 	redis    string
 	stopping bool
+
+	doubts doubts
 }
 
 func (r *readiness) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stopping = true
-}
-
-// watchStores checks the stores until ctx is over.
-func (s *Server) watchStores(ctx context.Context) {
-	tick := time.NewTicker(storeCheckEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.checkStores(ctx)
-		}
-	}
-}
-
-// checkStores asks both stores. Without PostgreSQL nothing can be served. Without
-// Redis nobody logs in or refreshes, but tokens are validated: taking every replica
-// out of service at once would only make that worse, so it is reported by /readyz
-// and metrics and does not end SERVING.
-func (s *Server) checkStores(ctx context.Context) {
-	var postgres, redis string
-	var asked sync.WaitGroup
-	asked.Go(func() { postgres = ask(ctx, s.cfg.Pool.Ping) })
-	asked.Go(func() { redis = ask(ctx, func(ctx context.Context) error { return s.cfg.Redis.Ping(ctx).Err() }) })
-	asked.Wait()
-	if ctx.Err() != nil {
-		return // the server stops: nothing was learned
-	}
-	s.ready.mu.Lock()
-	changed := s.ready.postgres != postgres || s.ready.redis != redis
-	first := s.ready.postgres == ""
-	stopping := s.ready.stopping
-	s.ready.postgres, s.ready.redis = postgres, redis
-	s.ready.mu.Unlock()
-	if stopping {
-		return
-	}
-	if changed && !first {
-		s.log.WarnContext(ctx, "stores", "postgres", postgres, "redis", redis)
-	}
-	s.setServing(postgres == "ok")
-}
-
-// ask gives each store a time of its own: one that hangs must not make the other
-// look lost.
-func ask(ctx context.Context, ping func(context.Context) error) string {
-	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
-	defer cancel()
-	if err := ping(ctx); err != nil {
-		return "unreachable"
-	}
-	return "ok"
 }
 
 func (s *Server) setServing(serving bool) {
@@ -115,7 +57,7 @@ func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 		Stopping bool   `json:"stopping"`
 		Postgres string `json:"postgres"`
 		Redis    string `json:"redis"`
-	}{s.ready.postgres == "ok" && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis}
+	}{s.ready.postgres == storeOK && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis}
 	s.ready.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

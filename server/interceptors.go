@@ -134,6 +134,7 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	case unforeseen:
 		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
 	case st.Code() == codes.Unavailable:
+		s.ready.doubts.meet(err, clockNow())
 		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
 	}
 	return st.Err()

@@ -20,7 +20,7 @@ func (s *Server) registerMetrics() error {
 	collectors = append(collectors, gauge("latchkey_signing_key_age_seconds", "How long the active signing key has been so; NaN without one.", s.keyAge))
 	for _, store := range []string{"postgres", "redis"} {
 		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "latchkey_store_up", Help: "Whether the store answered when it was last asked (every second).",
+			Name: "latchkey_store_up", Help: "Whether the store answered, and took writes, when it was last asked (every second).",
 			ConstLabels: prometheus.Labels{"store": store},
 		}, func() float64 { return s.storeUp(store) }))
 	}
@@ -39,7 +39,7 @@ func (s *Server) storeUp(store string) float64 {
 	if store == "postgres" {
 		state = s.ready.postgres
 	}
-	if state == "ok" {
+	if state == storeOK {
 		return 1
 	}
 	return 0

@@ -294,7 +294,7 @@ func (s *Server) options() []grpc.ServerOption {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	s.checkStores(watching)
+	s.checkStores(watching, true)
 	close(s.started)
 	go s.watchStores(watching)
 	go s.guard.Run(watching)

@@ -122,6 +122,7 @@ SELECT h.seq, h.tip,
     EXISTS (SELECT FROM replicas r WHERE r.id = $1 AND r.leaving_since IS NULL) AS joined,
     EXISTS (SELECT FROM revocations v WHERE v.seq = $2 AND v.tip = $3) AS known
 FROM ledger_head h
+WHERE latchkey_on_primary()
 `
 
 type ConfirmReplicaParams struct {
@@ -141,8 +142,9 @@ type ConfirmReplicaRow struct {
 	Known             bool
 }
 
-// ConfirmReplica reads the head and the replica's own row in one snapshot. known says
-// whether the row that was applied last is still the one with that tip.
+// ConfirmReplica reads the head and the replica's own row in one snapshot, which must be
+// the primary's. known says whether the row that was applied last is still the one with
+// that tip.
 func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplicaParams) (ConfirmReplicaRow, error) {
 	row := db.QueryRow(ctx, confirmReplica, arg.ID, arg.AppliedSeq, arg.AppliedTip)
 	var i ConfirmReplicaRow
@@ -259,7 +261,7 @@ func (q *Queries) LeaveReplica(ctx context.Context, db DBTX, id uuid.UUID) error
 }
 
 const ledgerHead = `-- name: LedgerHead :one
-SELECT seq FROM ledger_head
+SELECT seq FROM ledger_head WHERE latchkey_on_primary()
 `
 
 func (q *Queries) LedgerHead(ctx context.Context, db DBTX) (int64, error) {
@@ -271,6 +273,7 @@ func (q *Queries) LedgerHead(ctx context.Context, db DBTX) (int64, error) {
 
 const listReplicas = `-- name: ListReplicas :many
 SELECT id, applied_seq, lease_ms, (leaving_since IS NOT NULL)::boolean AS leaving FROM replicas
+WHERE latchkey_on_primary()
 `
 
 type ListReplicasRow struct {
@@ -326,7 +329,7 @@ func (q *Queries) RaiseLives(ctx context.Context, db DBTX, arg RaiseLivesParams)
 }
 
 const revocationsAfter = `-- name: RevocationsAfter :many
-SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until FROM revocations WHERE seq > $1 ORDER BY seq LIMIT 5000
+SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until FROM revocations WHERE seq > $1 AND latchkey_on_primary() ORDER BY seq LIMIT 5000
 `
 
 // RevocationsAfter reads what comes after a position, in pages.
@@ -362,7 +365,7 @@ func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, seq int64) ([]R
 
 const revocationsInForce = `-- name: RevocationsInForce :many
 SELECT v.seq, v.tip, v.kind, v.session_id, v.user_id, v.except_session_id, v.key_id, v.created_at, v.keep_until FROM revocations v, ledger_head h
-WHERE v.seq > $1 AND (
+WHERE v.seq > $1 AND latchkey_on_primary() AND (
     v.created_at > now() - h.access_life - interval '2 minutes'
     OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
 )
@@ -405,7 +408,7 @@ func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, seq int64) ([
 const revokedSessions = `-- name: RevokedSessions :many
 SELECT asked.session_id::uuid
 FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS ledger) AS asked
-WHERE EXISTS (
+WHERE latchkey_on_primary() AND (EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = $3::uuid
     )
@@ -417,7 +420,7 @@ WHERE EXISTS (
     OR EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
-    )
+    ))
 `
 
 type RevokedSessionsParams struct {
@@ -453,6 +456,7 @@ SELECT EXISTS (
         SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid AND user_id = $2::uuid
     ) AS revoked,
     (SELECT seq FROM ledger_head)::bigint AS ledger
+WHERE latchkey_on_primary()
 `
 
 type SessionOfUserRevokedParams struct {
@@ -477,6 +481,7 @@ func (q *Queries) SessionOfUserRevoked(ctx context.Context, db DBTX, arg Session
 const sessionRevoked = `-- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid) AS revoked,
     (SELECT seq FROM ledger_head)::bigint AS ledger
+WHERE latchkey_on_primary()
 `
 
 type SessionRevokedRow struct {

@@ -29,7 +29,7 @@ func (q *Queries) DeleteOldLegacySpent(ctx context.Context, db DBTX, now time.Ti
 
 const findLegacyReset = `-- name: FindLegacyReset :one
 SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users u
-WHERE u.id = $1 AND u.is_active
+WHERE u.id = $1 AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = $2)
     AND NOT EXISTS (
         SELECT FROM revocations r
@@ -67,7 +67,7 @@ func (q *Queries) FindLegacyReset(ctx context.Context, db DBTX, arg FindLegacyRe
 
 const findLegacyTrade = `-- name: FindLegacyTrade :one
 SELECT session_id, request_hash, answer_hash, spent_at
-FROM legacy_spent WHERE token_hash = $1 AND kind = 'refresh'
+FROM legacy_spent WHERE token_hash = $1 AND kind = 'refresh' AND latchkey_on_primary()
 `
 
 type FindLegacyTradeRow struct {
@@ -91,7 +91,7 @@ func (q *Queries) FindLegacyTrade(ctx context.Context, db DBTX, tokenHash []byte
 }
 
 const legacySpent = `-- name: LegacySpent :one
-SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = $1)
+SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = $1) WHERE latchkey_on_primary()
 `
 
 func (q *Queries) LegacySpent(ctx context.Context, db DBTX, tokenHash []byte) (bool, error) {

@@ -105,6 +105,14 @@ type Revocation struct {
 	KeepUntil       time.Time
 }
 
+type SessionMark struct {
+	SessionID  uuid.UUID
+	UserID     uuid.UUID
+	Generation int64
+	MarkedAt   time.Time
+	KeepUntil  time.Time
+}
+
 type SigningKey struct {
 	ID          string
 	Algorithm   string
@@ -114,6 +122,10 @@ type SigningKey struct {
 	CreatedAt   time.Time
 	ActivatedAt *time.Time
 	RetiredAt   *time.Time
+}
+
+type StoreCheck struct {
+	Filler string
 }
 
 type User struct {

@@ -40,6 +40,7 @@ func (q *Queries) CloseFailures(ctx context.Context, db DBTX, arg CloseFailuresP
 
 const findPasswordEpoch = `-- name: FindPasswordEpoch :one
 SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = $1), 0)::bigint
+WHERE latchkey_on_primary()
 `
 
 // FindPasswordEpoch reads the epoch of a password that was never changed, or replaced, as 0.

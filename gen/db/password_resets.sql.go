@@ -71,7 +71,7 @@ const findPasswordReset = `-- name: FindPasswordReset :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup
 FROM password_resets JOIN users ON users.id = password_resets.user_id
 WHERE password_resets.token_hash = $1 AND password_resets.expires_at > $2::timestamptz AND users.is_active
-    AND NOT latchkey_ended_since(users.id, password_resets.ledger)
+    AND NOT latchkey_ended_since(users.id, password_resets.ledger) AND latchkey_on_primary()
 `
 
 type FindPasswordResetParams struct {

@@ -44,7 +44,7 @@ func (q *Queries) CreateSigningKey(ctx context.Context, db DBTX, arg CreateSigni
 }
 
 const listSigningKeys = `-- name: ListSigningKeys :many
-SELECT id, algorithm, state, sealed, public, created_at, activated_at, retired_at FROM signing_keys ORDER BY created_at, id
+SELECT id, algorithm, state, sealed, public, created_at, activated_at, retired_at FROM signing_keys WHERE latchkey_on_primary() ORDER BY created_at, id
 `
 
 func (q *Queries) ListSigningKeys(ctx context.Context, db DBTX) ([]SigningKey, error) {

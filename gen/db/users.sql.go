@@ -76,7 +76,7 @@ func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams)
 }
 
 const findUser = `-- name: FindUser :one
-SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users WHERE id = $1
+SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users WHERE id = $1 AND latchkey_on_primary()
 `
 
 func (q *Queries) FindUser(ctx context.Context, db DBTX, id uuid.UUID) (User, error) {
@@ -99,7 +99,8 @@ func (q *Queries) FindUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 }
 
 const findUserAt = `-- name: FindUserAt :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger FROM users WHERE id = $1
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger FROM users
+WHERE id = $1 AND latchkey_on_primary()
 `
 
 type FindUserAtRow struct {
@@ -133,7 +134,7 @@ const findUserByEmail = `-- name: FindUserByEmail :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
-WHERE users.email = $1 OR users.email_lookup = $2::text
+WHERE (users.email = $1 OR users.email_lookup = $2::text) AND latchkey_on_primary()
 ORDER BY (users.email = $1) DESC
 LIMIT 1
 `
@@ -197,9 +198,10 @@ SELECT users.id, users.email, users.password_hash, users.first_name, users.last_
     )
 )::boolean AS revoked,
 EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = $3::text)::boolean AS key_revoked,
-(SELECT seq FROM ledger_head)::bigint AS ledger
-FROM users
-WHERE users.id = $4
+(SELECT seq FROM ledger_head)::bigint AS ledger,
+coalesce(m.generation, 0)::bigint AS mark, m.marked_at
+FROM users LEFT JOIN session_marks m ON m.session_id = $1::uuid AND m.user_id = users.id
+WHERE users.id = $4 AND latchkey_on_primary()
 `
 
 type FindUserForSessionParams struct {
@@ -214,10 +216,13 @@ type FindUserForSessionRow struct {
 	Revoked    bool
 	KeyRevoked bool
 	Ledger     int64
+	Mark       int64
+	MarkedAt   *time.Time
 }
 
 // FindUserForSession reads the account of a session or access token, and whether
-// the ledger has ended it, or the key that signed the token (empty: none did).
+// the ledger has ended it, or the key that signed the token (empty: none did). mark is
+// the generation that the session was seen at, of its refresh tokens (0: none).
 func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserForSessionParams) (FindUserForSessionRow, error) {
 	row := db.QueryRow(ctx, findUserForSession,
 		arg.SessionID,
@@ -241,13 +246,15 @@ func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserF
 		&i.Revoked,
 		&i.KeyRevoked,
 		&i.Ledger,
+		&i.Mark,
+		&i.MarkedAt,
 	)
 	return i, err
 }
 
 const listUsers = `-- name: ListUsers :many
 SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users
-WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
+WHERE (created_at, id) < ($1::timestamptz, $2::uuid) AND latchkey_on_primary()
 ORDER BY created_at DESC, id DESC
 LIMIT $3
 `

@@ -4,11 +4,12 @@
 // revocation is final once every replica has applied its row or can no longer trust
 // its memory.
 //
-// The files: append.go writes rows, tail.go follows them, trust.go is the lease,
-// wait.go the revoker's side of it, log.go what watchers read.
+// The files: append.go writes rows, tail.go follows them, listen.go wakes it, trust.go is
+// the lease, wait.go the revoker's side of it, log.go what watchers read.
 package ledger
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync/atomic"
@@ -80,6 +81,7 @@ type Ledger struct {
 	applied atomic.Int64
 	poked   chan struct{}
 	listens atomic.Bool
+	hangUp  atomic.Pointer[context.CancelCauseFunc] // of listen
 	tail    tail
 	skewed  atomic.Bool
 	// forgotten is read with each confirm; nil before the first.

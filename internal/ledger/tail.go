@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/authverify"
@@ -34,14 +35,14 @@ const (
 	firstRetry   = 50 * time.Millisecond
 	longestRetry = time.Second
 	leaveTime    = 2 * time.Second
-	channel      = "latchkey_ledger"
 )
 
 var (
-	errNotJoined = errors.New("this replica is not, or no longer, in the table of replicas")
-	errSkew      = errors.New("the wall clock is over 30 s from PostgreSQL's: validations ask PostgreSQL until it is right")
-	errBlind     = errors.New("a newer version of Latchkey wrote a row of an unknown kind: update this replica; until then validations ask PostgreSQL")
-	errGap       = errors.New("the newest row of the ledger is missing")
+	errNotPrimary = errors.New("this server is not, or no longer, the primary: connecting anew")
+	errNotJoined  = errors.New("this replica is not, or no longer, in the table of replicas")
+	errSkew       = errors.New("the wall clock is over 30 s from PostgreSQL's: validations ask PostgreSQL until it is right")
+	errBlind      = errors.New("a newer version of Latchkey wrote a row of an unknown kind: update this replica; until then validations ask PostgreSQL")
+	errGap        = errors.New("the newest row of the ledger is missing")
 )
 
 // Run follows the ledger until ctx ends, then leaves: trust first, the row after it.
@@ -97,38 +98,6 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 		}
 		timer.Stop()
 		pause = min(2*pause, longestRetry)
-	}
-}
-
-// connect opens a connection of this process's own: a lease must not wait for one of
-// the pool's.
-func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
-	config := l.cfg.Pool.Config().ConnConfig
-	config.Tracer = nil // what follows the ledger is no call's doing
-	config.RuntimeParams["application_name"] = name
-	// How far a replica has come needs no flush: should PostgreSQL lose it, revokers
-	// wait for longer. Joining does, and does not go over this connection.
-	config.RuntimeParams["synchronous_commit"] = "off"
-	return pgx.ConnectConfig(ctx, config)
-}
-
-// listen has the tail look for rows whenever one was committed.
-func (l *Ledger) listen(ctx context.Context) error {
-	conn, err := l.connect(ctx, "latchkey listen")
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return err
-	}
-	l.listens.Store(true)
-	defer l.listens.Store(false)
-	for {
-		l.poke() // also once at the beginning: rows came before
-		if _, err := conn.WaitForNotification(ctx); err != nil {
-			return err
-		}
 	}
 }
 
@@ -241,7 +210,21 @@ func (l *Ledger) leave(ctx context.Context) {
 func (l *Ledger) confirmInTime(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, max(l.cfg.Lease, time.Second))
 	defer cancel()
-	return l.confirm(ctx, conn)
+	err := l.confirm(ctx, conn)
+	if isReadOnly(err) {
+		// Another server may be the primary by now: nothing that is known is believed, and
+		// no notice of a row comes from this one any more.
+		l.trust.drop()
+		l.relisten(errNotPrimary)
+		return errors.Join(errNotPrimary, err)
+	}
+	return err
+}
+
+// isReadOnly says whether a statement found that its server is not the primary.
+func isReadOnly(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "25006"
 }
 
 // confirm reads the head and this replica's row in one statement, then what it has not

@@ -60,7 +60,15 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", "latchkey")
 	setDefault(parsed.ConnConfig.RuntimeParams, "statement_timeout", statementTimeout)
 	setDefault(parsed.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", idleInTransactionTimeout)
-	return pgxpool.NewWithConfig(ctx, parsed)
+	lookForPrimary(&parsed.ConnConfig.Config)
+	leaving := &leaving{closed: parsed.ConnConfig.OnPgError}
+	parsed.ConnConfig.OnPgError = leaving.onError
+	pool, err := pgxpool.NewWithConfig(ctx, parsed)
+	if err != nil {
+		return nil, err
+	}
+	leaving.pool.Store(pool)
+	return pool, nil
 }
 
 func setDefault(params map[string]string, name, value string) {
@@ -110,7 +118,7 @@ func IsUnavailable(err error) bool {
 			return true
 		}
 		// Read-only after a failover, idle in transaction, lock not to be had.
-		return pg.Code == "25006" || pg.Code == "25P03" || pg.Code == "55P03"
+		return pg.Code == readOnly || pg.Code == "25P03" || pg.Code == "55P03"
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

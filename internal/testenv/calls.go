@@ -12,8 +12,8 @@ import (
 
 // StoreCalls counts the statements that a server sends to PostgreSQL and the commands
 // that it sends to Redis for its callers: those with the name of a query, and all but
-// the pings of the health check. What follows the ledger has connections of its own,
-// and the outbox looks for mails under names of its own.
+// what checks of health ask. What follows the ledger has connections of its own, and the
+// outbox looks for mails under names of its own.
 type StoreCalls struct {
 	postgres, redis atomic.Int64
 }
@@ -27,15 +27,18 @@ func (c *StoreCalls) Redis() int64 { return c.redis.Load() }
 // TraceQueryStart implements pgx.QueryTracer.
 func (c *StoreCalls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	name, named := strings.CutPrefix(data.SQL, "-- name: ")
-	if named && !slices.ContainsFunc(outboxQueries(), func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+	if named && !slices.ContainsFunc(otherQueries(), func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 		c.postgres.Add(1)
 	}
 	return ctx
 }
 
-// outboxQueries are what the names of the outbox's queries begin with, River's and its own.
-func outboxQueries() []string {
-	return []string{"TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table", "Column", "Index"}
+// otherQueries are what the names of the outbox's queries begin with, River's and its own, and of those of health.
+func otherQueries() []string {
+	return []string{
+		"OnPrimary", "TakeWrite", "TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table",
+		"Column", "Index",
+	}
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
@@ -47,9 +50,7 @@ func (c *StoreCalls) DialHook(next redis.DialHook) redis.DialHook { return next 
 // ProcessHook implements redis.Hook.
 func (c *StoreCalls) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() != "ping" {
-			c.redis.Add(1)
-		}
+		c.count(cmd)
 		return next(ctx, cmd)
 	}
 }
@@ -57,7 +58,20 @@ func (c *StoreCalls) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook implements redis.Hook.
 func (c *StoreCalls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.redis.Add(int64(len(cmds)))
+		c.count(cmds...)
 		return next(ctx, cmds)
 	}
+}
+
+func (c *StoreCalls) count(cmds ...redis.Cmder) {
+	for _, cmd := range cmds {
+		if !slices.ContainsFunc(cmd.Args(), isCheckKey) {
+			c.redis.Add(1)
+		}
+	}
+}
+
+func isCheckKey(arg any) bool {
+	text, ok := arg.(string)
+	return ok && strings.HasPrefix(text, "latchkey:check:")
 }

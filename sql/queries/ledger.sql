@@ -41,7 +41,8 @@ SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, now() 
 -- is known.
 -- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger;
+    (SELECT seq FROM ledger_head)::bigint AS ledger
+WHERE latchkey_on_primary();
 
 -- SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
 -- match.
@@ -49,14 +50,15 @@ SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @
 SELECT EXISTS (
         SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid AND user_id = @user_id::uuid
     ) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger;
+    (SELECT seq FROM ledger_head)::bigint AS ledger
+WHERE latchkey_on_primary();
 
 -- RevokedSessions says which sessions of an account the ledger has ended, by the
 -- rules of FindUserForSession. Each comes with the position that it carries.
 -- name: RevokedSessions :many
 SELECT asked.session_id::uuid
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@ledgers::bigint[]) AS ledger) AS asked
-WHERE EXISTS (
+WHERE latchkey_on_primary() AND (EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = @user_id::uuid
     )
@@ -68,10 +70,10 @@ WHERE EXISTS (
     OR EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
-    );
+    ));
 
 -- name: LedgerHead :one
-SELECT seq FROM ledger_head;
+SELECT seq FROM ledger_head WHERE latchkey_on_primary();
 
 -- RaiseLives makes rows be kept for as long as the longest setting of any replica
 -- asks.
@@ -91,8 +93,9 @@ SELECT latchkey_keep_for_legacy(@until::timestamptz);
 -- name: JoinReplica :exec
 INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
 
--- ConfirmReplica reads the head and the replica's own row in one snapshot. known says
--- whether the row that was applied last is still the one with that tip.
+-- ConfirmReplica reads the head and the replica's own row in one snapshot, which must be
+-- the primary's. known says whether the row that was applied last is still the one with
+-- that tip.
 -- name: ConfirmReplica :one
 SELECT h.seq, h.tip,
     extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
@@ -100,18 +103,19 @@ SELECT h.seq, h.tip,
     clock_timestamp()::timestamptz AS database_time,
     EXISTS (SELECT FROM replicas r WHERE r.id = @id AND r.leaving_since IS NULL) AS joined,
     EXISTS (SELECT FROM revocations v WHERE v.seq = @applied_seq AND v.tip = @applied_tip) AS known
-FROM ledger_head h;
+FROM ledger_head h
+WHERE latchkey_on_primary();
 
 -- RevocationsAfter reads what comes after a position, in pages.
 -- name: RevocationsAfter :many
-SELECT * FROM revocations WHERE seq > @seq ORDER BY seq LIMIT 5000;
+SELECT * FROM revocations WHERE seq > @seq AND latchkey_on_primary() ORDER BY seq LIMIT 5000;
 
 -- RevocationsInForce reads what can still matter to an access token, in pages: tokens
 -- from before have expired, but for those of other systems, which may live for any time.
 -- The margin is for clocks that differ and transactions that take their time.
 -- name: RevocationsInForce :many
 SELECT v.* FROM revocations v, ledger_head h
-WHERE v.seq > @seq AND (
+WHERE v.seq > @seq AND latchkey_on_primary() AND (
     v.created_at > now() - h.access_life - interval '2 minutes'
     OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
 )
@@ -124,7 +128,8 @@ UPDATE replicas SET applied_seq = @applied_seq WHERE id = @id AND leaving_since 
 DELETE FROM replicas WHERE id = @id;
 
 -- name: ListReplicas :many
-SELECT id, applied_seq, lease_ms, (leaving_since IS NOT NULL)::boolean AS leaving FROM replicas;
+SELECT id, applied_seq, lease_ms, (leaving_since IS NOT NULL)::boolean AS leaving FROM replicas
+WHERE latchkey_on_primary();
 
 -- ExpelReplicas tells replicas that fell behind that they must not trust their memory.
 -- name: ExpelReplicas :exec

@@ -1,5 +1,5 @@
 -- name: LegacySpent :one
-SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = @token_hash);
+SELECT EXISTS (SELECT FROM legacy_spent WHERE token_hash = @token_hash) WHERE latchkey_on_primary();
 
 -- SpendLegacyToken succeeds for one caller. Whoever comes with the same token meanwhile
 -- waits for the end of that one's transaction: the token is good again if it fails.
@@ -17,7 +17,7 @@ UPDATE legacy_spent SET answer_hash = @answer_hash::bytea WHERE token_hash = @to
 -- FindLegacyTrade tells what became of a refresh token that was spent.
 -- name: FindLegacyTrade :one
 SELECT session_id, request_hash, answer_hash, spent_at
-FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh';
+FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh' AND latchkey_on_primary();
 
 -- FindLegacyReset is the account whose password an old reset token may set. A token
 -- lives for an hour at most and does not say since when: it must have been asked for
@@ -25,7 +25,7 @@ FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh';
 -- the account within that hour, which every change leaves, refuses it.
 -- name: FindLegacyReset :one
 SELECT * FROM users u
-WHERE u.id = @user_id AND u.is_active
+WHERE u.id = @user_id AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = @token_hash)
     AND NOT EXISTS (
         SELECT FROM revocations r

@@ -1,6 +1,7 @@
 -- FindPasswordEpoch reads the epoch of a password that was never changed, or replaced, as 0.
 -- name: FindPasswordEpoch :one
-SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = @user_id), 0)::bigint;
+SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = @user_id), 0)::bigint
+WHERE latchkey_on_primary();
 
 -- RaiseFailures counts a failure before the password is compared, so that the count is exact whatever happens
 -- afterwards: failures is the new count, 0 when the account has none yet, and closed says that it has reached its

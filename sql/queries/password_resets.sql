@@ -21,7 +21,7 @@ UPDATE password_resets SET expires_at = @expires_at WHERE user_id = @user_id;
 SELECT sqlc.embed(users)
 FROM password_resets JOIN users ON users.id = password_resets.user_id
 WHERE password_resets.token_hash = @token_hash AND password_resets.expires_at > @now::timestamptz AND users.is_active
-    AND NOT latchkey_ended_since(users.id, password_resets.ledger);
+    AND NOT latchkey_ended_since(users.id, password_resets.ledger) AND latchkey_on_primary();
 
 -- SpendPasswordReset succeeds for one caller: the row is gone for the next. Lock the
 -- account first.

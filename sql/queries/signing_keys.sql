@@ -1,5 +1,5 @@
 -- name: ListSigningKeys :many
-SELECT * FROM signing_keys ORDER BY created_at, id;
+SELECT * FROM signing_keys WHERE latchkey_on_primary() ORDER BY created_at, id;
 
 -- LockSigningKeys makes whoever wants to change keys wait for its turn. Reading goes
 -- on meanwhile.

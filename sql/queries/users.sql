@@ -13,12 +13,12 @@ RETURNING *;
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
-WHERE users.email = @email OR users.email_lookup = @email_lookup::text
+WHERE (users.email = @email OR users.email_lookup = @email_lookup::text) AND latchkey_on_primary()
 ORDER BY (users.email = @email) DESC
 LIMIT 1;
 
 -- name: FindUser :one
-SELECT * FROM users WHERE id = @id;
+SELECT * FROM users WHERE id = @id AND latchkey_on_primary();
 
 -- LockUser takes the row's lock: users first, the ledger's head last.
 -- name: LockUser :one
@@ -27,10 +27,12 @@ SELECT * FROM users WHERE id = @id FOR UPDATE;
 -- FindUserAt reads an account and the ledger's position in one statement: what was
 -- read holds until a later row names the account.
 -- name: FindUserAt :one
-SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger FROM users WHERE id = @id;
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger FROM users
+WHERE id = @id AND latchkey_on_primary();
 
 -- FindUserForSession reads the account of a session or access token, and whether
--- the ledger has ended it, or the key that signed the token (empty: none did).
+-- the ledger has ended it, or the key that signed the token (empty: none did). mark is
+-- the generation that the session was seen at, of its refresh tokens (0: none).
 -- name: FindUserForSession :one
 SELECT sqlc.embed(users), (
     EXISTS (
@@ -49,9 +51,10 @@ SELECT sqlc.embed(users), (
     )
 )::boolean AS revoked,
 EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = @key_id::text)::boolean AS key_revoked,
-(SELECT seq FROM ledger_head)::bigint AS ledger
-FROM users
-WHERE users.id = @user_id;
+(SELECT seq FROM ledger_head)::bigint AS ledger,
+coalesce(m.generation, 0)::bigint AS mark, m.marked_at
+FROM users LEFT JOIN session_marks m ON m.session_id = @session_id::uuid AND m.user_id = users.id
+WHERE users.id = @user_id AND latchkey_on_primary();
 
 -- RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
 -- of wrong ones, but opens nothing that is closed.
@@ -108,6 +111,6 @@ UPDATE users SET is_active = @is_active WHERE id = @id RETURNING *;
 -- before.
 -- name: ListUsers :many
 SELECT * FROM users
-WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid)
+WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid) AND latchkey_on_primary()
 ORDER BY created_at DESC, id DESC
 LIMIT @page_size;

@@ -1,0 +1,75 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// readOnly is the SQLSTATE of a write where none is taken, and of latchkey_on_primary.
+	readOnly   = "25006"
+	resetPause = time.Second
+)
+
+// errReadOnlyServer: a server was found, and is not the primary.
+var errReadOnlyServer = errors.New("the server takes no writes")
+
+// lookForPrimary passes over the hosts that take no writes, also where the URL does not
+// ask for that: the first of several that answers may be a standby.
+func lookForPrimary(cfg *pgconn.Config) {
+	several := slices.ContainsFunc(cfg.Fallbacks, func(other *pgconn.FallbackConfig) bool {
+		return other.Host != cfg.Host || other.Port != cfg.Port // else it is the same one without TLS
+	})
+	if several && cfg.ValidateConnect == nil {
+		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	validate := cfg.ValidateConnect
+	if validate == nil {
+		return
+	}
+	cfg.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		err := validate(ctx, conn)
+		if err != nil && (conn.ParameterStatus("in_hot_standby") == "on" || conn.ParameterStatus("default_transaction_read_only") == "on") {
+			return fmt.Errorf("%w: %w", errReadOnlyServer, err)
+		}
+		return err
+	}
+}
+
+// leaving gives up the connections to a server that is not the primary any more: pgx
+// looks for it only when it connects.
+type leaving struct {
+	closed pgconn.PgErrorHandler // pgx's own
+	pool   atomic.Pointer[pgxpool.Pool]
+	last   atomic.Int64 // when all connections were given up, in milliseconds
+}
+
+// onError is false when the connection is to be closed. The pool's others most likely
+// lead to the same server. Once a second is enough: where there is no other server,
+// every write fails.
+func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+	if err.Code != readOnly {
+		return l.closed(conn, err)
+	}
+	now := time.Now().UnixMilli() //nolint:forbidigo // a pause between two steps, by the machine's clock
+	last := l.last.Load()
+	if pool := l.pool.Load(); pool != nil && now-last >= resetPause.Milliseconds() && l.last.CompareAndSwap(last, now) {
+		go pool.Reset()
+	}
+	return false
+}
+
+// IsReadOnly reports whether err says that the server is not the primary, or takes no
+// writes, or that none of those in the URL does. The connection that it came from is
+// closed.
+func IsReadOnly(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == readOnly || errors.Is(err, errReadOnlyServer)
+}
