@@ -50,6 +50,8 @@ func mutants() []mutant {
 	slow := settings{lease: leaseTime, hash: password.Params{MemoryKiB: 19456, Time: 6, Threads: 1}}
 	rehashing := usual
 	rehashing.planted = cheapHash()
+	paired := quick
+	paired.pair = true
 	return []mutant{
 		{name: "the revoker does not wait", scenario: revokeWhileFrozen, settings: quick, edits: []edit{{
 			"internal/ledger/wait.go", "\tif position == 0 {\n", "\tif position >= 0 {\n",
@@ -75,6 +77,9 @@ func mutants() []mutant {
 		{name: "rehash whatever hash is there", scenario: loginDuringReset, settings: rehashing, edits: []edit{{
 			"gen/db/users.sql.go", "WHERE id = $2 AND password_hash = $3 AND set_config('latchkey.rehash'",
 			"WHERE id = $2 AND $3::text IS NOT NULL AND set_config('latchkey.rehash'",
+		}}},
+		{name: "the lease does not prove the primary", scenario: revokeAtNewPrimary, settings: paired, edits: []edit{{
+			"gen/db/ledger.sql.go", "FROM ledger_head h\nWHERE latchkey_on_primary()\n`", "FROM ledger_head h\n`",
 		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"server/refresh.go", "err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, ended.Ledger) })", "err = ctx.Err()",

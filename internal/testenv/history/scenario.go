@@ -145,3 +145,24 @@ func changeAfterLogout(ctx context.Context, w *world, _ int) {
 	w.login(ctx, b, account, firstPassword)
 	<-done
 }
+
+// revokeAtNewPrimary: the primary is set read-only and keeps its connections, and the
+// standby is promoted. B comes up at the new primary; A, which has nothing to write, must
+// notice. There is one standby, so only the first try shows it.
+func revokeAtNewPrimary(ctx context.Context, w *world, try int) {
+	if try > 0 {
+		return
+	}
+	a, b := w.replicas[0], w.replicas[1]
+	_, s := w.prepare(ctx)
+	w.validate(ctx, a, s)
+	w.pair.SetReadOnly()
+	w.pair.Promote()
+	b.stop(w.t)
+	b.start(ctx, w.t)
+	w.logout(ctx, b, s, changeTime)
+	for range 20 {
+		w.validate(ctx, a, s)
+		pause(ctx, leaseTime/10)
+	}
+}

@@ -36,6 +36,7 @@ type world struct {
 	t        testing.TB
 	replicas []*replica
 	pool     *pgxpool.Pool
+	pair     *testenv.Pair // nil: there is one PostgreSQL
 	redis    redis.UniversalClient
 	// hash is of firstPassword, so that making an account costs no hash.
 	hash string
@@ -54,6 +55,8 @@ type settings struct {
 	// hash is the cost of new hashes, planted that of the accounts' first ones. Zero:
 	// the same.
 	hash, planted password.Params
+	// pair is for two PostgreSQL, a primary and its standby.
+	pair bool
 }
 
 // cheapHash takes about 1 ms.
@@ -71,8 +74,15 @@ func newWorld(t testing.TB, s settings, programs ...string) *world {
 	if s.planted == (password.Params{}) {
 		s.planted = s.hash
 	}
-	databaseURL, redisURL := testenv.Migrated(t), testenv.Redis(t)
 	w := &world{t: t, hash: hashOf(t, s.planted)}
+	var databaseURL string
+	if s.pair {
+		w.pair = testenv.NewPair(t)
+		databaseURL = w.pair.URL()
+	} else {
+		databaseURL = testenv.Migrated(t)
+	}
+	redisURL := testenv.Redis(t)
 	var err error
 	if w.pool, err = pgxpool.New(t.Context(), databaseURL); err != nil {
 		t.Fatal(err)
