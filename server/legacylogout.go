@@ -71,7 +71,8 @@ func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error 
 	})
 }
 
-// logOutTraded is Logout with an old token that was spent.
+// logOutTraded is Logout with an old token that was spent. For all sessions it speaks only
+// within the grace of its trade, as a spent token of ours does.
 func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool) error {
 	traded := old.spent.SessionID
 	switch {
@@ -92,5 +93,16 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	if err != nil {
 		return fmt.Errorf("read the session: %w", err)
 	}
-	return s.logOutAll(ctx, sess)
+	mark, err := s.queries.SessionMark(ctx, s.cfg.Pool, db.SessionMarkParams{SessionID: sess.ID, UserID: sess.UserID})
+	if err != nil {
+		return fmt.Errorf("look the session up: %w", err)
+	}
+	inGrace, first := s.cfg.Sessions.InGrace(old.spent.SpentAt), sess.Generation == 1 && mark <= 1
+	switch {
+	case inGrace && first:
+		return s.logOutAllOf(ctx, sess) // the answer to the trade may be on its way
+	case inGrace:
+		return errRefreshTokenInvalid()
+	}
+	return s.endReusedTrade(ctx, old.UserID, sess.ID)
 }

@@ -268,14 +268,20 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 	if s.cfg.Sessions.InGrace(spent.SpentAt) {
 		return nil, errRefreshTokenInvalid()
 	}
-	ended, err := s.endOnce(ctx, old.UserID, id, auditRefreshReused)
+	return nil, s.endReusedTrade(ctx, old.UserID, id)
+}
+
+// endReusedTrade ends the session of a trade whose token somebody has shown again, and
+// returns the refusal.
+func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
+	ended, err := s.endOnce(ctx, userID, id, auditRefreshReused)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !ended {
-		return nil, errSessionEnded()
+		return errSessionEnded()
 	}
-	return nil, errRefreshTokenReused()
+	return errRefreshTokenReused()
 }
 
 // reissue makes the answer of a trade again. It fails with session.ErrReused once the
@@ -299,6 +305,9 @@ func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash [
 	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Ledger: sess.Ledger})
 	if err != nil {
 		return nil, err
+	}
+	if markOf(account).Generation > sess.Generation {
+		return nil, session.ErrReused // Redis has an older copy of itself back
 	}
 	return s.issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
 }

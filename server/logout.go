@@ -2,9 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
@@ -23,7 +27,7 @@ func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*la
 		return nil, err
 	}
 	if req.GetAllSessions() {
-		err = s.logOutAll(ctx, presented.Session)
+		err = s.logOutAll(ctx, presented)
 	} else {
 		err = s.endSession(ctx, presented.Session.UserID, presented.Session.ID, auditLoggedOut)
 	}
@@ -34,11 +38,38 @@ func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*la
 }
 
 // logOutAll ends all sessions of the account. Only a live session can speak for it:
-// a thief whose session the owner has ended must not end the owner's.
-func (s *Server) logOutAll(ctx context.Context, sess session.Session) error {
-	if sess.Ended(s.cfg.Now()) {
-		return errSessionEnded()
+// a thief whose session the owner has ended must not end the owner's. And only a live
+// token for its session: one that was spent long ago is what thieves find in backups and
+// logs, and is a reuse as it is in a refresh.
+func (s *Server) logOutAll(ctx context.Context, presented *session.Presented) error {
+	sess := presented.Session
+	account, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
+		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("look the account up: %w", err)
 	}
+	if err != nil || account.Revoked || !account.User.IsActive {
+		return s.endedFinally(ctx) // perhaps by this very call, sent before
+	}
+	switch err := s.cfg.Sessions.Live(presented, markOf(account)); {
+	case errors.Is(err, session.ErrReused):
+		if err := s.endSession(ctx, sess.UserID, sess.ID, auditRefreshReused); err != nil {
+			return err
+		}
+		return errRefreshTokenReused()
+	case errors.Is(err, session.ErrLate):
+		return errRefreshTokenInvalid()
+	case errors.Is(err, session.ErrEnded):
+		return errSessionEnded()
+	case err != nil:
+		return fmt.Errorf("judge the refresh token: %w", err)
+	}
+	return s.logOutAllOf(ctx, sess)
+}
+
+// logOutAllOf ends all sessions of the account by the authority of one.
+func (s *Server) logOutAllOf(ctx context.Context, sess session.Session) error {
 	by := authority{userID: sess.UserID, sessionID: sess.ID, ledger: sess.Ledger}
 	return s.logOutAllBy(ctx, by, userEnding{except: uuid.Nil, kind: auditAllLoggedOut})
 }

@@ -41,8 +41,12 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 		s.dropSession(ctx, sess.UserID, sess.ID)
 		return nil, errSessionEnded()
 	}
-	rotation, err := s.rotate(ctx, presented, req.GetRequestId())
+	mark := markOf(account)
+	rotation, err := s.rotate(ctx, presented, req.GetRequestId(), mark)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.markSession(ctx, rotation, mark); err != nil {
 		return nil, err
 	}
 	tokens, err := s.issue(ctx, rotation.Session, account.User.Email, rotation.IssueTime, rotation.RefreshToken)
@@ -88,11 +92,34 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	return errSessionEnded()
 }
 
+// markOf is how far PostgreSQL has seen the session come.
+func markOf(account db.FindUserForSessionRow) session.Mark {
+	return session.Mark{Generation: uint64(max(account.Mark, 0)), Time: timeOrZero(account.MarkedAt)}
+}
+
+// markSession notes now and then how far a session has come, so that a Redis which gets
+// an older copy of itself back revives few of the tokens that were spent. The answer
+// waits for it: when it fails the client repeats the call.
+func (s *Server) markSession(ctx context.Context, rotation session.Rotation, mark session.Mark) error {
+	if !mark.Due(rotation) {
+		return nil
+	}
+	sess := rotation.Session
+	err := s.queries.MarkSession(ctx, s.cfg.Pool, db.MarkSessionParams{
+		SessionID: sess.ID, UserID: sess.UserID, Generation: int64(sess.Generation), //nolint:gosec // G115: below 2^53
+		MarkedAt: sess.RotateTime, KeepUntil: sess.End.Add(spentMargin),
+	})
+	if err != nil {
+		return fmt.Errorf("note how far the session has come: %w", err)
+	}
+	return nil
+}
+
 // rotate spends the token and says what comes next. A reuse ends the session, and
 // no other of the account.
-func (s *Server) rotate(ctx context.Context, presented *session.Presented, requestID string) (session.Rotation, error) {
+func (s *Server) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
 	sess := presented.Session
-	rotation, err := s.cfg.Sessions.Rotate(ctx, presented, requestID)
+	rotation, err := s.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
 	switch {
 	case errors.Is(err, session.ErrReused):
 		if err := s.endSession(ctx, sess.UserID, sess.ID, auditRefreshReused); err != nil {

@@ -23,7 +23,7 @@ type Upkeep struct {
 	Now func() time.Time
 }
 
-// Sweep deletes expired reset tokens, old audit events, rows of the ledger that say
+// Sweep deletes marks of sessions that have ended, expired reset tokens, old audit events, rows of the ledger that say
 // nothing new, spent tokens of an existing backend that are refused for their age, and
 // counts of notices; and it lets accounts that others wrote be found by their addresses.
 func (u Upkeep) Sweep(ctx context.Context) error {
@@ -37,7 +37,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	spent := inBatches(func() (int64, error) { return queries.DeleteOldLegacySpent(ctx, u.Pool, now) })
 	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-noticeCountLife))
 	_, lookups := address.Fill(ctx, u.Pool)
-	return errors.Join(resets, events, rows, cutoffs, spent, notices, lookups)
+	marks := inBatches(func() (int64, error) { return queries.DeleteOldSessionMarks(ctx, u.Pool, now) })
+	return errors.Join(marks, resets, events, rows, cutoffs, spent, notices, lookups)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

@@ -43,7 +43,7 @@ func TestChangeOfKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newer.Rotate(t.Context(), presented, ""); !errors.Is(err, ErrForged) {
+	if _, err := newer.Rotate(t.Context(), presented, "", Mark{}); !errors.Is(err, ErrForged) {
 		t.Fatalf("a key that is gone rotates: %v", err)
 	}
 	mustRefresh(t, newer, third, "", Advanced)
@@ -118,7 +118,7 @@ func TestReplacedBetweenOpenAndRotate(t *testing.T) {
 		if err := b.client.HSet(t.Context(), redisKey(created.ID), field, changed).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, ErrUnknown) {
+		if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%s replaced: %v, want ErrUnknown", field, err)
 		}
 		if got := b.dump(t)[redisKey(created.ID)][fieldGen]; got != "1" {
@@ -128,7 +128,7 @@ func TestReplacedBetweenOpenAndRotate(t *testing.T) {
 			t.Errorf("%s replaced: opens with %v", field, err)
 		}
 	}
-	if _, err := b.store.Rotate(t.Context(), &Presented{}, ""); err == nil {
+	if _, err := b.store.Rotate(t.Context(), &Presented{}, "", Mark{}); err == nil {
 		t.Error("an empty Presented rotates")
 	}
 }
@@ -163,7 +163,7 @@ func TestDamagedSession(t *testing.T) {
 			if damage == "9007199254740993.5" && (field == fieldRotated || field == fieldIdleEnd || field == fieldGen) {
 				continue
 			}
-			if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, ErrUnknown) {
+			if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); !errors.Is(err, ErrUnknown) {
 				t.Errorf("%s = %q: Rotate: %v, want ErrUnknown", field, damage, err)
 			}
 		}
@@ -218,7 +218,7 @@ func TestClockOutOfRange(t *testing.T) {
 		if _, err := b.store.Create(t.Context(), Start{UserID: presented.Session.UserID}); !errors.Is(err, errClock) {
 			t.Errorf("Create at %v: %v", now, err)
 		}
-		if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, errClock) {
+		if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); !errors.Is(err, errClock) {
 			t.Errorf("Rotate at %v: %v", now, err)
 		}
 		if _, err := b.store.List(t.Context(), presented.Session.UserID); !errors.Is(err, errClock) {
@@ -302,7 +302,7 @@ func TestUnavailable(t *testing.T) {
 		check("Create", err)
 		_, err = b.store.Open(ctx, text)
 		check("Open", err)
-		_, err = b.store.Rotate(ctx, presented, "r")
+		_, err = b.store.Rotate(ctx, presented, "r", Mark{})
 		check("Rotate", err)
 		check("Delete", b.store.Delete(ctx, created.UserID, created.ID))
 		check("ClearIndex", b.store.ClearIndex(ctx, created.UserID, uuid.Nil, 1))
@@ -321,7 +321,7 @@ func TestUnavailable(t *testing.T) {
 	if _, err := b.store.Open(t.Context(), text); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Open of another type: %v", err)
 	}
-	if _, err := b.store.Rotate(t.Context(), presented, ""); !errors.Is(err, ErrUnavailable) {
+	if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("Rotate of another type: %v", err)
 	}
 	if _, err := b.store.List(t.Context(), created.UserID); !errors.Is(err, ErrUnavailable) {

@@ -137,15 +137,33 @@ func (m *machine) open(t *rapid.T) *openedToken {
 func (m *machine) rotate(t *rapid.T, o openedToken) {
 	request := rapid.SampledFrom([]string{"", "", "r-1", "r-2"}).Draw(t, "request")
 	want := m.refresh(o.of, o.name, request, m.clock.Now(), m.keys)
-	got, err := m.store.Rotate(t.Context(), o.presented, request)
+	behind := o.of.alive && o.of.state.latest < o.of.mark.Generation
+	live, fresh := m.store.Live(o.presented, o.of.mark), o.of.alive && o.presented.rec.generation == o.of.state.latest
+	got, err := m.store.Rotate(t.Context(), o.presented, request, o.of.mark)
 	if !errors.Is(err, want.err) || got.Outcome != want.outcome {
 		t.Fatalf("generation %d of %d: %v, %v, want %v, %v",
 			o.presented.Generation, o.of.state.latest, got.Outcome, err, want.outcome, want.err)
 	}
 	o.of.state = want.after
+	if behind {
+		m.reached["behind its mark"]++
+	}
 	if want.err != nil {
 		m.reached[want.err.Error()]++
+		if behind && errors.Is(err, ErrReused) {
+			m.reached["spent by its mark"]++
+		}
+		if fresh && live == nil {
+			t.Fatalf("generation %d is live, and refused: %v", o.presented.Generation, err)
+		}
 		return
+	}
+	// What speaks for the whole account is no more than what refreshes.
+	if fresh && live != nil && want.outcome != RepeatedSameRequest {
+		t.Fatalf("generation %d refreshes, and is not live: %v", o.presented.Generation, live)
+	}
+	if oneIn(t, 3) && want.after.latest > o.of.mark.Generation { // written rarely
+		o.of.mark = Mark{Generation: want.after.latest, Time: want.after.rotated}
 	}
 	m.reached[want.outcome.String()]++
 	if !got.IssueTime.Equal(want.issued) {
@@ -323,7 +341,7 @@ func checkModel(t *testing.T, client *redis.Client, steps int) {
 	verdicts := []string{
 		Advanced.String(), RepeatedSameRequest.String(), RepeatedInGrace.String(), CaughtUp.String(),
 		ErrReused.Error(), ErrLate.Error(), ErrEnded.Error(), ErrUnknown.Error(),
-		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(), "evicted", "listed",
+		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(), "evicted", "listed", "behind its mark", "spent by its mark",
 	}
 	if steps >= 100 { // short lives seldom get there
 		verdicts = append(verdicts, "taken over", "cleaned")

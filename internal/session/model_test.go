@@ -41,6 +41,8 @@ type modelSession struct {
 	end      time.Time
 	alive    bool
 	state    modelState
+	// mark is what another store has noted, which is not rolled back.
+	mark Mark
 	// issued has every token that was ever handed out, by generation and key: the texts must not vary.
 	issued map[tokenName]string
 	order  []tokenName
@@ -130,6 +132,10 @@ func (r rules) refresh(s *modelSession, token tokenName, request string, now tim
 	inGrace := func(generation uint64) bool {
 		use, known := state.spent[generation]
 		return known && !now.After(use.at.Add(r.grace))
+	}
+	if marked := s.mark.Generation; state.latest < marked &&
+		(generation+1 < marked || generation+1 == marked && now.After(s.mark.Time.Add(r.grace))) {
+		return verdict{err: ErrReused, after: state}
 	}
 	ahead := int64(generation) - int64(state.latest)
 	switch {

@@ -34,13 +34,14 @@ const (
 )
 
 // record is a session as Redis holds it. Times are milliseconds since 1970. What only the script needs (the hash of
-// the request id that led to the latest generation, and when the one before was spent) is left out.
+// the request id that led to the latest generation) is left out.
 type record struct {
 	bound
 
 	generation             uint64
 	created, authenticated int64
 	rotated, idleEnd       int64
+	spent                  int64  // when the generation two before the latest was; 0: there is none, or nobody knows
 	key                    string // the id of the key that the latest generation's token was made with
 	device, address        string
 	amr                    []string
@@ -89,6 +90,9 @@ func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 		key:           fields[fieldKey],
 		device:        fields[fieldDevice],
 		address:       fields[fieldAddress],
+	}
+	if fields[fieldSpent] != "" {
+		r.spent = integer(fieldSpent)
 	}
 	var err error
 	if r.generation, err = strconv.ParseUint(fields[fieldGen], 10, 53); err != nil {

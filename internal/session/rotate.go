@@ -105,7 +105,8 @@ type Rotation struct {
 }
 
 // Rotate spends a refresh token and returns its successor. requestID is what the client keeps until it has an answer,
-// or empty.
+// or empty. mark is what is known of the session elsewhere: where Redis is behind it, the tokens below are spent all the
+// same, and only the last of them, within the grace, may be a repeat.
 //
 // The errors are ErrReused (revoke the session: append to the ledger, then Delete), ErrLate and ErrEnded (refuse),
 // *UnknownError when the session is gone or another one stands in its place, ErrForged when the token's key is no
@@ -113,7 +114,7 @@ type Rotation struct {
 //
 // The script may run twice when a connection breaks: the second run repeats within the grace of the first, as both
 // carry the same time.
-func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string) (Rotation, error) {
+func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark Mark) (Rotation, error) {
 	now, err := s.millis()
 	if err != nil {
 		return Rotation{}, err
@@ -131,20 +132,21 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string) (Rot
 	if err != nil {
 		return Rotation{}, err
 	}
-	reply, err := s.runRotate(ctx, p, request, now)
+	reply, err := s.runRotate(ctx, p, request, now, mark)
 	if err != nil {
 		return Rotation{}, err
 	}
 	return s.rotation(p, reply, now)
 }
 
-func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now int64) ([]string, error) {
+func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now int64, mark Mark) ([]string, error) {
 	user, end, ledger, salt := p.rec.bindings()
 	idleEnd := min(now+s.idle, p.rec.end)
 	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(p.rec.id)},
 		user, end, ledger, salt,
 		p.Generation, p.Generation+1, request, s.keys.current().id.String(),
 		now, s.grace, idleEnd, s.lifetime(idleEnd, now).Milliseconds(),
+		mark.Generation, mark.Time.UnixMilli(),
 	).StringSlice()
 	if err != nil {
 		return nil, unavailable("advance a session", err)

@@ -5,6 +5,7 @@
 --          1 user, 2 absolute end, 3 ledger position, 4 salt
 --          5 the token's generation, 6 its successor's, 7 hash of the request id or "", 8 id of the current MAC key
 --          9 now, 10 grace, 11 idle end after an advance, 12 lifetime of the key after an advance
+--          13 generation that the caller knows the session to have reached, or 0, 14 when that was
 --
 -- Times are milliseconds. Numbers are doubles here: generations and times are below 2^53, and what is stored was
 -- written out by the caller, as Lua would turn large numbers into 1e+15.
@@ -38,6 +39,13 @@ local grace = tonumber(ARGV[10])
 
 if now >= idle_end or now >= tonumber(ARGV[2]) then
   return {'ended'}
+end
+
+-- The store was rolled back behind what the caller knows: the tokens below were spent, whatever is held here. The last
+-- of them may still be a repeat whose answer was lost, as within the grace below.
+local mark = tonumber(ARGV[13])
+if current < mark and (generation < mark - 1 or generation == mark - 1 and now - tonumber(ARGV[14]) > grace) then
+  return {'reused'}
 end
 
 if generation >= current then

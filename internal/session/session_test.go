@@ -73,7 +73,7 @@ func refresh(ctx context.Context, store *Store, text, requestID string) (Rotatio
 	if err != nil {
 		return Rotation{}, err
 	}
-	return store.Rotate(ctx, presented, requestID)
+	return store.Rotate(ctx, presented, requestID, Mark{})
 }
 
 func mustRefresh(t testing.TB, store *Store, text, requestID string, want Outcome) Rotation {
@@ -139,7 +139,7 @@ func TestLife(t *testing.T) {
 	if !reflect.DeepEqual(presented.Session, want) || presented.Generation != 1 {
 		t.Fatalf("opened %+v, want %+v", presented.Session, want)
 	}
-	rotation, err := b.store.Rotate(t.Context(), presented, "")
+	rotation, err := b.store.Rotate(t.Context(), presented, "", Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestLife(t *testing.T) {
 	}
 	_, err = b.store.Open(t.Context(), rotation.RefreshToken)
 	wantUnknown(err)
-	_, err = b.store.Rotate(t.Context(), presented, "")
+	_, err = b.store.Rotate(t.Context(), presented, "", Mark{})
 	wantUnknown(err)
 	if all := b.dump(t); len(all) != 0 {
 		t.Fatalf("left in Redis: %v", all)
@@ -428,7 +428,7 @@ func TestReissue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.store.Rotate(t.Context(), presented, ""); err != nil {
+	if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrReused) {

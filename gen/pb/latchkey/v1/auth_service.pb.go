@@ -429,7 +429,8 @@ func (x *RefreshTokenResponse) GetTokens() *Tokens {
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any refresh token of the session, or one of a backend that the service took
-	// over from.
+	// over from. With all_sessions: its latest one, or one that was traded within
+	// the grace (LATCHKEY_REFRESH_GRACE).
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// End every session of the account, not only this one.
 	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`

@@ -87,16 +87,20 @@ type AuthServiceClient interface {
 	RefreshToken(ctx context.Context, in *RefreshTokenRequest, opts ...grpc.CallOption) (*RefreshTokenResponse, error)
 	// Logout ends the session of a refresh token, or all sessions of its account.
 	// Once it has answered OK, no replica accepts an access token of them. Any
-	// refresh token of the session will do, spent ones too; logging out twice is
-	// OK. A call that runs out of its deadline goes on and may be repeated.
+	// refresh token of the session will do to end that one, spent ones too; logging
+	// out twice is OK. For all_sessions it must be one that RefreshToken would take:
+	// the latest, or the one before within the grace; of an older one the session
+	// is ended, as by RefreshToken, and no other. A call that runs out of its
+	// deadline goes on and may be repeated.
 	//
 	// A refresh token of a backend that the service took over from can be
 	// traded no more afterwards; if it was traded, its session is ended. An access
 	// token that this backend issued beside it names neither: it is accepted until
 	// it expires by itself, unless all_sessions is set.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
-	// the token's session has ended and so cannot speak for the account.
+	// Refusals: REFRESH_TOKEN_INVALID; only with all_sessions SESSION_ENDED, when
+	// the token's session has ended and so cannot speak for the account, and
+	// REFRESH_TOKEN_REUSED, when the token was spent (and its session is ended).
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 	// ValidateToken says whether an access token is good now: genuine, in time,
 	// its account active, its session not ended. A bad token is an answer, not an
@@ -275,16 +279,20 @@ type AuthServiceServer interface {
 	RefreshToken(context.Context, *RefreshTokenRequest) (*RefreshTokenResponse, error)
 	// Logout ends the session of a refresh token, or all sessions of its account.
 	// Once it has answered OK, no replica accepts an access token of them. Any
-	// refresh token of the session will do, spent ones too; logging out twice is
-	// OK. A call that runs out of its deadline goes on and may be repeated.
+	// refresh token of the session will do to end that one, spent ones too; logging
+	// out twice is OK. For all_sessions it must be one that RefreshToken would take:
+	// the latest, or the one before within the grace; of an older one the session
+	// is ended, as by RefreshToken, and no other. A call that runs out of its
+	// deadline goes on and may be repeated.
 	//
 	// A refresh token of a backend that the service took over from can be
 	// traded no more afterwards; if it was traded, its session is ended. An access
 	// token that this backend issued beside it names neither: it is accepted until
 	// it expires by itself, unless all_sessions is set.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID; SESSION_ENDED only with all_sessions, when
-	// the token's session has ended and so cannot speak for the account.
+	// Refusals: REFRESH_TOKEN_INVALID; only with all_sessions SESSION_ENDED, when
+	// the token's session has ended and so cannot speak for the account, and
+	// REFRESH_TOKEN_REUSED, when the token was spent (and its session is ended).
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	// ValidateToken says whether an access token is good now: genuine, in time,
 	// its account active, its session not ended. A bad token is an answer, not an
