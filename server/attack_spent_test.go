@@ -67,7 +67,7 @@ func TestAttack14LogoutBySpentToken(t *testing.T) {
 }
 
 // TestAttack14LogoutAllByTradedToken: the same of an older backend's token.
-func TestAttack14LogoutAllByTradedToken(t *testing.T) {
+func TestAttack14LogoutAllByTradedToken(t *testing.T) { //nolint:tparallel // the parts share a clock
 	t.Parallel()
 	backend, s, _ := takeover(t)
 	for name, old := range oneOfEach(t, backend) {
@@ -150,7 +150,7 @@ func TestAttack14OwnerAfterRollback(t *testing.T) {
 
 // TestAttack14RolledBackTrade: the same of a session that a token of an older backend was
 // traded for, whose first refresh token the trade's retry would get again.
-func TestAttack14RolledBackTrade(t *testing.T) {
+func TestAttack14RolledBackTrade(t *testing.T) { //nolint:tparallel // the parts share a clock
 	t.Parallel()
 	backend, s, _ := takeover(t)
 	for name, old := range oneOfEach(t, backend) {

@@ -329,14 +329,17 @@ func TestChangeOfSecret(t *testing.T) {
 }
 
 // TestRedisRestoredFromASnapshot: who was revoked stays so, sessions that the snapshot
-// holds go on, also those whose clients are ahead of it, and a spent token that the
-// rollback made good again is caught when the lines part.
+// holds go on, also those whose clients are ahead of it, and a spent token stays spent.
+// One that PostgreSQL has no mark of is caught when the lines part.
 func TestRedisRestoredFromASnapshot(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, email)
 	quiet, gone, ahead := logIn(t, s, email), logIn(t, s, email), logIn(t, s, email)
+	marked := logIn(t, s, email)
 	restore := copyRedis(t, s)
+	known := marked.GetRefreshToken()
+	marked = refresh(t, s, refresh(t, s, known, "").GetRefreshToken(), "")
 	stolen := ahead.GetRefreshToken() // a copy that somebody else has
 	ahead = refresh(t, s, refresh(t, s, ahead.GetRefreshToken(), "").GetRefreshToken(), "")
 	logOut(t, s, gone.GetRefreshToken())
@@ -355,6 +358,11 @@ func TestRedisRestoredFromASnapshot(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	wantValid(t, s, late.GetAccessToken(), 0) // lost, not revoked
 
+	_, err = tryRefresh(t.Context(), s, known, "")
+	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
+	wantValid(t, s, marked.GetAccessToken(), ended)
+
+	execSQL(t, s, "DELETE FROM session_marks") // as if it had come within the hour
 	thief := refresh(t, s, stolen, "")
 	ahead = refresh(t, s, ahead.GetRefreshToken(), "")
 	s.Clock.Advance(time.Minute)

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"regexp"
@@ -122,11 +121,10 @@ func TestConnectionsToAFormerPrimaryGo(t *testing.T) {
 	t.Cleanup(pool.Close)
 	pids := func() map[int]bool {
 		found := map[int]bool{}
-		err := errors.New("none")
 		conns := pool.AcquireAllIdle(t.Context())
 		for len(conns) < 4 {
-			conn, acquired := pool.Acquire(t.Context())
-			if err = acquired; err != nil {
+			conn, err := pool.Acquire(t.Context())
+			if err != nil {
 				t.Fatal(err)
 			}
 			conns = append(conns, conn)

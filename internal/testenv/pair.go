@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,9 +70,7 @@ func (p *Pair) start(name string, settings map[string]string) *devstack.Postgres
 		"wal_level": "replica", "max_wal_senders": "4", "synchronous_commit": "on", "shared_buffers": "16MB",
 		"max_wal_size": "128MB", "min_wal_size": "32MB",
 	}
-	for key, value := range settings {
-		all[key] = value
-	}
+	maps.Copy(all, settings)
 	server, err := devstack.StartPostgres(p.t.Context(), devstack.PostgresConfig{DataDir: p.dir(name), MaxConnections: 100, Settings: all})
 	must(p.t, err)
 	return server

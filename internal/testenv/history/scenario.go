@@ -156,8 +156,8 @@ func revokeAtNewPrimary(ctx context.Context, w *world, try int) {
 	a, b := w.replicas[0], w.replicas[1]
 	_, s := w.prepare(ctx)
 	w.validate(ctx, a, s)
-	w.pair.SetReadOnly()
-	w.pair.Promote()
+	w.pair.SetReadOnly() //nolint:contextcheck // they end with the test
+	w.pair.Promote()     //nolint:contextcheck // see above
 	b.stop(w.t)
 	b.start(ctx, w.t)
 	w.logout(ctx, b, s, changeTime)
