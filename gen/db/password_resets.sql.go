@@ -25,7 +25,7 @@ func (q *Queries) DeleteExpiredPasswordResets(ctx context.Context, db DBTX, now 
 }
 
 const endedSince = `-- name: EndedSince :one
-SELECT latchkey_ended_since($1::uuid, $2::bigint)::boolean
+SELECT latchkey_ended_since($1::uuid, $2::bigint)::boolean WHERE latchkey_on_primary()
 `
 
 type EndedSinceParams struct {
@@ -112,6 +112,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS found
 JOIN users ON users.id = found.id
+WHERE latchkey_on_primary()
 `
 
 type FindResetAccountsParams struct {

@@ -36,7 +36,7 @@ DELETE FROM password_resets WHERE expires_at <= @now::timestamptz;
 -- EndedSince says whether the account's sessions were ended after a position, and its
 -- links with them.
 -- name: EndedSince :one
-SELECT latchkey_ended_since(@user_id::uuid, @ledger::bigint)::boolean;
+SELECT latchkey_ended_since(@user_id::uuid, @ledger::bigint)::boolean WHERE latchkey_on_primary();
 
 -- FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
 -- that the caller gave an address; those that nobody has are left out.
@@ -49,4 +49,5 @@ CROSS JOIN LATERAL (
     ORDER BY (u.email = asked.email) DESC
     LIMIT 1
 ) AS found
-JOIN users ON users.id = found.id;
+JOIN users ON users.id = found.id
+WHERE latchkey_on_primary();
