@@ -252,7 +252,7 @@ func TestAttack11Race(t *testing.T) {
 				_, err := s.Pool.Exec(t.Context(), "UPDATE users SET password_hash = password_hash || 'x'")
 				return "", err
 			default:
-				_, token, _, err := issuer.IssueReset(t.Context(), user, before)
+				_, token, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: user, Ledger: before})
 				return token, err
 			}
 		})

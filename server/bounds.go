@@ -21,6 +21,7 @@ const (
 	startsScope  = "StartSession"
 	changesScope = "ChangePassword of an account"
 	unknownScope = "RevokeUnknownSession"
+	othersScope  = "RevokeOtherSessions of an account"
 )
 
 // startsRate is a hundred times what somebody with ten devices needs. It is counted when
@@ -33,6 +34,9 @@ func changesRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 1, Burst: 3
 
 // unknownRate is for identifiers of which nobody knows whether they are of a session.
 func unknownRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 10, Burst: 100} }
+
+// othersRate is how often other sessions are ended without a look at whether there are any.
+func othersRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 2, Burst: 10} }
 
 // boundStarts limits the sessions that an account begins. Redis must answer, which it
 // must for the session as well.
@@ -74,6 +78,13 @@ func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
 		return nil
 	}
 	return limited
+}
+
+// isLoop says whether an account has had its other sessions ended so often of late that
+// there may be nothing left to end. Up to then each call makes a row: it also ends links
+// for new passwords that were only asked for, of which the account knows nothing yet.
+func (s *Server) isLoop(ctx context.Context, userID uuid.UUID) bool {
+	return s.allowSoon(ctx, othersScope, userID.String(), othersRate()) != nil
 }
 
 // othersRevoked says whether the very last thing that happened to an account, which is

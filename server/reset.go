@@ -39,7 +39,8 @@ const (
 // address, one insert, so that neither the answer nor its time tells whether there
 // is an account: the sender of mails finds that out later.
 func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
-	source := guessSource(callFrom(ctx).address)
+	c := callFrom(ctx)
+	source := guessSource(c.address)
 	later, err := s.admitResetRequest(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("count the network's requests: %w", err)
@@ -48,7 +49,7 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())+" "+source, source); err != nil {
 		return nil, fmt.Errorf("count the request: %w", err)
 	}
-	err = s.cfg.Mailer.RequestReset(ctx, mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: callFrom(ctx).traceID})
+	err = s.cfg.Mailer.RequestReset(ctx, mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: c.traceID, CallID: c.id})
 	if errors.Is(err, mail.ErrAddress) {
 		return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
 	}
@@ -254,28 +255,28 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 // somebody else asks for, ends no link that the owner has in hand: it is derived from what
 // is stored, under a key that is not. It lives for another TTL then, until it was made a
 // TTL ago; then the next one is a new one.
-func (r Resets) IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error) {
+func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token string, ok bool, err error) {
 	queries := db.New()
 	now := r.Now()
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
 		// The lock keeps the address from changing before the row is there to be deleted.
-		user, err := queries.LockUser(ctx, tx, userID)
+		user, err := queries.LockUser(ctx, tx, link.UserID)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !user.IsActive {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		isEnded, err := queries.EndedSince(ctx, tx, db.EndedSinceParams{UserID: userID, Ledger: ledger})
+		isEnded, err := queries.EndedSince(ctx, tx, db.EndedSinceParams{UserID: link.UserID, Ledger: link.Ledger})
 		if err != nil || isEnded {
 			return err
 		}
-		if token, err = r.liveToken(ctx, tx, userID, ledger); err != nil {
+		if token, err = r.liveToken(ctx, tx, link.UserID, link.Ledger); err != nil {
 			return err
 		}
 		to, ok = user.Email, true
 		return queries.RecordAuditEvent(ctx, tx, db.RecordAuditEventParams{
-			CreatedAt: now, Kind: string(auditResetRequested), UserID: userID,
+			CreatedAt: now, Kind: string(auditResetRequested), UserID: link.UserID, TraceID: link.TraceID, CallID: link.CallID,
 		})
 	})
 	if err != nil {

@@ -177,7 +177,9 @@ func TestLinksLast(t *testing.T) {
 		t.Error("a link lives for ever when somebody asks for it all the time")
 	}
 	wantRefused(t, tryReset(t.Context(), s, first, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
-	_, other, _, err := resetsOf(s).IssueReset(t.Context(), uuid.MustParse(user.GetId()), int64(count(t, s, "SELECT seq FROM ledger_head")))
+	_, other, _, err := resetsOf(s).IssueReset(t.Context(), mail.ResetLink{
+		UserID: uuid.MustParse(user.GetId()), Ledger: int64(count(t, s, "SELECT seq FROM ledger_head")),
+	})
 	if err != nil || other == next {
 		t.Fatalf("another key: %v", err)
 	}

@@ -149,9 +149,9 @@ func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOt
 	if err != nil {
 		return nil, err
 	}
-	ending := userEnding{
-		except: by.sessionID, kind: auditOthersRevoked,
-		done: func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) },
+	ending := userEnding{except: by.sessionID, kind: auditOthersRevoked}
+	if s.isLoop(ctx, by.userID) {
+		ending.done = func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) }
 	}
 	if err := s.endSessions(ctx, by, ending); err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before t
 }
 
 const newestAuditEvent = `-- name: NewestAuditEvent :one
-SELECT kind, session_id FROM audit_events WHERE user_id = $1 ORDER BY id DESC LIMIT 1
+SELECT kind, session_id FROM audit_events WHERE user_id = $1 AND latchkey_on_primary() ORDER BY id DESC LIMIT 1
 `
 
 type NewestAuditEventRow struct {
@@ -163,7 +163,7 @@ SELECT EXISTS (
         SELECT kind, session_id FROM audit_events WHERE user_id = $1 ORDER BY id DESC LIMIT 5000
     ) AS recent
     WHERE recent.session_id = $2::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
-)
+) WHERE latchkey_on_primary()
 `
 
 type SessionInTrailParams struct {

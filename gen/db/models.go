@@ -90,6 +90,7 @@ type ResetRequest struct {
 	Ledger      int64
 	RequestedAt time.Time
 	TraceID     string
+	CallID      string
 }
 
 type Revocation struct {

@@ -45,7 +45,7 @@ func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams)
 const findLiveReset = `-- name: FindLiveReset :one
 SELECT p.token_hash, p.nonce FROM password_resets p
 WHERE p.user_id = $1 AND p.nonce IS NOT NULL AND p.created_at > $2::timestamptz AND p.expires_at > $3::timestamptz
-    AND NOT latchkey_ended_since(p.user_id, p.ledger)
+    AND NOT latchkey_ended_since(p.user_id, p.ledger) AND latchkey_on_primary()
 `
 
 type FindLiveResetParams struct {

@@ -11,19 +11,25 @@ import (
 )
 
 const queueResetRequest = `-- name: QueueResetRequest :exec
-INSERT INTO reset_requests (email, priority, trace_id) VALUES ($1, $2, $3)
+INSERT INTO reset_requests (email, priority, trace_id, call_id) VALUES ($1, $2, $3, $4)
 `
 
 type QueueResetRequestParams struct {
 	Email    string
 	Priority int16
 	TraceID  string
+	CallID   string
 }
 
 // QueueResetRequest notes the ledger's position: what ends the account's sessions before it
 // is looked up ends the request.
 func (q *Queries) QueueResetRequest(ctx context.Context, db DBTX, arg QueueResetRequestParams) error {
-	_, err := db.Exec(ctx, queueResetRequest, arg.Email, arg.Priority, arg.TraceID)
+	_, err := db.Exec(ctx, queueResetRequest,
+		arg.Email,
+		arg.Priority,
+		arg.TraceID,
+		arg.CallID,
+	)
 	return err
 }
 
@@ -52,7 +58,7 @@ WITH taken AS MATERIALIZED ( -- or a plan may lock more than the limit
     SELECT r.id FROM reset_requests r ORDER BY r.priority, r.id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM reset_requests q USING taken WHERE q.id = taken.id
-RETURNING q.id, q.email, q.priority, q.ledger, q.requested_at, q.trace_id
+RETURNING q.id, q.email, q.priority, q.ledger, q.requested_at, q.trace_id, q.call_id
 `
 
 // TakeResetRequests takes a batch for one caller. It comes back when the transaction fails.
@@ -72,6 +78,7 @@ func (q *Queries) TakeResetRequests(ctx context.Context, db DBTX, batchSize int3
 			&i.Ledger,
 			&i.RequestedAt,
 			&i.TraceID,
+			&i.CallID,
 		); err != nil {
 			return nil, err
 		}

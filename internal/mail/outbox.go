@@ -71,10 +71,9 @@ type Accounts interface {
 	// account has which was not sent links enough lately. It reads and counts in tx.
 	FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
 	// IssueReset returns the reset token of the account, the same one while it lives, and
-	// the address to send it to. ok is false when the account is gone or
-	// disabled, or its sessions were ended after the position of the ledger: nothing is
-	// sent then.
-	IssueReset(ctx context.Context, userID uuid.UUID, ledger int64) (to, token string, ok bool, err error)
+	// the address to send it to. ok is false when the account is gone or disabled, or its
+	// sessions were ended after the link's position of the ledger: nothing is sent then.
+	IssueReset(ctx context.Context, link ResetLink) (to, token string, ok bool, err error)
 	// Address returns the address of a user, ok false when the user is gone.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
 	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the

@@ -36,8 +36,19 @@ type ResetRequest struct {
 	Email string
 	// Later has the request served after all others that wait: its network asked lately.
 	Later bool
-	// TraceID is for the log and may be empty.
-	TraceID string
+	// TraceID is for the log, CallID for the audit trail, see [ResetLink]. Both may be
+	// empty.
+	TraceID, CallID string
+}
+
+// ResetLink is a link that was asked for and is about to be made.
+type ResetLink struct {
+	// UserID is whose it is.
+	UserID uuid.UUID
+	// Ledger is the position of the ledger when it was asked for.
+	Ledger int64
+	// TraceID and CallID are those of the request.
+	TraceID, CallID string
 }
 
 // RequestReset asks for a password reset mail to whatever address was typed. It does the
@@ -56,7 +67,7 @@ func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
 		priority = priorityLater
 	}
 	err := db.New().QueueResetRequest(ctx, o.pool, db.QueueResetRequestParams{
-		Email: r.Email, Priority: priority, TraceID: cleanTraceID(r.TraceID),
+		Email: r.Email, Priority: priority, TraceID: cleanTraceID(r.TraceID), CallID: r.CallID,
 	})
 	if err != nil {
 		return fmt.Errorf("mail: queue reset request: %w", err)
@@ -140,7 +151,7 @@ func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]
 
 func (d *delivery) link(owner uuid.UUID, request db.ResetRequest) river.InsertManyParams {
 	return river.InsertManyParams{
-		Args:       linkArgs{UserID: owner, Ledger: request.Ledger, TraceID: request.TraceID},
+		Args:       linkArgs{UserID: owner, Ledger: request.Ledger, TraceID: request.TraceID, CallID: request.CallID},
 		InsertOpts: &river.InsertOpts{Queue: queueLinks, Priority: int(request.Priority), MaxAttempts: len(d.waits) + 1},
 	}
 }
@@ -150,6 +161,7 @@ type linkArgs struct {
 	UserID  uuid.UUID `json:"user_id"`
 	Ledger  int64     `json:"ledger"`
 	TraceID string    `json:"trace_id,omitempty"`
+	CallID  string    `json:"call_id,omitempty"`
 }
 
 // Kind names the job in the table.
@@ -178,7 +190,7 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 		case isBusy:
 			return river.JobSnooze(time.Second)
 		}
-		to, token, ok, err := d.accounts.IssueReset(ctx, job.Args.UserID, job.Args.Ledger)
+		to, token, ok, err := d.accounts.IssueReset(ctx, ResetLink(job.Args))
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
 		}

@@ -79,11 +79,11 @@ func (a *accounts) FindResetAccounts(_ context.Context, _ pgx.Tx, emails []strin
 	return found, nil
 }
 
-func (a *accounts) IssueReset(_ context.Context, userID uuid.UUID, _ int64) (string, string, bool, error) {
+func (a *accounts) IssueReset(_ context.Context, link mail.ResetLink) (string, string, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for email, to := range a.known {
-		if a.ids[to] != userID {
+		if a.ids[to] != link.UserID {
 			continue
 		}
 		if a.lookup != nil {

@@ -19,7 +19,6 @@ import (
 // primary, and why they may.
 func decidesNothing() map[string]string {
 	return map[string]string{
-		"EmailTaken":               "a write follows, which decides",
 		"HoldersOf":                "tells why a write did nothing",
 		"ExportUsers":              "an export may read a standby",
 		"CountUsers":               "an export may read a standby",

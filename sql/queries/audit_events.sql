@@ -25,7 +25,7 @@ WHERE NOT EXISTS (SELECT FROM counted);
 -- NewestAuditEvent is the last thing that happened to an account: ids are given out in
 -- the order of the account's lock where that is held.
 -- name: NewestAuditEvent :one
-SELECT kind, session_id FROM audit_events WHERE user_id = @user_id ORDER BY id DESC LIMIT 1;
+SELECT kind, session_id FROM audit_events WHERE user_id = @user_id AND latchkey_on_primary() ORDER BY id DESC LIMIT 1;
 
 -- SessionInTrail says whether the trail knows a session of the account from anything
 -- but its end, which anybody can ask for by any identifier. It looks at the newest rows
@@ -36,7 +36,7 @@ SELECT EXISTS (
         SELECT kind, session_id FROM audit_events WHERE user_id = @user_id ORDER BY id DESC LIMIT 5000
     ) AS recent
     WHERE recent.session_id = @session_id::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
-);
+) WHERE latchkey_on_primary();
 
 -- RecordSignUpAttempt writes the event of which the account's owner is told by mail in the
 -- same transaction, and none within an hour of that notice.

@@ -11,7 +11,7 @@ SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.
 -- name: FindLiveReset :one
 SELECT p.token_hash, p.nonce FROM password_resets p
 WHERE p.user_id = @user_id AND p.nonce IS NOT NULL AND p.created_at > @made_after::timestamptz AND p.expires_at > @now::timestamptz
-    AND NOT latchkey_ended_since(p.user_id, p.ledger);
+    AND NOT latchkey_ended_since(p.user_id, p.ledger) AND latchkey_on_primary();
 
 -- ProlongPasswordReset lets the token live for as long as its newest mail says.
 -- name: ProlongPasswordReset :exec

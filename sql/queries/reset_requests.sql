@@ -1,7 +1,7 @@
 -- QueueResetRequest notes the ledger's position: what ends the account's sessions before it
 -- is looked up ends the request.
 -- name: QueueResetRequest :exec
-INSERT INTO reset_requests (email, priority, trace_id) VALUES (@email, @priority, @trace_id);
+INSERT INTO reset_requests (email, priority, trace_id, call_id) VALUES (@email, @priority, @trace_id, @call_id);
 
 -- RequeueResetRequest takes over a request that a former version queued without a
 -- position: everything that the ledger has since then ends it.
