@@ -289,3 +289,74 @@ func TestAttack11OneSession(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
 	noError(t, tryReset(t.Context(), s, resetToken, newPassword))
 }
+
+// TestAttack11OldLinks: the reset tokens that an existing backend left in Redis end with the
+// sessions too. One that lives longer than its backend lets it does not outlive the hour for
+// which the rest are refused.
+func TestAttack11OldLinks(t *testing.T) {
+	t.Parallel()
+	for name, end := range endings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
+			user := signUp(t, s, email)
+			by := logIn(t, s, email)
+			dated, endless, long := uuid.NewString(), uuid.NewString(), uuid.NewString()
+			keepReset(t, s, "password_reset:"+dated, user.GetId())
+			noError(t, s.Redis.Set(t.Context(), "password_reset:"+endless, user.GetId(), 0).Err())
+			noError(t, s.Redis.Set(t.Context(), "reset_token:"+long, user.GetId(), 3*time.Hour).Err())
+			end(t, s, user, by)
+			for _, resetToken := range []string{dated, endless, long} {
+				wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			}
+			execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'")
+			for _, resetToken := range []string{endless, long} {
+				wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+			}
+			// What was asked for since is good.
+			noError(t, tryReset(t.Context(), s, dated, newPassword))
+		})
+	}
+}
+
+// TestAttack15Date: after the date nothing that the existing backends left in Redis is
+// honoured, however long it stays there, also when the date passes under way.
+func TestAttack15Date(t *testing.T) {
+	t.Parallel()
+	backend := testenv.Existing(t)
+	s := testenv.Start(t, testenv.Options{Legacy: backend, LegacyUntil: time.Minute})
+	user := signUp(t, s, email)
+	endless := func() string {
+		resetToken := uuid.NewString()
+		noError(t, s.Redis.Set(t.Context(), "password_reset:"+resetToken, user.GetId(), 0).Err())
+		return resetToken
+	}
+	noError(t, s.Redis.Set(t.Context(), "login_attempts:"+email, 5, 0).Err())
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.ResourceExhausted, "RATE_LIMITED")
+	noError(t, tryReset(t.Context(), s, endless(), newPassword))
+	execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'")
+	noError(t, s.Redis.Set(t.Context(), "login_attempts:"+email, 5, 0).Err())
+
+	dated := uuid.NewString()
+	keepReset(t, s, "password_reset:"+dated, user.GetId())
+	commit := holdAccount(t, s, "SELECT id FROM users WHERE id = $1 FOR UPDATE", user.GetId())
+	answer := make(chan error, 1)
+	go func() { answer <- tryReset(t.Context(), s, dated, "a third fine password") }()
+	testenv.Eventually(t, patience, "the reset waits", func() bool { return lockWaits(t, s) > 0 })
+	s.Clock.Advance(time.Minute)
+	commit()
+	wantRefused(t, <-answer, codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+
+	for _, resetToken := range []string{dated, endless(), backend.ResetTokens[0].Token} {
+		wantRefused(t, tryReset(t.Context(), s, resetToken, "a third fine password"), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	}
+	for _, old := range backend.Sessions {
+		_, err := tryRefresh(t.Context(), s, old.RefreshToken, "")
+		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
+		wantRefused(t, tryLogoutAll(t.Context(), s, old.RefreshToken), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
+	}
+	noError(t, tryLogin(t.Context(), s, email, newPassword))
+	if n := s.Redis.Get(t.Context(), "login_attempts:"+email).Val(); n != "5" {
+		t.Errorf("the counter says %q: it is none of ours any more", n)
+	}
+}

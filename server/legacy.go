@@ -22,6 +22,12 @@ type Legacy struct {
 	Store *legacy.Store
 }
 
+// honoursLegacy says whether anything that the existing backends left is taken: until the
+// date that was set, whatever they left.
+func (s *Server) honoursLegacy() bool {
+	return s.cfg.Legacy != nil && s.cfg.Now().Before(s.cfg.Legacy.Tokens.AcceptUntil())
+}
+
 // The texts of the old contract. Its clients show them to people: change none.
 const (
 	legacySignedUp        = "User registered successfully"

@@ -5,34 +5,37 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
 // findLegacyReset is the account of a reset token of an existing backend, which lives
 // while its key in Redis does.
-func (s *Server) findLegacyReset(ctx context.Context, resetToken string) (db.User, error) {
+func (s *Server) findLegacyReset(ctx context.Context, resetToken string) (db.User, legacy.Reset, error) {
 	none := db.User{}
-	if s.cfg.Legacy == nil {
-		return none, errResetTokenInvalid()
+	if !s.honoursLegacy() {
+		return none, legacy.Reset{}, errResetTokenInvalid()
 	}
-	if until := s.cfg.Legacy.Tokens.AcceptUntil(); !until.IsZero() && !s.cfg.Now().Before(until) {
-		return none, errResetTokenInvalid()
-	}
-	userID, ok, err := s.cfg.Legacy.Store.FindReset(ctx, resetToken)
+	found, ok, err := s.cfg.Legacy.Store.FindReset(ctx, resetToken)
 	if err != nil {
-		return none, fmt.Errorf("look the old reset token up: %w", err)
+		return none, legacy.Reset{}, fmt.Errorf("look the old reset token up: %w", err)
 	}
 	if !ok {
-		return none, errResetTokenInvalid()
+		return none, legacy.Reset{}, errResetTokenInvalid()
 	}
-	return s.legacyResetAccount(ctx, s.cfg.Pool, userID, resetToken)
+	user, err := s.legacyResetAccount(ctx, s.cfg.Pool, found, resetToken)
+	return user, found, err
 }
 
-func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, userID uuid.UUID, resetToken string) (db.User, error) {
-	user, err := s.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{UserID: userID, TokenHash: hashResetToken(resetToken)})
+func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
+	if !s.honoursLegacy() { // asked again after the hash, which may have taken its time
+		return db.User{}, errResetTokenInvalid()
+	}
+	user, err := s.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
+		UserID: found.UserID, TokenHash: hashResetToken(resetToken), IsUndated: found.IsUndated,
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return user, errResetTokenInvalid()
 	}
@@ -46,12 +49,12 @@ func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, userID uuid
 // the password was hashed is asked again: another token of the account may have been
 // spent meanwhile. The row stays for good: there are few, and Redis may be restored
 // with the token at any time.
-func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, resetToken string) error {
-	if _, err := s.legacyResetAccount(ctx, tx, userID, resetToken); err != nil {
+func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.Reset, resetToken string) error {
+	if _, err := s.legacyResetAccount(ctx, tx, found, resetToken); err != nil {
 		return err
 	}
 	spent, err := s.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
-		TokenHash: hashResetToken(resetToken), Kind: legacyResetKind, UserID: userID, SpentAt: s.cfg.Now(), KeepUntil: forGood(),
+		TokenHash: hashResetToken(resetToken), Kind: legacyResetKind, UserID: found.UserID, SpentAt: s.cfg.Now(), KeepUntil: forGood(),
 	})
 	if err != nil {
 		return fmt.Errorf("spend the old reset token: %w", err)

@@ -99,7 +99,7 @@ func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.Find
 // carryFailures costs one round trip, and one more for each counter that there is. Its
 // failures count until that counter ends.
 func (s *Server) carryFailures(ctx context.Context, subject string, user db.User, typed string) (carried []string, err error) {
-	if s.cfg.Legacy == nil {
+	if !s.honoursLegacy() {
 		return nil, nil
 	}
 	addresses := []string{typed}
@@ -122,7 +122,7 @@ func (s *Server) carryFailures(ctx context.Context, subject string, user db.User
 // forgetCarried ends counters of an existing backend. A failure of that leaves them to
 // be carried again, so it is only logged.
 func (s *Server) forgetCarried(ctx context.Context, addresses ...string) {
-	if s.cfg.Legacy == nil || len(addresses) == 0 {
+	if !s.honoursLegacy() || len(addresses) == 0 {
 		return
 	}
 	if err := s.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {

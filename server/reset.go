@@ -129,9 +129,9 @@ func (s *Server) findReset(ctx context.Context, resetToken string) (db.User, res
 	tokenHash := hashResetToken(resetToken)
 	found, err := s.queries.FindPasswordReset(ctx, s.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: s.cfg.Now()})
 	if errors.Is(err, pgx.ErrNoRows) {
-		user, err := s.findLegacyReset(ctx, resetToken)
+		user, old, err := s.findLegacyReset(ctx, resetToken)
 		return user, resetSpending{
-			inTx:       func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyReset(ctx, tx, user.ID, resetToken) },
+			inTx:       func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyReset(ctx, tx, old, resetToken) },
 			afterwards: func(ctx context.Context) { s.forgetLegacyReset(ctx, resetToken) },
 		}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -90,6 +91,22 @@ func TestLegacyKeysAreChecked(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestAttack15LegacyNeedsADate: without one, what is in Redis would be honoured for ever,
+// keys or not.
+func TestAttack15LegacyNeedsADate(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_LEGACY_ENABLED"] = "true"
+	for _, command := range []string{"serve", "dev"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that starts would run on
+		err := run(ctx, []string{command}, pairs(settings), io.Discard)
+		cancel()
+		if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), "LATCHKEY_LEGACY_ACCEPT_UNTIL ") {
+			t.Errorf("%s: %v", command, err)
+		}
 	}
 }
 

@@ -33,21 +33,29 @@ WHERE u.id = $1 AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = $2)
     AND NOT EXISTS (
         SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = u.id AND r.created_at > now() - interval '1 hour'
+        WHERE r.kind = 'user' AND r.user_id = u.id
+            AND (r.created_at > now() - interval '1 hour' OR $3::boolean)
+    )
+    AND NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'all' AND (r.created_at > now() - interval '1 hour' OR $3::boolean)
     )
 `
 
 type FindLegacyResetParams struct {
 	UserID    uuid.UUID
 	TokenHash []byte
+	IsUndated bool
 }
 
 // FindLegacyReset is the account whose password an old reset token may set. A token
 // lives for an hour at most and does not say since when: it must have been asked for
-// after the last change of the password to be worth anything, so a row of the ledger for
-// the account within that hour, which every change leaves, refuses it.
+// after the account's sessions were last ended to be worth anything, so a row of the ledger
+// that ends them within that hour, which every change of the password or of the status
+// leaves, refuses it. One that lives longer than any backend lets it may be as old as it
+// likes.
 func (q *Queries) FindLegacyReset(ctx context.Context, db DBTX, arg FindLegacyResetParams) (User, error) {
-	row := db.QueryRow(ctx, findLegacyReset, arg.UserID, arg.TokenHash)
+	row := db.QueryRow(ctx, findLegacyReset, arg.UserID, arg.TokenHash, arg.IsUndated)
 	var i User
 	err := row.Scan(
 		&i.ID,

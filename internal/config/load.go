@@ -178,9 +178,8 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.TLSKeyFile != "" && c.TLSCertFile == "" {
 		add("LATCHKEY_TLS_CERT_FILE", "is not set though LATCHKEY_TLS_KEY_FILE is")
 	}
-	hasLegacyKey := c.LegacyRS256PublicKeyFile != "" || c.LegacyRS256PrivateKeyFile != "" || len(c.LegacyHS256Secret) > 0
-	if c.LegacyEnabled && hasLegacyKey && c.LegacyAcceptUntil.IsZero() {
-		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though keys of an existing backend are, and its tokens would be accepted for ever")
+	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
+		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the existing backends left would be honoured for ever")
 	}
 	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
 	return problems

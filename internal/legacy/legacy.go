@@ -98,7 +98,7 @@ type TokensConfig struct {
 	RS256 *rsa.PublicKey
 	// HS256 is the Rust backend's secret. Empty: its tokens are not accepted.
 	HS256 []byte
-	// AcceptUntil is when no token is accepted any more, whatever its own life.
+	// AcceptUntil is when no token is accepted any more, whatever its own life. Required.
 	AcceptUntil time.Time
 	// Now is the clock.
 	Now func() time.Time
@@ -114,13 +114,14 @@ func NewTokens(cfg TokensConfig) (*Tokens, error) {
 		return nil, errors.New("legacy: Now is needed")
 	case cfg.RS256 != nil && cfg.RS256.N.BitLen() < minRSABits:
 		return nil, fmt.Errorf("legacy: an RSA key of %d bits: %d is the least (RFC 7518, section 3.3)", cfg.RS256.N.BitLen(), minRSABits)
-	case (cfg.RS256 != nil || len(cfg.HS256) > 0) && cfg.AcceptUntil.IsZero():
-		return nil, errors.New("legacy: AcceptUntil is needed: without it old tokens would be accepted for ever")
+	case cfg.AcceptUntil.IsZero():
+		return nil, errors.New("legacy: AcceptUntil is needed: without it what the old backends left would be honoured for ever")
 	}
 	return &Tokens{cfg}, nil
 }
 
-// AcceptUntil is when no token is accepted any more.
+// AcceptUntil is when no token is accepted any more, and nothing else that the backends
+// left is honoured.
 func (t *Tokens) AcceptUntil() time.Time { return t.cfg.AcceptUntil }
 
 // Verify returns what a token says once its own backend's key and rules hold. It

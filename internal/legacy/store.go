@@ -45,26 +45,43 @@ func (s *Store) IsRefresh(ctx context.Context, t *Token) (bool, error) {
 	return subtle.ConstantTimeCompare([]byte(kept), []byte(want)) == 1, nil
 }
 
-// FindReset returns the account of a reset token that either backend keeps, under
-// password_reset:{token} or reset_token:{token}. ok is false when neither does, when
-// what is kept is no account's id, and when the two disagree. Only a text that has the
-// form of a token is looked up: a UUID, spelled as both write it.
-func (s *Store) FindReset(ctx context.Context, token string) (userID uuid.UUID, ok bool, err error) {
+// Reset is a reset token that a backend keeps.
+type Reset struct {
+	UserID uuid.UUID
+	// IsUndated says that nobody can tell when it was asked for: it ends later than an hour
+	// from now, the longest that a backend lets one live, or never.
+	IsUndated bool
+}
+
+// resetLife is the longest that a backend lets a reset token live, and clockMargin for
+// clocks that differ.
+const (
+	resetLife   = time.Hour
+	clockMargin = time.Minute
+)
+
+// FindReset returns a reset token that either backend keeps, under password_reset:{token}
+// or reset_token:{token}. ok is false when neither does, when what is kept is no account's
+// id, and when the two disagree. Only a text that has the form of a token is looked up: a
+// UUID, spelled as both write it.
+func (s *Store) FindReset(ctx context.Context, token string) (found Reset, ok bool, err error) {
 	if _, ok := canonical(token); !ok {
-		return uuid.Nil, false, nil
+		return Reset{}, false, nil
 	}
-	kept, err := s.values(ctx, resetKeys(token))
+	kept, lives, err := s.values(ctx, resetKeys(token))
 	if err != nil {
-		return uuid.Nil, false, err
+		return Reset{}, false, err
 	}
-	for _, value := range kept {
+	for i, value := range kept {
 		id, ok := canonical(value)
-		if !ok || userID != uuid.Nil && id != userID {
-			return uuid.Nil, false, nil
+		if !ok || found.UserID != uuid.Nil && id != found.UserID {
+			return Reset{}, false, nil
 		}
-		userID = id
+		found.UserID = id
+		// -1: no end; -2: a key that has just ended.
+		found.IsUndated = found.IsUndated || lives[i] == -1 || lives[i] > resetLife+clockMargin
 	}
-	return userID, userID != uuid.Nil, nil
+	return found, found.UserID != uuid.Nil, nil
 }
 
 // ForgetReset takes a spent reset token from the backends, which would accept it again.
@@ -138,29 +155,29 @@ func (s *Store) ForgetAttempts(ctx context.Context, addresses ...string) error {
 
 func attemptsKey(address string) string { return "login_attempts:" + address }
 
-// values reads those of the keys that are there, in one round trip. Not with MGET: in a
-// cluster the keys are in different places.
-func (s *Store) values(ctx context.Context, keys []string) ([]string, error) {
-	replies := make([]*redis.StringCmd, len(keys))
-	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+// values reads those of the keys that are there, and how long they live, in one round
+// trip. Not with MGET: in a cluster the keys are in different places.
+func (s *Store) values(ctx context.Context, keys []string) (values []string, lives []time.Duration, err error) {
+	replies, ends := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
+	_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, key := range keys {
-			replies[i] = pipe.Get(ctx, key)
+			replies[i], ends[i] = pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, unavailable("read a token", err)
+		return nil, nil, unavailable("read a token", err)
 	}
-	var values []string
-	for _, reply := range replies {
-		switch err := reply.Err(); {
+	for i, reply := range replies {
+		// The pipeline tells the first error only.
+		switch err := errors.Join(reply.Err(), ends[i].Err()); {
 		case err == nil:
-			values = append(values, reply.Val())
-		case !errors.Is(err, redis.Nil): // the pipeline tells the first error only
-			return nil, unavailable("read a token", err)
+			values, lives = append(values, reply.Val()), append(lives, ends[i].Val())
+		case !errors.Is(err, redis.Nil):
+			return nil, nil, unavailable("read a token", err)
 		}
 	}
-	return values, nil
+	return values, lives, nil
 }
 
 func (s *Store) forget(ctx context.Context, keys []string) error {

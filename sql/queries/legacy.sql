@@ -21,15 +21,22 @@ FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh' AND latchk
 
 -- FindLegacyReset is the account whose password an old reset token may set. A token
 -- lives for an hour at most and does not say since when: it must have been asked for
--- after the last change of the password to be worth anything, so a row of the ledger for
--- the account within that hour, which every change leaves, refuses it.
+-- after the account's sessions were last ended to be worth anything, so a row of the ledger
+-- that ends them within that hour, which every change of the password or of the status
+-- leaves, refuses it. One that lives longer than any backend lets it may be as old as it
+-- likes.
 -- name: FindLegacyReset :one
 SELECT * FROM users u
 WHERE u.id = @user_id AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (SELECT FROM legacy_spent s WHERE s.token_hash = @token_hash)
     AND NOT EXISTS (
         SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = u.id AND r.created_at > now() - interval '1 hour'
+        WHERE r.kind = 'user' AND r.user_id = u.id
+            AND (r.created_at > now() - interval '1 hour' OR @is_undated::boolean)
+    )
+    AND NOT EXISTS (
+        SELECT FROM revocations r
+        WHERE r.kind = 'all' AND (r.created_at > now() - interval '1 hour' OR @is_undated::boolean)
     );
 
 -- DeleteOldLegacySpent deletes a batch of tokens that are refused for their age.
