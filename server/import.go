@@ -57,7 +57,7 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 		},
 	}, source)
 	s.log.InfoContext(ctx, "accounts imported", "created", counts.Created, "existing", counts.Existing, "refused", counts.Refused,
-		"dry_run", dryRun, "whole", err == nil, "trace_id", callFrom(ctx).traceID)
+		"dry_run", dryRun, "whole", err == nil, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id)
 	if err != nil {
 		return err
 	}

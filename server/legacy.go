@@ -162,7 +162,7 @@ func (l *legacyContract) note(ctx context.Context, method string) {
 		return
 	}
 	l.server.log.InfoContext(ctx, "a client uses the old contract", "method", method,
-		"address", client.address, "user_agent", client.userAgent, "trace_id", callFrom(ctx).traceID)
+		"address", client.address, "user_agent", client.userAgent, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id)
 }
 
 // isDue says whether to log the client now.

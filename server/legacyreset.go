@@ -69,6 +69,6 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.R
 // spent either way, so a failure is only logged.
 func (s *Server) forgetLegacyReset(ctx context.Context, resetToken string) {
 	if err := s.cfg.Legacy.Store.ForgetReset(ctx, resetToken); err != nil {
-		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", callFrom(ctx).traceID, "error", err)
+		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 	}
 }

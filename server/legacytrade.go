@@ -187,7 +187,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 	}
 	// The token is spent by now: what could not be ended is handed to a later login.
 	if err := s.evictSessions(ctx, old.UserID, evicted); err != nil {
-		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", callFrom(ctx).traceID, "error", err)
+		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 	}
 	return tokens, nil
 }

@@ -126,7 +126,7 @@ func (s *Server) forgetCarried(ctx context.Context, addresses ...string) {
 		return
 	}
 	if err := s.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
-		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", callFrom(ctx).traceID, "error", err)
+		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 	}
 }
 

@@ -73,7 +73,7 @@ func (s *Server) tidy(ctx context.Context, work func(context.Context)) (wait fun
 		defer close(done)
 		defer cancel()
 		if err := recovering(func() { work(ctx) }); err != nil {
-			s.log.ErrorContext(ctx, "internal error", "trace_id", callFrom(ctx).traceID, "error", err)
+			s.log.ErrorContext(ctx, "internal error", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 		}
 	}()
 	return func() {
