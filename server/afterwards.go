@@ -24,7 +24,7 @@ func (s *Server) afterwards(ctx context.Context, doing string, work func(context
 			err = panicked
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "not done after a call: "+doing, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+			s.log.WarnContext(ctx, "work after a call was not done", "doing", doing, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 		}
 	}
 	select {

@@ -14,6 +14,8 @@ import (
 
 // TestAttack07TheOwnerGetsIn: while ten networks guess at the account, and two thousand strangers queue for a hash, a
 // known client logs in a hundred times, each within five seconds; one may fail.
+//
+//nolint:tparallel // one load at a time
 func TestAttack07TheOwnerGetsIn(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

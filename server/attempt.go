@@ -139,7 +139,10 @@ func roundUp(d time.Duration) time.Duration {
 	case d <= time.Minute:
 		unit = time.Minute
 	}
-	return (d + unit - 1) / unit * unit
+	if d%unit == 0 {
+		return d
+	}
+	return d.Truncate(unit) + unit
 }
 
 // raiseFailures counts the attempt in PostgreSQL where the account has a count there. It is counted before the password

@@ -109,12 +109,18 @@ func load(t *testing.T, values map[string]string) *Config {
 func TestNotWeak(t *testing.T) {
 	t.Parallel()
 	for _, set := range []map[string]string{
-		{"LATCHKEY_ARGON2_MEMORY_KIB": "47104", "LATCHKEY_ARGON2_TIME": "1"}, {"LATCHKEY_ARGON2_MEMORY_KIB": "12288", "LATCHKEY_ARGON2_TIME": "3"},
-		{"LATCHKEY_ARGON2_MEMORY_KIB": "7168", "LATCHKEY_ARGON2_TIME": "9"}, {"LATCHKEY_ARGON2_MEMORY_KIB": "65536", "LATCHKEY_ARGON2_TIME": "3"},
+		{"LATCHKEY_ARGON2_MEMORY_KIB": "47104", "LATCHKEY_ARGON2_TIME": "1"},
+		{"LATCHKEY_ARGON2_MEMORY_KIB": "12288", "LATCHKEY_ARGON2_TIME": "3"},
+		{"LATCHKEY_ARGON2_MEMORY_KIB": "7168", "LATCHKEY_ARGON2_TIME": "9"},
+		{"LATCHKEY_ARGON2_MEMORY_KIB": "65536", "LATCHKEY_ARGON2_TIME": "3"},
 		{"LATCHKEY_GRPC_ADDR": ":50051", "LATCHKEY_HTTP_ADDR": ":8080", "LATCHKEY_TLS_CERT_FILE": "/tls.crt", "LATCHKEY_TLS_KEY_FILE": "/tls.key"},
-		{"LATCHKEY_OPS_ADDR": "localhost:9464"}, {"LATCHKEY_OPS_ADDR": "[::1]:9464"},
-		{"LATCHKEY_REDIS_URL": "redis://localhost:6379"}, {"LATCHKEY_REDIS_URL": "redis://127.0.0.1:6379,[::1]:6380"}, {"LATCHKEY_REDIS_URL": "unix:///run/redis.sock"},
-		{"LATCHKEY_ISSUER": "http://localhost:8080"}, {"LATCHKEY_ACCESS_TOKEN_TTL": "1h"},
+		{"LATCHKEY_OPS_ADDR": "localhost:9464"},
+		{"LATCHKEY_OPS_ADDR": "[::1]:9464"},
+		{"LATCHKEY_REDIS_URL": "redis://localhost:6379"},
+		{"LATCHKEY_REDIS_URL": "redis://127.0.0.1:6379,[::1]:6380"},
+		{"LATCHKEY_REDIS_URL": "unix:///run/redis.sock"},
+		{"LATCHKEY_ISSUER": "http://localhost:8080"},
+		{"LATCHKEY_ACCESS_TOKEN_TTL": "1h"},
 		{"LATCHKEY_TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,104.16.0.0/13,2400:cb00::/32,2a06:98c0::/29,127.0.0.0/8,::1"},
 	} {
 		values := strong()
