@@ -130,7 +130,7 @@ func TestAttack19Export(t *testing.T) {
 	settings, pool := usersDatabase(t)
 	_, err := pool.Exec(t.Context(), `
 		INSERT INTO users (email, email_lookup, password_hash, first_name, last_name)
-		SELECT '=' || i || name || '@example.com', lower('=' || i || name || '@example.com'), $1, name, 'x;' || name
+		SELECT '=' || i || '@example.com', '=' || i || '@example.com', $1, name, 'x;' || name
 		FROM unnest(ARRAY['=HYPERLINK("https://evil.example";"Ada")', '+1', '-1', '@SUM(A1)', ' =1', '"=1', '''=1', '＝1', '''t Hooft']) WITH ORDINALITY AS n (name, i)`,
 		bcryptHash)
 	if err != nil {
