@@ -119,8 +119,8 @@ func (c *conn) fill() error {
 	if (c.r < c.w || c.left > 0 || c.open) && c.partial.Load() == 0 {
 		c.partial.Store(c.guard.now.Load())
 	}
-	c.w = copy(c.buf, c.buf[c.r:c.w])
-	c.r = 0
+	c.w = frameHeader + copy(c.buf[frameHeader:], c.buf[c.r:c.w]) // divert needs the room before
+	c.r = frameHeader
 	n, err := c.Conn.Read(c.buf[c.w:])
 	c.w += n
 	if n > 0 {
@@ -196,6 +196,7 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	switch size := c.buf[c.r+frameHeader:]; {
 	case begins && int64(binary.BigEndian.Uint32(size[1:])) > int64(a.limit):
 		size[1] = hugePrefix
+		c.divert(length)
 		c.guard.large.Add(1)
 		c.refuseLocked(a)
 	case a.bytes > a.limit+prefixSize || a.cost > costFactor*a.limit:
@@ -209,6 +210,18 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	a.started = a.started || length > 0
 	c.trimLocked()
 	return nil
+}
+
+// divert makes two frames of a DATA frame: the prefix for its call, and the rest for
+// nobody. gRPC would keep it with the call, 16 KiB for each that it refuses.
+func (c *conn) divert(length int) {
+	const head = frameHeader + prefixSize
+	copy(c.buf[c.r-frameHeader:], c.buf[c.r:c.r+head])
+	c.r -= frameHeader
+	copy(c.buf[c.r:], []byte{0, 0, prefixSize, byte(http2.FrameData), 0})
+	rest := length - prefixSize
+	copy(c.buf[c.r+head:], []byte{byte(rest >> 16), byte(rest >> 8), byte(rest), byte(http2.FrameData), 0, 0, 0, 0, nobody})
+	c.left += frameHeader
 }
 
 // costOf is the memory that gRPC keeps for a DATA frame.
@@ -390,7 +403,7 @@ func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 		return nil, nil, err
 	}
 	// What comes first is no frame: gRPC checks it.
-	c := &conn{Conn: inner, guard: g.guard, buf: make([]byte, readBuffer), left: len(http2.ClientPreface)}
+	c := &conn{Conn: inner, guard: g.guard, buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface)}
 	g.guard.add(c)
 	return c, authInfo{info, c}, nil
 }

@@ -156,11 +156,11 @@ func TestAwait(t *testing.T) {
 			return errors.Join(f.WriteHeaders(headers), f.WriteData(1, false, message(10, 4)), f.WriteData(1, true, make([]byte, 6)))
 		}, frames: 2, to: 1},
 		"over the limit": {write: func(f *http2.Framer) error {
-			return errors.Join(f.WriteHeaders(headers), f.WriteData(1, false, message(1001, 50)))
-		}, frames: 1, to: 1, hugePrefix: true},
+			return errors.Join(f.WriteHeaders(headers), f.WriteData(1, false, message(1001, 50)), f.WritePing(false, [8]byte{}))
+		}, frames: 3, to: 0, hugePrefix: true},
 		"over the limit, later": {write: func(f *http2.Framer) error {
 			return errors.Join(f.WriteHeaders(headers), f.WriteData(1, false, message(1001, 50)), f.WriteData(1, true, make([]byte, 951)))
-		}, frames: 2, to: nobody},
+		}, frames: 3, to: nobody},
 		"over the limit, in two prefixes": {write: func(f *http2.Framer) error {
 			return errors.Join(f.WriteHeaders(headers), f.WriteData(1, false, message(1001, 0)[:4]), f.WriteData(1, true, make([]byte, 1002)))
 		}, frames: 2, to: nobody, canceled: true},
@@ -183,7 +183,7 @@ func TestAwait(t *testing.T) {
 			}
 			// Everything is read ahead before the headers are looked at.
 			c, parent := handshake(t, testGuard(), sent.Bytes(), func() int { return readBuffer })
-			if err := c.need(min(sent.Len(), readBuffer)); err != nil {
+			if err := c.need(min(sent.Len(), readBuffer-frameHeader)); err != nil {
 				t.Fatal(err)
 			}
 			ctx := call(parent, t, c, 1000)

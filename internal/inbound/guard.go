@@ -22,13 +22,13 @@ import (
 const (
 	// sweepEvery is how late a call is cut off.
 	sweepEvery = 500 * time.Millisecond
-	// grace is how old a half-sent call may get, however many there are: clients send
-	// the headers of a burst first, and its messages behind them.
-	grace = time.Second
+	// grace is how old a half-sent call may get, however many there are, for the same reason.
+	grace = 5 * time.Second
 	// mostHalf is how many half-sent calls there may be of any age. Each holds a goroutine
-	// and a stream, 10 KiB. In a burst of 2,000 logins of gRPC's own clients some dozens are
-	// half-sent at a time.
-	mostHalf = 1024
+	// and a stream, 10 KiB. In a burst of 2,000 logins of a busy client all are half-sent at
+	// a time: it sends the headers of a call when it begins, and the message when the call's
+	// turn comes.
+	mostHalf = 2560
 	// looked is how many connections, or addresses, are compared to find one with many.
 	looked = 32
 	// heldCalls are half-sent calls that may be older than grace, on all connections
