@@ -69,7 +69,7 @@ func (o *operator) refused(t *testing.T, code int, args []string, texts ...strin
 func keyed(t *testing.T) map[string]string {
 	t.Helper()
 	settings := serveSettings(t)
-	settings["LATCHKEY_ADMIN_KEY_SHA256"] = config.KeyHashes{config.Key("another").Hash(), config.Key(adminKey).Hash()}.String()
+	settings["LATCHKEY_ADMIN_KEY_SHA256"] = config.KeyHashes{config.Key("another key of an operator").Hash(), config.Key(adminKey).Hash()}.String()
 	return settings
 }
 

@@ -150,7 +150,7 @@ func TestKeysNeedTheRightSecret(t *testing.T) {
 	active := keysByState(t, settings)[token.StateActive][0]
 	right := settings["LATCHKEY_SECRET_KEY"]
 	for _, args := range [][]string{{"keys", "rotate"}, {"keys", "rotate", "--now"}, {"keys", "revoke", active}} {
-		settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "zzzz", 1)
+		settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "row0", "zzzz", 1)
 		if err := run(t.Context(), args, pairs(settings), io.Discard); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") {
 			t.Errorf("%v with a wrong one: %v", args, err)
 		}

@@ -235,7 +235,7 @@ func TestWrongSecretKey(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t)
 	right := settings["LATCHKEY_SECRET_KEY"]
-	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "zzzz", 1)
+	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "row0", "zzzz", 1)
 	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
 	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_SECRET_KEY_PREVIOUS") || !strings.Contains(err.Error(), `"Changing the secret key" in docs/operations.md`) {
 		t.Fatalf("got %v", err)

@@ -288,7 +288,9 @@ func (s *state) setPassword(c *call) *state {
 			next.password = c.NewPassword
 			return next.onlyIf(!s.suspended)
 		case refused:
-			return s.onlyIf(s.suspended)
+			// Also a link that was asked for before the account's sessions were ended, and the
+			// model does not see when it was.
+			return s
 		case wrongPassword, disabled, unknown:
 		}
 		return nil

@@ -161,7 +161,7 @@ func (w *world) plantReset(ctx context.Context, user uuid.UUID) (string, error) 
 	sum := sha256.Sum256([]byte(token))
 	const insert = `INSERT INTO password_resets (user_id, token_hash, created_at, expires_at)
 		VALUES ($1, $2, now(), now() + interval '10 minutes')
-		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash`
+		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash, ledger = excluded.ledger`
 	if _, err := w.pool.Exec(ctx, insert, user, sum[:]); err != nil {
 		return "", fmt.Errorf("plant a reset token: %w", err)
 	}
