@@ -125,13 +125,14 @@ func TestAttack07OneNetwork(t *testing.T) {
 	for name, attack := range map[string]struct {
 		address func(i int) string
 		signUps bool
+		atHome  bool // the owners share a /48 with each other and the attack
 	}{
 		"one address":             {address: func(int) string { return "2001:db8:1::1" }},
 		"a hundred /64s of a /48": {address: func(i int) string { return fmt.Sprintf("2001:db8:2:%x::1", i) }},
 		"a hundred of a /24":      {address: func(i int) string { return fmt.Sprintf("198.51.100.%d", i+1) }},
 		"ten networks":            {address: func(i int) string { return fmt.Sprintf("2001:db8:3%x:%x::1", i%10, i) }},
 		"new accounts":            {address: func(i int) string { return fmt.Sprintf("2001:db8:4:%x::1", i) }, signUps: true},
-		"in the owners' /48":      {address: func(i int) string { return fmt.Sprintf("2001:db8:ffff:%x::1", 100+i/50) }},
+		"in the owners' /48":      {address: func(i int) string { return fmt.Sprintf("2001:db8:ffff:%x::1", 100+i/50) }, atHome: true},
 	} {
 		var addresses []string
 		for i := range 100 {
@@ -141,7 +142,11 @@ func TestAttack07OneNetwork(t *testing.T) {
 		var owners sync.WaitGroup
 		for i := range 10 {
 			owners.Go(func() {
-				ctx, cancel := context.WithTimeout(attackFrom(t.Context(), fmt.Sprintf("2001:db8:ffff:%x::1", i)), patience)
+				home := fmt.Sprintf("2001:db8:f0%x::1", i)
+				if attack.atHome {
+					home = fmt.Sprintf("2001:db8:ffff:%x::1", i)
+				}
+				ctx, cancel := context.WithTimeout(attackFrom(t.Context(), home), patience)
 				defer cancel()
 				if err := tryLogin(ctx, s, owner(i), password); err != nil {
 					t.Errorf("%s: owner %d: %v", name, i, err)

@@ -410,7 +410,7 @@ func TestWhatCostsAHash(t *testing.T) {
 		"unusable hash":    {1, func() error { return tryLogin(t.Context(), s, "broken@example.com", password) }},
 		"expired token":    {0, func() error { return tryReset(t.Context(), s, resetToken, newPassword) }},
 		"unknown token":    {0, func() error { return tryReset(t.Context(), s, "garbage", newPassword) }},
-		"taken address":    {0, func() error { return trySignUp(t.Context(), s, strings.ToUpper(email), password) }},
+		"taken address":    {1, func() error { return trySignUp(t.Context(), s, strings.ToUpper(email), password) }},
 		"refused password": {0, func() error { return trySignUp(t.Context(), s, "new@example.com", "password123") }},
 	} {
 		before := s.Server.HashesMade()
