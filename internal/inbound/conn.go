@@ -220,6 +220,7 @@ func (c *conn) divert(length int) {
 	c.r -= frameHeader
 	copy(c.buf[c.r:], []byte{0, 0, prefixSize, byte(http2.FrameData), 0})
 	rest := length - prefixSize
+	//nolint:gosec // G115: a frame has 24 bits of length
 	copy(c.buf[c.r+head:], []byte{byte(rest >> 16), byte(rest >> 8), byte(rest), byte(http2.FrameData), 0, 0, 0, 0, nobody})
 	c.left += frameHeader
 }
