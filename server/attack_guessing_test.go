@@ -472,6 +472,29 @@ func TestAttack03SuccessEndsTheCount(t *testing.T) {
 	}
 }
 
+// TestAttack03CountsTellNothing: each guess writes one row, whether the address has an account, a count or neither: a
+// write takes longer than a reading, which everybody could measure.
+func TestAttack03CountsTellNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	counted := signUp(t, s, "counted@example.com")
+	closed := signUp(t, s, "closed@example.com")
+	signUp(t, s, email)
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", counted.GetId())
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures, closed_at) VALUES ($1, 'login', 100, now())", closed.GetId())
+	written := func() int {
+		return count(t, s, `SELECT ((SELECT coalesce(sum(failures), 0) FROM password_failures)
+			+ (SELECT sum(failures) FROM password_failure_decoys))::int`)
+	}
+	for _, address := range []string{"counted@example.com", "closed@example.com", email, "nobody@example.com"} {
+		before := written()
+		wantRefused(t, tryLogin(t.Context(), s, address, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		if n := written() - before; n != 1 {
+			t.Errorf("a wrong password for %s writes %d rows, want 1", address, n)
+		}
+	}
+}
+
 // TestAttack04SomebodySeesIt: failures are in the audit trail, sampled, and the log says whose; a lock-out, a reuse and a
 // login from a new device are mailed, once.
 func TestAttack04SomebodySeesIt(t *testing.T) {

@@ -145,12 +145,12 @@ func roundUp(d time.Duration) time.Duration {
 	return d.Truncate(unit) + unit
 }
 
-// raiseFailures counts the attempt in PostgreSQL where the account has a count there. It is counted before the password
+// raiseFailures counts the attempt in PostgreSQL where the account has a count there, and writes as much where not. It is counted before the password
 // is compared: whatever is lost afterwards, no guess is free.
 func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 	for range raiseTries {
 		raised, err := s.queries.RaiseFailures(ctx, s.cfg.Pool, db.RaiseFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow,
+			UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow, Lookup: a.lookup,
 		})
 		if err != nil {
 			return fmt.Errorf("count the attempt: %w", err)
@@ -216,10 +216,9 @@ func (s *Server) succeed(ctx context.Context, a *attempt) error {
 func (s *Server) release(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	var err error
-	if a.failures > 0 {
-		err = s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{UserID: a.user.ID, Kind: string(a.kind)})
-	}
+	err := s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
+		UserID: a.user.ID, Kind: string(a.kind), Counted: a.failures > 0, Lookup: a.lookup,
+	})
 	if err = errors.Join(err, a.place.Release(ctx)); err != nil {
 		return fmt.Errorf("give the attempt's place back: %w", err)
 	}

@@ -59,6 +59,11 @@ type PasswordFailure struct {
 	ClosedAt *time.Time
 }
 
+type PasswordFailureDecoy struct {
+	Slot     int32
+	Failures int64
+}
+
 type PasswordGuard struct {
 	UserID       uuid.UUID
 	Epoch        int64

@@ -52,18 +52,30 @@ func (q *Queries) FindPasswordEpoch(ctx context.Context, db DBTX, userID uuid.UU
 }
 
 const lowerFailures = `-- name: LowerFailures :exec
-UPDATE password_failures SET failures = failures - 1
-WHERE user_id = $1 AND kind = $2 AND closed_at IS NULL AND failures > 0
+WITH lowered AS (
+    UPDATE password_failures f SET failures = f.failures - 1
+    WHERE f.user_id = $2 AND f.kind = $3 AND f.closed_at IS NULL AND f.failures > 0 AND $4::boolean
+    RETURNING f.failures
+)
+UPDATE password_failure_decoys d SET failures = d.failures - 1
+WHERE d.slot = hashtext($1::text) & 255 AND NOT EXISTS (SELECT FROM lowered)
 `
 
 type LowerFailuresParams struct {
-	UserID uuid.UUID
-	Kind   string
+	Lookup  string
+	UserID  uuid.UUID
+	Kind    string
+	Counted bool
 }
 
-// LowerFailures takes a count back: nothing was compared.
+// LowerFailures takes a count back: nothing was compared. A decoy stands for what was not counted, as above.
 func (q *Queries) LowerFailures(ctx context.Context, db DBTX, arg LowerFailuresParams) error {
-	_, err := db.Exec(ctx, lowerFailures, arg.UserID, arg.Kind)
+	_, err := db.Exec(ctx, lowerFailures,
+		arg.Lookup,
+		arg.UserID,
+		arg.Kind,
+		arg.Counted,
+	)
 	return err
 }
 
@@ -104,6 +116,9 @@ WITH raised AS (
     UPDATE password_failures f SET failures = f.failures + 1
     WHERE f.user_id = $1 AND f.kind = $2 AND f.closed_at IS NULL AND f.failures < $3::integer
     RETURNING f.failures
+), decoy AS (
+    UPDATE password_failure_decoys d SET failures = d.failures + 1
+    WHERE d.slot = hashtext($4::text) & 255 AND NOT EXISTS (SELECT FROM raised)
 )
 SELECT coalesce((SELECT raised.failures FROM raised), 0)::integer AS failures,
     EXISTS (SELECT FROM password_failures f WHERE f.user_id = $1 AND f.kind = $2) AS present,
@@ -117,6 +132,7 @@ type RaiseFailuresParams struct {
 	UserID uuid.UUID
 	Kind   string
 	Most   int32
+	Lookup string
 }
 
 type RaiseFailuresRow struct {
@@ -129,8 +145,15 @@ type RaiseFailuresRow struct {
 // afterwards: failures is the new count, 0 when the account has none yet, and closed says that it has reached its
 // limit. present is false where there is no row. Another caller may have changed the row between the two readings:
 // then neither failures nor closed is set while it is present, and the caller asks again.
+//
+// Where nothing is counted a decoy is, so that the time tells nobody whether the address has an account.
 func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresParams) (RaiseFailuresRow, error) {
-	row := db.QueryRow(ctx, raiseFailures, arg.UserID, arg.Kind, arg.Most)
+	row := db.QueryRow(ctx, raiseFailures,
+		arg.UserID,
+		arg.Kind,
+		arg.Most,
+		arg.Lookup,
+	)
 	var i RaiseFailuresRow
 	err := row.Scan(&i.Failures, &i.Present, &i.Closed)
 	return i, err

@@ -52,7 +52,12 @@ func Guesses(text string) float64 { return guesses(fold(text), nil) }
 // guesses estimates the guesses to a folded password for somebody who knows the
 // context: the least product over all ways to put it together from parts.
 func guesses(folded string, context []string) float64 {
-	text := []rune(folded)
+	j := judge([]rune(folded), context)
+	return j.least(0, len(j.text))
+}
+
+// judge finds the parts of a folded password.
+func judge(text []rune, context []string) *judged {
 	if len(text) > maxJudged {
 		text = text[:maxJudged]
 	}
@@ -64,7 +69,7 @@ func guesses(folded string, context []string) float64 {
 	j.addDates()
 	j.addSingles()
 	j.addRepeats()
-	return j.least(0, len(text))
+	return j
 }
 
 func (j *judged) add(from, to int, guesses float64) {

@@ -138,7 +138,9 @@ func (m *machine) rotate(t *rapid.T, o openedToken) {
 	request := rapid.SampledFrom([]string{"", "", "r-1", "r-2"}).Draw(t, "request")
 	want := m.refresh(o.of, o.name, request, m.clock.Now(), m.keys)
 	behind := o.of.alive && o.of.state.latest < o.of.mark.Generation
-	live, fresh := m.store.Live(o.presented, o.of.mark), o.of.alive && o.presented.rec.generation == o.of.state.latest
+	// Live judges by what was read when the token was opened: nothing has changed since, nor come back changed.
+	live, fresh := m.store.Live(o.presented, o.of.mark), o.of.alive && o.presented.rec.generation == o.of.state.latest &&
+		o.presented.rec.rotated == o.of.state.rotated.UnixMilli()
 	got, err := m.store.Rotate(t.Context(), o.presented, request, o.of.mark)
 	if !errors.Is(err, want.err) || got.Outcome != want.outcome {
 		t.Fatalf("generation %d of %d: %v, %v, want %v, %v",

@@ -28,6 +28,14 @@ CREATE TABLE password_failures (
     PRIMARY KEY (user_id, kind)
 );
 
+-- What is written for everybody who has no row above, accounts and addresses without one: a write takes longer than a
+-- reading, and would tell by its time which address has an account. Their numbers mean nothing.
+CREATE TABLE password_failure_decoys (
+    slot integer PRIMARY KEY,
+    failures bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 20);
+INSERT INTO password_failure_decoys (slot) SELECT generate_series(0, 255);
+
 -- A new password, from plain SQL too, begins anew. A new hash of the same password (latchkey.rehash names the account,
 -- for its transaction) changes nothing.
 -- +goose StatementBegin
@@ -51,5 +59,6 @@ CREATE TRIGGER latchkey_password_changed AFTER UPDATE OF password_hash ON users
 -- +goose Down
 DROP TRIGGER latchkey_password_changed ON users;
 DROP FUNCTION latchkey_password_changed();
+DROP TABLE password_failure_decoys;
 DROP TABLE password_failures;
 DROP TABLE password_guards;

@@ -7,11 +7,16 @@ WHERE latchkey_on_primary();
 -- afterwards: failures is the new count, 0 when the account has none yet, and closed says that it has reached its
 -- limit. present is false where there is no row. Another caller may have changed the row between the two readings:
 -- then neither failures nor closed is set while it is present, and the caller asks again.
+--
+-- Where nothing is counted a decoy is, so that the time tells nobody whether the address has an account.
 -- name: RaiseFailures :one
 WITH raised AS (
     UPDATE password_failures f SET failures = f.failures + 1
     WHERE f.user_id = @user_id AND f.kind = @kind AND f.closed_at IS NULL AND f.failures < @most::integer
     RETURNING f.failures
+), decoy AS (
+    UPDATE password_failure_decoys d SET failures = d.failures + 1
+    WHERE d.slot = hashtext(@lookup::text) & 255 AND NOT EXISTS (SELECT FROM raised)
 )
 SELECT coalesce((SELECT raised.failures FROM raised), 0)::integer AS failures,
     EXISTS (SELECT FROM password_failures f WHERE f.user_id = @user_id AND f.kind = @kind) AS present,
@@ -20,10 +25,15 @@ SELECT coalesce((SELECT raised.failures FROM raised), 0)::integer AS failures,
         WHERE f.user_id = @user_id AND f.kind = @kind AND (f.closed_at IS NOT NULL OR f.failures >= @most::integer)
     ) AS closed;
 
--- LowerFailures takes a count back: nothing was compared.
+-- LowerFailures takes a count back: nothing was compared. A decoy stands for what was not counted, as above.
 -- name: LowerFailures :exec
-UPDATE password_failures SET failures = failures - 1
-WHERE user_id = @user_id AND kind = @kind AND closed_at IS NULL AND failures > 0;
+WITH lowered AS (
+    UPDATE password_failures f SET failures = f.failures - 1
+    WHERE f.user_id = @user_id AND f.kind = @kind AND f.closed_at IS NULL AND f.failures > 0 AND @counted::boolean
+    RETURNING f.failures
+)
+UPDATE password_failure_decoys d SET failures = d.failures - 1
+WHERE d.slot = hashtext(@lookup::text) & 255 AND NOT EXISTS (SELECT FROM lowered);
 
 -- StartFailures writes the first count of an account, or adds one to what another call has written meanwhile. An account
 -- that is gone has none.
