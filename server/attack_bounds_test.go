@@ -181,7 +181,7 @@ func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	})
 	for _, message := range s.Mailbox.Messages() {
 		if strings.Contains(message.Text, "token=") {
-			wantRefused(t, tryReset(t.Context(), s, linkToken(t, message), newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID")
+			wantRefused(t, tryReset(t.Context(), s, linkToken(t, message), newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 		}
 	}
 }
