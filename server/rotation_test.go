@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,11 +219,14 @@ func TestRotateNowUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range clients {
+	const enough = 180 // a network address may refresh 600 times at once
+	stepped := make([]atomic.Int64, len(clients))
+	for i, c := range clients {
 		until(func() {
-			if c.calls < 180 { // a network address may refresh 600 times at once
+			if c.calls < enough {
 				c.step(t.Context(), t)
 				c.held = c.held[max(0, len(c.held)-15):]
+				stepped[i].Add(1)
 			}
 		})
 	}
@@ -248,6 +252,12 @@ func TestRotateNowUnderLoad(t *testing.T) {
 		}
 		if err != nil {
 			t.Error(err)
+		}
+		// On a busy machine ten rounds are over before a client has made its second call: each client makes two in each,
+		// the second of which begins with the new key.
+		for i := range stepped {
+			after := min(stepped[i].Load()+2, enough)
+			testenv.Eventually(t, patience, "every client goes on with the key", func() bool { return stepped[i].Load() >= after || t.Failed() })
 		}
 	}
 	close(stop)
