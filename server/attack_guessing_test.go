@@ -472,6 +472,45 @@ func TestAttack03SuccessEndsTheCount(t *testing.T) {
 	}
 }
 
+// TestAttack03FullAndNotClosed: the replica that compared the hundredth password died before it closed the account. A
+// known client's login does not open it, and the next guess closes it and tells the owner.
+func TestAttack03FullAndNotClosed(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	known, err := tryDevice(t.Context(), s, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 100)", user.GetId())
+	if _, err := tryDevice(t.Context(), s, password, known.GetDeviceToken()); err != nil {
+		t.Fatalf("a known client: %v", err)
+	}
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	testenv.Eventually(t, patience, "the account is closed, once, and the owner is told", func() bool {
+		return count(t, s, "SELECT count(*) FROM password_failures WHERE failures = 100 AND closed_at IS NOT NULL") == 1 &&
+			count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_login_closed'") == 1 &&
+			mailed([]*testenv.Server{s}, "too many wrong passwords in a row")
+	})
+}
+
+// TestAttack03RightPasswordsAreNoFailures: a right password that is refused for another reason is not one of the hundred.
+func TestAttack03RightPasswordsAreNoFailures(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", user.GetId())
+	execSQL(t, s, "UPDATE users SET is_active = false")
+	for range 3 {
+		if err := tryLogin(t.Context(), s, email, password); status.Code(err) == codes.OK {
+			t.Fatal("a suspended account logs in")
+		}
+	}
+	if n := count(t, s, "SELECT failures FROM password_failures"); n != 7 {
+		t.Errorf("%d failures in a row after right passwords, want 7", n)
+	}
+}
+
 // TestAttack03CountsTellNothing: each guess writes one row, whether the address has an account, a count or neither: a
 // write takes longer than a reading, which everybody could measure.
 func TestAttack03CountsTellNothing(t *testing.T) {

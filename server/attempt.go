@@ -207,7 +207,13 @@ func (s *Server) succeed(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	s.forgetCarried(ctx, a.carried...)
-	if err := a.place.Succeed(ctx); err != nil {
+	var err error
+	if a.failures > 0 { // it was counted as a failure, and a later step may refuse: a disabled account, a full queue
+		err = s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
+			UserID: a.user.ID, Kind: string(a.kind), Counted: true, Lookup: a.lookup,
+		})
+	}
+	if err = errors.Join(err, a.place.Succeed(ctx)); err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
 	return nil
@@ -254,23 +260,26 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 	}
 	limit, total := s.cfg.LoginFailures.Limits()
 	shutOut := count.Source == limit || count.All == total
-	closing := failures >= maxFailuresInARow
-	if !shutOut && !closing && count.All > durableFrom && count.All%eventEvery != 0 {
+	sampled := count.All <= durableFrom || count.All%eventEvery == 0
+	// Whoever filled the count may have died before it closed the password: those who find it full do it.
+	closing := failures >= maxFailuresInARow || a.closed && sampled
+	if !shutOut && !closing && !sampled {
 		return nil
 	}
 	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 		kind, notice := auditLoginFailed, mail.LoginsLimited
-		switch {
-		case closing:
-			closed, err := s.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
+		closed := int64(0) // by this failure, and not by another one
+		if closing {
+			var err error
+			closed, err = s.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
 				UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow, Now: s.cfg.Now(),
 			})
 			if err != nil {
 				return fmt.Errorf("close the password: %w", err)
 			}
-			if closed == 0 {
-				return nil // another failure has
-			}
+		}
+		switch {
+		case closed > 0:
 			kind, notice = auditPasswordClosed, mail.PasswordLoginClosed
 		case shutOut:
 			kind = auditLoginsLimited

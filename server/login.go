@@ -180,7 +180,7 @@ func (s *Server) startSession(ctx context.Context, devices deviceLogin, start se
 
 func (s *Server) recordLogin(ctx context.Context, started session.Session, devices deviceLogin) error {
 	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: started.UserID})
+		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: started.UserID, Most: maxFailuresInARow})
 		if err != nil {
 			return fmt.Errorf("record the login: %w", err)
 		}
