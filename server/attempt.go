@@ -145,8 +145,8 @@ func roundUp(d time.Duration) time.Duration {
 	return d.Truncate(unit) + unit
 }
 
-// raiseFailures counts the attempt in PostgreSQL where the account has a count there, and writes as much where not. It is counted before the password
-// is compared: whatever is lost afterwards, no guess is free.
+// raiseFailures counts the attempt in PostgreSQL where the account has a count there, and writes as much where it has
+// none. It counts before the password is compared: whatever is lost afterwards, no guess is free.
 func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 	for range raiseTries {
 		raised, err := s.queries.RaiseFailures(ctx, s.cfg.Pool, db.RaiseFailuresParams{
@@ -162,6 +162,13 @@ func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 	}
 	a.closed = true // others fill it up at this moment
 	return nil
+}
+
+// lowerFailures takes back what raiseFailures has counted.
+func (s *Server) lowerFailures(ctx context.Context, a *attempt) error {
+	return s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
+		UserID: a.user.ID, Kind: string(a.kind), Counted: a.failures > 0, Lookup: a.lookup,
+	})
 }
 
 // check compares the password and closes the attempt. Without an error it is the right one.
@@ -209,9 +216,7 @@ func (s *Server) succeed(ctx context.Context, a *attempt) error {
 	s.forgetCarried(ctx, a.carried...)
 	var err error
 	if a.failures > 0 { // it was counted as a failure, and a later step may refuse: a disabled account, a full queue
-		err = s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Counted: true, Lookup: a.lookup,
-		})
+		err = s.lowerFailures(ctx, a)
 	}
 	if err = errors.Join(err, a.place.Succeed(ctx)); err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
@@ -222,10 +227,7 @@ func (s *Server) succeed(ctx context.Context, a *attempt) error {
 func (s *Server) release(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	err := s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
-		UserID: a.user.ID, Kind: string(a.kind), Counted: a.failures > 0, Lookup: a.lookup,
-	})
-	if err = errors.Join(err, a.place.Release(ctx)); err != nil {
+	if err := errors.Join(s.lowerFailures(ctx, a), a.place.Release(ctx)); err != nil {
 		return fmt.Errorf("give the attempt's place back: %w", err)
 	}
 	return nil
@@ -261,7 +263,7 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 	limit, total := s.cfg.LoginFailures.Limits()
 	shutOut := count.Source == limit || count.All == total
 	sampled := count.All <= durableFrom || count.All%eventEvery == 0
-	// Whoever filled the count may have died before it closed the password: those who find it full do it.
+	// The replica that counted the hundredth failure may have died before it closed the password: a later failure closes it.
 	closing := failures >= maxFailuresInARow || a.closed && sampled
 	if !shutOut && !closing && !sampled {
 		return nil

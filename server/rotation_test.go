@@ -257,7 +257,7 @@ func TestRotateNowUnderLoad(t *testing.T) {
 		// the second of which begins with the new key.
 		for i := range stepped {
 			after := min(stepped[i].Load()+2, enough)
-			testenv.Eventually(t, patience, "every client goes on with the key", func() bool { return stepped[i].Load() >= after || t.Failed() })
+			testenv.Eventually(t, patience, "every client has refreshed with the new key", func() bool { return stepped[i].Load() >= after || t.Failed() })
 		}
 	}
 	close(stop)

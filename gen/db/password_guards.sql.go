@@ -68,7 +68,8 @@ type LowerFailuresParams struct {
 	Counted bool
 }
 
-// LowerFailures takes a count back: nothing was compared. A decoy stands for what was not counted, as above.
+// LowerFailures takes one failure back: no password was compared, or the right one. Where nothing was counted it writes
+// a decoy, as RaiseFailures does.
 func (q *Queries) LowerFailures(ctx context.Context, db DBTX, arg LowerFailuresParams) error {
 	_, err := db.Exec(ctx, lowerFailures,
 		arg.Lookup,
@@ -146,7 +147,7 @@ type RaiseFailuresRow struct {
 // limit. present is false where there is no row. Another caller may have changed the row between the two readings:
 // then neither failures nor closed is set while it is present, and the caller asks again.
 //
-// Where nothing is counted a decoy is, so that the time tells nobody whether the address has an account.
+// Where nothing is counted it writes a decoy, so that the time tells nobody whether the address has an account.
 func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresParams) (RaiseFailuresRow, error) {
 	row := db.QueryRow(ctx, raiseFailures,
 		arg.UserID,

@@ -8,7 +8,7 @@ WHERE latchkey_on_primary();
 -- limit. present is false where there is no row. Another caller may have changed the row between the two readings:
 -- then neither failures nor closed is set while it is present, and the caller asks again.
 --
--- Where nothing is counted a decoy is, so that the time tells nobody whether the address has an account.
+-- Where nothing is counted it writes a decoy, so that the time tells nobody whether the address has an account.
 -- name: RaiseFailures :one
 WITH raised AS (
     UPDATE password_failures f SET failures = f.failures + 1
@@ -25,7 +25,8 @@ SELECT coalesce((SELECT raised.failures FROM raised), 0)::integer AS failures,
         WHERE f.user_id = @user_id AND f.kind = @kind AND (f.closed_at IS NOT NULL OR f.failures >= @most::integer)
     ) AS closed;
 
--- LowerFailures takes a count back: nothing was compared. A decoy stands for what was not counted, as above.
+-- LowerFailures takes one failure back: no password was compared, or the right one. Where nothing was counted it writes
+-- a decoy, as RaiseFailures does.
 -- name: LowerFailures :exec
 WITH lowered AS (
     UPDATE password_failures f SET failures = f.failures - 1

@@ -1,0 +1,310 @@
+package server_test
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	argon "github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// TestAttack03MemoryBeyondRedis: with Redis emptied after every round, a hundred wrong passwords in a row are compared
+// and no more, over both replicas and contracts; then the right one is refused as a wrong one is, at the same cost, until
+// a reset. The owner gets a mail.
+func TestAttack03MemoryBeyondRedis(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
+	both := []*testenv.Server{s, replica}
+	signUp(t, s, email)
+	first, err := tryDevice(t.Context(), s, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget := func() {
+		t.Helper()
+		if err := s.Redis.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		s.Clock.Advance(time.Minute)
+	}
+	failures := func() int {
+		return count(t, s, "SELECT coalesce(sum(failures), 0)::int FROM password_failures WHERE kind = 'login'")
+	}
+	compared := 0
+	for round := range 25 {
+		for i := range 5 {
+			err := tryLogin(t.Context(), both[i%2], email, "wrong horse battery")
+			wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
+		}
+		compared = min(5*(round+1), 100)
+		testenv.Eventually(t, patience, "the failures are counted", func() bool { return failures() == compared })
+		forget()
+	}
+	// The right password, from a client that nobody knows.
+	for _, at := range both {
+		before := hashes(both)
+		wantRefused(t, tryLogin(t.Context(), at, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		if n := hashes(both) - before; n != 1 {
+			t.Errorf("a closed account costs %d hashes", n)
+		}
+		forget()
+	}
+	// A known client is not shut out by strangers.
+	if _, err := tryDevice(t.Context(), s, password, first.GetDeviceToken()); err != nil {
+		t.Errorf("a known client: %v", err)
+	}
+	forget()
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS") // and opens nothing
+	testenv.Eventually(t, patience, "the owner is told", func() bool {
+		return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_login_closed'") == 1 && mailed(both, "too many wrong passwords in a row")
+	})
+	forget()
+	if _, err := s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: email}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryReset(t.Context(), s, newestReset(t, both...), newPassword); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryLogin(t.Context(), s, email, newPassword); err != nil {
+		t.Errorf("after the reset: %v", err)
+	}
+}
+
+// mailed says whether the owner got a mail with these words in its subject.
+func mailed(servers []*testenv.Server, words string) bool {
+	for _, s := range servers {
+		for _, m := range s.Mailbox.Messages() {
+			if strings.Contains(strings.Join(strings.Fields(strings.ToLower(m.Text)), " "), words) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestAttack03AtOnce: the hundred are exact when guesses come all at once while Redis forgets.
+func TestAttack03AtOnce(t *testing.T) {
+	t.Parallel()
+	both := attacked(t, testenv.Options{TrustedProxies: anyAddress()})
+	user := signUp(t, both[0], email)
+	execSQL(t, both[0], "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 60)", user.GetId())
+	var wrong atomic.Int64
+	var wg sync.WaitGroup
+	for n := range 100 {
+		wg.Go(func() {
+			if n%20 == 0 {
+				_ = both[0].Redis.FlushAll(t.Context())
+			}
+			err := tryLogin(from(t.Context(), network(n)), both[n%2], email, "wrong horse battery")
+			if status.Code(err) == codes.Unauthenticated {
+				wrong.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := count(t, both[0], "SELECT failures FROM password_failures"); n > 100 {
+		t.Errorf("%d failures in a row", n)
+	}
+	testenv.Eventually(t, patience, "the password is closed once all hundred were used", func() bool {
+		return count(t, both[0], "SELECT count(*) FROM password_failures WHERE failures < 100 OR closed_at IS NOT NULL") == 1
+	})
+}
+
+// TestAttack03TheOlderContract counts with the same counts.
+func TestAttack03TheOlderContract(t *testing.T) {
+	t.Parallel()
+	backend, s, _ := takeover(t)
+	user := backend.User(t, "nora0@example.com")
+	old := authpb.NewAuthServiceClient(s.Conn)
+	for i := range 105 {
+		_, err := old.Login(t.Context(), &authpb.LoginRequest{Email: user.Email, Password: "wrong horse battery"})
+		if status.Code(err) != codes.Unauthenticated {
+			t.Fatalf("guess %d: %v", i, err)
+		}
+		if i%5 == 4 {
+			want := min(i+1, 100)
+			testenv.Eventually(t, patience, "the failures are counted", func() bool {
+				return count(t, s, "SELECT coalesce(sum(failures), 0)::int FROM password_failures") == want
+			})
+			s.Redis.FlushAll(t.Context())
+			s.Clock.Advance(time.Second)
+		}
+	}
+	_, err := old.Login(t.Context(), &authpb.LoginRequest{Email: user.Email, Password: user.Password})
+	if st := status.Convert(err); st.Code() != codes.Unauthenticated || st.Message() != "invalid email or password" {
+		t.Errorf("the right password after a hundred wrong ones: %v", err)
+	}
+}
+
+// TestAttack03ASessionsGuesses: who holds a stolen session has a hundred guesses at the current password in a row too.
+func TestAttack03ASessionsGuesses(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	stolen := account(t, s)
+	for i := range 100 {
+		wantRefused(t, tryChange(t.Context(), s, stolen, "wrong horse battery", newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		if i%5 == 4 {
+			testenv.Eventually(t, patience, "the failures are counted", func() bool {
+				return count(t, s, "SELECT coalesce(sum(failures), 0)::int FROM password_failures WHERE kind = 'change'") == i+1
+			})
+			s.Redis.Del(t.Context(), s.Redis.Keys(t.Context(), "latchkey:attempts:*").Val()...)
+		}
+	}
+	wantRefused(t, tryChange(t.Context(), s, stolen, password, newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	logIn(t, s, email) // which it does not close
+}
+
+// TestAttack03SuccessEndsTheCount: a hundred in a row are meant.
+func TestAttack03SuccessEndsTheCount(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 99)", user.GetId())
+	logIn(t, s, email)
+	if n := count(t, s, "SELECT count(*) FROM password_failures"); n != 0 {
+		t.Error("the right password did not end the count")
+	}
+	// What plain SQL sets is a new password too, and what a login rewrites is none.
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", user.GetId())
+	epoch := func() int { return count(t, s, "SELECT coalesce(max(epoch), 0)::int FROM password_guards") }
+	stronger := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock, Argon2: argon.Params{MemoryKiB: 128, Time: 1, Threads: 1}})
+	logIn(t, stronger, email)
+	if epoch() != 0 {
+		t.Error("a rewritten hash began an epoch")
+	}
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", user.GetId())
+	execSQL(t, s, "UPDATE users SET password_hash = 'another'")
+	if n := count(t, s, "SELECT count(*) FROM password_failures"); n != 0 || epoch() != 1 {
+		t.Errorf("after a new hash by plain SQL: %d counts, epoch %d", n, epoch())
+	}
+}
+
+// TestAttack03FullAndNotClosed: the replica that compared the hundredth password died before it closed the account. A
+// known client's login does not open it, and the next guess closes it and tells the owner.
+func TestAttack03FullAndNotClosed(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	known, err := tryDevice(t.Context(), s, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 100)", user.GetId())
+	if _, err := tryDevice(t.Context(), s, password, known.GetDeviceToken()); err != nil {
+		t.Fatalf("a known client: %v", err)
+	}
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	testenv.Eventually(t, patience, "the account is closed once, and its owner gets a mail", func() bool {
+		return count(t, s, "SELECT count(*) FROM password_failures WHERE failures = 100 AND closed_at IS NOT NULL") == 1 &&
+			count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_login_closed'") == 1 &&
+			mailed([]*testenv.Server{s}, "too many wrong passwords in a row")
+	})
+}
+
+// TestAttack03RightPasswordsAreNoFailures: a right password that is refused for another reason is not one of the hundred.
+func TestAttack03RightPasswordsAreNoFailures(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", user.GetId())
+	execSQL(t, s, "UPDATE users SET is_active = false")
+	for range 3 {
+		if err := tryLogin(t.Context(), s, email, password); status.Code(err) == codes.OK {
+			t.Fatal("a suspended account logs in")
+		}
+	}
+	if n := count(t, s, "SELECT failures FROM password_failures"); n != 7 {
+		t.Errorf("%d failures in a row after right passwords, want 7", n)
+	}
+}
+
+// TestAttack03CountsTellNothing: each guess writes one row, whether the address has an account, a count or neither: a
+// write takes longer than a reading, which everybody could measure.
+func TestAttack03CountsTellNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	counted := signUp(t, s, "counted@example.com")
+	closed := signUp(t, s, "closed@example.com")
+	signUp(t, s, email)
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", counted.GetId())
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures, closed_at) VALUES ($1, 'login', 100, now())", closed.GetId())
+	written := func() int {
+		return count(t, s, `SELECT ((SELECT coalesce(sum(failures), 0) FROM password_failures)
+			+ (SELECT sum(failures) FROM password_failure_decoys))::int`)
+	}
+	for _, address := range []string{"counted@example.com", "closed@example.com", email, "nobody@example.com"} {
+		before := written()
+		wantRefused(t, tryLogin(t.Context(), s, address, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
+		if n := written() - before; n != 1 {
+			t.Errorf("a wrong password for %s writes %d rows, want 1", address, n)
+		}
+	}
+}
+
+// TestAttack04SomebodySeesIt: failures are in the audit trail, sampled, and the log says whose; a lock-out, a reuse and a
+// login from a new device are mailed, once.
+func TestAttack04SomebodySeesIt(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{NewDeviceMails: true, TrustedProxies: anyAddress()})
+	user := signUp(t, s, email)
+	first, err := tryDevice(t.Context(), s, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := func(kind string) int {
+		return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = $1 AND user_id = $2", kind, user.GetId())
+	}
+	for n := range 10 {
+		for range 7 {
+			_ = tryLogin(from(t.Context(), network(n)), s, email, "wrong horse battery")
+		}
+	}
+	testenv.Eventually(t, patience, "failures are events", func() bool {
+		return events("login_failed") >= 4 && events("logins_limited") == 10
+	})
+	if n := events("login_failed"); n > 15 {
+		t.Errorf("%d events of 50 failures", n)
+	}
+	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logins_limited' AND address = $1", network(3)); n != 1 {
+		t.Error("the event does not say where from")
+	}
+	if !strings.Contains(string(s.Logs.Bytes()), `"user_id":"`+user.GetId()+`","reason":"INVALID_CREDENTIALS"`) {
+		t.Error("the log does not say whose login failed")
+	}
+	if strings.Contains(string(s.Logs.Bytes()), strings.ToLower(email)) {
+		t.Error("the log has the address")
+	}
+	testenv.Eventually(t, patience, "the owner is told of the lock-out", func() bool { return mailed([]*testenv.Server{s}, "many wrong passwords were tried") })
+
+	// A known device is no news, another one is.
+	s.Clock.Advance(time.Hour)
+	if _, err := tryDevice(t.Context(), s, password, first.GetDeviceToken()); err != nil {
+		t.Fatal(err)
+	}
+	if mailed([]*testenv.Server{s}, "had not signed in before") {
+		t.Error("told of the device that was there before")
+	}
+	other, err := tryDevice(from(t.Context(), "203.0.113.9"), s, password, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, patience, "the owner is told of a new device", func() bool { return mailed([]*testenv.Server{s}, "had not signed in before") })
+
+	// Reuse of a refresh token.
+	stolen := other.GetTokens().GetRefreshToken()
+	next := refresh(t, s, stolen, "")
+	refresh(t, s, next.GetRefreshToken(), "")
+	s.Clock.Advance(time.Minute)
+	_, err = tryRefresh(t.Context(), s, stolen, "")
+	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
+	testenv.Eventually(t, patience, "the owner is told of the reuse", func() bool { return mailed([]*testenv.Server{s}, "for the second time") })
+}
