@@ -8,8 +8,8 @@ import (
 const (
 	// afterwardsTime bounds work that a call has left behind.
 	afterwardsTime = 10 * time.Second
-	// afterwardsAtOnce bounds how much of it is under way. Calls that come while it is full do theirs before they
-	// answer, which slows a flood down.
+	// afterwardsAtOnce bounds how much of it is under way. Calls that come while it is full wait for a place, which slows a
+	// flood down, and tells nothing of what they leave behind.
 	afterwardsAtOnce = 64
 )
 
@@ -27,13 +27,15 @@ func (s *Server) afterwards(ctx context.Context, doing string, work func(context
 			s.log.WarnContext(ctx, "work after a call was not done", "doing", doing, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
 		}
 	}
+	place := time.NewTimer(settleTime)
+	defer place.Stop()
 	select {
 	case s.leftBehind <- struct{}{}:
 		s.leaving.Go(func() {
 			defer func() { <-s.leftBehind }()
 			run()
 		})
-	default:
+	case <-place.C: // the database hangs
 		run()
 	}
 }

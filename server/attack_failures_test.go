@@ -16,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack03MemoryBeyondRedis: with Redis emptied after every round, a hundred wrong passwords in a row are compared
+// TestAttack03MemoryBeyondRedis: with Redis emptied after every round of one to five, a hundred wrong passwords in a row are compared
 // and no more, over both replicas and contracts; then the right one is refused as a wrong one is, at the same cost, until
 // a reset. The owner gets a mail.
 func TestAttack03MemoryBeyondRedis(t *testing.T) {
@@ -40,12 +40,13 @@ func TestAttack03MemoryBeyondRedis(t *testing.T) {
 		return count(t, s, "SELECT coalesce(sum(failures), 0)::int FROM password_failures WHERE kind = 'login'")
 	}
 	compared := 0
-	for round := range 25 {
-		for i := range 5 {
+	for round := 0; compared < 100; round++ {
+		size := min(1+round%5, 100-compared)
+		for i := range size {
 			err := tryLogin(t.Context(), both[i%2], email, "wrong horse battery")
 			wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
 		}
-		compared = min(5*(round+1), 100)
+		compared += size
 		testenv.Eventually(t, patience, "the failures are counted", func() bool { return failures() == compared })
 		forget()
 	}
@@ -161,6 +162,120 @@ func TestAttack03ASessionsGuesses(t *testing.T) {
 	}
 	wantRefused(t, tryChange(t.Context(), s, stolen, password, newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
 	logIn(t, s, email) // which it does not close
+}
+
+// TestAttack03OneClosesNoOther: a stolen session that has guessed a hundred times cannot change the password any more, and
+// the owner's can; a stolen device token is as good as none, and the owner's devices have their places. The owner is
+// told of each.
+func TestAttack03OneClosesNoOther(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{TrustedProxies: anyAddress()})
+	user := signUp(t, s, email)
+	var stolen, own *latchkeyv1.LoginResponse
+	for _, at := range []**latchkeyv1.LoginResponse{&stolen, &own} {
+		var err error
+		if *at, err = tryDevice(t.Context(), s, password, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guess := func() { // one is left of each hundred
+		t.Helper()
+		_, err := tryDevice(t.Context(), s, "wrong horse battery", stolen.GetDeviceToken())
+		wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
+		wantRefused(t, tryChange(t.Context(), s, stolen.GetTokens(), "wrong horse battery", newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	}
+	guess()
+	testenv.Eventually(t, patience, "both are counted", func() bool { return count(t, s, "SELECT count(*) FROM password_failures") == 2 })
+	execSQL(t, s, "UPDATE password_failures SET failures = 99")
+	guess()
+	testenv.Eventually(t, patience, "both are closed", func() bool {
+		return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_client_closed' AND user_id = $1", user.GetId()) == 2
+	})
+	testenv.Eventually(t, patience, "the owner is told", func() bool {
+		return mailed([]*testenv.Server{s}, "all from one device or session that had signed in before")
+	})
+	wantRefused(t, tryChange(t.Context(), s, stolen.GetTokens(), password, newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+
+	// The device counts as a stranger from now on: five guesses by network.
+	for range 5 {
+		_, err := tryDevice(t.Context(), s, "wrong horse battery", stolen.GetDeviceToken())
+		wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
+	}
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.ResourceExhausted, "RATE_LIMITED")
+	_, err := tryDevice(t.Context(), s, password, stolen.GetDeviceToken())
+	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+
+	again, err := tryDevice(t.Context(), s, password, own.GetDeviceToken())
+	if err != nil {
+		t.Fatalf("the owner's device: %v", err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM password_failures WHERE kind <> 'login' AND closed_at IS NOT NULL"); n != 2 {
+		t.Errorf("%d are closed after a login elsewhere, want 2", n)
+	}
+	// From elsewhere the worn device may be its owner's, and gets an identity of its own.
+	fresh, err := tryDevice(from(t.Context(), "203.0.113.7"), s, password, stolen.GetDeviceToken())
+	if err != nil {
+		t.Fatalf("a worn device with the right password: %v", err)
+	}
+	if _, err := tryDevice(t.Context(), s, password, fresh.GetDeviceToken()); err != nil {
+		t.Errorf("with its new token: %v", err)
+	}
+	if err := tryChange(t.Context(), s, again.GetTokens(), password, newPassword); err != nil {
+		t.Errorf("the owner's session: %v", err)
+	}
+}
+
+// TestAttack03OwnFailuresEndWithOwnSuccess: a login forgives the failures of strangers and of its own device, not those of
+// other devices and sessions: who has stolen one would get a hundred guesses with each login of the owner.
+func TestAttack03OwnFailuresEndWithOwnSuccess(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	var devices []*latchkeyv1.LoginResponse
+	for range 2 {
+		login, err := tryDevice(t.Context(), s, password, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices = append(devices, login)
+		_, err = tryDevice(t.Context(), s, "wrong horse battery", login.GetDeviceToken())
+		wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
+		wantRefused(t, tryChange(t.Context(), s, login.GetTokens(), "wrong horse battery", newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	}
+	counts := func(kind string) int { return count(t, s, "SELECT count(*) FROM password_failures WHERE kind = $1", kind) }
+	testenv.Eventually(t, patience, "all are counted", func() bool { return counts("device") == 2 && counts("change") == 2 })
+	if _, err := tryDevice(t.Context(), s, password, devices[0].GetDeviceToken()); err != nil {
+		t.Fatal(err)
+	}
+	if counts("device") != 1 || counts("change") != 2 {
+		t.Errorf("%d counts of devices, %d of sessions, want 1 and 2", counts("device"), counts("change"))
+	}
+}
+
+// TestAttack03AFullQueueTellsNothing: while no more can be written after answers, an address without an account waits as
+// one with an account does.
+func TestAttack03AFullQueueTellsNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, email)
+	free := s.Server.FillAfterwards()
+	answered := make(chan string, 2)
+	before := s.Server.HashesMade()
+	for _, address := range []string{email, "nobody@example.com"} {
+		go func() {
+			_ = tryLogin(t.Context(), s, address, "wrong horse battery")
+			answered <- address
+		}()
+	}
+	testenv.Eventually(t, patience, "both were compared", func() bool { return s.Server.HashesMade() == before+2 })
+	select {
+	case address := <-answered:
+		t.Errorf("%s did not wait", address)
+	case <-time.After(200 * time.Millisecond):
+	}
+	free()
+	<-answered
+	<-answered
 }
 
 // TestAttack03SuccessEndsTheCount: a hundred in a row are meant.

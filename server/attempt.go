@@ -20,26 +20,27 @@ import (
 )
 
 const (
-	// durableFrom is the failure within the limiter's window from which on they are counted in PostgreSQL too: people
-	// who mistype cost no row.
-	durableFrom = 5
 	// maxFailuresInARow closes the password: NIST SP 800-63B-4, section 3.2.2, allows no more than 100.
 	maxFailuresInARow = 100
 	// freshReset is how long the network that a password was reset from has places of its own.
 	freshReset = 15 * time.Minute
 	// raiseTries bounds how often a durable count that others change meanwhile is asked for again.
 	raiseTries = 3
-	// eventEvery samples failures for the audit trail once an account has had the first few.
-	eventEvery = 10
+	// eventsFirst failures within the limiter's window are in the audit trail, then one of eventEvery.
+	eventsFirst = 5
+	eventEvery  = 10
+	// failuresLife is how long failures in a row of a device or a session are kept: whoever has stolen one has a hundred
+	// guesses a year with it.
+	failuresLife = 365 * 24 * time.Hour
 )
 
 // guessKind is whose failures are counted together in PostgreSQL. The values are stored: rename none.
 type guessKind string
 
 const (
-	guessLogin  guessKind = "login"  // by clients that nobody knows
-	guessDevice guessKind = "device" // by clients with a device token
-	guessChange guessKind = "change" // of the current password, by sessions
+	guessLogin  guessKind = "login"  // by clients that nobody knows, all together
+	guessDevice guessKind = "device" // by clients with a device token, each by itself
+	guessChange guessKind = "change" // of the current password, each session by itself
 )
 
 // guesser is who tries a password, as far as failures are concerned.
@@ -49,8 +50,18 @@ type guesser struct {
 	subject, source string
 	// known clients have shown what only the owner of an account was given.
 	known bool
-	// device is that of a client with a device token.
-	device uuid.UUID
+	// client is the device or the session whose failures are counted in PostgreSQL; none for guessLogin.
+	client uuid.UUID
+	// stranger is who a device is once it has failed a hundred times in a row; nil: that is the end.
+	stranger *guesser
+}
+
+// device is that of a client with a device token.
+func (g guesser) device() uuid.UUID {
+	if g.kind == guessDevice {
+		return g.client
+	}
+	return uuid.Nil
 }
 
 // attempt is one guess at the password of an account, or of an address that has none. openAttempt takes its place among
@@ -73,13 +84,14 @@ func (s *Server) guesserOf(ctx context.Context, found db.FindUserByEmailRow, loo
 		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing of this one
 	}
 	source := guessSource(callFrom(ctx).address)
+	stranger := guesser{kind: guessLogin, subject: subject, source: source}
 	if t, ok := s.cfg.Devices.Open(deviceToken); ok && found.User.ID != uuid.Nil && t.UserID == found.User.ID && t.Epoch == found.PasswordEpoch {
-		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, device: t.ID}
+		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, client: t.ID, stranger: &stranger}
 	}
 	if s.resetFrom(found, source) {
 		return guesser{kind: guessLogin, subject: "reset " + subject, known: true}
 	}
-	return guesser{kind: guessLogin, subject: subject, source: source}
+	return stranger
 }
 
 // resetFrom says whether the password was just reset from there: its owner must get in, whoever guesses meanwhile.
@@ -118,6 +130,14 @@ func (s *Server) openAttempt(ctx context.Context, a *attempt) error {
 	if err := s.raiseFailures(ctx, a); err != nil {
 		return errors.Join(err, s.release(ctx, a))
 	}
+	if a.closed && a.stranger != nil {
+		// A device that somebody else guesses with, or has worn out, is as good as none.
+		if err := s.release(ctx, a); err != nil {
+			return err
+		}
+		a.guesser = *a.stranger
+		return s.openAttempt(ctx, a)
+	}
 	return nil
 }
 
@@ -150,7 +170,7 @@ func roundUp(d time.Duration) time.Duration {
 func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 	for range raiseTries {
 		raised, err := s.queries.RaiseFailures(ctx, s.cfg.Pool, db.RaiseFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow, Lookup: a.lookup,
+			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Lookup: a.lookup,
 		})
 		if err != nil {
 			return fmt.Errorf("count the attempt: %w", err)
@@ -167,7 +187,7 @@ func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 // lowerFailures takes back what raiseFailures has counted.
 func (s *Server) lowerFailures(ctx context.Context, a *attempt) error {
 	return s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
-		UserID: a.user.ID, Kind: string(a.kind), Counted: a.failures > 0, Lookup: a.lookup,
+		UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Counted: a.failures > 0, Lookup: a.lookup,
 	})
 }
 
@@ -240,29 +260,31 @@ func (s *Server) fail(ctx context.Context, a *attempt) error {
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
-	if a.user.ID != uuid.Nil {
-		// After the answer: it would tell by its time that there is an account.
-		s.afterwards(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
-	}
+	// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
+	s.afterwards(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
 	return nil
 }
 
-// recordFailure is what is written of a failure of an account: the count in PostgreSQL, a sample of events, and mails to
-// the owner when somebody is shut out.
+// recordFailure is what is written of a failure of an account: the first one of the count in PostgreSQL, a sample of
+// events, and mails to the owner when somebody is shut out.
 func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.Failures) error {
+	if a.user.ID == uuid.Nil {
+		return nil
+	}
 	failures := a.failures
-	if failures == 0 && !a.closed && count.All >= durableFrom {
+	if failures == 0 && !a.closed {
 		var err error
 		failures, err = s.queries.StartFailures(ctx, s.cfg.Pool, db.StartFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Failures: int32(count.All), //nolint:gosec // G115: at most 1,000
+			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Now: s.cfg.Now(),
 		})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // the account is gone
 			return fmt.Errorf("count the failure: %w", err)
 		}
 	}
 	limit, total := s.cfg.LoginFailures.Limits()
-	shutOut := count.Source == limit || count.All == total
-	sampled := count.All <= durableFrom || count.All%eventEvery == 0
+	// Above them when reservations of a replica that died became failures meanwhile.
+	shutOut := count.Source >= limit || count.All >= total
+	sampled := count.All <= eventsFirst || count.All%eventEvery == 0
 	// The replica that counted the hundredth failure may have died before it closed the password: a later failure closes it.
 	closing := failures >= maxFailuresInARow || a.closed && sampled
 	if !shutOut && !closing && !sampled {
@@ -274,7 +296,7 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		if closing {
 			var err error
 			closed, err = s.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
-				UserID: a.user.ID, Kind: string(a.kind), Most: maxFailuresInARow, Now: s.cfg.Now(),
+				UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Now: s.cfg.Now(),
 			})
 			if err != nil {
 				return fmt.Errorf("close the password: %w", err)
@@ -282,7 +304,7 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		}
 		switch {
 		case closed > 0:
-			kind, notice = auditPasswordClosed, mail.PasswordLoginClosed
+			kind, notice = a.closing()
 		case shutOut:
 			kind = auditLoginsLimited
 		}
@@ -294,6 +316,14 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		}
 		return s.notifyOwner(ctx, tx, notice, a.user.ID)
 	})
+}
+
+// closing is what happens when too many passwords in a row were wrong.
+func (a *attempt) closing() (auditKind, mail.Notice) {
+	if a.kind == guessLogin {
+		return auditPasswordClosed, mail.PasswordLoginClosed
+	}
+	return auditClientClosed, mail.PasswordClientClosed
 }
 
 // deviceToken is what a client gets that has shown the password of this epoch. A device keeps its id.

@@ -22,6 +22,8 @@ const (
 	auditLoginFailed    auditKind = "login_failed"
 	auditLoginsLimited  auditKind = "logins_limited"
 	auditPasswordClosed auditKind = "password_login_closed"
+	// A device is as good as an unknown one, or a session cannot change the password any more.
+	auditClientClosed auditKind = "password_client_closed"
 
 	auditRefreshRepeat   auditKind = "refresh_repeated"
 	auditRefreshCaughtUp auditKind = "refresh_caught_up"

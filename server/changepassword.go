@@ -62,7 +62,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 // changing the password, nor its owner from logging in.
 func (s *Server) checkCurrentPassword(ctx context.Context, by authority, user db.User, typed string) error {
 	a := &attempt{
-		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.sessionID.String(), known: true},
+		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.sessionID.String(), known: true, client: by.sessionID},
 		user:    user, lookup: emailLookup(user.Email), wrong: errCurrentPassword(),
 	}
 	if err := s.openAttempt(ctx, a); err != nil {

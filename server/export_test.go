@@ -13,6 +13,18 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
+// FillAfterwards takes every place of work after calls, until free is called.
+func (s *Server) FillAfterwards() (free func()) {
+	for range cap(s.leftBehind) {
+		s.leftBehind <- struct{}{}
+	}
+	return func() {
+		for range cap(s.leftBehind) {
+			<-s.leftBehind
+		}
+	}
+}
+
 // SetPolicy gives a method another policy. Call it before the first call.
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
 

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -37,6 +38,23 @@ func TestLegacyAttempts(t *testing.T) {
 	s.Clock.Advance(868 * time.Second)
 	if err := tryLogin(t.Context(), s, user.Email, user.Password); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLegacyAttemptsOfOthers: what strangers failed at the Go backend does not count against a client with a device token.
+func TestLegacyAttemptsOfOthers(t *testing.T) {
+	t.Parallel()
+	backend, s, _ := takeover(t)
+	user := backend.User(t, "nora0@example.com")
+	s.Redis.Del(t.Context(), oldCounter+user.Email)
+	known, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Redis.Set(t.Context(), oldCounter+user.Email, "5", 10*time.Minute)
+	wantRefused(t, tryLogin(t.Context(), s, user.Email, user.Password), codes.ResourceExhausted, "RATE_LIMITED")
+	if _, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password, DeviceToken: known.GetDeviceToken()}); err != nil {
+		t.Errorf("a known client: %v", err)
 	}
 }
 

@@ -44,8 +44,10 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 		guesser: s.guesserOf(ctx, found, lookup, req.GetDeviceToken()),
 		user:    found.User, lookup: lookup, wrong: errInvalidCredentials(),
 	}
-	if a.carried, err = s.carryFailures(ctx, a.subject, found.User, req.GetEmail()); err != nil {
-		return nil, fmt.Errorf("carry failed logins over: %w", err)
+	if !a.known { // whom nobody could fail for elsewhere
+		if a.carried, err = s.carryFailures(ctx, a.subject, found.User, req.GetEmail()); err != nil {
+			return nil, fmt.Errorf("carry failed logins over: %w", err)
+		}
 	}
 	if err := s.openAttempt(ctx, a); err != nil {
 		return nil, err
@@ -70,7 +72,7 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 
 // admitUser starts a session for somebody whose password was right.
 func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by guesser, deviceName string, keepsTokens bool) (*latchkeyv1.LoginResponse, error) {
-	devices := deviceLogin{keepsTokens: keepsTokens, known: by.device != uuid.Nil, since: found.DevicesSince}
+	devices := deviceLogin{keepsTokens: keepsTokens, id: by.device(), since: found.DevicesSince}
 	started, refreshToken, err := s.startSession(ctx, devices, session.Start{
 		UserID: found.User.ID, Ledger: found.Ledger, DeviceName: deviceName,
 		Address: addressText(callFrom(ctx)), AMR: []string{amrPassword},
@@ -85,7 +87,7 @@ func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by 
 	return &latchkeyv1.LoginResponse{
 		Result:      &latchkeyv1.LoginResponse_Tokens{Tokens: tokens},
 		User:        userMessage(found.User),
-		DeviceToken: s.deviceToken(found.User.ID, found.PasswordEpoch, by.device),
+		DeviceToken: s.deviceToken(found.User.ID, found.PasswordEpoch, by.device()),
 	}, nil
 }
 
@@ -151,7 +153,7 @@ func (s *Server) rehash(ctx context.Context, by password.Claim, user db.User, ty
 // deviceLogin is what a login says of the client's device.
 type deviceLogin struct {
 	keepsTokens bool       // the client can keep device tokens
-	known       bool       // it has shown one
+	id          uuid.UUID  // of the token that it has shown
 	since       *time.Time // when the account was given its first one; nil: never
 }
 
@@ -180,7 +182,9 @@ func (s *Server) startSession(ctx context.Context, devices deviceLogin, start se
 
 func (s *Server) recordLogin(ctx context.Context, started session.Session, devices deviceLogin) error {
 	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{Now: s.cfg.Now(), ID: started.UserID, Most: maxFailuresInARow})
+		recorded, err := s.queries.RecordLogin(ctx, tx, db.RecordLoginParams{
+			Now: s.cfg.Now(), ID: started.UserID, Device: devices.id, Most: maxFailuresInARow,
+		})
 		if err != nil {
 			return fmt.Errorf("record the login: %w", err)
 		}
@@ -204,7 +208,7 @@ func (s *Server) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, 
 			return fmt.Errorf("note the device: %w", err)
 		}
 		return nil
-	case devices.known || !s.cfg.NewDeviceMails:
+	case devices.id != uuid.Nil || !s.cfg.NewDeviceMails:
 		return nil
 	}
 	return s.notifyOwner(ctx, tx, mail.NewDeviceLogin, userID)

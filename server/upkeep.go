@@ -25,7 +25,7 @@ type Upkeep struct {
 
 // Sweep deletes marks of sessions that have ended, expired reset tokens, old audit events, rows of the ledger that say
 // nothing new, spent tokens of an existing backend that are refused for their age, and
-// counts of notices; and it lets accounts that others wrote be found by their addresses.
+// counts of notices and of failures by clients that are gone; and it lets accounts that others wrote be found by their addresses.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	queries, now := db.New(), u.Now()
 	_, resets := queries.DeleteExpiredPasswordResets(ctx, u.Pool, now)
@@ -38,7 +38,8 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-noticeCountLife))
 	_, lookups := address.Fill(ctx, u.Pool)
 	marks := inBatches(func() (int64, error) { return queries.DeleteOldSessionMarks(ctx, u.Pool, now) })
-	return errors.Join(marks, resets, events, rows, cutoffs, spent, notices, lookups)
+	_, failures := queries.DeleteOldFailures(ctx, u.Pool, now.Add(-failuresLife))
+	return errors.Join(marks, failures, resets, events, rows, cutoffs, spent, notices, lookups)
 }
 
 // inBatches repeats a deletion until it finds nothing more.

@@ -52,6 +52,15 @@ func TestSweep(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM legacy_spent WHERE keep_until > $1", now); n != 1 || count(t, s, "SELECT count(*) FROM legacy_spent") != 1 {
 		t.Errorf("%d spent tokens are left of those that are refused anyway", n)
 	}
+	execSQL(t, s, `INSERT INTO password_failures (user_id, kind, subject, failures, since)
+		SELECT $1, kind, gen_random_uuid(), 1, $2::timestamptz - interval '365 days' - age * interval '1 second'
+		FROM unnest('{login,device,change}'::text[]) AS kind, generate_series(0, 1) AS age`, other.GetId(), now)
+	if err := upkeep.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s, "SELECT count(*) FROM password_failures WHERE kind <> 'login'"); n != 2 || count(t, s, "SELECT count(*) FROM password_failures") != 4 {
+		t.Errorf("%d counts of clients are left, want the younger two; those of logins stay", n)
+	}
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 	if err := upkeep.Sweep(t.Context()); err == nil {
 		t.Error("a failure was not told")

@@ -57,6 +57,8 @@ type PasswordFailure struct {
 	Kind     string
 	Failures int32
 	ClosedAt *time.Time
+	Subject  uuid.UUID
+	Since    time.Time
 }
 
 type PasswordFailureDecoy struct {

@@ -14,14 +14,15 @@ import (
 
 const closeFailures = `-- name: CloseFailures :execrows
 UPDATE password_failures SET closed_at = $1::timestamptz
-WHERE user_id = $2 AND kind = $3 AND closed_at IS NULL AND failures >= $4::integer
+WHERE user_id = $2 AND kind = $3 AND subject = $4 AND closed_at IS NULL AND failures >= $5::integer
 `
 
 type CloseFailuresParams struct {
-	Now    time.Time
-	UserID uuid.UUID
-	Kind   string
-	Most   int32
+	Now     time.Time
+	UserID  uuid.UUID
+	Kind    string
+	Subject uuid.UUID
+	Most    int32
 }
 
 // CloseFailures ends the checking of passwords, for one caller.
@@ -30,8 +31,22 @@ func (q *Queries) CloseFailures(ctx context.Context, db DBTX, arg CloseFailuresP
 		arg.Now,
 		arg.UserID,
 		arg.Kind,
+		arg.Subject,
 		arg.Most,
 	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const deleteOldFailures = `-- name: DeleteOldFailures :execrows
+DELETE FROM password_failures WHERE kind <> 'login' AND since < $1::timestamptz
+`
+
+// DeleteOldFailures forgets counts of devices and sessions that began before: none of them is alive.
+func (q *Queries) DeleteOldFailures(ctx context.Context, db DBTX, before time.Time) (int64, error) {
+	result, err := db.Exec(ctx, deleteOldFailures, before)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +69,7 @@ func (q *Queries) FindPasswordEpoch(ctx context.Context, db DBTX, userID uuid.UU
 const lowerFailures = `-- name: LowerFailures :exec
 WITH lowered AS (
     UPDATE password_failures f SET failures = f.failures - 1
-    WHERE f.user_id = $2 AND f.kind = $3 AND f.closed_at IS NULL AND f.failures > 0 AND $4::boolean
+    WHERE f.user_id = $2 AND f.kind = $3 AND f.subject = $4 AND f.closed_at IS NULL AND f.failures > 0 AND $5::boolean
     RETURNING f.failures
 )
 UPDATE password_failure_decoys d SET failures = d.failures - 1
@@ -65,6 +80,7 @@ type LowerFailuresParams struct {
 	Lookup  string
 	UserID  uuid.UUID
 	Kind    string
+	Subject uuid.UUID
 	Counted bool
 }
 
@@ -75,6 +91,7 @@ func (q *Queries) LowerFailures(ctx context.Context, db DBTX, arg LowerFailuresP
 		arg.Lookup,
 		arg.UserID,
 		arg.Kind,
+		arg.Subject,
 		arg.Counted,
 	)
 	return err
@@ -115,25 +132,26 @@ func (q *Queries) NoteReset(ctx context.Context, db DBTX, arg NoteResetParams) e
 const raiseFailures = `-- name: RaiseFailures :one
 WITH raised AS (
     UPDATE password_failures f SET failures = f.failures + 1
-    WHERE f.user_id = $1 AND f.kind = $2 AND f.closed_at IS NULL AND f.failures < $3::integer
+    WHERE f.user_id = $1 AND f.kind = $2 AND f.subject = $3 AND f.closed_at IS NULL AND f.failures < $4::integer
     RETURNING f.failures
 ), decoy AS (
     UPDATE password_failure_decoys d SET failures = d.failures + 1
-    WHERE d.slot = hashtext($4::text) & 255 AND NOT EXISTS (SELECT FROM raised)
+    WHERE d.slot = hashtext($5::text) & 255 AND NOT EXISTS (SELECT FROM raised)
 )
 SELECT coalesce((SELECT raised.failures FROM raised), 0)::integer AS failures,
-    EXISTS (SELECT FROM password_failures f WHERE f.user_id = $1 AND f.kind = $2) AS present,
+    EXISTS (SELECT FROM password_failures f WHERE f.user_id = $1 AND f.kind = $2 AND f.subject = $3) AS present,
     EXISTS (
         SELECT FROM password_failures f
-        WHERE f.user_id = $1 AND f.kind = $2 AND (f.closed_at IS NOT NULL OR f.failures >= $3::integer)
+        WHERE f.user_id = $1 AND f.kind = $2 AND f.subject = $3 AND (f.closed_at IS NOT NULL OR f.failures >= $4::integer)
     ) AS closed
 `
 
 type RaiseFailuresParams struct {
-	UserID uuid.UUID
-	Kind   string
-	Most   int32
-	Lookup string
+	UserID  uuid.UUID
+	Kind    string
+	Subject uuid.UUID
+	Most    int32
+	Lookup  string
 }
 
 type RaiseFailuresRow struct {
@@ -152,6 +170,7 @@ func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresP
 	row := db.QueryRow(ctx, raiseFailures,
 		arg.UserID,
 		arg.Kind,
+		arg.Subject,
 		arg.Most,
 		arg.Lookup,
 	)
@@ -161,22 +180,28 @@ func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresP
 }
 
 const startFailures = `-- name: StartFailures :one
-INSERT INTO password_failures (user_id, kind, failures)
-SELECT u.id, $1::text, $2::integer FROM users u WHERE u.id = $3
-ON CONFLICT (user_id, kind) DO UPDATE SET failures = password_failures.failures + 1
+INSERT INTO password_failures (user_id, kind, subject, failures, since)
+SELECT u.id, $1::text, $2::uuid, 1, $3::timestamptz FROM users u WHERE u.id = $4
+ON CONFLICT (user_id, kind, subject) DO UPDATE SET failures = password_failures.failures + 1
 RETURNING password_failures.failures
 `
 
 type StartFailuresParams struct {
-	Kind     string
-	Failures int32
-	UserID   uuid.UUID
+	Kind    string
+	Subject uuid.UUID
+	Now     time.Time
+	UserID  uuid.UUID
 }
 
-// StartFailures writes the first count of an account, or adds one to what another call has written meanwhile. An account
-// that is gone has none.
+// StartFailures writes the first failure, or adds one to what another call has written meanwhile. An account that is gone
+// has none.
 func (q *Queries) StartFailures(ctx context.Context, db DBTX, arg StartFailuresParams) (int32, error) {
-	row := db.QueryRow(ctx, startFailures, arg.Kind, arg.Failures, arg.UserID)
+	row := db.QueryRow(ctx, startFailures,
+		arg.Kind,
+		arg.Subject,
+		arg.Now,
+		arg.UserID,
+	)
 	var failures int32
 	err := row.Scan(&failures)
 	return failures, err

@@ -325,22 +325,29 @@ func (q *Queries) LockUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 
 const recordLogin = `-- name: RecordLogin :execrows
 WITH forgotten AS (
-    DELETE FROM password_failures f WHERE f.user_id = $2 AND f.closed_at IS NULL AND f.failures < $3::integer
+    DELETE FROM password_failures f WHERE f.user_id = $2 AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = $3::uuid)
+        AND f.closed_at IS NULL AND f.failures < $4::integer
 )
 UPDATE users SET last_login_at = $1::timestamptz
 WHERE id = $2 AND is_active
 `
 
 type RecordLoginParams struct {
-	Now  time.Time
-	ID   uuid.UUID
-	Most int32
+	Now    time.Time
+	ID     uuid.UUID
+	Device uuid.UUID
+	Most   int32
 }
 
 // RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
-// of wrong ones, but opens nothing that is closed, or full and about to be.
+// of wrong ones by clients that nobody knows and by its own device, but opens nothing that is closed, or full and about to be.
 func (q *Queries) RecordLogin(ctx context.Context, db DBTX, arg RecordLoginParams) (int64, error) {
-	result, err := db.Exec(ctx, recordLogin, arg.Now, arg.ID, arg.Most)
+	result, err := db.Exec(ctx, recordLogin,
+		arg.Now,
+		arg.ID,
+		arg.Device,
+		arg.Most,
+	)
 	if err != nil {
 		return 0, err
 	}

@@ -33,6 +33,9 @@ const (
 	// PasswordLoginClosed: after too many wrong passwords in a row none is looked at
 	// until a reset.
 	PasswordLoginClosed Notice = "password_login_closed"
+	// PasswordClientClosed: after too many wrong passwords in a row by one device or session
+	// none of it is looked at.
+	PasswordClientClosed Notice = "password_client_closed"
 	// LoginsLimited: many wrong passwords were tried, and logins are slowed down.
 	LoginsLimited Notice = "logins_limited"
 	// NewDeviceLogin: somebody logged in from a client that the account had not seen.
@@ -50,6 +53,8 @@ func (n Notice) subject(product string) string {
 		return "A session of your account at " + product + " was signed out"
 	case PasswordLoginClosed:
 		return "Reset your password to sign in to " + product
+	case PasswordClientClosed:
+		return "Many wrong passwords came from a device of yours at " + product
 	case LoginsLimited:
 		return "Wrong passwords were tried for your account at " + product
 	case NewDeviceLogin:

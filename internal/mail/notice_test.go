@@ -16,12 +16,13 @@ func TestNotices(t *testing.T) {
 		subject string
 		words   []string
 	}{
-		mail.PasswordChanged:     {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
-		mail.RefreshTokenReused:  {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
-		mail.PasswordLoginClosed: {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
-		mail.LoginsLimited:       {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
-		mail.NewDeviceLogin:      {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
-		mail.SignUpAttempted:     {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
+		mail.PasswordChanged:      {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
+		mail.RefreshTokenReused:   {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
+		mail.PasswordLoginClosed:  {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
+		mail.PasswordClientClosed: {"Many wrong passwords came from a device of yours at Tea & <Cake>", []string{"that device counts as an unknown one", "forgot password"}},
+		mail.LoginsLimited:        {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
+		mail.NewDeviceLogin:       {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
+		mail.SignUpAttempted:      {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
 	} {
 		t.Run(string(notice), func(t *testing.T) {
 			t.Parallel()

@@ -57,10 +57,11 @@ FROM users LEFT JOIN session_marks m ON m.session_id = @session_id::uuid AND m.u
 WHERE users.id = @user_id AND latchkey_on_primary();
 
 -- RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
--- of wrong ones, but opens nothing that is closed, or full and about to be.
+-- of wrong ones by clients that nobody knows and by its own device, but opens nothing that is closed, or full and about to be.
 -- name: RecordLogin :execrows
 WITH forgotten AS (
-    DELETE FROM password_failures f WHERE f.user_id = @id AND f.closed_at IS NULL AND f.failures < @most::integer
+    DELETE FROM password_failures f WHERE f.user_id = @id AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = @device::uuid)
+        AND f.closed_at IS NULL AND f.failures < @most::integer
 )
 UPDATE users SET last_login_at = @now::timestamptz
 WHERE id = @id AND is_active;
