@@ -259,13 +259,14 @@ func TestAttack03AFullQueueTellsNothing(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, email)
 	free := s.Server.FillAfterwards()
-	answered := make(chan string, 2)
 	before := s.Server.HashesMade()
+	answered := make(chan string, 2)
+	var calls sync.WaitGroup
 	for _, address := range []string{email, "nobody@example.com"} {
-		go func() {
+		calls.Go(func() {
 			_ = tryLogin(t.Context(), s, address, "wrong horse battery")
 			answered <- address
-		}()
+		})
 	}
 	testenv.Eventually(t, patience, "both were compared", func() bool { return s.Server.HashesMade() == before+2 })
 	select {
@@ -274,8 +275,7 @@ func TestAttack03AFullQueueTellsNothing(t *testing.T) {
 	case <-time.After(200 * time.Millisecond):
 	}
 	free()
-	<-answered
-	<-answered
+	calls.Wait()
 }
 
 // TestAttack03SuccessEndsTheCount: a hundred in a row are meant.
