@@ -65,10 +65,6 @@ type adminCall struct {
 // a command line can be read by everybody on the machine.
 func admin(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	a, err := parseAdmin(args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, err := fmt.Fprintln(stdout, adminUsage())
-		return err
-	}
 	if err != nil {
 		return err
 	}
@@ -110,9 +106,6 @@ func parseAdmin(args []string) (*adminCall, error) {
 	flags.BoolVar(&a.all, "all", false, "")
 	flags.BoolVar(&a.yes, "yes", false, "")
 	words, err := wordsBeside(flags, args)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil, err
-	}
 	if err != nil {
 		return nil, &usageError{fmt.Sprintf("latchkey admin: %v\n\n%s", err, adminUsage())}
 	}
@@ -147,9 +140,6 @@ func (a *adminCall) match(words []string) error {
 	}
 	if len(words) == 0 {
 		return &usageError{adminUsage()}
-	}
-	if len(words) == 1 && words[0] == "help" {
-		return flag.ErrHelp
 	}
 	return &usageError{fmt.Sprintf("latchkey admin: there is no command %q\n\n%s", strings.Join(words, " "), adminUsage())}
 }

@@ -21,7 +21,17 @@ import (
 	"github.com/latchkey-auth/latchkey/server"
 )
 
-const keysUsage = "usage: latchkey keys list [--json]\n       latchkey keys rotate [--now]\n       latchkey keys revoke KID"
+const keysUsage = `usage: latchkey keys list [--json]
+       latchkey keys rotate [--now]
+       latchkey keys revoke KID
+
+  list     the keys that sign access tokens, and what state each is in
+  rotate   make the next key, which signs when every verifier has had time to read it
+           --now  let it sign at once: services that keep the JWKS must ask for it again
+  revoke   end a key: when the command returns, no replica accepts what it signed
+
+They work on the database at LATCHKEY_DATABASE_URL; rotate and revoke need LATCHKEY_SECRET_KEY.
+Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
 // keysCommand is `latchkey keys`. It works on the database; replicas follow through
 // the ledger.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -80,26 +79,37 @@ type usageError struct{ text string }
 // Error implements error.
 func (e *usageError) Error() string { return e.text }
 
-// command is one subcommand.
+// command is one subcommand. usage is printed for whoever asks for help, before any
+// setting is read.
 type command struct {
 	name  string
 	about string
+	usage string
 	run   func(ctx context.Context, args, environ []string, stdout io.Writer) error
 }
 
 func commands() []command {
 	return []command{
-		{"dev", "run everything on this machine, PostgreSQL and Redis included, and catch mails", dev},
-		{"serve", "run the service; stores and secrets come from the environment", serve},
-		{"migrate", "up, down or status: the database schema", migrate},
-		{"keys", "list, rotate or revoke: the keys that sign access tokens", keys},
-		{"users", "import or export: accounts in files, those of other programs too", users},
-		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", admin},
-		{"takeover", "check or apply: take over the database and Redis of an old backend", runTakeover},
-		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheck},
-		{"config", "print the settings in force, secrets hidden", printConfig},
-		{"version", "print the version", printVersion},
+		{"dev", "run everything on this machine, PostgreSQL and Redis included, and catch mails", devUsage, dev},
+		{"serve", "run the service; stores and secrets come from the environment", serveUsage, serve},
+		{"migrate", "up, down or status: the database schema", migrateUsage, migrate},
+		{"keys", "list, rotate or revoke: the keys that sign access tokens", keysUsage, keys},
+		{"users", "import or export: accounts in files, those of other programs too", usersUsage, users},
+		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", adminUsage(), admin},
+		{"takeover", "check or apply: take over the database and Redis of an old backend", takeoverUsage, runTakeover},
+		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheckUsage, healthcheck},
+		{"config", "print the settings in force, secrets hidden", configUsage, printConfig},
+		{"version", "print the version", versionUsage, printVersion},
 	}
+}
+
+func findCommand(name string) (command, error) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, nil
+		}
+	}
+	return command{}, &usageError{fmt.Sprintf("latchkey: there is no command %q\n\n%s", name, usage())}
 }
 
 // run is the whole program: what main does with the process's own arguments,
@@ -108,16 +118,25 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return &usageError{usage()}
 	}
-	if slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
+	name, rest := args[0], args[1:]
+	switch {
+	case name == "--version" || name == "-version":
+		return printVersion(ctx, rest, environ, stdout)
+	case isHelp(name) && len(rest) > 0 && !isHelp(rest[0]): // latchkey help keys
+		name, rest = rest[0], []string{"help"}
+	case isHelp(name):
 		_, err := fmt.Fprintln(stdout, usage())
 		return err
 	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(ctx, args[1:], environ, stdout)
-		}
+	c, err := findCommand(name)
+	if err != nil {
+		return err
 	}
-	return &usageError{fmt.Sprintf("latchkey: there is no command %q\n\n%s", args[0], usage())}
+	if wantsHelp(rest) {
+		_, err := fmt.Fprintln(stdout, c.usage)
+		return err
+	}
+	return c.run(ctx, rest, environ, stdout)
 }
 
 func usage() string {
@@ -126,7 +145,7 @@ func usage() string {
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "\n  %-12s %s", c.name, c.about)
 	}
-	b.WriteString("\n\nEverything is set by environment variables: `latchkey config` lists them.")
+	b.WriteString("\n\nEverything is set by environment variables: `latchkey config` lists them. `latchkey COMMAND --help` says more.")
 	return b.String()
 }
 

@@ -10,7 +10,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-const migrateUsage = "usage: latchkey migrate up|down|status"
+const migrateUsage = `usage: latchkey migrate up|down|status
+
+  up       bring the schema of the database at LATCHKEY_DATABASE_URL up to date
+  down     take back the last migration
+  status   list the migrations, applied and pending
+
+Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
 func migrate(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if len(args) != 1 {

@@ -20,7 +20,16 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-const takeoverUsage = "usage: latchkey takeover check [--json] [--token FILE]\n       latchkey takeover apply [--holder USER_ID]..."
+const takeoverUsage = `usage: latchkey takeover check [--json] [--token FILE]
+       latchkey takeover apply [--holder USER_ID]...
+
+  check    look at the old backend's database and Redis, change nothing, and say what is there and what apply will do
+           --token   a file with an access token of the old backend, to try its key with
+           --json    the report as JSON
+  apply    migrate in small steps beside the running backend; can be killed and run again
+           --holder  the account that holds an address which several share
+
+docs/takeover.md is the whole move. Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to decide something.`
 
 // decisionsError is a check that found nothing wrong and something to decide.
 type decisionsError struct{ count int64 }

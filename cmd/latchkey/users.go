@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -59,10 +58,6 @@ type usersCommand struct {
 func users(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	u := &usersCommand{stdout: stdout, stderr: os.Stderr}
 	do, err := u.parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, err := fmt.Fprintln(stdout, usersUsage)
-		return err
-	}
 	if err != nil {
 		return err
 	}
@@ -95,8 +90,6 @@ func (u *usersCommand) parse(args []string) (func(context.Context) error, error)
 	})
 	var do func(context.Context) error
 	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		return nil, flag.ErrHelp
 	case "import":
 		do = u.importFile
 		flags.StringVar(&u.firebase, "firebase-config", "", "")
@@ -110,9 +103,6 @@ func (u *usersCommand) parse(args []string) (func(context.Context) error, error)
 		return nil, &usageError{fmt.Sprintf("latchkey users: there is no command %q\n\n%s", args[0], usersUsage)}
 	}
 	words, err := wordsBeside(flags, args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		return nil, err
-	}
 	if err != nil {
 		return nil, &usageError{fmt.Sprintf("latchkey users %s: %v\n\n%s", args[0], err, usersUsage)}
 	}
