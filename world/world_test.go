@@ -1,0 +1,349 @@
+//go:build world
+
+package world
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+const (
+	// installTime bounds one installation: a mirror that hangs must not take all of CI's time.
+	installTime = 5 * time.Minute
+	// startTime bounds the start of a program on two busy cores.
+	startTime = 90 * time.Second
+)
+
+// TestMain prints what was recorded, so that a log of CI says which versions it was about.
+func TestMain(m *testing.M) {
+	code := testenv.Main(m)
+	_ = os.RemoveAll(builtIn)
+	report.print(os.Stdout)
+	os.Exit(code)
+}
+
+// report is the list of what was run.
+var report records
+
+type records struct {
+	mu    sync.Mutex
+	lines [][4]string
+}
+
+// record adds a case to the list that the run ends with: of which package, in which version, what was tried, what
+// was seen.
+func record(pkg, version, name, seen string) {
+	report.mu.Lock()
+	defer report.mu.Unlock()
+	report.lines = append(report.lines, [4]string{pkg, version, name, seen})
+}
+
+func (r *records) print(w io.Writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(r.lines, func(a, b [4]string) int { return slices.Compare(a[:], b[:]) })
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "PACKAGE\tVERSION\tCASE\tSEEN")
+	for _, line := range r.lines {
+		_, _ = fmt.Fprintln(table, strings.Join(line[:], "\t"))
+	}
+	_ = table.Flush()
+}
+
+// command runs a program to its end and returns its standard output. It fails the test with all that the program
+// printed when it does not end well.
+func command(t testing.TB, limit time.Duration, stdin []byte, name string, args ...string) []byte {
+	t.Helper()
+	return commandIn(t, limit, "", stdin, name, args...)
+}
+
+// commandIn is command in a folder.
+func commandIn(t testing.TB, limit time.Duration, dir string, stdin []byte, name string, args ...string) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.Bytes()
+}
+
+// installing makes installations take turns: apt has one lock, and npm's cache gains nothing from company.
+var installing sync.Mutex
+
+// cacheFolder is where this user's installed packages are kept between runs.
+func cacheFolder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(dir, "latchkey-world")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// npm returns a folder whose node_modules has these packages, each pinned as "jose@6.2.18". It is the test's own: put
+// scripts into it. What is installed is kept for the next run. No script of a package is run.
+func npm(t testing.TB, packages ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("npm"); err != nil {
+		debian(t, "nodejs", "npm")
+	}
+	for _, pkg := range packages {
+		if i := strings.LastIndex(pkg, "@"); i < 1 {
+			t.Fatalf("npm package %q has no version", pkg)
+		}
+	}
+	packages = slices.Sorted(slices.Values(packages))
+	sum := sha256.Sum256([]byte(strings.Join(packages, "\n")))
+	kept := filepath.Join(cacheFolder(t), "npm-"+hex.EncodeToString(sum[:8]))
+
+	installing.Lock()
+	defer installing.Unlock()
+	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
+		fresh, err := os.MkdirTemp(filepath.Dir(kept), "new-") //nolint:usetesting // renamed within its file system
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(fresh) }()
+		if err := os.WriteFile(filepath.Join(fresh, "package.json"), []byte(`{"private":true}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--save-exact", "--loglevel=error"}
+		commandIn(t, installTime, fresh, nil, "npm", append(args, packages...)...)
+		if err := os.Rename(fresh, kept); err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(kept, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// debian installs packages of Debian or Ubuntu where they are missing, and returns their versions in the order given.
+func debian(t testing.TB, packages ...string) []string {
+	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
+	versions := make([]string, len(packages))
+	var missing []string
+	for i, pkg := range packages {
+		if versions[i] = debianVersion(t, pkg); versions[i] == "" {
+			missing = append(missing, pkg)
+		}
+	}
+	if len(missing) == 0 {
+		return versions
+	}
+	root := []string{"env", "DEBIAN_FRONTEND=noninteractive"}
+	if os.Geteuid() != 0 {
+		if exec.CommandContext(t.Context(), "sudo", "-n", "true").Run() != nil {
+			t.Fatalf("not root: run 'apt-get install %s' as root first", strings.Join(missing, " "))
+		}
+		root = slices.Concat([]string{"sudo", "-n"}, root)
+	}
+	apt := slices.Concat(root, []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"})
+	lists, err := filepath.Glob("/var/lib/apt/lists/*_Packages*")
+	if err != nil || len(lists) == 0 {
+		command(t, installTime, nil, apt[0], append(apt[1:], "update")...)
+	}
+	// A daemon that a package would start is none of the test's.
+	policy := "/usr/sbin/policy-rc.d"
+	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Geteuid() == 0 {
+		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err == nil {
+			defer func() { _ = os.Remove(policy) }()
+		}
+	}
+	command(t, installTime, nil, apt[0], append(apt[1:], append([]string{"install", "-y", "--no-install-recommends"}, missing...)...)...)
+	for i, pkg := range packages {
+		if versions[i] = debianVersion(t, pkg); versions[i] == "" {
+			t.Fatalf("%s is not installed after apt-get install", pkg)
+		}
+	}
+	return versions
+}
+
+// debianVersion is "" for a package that is not installed.
+func debianVersion(t testing.TB, pkg string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", pkg).Output()
+	state, version, _ := strings.Cut(string(out), " ")
+	if err != nil || state != "installed" {
+		return ""
+	}
+	return version
+}
+
+// binary builds cmd/latchkey, once a run.
+func binary(t testing.TB) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// builtIn is the folder of the binary, once there is one.
+var builtIn string
+
+var built = sync.OnceValues(func() (path string, err error) {
+	if builtIn, err = os.MkdirTemp("", "latchkey-world-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(builtIn, "latchkey")
+	out, err := exec.CommandContext(context.Background(), "go", "build", "-o", path, "../cmd/latchkey").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, os.Chmod(builtIn, 0o755)
+})
+
+// service is a running `latchkey dev`.
+type service struct {
+	grpc, http, ops string // host:port
+	dir             string // LATCHKEY_DEV_DIR
+}
+
+// dev runs `latchkey dev` with these settings, on ports of its own unless they say otherwise, until the test ends.
+func dev(t testing.TB, settings ...string) *service {
+	t.Helper()
+	parent := t.TempDir()
+	if err := os.Chmod(filepath.Dir(parent), 0o755); err != nil { // PostgreSQL runs as another user when this is root
+		t.Fatal(err)
+	}
+	s := &service{dir: filepath.Join(parent, "dev")}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary(t), "dev")
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LATCHKEY_DEV_DIR=" + s.dir,
+		"LATCHKEY_GRPC_ADDR=127.0.0.1:0", "LATCHKEY_HTTP_ADDR=127.0.0.1:0", "LATCHKEY_OPS_ADDR=127.0.0.1:0",
+	}, settings...)
+	s.run(t, cmd)
+	return s
+}
+
+// run starts cmd and reads its ready line.
+func (s *service) run(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log tail
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			if rest, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+				ready <- rest
+			}
+		}
+		ended <- cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("latchkey ended with %v:\n%s", err, log.text())
+			}
+		case <-time.After(startTime):
+			_ = cmd.Process.Kill()
+			t.Errorf("latchkey does not end:\n%s", log.text())
+		}
+	})
+	select {
+	case line := <-ready:
+		for part := range strings.FieldsSeq(line) {
+			switch name, addr, _ := strings.Cut(part, "="); name {
+			case "grpc":
+				s.grpc = addr
+			case "http":
+				s.http = addr
+			case "ops":
+				s.ops = addr
+			}
+		}
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("latchkey ended (%v):\n%s", err, log.text())
+	case <-time.After(startTime):
+		t.Fatalf("latchkey is not ready:\n%s", log.text())
+	}
+}
+
+// tail keeps what a program logs, for the message of a test that fails.
+type tail struct {
+	mu   sync.Mutex
+	kept []byte
+}
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = append(l.kept, p...)
+	if over := len(l.kept) - 1<<16; over > 0 {
+		l.kept = l.kept[over:]
+	}
+	return len(p), nil
+}
+
+func (l *tail) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.kept)
+}
+
+// freePort is one of 127.0.0.1 that nobody listens on now, for a setting that must be known before the start.
+func freePort(t testing.TB) string {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := strconv.Atoi(port); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
