@@ -29,7 +29,7 @@ func (s *Server) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*
 	var err error
 	if email := req.GetEmail(); email != "" {
 		var found db.FindUserByEmailRow
-		found, err = s.findAccount(ctx, email, emailLookup(email))
+		found, _, err = s.findAccount(ctx, email)
 		account = found.User
 	} else {
 		account, err = s.findAccountByID(ctx, req.GetUserId())

@@ -34,6 +34,25 @@ func findByAddress(ctx context.Context, queries *db.Queries, on db.DBTX, email, 
 	return found, nil
 }
 
+// bare is a typed address without the white space around it, which autofill and pasting
+// bring along. The exact text comes first: older backends may have stored such spaces.
+func bare(email string) string { return strings.TrimSpace(email) }
+
+// findTyped is findByAddress for what somebody typed, and for the bare form of it where nobody has the exact text. The
+// lookup form is the one to count with: the bare one's unless somebody has the exact text, so that spaces are no way
+// around a count.
+func findTyped(ctx context.Context, queries *db.Queries, on db.DBTX, email string) (found db.FindUserByEmailRow, lookup string, err error) {
+	lookup = emailLookup(email)
+	found, err = findByAddress(ctx, queries, on, email, lookup)
+	trimmed := bare(email)
+	if err != nil || found.User.ID != uuid.Nil || trimmed == "" || trimmed == email {
+		return found, lookup, err
+	}
+	lookup = emailLookup(trimmed)
+	found, err = findByAddress(ctx, queries, on, trimmed, lookup)
+	return found, lookup, err
+}
+
 func hasAddress(user db.User, email, lookup string) bool {
 	return user.ID != uuid.Nil && (user.Email == email || emailLookup(user.Email) == lookup)
 }

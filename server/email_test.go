@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -53,6 +54,60 @@ func TestRowsThatOthersWrite(t *testing.T) {
 		}
 		if err := logIn(row.typed); err != nil {
 			t.Errorf("%q as %q: %v", row.stored, row.typed, err)
+		}
+	}
+}
+
+// TestSpacesAroundAnAddress: what autofill and pasting put around an address costs no attempt, nor does it keep
+// mailed links from coming, unless an account has just that text.
+func TestSpacesAroundAnAddress(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, "ada@example.com")
+	typed := []string{" ada@example.com", "ada@example.com ", "\tAda@Example.com\n", "\u00A0ada@example.com\u3000"}
+	for _, email := range typed {
+		for range 2 { // eight in all: six counted ones would be refused
+			if _, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password}); err != nil {
+				t.Fatalf("%q: %v", email, err)
+			}
+		}
+	}
+	for i, email := range typed {
+		if _, err := s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: email}); err != nil {
+			t.Fatalf("%q: %v", email, err)
+		}
+		testenv.Eventually(t, patience, "the link has come", func() bool { return len(s.Mailbox.Messages()) == i+1 })
+	}
+
+	// Spaces are no way around the count of wrong passwords, for addresses that nobody has neither.
+	for _, address := range []string{"ada@example.com", "nobody@example.com"} {
+		for i, email := range []string{address, " " + address, address + " ", "  " + address, address + "\t"} {
+			_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: "a wrong one"})
+			if status.Code(err) != codes.Unauthenticated {
+				t.Fatalf("%q, try %d: %v", email, i+1, err)
+			}
+		}
+		_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "   " + address, Password: "a wrong one"})
+		wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	}
+}
+
+// TestStoredSpaces: an account of an older backend whose address has a space goes on with its exact text, and takes
+// nothing away from the one without.
+func TestStoredSpaces(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	signUp(t, s, "ada@example.com")
+	if _, err := s.Pool.Exec(t.Context(), `INSERT INTO users (email, password_hash, first_name, last_name)
+		SELECT ' ada@example.com', password_hash, 'F', 'L' FROM users`); err != nil {
+		t.Fatal(err)
+	}
+	for typed, want := range map[string]string{
+		" ada@example.com": " ada@example.com", "ada@example.com": "ada@example.com", "ada@example.com ": "ada@example.com", "  ada@example.com": "ada@example.com",
+	} {
+		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: typed, Password: password})
+		if err != nil || resp.GetUser().GetEmail() != want {
+			t.Errorf("%q logs in as %q: %v", typed, resp.GetUser().GetEmail(), err)
 		}
 	}
 }

@@ -34,8 +34,7 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 	if err := s.canDate(); err != nil {
 		return nil, err
 	}
-	lookup := emailLookup(req.GetEmail())
-	found, err := s.findAccount(ctx, req.GetEmail(), lookup)
+	found, lookup, err := s.findAccount(ctx, req.GetEmail())
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +93,10 @@ func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by 
 // findAccount reads the account, or none (its id is nil), which is no error. The
 // ledger's position is read with the hash, before anything takes its time: a
 // revocation in between refuses the session.
-func (s *Server) findAccount(ctx context.Context, email, lookup string) (db.FindUserByEmailRow, error) {
-	return findByAddress(ctx, s.queries, s.cfg.Pool, email, lookup)
+//
+// lookup is what the address counts by, see findTyped.
+func (s *Server) findAccount(ctx context.Context, email string) (found db.FindUserByEmailRow, lookup string, err error) {
+	return findTyped(ctx, s.queries, s.cfg.Pool, email)
 }
 
 // carryFailures costs one round trip, and one more for each counter that there is. Its

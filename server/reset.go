@@ -46,10 +46,15 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 		return nil, fmt.Errorf("count the network's requests: %w", err)
 	}
 	// By network alone: no number of others must keep the owner from asking.
-	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(req.GetEmail())+" "+source, source); err != nil {
+	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(bare(req.GetEmail()))+" "+source, source); err != nil {
 		return nil, fmt.Errorf("count the request: %w", err)
 	}
-	err = s.cfg.Mailer.RequestReset(ctx, mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: c.traceID, CallID: c.id})
+	request := mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: c.traceID, CallID: c.id}
+	err = s.cfg.Mailer.RequestReset(ctx, request)
+	if errors.Is(err, mail.ErrAddress) { // a line break around it, perhaps
+		request.Email = bare(req.GetEmail())
+		err = s.cfg.Mailer.RequestReset(ctx, request)
+	}
 	if errors.Is(err, mail.ErrAddress) {
 		return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
 	}
@@ -216,22 +221,31 @@ type Resets struct {
 }
 
 // FindResetAccounts implements mail.Accounts. An account that was sent links enough lately
-// is left out: the newest has to do.
+// is left out: the newest has to do. Where nobody has the exact text its bare form counts, as in Login.
 func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
-	asked := db.FindResetAccountsParams{Emails: emails}
-	for i, email := range emails {
-		asked.Places = append(asked.Places, int32(i))
-		asked.EmailLookups = append(asked.EmailLookups, emailLookup(email))
-	}
-	rows, err := db.New().FindResetAccounts(ctx, tx, asked)
+	rows, err := findAll(ctx, tx, emails, func(i int) string { return emails[i] })
 	if err != nil {
-		return nil, fmt.Errorf("look the addresses up: %w", err)
+		return nil, err
 	}
+	held := make(map[int]bool, len(rows))
+	for _, row := range rows {
+		held[int(row.Place)] = true
+	}
+	others, err := findAll(ctx, tx, emails, func(i int) string {
+		if trimmed := bare(emails[i]); !held[i] && trimmed != emails[i] {
+			return trimmed
+		}
+		return ""
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows = append(rows, others...)
 	slices.SortFunc(rows, func(a, b db.FindResetAccountsRow) int { return bytes.Compare(a.User.ID[:], b.User.ID[:]) }) // replicas that count the same accounts do not deadlock
 	found := make(map[int]uuid.UUID, len(rows))
 	for _, row := range rows {
 		i := int(row.Place)
-		if !row.User.IsActive || !hasAddress(row.User, emails[i], asked.EmailLookups[i]) {
+		if !row.User.IsActive {
 			continue
 		}
 		admitted, err := db.New().AdmitNotice(ctx, tx, db.AdmitNoticeParams{
@@ -245,6 +259,33 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 		}
 	}
 	return found, nil
+}
+
+// findAll looks up what form makes of each place; "" leaves it out.
+func findAll(ctx context.Context, tx pgx.Tx, places []string, form func(i int) string) ([]db.FindResetAccountsRow, error) {
+	var asked db.FindResetAccountsParams
+	forms := map[int32]string{}
+	for i := range places {
+		email := form(i)
+		if email == "" {
+			continue
+		}
+		forms[int32(i)] = email
+		asked.Places = append(asked.Places, int32(i))
+		asked.Emails = append(asked.Emails, email)
+		asked.EmailLookups = append(asked.EmailLookups, emailLookup(email))
+	}
+	if len(asked.Places) == 0 {
+		return nil, nil
+	}
+	rows, err := db.New().FindResetAccounts(ctx, tx, asked)
+	if err != nil {
+		return nil, fmt.Errorf("look the addresses up: %w", err)
+	}
+	return slices.DeleteFunc(rows, func(row db.FindResetAccountsRow) bool {
+		email := forms[row.Place]
+		return !hasAddress(row.User, email, emailLookup(email))
+	}), nil
 }
 
 // IssueReset returns the one live reset token of the account; ok is false when there is

@@ -154,7 +154,8 @@ func (x *SignUpResponse) GetUser() *User {
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Address of the account, at most 255 characters. Only lengths and NUL are
-	// checked, so that addresses that older systems took can log in.
+	// checked, so that addresses that older systems took can log in. Where nobody
+	// has the exact text, white space around it is left out.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// Password, at most 128 code points.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
