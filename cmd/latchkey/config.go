@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -33,47 +34,106 @@ func printConfig(_ context.Context, args, environ []string, stdout io.Writer) er
 
 // databaseConfig is loadConfig for commands that work on the database.
 func databaseConfig(environ []string) (*config.Config, error) {
-	cfg, err := loadConfig(environ, config.Tool)
-	if err != nil {
-		return nil, err
-	}
-	if cfg.DatabaseURL == "" {
-		return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not set")
-	}
-	return cfg, nil
+	return loadConfig(environ, config.Tool, func(cfg *config.Config) error {
+		if cfg.DatabaseURL == "" {
+			return config.Reject("LATCHKEY_DATABASE_URL", "is not set")
+		}
+		return nil
+	})
 }
 
 // loadConfig reads the settings and has the packages that will use them judge their
-// forms, so that a wrong one is told before anything starts.
-func loadConfig(environ []string, profile config.Profile) (*config.Config, error) {
-	cfg, err := config.Load(environ, profile)
-	if err != nil {
-		return nil, err
+// forms, so that all that is wrong is told at once, before anything starts.
+func loadConfig(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
+	judges = append(judges, judgeDatabaseURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeHashes)
+	if profile == config.Serve || profile == config.Dev {
+		judges = append(judges, judgeTLS) // files that other commands need not have
+		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
 	}
-	if cfg.DatabaseURL != "" {
-		if err := postgres.CheckURL(string(cfg.DatabaseURL)); err != nil {
-			return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
-		}
+	return config.Load(environ, profile, judges...)
+}
+
+func judgeDatabaseURL(cfg *config.Config) error {
+	if cfg.DatabaseURL == "" || postgres.CheckURL(string(cfg.DatabaseURL)) == nil {
+		return nil
 	}
-	if cfg.SMTPURL != "" {
-		if _, err := mail.ParseSMTPURL(string(cfg.SMTPURL)); err != nil {
-			return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
-		}
+	return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+}
+
+func judgeSMTPURL(cfg *config.Config) error {
+	if cfg.SMTPURL == "" {
+		return nil
 	}
-	if cfg.ResetURL != "" {
-		if _, err := mail.ParseResetURL(cfg.ResetURL); err != nil {
-			return nil, config.Reject("LATCHKEY_RESET_URL", "is not usable ("+err.Error()+")")
-		}
+	_, err := mail.ParseSMTPURL(string(cfg.SMTPURL))
+	return unusable("LATCHKEY_SMTP_URL", err)
+}
+
+func judgeResetURL(cfg *config.Config) error {
+	if cfg.ResetURL == "" {
+		return nil
 	}
-	if cfg.MailFrom != "" {
-		if _, err := mail.ParseFrom(cfg.MailFrom); err != nil {
-			return nil, config.Reject("LATCHKEY_MAIL_FROM", "is not usable ("+err.Error()+")")
-		}
+	_, err := mail.ParseResetURL(cfg.ResetURL)
+	return unusable("LATCHKEY_RESET_URL", err)
+}
+
+func judgeMailFrom(cfg *config.Config) error {
+	if cfg.MailFrom == "" {
+		return nil
+	}
+	_, err := mail.ParseFrom(cfg.MailFrom)
+	return unusable("LATCHKEY_MAIL_FROM", err)
+}
+
+func judgeHashes(cfg *config.Config) error {
+	if cfg.Argon2MemoryKiB == 0 || cfg.Argon2Time == 0 || cfg.Argon2Threads == 0 {
+		return nil
 	}
 	if err := hashParams(cfg).Validate(); err != nil {
-		return nil, config.Reject("LATCHKEY_ARGON2_MEMORY_KIB", "with LATCHKEY_ARGON2_TIME is not usable ("+err.Error()+")")
+		return config.Reject("LATCHKEY_ARGON2_MEMORY_KIB", "with LATCHKEY_ARGON2_TIME is not usable ("+err.Error()+")")
 	}
-	return cfg, nil
+	return nil
+}
+
+func judgeTLS(cfg *config.Config) error {
+	if cfg.TLSCertFile == "" || cfg.TLSKeyFile == "" {
+		return nil
+	}
+	_, err := loadTLS(cfg)
+	return err
+}
+
+// judgeFormerPublic, judgeFormerPrivate and judgeFormerKeys: each file by itself, then
+// whether both are halves of one key.
+func judgeFormerPublic(cfg *config.Config) error {
+	_, err := readKey(legacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	return err
+}
+
+func judgeFormerPrivate(cfg *config.Config) error {
+	_, err := readKey(legacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	return err
+}
+
+func judgeFormerKeys(cfg *config.Config) error {
+	_, err := formerKey(cfg)
+	return err
+}
+
+// whereLegacy leaves out the files of a backend that is not taken over.
+func whereLegacy(judge config.Judge) config.Judge {
+	return func(cfg *config.Config) error {
+		if !cfg.LegacyEnabled {
+			return nil
+		}
+		return judge(cfg)
+	}
+}
+
+func unusable(variable string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return config.Reject(variable, "is not usable ("+err.Error()+")")
 }
 
 func hashParams(cfg *config.Config) password.Params {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -292,5 +293,71 @@ func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestAllThatIsWrongIsToldAtOnce: what is missing, malformed, out of bounds, too weak,
+// unreadable, and what only its users can judge, in one round, one line for each; a
+// setting that cannot be read is no reason to blame another.
+func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	settings := map[string]string{
+		"LATCHKEY_DATABASE_URL":                 "postgres://u:hunter2secret@h:port/db",
+		"LATCHKEY_SECRET_KEY":                   "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+		"LATCHKEY_ISSUER":                       "auth.example.com",
+		"LATCHKEY_SMTP_URL":                     "http://u:hunter2secret@h",
+		"LATCHKEY_RESET_URL":                    "http://app.example.com/reset",
+		"LATCHKEY_MAIL_FROM":                    "no address",
+		"LATCHKEY_GRPC_ADDR":                    "50051",
+		"LATCHKEY_SESSION_MAX_TTL":              "a month",
+		"LATCHKEY_ARGON2_TIME":                  "two",
+		"LATCHKEY_TLS_CERT_FILE":                "/no/such/file",
+		"LATCHKEY_TLS_KEY_FILE":                 "/no/such/file",
+		"LATCHKEY_ADMIN_KEY_SHA256":             "hunter2secret",
+		"LATCHKEY_LEGACY_ENABLED":               "true",
+		"LATCHKEY_LEGACY_ACCEPT_UNTIL":          "2100-01-01T00:00:00Z",
+		"LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE": "/no/such/file",
+		// LATCHKEY_REDIS_URL is missing.
+	}
+	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	if exitCode(err) != exitUsage {
+		t.Fatalf("exit %d: %v", exitCode(err), err)
+	}
+	var named []string
+	for line := range strings.Lines(err.Error()) {
+		named = append(named, strings.Fields(line)[0])
+		if !strings.Contains(line, "such as ") || strings.Contains(line, "hunter2") {
+			t.Errorf("%q", line)
+		}
+	}
+	want := []string{
+		"LATCHKEY_ADMIN_KEY_SHA256", "LATCHKEY_ARGON2_TIME", "LATCHKEY_DATABASE_URL", "LATCHKEY_GRPC_ADDR", "LATCHKEY_ISSUER",
+		"LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE", "LATCHKEY_MAIL_FROM", "LATCHKEY_REDIS_URL", "LATCHKEY_RESET_URL", "LATCHKEY_SECRET_KEY",
+		"LATCHKEY_SESSION_MAX_TTL", "LATCHKEY_SMTP_URL", "LATCHKEY_TLS_CERT_FILE",
+	}
+	if !slices.Equal(named, want) {
+		t.Errorf("named:\n%s\nwant:\n%s", strings.Join(named, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestAllTakenPortsAreTold: the others are no surprise of the next start.
+func TestAllTakenPortsAreTold(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	settings := serveSettings(t)
+	names := []string{"LATCHKEY_GRPC_ADDR", "LATCHKEY_HTTP_ADDR", "LATCHKEY_OPS_ADDR"}
+	for _, name := range names {
+		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() //nolint:errcheck // the test's own
+		settings[name] = l.Addr().String()
+	}
+	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	for _, name := range names {
+		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), name+": ") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -37,12 +37,14 @@ const (
 	maxHeaderBytes    = 16 << 10
 )
 
-// listeners are bound before anything else is done: a taken port is told at once.
+// listeners are bound before anything else is done: taken ports are told at once, all of
+// them.
 type listeners struct{ grpc, http, ops net.Listener }
 
 func listen(ctx context.Context, cfg *config.Config) (*listeners, error) {
 	l := &listeners{}
 	var config net.ListenConfig
+	var failed error
 	for _, one := range []struct {
 		to             *net.Listener
 		variable, addr string
@@ -53,10 +55,14 @@ func listen(ctx context.Context, cfg *config.Config) (*listeners, error) {
 	} {
 		bound, err := config.Listen(ctx, "tcp", one.addr)
 		if err != nil {
-			l.close()
-			return nil, fmt.Errorf("%s: %w", one.variable, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", one.variable, err))
+			continue
 		}
 		*one.to = bound
+	}
+	if failed != nil {
+		l.close()
+		return nil, failed
 	}
 	return l, nil
 }

@@ -13,14 +13,12 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err := noArguments("serve", args); err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Serve)
+	cfg, warned, err := strongConfig(environ)
 	if err != nil {
 		return err
 	}
 	log := newLogger(cfg, environ)
-	if err := refuseWeak(ctx, cfg, log); err != nil {
-		return err
-	}
+	sayWeak(ctx, warned, log)
 	sayWhoIsCounted(log, cfg)
 	sender, err := newSMTP(cfg)
 	if err != nil {

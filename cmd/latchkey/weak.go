@@ -143,24 +143,28 @@ func wellKnown(cfg *config.Config) map[[sha256.Size]byte]bool {
 	return wanted
 }
 
-// refuseWeak returns an error for what serve does not start with, and logs the rest,
-// one line each.
-func refuseWeak(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	refused, warned := weaknesses(cfg, config.Serve)
-	sayWeak(ctx, warned, log)
-	if len(refused) > 0 {
-		return &config.Error{Problems: refused}
-	}
-	return nil
+// strongConfig is loadConfig for serve: what is too weak to mean is refused with what
+// is wrong. The rest is for sayWeak.
+func strongConfig(environ []string) (cfg *config.Config, warned []config.Problem, err error) {
+	cfg, err = loadConfig(environ, config.Serve, func(cfg *config.Config) error {
+		var refused []config.Problem
+		refused, warned = weaknesses(cfg, config.Serve)
+		if len(refused) > 0 {
+			return &config.Error{Problems: refused}
+		}
+		return nil
+	})
+	return cfg, warned, err
 }
 
+// sayWeak logs settings that can be used and should not be, one line each.
 func sayWeak(ctx context.Context, list []config.Problem, log *slog.Logger) {
 	for _, one := range list {
 		log.WarnContext(ctx, "weak setting", "setting", one.Variable, "weakness", one.Wrong)
 	}
 }
 
-// printWeak is refuseWeak for latchkey config: what it prints for scripts and people.
+// printWeak is for latchkey config: what it prints for scripts and people.
 func printWeak(cfg *config.Config, stdout io.Writer) error {
 	refused, warned := weaknesses(cfg, config.Serve)
 	for _, one := range warned {

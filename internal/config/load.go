@@ -44,9 +44,15 @@ func Reject(variable, wrong string) error {
 	return &Error{[]Problem{{variable, wrong}}}
 }
 
+// Judge looks at settings by rules of the packages that will use them. It returns nil or
+// an *Error, as Reject makes it. What was wrong already is zero: a judge passes over what
+// is not set, and says nothing of it.
+type Judge func(*Config) error
+
 // Load reads the settings that environ ("NAME=value" each, as from os.Environ)
-// holds for profile. Its error is an *Error.
-func Load(environ []string, profile Profile) (*Config, error) {
+// holds for profile, and has the judges look at them. Its error is an *Error with all
+// that is wrong, one problem for a setting, so that one round of changes is enough.
+func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	values := env.ToMap(environ)
 	var problems []Problem
 	for standard, ours := range map[string]string{"DATABASE_URL": "LATCHKEY_DATABASE_URL", "REDIS_URL": "LATCHKEY_REDIS_URL"} {
@@ -75,10 +81,41 @@ func Load(environ []string, profile Profile) (*Config, error) {
 	cfg := &Config{}
 	problems = append(problems, parse(cfg, values)...)
 	problems = append(problems, cfg.check(values, profile, problems)...)
+	problems = append(problems, cfg.judge(judges, problems)...)
 	if len(problems) > 0 {
+		slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
 		return nil, &Error{problems}
 	}
 	return cfg, nil
+}
+
+// judge returns what the judges find beyond what was found before.
+func (c *Config) judge(judges []Judge, found []Problem) []Problem {
+	bad := make(map[string]bool)
+	for _, p := range found {
+		bad[p.Variable] = true
+		if f, ok := fieldOf(p.Variable); ok {
+			reflect.ValueOf(c).Elem().FieldByIndex(f.Index).SetZero()
+		}
+	}
+	var problems []Problem
+	for _, judge := range judges {
+		err := judge(c)
+		var wrong *Error
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &wrong):
+			wrong = &Error{[]Problem{{"environment", "cannot be used: " + err.Error()}}}
+		}
+		for _, p := range wrong.Problems {
+			if !bad[p.Variable] {
+				bad[p.Variable] = true
+				problems = append(problems, p)
+			}
+		}
+	}
+	return problems
 }
 
 func parse(cfg *Config, values map[string]string) []Problem {
@@ -154,17 +191,18 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.AccountAudience != "" && c.AccountAudience == c.Audience {
 		add("LATCHKEY_ACCOUNT_AUDIENCE", "is LATCHKEY_AUDIENCE, and services could use what they are shown")
 	}
-	if c.SessionIdleTTL > c.SessionMaxTTL {
+	// A maximum that cannot be read is zero, and no bound for another.
+	if !bad["LATCHKEY_SESSION_MAX_TTL"] && c.SessionIdleTTL > c.SessionMaxTTL {
 		add("LATCHKEY_SESSION_IDLE_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.SessionIdleTTL, c.SessionMaxTTL))
 	}
-	if c.AccessTokenTTL > c.SessionMaxTTL {
+	if !bad["LATCHKEY_SESSION_MAX_TTL"] && c.AccessTokenTTL > c.SessionMaxTTL {
 		add("LATCHKEY_ACCESS_TOKEN_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.AccessTokenTTL, c.SessionMaxTTL))
 	}
 	// Former keys verify for 25 hours: with shorter periods they would pile up.
 	if c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour {
 		add("LATCHKEY_KEY_ROTATION", fmt.Sprintf("has the value %q", values["LATCHKEY_KEY_ROTATION"]))
 	}
-	if c.Argon2MemoryKiB < 8*c.Argon2Threads {
+	if !bad["LATCHKEY_ARGON2_THREADS"] && c.Argon2MemoryKiB < 8*c.Argon2Threads {
 		add("LATCHKEY_ARGON2_MEMORY_KIB", fmt.Sprintf("(%d) is under 8 KiB for each of LATCHKEY_ARGON2_THREADS (%d)", c.Argon2MemoryKiB, c.Argon2Threads))
 	}
 	for _, hash := range c.ServiceKeySHA256 {
@@ -181,7 +219,6 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
 		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the existing backends left would be honoured for ever")
 	}
-	slices.SortStableFunc(problems, func(a, b Problem) int { return strings.Compare(a.Variable, b.Variable) })
 	return problems
 }
 

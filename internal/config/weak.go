@@ -63,6 +63,9 @@ const hopelessHash = 19456 * 2 / 16
 
 func (c *Config) weakHash() (wrong string, hopeless bool) {
 	memory, passes := c.Argon2MemoryKiB, c.Argon2Time
+	if memory == 0 || passes == 0 { // not readable, which Load tells
+		return "", false
+	}
 	if least := owaspMinimum(passes); memory < least {
 		return fmt.Sprintf("(%d) with LATCHKEY_ARGON2_TIME (%d) makes hashes that a thief of the database guesses too fast: OWASP asks for %d KiB with %d",
 			memory, passes, least, passes), memory*passes < hopelessHash
