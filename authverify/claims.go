@@ -123,18 +123,23 @@ func (r Rules) read(payload []byte, now time.Time) (*Claims, error) {
 	return claims, nil
 }
 
-// checkParties checks who issued the token and for whom.
+// checkParties checks who issued the token and for whom. It fails with a mismatch.
 func (r Rules) checkParties(wire members) error {
 	if issuer, ok := wire.text("iss"); !ok || issuer != r.Issuer {
-		return invalid("another issuer")
+		return &mismatch{claim: "iss", got: shown([]string{issuer}), want: r.Issuer}
 	}
-	if audience, ok := wire.text("aud"); ok && audience == r.Audience {
+	audience, ok := wire.text("aud")
+	if ok && audience == r.Audience {
 		return nil
 	}
-	if audiences, ok := wire.texts("aud"); ok && slices.Contains(audiences, r.Audience) {
+	audiences, _ := wire.texts("aud")
+	if slices.Contains(audiences, r.Audience) {
 		return nil
 	}
-	return invalid("another audience")
+	if ok {
+		audiences = []string{audience}
+	}
+	return &mismatch{claim: "aud", got: shown(audiences), want: r.Audience}
 }
 
 // readIdentity reads the claims that name things.

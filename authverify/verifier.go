@@ -3,6 +3,7 @@ package authverify
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -31,6 +32,8 @@ type Verifier struct {
 	rules Rules
 	keys  *keySource
 	fresh freshness
+	// mismatches are told of, for they are settings, here or there.
+	mismatches mismatches
 	// seen has tokens whose signature was checked, by the hash of the whole token:
 	// what they say, never a verdict. Otter, for reads take no lock there and a wave
 	// of tokens that come once does not push out those that come often.
@@ -73,7 +76,8 @@ func NewVerifier(config Config) (*Verifier, error) {
 			limit: config.MaxStaleness, failOpen: config.FailOpen,
 			tell: config.OnFreshness, log: config.Logger, now: config.Now,
 		},
-		seen: seen, snapshot: make(chan struct{}),
+		mismatches: mismatches{log: config.Logger},
+		seen:       seen, snapshot: make(chan struct{}),
 	}
 	v.revocations.Store(&Revocations{})
 	ctx, stop := context.WithCancel(context.Background())
@@ -181,7 +185,11 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	if err != nil {
 		return nil, err
 	}
-	claims, err := parsed.Claims(key, v.rules, v.cfg.Now())
+	now := v.cfg.Now()
+	claims, err := parsed.Claims(key, v.rules, now)
+	if wrong, ok := errors.AsType[*mismatch](err); ok {
+		v.mismatches.tell(wrong, now)
+	}
 	if err != nil {
 		return nil, err
 	}
