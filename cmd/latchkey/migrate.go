@@ -1,25 +1,39 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-const migrateUsage = `usage: latchkey migrate up|down|status
+const migrateUsage = `usage: latchkey migrate up
+       latchkey migrate down [--yes]
+       latchkey migrate status
 
-  up       bring the schema of the database at LATCHKEY_DATABASE_URL up to date
-  down     take back the last migration
-  status   list the migrations, applied and pending
+  up      bring the schema of the database at LATCHKEY_DATABASE_URL up to date
+  down    take back the newest migration, with what is kept in it; asks first, on standard input, unless --yes is there.
+          Run again, it takes back the one before, and at last all that Latchkey made but accounts. It refuses while
+          replicas run.
+  status  list the migrations, applied and pending
 
 Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
 func migrate(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
+		return &usageError{migrateUsage}
+	}
+	sure := len(args) == 2 && args[0] == "down" && args[1] == "--yes"
+	if len(args) != 1 && !sure {
 		return &usageError{migrateUsage}
 	}
 	cfg, err := databaseConfig(environ)
@@ -30,23 +44,71 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	case "up":
 		return migrateUp(ctx, cfg, stdout)
 	case "down":
-		name, err := schema(cfg).Down(ctx)
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			name = "nothing: no migration is left"
-		}
-		_, err = fmt.Fprintln(stdout, "took back", name)
-		return err
+		return migrateDown(ctx, cfg, sure, os.Stdin, os.Stderr, stdout)
 	case "status":
 		return migrateStatus(ctx, cfg, stdout)
 	}
 	return &usageError{fmt.Sprintf("latchkey migrate: there is no %q\n%s", args[0], migrateUsage)}
 }
 
+// migrateDown asks, takes back one migration, and says what came of it.
+func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.Reader, questions, stdout io.Writer) error {
+	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
+	if err != nil {
+		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+	}
+	defer pool.Close()
+	m := schema(cfg)
+	m.CheckDown = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := postgres.CheckTakeBack(ctx, conn); err != nil || sure {
+			return err
+		}
+		return ask(questions, answers, fmt.Sprintf("This takes back the newest migration of database %q on %s, and what is kept in its tables is lost.", conn.Config().Database, conn.Config().Host))
+	}
+	m.BeforeFirst = func(ctx context.Context, conn *pgx.Conn) error {
+		kept, err := postgres.TakeBackUsers(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if kept {
+			if _, err := fmt.Fprintln(stdout, "the table users stays, for the accounts in it: DROP TABLE users is for you to say"); err != nil {
+				return err
+			}
+		}
+		whole, err := mail.TakeBack(ctx, pool)
+		if err == nil && !whole {
+			_, err = fmt.Fprintln(stdout, "the tables of River stay: another program has a queue in them")
+		}
+		return err
+	}
+	name, err := m.Down(ctx)
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = "nothing: no migration is left"
+	}
+	_, err = fmt.Fprintln(stdout, "took back", name)
+	return err
+}
+
+// ask is nil only if somebody says yes.
+func ask(questions io.Writer, answers io.Reader, what string) error {
+	if _, err := fmt.Fprint(questions, what, " Type yes to go on: "); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(answers).ReadString('\n')
+	if strings.TrimSpace(answer) == "yes" {
+		return nil
+	}
+	if err != nil {
+		return &usageError{"latchkey migrate down: nobody answered, and nothing was changed: say --yes"}
+	}
+	return errors.New("latchkey migrate down: the answer was not yes, and nothing was changed")
+}
+
 func migrateUp(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
@@ -78,7 +140,7 @@ func migrateStatus(ctx context.Context, cfg *config.Config, stdout io.Writer) er
 			return err
 		}
 	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
 	if err != nil {
 		return err
 	}

@@ -203,9 +203,14 @@ func TestWithoutMigrate(t *testing.T) {
 	if err := run(t.Context(), []string{"migrate", "up"}, pairs(settings), &out); err != nil || strings.Count(out.String(), "applied") != len(names) {
 		t.Errorf("up: %v\n%s", err, out.String())
 	}
-	start(t, pairs(settings), "serve").addrs(t)
+	p := start(t, pairs(settings), "serve")
+	p.addrs(t)
+	p.signal(t, syscall.SIGTERM)
+	if code := p.exit(t); code != exitDone {
+		t.Errorf("exit %d", code)
+	}
 	out.Reset()
-	if err := run(t.Context(), []string{"migrate", "down"}, pairs(settings), &out); err != nil || out.String() != "took back "+names[len(names)-1]+"\n" {
+	if err := run(t.Context(), []string{"migrate", "down", "--yes"}, pairs(settings), &out); err != nil || out.String() != "took back "+names[len(names)-1]+"\n" {
 		t.Errorf("down: %v\n%s", err, out.String())
 	}
 }

@@ -126,7 +126,7 @@ func (s *stores) close() {
 }
 
 func schema(cfg *config.Config) postgres.Migrations {
-	return postgres.Migrations{URL: string(cfg.DatabaseURL), FS: migrations.FS}
+	return postgres.Migrations{URL: string(cfg.DatabaseURL), FS: migrations.FS, CheckUp: postgres.CheckForeign}
 }
 
 // await tries until a store answers, for storePatience. The first failure is told

@@ -56,7 +56,8 @@ func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	values := env.ToMap(environ)
 	var problems []Problem
 	for standard, ours := range map[string]string{"DATABASE_URL": "LATCHKEY_DATABASE_URL", "REDIS_URL": "LATCHKEY_REDIS_URL"} {
-		if values[ours] == "" && values[ours+"_FILE"] == "" && values[standard] != "" {
+		// In a developer's shell they name the stores of the developer's own application.
+		if profile != Dev && values[ours] == "" && values[ours+"_FILE"] == "" && values[standard] != "" {
 			values[ours] = values[standard]
 		}
 	}

@@ -58,6 +58,32 @@ func Status(ctx context.Context, pool *pgxpool.Pool) (MigrationStatus, error) {
 	return s, nil
 }
 
+// TakeBack removes the tables of the outbox, with the mails in them. It leaves them and returns false where another
+// program uses the same tables: where they have a queue that is not the outbox's.
+func TakeBack(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	status, err := Status(ctx, pool)
+	if err != nil || status.Current == 0 {
+		return err == nil, err
+	}
+	var others bool
+	err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM river_queue WHERE name <> ALL ($1)) OR EXISTS (SELECT FROM river_job WHERE queue <> ALL ($1))",
+		[]string{queueLinks, queueNotices, queueFormer, queueUpkeep}).Scan(&others)
+	if err != nil {
+		return false, fmt.Errorf("mail: whose outbox it is: %w", err)
+	}
+	if others {
+		return false, nil
+	}
+	migrator, err := newMigrator(pool)
+	if err != nil {
+		return false, err
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionDown, &rivermigrate.MigrateOpts{TargetVersion: -1}); err != nil {
+		return false, fmt.Errorf("mail: take back the outbox: %w", err)
+	}
+	return true, nil
+}
+
 func newMigrator(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
 	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -50,13 +50,18 @@ type Migrations struct {
 	// Each is called by Up for each missing migration in its order and runs it, as
 	// often as it likes: one that failed can be run again. Nil: they are just run.
 	Each func(ctx context.Context, name string, run func() error) error
+	// CheckUp is asked before anything is read or written by Up and Status, CheckDown by Down; their errors end it.
+	// Nil: not asked.
+	CheckUp, CheckDown func(ctx context.Context, conn *pgx.Conn) error
+	// BeforeFirst runs before the first migration is taken back. Nil: nothing.
+	BeforeFirst func(ctx context.Context, conn *pgx.Conn) error
 }
 
 // Up applies what is missing and returns the names of what it applied. also runs
 // under the same lock, after the migrations; nil: nothing.
 func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([]string, error) {
 	var applied []string
-	err := m.locked(ctx, func(p *goose.Provider) error {
+	err := m.locked(ctx, m.CheckUp, func(p *goose.Provider, _ *pgx.Conn) error {
 		if m.Each != nil {
 			if err := m.eachPending(ctx, p, &applied); err != nil {
 				return err
@@ -102,13 +107,31 @@ func (m Migrations) eachPending(ctx context.Context, p *goose.Provider, applied 
 // none.
 func (m Migrations) Down(ctx context.Context) (string, error) {
 	var name string
-	err := m.locked(ctx, func(p *goose.Provider) error {
+	err := m.locked(ctx, m.CheckDown, func(p *goose.Provider, conn *pgx.Conn) error {
+		var recorded bool
+		if err := conn.QueryRow(ctx, "SELECT to_regclass('goose_db_version') IS NOT NULL").Scan(&recorded); err != nil || !recorded {
+			return err
+		}
+		version, err := p.GetDBVersion(ctx)
+		if err != nil {
+			return err
+		}
+		sources := p.ListSources()
+		first := m.BeforeFirst != nil && len(sources) > 0 && version == sources[0].Version
+		if first {
+			if err := m.BeforeFirst(ctx, conn); err != nil {
+				return err
+			}
+		}
 		result, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil
 		}
 		if result != nil {
 			name = result.Source.Path
+		}
+		if err == nil && first {
+			_, err = conn.Exec(ctx, "DROP TABLE goose_db_version")
 		}
 		return err
 	})
@@ -117,6 +140,11 @@ func (m Migrations) Down(ctx context.Context) (string, error) {
 
 // Status lists all migrations in their order.
 func (m Migrations) Status(ctx context.Context) ([]MigrationStatus, error) {
+	if m.CheckUp != nil {
+		if err := m.check(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var list []MigrationStatus
 	err := m.provide(func(p *goose.Provider) error {
 		states, err := p.Status(ctx)
@@ -151,13 +179,29 @@ func (m Migrations) provide(fn func(*goose.Provider) error) error {
 	return fn(provider)
 }
 
-func (m Migrations) locked(ctx context.Context, fn func(*goose.Provider) error) error {
+// connect opens a connection beside those of goose.
+func (m Migrations) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(m.URL)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ConnectTimeout = connectTimeout
+	setDefault(cfg.RuntimeParams, "application_name", "latchkey migrate")
+	return pgx.ConnectConfig(ctx, cfg)
+}
+
+func (m Migrations) check(ctx context.Context) error {
+	conn, err := m.connect(ctx)
 	if err != nil {
 		return err
 	}
-	cfg.ConnectTimeout = connectTimeout
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
+	return m.CheckUp(ctx, conn)
+}
+
+// locked runs fn while nobody else migrates, after check, which has the same connection.
+func (m Migrations) locked(ctx context.Context, check func(context.Context, *pgx.Conn) error, fn func(*goose.Provider, *pgx.Conn) error) error {
+	conn, err := m.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,7 +214,12 @@ func (m Migrations) locked(ctx context.Context, fn func(*goose.Provider) error) 
 	if err != nil {
 		return err
 	}
-	return m.provide(fn)
+	if check != nil {
+		if err := check(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return m.provide(func(p *goose.Provider) error { return fn(p, conn) })
 }
 
 func tryUntil(ctx context.Context, try func() (bool, error)) error {

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,8 @@ type Config struct {
 	URL string
 	// MaxConns bounds the pool. Zero: pgx's default.
 	MaxConns int
+	// Name is what PostgreSQL calls these connections by, where URL has no application_name. "": latchkey.
+	Name string
 	// Tracer sees every query. Optional.
 	Tracer pgx.QueryTracer
 }
@@ -59,7 +62,7 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	parsed.HealthCheckPeriod = 15 * time.Second
 	parsed.ConnConfig.ConnectTimeout = connectTimeout
 	parsed.ConnConfig.Tracer = cfg.Tracer
-	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", "latchkey")
+	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", cmp.Or(cfg.Name, "latchkey"))
 	setDefault(parsed.ConnConfig.RuntimeParams, "statement_timeout", statementTimeout)
 	setDefault(parsed.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", idleInTransactionTimeout)
 	lookForPrimary(&parsed.ConnConfig.Config)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
 // minVersion is PostgreSQL 14, as for the service.
@@ -166,30 +168,6 @@ func (s *schema) explainNoUsers(ctx context.Context) error {
 	return nil
 }
 
-// column is one of users as the old backends' first migration makes it.
-type column struct {
-	name, typ string
-	nullable  bool
-	// needsDefault: Latchkey leaves it out of its INSERT. value: what the default must be.
-	needsDefault bool
-	value        string
-}
-
-func expectedColumns() []column {
-	return []column{
-		{name: "id", typ: "uuid", needsDefault: true},
-		{name: "email", typ: "character varying(255)"},
-		{name: "password_hash", typ: "text"},
-		{name: "first_name", typ: "character varying(100)"},
-		{name: "last_name", typ: "character varying(100)"},
-		{name: "created_at", typ: "timestamp with time zone"},
-		{name: "updated_at", typ: "timestamp with time zone"},
-		{name: "last_login_at", typ: "timestamp with time zone", nullable: true},
-		{name: "is_active", typ: "boolean", needsDefault: true, value: "true"},
-		{name: "is_verified", typ: "boolean", needsDefault: true, value: "false"},
-	}
-}
-
 // foundColumn is one of users as it is.
 type foundColumn struct {
 	Name          string
@@ -220,9 +198,9 @@ func (s *schema) readColumns(ctx context.Context) (readable bool, err error) {
 		found[c.Name] = c
 	}
 	readable = true
-	for _, want := range expectedColumns() {
+	for _, want := range postgres.UserColumns() {
 		readable = s.judgeColumn(want, found) && readable
-		delete(found, want.name)
+		delete(found, want.Name)
 	}
 	for _, c := range list {
 		if _, extra := found[c.Name]; extra {
@@ -233,18 +211,18 @@ func (s *schema) readColumns(ctx context.Context) (readable bool, err error) {
 }
 
 // judgeColumn says whether the column can be read as what it should be.
-func (s *schema) judgeColumn(want column, found map[string]foundColumn) bool {
-	name := "users." + want.name
-	got, ok := found[want.name]
+func (s *schema) judgeColumn(want postgres.UserColumn, found map[string]foundColumn) bool {
+	name := "users." + want.Name
+	got, ok := found[want.Name]
 	if !ok {
-		s.foreign(name+" is missing", name+" "+want.typ)
+		s.foreign(name+" is missing", name+" "+want.Type)
 		return false
 	}
-	if got.Type != want.typ {
-		s.foreign(fmt.Sprintf("%s is %s", name, got.Type), want.typ)
+	if got.Type != want.Type {
+		s.foreign(fmt.Sprintf("%s is %s", name, got.Type), want.Type)
 	}
-	if got.NotNull == want.nullable {
-		if want.nullable {
+	if got.NotNull == want.Nullable {
+		if want.Nullable {
 			s.foreign(name+" is NOT NULL", "a column that may be NULL")
 		} else {
 			s.foreign(name+" may be NULL", "NOT NULL")
@@ -253,15 +231,15 @@ func (s *schema) judgeColumn(want column, found map[string]foundColumn) bool {
 	switch {
 	case got.Generated:
 		s.foreign(name+" is generated", "a plain column")
-	case want.needsDefault && got.Default == "":
+	case want.NeedsDefault && got.Default == "":
 		s.foreign(name+" has no default", "the default of the old backends' first migration")
-	case want.value != "" && got.Default != want.value:
-		s.foreign(fmt.Sprintf("%s has the default %s", name, got.Default), want.value)
+	case want.Default != "" && got.Default != want.Default:
+		s.foreign(fmt.Sprintf("%s has the default %s", name, got.Default), want.Default)
 	}
 	if !got.Deterministic {
 		s.foreign(name+" has a nondeterministic collation: addresses that differ would count as one", "the database's own collation")
 	}
-	return got.Type == want.typ && got.NotNull != want.nullable
+	return got.Type == want.Type && got.NotNull != want.Nullable
 }
 
 func (s *schema) judgeExtra(c foundColumn) {
