@@ -82,7 +82,8 @@ func (w *watcher) recover(ctx context.Context, err error, failures int) {
 	}
 	w.streamErr.Store(&err)
 	level := slog.LevelDebug
-	if failures == 0 && !errors.Is(err, io.EOF) { // once, however long it lasts
+	planned := errors.Is(err, io.EOF) || reasonOf(err) == reasonText(latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED)
+	if failures == 0 && !planned { // once, however long it lasts
 		level = slog.LevelWarn
 	}
 	w.cfg.Logger.Log(ctx, level, "the stream of revocations ended, watching again", "error", err)

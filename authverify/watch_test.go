@@ -51,6 +51,7 @@ func TestWatchResumes(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
 		"end":              nil,
+		"as planned":       refused(t, codes.Unavailable, "latchkey", "STREAM_ENDED"),
 		"unavailable":      refused(t, codes.Unavailable, "latchkey", "STORE_UNAVAILABLE"),
 		"too slow":         refused(t, codes.Aborted, "latchkey", "WATCHER_TOO_SLOW"),
 		"key refused":      refused(t, codes.Unauthenticated, "latchkey", "KEY_INVALID"),

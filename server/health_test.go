@@ -83,6 +83,8 @@ func TestShutdown(t *testing.T) {
 	case <-time.After(patience / 2):
 		t.Fatal("the stop waits for the watch")
 	}
+	_, err = watch.Recv()
+	wantRefused(t, err, codes.Unavailable, "STREAM_ENDED")
 	after := testenv.Dial(t, s.Addr)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -134,7 +134,7 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	switch {
 	case unforeseen:
 		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
-	case st.Code() == codes.Unavailable:
+	case st.Code() == codes.Unavailable && !isStreamEnd(err):
 		s.ready.doubts.meet(err, clockNow())
 		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
 	}
@@ -270,10 +270,8 @@ func (s *stream) Context() context.Context { return s.ctx }
 func (s *Server) traceStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	c := newCall(ss.Context(), s.cfg.TrustedProxies)
 	ss.SetTrailer(metadata.Pairs("trace-id", c.traceID))
-	ctx, cancel := context.WithCancel(context.WithValue(ss.Context(), callKey{}, c))
-	defer cancel()
-	// A watch that nobody ends would use up the time to drain.
-	defer context.AfterFunc(s.draining, cancel)()
+	ctx, done := s.boundStream(context.WithValue(ss.Context(), callKey{}, c))
+	defer done()
 	return handler(srv, &stream{ss, ctx})
 }
 
@@ -286,7 +284,7 @@ func (s *Server) logStream(srv any, ss grpc.ServerStream, info *grpc.StreamServe
 
 func (s *Server) mapErrorsStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if err := handler(srv, ss); err != nil {
-		return s.mapError(ss.Context(), info.FullMethod, err)
+		return s.mapError(ss.Context(), info.FullMethod, endOf(ss.Context(), err))
 	}
 	return nil
 }

@@ -67,13 +67,14 @@ const (
 	maxStreams = 128
 	// maxHeaders leaves room for an access token, a trace context and what proxies add.
 	maxHeaders = 16 << 10
-	// connectionAge makes clients dial again, so that they find new replicas.
-	connectionAge      = time.Hour
-	connectionAgeGrace = time.Minute
 	// connectionIdle is how long a connection without calls is kept: it costs 50 KiB, and
 	// another one a millisecond.
 	connectionIdle   = 5 * time.Minute
 	handshakeTimeout = 10 * time.Second
+	// pingTime is how far apart a client's keepalive pings must be. Most clients ping each
+	// 10 s at the fastest, which the network makes 9 s now and then: three such and gRPC
+	// closes the connection with too_many_pings.
+	pingTime = 5 * time.Second
 	// streamWorkers are goroutines that serve one call after the other. One made for a
 	// call has its stack grown and copied three times on the way through the
 	// interceptors, 17% of a validation's processor time. Calls beyond them, and those
@@ -150,6 +151,9 @@ type Config struct {
 	// ArrivalTime is how long a message may take to arrive after the headers of its call.
 	// Zero: 10 s.
 	ArrivalTime time.Duration
+	// ConnectionAge is when clients are asked to dial again, give or take a tenth of it.
+	// Zero: 50 minutes.
+	ConnectionAge time.Duration
 
 	// Metrics is where the server registers its own.
 	Metrics *prometheus.Registry
@@ -203,6 +207,7 @@ func New(cfg Config) (*Server, error) {
 	if len(cfg.PageTokenKey) == 0 {
 		return nil, errors.New("page tokens without a key could be made by anybody")
 	}
+	cfg.ConnectionAge = cmp.Or(cfg.ConnectionAge, connectionAge)
 	s := &Server{
 		cfg:     cfg,
 		flood:   newFlood(cfg.LogLines, cfg.Now),
@@ -284,13 +289,13 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle:     connectionIdle,
-			MaxConnectionAge:      connectionAge,
-			MaxConnectionAgeGrace: connectionAgeGrace,
+			MaxConnectionAge:      s.cfg.ConnectionAge,
+			MaxConnectionAgeGrace: connectionGrace(s.cfg.ConnectionAge),
 			// A peer that is gone without a word is noticed within 80 s.
 			Time:    time.Minute,
 			Timeout: 20 * time.Second,
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingTime, PermitWithoutStream: true}),
 	)
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
@@ -34,7 +36,11 @@ func (s *Server) WatchRevocations(
 	}
 	silence := time.NewTimer(silenceTime)
 	defer silence.Stop()
+	ctx := stream.Context()
 	for waited := false; ; waited = true {
+		if ctx.Err() != nil {
+			return watchEnd(ctx)
+		}
 		// Asked before the reading, which then has every row that the lease covers.
 		trusted := s.cfg.Ledger.Trusted()
 		read, err := s.cfg.Ledger.ReadAfter(after, watchBatch)
@@ -64,10 +70,19 @@ func (s *Server) WatchRevocations(
 		case <-read.Changed:
 		case <-silence.C:
 			return errNotUpToDate()
-		case <-stream.Context().Done():
-			return stream.Context().Err()
+		case <-ctx.Done():
+			return watchEnd(ctx)
 		}
 	}
+}
+
+// watchEnd is what a watch has ended with whose context is over. The client's own deadline
+// is no fault of a store.
+func watchEnd(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return status.Error(codes.DeadlineExceeded, "the deadline of the watch has passed")
+	}
+	return context.Cause(ctx)
 }
 
 // The cursor is a version byte, a position and its tip in base64url. It is no secret

@@ -1,13 +1,17 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -154,10 +158,112 @@ func TestWatchEndsWithTheServer(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("the stop had to cut it off")
 	}
+	wantPlannedEnd(t, stream)
+}
+
+// wantPlannedEnd reads a stream to its end.
+func wantPlannedEnd(t *testing.T, stream revocationStream) (cursor string) {
+	t.Helper()
 	for {
-		if _, err := stream.Recv(); err != nil {
-			return
+		resp, err := stream.Recv()
+		if err != nil {
+			wantRefused(t, err, codes.Unavailable, "STREAM_ENDED")
+			retryAfter(t, err)
+			return cursor
 		}
+		cursor = resp.GetCursor()
+	}
+}
+
+// TestWatchDeadline: that of the client is no fault of a store.
+func TestWatchDeadline(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	// By hand: gRPC's own client would cancel the call before the server's clock ends it.
+	peer := testenv.DialRaw(t, s.Addr)
+	id, err := peer.Begin("/latchkey.v1.RevocationService/WatchRevocations", "authorization", "Bearer "+testenv.ServiceKey, "grpc-timeout", "1S")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := peer.Send(id, testenv.Message(0, 0), 5, true, patience); err != nil {
+		t.Fatal(err)
+	}
+	// gRPC resets the stream without a status, before the server or after it: its word, if it has one, is in its log.
+	testenv.Eventually(t, patience, "the watch ends", func() bool { return bytes.Contains(s.Logs.Bytes(), []byte("/WatchRevocations")) })
+	if logs := s.Logs.Bytes(); bytes.Contains(logs, []byte("store unavailable")) {
+		t.Errorf("%s", logs)
+	}
+}
+
+// TestStreamsEndBeforeTheirConnection: with a code that says so, and the next one takes a
+// new connection and misses nothing.
+func TestStreamsEndBeforeTheirConnection(t *testing.T) {
+	t.Parallel()
+	const age = 5 * time.Second
+	s := testenv.Start(t, testenv.Options{WallClock: true, ConnectionAge: age})
+	tokens := account(t, s)
+	conn := testenv.Dial(t, s.Addr)
+	ctx := testenv.WithKey(t.Context(), testenv.ServiceKey)
+	watch := func(cursor string) revocationStream {
+		stream, err := latchkeyv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &latchkeyv1.WatchRevocationsRequest{Cursor: cursor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	connection := func(stream revocationStream) string {
+		on, ok := peer.FromContext(stream.Context())
+		if !ok {
+			t.Fatal("the stream has no connection")
+		}
+		return on.LocalAddr.String()
+	}
+	first := watch("")
+	catchUp(t, first)
+	began := time.Now()
+	health, err := healthpb.NewHealthClient(conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := health.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	cursor := wantPlannedEnd(t, first)
+	if lived := time.Since(began); lived < age*9/10 {
+		t.Errorf("ended after %s", lived)
+	}
+	_, err = health.Recv()
+	wantRefused(t, err, codes.Unavailable, "STREAM_ENDED")
+	logOut(t, s, tokens.GetRefreshToken())
+	second := watch(cursor)
+	rows, _ := catchUp(t, second)
+	for len(rows) == 0 { // heartbeats
+		rows, _ = catchUp(t, second)
+	}
+	if len(rows) != 1 || rows[0].GetSessionId() != tokens.GetSessionId() {
+		t.Errorf("went on with %v", rows)
+	}
+	if connection(first) == connection(second) {
+		t.Error("the second stream is on the connection of the first")
+	}
+}
+
+// TestKeepalive: pings each 6 s, from a client that has nothing else to say, are no fault.
+func TestKeepalive(t *testing.T) {
+	t.Parallel()
+	const each, pings = 6 * time.Second, 4
+	s := testenv.Start(t, testenv.Options{WallClock: true})
+	peer := testenv.DialRaw(t, s.Addr)
+	ticker := time.NewTicker(each)
+	defer ticker.Stop()
+	for range pings { // gRPC forgives two that come too soon
+		if err := peer.Frames(func(f *http2.Framer) error { return f.WritePing(false, [8]byte{1}) }); err != nil {
+			t.Fatal(err)
+		}
+		<-ticker.C
+	}
+	if peer.Closed() {
+		t.Error("the server has closed the connection")
 	}
 }
 

@@ -48,6 +48,7 @@ const (
 type conn struct {
 	net.Conn
 	guard *Guard
+	began time.Time // when its handshake was done
 
 	// What was read ahead, and where gRPC is in it: for the reading goroutine alone.
 	buf  []byte
@@ -404,7 +405,10 @@ func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 		return nil, nil, err
 	}
 	// What comes first is no frame: gRPC checks it.
-	c := &conn{Conn: inner, guard: g.guard, buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface)}
+	c := &conn{
+		Conn: inner, guard: g.guard, began: time.Now(), //nolint:forbidigo // transports go by the machine's clock
+		buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface),
+	}
 	g.guard.add(c)
 	return c, authInfo{info, c}, nil
 }

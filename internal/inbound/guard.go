@@ -127,6 +127,20 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 	return awaited
 }
 
+// Began is when the connection of a call was made, by the machine's clock. False: the call
+// came over none that is guarded.
+func Began(ctx context.Context) (time.Time, bool) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return time.Time{}, false
+	}
+	info, ok := p.AuthInfo.(authInfo)
+	if !ok {
+		return time.Time{}, false
+	}
+	return info.conn.began, true
+}
+
 // ServerOptions are what a server needs to be guarded, beside Await in its tap handle.
 func (g *Guard) ServerOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	return []grpc.ServerOption{

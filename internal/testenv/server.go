@@ -104,6 +104,8 @@ type Options struct {
 	MaxConnections, MaxConnectionsPerAddress int
 	// ArrivalTime is how long a message may take to arrive. Zero: the server's default.
 	ArrivalTime time.Duration
+	// ConnectionAge is when clients are asked to dial again. Zero: the server's default.
+	ConnectionAge time.Duration
 	// TLS secures the gRPC listener, whose own client then cannot call it. Nil: plaintext.
 	TLS *tls.Config
 	// LogLines is how many lines of one kind are logged a second. Zero: all.
@@ -298,7 +300,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails, HideAccounts: o.HideAccounts,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
-		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime,
+		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime, ConnectionAge: o.ConnectionAge,
 		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, LogLines: o.LogLines, Now: s.now,
 		ClockRight: clockRight,
 	})

@@ -81,6 +81,10 @@ const (
 	// cursor belongs to another database. Watch again without one. Also a watcher
 	// that reads too slowly ends here.
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 18
+	// UNAVAILABLE: the stream has ended as planned, since the replica stops or the
+	// connection has grown old. Nothing is wrong: open the stream again, a watch
+	// with its last cursor, after what `google.rpc.RetryInfo` says.
+	ErrorReason_ERROR_REASON_STREAM_ENDED ErrorReason = 19
 )
 
 // Enum value maps for ErrorReason.
@@ -105,6 +109,7 @@ var (
 		16: "ERROR_REASON_KEY_INVALID",
 		17: "ERROR_REASON_SESSION_NOT_FOUND",
 		18: "ERROR_REASON_CURSOR_EXPIRED",
+		19: "ERROR_REASON_STREAM_ENDED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -126,6 +131,7 @@ var (
 		"ERROR_REASON_KEY_INVALID":           16,
 		"ERROR_REASON_SESSION_NOT_FOUND":     17,
 		"ERROR_REASON_CURSOR_EXPIRED":        18,
+		"ERROR_REASON_STREAM_ENDED":          19,
 	}
 )
 
@@ -160,7 +166,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\x95\x05\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xb4\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -181,7 +187,8 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x1bERROR_REASON_USER_NOT_FOUND\x10\x0f\x12\x1c\n" +
 	"\x18ERROR_REASON_KEY_INVALID\x10\x10\x12\"\n" +
 	"\x1eERROR_REASON_SESSION_NOT_FOUND\x10\x11\x12\x1f\n" +
-	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x12B\xb1\x01\n" +
+	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x12\x12\x1d\n" +
+	"\x19ERROR_REASON_STREAM_ENDED\x10\x13B\xb1\x01\n" +
 	"\x0fcom.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (

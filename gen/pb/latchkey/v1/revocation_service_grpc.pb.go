@@ -37,13 +37,17 @@ type RevocationServiceClient interface {
 	// that gets none must not take silence for news.
 	//
 	// Each watcher reads at its own pace. One that falls behind what is kept (the
-	// longest life of an access token) is refused with CURSOR_EXPIRED. The stream
-	// ends when the replica stops or the connection has grown old: watch again with
-	// the last cursor.
+	// longest life of an access token) is refused with CURSOR_EXPIRED.
+	//
+	// Every stream ends: when the replica stops, and before its connection is an
+	// hour old. It then ends with UNAVAILABLE, STREAM_ENDED
+	// and `google.rpc.RetryInfo`. Watch again with the last cursor, as after any end
+	// that is not named here, such as that of a connection that broke: nothing is
+	// missed.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
 	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica
-	// itself is not up to date, at the beginning or for 5 seconds.
+	// itself is not up to date, at the beginning or for 5 seconds; STREAM_ENDED.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
 }
 
@@ -89,13 +93,17 @@ type RevocationServiceServer interface {
 	// that gets none must not take silence for news.
 	//
 	// Each watcher reads at its own pace. One that falls behind what is kept (the
-	// longest life of an access token) is refused with CURSOR_EXPIRED. The stream
-	// ends when the replica stops or the connection has grown old: watch again with
-	// the last cursor.
+	// longest life of an access token) is refused with CURSOR_EXPIRED.
+	//
+	// Every stream ends: when the replica stops, and before its connection is an
+	// hour old. It then ends with UNAVAILABLE, STREAM_ENDED
+	// and `google.rpc.RetryInfo`. Watch again with the last cursor, as after any end
+	// that is not named here, such as that of a connection that broke: nothing is
+	// missed.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
 	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica
-	// itself is not up to date, at the beginning or for 5 seconds.
+	// itself is not up to date, at the beginning or for 5 seconds; STREAM_ENDED.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
 	mustEmbedUnimplementedRevocationServiceServer()
 }
