@@ -99,6 +99,9 @@ func (s *Server) ForgetDoubts() {
 // HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
 func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
 
+// ForeignHashesMade counts those of other kinds than Argon2.
+func (s *Server) ForeignHashesMade() int { return int(s.cfg.Passwords.Stats().Foreign) }
+
 // HashesInUse is said at HashesMade.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }
 
