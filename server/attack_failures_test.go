@@ -397,7 +397,7 @@ func TestAttack03ClosedCostsItsKind(t *testing.T) {
 	if all, foreign := cost(email, "wrong horse battery"); all != 1 || foreign != 1 {
 		t.Errorf("open, a wrong password: %d hashes, %d of them bcrypt", all, foreign)
 	}
-	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures, closed_at) SELECT id, 'login', 100, now() FROM users")
+	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures, closed_at) SELECT id, 'login', 100, now() FROM users ON CONFLICT ON CONSTRAINT password_failures_pkey DO UPDATE SET failures = 100, closed_at = now()")
 	for _, typed := range []string{"wrong horse battery", password} {
 		if all, foreign := cost(email, typed); all != 1 || foreign != 1 {
 			t.Errorf("closed, %q: %d hashes, %d of them bcrypt", typed, all, foreign)

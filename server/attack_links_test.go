@@ -210,6 +210,13 @@ func TestAttack11Accounts(t *testing.T) {
 // same, and so does one that is rolled back to a savepoint in between.
 func TestAttack11OwnRow(t *testing.T) {
 	t.Parallel()
+	for name, savepoint := range map[string][2]string{"one transaction": {"SELECT 1", "SELECT 1"}, "rolled back to a savepoint": {"SAVEPOINT before", "ROLLBACK TO before"}} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); ownRow(t, savepoint[0], savepoint[1]) })
+	}
+}
+
+func ownRow(t *testing.T, before, after string) {
+	t.Helper()
 	s := testenv.Start(t, testenv.Options{})
 	user := signUp(t, s, email)
 	_, resetToken := resetMail(t, s, email)
@@ -218,7 +225,10 @@ func TestAttack11OwnRow(t *testing.T) {
 	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
 	for _, statement := range []string{
 		"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM password_resets",
+		before,
 		"SELECT latchkey_append_revocation('user', NULL, '" + user.GetId() + "', gen_random_uuid(), NULL, NULL)",
+		after,
+		"DELETE FROM password_resets",
 		// As an older version does, which knows of no position.
 		"INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) SELECT user_id, token_hash, created_at, expires_at FROM kept",
 		"UPDATE users SET password_hash = 'x'",
