@@ -2,7 +2,10 @@ package server_test
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,6 +41,9 @@ func TestAttack08LengthBeforePattern(t *testing.T) {
 					if !guarded.MatchString(rule.GetExpression()) {
 						t.Errorf("%s: %s has a pattern before the length", fields.Get(j).FullName(), rule.GetId())
 					}
+					if most, ok := skipsLonger(rule.GetExpression()); ok && !bounded(rules, most) {
+						t.Errorf("%s: %s lets more than %d characters pass, and nothing else refuses them", fields.Get(j).FullName(), rule.GetId(), most)
+					}
 				}
 				if rules.GetString().HasPattern() || len(rules.GetCelExpression()) > 0 {
 					t.Errorf("%s: say this with (buf.validate.field).cel, which can look at the length first", fields.Get(j).FullName())
@@ -48,6 +54,26 @@ func TestAttack08LengthBeforePattern(t *testing.T) {
 	if patterns < 12 {
 		t.Errorf("only %d patterns were found", patterns)
 	}
+}
+
+// skipsLonger is the length from which on a rule does not look at the text any more.
+func skipsLonger(expression string) (most uint64, ok bool) {
+	found := regexp.MustCompile(`this\.size\(\) > (\d+) \|\|`).FindStringSubmatch(expression)
+	if found == nil {
+		return 0, false
+	}
+	most, err := strconv.ParseUint(found[1], 10, 32)
+	return most, err == nil
+}
+
+// bounded says whether a field refuses texts of more than that many characters.
+func bounded(rules *validate.FieldRules, most uint64) bool {
+	if s := rules.GetString(); s.HasMaxLen() && s.GetMaxLen() <= most || s.HasMaxBytes() && s.GetMaxBytes() <= most {
+		return true
+	}
+	return slices.ContainsFunc(rules.GetCel(), func(r *validate.Rule) bool {
+		return strings.Contains(r.GetExpression(), fmt.Sprintf("size() <= %d", most))
+	})
 }
 
 // TestAttack08AllViolations: a request that is wrong in several ways still hears of all.

@@ -89,3 +89,27 @@ func tryRefreshOnce(t *testing.T, s *testenv.Server, token string) error {
 	_, err := tryRefresh(t.Context(), s, token, "")
 	return err
 }
+
+// TestAttack08UnknownMethods: names of methods that strangers make up are no kinds of lines, of which there would be as many
+// as calls, and are not in the log.
+func TestAttack08UnknownMethods(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{LogLines: 20})
+	signUp(t, s, email)
+	before := s.Server.FloodKinds()
+	for i := range 200 {
+		for _, service := range []string{"latchkey.v1.AuthService", "latchkey.v1.AdminService", "auth.AuthService", "grpc.health.v1.Health", "stranger.Service"} {
+			method := fmt.Sprintf("/%s/Stranger%d", service, i)
+			err := s.Conn.Invoke(t.Context(), method, &latchkeyv1.LoginRequest{Email: email, Password: password}, &latchkeyv1.LoginResponse{})
+			if status.Code(err) != codes.Unimplemented {
+				t.Fatalf("%s: %v", method, err)
+			}
+		}
+	}
+	if kinds := s.Server.FloodKinds(); kinds > before+1 {
+		t.Errorf("%d kinds of lines after 1,000 names, %d before", kinds, before)
+	}
+	if log := string(s.Logs.Bytes()); strings.Contains(log, "Stranger") {
+		t.Error("the log has the names of strangers")
+	}
+}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func bySQL(statements ...string) ending {
 	}
 }
 
-// endings are all of them. The account is active after each.
+// endings are all of them, and a change of the address, which ends links only. The account is active after each.
 func endings() map[string]ending {
 	return map[string]ending{
 		"the password is changed": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, by *latchkeyv1.Tokens) {
@@ -67,6 +68,8 @@ func endings() map[string]ending {
 		},
 		"SQL: another hash":         bySQL("UPDATE users SET password_hash = 'x' || password_hash WHERE id = $1"),
 		"SQL: suspended and lifted": bySQL("UPDATE users SET is_active = false WHERE id = $1", "UPDATE users SET is_active = true WHERE id = $1"),
+		"SQL: another address, and back": bySQL(
+			"UPDATE users SET email = 'moved@example.com' WHERE id = $1", "UPDATE users SET email = '"+email+"' WHERE id = $1"),
 		"SQL: a row for the account": bySQL(
 			"SELECT latchkey_append_revocation('user', NULL, $1, NULL, NULL, NULL)"),
 		"SQL: a row with an exception": bySQL(
@@ -207,6 +210,13 @@ func TestAttack11Accounts(t *testing.T) {
 // same, and so does one that is rolled back to a savepoint in between.
 func TestAttack11OwnRow(t *testing.T) {
 	t.Parallel()
+	for name, savepoint := range map[string][2]string{"one transaction": {"SELECT 1", "SELECT 1"}, "rolled back to a savepoint": {"SAVEPOINT before", "ROLLBACK TO before"}} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); ownRow(t, savepoint[0], savepoint[1]) })
+	}
+}
+
+func ownRow(t *testing.T, before, after string) {
+	t.Helper()
 	s := testenv.Start(t, testenv.Options{})
 	user := signUp(t, s, email)
 	_, resetToken := resetMail(t, s, email)
@@ -215,7 +225,10 @@ func TestAttack11OwnRow(t *testing.T) {
 	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
 	for _, statement := range []string{
 		"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM password_resets",
+		before,
 		"SELECT latchkey_append_revocation('user', NULL, '" + user.GetId() + "', gen_random_uuid(), NULL, NULL)",
+		after,
+		"DELETE FROM password_resets",
 		// As an older version does, which knows of no position.
 		"INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) SELECT user_id, token_hash, created_at, expires_at FROM kept",
 		"UPDATE users SET password_hash = 'x'",
@@ -228,31 +241,91 @@ func TestAttack11OwnRow(t *testing.T) {
 	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 }
 
+// TestAttack11AddressOfALockedLink: somebody holds the link's row while the address changes, so that the row cannot be
+// deleted: the link went to an address that is no longer the account's, and is refused all the same.
+func TestAttack11AddressOfALockedLink(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	tx, err := s.Pool.Begin(t.Context())
+	noError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM password_resets FOR UPDATE")
+	noError(t, err)
+	execSQL(t, s, "UPDATE users SET email = 'moved@example.com' WHERE id = $1", user.GetId())
+	noError(t, tx.Commit(t.Context()))
+	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	if _, again := resetMail(t, s, "moved@example.com"); again == resetToken {
+		t.Error("the new address is sent the link of the old one")
+	}
+}
+
+// TestAttack11AddressBeforeTheLink: the address changes after the account was looked up and before the link is made.
+// Neither owner gets a link that works: it was asked for with the old address, and would go to the new one.
+func TestAttack11AddressBeforeTheLink(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	user := uuid.MustParse(signUp(t, s, email).GetId())
+	issuer := resetsOf(s)
+	asked := mail.ResetLink{UserID: user, Ledger: int64(count(t, s, "SELECT seq FROM ledger_head"))}
+	execSQL(t, s, "UPDATE users SET email = 'moved@example.com' WHERE id = $1", user)
+	to, token, ok, err := issuer.IssueReset(t.Context(), asked)
+	noError(t, err)
+	if ok {
+		t.Errorf("a link went to %s", to)
+		wantRefused(t, tryReset(t.Context(), s, token, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
+	}
+}
+
+// TestAttack11HarmlessChanges: a change of anything else but the address ends no link.
+func TestAttack11HarmlessChanges(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
+	user := signUp(t, s, email)
+	_, resetToken := resetMail(t, s, email)
+	old := uuid.NewString()
+	keepReset(t, s, "password_reset:"+old, user.GetId())
+	execSQL(t, s, "UPDATE users SET first_name = 'Augusta', is_verified = NOT is_verified, email = email WHERE id = $1", user.GetId())
+	for _, good := range []string{resetToken, old} {
+		noError(t, tryReset(t.Context(), s, good, newPassword))
+		execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'")
+	}
+}
+
 // TestAttack11Race: links are made while sessions are ended; none that was asked for
 // before an ending works after it, and nobody meets a deadlock.
 func TestAttack11Race(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	user := uuid.MustParse(signUp(t, s, email).GetId())
-	for _, other := range []string{"bob@example.com", "eve@example.com"} {
-		signUp(t, s, other)
+	// All have links: what ends those of many accounts must not wait for somebody who waits for the ledger's head.
+	var users []uuid.UUID
+	for _, address := range []string{email, "bob@example.com", "eve@example.com"} {
+		users = append(users, uuid.MustParse(signUp(t, s, address).GetId()))
 	}
 	issuer := resetsOf(s)
 	for round := range 20 {
 		before := int64(count(t, s, "SELECT seq FROM ledger_head"))
+		for _, user := range slices.Backward(users) { // so that two endings meet the rows in different orders
+			_, _, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: user, Ledger: before})
+			noError(t, err)
+		}
 		tokens, errs := allAtOnce(8, func(i int) (string, error) {
 			switch i {
 			case 0:
 				_, err := s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
 				return "", err
 			case 1:
-				_, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: user.String()})
+				_, err := s.Admin.RevokeUserSessions(asAdmin(t), &latchkeyv1.RevokeUserSessionsRequest{UserId: users[round%len(users)].String()})
 				return "", err
 			case 2: // many accounts in one transaction
 				_, err := s.Pool.Exec(t.Context(), "UPDATE users SET password_hash = password_hash || 'x'")
 				return "", err
+			case 3:
+				_, err := s.Pool.Exec(t.Context(), "UPDATE users SET email = 'x' || email")
+				return "", err
 			default:
-				_, token, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: user, Ledger: before})
+				_, token, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: users[i%len(users)], Ledger: before})
 				return token, err
 			}
 		})
@@ -310,6 +383,7 @@ func TestAttack11OldLinks(t *testing.T) {
 				wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 			}
 			execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'")
+			execSQL(t, s, "UPDATE address_changes SET changed_at = changed_at - interval '2 hours'")
 			for _, resetToken := range []string{endless, long} {
 				wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 			}

@@ -216,8 +216,8 @@ func (s *Server) check(ctx context.Context, a *attempt, typed string) (password.
 // closed, have no usable hash or are not there.
 func (s *Server) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
 	by := hashClaim(ctx, a.known)
-	if a.user.ID != uuid.Nil && !a.closed {
-		result, err := s.cfg.Passwords.Verify(ctx, by, a.user.PasswordHash, typed)
+	if a.user.ID != uuid.Nil {
+		result, err := s.compareStored(ctx, by, a, typed)
 		if !errors.Is(err, password.ErrMalformedHash) {
 			return result, err
 		}
@@ -227,6 +227,14 @@ func (s *Server) compare(ctx context.Context, a *attempt, typed string) (passwor
 		}
 	}
 	return password.Result{}, s.cfg.Passwords.VerifyUnknown(ctx, by, a.lookup, typed)
+}
+
+// compareStored compares nothing with the hash of a closed account, at its cost.
+func (s *Server) compareStored(ctx context.Context, by password.Claim, a *attempt, typed string) (password.Result, error) {
+	if a.closed {
+		return password.Result{}, s.cfg.Passwords.VerifyClosed(ctx, by, a.user.PasswordHash, typed)
+	}
+	return s.cfg.Passwords.Verify(ctx, by, a.user.PasswordHash, typed)
 }
 
 // succeed: what could not be counted must not pass, so its error refuses the right password too.

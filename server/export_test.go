@@ -96,8 +96,14 @@ func (s *Server) ForgetDoubts() {
 	s.ready.doubts.postgresUntil, s.ready.doubts.redisUntil = time.Time{}, time.Time{}
 }
 
+// FloodKinds counts the kinds of log lines that are told apart.
+func (s *Server) FloodKinds() int { return len(*s.flood.kinds.Load()) }
+
 // HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
 func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
+
+// ForeignHashesMade counts those of other kinds than Argon2.
+func (s *Server) ForeignHashesMade() int { return int(s.cfg.Passwords.Stats().Foreign) }
 
 // HashesInUse is said at HashesMade.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }

@@ -29,7 +29,8 @@ type flood struct {
 	mu    sync.Mutex                      // whoever replaces it
 }
 
-// kind is what makes lines alike: there are as many as messages, methods and codes.
+// kind is what makes lines alike: there are as many as messages, methods and codes. Interceptors see no method that is
+// not registered, so strangers cannot add kinds.
 type kind struct {
 	message, method string
 	code            codes.Code

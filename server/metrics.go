@@ -60,6 +60,7 @@ func (s *Server) hashMetrics() []prometheus.Collector {
 		gauge("latchkey_hash_in_use", "Passwords being hashed.", func() float64 { return float64(stats().InUse) }),
 		gauge("latchkey_hash_waiting", "Calls that wait for a hash.", func() float64 { return float64(stats().Waiting) }),
 		counter("latchkey_hash_total", "Passwords hashed.", func() float64 { return float64(stats().Hashed) }),
+		counter("latchkey_hash_foreign_total", "Of these, hashes of other kinds than Argon2: the accounts of other programs that log in, and what hides them.", func() float64 { return float64(stats().Foreign) }),
 		counter("latchkey_hash_turned_away_total", "Calls refused because a hash would not have finished in time, or the queue was full.", func() float64 { return float64(stats().TurnedAway) }),
 		counter("latchkey_hash_known_turned_away_total", "Of these, calls of clients with a live session, a device's or a reset's token.", func() float64 { return float64(stats().KnownTurnedAway) }),
 		counter("latchkey_hash_seconds_total", "Time spent hashing.", func() float64 { return stats().HashingTime.Seconds() }),

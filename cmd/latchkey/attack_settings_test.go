@@ -334,38 +334,75 @@ func TestAttack18EvictingRedis(t *testing.T) {
 	}
 }
 
-// TestAttack18EvictingCluster: every master is asked.
+// TestAttack18EvictingCluster: every master is asked: one of three drops keys.
 func TestAttack18EvictingCluster(t *testing.T) {
 	t.Parallel()
 	program, err := devstack.FindRedis()
 	if err != nil {
 		t.Skip(err)
 	}
-	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	freePort := func() string {
+		free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = free.Close() }()
+		_, port, _ := net.SplitHostPort(free.Addr().String())
+		return port
 	}
-	addr := free.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	_ = free.Close()
-	cmd := exec.CommandContext(t.Context(), program, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
-		"--cluster-config-file", "nodes.conf", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
-	cmd.Dir = t.TempDir()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	var addrs []string
+	var nodes []*redis.Client
+	slots := []int{0, 5000, 11000, 16384}
+	for i, policy := range []string{"noeviction", "allkeys-lru", "noeviction"} {
+		port, bus := freePort(), freePort()
+		cmd := exec.CommandContext(t.Context(), program, "--port", port, "--cluster-port", bus, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
+			"--cluster-config-file", "nodes.conf", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", policy)
+		cmd.Dir = t.TempDir()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		node := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port})
+		t.Cleanup(func() { _ = node.Close() })
+		testenv.Eventually(t, patience, "the node has its slots", func() bool {
+			return node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", slots[i], slots[i+1]-1).Err() == nil
+		})
+		// Nodes with the same epoch sort that out in time; with epochs of their own they agree at once.
+		if err := node.Do(t.Context(), "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			if err := nodes[0].Do(t.Context(), "CLUSTER", "MEET", "127.0.0.1", port, bus).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		addrs, nodes = append(addrs, node.Options().Addr), append(nodes, node)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}})
-	t.Cleanup(func() { _ = client.Close() })
-	node := redis.NewClient(&redis.Options{Addr: addr})
-	t.Cleanup(func() { _ = node.Close() })
-	testenv.Eventually(t, patience, "the node has all slots", func() bool {
-		return node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err() == nil
-	})
 	testenv.Eventually(t, patience, "the cluster is up", func() bool {
-		policy, err := evictionPolicy(t.Context(), client)
-		return err == nil && policy == "allkeys-lru"
+		for _, node := range nodes {
+			if info, err := node.ClusterInfo(t.Context()).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
+				return false
+			}
+		}
+		return true
 	})
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	t.Cleanup(func() { _ = client.Close() })
+	for range 20 { // whichever master comes first or last
+		if policy, err := evictionPolicy(t.Context(), client); err != nil || policy != "allkeys-lru" {
+			t.Fatalf("one of three masters drops keys: %q, %v", policy, err)
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	if err := checkEviction(t.Context(), &config.Config{}, client, log); err == nil || !strings.Contains(err.Error(), "allkeys-lru") {
+		t.Errorf("the cluster is taken: %v", err)
+	}
+	if err := nodes[1].ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkEviction(t.Context(), &config.Config{}, client, log); err != nil {
+		t.Errorf("none drops keys any more: %v", err)
+	}
 }
 
 // only is the value of the one gauge in metrics.

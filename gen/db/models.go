@@ -11,6 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type AddressChange struct {
+	UserID    uuid.UUID
+	Seq       int64
+	ChangedAt time.Time
+}
+
 type AuditEvent struct {
 	ID        int64
 	CreatedAt time.Time

@@ -34,7 +34,7 @@ type EndedSinceParams struct {
 }
 
 // EndedSince says whether the account's sessions were ended after a position, and its
-// links with them.
+// links with them, or its address changed.
 func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams) (bool, error) {
 	row := db.QueryRow(ctx, endedSince, arg.UserID, arg.Ledger)
 	var column_1 bool
@@ -194,7 +194,7 @@ type ReplacePasswordResetParams struct {
 }
 
 // ReplacePasswordReset makes token_hash the account's only live token. It ends with the
-// next row of the ledger that ends all sessions of the account.
+// next row of the ledger that ends all sessions of the account, and with its address.
 func (q *Queries) ReplacePasswordReset(ctx context.Context, db DBTX, arg ReplacePasswordResetParams) error {
 	_, err := db.Exec(ctx, replacePasswordReset,
 		arg.UserID,

@@ -96,10 +96,24 @@ func aLabels(domain string) string {
 		}
 	}
 	converted, err := profile.ToASCII(domain)
-	if err != nil {
+	if err != nil || !keepsASCII(domain, converted) {
 		return domain
 	}
 	return converted
+}
+
+// keepsASCII says that the labels that were ASCII before are the same: of "xn--" nothing is left.
+func keepsASCII(domain, converted string) bool {
+	before, after := strings.Split(domain, "."), strings.Split(converted, ".")
+	if len(before) != len(after) {
+		return false
+	}
+	for i, label := range before {
+		if isASCII(label) && label != after[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // idnaProfile is UTS 46, nontransitional: ß and ς stay what they are, as the registries

@@ -99,6 +99,78 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// mailboxes are spellings of one mailbox each, as some software at least reads them.
+func mailboxes() map[string][]string {
+	return map[string][]string{
+		"plain": {
+			"ida@example.com", "IDA@Example.COM", "ida@example.com.", "ida@example\u3002com", "ida@example\uFF0Ecom", "ida@example\uFF61com",
+			"ida@\uFF45xample.com", "ida@exa\u00ADmple.com", "ida@exa\u200Bmple.com", "ida@exa\u2060mple.com", "ida@exa\uFEFFmple.com",
+			"ida@exa\u180Bmple.com", "ida@exa\u3164mple.com", "ida@exa\u034Fmple.com", "ida@exa\U000E0041mple.com",
+			"id\u00ADa@example.com", "id\u200Ba@example.com", "id\u200Ca@example.com", "id\u200Da@example.com", "id\u2060a@example.com",
+			"id\uFEFFa@example.com", "id\u3164a@example.com", "id\uFFA0a@example.com", "id\u180Ea@example.com", "id\U000E0041a@example.com",
+			`"ida"@example.com`, `"i\da"@example.com`, `"Ida"@example.com`, "ida @example.com", " ida@example.com", "(work)ida@example.com",
+			"ida(work)@example.com", "<ida@example.com", "ida@example.com ", "ida@ example.com", "ida@example.com>",
+		},
+		"dots":    {"ida.@example.com", `"ida."@example.com`},
+		"quoted":  {`"i da"@example.com`, `"i\ da"@example.com`, `"i d\a"@example.com`, `"I da"@example.com`},
+		"at":      {`"i@da"@example.com`, `"i\@da"@example.com`, "i\\@da@example.com", "i@da@example.com"},
+		"accent":  {"\u00E9va@example.com", "e\u0301va@example.com", "E\u0301VA@example.com", "\"\u00E9va\"@example.com", "\u00E9v\u00ADa@example.com"},
+		"marks":   {"a\u0323\u0307@example.com", "a\u0307\u0323@example.com", "\u1EA1\u0307@example.com"},
+		"hangul":  {"\u1100\u1161@example.com", "\uAC00@example.com"},
+		"a-label": {"ida@b\u00FCcher.example", "ida@xn--bcher-kva.example", "ida@XN--BCHER-KVA.EXAMPLE", "ida@Xn--Bcher-KVA.example", "ida@bu\u0308cher.example", "ida@b\u00FCcher.example.", "ida@b\u00FCcher\u3002example", "ida@b\u00FC\u00ADcher.example"},
+		"sharp s": {"ida@fa\u00DF.example", "ida@FA\u1E9E.example", "ida@xn--fa-hia.example", "ida@XN--FA-HIA.example"},
+		// One label has an A-label form and the other none.
+		"half":        {"ida@b\u00FCcher.\uFF45x.example", "ida@xn--bcher-kva.\uFF45x.example", "ida@b\u00FCcher.ex.example", "ida@xn--bcher-kva.ex.example"},
+		"underscore":  {"ida@b\u00FCcher.a_b.example", "ida@xn--bcher-kva.a_b.example"},
+		"undecodable": {"ida@b\u00FCcher.xn--a.example", "ida@xn--bcher-kva.xn--a.example"},
+		"empty":       {"ida@b\u00FCcher.xn--.example", "ida@xn--bcher-kva.xn--.example"},
+		"empty label": {"ida@b\u00FCcher..example", "ida@xn--bcher-kva..example"},
+		"literal":     {"ida@[192.0.2.1]", "ida@[192.0.2.001]", "ida@[192.0.2.1] ", "ida@[192.0.2.1"},
+		"literal, 6":  {"ida@[IPv6:2001:db8::1]", "ida@[ipv6:2001:DB8::1]", "ida@[IPv6:2001:db8:0::1]", "ida@[IPv6:2001:0db8::1]", "ida@[2001:db8::1]"},
+		"no literal":  {"ida@[b\u00FCcher]", "ida@[xn--bcher-kva]"},
+	}
+}
+
+// TestOneAccountOfOneMailbox: of the spellings of one mailbox those that a new account may have are found by each other,
+// so that there is one account at most; and what is the same under no reading stays apart.
+func TestOneAccountOfOneMailbox(t *testing.T) {
+	t.Parallel()
+	lookups := map[string]string{}
+	for name, spellings := range mailboxes() {
+		allowed := ""
+		for _, email := range spellings {
+			lookup := address.Lookup(email)
+			if other, ok := lookups[lookup]; ok && other != name {
+				t.Errorf("%q of %q is found by %q of %q", email, name, lookup, other)
+			}
+			lookups[lookup] = name
+			if address.Check(email) != nil {
+				continue
+			}
+			if allowed != "" && lookup != allowed {
+				t.Errorf("%s: %q and %q can be two accounts", name, allowed, email)
+			}
+			allowed = lookup
+		}
+	}
+}
+
+// TestInvisibleCharacters: no new address has any, before the @ or behind it. Two stay in domains where the script needs
+// them, as registries have it: joiners behind a virama.
+func TestInvisibleCharacters(t *testing.T) {
+	t.Parallel()
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, unicode.Cf, unicode.Cc, unicode.Zs, unicode.Zl, unicode.Zp) {
+			continue
+		}
+		for _, email := range []string{"id" + string(r) + "a@example.com", string(r) + "ida@example.com", "\u00E9" + string(r) + "@example.com", "ida@exam" + string(r) + "ple.com", "ida@b\u00FC" + string(r) + "cher.example", "ida@example.com" + string(r)} {
+			if address.Check(email) == nil {
+				t.Errorf("%q is allowed", email)
+			}
+		}
+	}
+}
+
 // folded is what software that ignores letter case in earnest takes an address for.
 func folded(s string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))

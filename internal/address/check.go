@@ -2,6 +2,7 @@ package address
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -13,7 +14,7 @@ import (
 // What Check says of an address that a new account must not have. The texts are for
 // whoever typed it.
 var (
-	ErrLookAlike = errors.New("has characters before the @ that count as others, or as none, where letter case is ignored: spell it with plain letters")
+	ErrLookAlike = errors.New("has characters before the @ that count as others, or as none, for some software: spell it with plain letters, without spaces or quotation marks")
 	ErrDomain    = errors.New("has no domain that can be written in the DNS: use letters of one width, digits, hyphens and dots")
 )
 
@@ -31,16 +32,44 @@ func Check(email string) error {
 	if at < 0 {
 		return ErrDomain
 	}
-	if !plain(email[:at]) {
+	if !spelled(email[:at]) || !plain(email[:at]) {
 		return ErrLookAlike
 	}
-	if strings.HasPrefix(email[at+1:], "[") { // an address literal, which is no domain
-		return nil
-	}
-	if !inDNS(email[at+1:]) {
+	if !isLiteral(email[at+1:]) && !inDNS(email[at+1:]) {
 		return ErrDomain
 	}
 	return nil
+}
+
+// isLiteral is an address literal (RFC 5321, section 4.1.3), which is no domain, in the one spelling that a number has
+// (RFC 5952), but for letter case.
+func isLiteral(domain string) bool {
+	text, ok := strings.CutPrefix(strings.ToLower(domain), "[")
+	text, end := strings.CutSuffix(text, "]")
+	number, six := strings.CutPrefix(text, "ipv6:")
+	parsed, err := netip.ParseAddr(number)
+	return ok && end && err == nil && parsed.Is6() == six && parsed.Zone() == "" && parsed.String() == number
+}
+
+// spelled says that the ASCII characters of a local part are written in the one way that RFC 5321, section 4.1.2, has for
+// them: without comments and spaces, in quotation marks only where one of them needs those, and with a backslash only
+// before a quotation mark or another one. "ida"@example.com is the mailbox of ida@example.com.
+func spelled(local string) bool {
+	content, quoted := strings.CutPrefix(local, `"`)
+	if !quoted {
+		return !strings.ContainsFunc(local, needsQuotes)
+	}
+	content, closed := strings.CutSuffix(content, `"`)
+	if !closed || !strings.ContainsFunc(content, needsQuotes) || strings.ContainsFunc(content, unicode.IsControl) {
+		return false
+	}
+	rest := strings.NewReplacer(`\\`, "", `\"`, "").Replace(content)
+	return !strings.ContainsAny(rest, `\"`)
+}
+
+// needsQuotes: of dots none does, two in a row neither. There are such addresses, and mail servers that take them.
+func needsQuotes(r rune) bool {
+	return r <= ' ' || r == 0x7F || strings.ContainsRune(`()<>[]:;@\,"`, r)
 }
 
 // plain says that of all spellings that compatibility forms, full case folding and

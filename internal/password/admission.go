@@ -109,6 +109,9 @@ func (a *admission) measured(w work, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.totals.Hashed++
+	if w.engine != engineArgon2 {
+		a.totals.Foreign++
+	}
 	if took <= 0 { // a clock that stands still or was set back tells nothing
 		return
 	}

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // The work that Verify claims for a wrong password is what VerifyUnknown claims,
@@ -31,6 +34,58 @@ func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The work that VerifyClosed claims is what Verify claims for a wrong password, and as many hashes are computed, of
+// whatever kind and with whatever parameters the stored hash is; and the right password is no other than a wrong one.
+func TestClosedCostsWhatIsStored(t *testing.T) {
+	t.Parallel()
+	settings := append(cheapSettings(), "$2b$08$", "$argon2id$v=19$m=128,t=2,p=1$", "$pbkdf2-sha256$20000$")
+	for _, setting := range settings {
+		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128)} {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHasher(t, Config{Slots: 1, Queue: 1})
+				d, err := readSetting(setting)
+				if err != nil {
+					t.Fatal(err)
+				}
+				open := claims(t, h, func() error { _, err := h.Verify(t.Context(), Claim{}, d.encode(), typed); return err })
+				closed := claims(t, h, func() error { return h.VerifyClosed(t.Context(), Claim{}, d.encode(), typed) })
+				if open != closed {
+					t.Errorf("%s, %q: open %+v, closed %+v", setting, typed, open, closed)
+				}
+			})
+		}
+	}
+	h := newHasher(t, Config{Slots: 1})
+	for _, unusable := range []string{None, "", "$2b$31$" + strings.Repeat(".", 53)} {
+		if err := h.VerifyClosed(t.Context(), Claim{}, unusable, "password"); !errors.Is(err, ErrMalformedHash) {
+			t.Errorf("%q: %v", unusable, err)
+		}
+	}
+}
+
+// TestClosedTakesEveryStoredKind: whatever Verify reads has a setting that makes another hash of its cost, and which is
+// not the stored one.
+func TestClosedTakesEveryStoredKind(t *testing.T) {
+	t.Parallel()
+	check := func(t interface{ Fatalf(string, ...any) }, encoded string) {
+		stored, err := readStored(encoded)
+		if err != nil {
+			t.Fatalf("%s: %v", encoded, err)
+		}
+		decoy, err := readSetting(stored.setting())
+		if err != nil {
+			t.Fatalf("%s: %v", encoded, err)
+		}
+		if decoy.encode() == encoded || decoy.work("password") != stored.work("password") {
+			t.Fatalf("%s: %s, work %+v and %+v", encoded, decoy.encode(), stored.work("password"), decoy.work("password"))
+		}
+	}
+	for _, v := range foreignVectors() {
+		check(t, cmp.Or(v.stored, v.encoded))
+	}
+	rapid.Check(t, func(t *rapid.T) { check(t, drawHash(t).encode()) })
 }
 
 // claim is what one call claims from the queue and how many hashes it computes.

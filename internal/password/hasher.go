@@ -76,6 +76,7 @@ type Stats struct {
 	InUse           int           // slots taken now
 	Waiting         int           // callers in the queue now
 	Hashed          uint64        // hashes computed
+	Foreign         uint64        // of these, other kinds than Argon2
 	TurnedAway      uint64        // calls refused with OverloadedError
 	KnownTurnedAway uint64        // of these, for a Claim that was Known
 	Abandoned       uint64        // calls whose context ended while they waited
@@ -159,6 +160,23 @@ func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string)
 // while the proportions of SetDecoys stay.
 func (h *Hasher) VerifyUnknown(ctx context.Context, by Claim, account, password string) error {
 	_, err := h.match(ctx, by, h.decoys.Load().draw(h.decoyKey, account), password)
+	return err
+}
+
+// VerifyClosed costs what Verify would cost for this stored hash and a password that is
+// wrong, and fails as it would, ErrMalformedHash included. The password is compared with
+// another hash of the same kind and parameters, which none matches: an account that may
+// not be guessed at any more cannot be told by its time from one that may.
+func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password string) error {
+	stored, err := readStored(encoded)
+	if err != nil {
+		return err
+	}
+	decoy, err := readSetting(stored.setting())
+	if err != nil {
+		return err
+	}
+	_, err = h.match(ctx, by, decoy, password)
 	return err
 }
 

@@ -1,5 +1,5 @@
 -- ReplacePasswordReset makes token_hash the account's only live token. It ends with the
--- next row of the ledger that ends all sessions of the account.
+-- next row of the ledger that ends all sessions of the account, and with its address.
 -- name: ReplacePasswordReset :exec
 INSERT INTO password_resets (user_id, token_hash, nonce, ledger, created_at, expires_at)
 VALUES (@user_id, @token_hash, @nonce::bytea, @ledger, @created_at, @expires_at)
@@ -34,7 +34,7 @@ WHERE token_hash = @token_hash AND user_id = @user_id AND expires_at > @now::tim
 DELETE FROM password_resets WHERE expires_at <= @now::timestamptz;
 
 -- EndedSince says whether the account's sessions were ended after a position, and its
--- links with them.
+-- links with them, or its address changed.
 -- name: EndedSince :one
 SELECT latchkey_ended_since(@user_id::uuid, @ledger::bigint)::boolean WHERE latchkey_on_primary();
 
