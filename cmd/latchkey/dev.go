@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -51,8 +48,15 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer l.close()
+	view, err := newDevView(cfg, l, dir)
+	if err != nil {
+		return err
+	}
 	if cfg.ResetURL == "" {
-		cfg.ResetURL = "http://" + l.http.Addr().String() + "/dev/reset"
+		cfg.ResetURL = view.HTTP + "/dev/reset"
+	}
+	if cfg.Issuer == "" { // verifiers fetch the keys from it: it must be where they are
+		cfg.Issuer = view.HTTP
 	}
 	if err := devKeys(cfg, dir); err != nil {
 		return err
@@ -79,8 +83,11 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	ctx, lost := local.watch(ctx)
-	greet(os.Stderr, os.Args[0], l, dir, cfg)
-	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox), stdout)
+	view.complete(cfg, os.Args[0])
+	if _, err := fmt.Fprint(os.Stderr, view.greeting()); err != nil {
+		return err
+	}
+	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox, view), stdout)
 	return errors.Join(err, lost())
 }
 
@@ -214,54 +221,4 @@ func devMailbox(cfg *config.Config) (*mail.Mailbox, error) {
 		return nil, err
 	}
 	return mail.NewMailbox(mailboxSize, sender), nil
-}
-
-func devPages(pages http.Handler, mailbox *mail.Mailbox) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", pages)
-	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
-	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
-	mux.HandleFunc("GET /dev/reset", serveResetPage)
-	return mux
-}
-
-// resetPage stands in for the page of the app that mailed links open.
-//
-//nolint:gochecknoglobals // parsed once, never changed
-var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
-<title>Reset a password</title>
-<body style="font-family: system-ui; max-width: 50em; margin: 2em auto">
-<h1>Reset a password</h1>
-<p>Your app's page goes here: set <code>LATCHKEY_RESET_URL</code> to it. It calls ResetPassword with this token:</p>
-<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
-`))
-
-func serveResetPage(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Cache-Control", "no-store")
-	_ = resetPage.Execute(w, r.URL.Query().Get("token"))
-}
-
-// greet tells a person what runs where and what to try. For scripts there is the
-// ready line.
-func greet(w io.Writer, program string, l *listeners, dir string, cfg *config.Config) {
-	if strings.Contains(program, "go-build") {
-		program = "go run ./cmd/latchkey" // what `go run` built is gone with it
-	}
-	grpcurl := "go tool -modfile=tools/go.mod grpcurl"
-	if _, err := exec.LookPath("grpcurl"); err == nil {
-		grpcurl = "grpcurl"
-	}
-	call := func(method, body string) string {
-		return fmt.Sprintf("  %s -plaintext -d '%s' %s latchkey.v1.AuthService/%s\n", grpcurl, body, l.grpc.Addr(), method)
-	}
-	fmt.Fprintf(w, "\nLatchkey for development: gRPC on %s, mails at http://%s/dev/mailbox, metrics at http://%s/metrics, data in %s\nTry:\n%s%s%s  LATCHKEY_ADMIN_KEY_FILE=%s %s admin user list --addr %s\n  LATCHKEY_DATABASE_URL='%s' LATCHKEY_SECRET_KEY_FILE=%s %s keys list\n\n", //nolint:errcheck // a greeting
-		l.grpc.Addr(), l.http.Addr(), l.ops.Addr(), dir,
-		call("SignUp", `{"email":"ada@example.com","password":"correct horse battery","first_name":"Ada","last_name":"Lovelace"}`),
-		call("Login", `{"email":"ada@example.com","password":"correct horse battery","device_name":"my laptop"}`),
-		call("ForgotPassword", `{"email":"ada@example.com"}`),
-		filepath.Join(dir, adminKeyFile), program, l.grpc.Addr(),
-		cfg.DatabaseURL.Redacted(), filepath.Join(dir, secretKeyFile), program)
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +21,9 @@ import (
 	"syscall"
 	"testing"
 
+	"google.golang.org/grpc"
+
+	"github.com/latchkey-auth/latchkey/authverify"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -109,7 +116,8 @@ func TestDev(t *testing.T) {
 	if err := os.Rename(secretKey+".kept", secretKey); err != nil {
 		t.Fatal(err)
 	}
-	again := start(t, devSettings(dir), "dev")
+	// Where it was: its URL is the issuer of the tokens.
+	again := start(t, append(devSettings(dir), "LATCHKEY_HTTP_ADDR="+addrs["http"]), "dev")
 	addrs = again.addrs(t)
 	asOperator(addrs["grpc"])
 	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
@@ -405,5 +413,133 @@ func TestNoTemporaryDirectory(t *testing.T) {
 	p := start(t, append(devSettings(devFolder(t)), "TMPDIR=/nonexistent"), "dev")
 	if code := p.exit(t); code != exitFailed || !strings.Contains(p.text(&p.stderr), "TMPDIR") {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
+	}
+}
+
+// TestDevIssuer: on whatever port dev serves its keys, a verifier that knows its URL alone
+// takes its tokens; the URL is printed, with a line to try, and "/" is an index.
+func TestDevIssuer(t *testing.T) {
+	t.Parallel()
+	dir := devFolder(t)
+	p := start(t, devSettings(dir), "dev")
+	addrs := p.addrs(t)
+	issuer := "http://" + addrs["http"]
+	conn := testenv.Dial(t, addrs["grpc"])
+	auth := latchkeyv1.NewAuthServiceClient(conn)
+	verifyLogin(t, auth, conn, dir, authverify.Config{Issuer: issuer, Audience: "latchkey"})
+	index := get(t, http.DefaultClient, issuer+"/")
+	for name, text := range map[string]string{"greeting": p.text(&p.stderr), "index": html.UnescapeString(index)} {
+		for _, want := range []string{issuer, "latchkey", "/dev/mailbox", "/.well-known/jwks.json", "SignUp", `{issuer: "` + issuer + `", audience: "latchkey"}`} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the %s lacks %s:\n%s", name, want, text)
+			}
+		}
+		wantNoSecret(t, dir, name, text)
+	}
+	for _, link := range regexp.MustCompile(`href="(/[^"]*)"`).FindAllStringSubmatch(index, -1) {
+		get(t, http.DefaultClient, issuer+link[1])
+	}
+}
+
+// TestDevKeepsTheIssuerThatIsSet, wherever its keys are.
+func TestDevKeepsTheIssuerThatIsSet(t *testing.T) {
+	t.Parallel()
+	dir := devFolder(t)
+	p := start(t, append(devSettings(dir), "LATCHKEY_ISSUER=https://auth.example.com", "LATCHKEY_AUDIENCE=orders"), "dev")
+	addrs := p.addrs(t)
+	conn := testenv.Dial(t, addrs["grpc"])
+	verifyLogin(t, latchkeyv1.NewAuthServiceClient(conn), conn, dir, authverify.Config{
+		Issuer: "https://auth.example.com", Audience: "orders", JWKSURL: "http://" + addrs["http"] + "/.well-known/jwks.json",
+	})
+}
+
+// TestDevWithTLS: the printed lines go over TLS, trust the certificate and work.
+func TestDevWithTLS(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit func(*x509.Certificate)
+		host string
+		more string
+	}{
+		"by address":        {func(*x509.Certificate) {}, "127.0.0.1", ""},
+		"by localhost":      {func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"localhost"} }, "localhost", ""},
+		"by another's name": {func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"*.example.com"} }, "127.0.0.1", "any.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := devFolder(t)
+			certFile, keyFile := certificateFor(t, t.TempDir(), "dev", c.edit)
+			p := start(t, append(devSettings(dir), "LATCHKEY_TLS_CERT_FILE="+certFile, "LATCHKEY_TLS_KEY_FILE="+keyFile), "dev")
+			addrs := p.addrs(t)
+			_, httpPort, _ := strings.Cut(addrs["http"], ":")
+			_, grpcPort, _ := strings.Cut(addrs["grpc"], ":")
+			base, grpcAddr := "https://"+c.host+":"+httpPort, c.host+":"+grpcPort
+			text := p.text(&p.stderr)
+			for _, want := range []string{
+				"mails at " + base + "/dev/mailbox", "issuer " + base + ",", "-cacert " + certFile, "NODE_EXTRA_CA_CERTS=" + certFile,
+				"admin user list --addr " + grpcAddr + " --ca " + certFile,
+			} {
+				if !strings.Contains(text, want) {
+					t.Errorf("nothing says %q:\n%s", want, text)
+				}
+			}
+			if strings.Contains(text, "-plaintext") || strings.Contains(text, "http://"+c.host+":"+httpPort) {
+				t.Errorf("a line goes in plaintext:\n%s", text)
+			}
+			line := regexp.MustCompile(`(?m)admin user list (--addr .*)$`).FindStringSubmatch(text)
+			if line == nil || !strings.HasSuffix(line[1], c.more) {
+				t.Fatalf("the line of the operator: %q", line)
+			}
+			var out bytes.Buffer
+			key := "LATCHKEY_ADMIN_KEY_FILE=" + filepath.Join(dir, "admin-key")
+			if err := run(t.Context(), append([]string{"admin", "user", "list"}, strings.Fields(line[1])...), []string{key}, &out); err != nil {
+				t.Errorf("%s: %v", line[0], err)
+			}
+			wantNoSecret(t, dir, "greeting", text)
+		})
+	}
+}
+
+// verifyLogin logs in and shows the access token to a verifier of another service.
+func verifyLogin(t *testing.T, auth latchkeyv1.AuthServiceClient, conn *grpc.ClientConn, dir string, c authverify.Config) {
+	t.Helper()
+	if _, err := auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}); err != nil {
+		t.Fatal(err)
+	}
+	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "service-key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Conn, c.ServiceKey, c.Logger = conn, strings.TrimSpace(string(key)), slog.New(slog.DiscardHandler)
+	v, err := authverify.NewVerifier(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := v.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(ctx, login.GetTokens().GetAccessToken()); err != nil {
+		t.Errorf("a verifier for %s: %v", c.Issuer, err)
+	}
+}
+
+// wantNoSecret: dev's keys are in files of its folder, and nowhere else.
+func wantNoSecret(t *testing.T, dir, name, text string) {
+	t.Helper()
+	for _, file := range []string{"admin-key", "service-key", "secret-key"} {
+		secret, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, strings.TrimSpace(string(secret))) {
+			t.Errorf("the %s has the content of %s", name, file)
+		}
 	}
 }

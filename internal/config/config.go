@@ -40,7 +40,7 @@ type Config struct {
 
 	// Tokens.
 
-	Issuer            string        `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens"`
+	Issuer            string        `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens; latchkey dev: the URL of its HTTP listener"`
 	Audience          string        `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
 	AccountAudience   string        `env:"LATCHKEY_ACCOUNT_AUDIENCE" form:"a name or a URL other than LATCHKEY_AUDIENCE" example:"https://auth.example.com" doc:"the aud claim of account tokens, which clients get beside access tokens and must then send to methods about their own account, so that a service that is shown an access token cannot; unset: access tokens do for both"`
 	ClientID          string        `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
@@ -124,7 +124,6 @@ func devDefaults() map[string]string {
 		"LATCHKEY_OPS_ADDR":           "127.0.0.1:9464",
 		"LATCHKEY_REFLECTION":         "true",
 		"LATCHKEY_ADDRESS_RATE_LIMIT": "false",
-		"LATCHKEY_ISSUER":             "http://127.0.0.1:8080",
 		"LATCHKEY_MAIL_FROM":          "Latchkey <no-reply@localhost>",
 	}
 }

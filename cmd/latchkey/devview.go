@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+// devView is what dev tells people: where everything is, and lines to try. It has no
+// secret, only the files that hold one.
+type devView struct {
+	GRPC string // host:port that clients dial
+	HTTP string // URL without a slash at the end
+	Ops  string // URL likewise
+	Dir  string
+
+	Issuer, Audience string
+	Try              []string // lines for a shell
+	Verify           string   // one that checks an access token with somebody else's library
+
+	// How clients trust the certificate; empty without TLS.
+	certFile, serverName string
+}
+
+// newDevView finds out how this machine's listeners are reached.
+func newDevView(cfg *config.Config, l *listeners, dir string) (*devView, error) {
+	v := &devView{GRPC: localAddr(l.grpc.Addr().String()), Dir: dir, Ops: "http://" + localAddr(l.ops.Addr().String())}
+	pages := localAddr(l.http.Addr().String())
+	if cfg.TLSCertFile == "" {
+		v.HTTP = "http://" + pages
+		return v, nil
+	}
+	chain, err := readCertificates(cfg.TLSCertFile)
+	if err != nil {
+		return nil, config.Reject("LATCHKEY_TLS_CERT_FILE", "cannot be used ("+err.Error()+")")
+	}
+	if v.certFile, err = filepath.Abs(cfg.TLSCertFile); err != nil {
+		return nil, fmt.Errorf("LATCHKEY_TLS_CERT_FILE: %w", err)
+	}
+	own := chain[0]
+	// A certificate for development names localhost more often than 127.0.0.1.
+	named := func(addr string) string {
+		host, port, err := net.SplitHostPort(addr)
+		if err == nil && isLoopback(host) && own.VerifyHostname(host) != nil && own.VerifyHostname("localhost") == nil {
+			return net.JoinHostPort("localhost", port)
+		}
+		return addr
+	}
+	v.GRPC, v.HTTP = named(v.GRPC), "https://"+named(pages)
+	host, _, err := net.SplitHostPort(v.GRPC)
+	if err == nil && own.VerifyHostname(host) != nil && len(own.DNSNames) > 0 {
+		v.serverName = strings.Replace(own.DNSNames[0], "*", "any", 1)
+	}
+	return v, nil
+}
+
+// complete adds what is known once the settings are whole. program is how this one was
+// called.
+func (v *devView) complete(cfg *config.Config, program string) {
+	v.Issuer, v.Audience = cfg.Issuer, cfg.Audience
+	if strings.Contains(program, "go-build") {
+		program = "go run ./cmd/latchkey" // what `go run` built is gone with it
+	}
+	grpcurl := "go tool -modfile=tools/go.mod grpcurl"
+	if _, err := exec.LookPath("grpcurl"); err == nil {
+		grpcurl = "grpcurl"
+	}
+	trust, adminTrust, nodeTrust := " -plaintext", "", ""
+	if v.certFile != "" {
+		trust = " -cacert " + shellQuote(v.certFile)
+		adminTrust = " --ca " + shellQuote(v.certFile)
+		nodeTrust = "NODE_EXTRA_CA_CERTS=" + shellQuote(v.certFile) + " "
+	}
+	if v.serverName != "" {
+		trust += " -servername " + v.serverName
+		adminTrust += " --server-name " + v.serverName
+	}
+	call := func(method, body string) string {
+		return fmt.Sprintf("%s%s -d '%s' %s latchkey.v1.AuthService/%s", grpcurl, trust, body, v.GRPC, method)
+	}
+	v.Try = []string{
+		call("SignUp", `{"email":"ada@example.com","password":"correct horse battery","first_name":"Ada","last_name":"Lovelace"}`),
+		call("Login", `{"email":"ada@example.com","password":"correct horse battery","device_name":"my laptop"}`),
+		call("ForgotPassword", `{"email":"ada@example.com"}`),
+		fmt.Sprintf("LATCHKEY_ADMIN_KEY_FILE=%s %s admin user list --addr %s%s", shellQuote(filepath.Join(v.Dir, adminKeyFile)), program, v.GRPC, adminTrust),
+		fmt.Sprintf("LATCHKEY_DATABASE_URL='%s' LATCHKEY_SECRET_KEY_FILE=%s %s keys list",
+			cfg.DatabaseURL.Redacted(), shellQuote(filepath.Join(v.Dir, secretKeyFile)), program),
+	}
+	text := func(s string) string {
+		quoted, _ := json.Marshal(s) // a string always is
+		return string(quoted)
+	}
+	v.Verify = fmt.Sprintf(`(cd "$(mktemp -d)" && npm install --silent jose@6 && %snode -e %s ACCESS_TOKEN)`, nodeTrust, shellQuote(fmt.Sprintf(
+		`import("jose").then(j => j.jwtVerify(process.argv[1], j.createRemoteJWKSet(new URL(%s)), {issuer: %s, audience: %s})).then(r => console.log(r.payload))`,
+		text(v.HTTP+"/.well-known/jwks.json"), text(v.Issuer), text(v.Audience))))
+}
+
+// shellQuote leaves plain words as they are.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// greeting is for a person at a terminal. For scripts there is the ready line.
+func (v *devView) greeting() string {
+	return fmt.Sprintf("\nLatchkey for development: gRPC on %s, pages at %s/, mails at %s/dev/mailbox, metrics at %s/metrics, data in %s\n"+
+		"Tokens: issuer %s, audience %s, keys at %s/.well-known/jwks.json\nTry:\n  %s\nCheck a token as another service does (ACCESS_TOKEN is from Login):\n  %s\n\n",
+		v.GRPC, v.HTTP, v.HTTP, v.Ops, v.Dir, v.Issuer, v.Audience, v.HTTP, strings.Join(v.Try, "\n  "), v.Verify)
+}
+
+func devPages(pages http.Handler, mailbox *mail.Mailbox, view *devView) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", pages)
+	mux.HandleFunc("GET /{$}", view.serveIndex)
+	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
+	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
+	mux.HandleFunc("GET /dev/reset", serveResetPage)
+	return mux
+}
+
+// indexPage is what a browser shows that is pointed at the listener.
+//
+//nolint:gochecknoglobals // parsed once, never changed
+var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
+<title>Latchkey for development</title>
+<body style="font-family: system-ui; max-width: 60em; margin: 2em auto">
+<h1>Latchkey for development</h1>
+<ul>
+<li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
+<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>
+<li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>
+<li>gRPC on <code>{{.GRPC}}</code>, data in <code>{{.Dir}}</code>
+</ul>
+<h2>Try</h2>
+{{range .Try}}<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
+{{end}}<h2>Check a token as another service does</h2>
+<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.Verify}}</pre>
+`))
+
+func (v *devView) serveIndex(w http.ResponseWriter, _ *http.Request) {
+	pageHeaders(w)
+	_ = indexPage.Execute(w, v)
+}
+
+func pageHeaders(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Cache-Control", "no-store")
+}
+
+// resetPage stands in for the page of the app that mailed links open.
+//
+//nolint:gochecknoglobals // parsed once, never changed
+var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
+<title>Reset a password</title>
+<body style="font-family: system-ui; max-width: 50em; margin: 2em auto">
+<h1>Reset a password</h1>
+<p>Your app's page goes here: set <code>LATCHKEY_RESET_URL</code> to it. It calls ResetPassword with this token:</p>
+<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
+`))
+
+func serveResetPage(w http.ResponseWriter, r *http.Request) {
+	pageHeaders(w)
+	_ = resetPage.Execute(w, r.URL.Query().Get("token"))
+}
