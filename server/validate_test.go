@@ -198,8 +198,16 @@ func TestReplicasShareKeys(t *testing.T) {
 	for _, replica := range replicas {
 		wantValid(t, replica, access, 0)
 	}
-	newer := testenv.Start(t, testenv.Options{DatabaseURL: database, RedisURL: store, Clock: clock, Algorithm: "ES256"})
+	newer := testenv.Start(t, testenv.Options{DatabaseURL: database, RedisURL: store, Clock: clock, Algorithm: "EdDSA"})
 	wantValid(t, newer, access, 0)
+	outcome, err := newer.Rotator.Rotate(t.Context()) // it is there already
+	if err != nil || len(outcome.Changes) != 0 {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	if _, err := newer.Rotator.Promote(t.Context(), outcome.KeyID); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, newer)
 	clock.Advance(2 * time.Second) // past the pause between two looks at the store
 	access = logIn(t, newer, email).GetAccessToken()
 	for _, replica := range replicas {

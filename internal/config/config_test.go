@@ -79,7 +79,7 @@ func TestLoadTakesACompleteEnvironment(t *testing.T) {
 		cfg.RefreshGrace != 10*time.Second || cfg.ResetTokenTTL != 30*time.Minute || cfg.KeyRotation != 2160*time.Hour {
 		t.Error("the default lifetimes differ from what is documented")
 	}
-	if cfg.Argon2MemoryKiB != 19456 || cfg.Argon2Time != 2 || cfg.Argon2Threads != 1 || cfg.TokenAlgorithm != "EdDSA" ||
+	if cfg.Argon2MemoryKiB != 19456 || cfg.Argon2Time != 2 || cfg.Argon2Threads != 1 || cfg.TokenAlgorithm != "" ||
 		cfg.Audience != "latchkey" || cfg.ClientID != "latchkey" || !cfg.Migrate || cfg.Reflection {
 		t.Error("the defaults differ from what is documented")
 	}

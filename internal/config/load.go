@@ -278,6 +278,9 @@ func (f field) wanted() string {
 // a test, so their own errors cannot happen here.
 func (f field) inBounds(v reflect.Value) bool {
 	if choices := f.tag("oneof"); choices != "" {
+		if _, chosen := f.Tag.Lookup("envDefault"); !chosen && v.String() == "" {
+			return true // unset is an answer of its own
+		}
 		return slices.Contains(strings.Fields(choices), v.String())
 	}
 	if f.tag("min") == "" {

@@ -77,7 +77,7 @@ type Options struct {
 	HashSlots, HashQueue int
 	// AccountAudience sets account tokens apart. Zero: it does not.
 	AccountAudience string
-	// Algorithm signs access tokens. Zero: EdDSA.
+	// Algorithm is what signing keys are for. Zero: what those of the database are for, ES256 in a new one.
 	Algorithm token.Algorithm
 	// Legacy makes the server honour what this backend handed out, on its stores,
 	// whose schema is brought up to date first.
@@ -256,12 +256,12 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	must(t, err)
 	former, takenOver := s.legacy(t, o, client)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
-		Issuer: Issuer, Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Algorithm: orElse(o.Algorithm, "EdDSA"), Former: former,
+		Issuer: Issuer, Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Algorithm: o.Algorithm, Former: former,
 		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)
 	s.Rotator, err = token.NewRotator(token.RotatorConfig{
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, Algorithm: orElse(o.Algorithm, "EdDSA"),
+		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, Algorithm: o.Algorithm,
 		Period: o.KeyRotation, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)

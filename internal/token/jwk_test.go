@@ -23,7 +23,7 @@ func TestJWKS(t *testing.T) {
 	storeKey(t, store, "of a later version", testKey(t, EdDSA), testSealKey(1))
 	storeKey(t, store, StateGone, testKey(t, EdDSA), testSealKey(1))
 	storeKey(t, store, StateActive, keys[2], testSealKey(1))
-	k := mustOpen(t, testConfig(store, c, RS256))
+	k := mustOpen(t, testConfig(store, c, ""))
 
 	var set struct {
 		Keys []map[string]string `json:"keys"`
@@ -40,6 +40,11 @@ func TestJWKS(t *testing.T) {
 	for i, members := range want {
 		members["use"], members["kid"] = "sig", keys[i].id
 	}
+	// The active key comes first.
+	if len(set.Keys) != len(want) || set.Keys[0]["kid"] != keys[2].id {
+		t.Fatalf("got %v", set.Keys)
+	}
+	set.Keys = append(set.Keys[1:], set.Keys[0])
 	if !reflect.DeepEqual(set.Keys, want) {
 		t.Errorf("got  %v\nwant %v", set.Keys, want)
 	}
@@ -51,7 +56,7 @@ func TestJWKS(t *testing.T) {
 		t.Errorf("x and y are not the P-256 key: %v", err)
 	}
 
-	// The order is that of making, whatever order the store answers in.
+	// The order of the others is that of making, whatever order the store answers in.
 	first := k.JWKS()
 	store.edit(func(rows []StoredKey) []StoredKey { slices.Reverse(rows); return rows })
 	if err := k.Reload(t.Context()); err != nil {

@@ -59,9 +59,10 @@ type Config struct {
 	AccountAudience string
 	// ClientID is "client_id" of tokens whose Claims name none.
 	ClientID string
-	// Algorithm is that of the active key; empty means EdDSA. When the store's
-	// active key has another one, Open makes a new key, and the old one goes on
-	// verifying.
+	// Algorithm is what keys are for. Empty: what those in the store are for, and
+	// DefaultAlgorithm in an empty one. When the store's active key has another one, Open
+	// makes a pending key of this one, which signs from PublishAhead later on, by
+	// Rotator.Tend; the old key goes on verifying.
 	Algorithm Algorithm
 	// Former is the key of a system that is taken over from. Optional.
 	Former *FormerKey
@@ -101,11 +102,12 @@ type attempt struct {
 }
 
 // Open loads the keys, seals anew what is under a previous seal key, and makes a
-// key when none of the configured algorithm is active. It fails with ErrSealed,
+// key when none is active, or a pending one of the configured algorithm when that is another
+// one than the active key's. It fails with ErrSealed,
 // naming the key, when a key in use cannot be opened, and with ErrUnavailable
 // when the store fails.
 func Open(ctx context.Context, config Config) (*Keyring, error) {
-	k, algorithm, err := newKeyring(config)
+	k, err := newKeyring(config)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +117,12 @@ func Open(ctx context.Context, config Config) (*Keyring, error) {
 	if err := k.reseal(ctx); err != nil {
 		return nil, err
 	}
-	if active := k.keys.Load().active; active != nil && active.algorithm == algorithm {
+	changer := keyChanger{store: k.store, sealer: k.sealer, now: k.now}
+	rehearsal := newKeyTable(k.keys.Load().rows, k.now(), changer.opens)
+	if err := rehearsal.start(config.Algorithm); err == nil && len(rehearsal.update().Keys) == 0 {
 		return k, nil
 	}
-	changer := keyChanger{store: k.store, sealer: k.sealer, now: k.now}
-	if _, err := changer.apply(ctx, func(t *keyTable) error { return t.ensureActive(algorithm) }); err != nil {
+	if _, err := changer.apply(ctx, func(t *keyTable) error { return t.start(config.Algorithm) }); err != nil {
 		return nil, err
 	}
 	// Another replica may have been faster: whatever is active now is used.
@@ -133,7 +136,7 @@ func Open(ctx context.Context, config Config) (*Keyring, error) {
 }
 
 // newKeyring checks config and returns a keyring without keys.
-func newKeyring(config Config) (*Keyring, Algorithm, error) {
+func newKeyring(config Config) (*Keyring, error) {
 	for _, need := range []struct {
 		field string
 		given bool
@@ -145,39 +148,35 @@ func newKeyring(config Config) (*Keyring, Algorithm, error) {
 		{"Now", config.Now != nil},
 	} {
 		if !need.given {
-			return nil, "", fmt.Errorf("token: Config.%s is needed", need.field)
+			return nil, fmt.Errorf("token: Config.%s is needed", need.field)
 		}
 	}
 	if config.MaxTTL < time.Second {
-		return nil, "", errors.New("token: Config.MaxTTL needs 1s or more")
+		return nil, errors.New("token: Config.MaxTTL needs 1s or more")
 	}
-	algorithm := config.Algorithm
-	if algorithm == "" {
-		algorithm = EdDSA
-	}
-	if _, err := ParseAlgorithm(string(algorithm)); err != nil {
-		return nil, "", err
+	if err := checkAlgorithm(config.Algorithm); err != nil {
+		return nil, err
 	}
 	sealer, err := newSealer(config.SealKeys)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	rules := authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL}
 	var account *authverify.Rules
 	if config.AccountAudience != "" {
 		if config.AccountAudience == config.Audience {
-			return nil, "", errors.New("token: Config.AccountAudience is the Audience: every service's tokens would be for accounts")
+			return nil, errors.New("token: Config.AccountAudience is the Audience: every service's tokens would be for accounts")
 		}
 		account = &authverify.Rules{Issuer: config.Issuer, Audience: config.AccountAudience, MaxTTL: config.MaxTTL}
 	}
 	former, err := newFormer(config.Former, rules)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
 		rules: rules, account: account, former: former, clientID: config.ClientID,
-	}, algorithm, nil
+	}, nil
 }
 
 // reseal puts keys that a previous seal key had sealed under the current one.
@@ -252,8 +251,9 @@ func (k *Keyring) ActiveSince() time.Time {
 	return k.keys.Load().activeSince
 }
 
-// JWKS returns the RFC 7517 set of every key that verifies, oldest first. Pending
-// keys are in it, so that verifiers know them before they sign.
+// JWKS returns the RFC 7517 set of every key that verifies: the active one, because there are
+// verifiers that end at a first key of a kind that they do not know, then the others, oldest first.
+// Pending keys are in it, so that verifiers know them before they sign.
 func (k *Keyring) JWKS() []byte {
 	return bytes.Clone(k.keys.Load().jwks)
 }

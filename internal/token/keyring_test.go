@@ -43,7 +43,7 @@ func TestOpenConfig(t *testing.T) {
 	}
 }
 
-// The first start makes a key, of EdDSA unless told; a restart uses it.
+// The first start makes a key, of ES256 unless told; a restart uses it.
 func TestOpenMakesOneKey(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []Algorithm{"", EdDSA, ES256, RS256} {
@@ -58,7 +58,7 @@ func TestOpenMakesOneKey(t *testing.T) {
 			rows := store.all()
 			want := algorithm
 			if want == "" {
-				want = EdDSA
+				want = ES256
 			}
 			if len(rows) != 1 || rows[0].Algorithm != want || rows[0].State != StateActive || !rows[0].CreateTime.Equal(c.Now()) {
 				t.Fatalf("stored %+v", rows)
@@ -154,29 +154,83 @@ func openTogether(t *testing.T, algorithm Algorithm) {
 	}
 }
 
-// A new algorithm gets a new key; tokens of the old one live on, also on a
-// replica that still runs with the old setting.
+// A changed algorithm goes the way of every new key: published first, and signing when verifiers know
+// it. Tokens of the old one live on.
 func TestOpenChangedAlgorithm(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, newClock()
-	before := mustOpen(t, testConfig(store, c, EdDSA))
+	before, oldRotator := mustOpen(t, testConfig(store, c, EdDSA)), newTestRotator(t, store, c, nil)
+	mustTend(t, oldRotator)
 	old := mustSign(t, before, testClaims())
-	c.Add(time.Second)
-	after := mustOpen(t, testConfig(store, c, ES256))
-	if got := store.states(); got[StateActive] != 1 || got[StateVerifyOnly] != 1 {
+	after, rotator := mustOpen(t, testConfig(store, c, ES256)), newTestRotator(t, store, c, withAlgorithm(ES256))
+	if got := store.states(); got[StateActive] != 1 || got[StatePending] != 1 || got[StateVerifyOnly] != 0 {
 		t.Fatalf("states %v", got)
 	}
+	// Nobody signs with it, and each start finds it.
+	if mustSign(t, after, testClaims()) != old || mustSign(t, mustOpen(t, testConfig(store, c, ES256)), testClaims()) != old || len(store.all()) != 2 {
+		t.Error("the new key signs before it was published for long enough, or there are several")
+	}
+	c.Add(PublishAhead - time.Second)
+	if changes := slices.Concat(mustTend(t, rotator), mustTend(t, oldRotator)); changes != nil {
+		t.Fatalf("changed %+v before it was due", changes)
+	}
+	c.Add(time.Second)
+	// A replica that still has the old setting promotes it as well.
+	if changes := mustTend(t, oldRotator); len(changes) != 2 {
+		t.Fatalf("changed %+v", changes)
+	}
+	mustReload(t, before, after)
 	token := mustSign(t, after, testClaims())
-	for name, k := range map[string]*Keyring{"before": before, "after": after} {
+	if active := after.keys.Load().active; active.algorithm != ES256 || mustSign(t, before, testClaims()) != token {
+		t.Errorf("%s signs, or not on every replica", active.algorithm)
+	}
+	for _, k := range []*Keyring{before, after} {
 		for _, token := range []string{old, token} {
 			if _, err := k.Verify(t.Context(), token); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Error(err)
 			}
 		}
 	}
-	// The old replica has learnt of the new key by now and signs with it too.
-	if mustSign(t, before, testClaims()) != token {
-		t.Error("the replica that started before signs with a key that is no longer active")
+	if changes := slices.Concat(mustTend(t, oldRotator), mustTend(t, rotator)); changes != nil {
+		t.Errorf("the replica with the old setting asks for it again: %+v", changes)
+	}
+}
+
+// Without a setting keys stay of the kind that they are, whatever the default is.
+func TestAlgorithmOfExistingKeys(t *testing.T) {
+	t.Parallel()
+	for _, algorithm := range algorithms() {
+		store, c := &memoryStore{}, newClock()
+		first := mustOpen(t, testConfig(store, c, algorithm)).keys.Load().active
+		r := newTestRotator(t, store, c, withAlgorithm(""))
+		k := mustOpen(t, testConfig(store, c, ""))
+		if rows := store.all(); len(rows) != 1 || k.keys.Load().active.id != first.id || mustTend(t, r) != nil {
+			t.Errorf("%s: %v", algorithm, rows)
+		}
+		// A scheduled rotation, a revocation, and the loss of the active key.
+		c.Add(testPeriod)
+		mustTend(t, r)
+		c.Add(PublishAhead)
+		mustTend(t, r)
+		mustReload(t, k)
+		second := k.keys.Load().active
+		if second.id == first.id || second.algorithm != algorithm {
+			t.Errorf("%s was followed by %s", algorithm, second.algorithm)
+		}
+		if _, err := r.Revoke(t.Context(), second.id); err != nil {
+			t.Fatal(err)
+		}
+		mustReload(t, k)
+		if third := k.keys.Load().active; third.algorithm != algorithm {
+			t.Errorf("%s was followed by %s", algorithm, third.algorithm)
+		}
+		store.edit(func(rows []StoredKey) []StoredKey {
+			return slices.DeleteFunc(rows, func(row StoredKey) bool { return row.State == StateActive })
+		})
+		mustTend(t, r)
+		if last := mustOpen(t, testConfig(store, c, "")).keys.Load().active; last.algorithm != algorithm {
+			t.Errorf("%s was followed by %s", algorithm, last.algorithm)
+		}
 	}
 }
 
@@ -255,8 +309,14 @@ func TestOpenReseals(t *testing.T) {
 	store, c := &memoryStore{}, newClock()
 	running := mustOpen(t, testConfig(store, c, EdDSA))
 	old := mustSign(t, running, testClaims())
-	mustOpen(t, testConfig(store, c, ES256))
-	config := testConfig(store, c, ES256)
+	rotated, err := newTestRotator(t, store, c, nil).Rotate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newTestRotator(t, store, c, nil).Promote(t.Context(), rotated.KeyID); err != nil {
+		t.Fatal(err)
+	}
+	config := testConfig(store, c, EdDSA)
 	config.SealKeys = [][]byte{testSealKey(2), testSealKey(1)}
 	both := mustOpen(t, config)
 	resealed := store.all()
@@ -286,7 +346,7 @@ func TestOpenReseals(t *testing.T) {
 	if _, err := running.Verify(t.Context(), old); err != nil {
 		t.Error(err)
 	}
-	_, err := running.Verify(t.Context(), token)
+	_, err = running.Verify(t.Context(), token)
 	wantError(t, err, ErrUnavailable)
 	_, err = running.Sign(t.Context(), testClaims())
 	wantError(t, err, ErrUnavailable)

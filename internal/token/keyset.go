@@ -142,6 +142,7 @@ func openKey(s *sealer, row StoredKey) (key *signingKey, current bool, err error
 // keySet is one reading of the store. It is never changed: readers share it
 // without a lock.
 type keySet struct {
+	rows        []StoredKey
 	verifying   map[string]*signingKey
 	active      *signingKey // nil when there is none, or it cannot be opened
 	activeSince time.Time
@@ -154,8 +155,8 @@ type keySet struct {
 // unopened: when another replica has resealed them under a secret that is not
 // known here yet, this one goes on verifying.
 func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
-	set := &keySet{verifying: map[string]*signingKey{}, unopened: map[string]error{}}
 	rows = slices.Clone(rows)
+	set := &keySet{rows: rows, verifying: map[string]*signingKey{}, unopened: map[string]error{}}
 	slices.SortFunc(rows, func(a, b StoredKey) int {
 		if order := a.CreateTime.Compare(b.CreateTime); order != 0 {
 			return order
@@ -184,6 +185,15 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 			set.active, set.activeSince = key, row.activeSince() // The newest, should a store ever hold two.
 		}
 	}
+	slices.SortStableFunc(published, func(a, b *signingKey) int {
+		switch {
+		case a == set.active:
+			return -1
+		case b == set.active:
+			return 1
+		}
+		return 0
+	})
 	var err error
 	if set.jwks, err = marshalJWKS(published); err != nil {
 		return nil, fmt.Errorf("token: %w", err)

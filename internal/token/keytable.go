@@ -156,32 +156,58 @@ func (t *keyTable) activate(key *StoredKey) error {
 	return nil
 }
 
-// pendingOf returns the pending key when it is of algorithm, or nil. One of another
-// algorithm was made before the setting changed: it has never signed, and is given
-// up.
-func (t *keyTable) pendingOf(algorithm Algorithm) *StoredKey {
-	pending := t.in(StatePending)
-	if pending == nil || pending.Algorithm == algorithm {
-		return pending
-	}
-	t.move(pending, StateGone)
-	return nil
-}
-
-// next returns a pending key of algorithm, a new one if need be.
+// next returns a pending key of algorithm, a new one if need be. A pending key of another
+// algorithm has never signed, and is given up.
 func (t *keyTable) next(algorithm Algorithm) (*StoredKey, error) {
-	if pending := t.pendingOf(algorithm); pending != nil {
-		return pending, nil
+	if pending := t.in(StatePending); pending != nil {
+		if pending.Algorithm == algorithm {
+			return pending, nil
+		}
+		t.move(pending, StateGone)
 	}
 	return t.take(algorithm)
 }
 
-// ensureActive makes a key of algorithm sign, at once.
-func (t *keyTable) ensureActive(algorithm Algorithm) error {
-	if active := t.in(StateActive); active != nil && active.Algorithm == algorithm {
+// orUsual is wanted, or, where nothing is set, the algorithm of the newest key that there ever was, or the
+// default of a new store: nobody gets a kind of key that was not asked for.
+func (t *keyTable) orUsual(wanted Algorithm) Algorithm {
+	if wanted != "" {
+		return wanted
+	}
+	wanted = DefaultAlgorithm
+	var newest time.Time
+	for _, key := range t.keys {
+		if signingMethod(key.Algorithm) != nil && !key.CreateTime.Before(newest) {
+			wanted, newest = key.Algorithm, key.CreateTime
+		}
+	}
+	return wanted
+}
+
+// start is what the start of a replica asks for: that a key signs, and that the next one is of the algorithm that is
+// set, if one is. Only a store without an active key gets one at once.
+func (t *keyTable) start(wanted Algorithm) error {
+	active, pending := t.in(StateActive), t.in(StatePending)
+	switch {
+	case active == nil:
+		return t.ensureActive(wanted)
+	case wanted == "":
+		return nil
+	case active.Algorithm != wanted:
+		_, err := t.next(wanted)
+		return err
+	case pending != nil && pending.Algorithm != wanted:
+		t.move(pending, StateGone) // the setting was taken back before it took effect
+	}
+	return nil
+}
+
+// ensureActive makes a key sign, at once, when none does.
+func (t *keyTable) ensureActive(wanted Algorithm) error {
+	if t.in(StateActive) != nil {
 		return nil
 	}
-	key, err := t.next(algorithm)
+	key, err := t.next(t.orUsual(wanted))
 	if err != nil {
 		return err
 	}
@@ -189,12 +215,16 @@ func (t *keyTable) ensureActive(algorithm Algorithm) error {
 }
 
 // rotate makes the key that signs next, of the algorithm of the one that signs now,
-// or of otherwise when none does. One that is there already is it.
+// or of otherwise when none does. One that is there already is it, also when it is of
+// another algorithm: that is the change that was asked for.
 func (t *keyTable) rotate(otherwise Algorithm) (*StoredKey, error) {
-	if active := t.in(StateActive); active != nil {
-		otherwise = active.Algorithm
+	if pending := t.in(StatePending); pending != nil {
+		return pending, nil
 	}
-	return t.next(otherwise)
+	if active := t.in(StateActive); active != nil {
+		return t.take(active.Algorithm)
+	}
+	return t.take(t.orUsual(otherwise))
 }
 
 // promote makes the pending key called id sign.
@@ -237,7 +267,8 @@ func (t *keyTable) revoke(id string, otherwise Algorithm) error {
 
 // schedule is what tend goes by.
 type schedule struct {
-	algorithm Algorithm     // as set
+	algorithm Algorithm     // as set; "": as the keys are
+	changes   bool          // a key of another algorithm than that is to be followed by one of it
 	period    time.Duration // 0: keys are not rotated by age
 	keep      time.Duration // how long a key verifies after it has signed last
 }
@@ -261,16 +292,16 @@ func (t *keyTable) tend(s schedule) error {
 	if active == nil {
 		return t.ensureActive(s.algorithm)
 	}
-	// While replicas are set to different algorithms, those that are set to that of
-	// the active key do the rest: the others would only undo it.
-	pending := t.pendingOf(active.Algorithm)
-	if active.Algorithm != s.algorithm {
-		return nil
-	}
+	pending := t.in(StatePending)
 	switch {
 	case pending != nil && t.now.Sub(pending.CreateTime) >= PublishAhead:
 		return t.activate(pending)
-	case pending == nil && s.period > 0 && t.now.Sub(active.activeSince()) >= s.period:
+	case pending != nil:
+		return nil
+	case s.changes && active.Algorithm != s.algorithm:
+		_, err := t.take(s.algorithm)
+		return err
+	case s.period > 0 && t.now.Sub(active.activeSince()) >= s.period:
 		_, err := t.take(active.Algorithm)
 		return err
 	}

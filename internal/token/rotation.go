@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,8 +15,10 @@ type RotatorConfig struct {
 	Store KeyStore
 	// SealKeys are those of Config: new keys are sealed under the first.
 	SealKeys [][]byte
-	// Algorithm is that of Config. The next key has the algorithm of the active one;
-	// this one counts where there is none, and Tend leaves keys of others alone.
+	// Algorithm is that of Config. Where an active key of another one is found, Tend has a
+	// key of this one follow it, once: as soon as one was active, the replica has had its way, and what
+	// the active key is then is what its successors are. So replicas that are set to different algorithms
+	// do not take turns: the last one to start decides. Empty: keys follow in kind.
 	Algorithm Algorithm
 	// Period is the age of the active key at which Tend rotates. 0: it never does.
 	Period time.Duration
@@ -31,6 +34,7 @@ type RotatorConfig struct {
 type Rotator struct {
 	keys     keyChanger
 	schedule schedule
+	content  atomic.Bool // an active key of the schedule's algorithm was seen, or none is asked for
 }
 
 // Outcome is what a call has changed.
@@ -52,21 +56,19 @@ func NewRotator(config RotatorConfig) (*Rotator, error) {
 	if config.MaxTTL < time.Second || config.Period < 0 {
 		return nil, errors.New("token: RotatorConfig.MaxTTL needs 1s or more, RotatorConfig.Period 0 or more")
 	}
-	algorithm := config.Algorithm
-	if algorithm == "" {
-		algorithm = EdDSA
-	}
-	if _, err := ParseAlgorithm(string(algorithm)); err != nil {
+	if err := checkAlgorithm(config.Algorithm); err != nil {
 		return nil, err
 	}
 	sealer, err := newSealer(config.SealKeys)
 	if err != nil {
 		return nil, err
 	}
-	return &Rotator{
+	r := &Rotator{
 		keys:     keyChanger{store: config.Store, sealer: sealer, now: config.Now},
-		schedule: schedule{algorithm: algorithm, period: config.Period, keep: config.MaxTTL + retireMargin},
-	}, nil
+		schedule: schedule{algorithm: config.Algorithm, period: config.Period, keep: config.MaxTTL + retireMargin},
+	}
+	r.content.Store(config.Algorithm == "")
+	return r, nil
 }
 
 // Tend does what is due and returns what it changed. It is called often, on every
@@ -76,11 +78,16 @@ func (r *Rotator) Tend(ctx context.Context) ([]KeyChange, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
+	due := r.schedule
 	rehearsal := newKeyTable(rows, r.keys.now(), r.keys.opens)
-	if err := rehearsal.tend(r.schedule); err == nil && len(rehearsal.update().Keys) == 0 {
+	if active := rehearsal.in(StateActive); active != nil && active.Algorithm == due.algorithm {
+		r.content.Store(true)
+	}
+	due.changes = !r.content.Load()
+	if err := rehearsal.tend(due); err == nil && len(rehearsal.update().Keys) == 0 {
 		return nil, nil
 	}
-	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.tend(r.schedule) })
+	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.tend(due) })
 	return outcome.Changes, err
 }
 

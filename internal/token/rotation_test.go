@@ -224,42 +224,79 @@ func TestRevokeActive(t *testing.T) {
 	}
 }
 
-// A pending key of another algorithm than the active one never signs, and makes room.
-func TestPendingOfAnotherAlgorithm(t *testing.T) {
+// withAlgorithm is a replica set to it; "": to none.
+func withAlgorithm(algorithm Algorithm) func(*RotatorConfig) {
+	return func(c *RotatorConfig) { c.Algorithm = algorithm }
+}
+
+// A setting that is taken back before it took effect leaves nothing behind.
+func TestAlgorithmTakenBack(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, newClock()
-	mustOpen(t, testConfig(store, c, EdDSA))
+	first := mustOpen(t, testConfig(store, c, EdDSA)).keys.Load().active
+	mustOpen(t, testConfig(store, c, ES256))
+	for range 2 {
+		if k := mustOpen(t, testConfig(store, c, EdDSA)); k.keys.Load().active.id != first.id {
+			t.Error("another key signs")
+		}
+		if got := store.states(); got[StateGone] != 1 || got[StatePending] != 0 || len(store.all()) != 2 {
+			t.Errorf("states %v", got)
+		}
+	}
+	c.Add(PublishAhead)
+	if changes := mustTend(t, newTestRotator(t, store, c, nil)); changes != nil {
+		t.Errorf("changed %+v", changes)
+	}
+	// A key that was about to follow makes room for one of the algorithm that is set now.
 	r := newTestRotator(t, store, c, nil)
 	stale, err := r.Rotate(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := mustOpen(t, testConfig(store, c, ES256)).keys.Load().active
-	if got := store.stateOf()[stale.KeyID]; after.algorithm != ES256 || got != StateGone {
-		t.Errorf("the pending key is %s", got)
+	mustOpen(t, testConfig(store, c, RS256))
+	if states := store.stateOf(); states[stale.KeyID] != StateGone || store.states()[StatePending] != 1 {
+		t.Errorf("states %v", states)
 	}
-	// A version that does not know pending keys would have left it.
+	// Whoever rotates by hand has the change take place, not another one.
+	made, err := r.Rotate(t.Context())
+	if err != nil || len(made.Changes) != 0 || made.KeyID == stale.KeyID {
+		t.Errorf("%+v, %v", made, err)
+	}
+}
+
+// Replicas that run with different settings do not take turns: each asks once, the last to start wins.
+func TestAlgorithmsSideBySide(t *testing.T) {
+	t.Parallel()
+	store, c := &memoryStore{}, newClock()
+	mustOpen(t, testConfig(store, c, EdDSA))
+	replicas := []*Rotator{newTestRotator(t, store, c, nil)}
+	mustTend(t, replicas[0])
+	mustOpen(t, testConfig(store, c, ES256))
+	replicas = append(replicas, newTestRotator(t, store, c, withAlgorithm(ES256)), newTestRotator(t, store, c, withAlgorithm("")))
+	// A version that knows no change of this kind gives the pending key up: the replica that asks makes another.
 	store.edit(func(rows []StoredKey) []StoredKey {
-		i := slices.IndexFunc(rows, func(row StoredKey) bool { return row.ID == stale.KeyID })
-		rows[i].State = StatePending
+		for i := range rows {
+			if rows[i].State == StatePending {
+				rows[i].State, rows[i].Sealed = StateGone, nil
+			}
+		}
 		return rows
 	})
-	c.Add(testPeriod)
-	// A replica that is still set to EdDSA neither promotes it nor makes another.
-	if changes := mustTend(t, r); !slices.Contains(changes, KeyChange{stale.KeyID, EdDSA, StatePending, StateGone}) || store.states()[StatePending] != 0 {
-		t.Errorf("changed %+v", changes)
+	for range 100 {
+		for _, r := range replicas {
+			mustTend(t, r)
+		}
+		c.Add(PublishAhead)
 	}
-	if changes := mustTend(t, r); changes != nil {
-		t.Errorf("changed %+v", changes)
+	var active Algorithm
+	for _, row := range store.all() {
+		if row.State == StateActive {
+			active = row.Algorithm
+		}
 	}
-	changes := mustTend(t, newTestRotator(t, store, c, func(config *RotatorConfig) { config.Algorithm = ES256 }))
-	if len(changes) != 1 || changes[0].Algorithm != ES256 || changes[0].To != StatePending {
-		t.Errorf("changed %+v", changes)
-	}
-	// Nor does it promote that one.
-	c.Add(PublishAhead)
-	if changes := mustTend(t, r); changes != nil {
-		t.Errorf("changed %+v", changes)
+	// Made: the first key, the one that was given up, the one that signs.
+	if n := len(store.all()); n != 3 || active != ES256 || store.states()[StatePending] != 0 {
+		t.Errorf("%d keys, %v, %s signs", n, store.states(), active)
 	}
 }
 
