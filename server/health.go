@@ -49,16 +49,21 @@ func serveHealthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serveReadyz says whether calls should be sent here, and what each store does.
+// serveReadyz says whether calls should be sent here, what each store does, and what an
+// operator should look at.
 func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	s.ready.mu.Lock()
 	state := struct {
-		Ready    bool   `json:"ready"`
-		Stopping bool   `json:"stopping"`
-		Postgres string `json:"postgres"`
-		Redis    string `json:"redis"`
-	}{s.ready.postgres == storeOK && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis}
+		Ready    bool     `json:"ready"`
+		Stopping bool     `json:"stopping"`
+		Postgres string   `json:"postgres"`
+		Redis    string   `json:"redis"`
+		Warnings []string `json:"warnings,omitempty"`
+	}{s.ready.postgres == storeOK && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis, nil}
 	s.ready.mu.Unlock()
+	if s.cfg.Warnings != nil {
+		state.Warnings = s.cfg.Warnings()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !state.Ready {

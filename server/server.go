@@ -164,6 +164,9 @@ type Config struct {
 	// Now is the clock. ClockRight says whether it can date tokens: nil, always.
 	Now        func() time.Time
 	ClockRight func() bool
+	// Warnings are what an operator should look at soon and no reason to take the replica
+	// out; /readyz shows them. They name no secret. Nil: none.
+	Warnings func() []string
 }
 
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.

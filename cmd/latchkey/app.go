@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,7 +55,7 @@ type app struct {
 	keyring  *token.Keyring
 	rotator  *token.Rotator
 	ledger   *ledger.Ledger
-	tls      *tls.Config // of both public listeners; nil: plaintext
+	tls      *certificate // of both public listeners; nil: plaintext
 	outbox   *mail.Outbox
 	eviction *evictionWatch
 	server   *server.Server
@@ -176,6 +175,9 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 	if err != nil {
 		return nil, err
 	}
+	if err := a.tls.register(a.ops); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
 	return server.New(server.Config{
 		Pool: st.pool, Redis: st.redis, Ledger: a.ledger, Memory: memory,
 		Sessions: sessions, Keyring: a.keyring, Passwords: a.hasher,
@@ -184,9 +186,9 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		Legacy: old, TLS: a.tls, Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Legacy: old, TLS: a.tls.config(), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
 		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
-		Metrics: a.ops, Logger: a.log, LogLines: cfg.LogLines, Now: time.Now, ClockRight: a.ledger.ClockRight,
+		Metrics: a.ops, Logger: a.log, LogLines: cfg.LogLines, Now: time.Now, ClockRight: a.ledger.ClockRight, Warnings: a.tls.warnings,
 	})
 }
 

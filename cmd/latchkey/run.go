@@ -87,6 +87,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	}
 	a.countHashes(background)
 	go a.keepUp(background)
+	go a.tls.watch(background, a.log)
 	leaveLedger := a.followLedger(background)
 	defer leaveLedger()
 
@@ -95,7 +96,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	opsServer := newHTTPServer(a.opsPages(), a.log)
 	failed := make(chan error, 3)
 	go func() { failed <- a.server.Serve(background, l.grpc) }()
-	go func() { failed <- serveHTTP(httpServer, a.server.Bound(l.http, "http"), a.tls) }()
+	go func() { failed <- serveHTTP(httpServer, a.server.Bound(l.http, "http"), a.tls.config()) }()
 	go func() { failed <- serveHTTP(opsServer, l.ops, nil) }()
 
 	if err := a.server.WaitServing(ctx); err != nil {

@@ -310,48 +310,6 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestRenewedCertificate: a renewal needs no restart, a broken one does no harm.
-func TestRenewedCertificate(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile := certificateFor(t, dir, "first")
-	source := &certificate{certFile: certFile, keyFile: keyFile}
-	if err := source.load(); err != nil {
-		t.Fatal(err)
-	}
-	name := func() string {
-		pair, err := source.get(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leaf, err := x509.ParseCertificate(pair.Certificate[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return leaf.Subject.CommonName
-	}
-	renew := func(write func()) {
-		write()
-		source.checked = source.checked.Add(-2 * certificateCheck)
-		source.changed = source.changed.Add(-time.Second)
-	}
-	if got := name(); got != "first" {
-		t.Errorf("got %s", got)
-	}
-	renew(func() { certificateFor(t, dir, "second") })
-	if got := name(); got != "second" {
-		t.Errorf("after a renewal: %s", got)
-	}
-	renew(func() {
-		if err := os.WriteFile(certFile, []byte("half a file"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if got := name(); got != "second" {
-		t.Errorf("after a broken renewal: %s", got)
-	}
-}
-
 // TestDerivedKeys: each use has a key of its own, and none of them changes: what is
 // stored and handed out depends on them.
 func TestDerivedKeys(t *testing.T) {

@@ -1,63 +1,194 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// certificateCheck is how long a renewed certificate may go unnoticed.
-const certificateCheck = 10 * time.Second
+const (
+	// certificateCheck is how long a renewed certificate may go unnoticed.
+	certificateCheck = 10 * time.Second
+	// certificateRemind is how often a failure that goes on is logged again.
+	certificateRemind = time.Hour
+	// lateRenewal is the part of a certificate's life that is left when its renewal is
+	// overdue: 9 days of 90, 14 hours of 6 days. What renews by itself does so at a third
+	// or at the half.
+	lateRenewal = 10
+)
 
-// loadTLS reads the certificate; nil without one. It is read again when its file
-// changes, so that a renewal needs no restart.
-func loadTLS(cfg *config.Config) (*tls.Config, error) {
-	if cfg.TLSCertFile == "" {
-		return nil, nil //nolint:nilnil // no TLS is a setting, not an error
-	}
-	source := &certificate{certFile: cfg.TLSCertFile, keyFile: cfg.TLSKeyFile}
-	if err := source.load(); err != nil {
-		return nil, config.Reject("LATCHKEY_TLS_CERT_FILE", "and LATCHKEY_TLS_KEY_FILE cannot be used ("+err.Error()+")")
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: source.get, NextProtos: []string{"h2", "http/1.1"}}, nil
-}
-
+// certificate is the pair of both public listeners. It is read again when a file changes,
+// so that a renewal needs no restart; the pair in use stays while the new one cannot be
+// read, and that is told.
 type certificate struct {
 	certFile, keyFile string
 
 	mu      sync.Mutex
-	current *tls.Certificate
-	changed time.Time // of certFile, when current was read
-	checked time.Time
+	current *tls.Certificate // with its Leaf
+	read    [2]fileState     // of both files, when current was read
+
+	// wrong is what is told: why the files cannot be used, or that the renewal is late.
+	// failures counts looks in a row that found the files unusable.
+	wrong    string
+	failures int
+	told     time.Time
 }
 
+// fileState is what changes when a file is written or replaced.
+type fileState struct {
+	changed time.Time
+	size    int64
+}
+
+// loadTLS reads the certificate of the settings; nil without one.
+func loadTLS(cfg *config.Config) (*certificate, error) {
+	if cfg.TLSCertFile == "" {
+		return nil, nil //nolint:nilnil // no TLS is a setting, not an error
+	}
+	c := &certificate{certFile: cfg.TLSCertFile, keyFile: cfg.TLSKeyFile}
+	if err := c.load(); err != nil {
+		return nil, config.Reject("LATCHKEY_TLS_CERT_FILE", "and LATCHKEY_TLS_KEY_FILE cannot be used ("+err.Error()+")")
+	}
+	return c, nil
+}
+
+// config is for the listeners; nil without a certificate.
+func (c *certificate) config() *tls.Config {
+	if c == nil {
+		return nil
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: []string{"h2", "http/1.1"}}
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current, nil
+}
+
+// load reads both files.
 func (c *certificate) load() error {
-	info, err := os.Stat(c.certFile)
-	if err != nil {
-		return err
+	var read [2]fileState
+	for i, path := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		read[i] = fileState{info.ModTime(), info.Size()}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil && read == c.read {
+		return nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err
 	}
-	c.current, c.changed, c.checked = &pair, info.ModTime(), time.Now()
+	if pair.Leaf == nil {
+		return errors.New("the certificate was not parsed: GODEBUG has x509keypairleaf=0")
+	}
+	c.current, c.read = &pair, read
 	return nil
 }
 
-// get keeps the old pair while the new one cannot be read: a renewal writes two
-// files, one after the other.
-func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certificate) leaf() *x509.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.checked) < certificateCheck {
-		return c.current, nil
+	return c.current.Leaf
+}
+
+// watch looks at the files until ctx ends.
+func (c *certificate) watch(ctx context.Context, log *slog.Logger) {
+	if c == nil {
+		return
 	}
-	c.checked = time.Now()
-	if info, err := os.Stat(c.certFile); err == nil && !info.ModTime().Equal(c.changed) {
-		_ = c.load()
+	ticks := time.NewTicker(certificateCheck)
+	defer ticks.Stop()
+	c.look(ctx, log, time.Now()) // what is served may be old already
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticks.C:
+			c.look(ctx, log, now)
+		}
 	}
-	return c.current, nil
+}
+
+// look reads the files if they have changed, and tells what is wrong with them: when
+// it begins, once an hour while it goes on, and when it ends.
+func (c *certificate) look(ctx context.Context, log *slog.Logger, now time.Time) {
+	before := c.leaf()
+	err := c.load()
+	leaf := c.leaf()
+	if !leaf.Equal(before) {
+		log.InfoContext(ctx, "certificate renewed", "not_after", leaf.NotAfter)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.failures = 0
+	} else {
+		c.failures++
+	}
+	was := c.wrong
+	c.wrong = ""
+	switch left := leaf.NotAfter.Sub(now); {
+	case left <= 0:
+		c.wrong = "expired"
+	case c.failures > 1: // the first may have come between the two files of a renewal
+		c.wrong = "the renewed certificate cannot be used"
+	case left < leaf.NotAfter.Sub(leaf.NotBefore)/lateRenewal:
+		c.wrong = "not renewed in time"
+	}
+	switch {
+	case c.wrong == "" && was != "":
+		log.InfoContext(ctx, "the certificate is well again", "not_after", leaf.NotAfter)
+	case c.wrong != "" && (c.wrong != was || now.Sub(c.told) >= certificateRemind):
+		c.told = now
+		attrs := []any{"problem", c.wrong, "not_after", leaf.NotAfter, "cert_file", c.certFile}
+		if err != nil {
+			attrs = append(attrs, "error", err)
+		}
+		log.WarnContext(ctx, "TLS certificate", attrs...)
+	}
+}
+
+// warnings are for /readyz. They take no replica out: clients that still trust the
+// certificate are better served than not.
+func (c *certificate) warnings() []string {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wrong == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("TLS certificate: %s (the one in use is good until %s)", c.wrong, c.current.Leaf.NotAfter.UTC().Format(time.RFC3339))}
+}
+
+// register adds the metrics of the certificate.
+func (c *certificate) register(metrics prometheus.Registerer) error {
+	if c == nil {
+		return nil
+	}
+	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "latchkey_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate that is served expires, in Unix time.",
+	}, func() float64 { return float64(c.leaf().NotAfter.Unix()) })
+	failing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "latchkey_tls_certificate_renewal_failing", Help: "1 while the files of a renewed certificate cannot be used, a renewal is overdue, or the certificate has expired.",
+	}, func() float64 { return float64(len(c.warnings())) })
+	return errors.Join(metrics.Register(expiry), metrics.Register(failing))
 }
