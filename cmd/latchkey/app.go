@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"runtime"
 	"time"
 
@@ -140,7 +139,7 @@ func (a *app) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 	outbox, err := mail.New(mail.Config{
 		Pool:     a.stores.pool,
 		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
-		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL,
+		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
 		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,
 	})
 	if err != nil {
@@ -247,18 +246,6 @@ func deriveKeys(cfg *config.Config) (*subkeys, error) {
 	keys.pageToken = derive(cfg.SecretKey, "page token")
 	keys.resetLink = derive(cfg.SecretKey, "reset link")
 	return &keys, failed
-}
-
-// mailFrom is the sender of mails: as set, or no-reply at the host of the links.
-func mailFrom(cfg *config.Config) string {
-	if cfg.MailFrom != "" {
-		return cfg.MailFrom
-	}
-	page, err := url.Parse(cfg.ResetURL)
-	if err != nil {
-		return ""
-	}
-	return "no-reply@" + page.Hostname()
 }
 
 // registerOutbox reports the mails that wait. One cheap query when metrics are

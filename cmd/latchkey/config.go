@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lmittmann/tint"
 	"github.com/redis/go-redis/v9"
@@ -87,6 +89,9 @@ func judgeMailFrom(cfg *config.Config) error {
 func judgeHashes(cfg *config.Config) error {
 	if cfg.Argon2MemoryKiB == 0 || cfg.Argon2Time == 0 || cfg.Argon2Threads == 0 {
 		return nil
+	}
+	if strings.ContainsFunc(cfg.ProductName, unicode.IsControl) || !utf8.ValidString(cfg.ProductName) {
+		return nil, config.Reject("LATCHKEY_PRODUCT_NAME", "must be one line of text")
 	}
 	if err := hashParams(cfg).Validate(); err != nil {
 		return config.Reject("LATCHKEY_ARGON2_MEMORY_KIB", "with LATCHKEY_ARGON2_TIME is not usable ("+err.Error()+")")

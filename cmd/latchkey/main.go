@@ -96,6 +96,7 @@ func commands() []command {
 		{"keys", "list, rotate or revoke: the keys that sign access tokens", keysUsage, keys},
 		{"users", "import or export: accounts in files, those of other programs too", usersUsage, users},
 		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", adminUsage(), admin},
+		{"mail", "test: send a mail with the settings in force", mailUsage, runMail},
 		{"takeover", "check or apply: take over the database and Redis of an old backend", takeoverUsage, runTakeover},
 		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheckUsage, healthcheck},
 		{"config", "print the settings in force, secrets hidden", configUsage, printConfig},

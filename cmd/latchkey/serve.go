@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
 func serve(ctx context.Context, args, environ []string, stdout io.Writer) error {
@@ -47,12 +46,4 @@ func sayWhoIsCounted(log *slog.Logger, cfg *config.Config) {
 		log.Info("no proxy is trusted: x-forwarded-for is not read, and the clients of a proxy share the limits of its address",
 			"setting", "LATCHKEY_TRUSTED_PROXIES")
 	}
-}
-
-func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
-	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: mailFrom(cfg)})
-	if err != nil {
-		return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
-	}
-	return sender, nil
 }

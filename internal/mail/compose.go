@@ -96,6 +96,15 @@ func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 	})
 }
 
+// TestMessage is the mail by which an operator sees that mails arrive.
+func TestMessage(product, to string, now time.Time) (Message, error) {
+	letters, err := newComposer(product, nil, 0)
+	if err != nil {
+		return Message{}, err
+	}
+	return letters.compose("test", to, now, view{Subject: "A test of the mails of " + product, When: spellTime(now)})
+}
+
 // notice returns false for a kind that only a newer version knows.
 func (c *composer) notice(kind Notice, to string, happened, now time.Time) (Message, bool, error) {
 	subject := kind.subject(c.product)
@@ -104,7 +113,7 @@ func (c *composer) notice(kind Notice, to string, happened, now time.Time) (Mess
 	}
 	m, err := c.compose(string(kind), to, now, view{
 		Subject: subject,
-		When:    happened.UTC().Format("2 January 2006 at 15:04 UTC"),
+		When:    spellTime(happened),
 	})
 	return m, true, err
 }
@@ -120,6 +129,8 @@ func (c *composer) compose(name, to string, now time.Time, v view) (Message, err
 	}
 	return Message{To: address.Mailbox(to), Subject: v.Subject, Text: text.String(), HTML: html.String(), Time: now}, nil
 }
+
+func spellTime(t time.Time) string { return t.UTC().Format("2 January 2006 at 15:04 UTC") }
 
 // spell writes a duration for people, rounded down so that no link is promised
 // to live longer than it does.

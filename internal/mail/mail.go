@@ -41,9 +41,9 @@ type Sender interface {
 }
 
 // SendError says why a message was not delivered. Its text is made of this
-// package's words and of the server's status codes, never of the server's text:
-// servers quote the commands and content they refuse, and the content is a
-// password reset link.
+// package's words, of the server's status codes, and of what is left of the server's
+// text once all that it may quote is out: servers repeat the commands and content they
+// refuse, and the content is a password reset link.
 type SendError struct {
 	// Op is the step that failed, such as "connect" or "recipient".
 	Op string
@@ -53,8 +53,12 @@ type SendError struct {
 	Code int
 	// Enhanced is the enhanced status code (RFC 3463) such as "4.7.0", or empty.
 	Enhanced string
+	// Text is what the server said, one line without addresses and without what it
+	// quotes of the mail; it may be empty.
+	Text string
 	// Permanent means that the same message will be refused again: the server
-	// answered 5yz to the recipient or the content (RFC 5321, 4.2.1).
+	// answered 5yz to the recipient or the content (RFC 5321, 4.2.1), other than 5.7.x
+	// (policy, which an operator can mend) and 5.2.2 (a mailbox that is full).
 	Permanent bool
 
 	// cause is a context error or nil: nothing else is safe to hand on.
@@ -77,6 +81,10 @@ func (e *SendError) Error() string {
 		if e.Enhanced != "" {
 			b.WriteString(" ")
 			b.WriteString(e.Enhanced)
+		}
+		if e.Text != "" {
+			b.WriteString(": ")
+			b.WriteString(e.Text)
 		}
 	}
 	return b.String()

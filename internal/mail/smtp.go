@@ -6,15 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	netmail "net/mail"
-	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -34,7 +30,7 @@ type SMTPConfig struct {
 	// Timeout bounds one delivery from connecting to the server's last reply.
 	// Default 30 s.
 	Timeout time.Duration
-	// RootCAs verifies the server's certificate. Nil means the system's roots.
+	// RootCAs verifies the server's certificate. Nil means the system's roots. See [RootCAs].
 	RootCAs *x509.CertPool
 	// Dial opens the TCP connection. Nil means a plain net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -80,7 +76,12 @@ func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 
 // Send delivers m. Every error is a [*SendError].
 func (s *SMTP) Send(ctx context.Context, m Message) error {
-	msg, err := s.build(m)
+	return s.Try(ctx, m, func(string) {})
+}
+
+// Try is Send that tells what it has reached, a line at a time, in this package's words and the server's.
+func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error {
+	l, err := s.write(m)
 	if err != nil {
 		return err
 	}
@@ -89,27 +90,46 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 
 	conn, err := s.connect(ctx)
 	if err != nil {
-		return s.fail(ctx, "connect", err)
+		return s.fail(ctx, "connect", err, m)
 	}
 	// The SMTP library waits in reads and writes: closing under its feet is what
 	// ends them when ctx does.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer func() { _ = conn.Close() }()
+	say("connected to " + s.server.addr())
 
-	client, op, err := s.open(conn)
+	client, op, err := s.open(conn, say)
 	if err != nil {
-		return s.fail(ctx, op, err)
+		return s.fail(ctx, op, err, m)
 	}
-	return s.transfer(ctx, client, msg)
+	if err := l.fits(client); err != nil {
+		return err
+	}
+	answer, op, err := l.transfer(client)
+	if err != nil {
+		return s.fail(ctx, op, err, m)
+	}
+	say("accepted: " + words(answer, s.server.Password, m, s.from.Address))
+	_ = client.Quit() // the server owns the message: a failure from here on must not send it twice
+	return nil
 }
 
-// build turns m into a MIME message. What it refuses would be refused again.
-func (s *SMTP) build(m Message) (*gomail.Msg, error) {
+// letter is a message on its way.
+type letter struct {
+	msg      *gomail.Msg
+	from, to *netmail.Address
+}
+
+// write turns m into a MIME message. What it refuses would be refused again.
+func (s *SMTP) write(m Message) (*letter, error) {
 	to, err := netmail.ParseAddress(m.To)
 	// A display name would let whoever chose the address write into the header.
 	if err != nil || hasControl(m.To) || (to.Address != m.To && to.String() != "<"+m.To+">") {
 		return nil, &SendError{Op: "recipient", Reason: "the address is not valid", Permanent: true}
+	}
+	if !isASCII(domainOf(to.Address)) {
+		return nil, &SendError{Op: "recipient", Reason: "the domain of the address cannot be written in the DNS (it has no A-label form)", Permanent: true}
 	}
 	if m.Subject == "" || hasControl(m.Subject) {
 		return nil, &SendError{Op: "message", Reason: "the subject is empty or holds control characters", Permanent: true}
@@ -127,7 +147,50 @@ func (s *SMTP) build(m Message) (*gomail.Msg, error) {
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
-	return msg, nil
+	return &letter{msg: msg, from: s.from, to: to}, nil
+}
+
+// fits keeps a letter back that the server cannot be given as it is. A relay that is handed an address that needs
+// SMTPUTF8 without being asked for it may change the part before the @ to that of another mailbox.
+func (l *letter) fits(client *smtp.Client) error {
+	if offered, _ := client.Extension("SMTPUTF8"); offered || !l.needsUTF8() {
+		return nil
+	}
+	const reason = "the address is not ASCII before the @, which needs SMTPUTF8 (RFC 6531), and the server does not offer that"
+	if !isASCII(l.from.Address) {
+		return &SendError{Op: "sender", Reason: reason}
+	}
+	return &SendError{Op: "recipient", Reason: reason, Permanent: true}
+}
+
+// needsUTF8: domains are A-labels here, so it is the parts before the @ that decide.
+func (l *letter) needsUTF8() bool { return !isASCII(l.from.Address) || !isASCII(l.to.Address) }
+
+// transfer hands the letter over, and returns the server's last answer. On an error it names the step.
+func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
+	// The library asks for SMTPUTF8 wherever it is offered. A relay that was asked for it and cannot pass it on bounces
+	// the mail, or rewrites its addresses (Exim 4.96 and 4.98 do): asked for only where nothing else will do.
+	client.SkipSMTPUTF8(!l.needsUTF8())
+	if err := client.Mail((&netmail.Address{Address: l.from.Address}).String()); err != nil {
+		return "", "sender", err
+	}
+	if err := client.Rcpt((&netmail.Address{Address: l.to.Address}).String()); err != nil {
+		return "", "recipient", err
+	}
+	w, err := client.Data()
+	if err != nil {
+		return "", "content", err
+	}
+	if _, err := l.msg.WriteTo(w); err != nil {
+		return "", "content", err
+	}
+	if err := w.Close(); err != nil {
+		return "", "content", err
+	}
+	if closer, ok := w.(*smtp.DataCloser); ok {
+		answer = closer.ServerResponse()
+	}
+	return answer, "", nil
 }
 
 // connect opens the connection, with TLS when it is implicit.
@@ -146,7 +209,7 @@ func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 
 // open greets the server, upgrades to TLS and logs in. On an error it names the
 // step.
-func (s *SMTP) open(conn net.Conn) (*smtp.Client, string, error) {
+func (s *SMTP) open(conn net.Conn, say func(string)) (*smtp.Client, string, error) {
 	client, err := smtp.NewClient(conn, s.server.Host)
 	if err != nil {
 		return nil, "greeting", err
@@ -159,12 +222,18 @@ func (s *SMTP) open(conn net.Conn) (*smtp.Client, string, error) {
 	if err := s.upgrade(client); err != nil {
 		return nil, "STARTTLS", err
 	}
+	if state, encrypted := client.TLSConnectionState(); encrypted {
+		say("encrypted with " + tls.VersionName(state.Version) + ", the certificate is valid for " + s.server.Host)
+	} else {
+		say("not encrypted")
+	}
 	if s.server.Username == "" {
 		return client, "", nil
 	}
 	if err := s.login(client); err != nil {
 		return nil, "login", err
 	}
+	say("logged in")
 	return client, "", nil
 }
 
@@ -211,90 +280,6 @@ func (s *SMTP) login(client *smtp.Client) error {
 		return client.Auth(smtp.CRAMMD5Auth(user, password))
 	}
 	return errNoAuth
-}
-
-func (s *SMTP) transfer(ctx context.Context, client *smtp.Client, msg *gomail.Msg) error {
-	// NOOP and RSET serve connections that carry several messages.
-	sender, err := gomail.NewClient(s.server.Host, gomail.WithTimeout(s.timeout), gomail.WithoutNoop(), gomail.WithoutRset())
-	if err != nil {
-		return &SendError{Op: "message", Reason: "the server's name is not usable", Permanent: true}
-	}
-	sendErr := sender.SendWithSMTPClient(client, msg)
-	// The server owns the message once it has acknowledged the final dot: a
-	// failure after that, QUIT included, must not send the mail twice.
-	if msg.IsDelivered() {
-		_ = client.Quit()
-		return nil
-	}
-	return s.fail(ctx, "message", sendErr)
-}
-
-// fail describes err in our own words.
-func (s *SMTP) fail(ctx context.Context, op string, err error) *SendError {
-	e := &SendError{Op: op}
-	if ctxErr := ctx.Err(); ctxErr != nil {
-		e.cause = ctxErr
-		e.Reason = "interrupted"
-		if errors.Is(ctxErr, context.DeadlineExceeded) {
-			e.Reason = "no answer within " + s.timeout.String()
-		}
-		return e
-	}
-	if sendErr, ok := errors.AsType[*gomail.SendError](err); ok {
-		e.Code = sendErr.ErrorCode()
-		e.Enhanced = sendErr.EnhancedStatusCode()
-		switch sendErr.Reason {
-		case gomail.ErrSMTPMailFrom:
-			e.Op = "sender"
-		case gomail.ErrSMTPRcptTo:
-			e.Op = "recipient"
-		case gomail.ErrSMTPData, gomail.ErrSMTPDataClose:
-			e.Op = "content"
-		default: // the other steps keep the name "message"
-		}
-		// 5yz to the sender is a matter of settings that an operator can mend
-		// while the job waits; 5yz to the recipient or the content is final.
-		e.Permanent = e.Code >= 500 && (e.Op == "recipient" || e.Op == "content")
-		if e.Code == 0 {
-			e.Reason = "the connection broke"
-		}
-		return e
-	}
-	if reply, ok := errors.AsType[*textproto.Error](err); ok {
-		e.Code = reply.Code
-		return e
-	}
-	e.Reason = s.reason(err)
-	return e
-}
-
-// reason puts the failures that an operator meets into words, and the server's
-// address, which is theirs to check.
-func (s *SMTP) reason(err error) string {
-	var (
-		dnsErr    *net.DNSError
-		certErr   *tls.CertificateVerificationError
-		recordErr tls.RecordHeaderError
-		netErr    net.Error
-	)
-	addr := s.server.addr()
-	switch {
-	case errors.Is(err, errNoSTARTTLS), errors.Is(err, errPlaintext), errors.Is(err, errNoAuth):
-		return fmt.Sprintf("%s: %v", addr, err)
-	case errors.As(err, &dnsErr):
-		return addr + ": the host name does not resolve"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return addr + ": connection refused"
-	case errors.As(err, &certErr):
-		return addr + ": the certificate is not valid for this host or not signed by a known authority"
-	case errors.As(err, &recordErr):
-		return addr + ": the server does not speak TLS on this port"
-	case errors.As(err, &netErr) && netErr.Timeout():
-		return addr + ": timed out"
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return addr + ": the server closed the connection"
-	}
-	return addr + ": the exchange broke off"
 }
 
 // addr is host:port.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
@@ -34,9 +35,11 @@ type smtpServer struct {
 	roots *x509.CertPool
 
 	tls      *tls.Config
-	implicit bool // TLS from the first byte
-	starttls bool // offer STARTTLS
-	auth     bool // offer AUTH PLAIN
+	implicit bool   // TLS from the first byte
+	starttls bool   // offer STARTTLS
+	auth     bool   // offer AUTH PLAIN
+	utf8     bool   // offer SMTPUTF8
+	pem      []byte // the certificate, which has signed itself
 
 	// reply may answer a command itself; "" means the usual answer. verb "." is
 	// the end of the content.
@@ -53,6 +56,7 @@ func startSMTP(t *testing.T, setup func(*smtpServer)) *smtpServer {
 	t.Helper()
 	s := &smtpServer{starttls: true}
 	s.tls, s.roots = certificate(t)
+	s.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.tls.Certificates[0].Certificate[0]})
 	if setup != nil {
 		setup(s)
 	}
@@ -121,6 +125,9 @@ func (s *smtpServer) serve(conn net.Conn) {
 			}
 			if s.auth {
 				say("250-AUTH PLAIN LOGIN")
+			}
+			if s.utf8 {
+				say("250-SMTPUTF8")
 			}
 			say("250 8BITMIME")
 		case "STARTTLS":

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+)
+
+const mailUsage = `usage: latchkey mail test ADDRESS
+
+  test     send a mail to ADDRESS with the settings in force, and say how far it came and what the server answered
+
+It needs LATCHKEY_SMTP_URL, and LATCHKEY_MAIL_FROM or LATCHKEY_RESET_URL; no database.
+Exit codes: 0 the server has taken the mail, 1 it has not, 2 usage or settings.`
+
+func runMail(ctx context.Context, args, environ []string, stdout io.Writer) error {
+	if len(args) != 2 || args[0] != "test" {
+		return &usageError{mailUsage}
+	}
+	cfg, err := loadConfig(environ, config.Tool)
+	if err != nil {
+		return err
+	}
+	if cfg.SMTPURL == "" {
+		return config.Reject("LATCHKEY_SMTP_URL", "is not set")
+	}
+	sender, err := newSMTP(cfg)
+	if err != nil {
+		return err
+	}
+	m, err := mail.TestMessage(productName(cfg), address.Mailbox(args[1]), time.Now())
+	if err != nil {
+		return err
+	}
+	var failed error
+	say := func(line string) {
+		_, err := fmt.Fprintln(stdout, line)
+		failed = errors.Join(failed, err)
+	}
+	if err := sender.Try(ctx, m, say); err != nil {
+		return err
+	}
+	say("sent to " + m.To + ": look whether it arrives, and whether as spam")
+	return failed
+}
+
+// newSMTP is the sender of mails by the settings.
+func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
+	from := mailFrom(cfg)
+	if from == "" {
+		return nil, config.Reject("LATCHKEY_MAIL_FROM", "is not set, and LATCHKEY_RESET_URL names no host to take it from")
+	}
+	var roots *x509.CertPool
+	if cfg.SMTPCAFile != "" {
+		var err error
+		if roots, err = mail.RootCAs(cfg.SMTPCAFile); err != nil {
+			return nil, config.Reject("LATCHKEY_SMTP_CA_FILE", "is not usable ("+err.Error()+")")
+		}
+	}
+	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: from, RootCAs: roots})
+	switch {
+	case errors.Is(err, mail.ErrFrom):
+		return nil, config.Reject("LATCHKEY_MAIL_FROM", "is not usable ("+err.Error()+")")
+	case err != nil:
+		return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
+	}
+	return sender, nil
+}
+
+// mailFrom is the sender of mails: as set, or no-reply at the host of the links; "" where those have none.
+func mailFrom(cfg *config.Config) string {
+	if cfg.MailFrom != "" {
+		return cfg.MailFrom
+	}
+	if host := webHost(cfg.ResetURL); host != "" {
+		return "no-reply@" + host
+	}
+	return ""
+}
+
+// productName is what mails call the service: as set, or the host that people know from links.
+func productName(cfg *config.Config) string {
+	for _, name := range []string{cfg.ProductName, webHost(cfg.ResetURL), webHost(cfg.Issuer)} {
+		if name != "" {
+			return name
+		}
+	}
+	return "Latchkey"
+}
+
+// webHost is the host of a page, "" for what is none.
+func webHost(page string) string {
+	u, err := url.Parse(page)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.Hostname()
+}
