@@ -47,9 +47,9 @@ func databaseConfig(environ []string) (*config.Config, error) {
 // loadConfig reads the settings and has the packages that will use them judge their
 // forms, so that all that is wrong is told at once, before anything starts.
 func loadConfig(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
-	judges = append(judges, judgeDatabaseURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeHashes)
+	judges = append(judges, judgeDatabaseURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
-		judges = append(judges, judgeTLS) // files that other commands need not have
+		judges = append(judges, judgeTLS, judgeSMTPCA) // files that other commands need not have
 		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
 	}
 	return config.Load(environ, profile, judges...)
@@ -86,12 +86,21 @@ func judgeMailFrom(cfg *config.Config) error {
 	return unusable("LATCHKEY_MAIL_FROM", err)
 }
 
+func judgeProductName(cfg *config.Config) error {
+	if strings.ContainsFunc(cfg.ProductName, unicode.IsControl) || !utf8.ValidString(cfg.ProductName) {
+		return config.Reject("LATCHKEY_PRODUCT_NAME", "must be one line of text")
+	}
+	return nil
+}
+
+func judgeSMTPCA(cfg *config.Config) error {
+	_, err := smtpRoots(cfg)
+	return err
+}
+
 func judgeHashes(cfg *config.Config) error {
 	if cfg.Argon2MemoryKiB == 0 || cfg.Argon2Time == 0 || cfg.Argon2Threads == 0 {
 		return nil
-	}
-	if strings.ContainsFunc(cfg.ProductName, unicode.IsControl) || !utf8.ValidString(cfg.ProductName) {
-		return nil, config.Reject("LATCHKEY_PRODUCT_NAME", "must be one line of text")
 	}
 	if err := hashParams(cfg).Validate(); err != nil {
 		return config.Reject("LATCHKEY_ARGON2_MEMORY_KIB", "with LATCHKEY_ARGON2_TIME is not usable ("+err.Error()+")")

@@ -25,12 +25,14 @@ func runMail(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	if len(args) != 2 || args[0] != "test" {
 		return &usageError{mailUsage}
 	}
-	cfg, err := loadConfig(environ, config.Tool)
+	cfg, err := loadConfig(environ, config.Tool, judgeSMTPCA, func(cfg *config.Config) error {
+		if cfg.SMTPURL == "" {
+			return config.Reject("LATCHKEY_SMTP_URL", "is not set")
+		}
+		return nil
+	})
 	if err != nil {
 		return err
-	}
-	if cfg.SMTPURL == "" {
-		return config.Reject("LATCHKEY_SMTP_URL", "is not set")
 	}
 	sender, err := newSMTP(cfg)
 	if err != nil {
@@ -58,12 +60,9 @@ func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
 	if from == "" {
 		return nil, config.Reject("LATCHKEY_MAIL_FROM", "is not set, and LATCHKEY_RESET_URL names no host to take it from")
 	}
-	var roots *x509.CertPool
-	if cfg.SMTPCAFile != "" {
-		var err error
-		if roots, err = mail.RootCAs(cfg.SMTPCAFile); err != nil {
-			return nil, config.Reject("LATCHKEY_SMTP_CA_FILE", "is not usable ("+err.Error()+")")
-		}
+	roots, err := smtpRoots(cfg)
+	if err != nil {
+		return nil, err
 	}
 	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: from, RootCAs: roots})
 	switch {
@@ -73,6 +72,15 @@ func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
 		return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
 	}
 	return sender, nil
+}
+
+// smtpRoots is nil for those of the system.
+func smtpRoots(cfg *config.Config) (*x509.CertPool, error) {
+	if cfg.SMTPCAFile == "" {
+		return nil, nil //nolint:nilnil // the system's are a setting, not an error
+	}
+	roots, err := mail.RootCAs(cfg.SMTPCAFile)
+	return roots, unusable("LATCHKEY_SMTP_CA_FILE", err)
 }
 
 // mailFrom is the sender of mails: as set, or no-reply at the host of the links; "" where those have none.
