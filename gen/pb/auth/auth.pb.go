@@ -758,8 +758,7 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x0eForgotPassword\x12\x1b.auth.ForgotPasswordRequest\x1a\x1c.auth.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12X\n" +
 	"\rResetPassword\x12\x1a.auth.ResetPasswordRequest\x1a\x1b.auth.ResetPasswordResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x04\b<\x10x\x18\x01\x12S\n" +
-	"\rValidateToken\x12\x1a.auth.ValidateTokenRequest\x1a\x1b.auth.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01Bt\n" +
-	"\bcom.authB\tAuthProtoP\x01Z-github.com/latchkey-auth/latchkey/gen/pb/auth\xa2\x02\x03AXX\xaa\x02\x04Auth\xca\x02\x04Auth\xe2\x02\x10Auth\\GPBMetadata\xea\x02\x04Authb\x06proto3"
+	"\rValidateToken\x12\x1a.auth.ValidateTokenRequest\x1a\x1b.auth.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01B/Z-github.com/latchkey-auth/latchkey/gen/pb/authb\x06proto3"
 
 var (
 	file_auth_auth_proto_rawDescOnce sync.Once

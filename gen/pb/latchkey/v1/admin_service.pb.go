@@ -1286,8 +1286,8 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\x11RevokeUserSession\x12%.latchkey.v1.RevokeUserSessionRequest\x1a&.latchkey.v1.RevokeUserSessionResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
 	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x04\b<\x10<\x18\x01\x12`\n" +
-	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xb2\x01\n" +
-	"\x0fcom.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xa6\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_admin_service_proto_rawDescOnce sync.Once

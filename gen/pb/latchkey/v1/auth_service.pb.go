@@ -1012,8 +1012,8 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x04\b<\x10x\x18\x01\x12i\n" +
 	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x04\b<\x10x\x18\x01B\xb1\x01\n" +
-	"\x0fcom.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\b\x02\x12\x04\b<\x10x\x18\x01B\xa5\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_auth_service_proto_rawDescOnce sync.Once

@@ -188,8 +188,8 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_KEY_INVALID\x10\x10\x12\"\n" +
 	"\x1eERROR_REASON_SESSION_NOT_FOUND\x10\x11\x12\x1f\n" +
 	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x12\x12\x1d\n" +
-	"\x19ERROR_REASON_STREAM_ENDED\x10\x13B\xb1\x01\n" +
-	"\x0fcom.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\x19ERROR_REASON_STREAM_ENDED\x10\x13B\xa5\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_error_reason_proto_rawDescOnce sync.Once

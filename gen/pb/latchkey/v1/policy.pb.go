@@ -253,8 +253,8 @@ const file_latchkey_v1_policy_proto_rawDesc = "" +
 	"\x12AUTH_CLASS_SESSION\x10\x02\x12\x14\n" +
 	"\x10AUTH_CLASS_ADMIN\x10\x03\x12\x16\n" +
 	"\x12AUTH_CLASS_SERVICE\x10\x04:M\n" +
-	"\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\v2\x13.latchkey.v1.PolicyR\x06policyB\xac\x01\n" +
-	"\x0fcom.latchkey.v1B\vPolicyProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xf7\x8a\x03 \x01(\v2\x13.latchkey.v1.PolicyR\x06policyB\xa0\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\vPolicyProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_policy_proto_rawDescOnce sync.Once

@@ -362,8 +362,8 @@ const file_latchkey_v1_revocation_service_proto_rawDesc = "" +
 	"\x1cREVOCATION_KIND_USER_CHANGED\x10\x05\x12 \n" +
 	"\x1cREVOCATION_KIND_KEYS_CHANGED\x10\x062\x81\x01\n" +
 	"\x11RevocationService\x12l\n" +
-	"\x10WatchRevocations\x12$.latchkey.v1.WatchRevocationsRequest\x1a%.latchkey.v1.WatchRevocationsResponse\"\t\xba\xd7\x18\x02\b\x04\x90\x02\x010\x01B\xb7\x01\n" +
-	"\x0fcom.latchkey.v1B\x16RevocationServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\x10WatchRevocations\x12$.latchkey.v1.WatchRevocationsRequest\x1a%.latchkey.v1.WatchRevocationsResponse\"\t\xba\xd7\x18\x02\b\x04\x90\x02\x010\x01B\xab\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\x16RevocationServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_revocation_service_proto_rawDescOnce sync.Once

@@ -526,8 +526,8 @@ const file_latchkey_v1_session_service_proto_rawDesc = "" +
 	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12h\n" +
 	"\rRevokeSession\x12!.latchkey.v1.RevokeSessionRequest\x1a\".latchkey.v1.RevokeSessionResponse\"\x10\xba\xd7\x18\f\b\x02\x12\x06\b\xac\x02\x10\xac\x02\x18\x01\x12x\n" +
 	"\x13RevokeOtherSessions\x12'.latchkey.v1.RevokeOtherSessionsRequest\x1a(.latchkey.v1.RevokeOtherSessionsResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x04\b<\x10x\x18\x01B\xb4\x01\n" +
-	"\x0fcom.latchkey.v1B\x13SessionServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\b\x02\x12\x04\b<\x10x\x18\x01B\xa8\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\x13SessionServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_session_service_proto_rawDescOnce sync.Once

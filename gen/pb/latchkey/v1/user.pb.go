@@ -233,8 +233,8 @@ const file_latchkey_v1_user_proto_rawDesc = "" +
 	"session_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tsessionId\x12H\n" +
 	"\x12access_expire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12J\n" +
 	"\x13refresh_expire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x11refreshExpireTime\x120\n" +
-	"\raccount_token\x18\x06 \x01(\tB\v\xbaH\x05r\x03(\x80 \x80\x01\x01R\faccountTokenB\xaa\x01\n" +
-	"\x0fcom.latchkey.v1B\tUserProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xa2\x02\x03LXX\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xe2\x02\x17Latchkey\\V1\\GPBMetadata\xea\x02\fLatchkey::V1b\x06proto3"
+	"\raccount_token\x18\x06 \x01(\tB\v\xbaH\x05r\x03(\x80 \x80\x01\x01R\faccountTokenB\x9e\x01\n" +
+	"#io.github.latchkey_auth.latchkey.v1B\tUserProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
 	file_latchkey_v1_user_proto_rawDescOnce sync.Once
