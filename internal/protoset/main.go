@@ -26,7 +26,7 @@ const name = "latchkey.binpb"
 
 func main() {
 	if err := run(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "protoset:", err) //nolint:errcheck // nobody is left to tell
+		fmt.Fprintln(os.Stderr, "protoset:", err)
 		os.Exit(1)
 	}
 }
@@ -48,7 +48,7 @@ func run(stdin io.Reader, stdout io.Writer) error {
 	features := uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL)
 	answer, err := proto.Marshal(&pluginpb.CodeGeneratorResponse{
 		SupportedFeatures: &features,
-		File:              []*pluginpb.CodeGeneratorResponse_File{{Name: proto.String(name), Content: proto.String(string(content))}},
+		File:              []*pluginpb.CodeGeneratorResponse_File{{Name: new(name), Content: new(string(content))}},
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,256 @@
+// Command go is a client of Latchkey in Go. It signs up, logs in, watches revocations, refreshes with a request id that it
+// keeps, reads refusals and logs out. See ../README.md.
+//
+// A service that checks access tokens needs none of the watching: the package authverify does it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+// deadline bounds one call.
+const deadline = 10 * time.Second
+
+func main() {
+	if err := run(context.Background(), os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
+	say := func(words ...any) { _, _ = fmt.Fprintln(stdout, words...) }
+	address := getenv("LATCHKEY_ADDR")
+	if address == "" {
+		address = "127.0.0.1:50051"
+	}
+	conn, err := grpc.NewClient(address,
+		// In production: credentials.NewTLS. Passwords and tokens go over this connection.
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// A connection that died silently is noticed after 13 s.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	auth := latchkeyv1.NewAuthServiceClient(conn)
+
+	email, password := "ada-"+uuid.NewString()+"@example.com", "correct horse battery"
+	if err := signUp(ctx, auth, email, password); err != nil {
+		return err
+	}
+	say("signed up:", email)
+	login, err := logIn(ctx, auth, email, password)
+	if err != nil {
+		return err
+	}
+	tokens := login.GetTokens()
+	say("logged in: session", tokens.GetSessionId())
+
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	heard := make(chan *latchkeyv1.Revocation, 1)
+	w := &watcher{
+		revocations: latchkeyv1.NewRevocationServiceClient(conn), key: getenv("LATCHKEY_SERVICE_KEY"), ready: make(chan struct{}),
+		onRevocation: func(r *latchkeyv1.Revocation) {
+			if r.GetSessionId() == tokens.GetSessionId() {
+				heard <- r
+			}
+		},
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- w.watch(watching) }()
+	select {
+	case <-w.ready:
+		say("watching revocations")
+	case err := <-ended:
+		return err
+	}
+
+	// The first answer is thrown away, as if it had been lost on the way.
+	requestID := uuid.NewString()
+	lost, err := refresh(ctx, auth, tokens.GetRefreshToken(), requestID)
+	if err != nil {
+		return err
+	}
+	next, err := refresh(ctx, auth, tokens.GetRefreshToken(), requestID)
+	if err != nil {
+		return err
+	}
+	if lost.GetRefreshToken() != next.GetRefreshToken() {
+		return errors.New("the repeat was answered with another refresh token")
+	}
+	say("refreshed: the repeat has the same refresh token")
+
+	_, wrongPassword := logIn(ctx, auth, email, "not the password")
+	for _, err := range []error{wrongPassword, signUp(ctx, auth, "no address", password)} {
+		r := refusalOf(err)
+		say("refused:", r.code, r.reason, "["+strings.Join(r.fields, "; ")+"]", "trace id", r.traceID)
+	}
+
+	call, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	if _, err := auth.Logout(call, &latchkeyv1.LogoutRequest{RefreshToken: next.GetRefreshToken()}); err != nil {
+		return err
+	}
+	select {
+	case r := <-heard:
+		say("revoked:", r.GetKind(), r.GetSessionId())
+		return nil
+	case err := <-ended:
+		return err
+	}
+}
+
+func signUp(ctx context.Context, auth latchkeyv1.AuthServiceClient, email, password string) error {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	_, err := auth.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: email, Password: password, FirstName: "Ada", LastName: "Lovelace"})
+	return err
+}
+
+func logIn(ctx context.Context, auth latchkeyv1.AuthServiceClient, email, password string) (*latchkeyv1.LoginResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	return auth.Login(ctx, &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceName: "Go example"})
+}
+
+// refresh trades the refresh token for the next pair of tokens. While no answer comes, it asks again with the same request
+// id, kept with the token until then: the service knows the repeat by it, and answers with the same tokens.
+func refresh(ctx context.Context, auth latchkeyv1.AuthServiceClient, token, requestID string) (*latchkeyv1.Tokens, error) {
+	for attempt := 0; ; attempt++ {
+		call, cancel := context.WithTimeout(ctx, deadline)
+		response, err := auth.RefreshToken(call, &latchkeyv1.RefreshTokenRequest{RefreshToken: token, RequestId: requestID})
+		cancel()
+		if err == nil {
+			return response.GetTokens(), nil
+		}
+		lost := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded
+		if !lost || attempt == 4 {
+			return nil, err
+		}
+		if err := sleep(ctx, max(refusalOf(err).retryAfter, 100*time.Millisecond<<attempt)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// refusal is what Latchkey says about an error: a reason to act on, the fields that are wrong, when to try again, and the
+// trace id, by which operators find the call in the log.
+type refusal struct {
+	code       codes.Code
+	reason     string
+	fields     []string
+	retryAfter time.Duration
+	traceID    string
+}
+
+func refusalOf(err error) refusal {
+	st := status.Convert(err)
+	r := refusal{code: st.Code()}
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() == "latchkey" {
+				r.reason = d.GetReason()
+			}
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				r.fields = append(r.fields, v.GetField()+": "+v.GetDescription())
+			}
+		case *errdetails.RetryInfo:
+			r.retryAfter = d.GetRetryDelay().AsDuration()
+		case *errdetails.RequestInfo:
+			r.traceID = d.GetRequestId()
+		}
+	}
+	return r
+}
+
+// watcher tells of every revocation.
+type watcher struct {
+	revocations  latchkeyv1.RevocationServiceClient
+	key          string
+	ready        chan struct{} // closed when the snapshot is here
+	onRevocation func(*latchkeyv1.Revocation)
+
+	cursor string
+	synced bool
+}
+
+// watch goes from one stream to the next until ctx is over. Streams end now and then, by themselves when their connection has
+// grown old: the next one goes on after the last cursor, and nothing is missed.
+func (w *watcher) watch(ctx context.Context) error {
+	for failures := 0; ; failures++ {
+		before := w.cursor
+		err := w.follow(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if w.cursor != before {
+			failures = 0
+		}
+		r := refusalOf(err)
+		switch r.reason {
+		case "KEY_INVALID", "VALIDATION_FAILED":
+			return err // trying again would not help
+		case "CURSOR_EXPIRED":
+			w.cursor = "" // begin with a snapshot
+		}
+		if err := sleep(ctx, max(r.retryAfter, min(100*time.Millisecond<<min(failures, 6), 5*time.Second))); err != nil {
+			return err
+		}
+	}
+}
+
+// follow reads one stream to its end.
+func (w *watcher) follow(ctx context.Context) error {
+	stream, err := w.revocations.WatchRevocations(
+		metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+w.key), &latchkeyv1.WatchRevocationsRequest{Cursor: w.cursor},
+	)
+	if err != nil {
+		return err
+	}
+	for {
+		response, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		for _, r := range response.GetRevocations() {
+			w.onRevocation(r)
+		}
+		w.cursor = response.GetCursor()
+		if response.GetComplete() && !w.synced {
+			w.synced = true
+			close(w.ready)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
