@@ -17,7 +17,7 @@ type Algorithm string
 
 // The allow list: nothing else ever signs or verifies.
 const (
-	// EdDSA is Ed25519 (RFC 8037).
+	// EdDSA is Ed25519 (RFC 8037). Tokens and keys may call it Ed25519 as well (RFC 9864).
 	EdDSA Algorithm = "EdDSA"
 	// ES256 is ECDSA on P-256 with SHA-256 (RFC 7518, section 3.4).
 	ES256 Algorithm = "ES256"
@@ -44,6 +44,15 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 		return "", fmt.Errorf("%w %q: use EdDSA, ES256 or RS256", ErrAlgorithm, name)
 	}
 	return algorithm, nil
+}
+
+// currentName is name, or EdDSA for what RFC 9864, section 2.2, calls it: Ed25519. The type of the key says which
+// curve it is, so that the two names mean the same.
+func currentName(name string) string {
+	if name == "Ed25519" {
+		return string(EdDSA)
+	}
+	return name
 }
 
 // method returns how a verifies, or nil for an unknown algorithm.

@@ -151,7 +151,7 @@ func (m members) publicKey() (id string, key *Key, err error) {
 		return "", nil, err
 	}
 	if _, present := m["alg"]; present {
-		if name, _ := m.text("alg"); name != string(algorithm) {
+		if name, _ := m.text("alg"); currentName(name) != string(algorithm) {
 			return "", nil, nil // Such as RS512: it signs nothing that is read here.
 		}
 	}

@@ -110,6 +110,7 @@ func TestParseJWKSPassesOver(t *testing.T) {
 	for name, change := range map[string]map[string]any{
 		"no use":        {"use": nil},
 		"no alg":        {"alg": nil},
+		"newer name":    {"alg": "Ed25519"},
 		"operations":    {"key_ops": []string{"verify"}},
 		"unknown names": {"x5t": "AAAA", "iat": 5},
 	} {

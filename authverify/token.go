@@ -10,6 +10,9 @@ import (
 const (
 	// TokenType is the "typ" of access tokens (RFC 9068, section 2.1).
 	TokenType = "at+jwt"
+	// TokenTypeJWT is what it is where verifiers do not know RFC 9068: LATCHKEY_TOKEN_TYPE. Both are accepted,
+	// for both are out while the setting changes, and the keys sign nothing but access tokens.
+	TokenTypeJWT = "JWT"
 	// MaxTokenBytes is the longest token that is issued or looked at.
 	MaxTokenBytes = 4096
 )
@@ -107,7 +110,7 @@ func (t *Token) readHeader(header []byte) error {
 		return invalid("critical header parameter")
 	}
 	name, _ := parameters.text("alg")
-	if t.algorithm, err = ParseAlgorithm(name); err != nil {
+	if t.algorithm, err = ParseAlgorithm(currentName(name)); err != nil {
 		return invalid("algorithm is not allowed")
 	}
 	if t.keyID, _ = parameters.text("kid"); t.keyID == "" {
@@ -129,12 +132,15 @@ func (t *Token) verify(key *Key) ([]byte, error) {
 	return decodeSegment(t.payload)
 }
 
-// isAccessToken says whether the type is RFC 9068's. Media types compare without
-// regard to ASCII case (section 4); equal lengths keep longer look-alikes out of
+// isAccessToken says whether the type is one that access tokens have.
+func (t *Token) isAccessToken() bool { return t.IsType(TokenType) || t.IsType(TokenTypeJWT) }
+
+// IsType says whether "typ" is typ, with or without "application/". Media types compare without regard to ASCII
+// case (RFC 9068, section 4; RFC 7515, section 4.1.9); equal lengths keep longer look-alikes out of
 // EqualFold, which folds Unicode.
-func (t *Token) isAccessToken() bool {
-	for _, typ := range []string{TokenType, "application/" + TokenType} {
-		if len(t.typ) == len(typ) && strings.EqualFold(t.typ, typ) {
+func (t *Token) IsType(typ string) bool {
+	for _, name := range []string{typ, "application/" + typ} {
+		if len(t.typ) == len(name) && strings.EqualFold(t.typ, name) {
 			return true
 		}
 	}

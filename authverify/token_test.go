@@ -114,6 +114,11 @@ func TestVerifyHeader(t *testing.T) {
 		"full media type": {"typ": "application/at+jwt"},
 		"upper case":      {"typ": "AT+JWT"},
 		"mixed case":      {"typ": "Application/aT+jWt"},
+		// For verifiers that do not know RFC 9068.
+		"plain JWT":            {"typ": "JWT"},
+		"plain JWT, full name": {"typ": "application/jwt"},
+		// RFC 9864.
+		"EdDSA's newer name": {"alg": "Ed25519"},
 		// A key in the header is no key: the signature is checked with ours.
 		"embedded jwk": {"jwk": map[string]any{"kty": "oct", "k": "AAAA"}, "jku": "https://evil.example", "x5u": "https://evil.example"},
 		"unknown":      {"cty": "text", "x": map[string]any{"y": []any{1, nil}}},
@@ -131,7 +136,10 @@ func TestVerifyHeader(t *testing.T) {
 		reason string
 	}
 	for name, c := range map[string]refusal{
-		"typ JWT":         {map[string]any{"typ": "JWT"}, "not an access token"},
+		"typ logout":      {map[string]any{"typ": "logout+jwt"}, "not an access token"},
+		"typ JWTs":        {map[string]any{"typ": "JWTs"}, "not an access token"},
+		"alg ed25519":     {map[string]any{"alg": "ed25519"}, "algorithm is not allowed"},
+		"alg Ed448":       {map[string]any{"alg": "Ed448"}, "algorithm is not allowed"},
 		"typ absent":      {map[string]any{"typ": nil}, "not an access token"},
 		"typ a number":    {map[string]any{"typ": 1}, "not an access token"},
 		"typ look-alike":  {map[string]any{"typ": "at+jwt\u017f"}, "not an access token"},

@@ -80,13 +80,17 @@ const jwksMaxAge = 5 * time.Minute
 // serveJWKS publishes the keys that verify access tokens (RFC 7517). Verifiers that
 // meet a kid they do not know ask again whatever they have cached.
 func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
-	set := s.cfg.Keyring.JWKS()
-	sum := sha256.Sum256(set)
+	servePublished(w, r, "application/jwk-set+json", s.cfg.Keyring.JWKS())
+}
+
+// servePublished answers with a document that everybody may read and keep for jwksMaxAge.
+func servePublished(w http.ResponseWriter, r *http.Request, contentType string, document []byte) {
+	sum := sha256.Sum256(document)
 	header := w.Header()
-	header.Set("Content-Type", "application/jwk-set+json")
+	header.Set("Content-Type", contentType)
 	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(jwksMaxAge.Seconds())))
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:])+`"`)
 	// It answers If-None-Match. A time of zero: none is told.
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(set))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(document))
 }

@@ -364,10 +364,16 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 	s.leaving.Wait() // each has afterwardsTime at most
 }
 
-// Handler serves the HTTP pages: the JWKS and health.
+// Handler serves the HTTP pages: the JWKS, discovery and health.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/jwks.json", s.serveJWKS)
+	jwks, documents := discoveryPaths(s.cfg.Keyring.Issuer())
+	for _, path := range jwks {
+		mux.HandleFunc("GET "+path, s.serveJWKS)
+	}
+	for _, path := range documents {
+		mux.HandleFunc("GET "+path, s.serveDiscovery)
+	}
 	mux.HandleFunc("GET /healthz", serveHealthz)
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
 	return mux

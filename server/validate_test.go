@@ -70,6 +70,25 @@ func TestAccessTokenForm(t *testing.T) {
 	}
 }
 
+// TestTokenType: tokens say the type that is set, and those of the other one, issued before the setting
+// changed, are good on every replica.
+func TestTokenType(t *testing.T) {
+	t.Parallel()
+	byRFC := testenv.Start(t, testenv.Options{})
+	plain := testenv.Start(t, testenv.Options{DatabaseURL: byRFC.DatabaseURL, RedisURL: byRFC.RedisURL, Clock: byRFC.Clock, TokenType: "JWT"})
+	signUp(t, byRFC, email)
+	for want, s := range map[string]*testenv.Server{"at+jwt": byRFC, "JWT": plain} {
+		access := logIn(t, s, email).GetAccessToken()
+		header := map[string]any{}
+		text, err := base64.RawURLEncoding.DecodeString(strings.Split(access, ".")[0])
+		if err != nil || json.Unmarshal(text, &header) != nil || header["typ"] != want {
+			t.Errorf("%s: header %s, %v", want, text, err)
+		}
+		wantValid(t, byRFC, access, 0)
+		wantValid(t, plain, access, 0)
+	}
+}
+
 func checkJWKS(t *testing.T, s *testenv.Server, kid any) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.HTTP+"/.well-known/jwks.json", nil)

@@ -89,8 +89,8 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 	}
 	keyring, err := token.Open(ctx, token.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
-		Algorithm: token.Algorithm(cfg.TokenAlgorithm),
-		Former:    old.former, Store: server.KeyStore{Pool: st.pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: time.Now,
+		Type: cfg.TokenType, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Former: old.former, Store: server.KeyStore{Pool: st.pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -359,7 +359,7 @@ func TestSettingsReachTheService(t *testing.T) {
 	settings := serveSettings(t)
 	maps.Copy(settings, map[string]string{
 		"LATCHKEY_ACCESS_TOKEN_TTL": "1m", "LATCHKEY_SESSION_IDLE_TTL": "2h", "LATCHKEY_SESSION_MAX_TTL": "3h", "LATCHKEY_RESET_TOKEN_TTL": "7m",
-		"LATCHKEY_AUDIENCE": "app", "LATCHKEY_CLIENT_ID": "web", "LATCHKEY_TOKEN_ALGORITHM": "ES256", "LATCHKEY_PASSWORD_MIN_LENGTH": "12",
+		"LATCHKEY_AUDIENCE": "app", "LATCHKEY_CLIENT_ID": "web", "LATCHKEY_TOKEN_ALGORITHM": "EdDSA", "LATCHKEY_TOKEN_TYPE": "JWT", "LATCHKEY_PASSWORD_MIN_LENGTH": "12",
 		"LATCHKEY_ARGON2_MEMORY_KIB": "1024", "LATCHKEY_ARGON2_TIME": "3", "LATCHKEY_ARGON2_THREADS": "2", "LATCHKEY_HASH_SLOTS": "3",
 		"LATCHKEY_DATABASE_MAX_CONNS": "7", "LATCHKEY_TRUSTED_PROXIES": "127.0.0.0/8",
 	})
@@ -402,7 +402,7 @@ func TestSettingsReachTheService(t *testing.T) {
 		}
 	}
 	parts := strings.Split(tokens.GetAccessToken(), ".")
-	for i, wants := range [][]string{{`"alg":"ES256"`}, {`"iss":"https://auth.example.com"`, `"aud":"app"`, `"client_id":"web"`}} {
+	for i, wants := range [][]string{{`"alg":"EdDSA"`, `"typ":"JWT"`}, {`"iss":"https://auth.example.com"`, `"aud":"app"`, `"client_id":"web"`}} {
 		text, err := base64.RawURLEncoding.DecodeString(parts[i])
 		for _, want := range wants {
 			if err != nil || !strings.Contains(string(text), want) {

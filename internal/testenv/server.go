@@ -79,6 +79,10 @@ type Options struct {
 	AccountAudience string
 	// Algorithm is what signing keys are for. Zero: what those of the database are for, ES256 in a new one.
 	Algorithm token.Algorithm
+	// TokenType is "typ" of access tokens. Zero: at+jwt.
+	TokenType string
+	// Issuer is "iss" of access tokens. Zero: Issuer.
+	Issuer string
 	// Legacy makes the server honour what this backend handed out, on its stores,
 	// whose schema is brought up to date first.
 	Legacy *ExistingBackend
@@ -256,7 +260,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 	must(t, err)
 	former, takenOver := s.legacy(t, o, client)
 	s.Keyring, err = token.Open(t.Context(), token.Config{
-		Issuer: Issuer, Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Algorithm: o.Algorithm, Former: former,
+		Issuer: orElse(o.Issuer, Issuer), Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Type: o.TokenType, Algorithm: o.Algorithm, Former: former,
 		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
 	})
 	must(t, err)

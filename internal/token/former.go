@@ -67,6 +67,10 @@ func (f *former) verifies(id string, now time.Time) bool { return f.is(id) && no
 
 // claims are those of a token that names the key.
 func (f *former) claims(parsed *authverify.Token, now time.Time) (*Claims, error) {
+	// The former system signs other tokens with it, as JWT.
+	if !parsed.IsType(authverify.TokenType) {
+		return nil, fmt.Errorf("%w: not an access token", ErrInvalid)
+	}
 	claims, err := parsed.Claims(f.key.verifying, f.rules, now)
 	if err != nil {
 		return nil, err
@@ -91,7 +95,8 @@ func (k *Keyring) FormerKeyID() string {
 // it reads, beside all of Sign's. It is Sign when there is no private key of the
 // former system, when the token would outlive the time of that key, and without an
 // address, for which the former system would take the token for a refresh token. The
-// same claims and address give the same token.
+// same claims and address give the same token. The type is always at+jwt: the key is not published, so that nobody
+// who needs another one can check it.
 func (k *Keyring) SignForBoth(ctx context.Context, claims Claims, email string) (string, error) {
 	f := k.former
 	if f == nil || f.key.private == nil || email == "" || claims.ExpireTime.After(f.until) {
@@ -109,13 +114,13 @@ func (k *Keyring) SignForBoth(ctx context.Context, claims Claims, email string) 
 	}
 	wire["user_id"], wire["email"] = wire["sub"], email
 	wire["nbf"] = claims.IssuedAt.Add(-formerLeeway).Unix()
-	return f.key.sign(wire)
+	return f.key.sign(wire, authverify.TokenType)
 }
 
-// sign returns the claims as a token under the key.
-func (k *signingKey) sign(wire map[string]any) (string, error) {
+// sign returns the claims as a token of this type under the key.
+func (k *signingKey) sign(wire map[string]any, typ string) (string, error) {
 	unsigned := jwt.NewWithClaims(k.method, jwt.MapClaims(wire))
-	unsigned.Header["typ"] = authverify.TokenType
+	unsigned.Header["typ"] = typ
 	unsigned.Header["kid"] = k.id
 	token, err := unsigned.SignedString(k.private)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,7 @@ type KeyStore interface {
 }
 
 // Config says whose tokens these are and where their keys live. Every field is
-// needed but AccountAudience, Algorithm and Former.
+// needed but AccountAudience, Type, Algorithm and Former.
 type Config struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
@@ -59,6 +60,9 @@ type Config struct {
 	AccountAudience string
 	// ClientID is "client_id" of tokens whose Claims name none.
 	ClientID string
+	// Type is "typ" of tokens made here: at+jwt, or JWT for verifiers that do not know RFC 9068.
+	// Both are accepted. Empty: at+jwt.
+	Type string
 	// Algorithm is what keys are for. Empty: what those in the store are for, and
 	// DefaultAlgorithm in an empty one. When the store's active key has another one, Open
 	// makes a pending key of this one, which signs from PublishAhead later on, by
@@ -86,6 +90,7 @@ type Keyring struct {
 	rules    authverify.Rules
 	account  *authverify.Rules // nil: no tokens for accounts
 	clientID string
+	typ      string
 	now      func() time.Time
 	former   *former
 	keys     atomic.Pointer[keySet]
@@ -169,13 +174,20 @@ func newKeyring(config Config) (*Keyring, error) {
 		}
 		account = &authverify.Rules{Issuer: config.Issuer, Audience: config.AccountAudience, MaxTTL: config.MaxTTL}
 	}
+	typ := config.Type
+	if typ == "" {
+		typ = authverify.TokenType
+	}
+	if typ != authverify.TokenType && typ != authverify.TokenTypeJWT {
+		return nil, fmt.Errorf("token: Config.Type %q: use %s or %s", typ, authverify.TokenType, authverify.TokenTypeJWT)
+	}
 	former, err := newFormer(config.Former, rules)
 	if err != nil {
 		return nil, err
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
-		rules: rules, account: account, former: former, clientID: config.ClientID,
+		rules: rules, account: account, former: former, clientID: config.ClientID, typ: typ,
 	}, nil
 }
 
@@ -225,7 +237,7 @@ func (k *Keyring) signUnder(ctx context.Context, rules authverify.Rules, claims 
 	if key == nil {
 		return "", fmt.Errorf("%w: no active key can be opened", ErrUnavailable)
 	}
-	return key.sign(wire)
+	return key.sign(wire, k.typ)
 }
 
 // Verify returns the claims of a genuine token for Config.Audience that is in force now.
@@ -257,6 +269,14 @@ func (k *Keyring) ActiveSince() time.Time {
 func (k *Keyring) JWKS() []byte {
 	return bytes.Clone(k.keys.Load().jwks)
 }
+
+// Algorithms lists what the keys in the JWKS are for, each once, that of the active key first.
+func (k *Keyring) Algorithms() []Algorithm {
+	return slices.Clone(k.keys.Load().algorithms)
+}
+
+// Issuer is "iss" of the tokens.
+func (k *Keyring) Issuer() string { return k.rules.Issuer }
 
 // Reload reads the keys from the store. What could be opened is in use when it
 // returns; it fails with ErrSealed when a key could not, and with ErrUnavailable,

@@ -149,6 +149,7 @@ type keySet struct {
 	unopened    map[string]error // keys of the store that should verify but do not open
 	stale       []StoredKey      // rows of verifying keys not sealed under the current key
 	jwks        []byte
+	algorithms  []Algorithm // of the keys in jwks, each once, in their order
 }
 
 // newKeySet opens the keys in rows. Keys that previous holds are taken over
@@ -194,6 +195,11 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 		}
 		return 0
 	})
+	for _, key := range published {
+		if !slices.Contains(set.algorithms, key.algorithm) {
+			set.algorithms = append(set.algorithms, key.algorithm)
+		}
+	}
 	var err error
 	if set.jwks, err = marshalJWKS(published); err != nil {
 		return nil, fmt.Errorf("token: %w", err)
