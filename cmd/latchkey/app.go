@@ -19,6 +19,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
@@ -115,7 +116,7 @@ func newApp(ctx context.Context, cfg *config.Config, log *slog.Logger, st *store
 		return nil, err
 	}
 	a.ledger, err = ledger.New(ledger.Config{
-		Pool: st.pool, Lease: cfg.ReplicaLease, SessionLife: cfg.SessionMaxTTL, AccessLife: cfg.AccessTokenTTL,
+		Pool: st.pool, Direct: st.direct, Lease: cfg.ReplicaLease, SessionLife: cfg.SessionMaxTTL, AccessLife: cfg.AccessTokenTTL,
 		LegacyUntil: old.until, Followers: []ledger.Follower{memory}, Logger: log, Now: time.Now,
 	})
 	if err != nil {
@@ -138,6 +139,7 @@ func (a *app) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 	upkeep := server.Upkeep{Pool: a.stores.pool, AuditRetention: cfg.AuditRetention, Now: time.Now}
 	outbox, err := mail.New(mail.Config{
 		Pool:     a.stores.pool,
+		PollOnly: a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
 		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
 		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
 		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,

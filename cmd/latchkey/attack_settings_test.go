@@ -334,9 +334,9 @@ func TestAttack18EvictingRedis(t *testing.T) {
 	}
 }
 
-// TestAttack18EvictingCluster: every master is asked: one of three drops keys.
-func TestAttack18EvictingCluster(t *testing.T) {
-	t.Parallel()
+// redisCluster starts three masters, each with its maxmemory-policy.
+func redisCluster(t *testing.T, policies [3]string) []*redis.Client {
+	t.Helper()
 	program, err := devstack.FindRedis()
 	if err != nil {
 		t.Skip(err)
@@ -350,10 +350,9 @@ func TestAttack18EvictingCluster(t *testing.T) {
 		_, port, _ := net.SplitHostPort(free.Addr().String())
 		return port
 	}
-	var addrs []string
 	var nodes []*redis.Client
 	slots := []int{0, 5000, 11000, 16384}
-	for i, policy := range []string{"noeviction", "allkeys-lru", "noeviction"} {
+	for i, policy := range policies {
 		port, bus := freePort(), freePort()
 		cmd := exec.CommandContext(t.Context(), program, "--port", port, "--cluster-port", bus, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
 			"--cluster-config-file", "nodes.conf", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", policy)
@@ -376,7 +375,7 @@ func TestAttack18EvictingCluster(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		addrs, nodes = append(addrs, node.Options().Addr), append(nodes, node)
+		nodes = append(nodes, node)
 	}
 	testenv.Eventually(t, patience, "the cluster is up", func() bool {
 		for _, node := range nodes {
@@ -386,6 +385,17 @@ func TestAttack18EvictingCluster(t *testing.T) {
 		}
 		return true
 	})
+	return nodes
+}
+
+// TestAttack18EvictingCluster: every master is asked: one of three drops keys.
+func TestAttack18EvictingCluster(t *testing.T) {
+	t.Parallel()
+	nodes := redisCluster(t, [3]string{"noeviction", "allkeys-lru", "noeviction"})
+	addrs := make([]string, len(nodes))
+	for i, node := range nodes {
+		addrs[i] = node.Options().Addr
+	}
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
 	t.Cleanup(func() { _ = client.Close() })
 	for range 20 { // whichever master comes first or last

@@ -47,7 +47,7 @@ func databaseConfig(environ []string) (*config.Config, error) {
 // loadConfig reads the settings and has the packages that will use them judge their
 // forms, so that all that is wrong is told at once, before anything starts.
 func loadConfig(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
-	judges = append(judges, judgeDatabaseURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
+	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
 		judges = append(judges, judgeTLS, judgeSMTPCA) // files that other commands need not have
 		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
@@ -56,10 +56,20 @@ func loadConfig(environ []string, profile config.Profile, judges ...config.Judge
 }
 
 func judgeDatabaseURL(cfg *config.Config) error {
-	if cfg.DatabaseURL == "" || postgres.CheckURL(string(cfg.DatabaseURL)) == nil {
+	if cfg.DatabaseURL == "" {
 		return nil
 	}
-	return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+	return unusable("LATCHKEY_DATABASE_URL", postgres.CheckURL(string(cfg.DatabaseURL)))
+}
+
+func judgeDirectURL(cfg *config.Config) error {
+	switch {
+	case cfg.DatabaseDirectURL == "":
+		return nil
+	case cfg.DatabaseURL == "":
+		return config.Reject("LATCHKEY_DATABASE_DIRECT_URL", "is set though LATCHKEY_DATABASE_URL is not")
+	}
+	return unusable("LATCHKEY_DATABASE_DIRECT_URL", postgres.CheckURL(string(cfg.DatabaseDirectURL)))
 }
 
 func judgeSMTPURL(cfg *config.Config) error {

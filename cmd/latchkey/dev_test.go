@@ -288,7 +288,7 @@ func alive(pid int) bool {
 func TestDevHonoursSettings(t *testing.T) {
 	t.Parallel()
 	settings := append(devSettings(devFolder(t)),
-		"DATABASE_URL="+testenv.EmptyDatabase(t), "LATCHKEY_REDIS_URL="+testenv.Redis(t), "LATCHKEY_REFLECTION=false",
+		"LATCHKEY_DATABASE_URL="+testenv.EmptyDatabase(t), "LATCHKEY_REDIS_URL="+testenv.Redis(t), "LATCHKEY_REFLECTION=false",
 		"LATCHKEY_SECRET_KEY=row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=", "LATCHKEY_RESET_URL=https://app.example.com/r?a=b")
 	p := start(t, settings, "dev")
 	addrs := p.addrs(t)

@@ -51,7 +51,7 @@ func keys(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg)})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}

@@ -53,7 +53,7 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 
 // migrateDown asks, takes back one migration, and says what came of it.
 func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.Reader, questions, stdout io.Writer) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
@@ -108,7 +108,7 @@ func ask(questions io.Writer, answers io.Reader, what string) error {
 }
 
 func migrateUp(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
@@ -140,7 +140,7 @@ func migrateStatus(ctx context.Context, cfg *config.Config, stdout io.Writer) er
 			return err
 		}
 	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return err
 	}

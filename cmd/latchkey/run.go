@@ -21,8 +21,8 @@ const (
 	// after which container managers kill.
 	drainTime = 20 * time.Second
 	lastTime  = 12 * time.Second
-	// firstLeaseTime is how long a start waits for the ledger at most.
-	firstLeaseTime = 2 * time.Second
+	// firstReadTime is how long a start waits for the ledger at most: that the stores answered says that it will not be long.
+	firstReadTime = 30 * time.Second
 	// spareHeap is never written to, and so takes no memory, but the collector counts it
 	// as live: a heap of 6 MiB is then collected when it has grown to 44 MiB instead of
 	// 12. At 20,000 validations a second that is 5 collections a second instead of 20,
@@ -88,8 +88,11 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	a.countHashes(background)
 	go a.keepUp(background)
 	go a.tls.watch(background, a.log)
-	leaveLedger := a.followLedger(background)
+	leaveLedger, err := a.followLedger(ctx, background)
 	defer leaveLedger()
+	if err != nil {
+		return err
+	}
 
 	httpServer := newHTTPServer(pages, a.log)
 	httpServer.WriteTimeout = pagesWriteTimeout
@@ -105,7 +108,6 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	if _, err := fmt.Fprintf(stdout, "ready grpc=%s http=%s ops=%s\n", l.grpc.Addr(), l.http.Addr(), l.ops.Addr()); err != nil {
 		return err
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")
@@ -115,23 +117,26 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	return err
 }
 
-// followLedger begins to follow the ledger, and waits a moment until validations can
-// be answered from memory; without it they ask PostgreSQL. The result leaves: once
-// no more calls are answered, and before the stores are closed.
-func (a *app) followLedger(ctx context.Context) (leave func()) {
-	following, stop := context.WithCancel(ctx)
+// followLedger begins to follow the ledger, and waits until it was read to its end once: a replica that
+// cannot follow it would answer each validation from PostgreSQL and hold up every revocation, and look
+// well. leave ends it: once no more calls are answered, and before the stores are closed.
+func (a *app) followLedger(ctx, background context.Context) (leave func(), err error) {
+	following, stop := context.WithCancel(background)
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
 		a.ledger.Run(following)
 	}()
-	waiting, cancel := context.WithTimeout(ctx, firstLeaseTime)
-	defer cancel()
-	_ = a.ledger.WaitTrusted(waiting) // said by Run
-	return func() {
+	leave = func() {
 		stop()
 		<-left
 	}
+	waiting, cancel := context.WithTimeout(ctx, firstReadTime)
+	defer cancel()
+	if err := a.ledger.WaitFollowed(waiting); err != nil && ctx.Err() == nil {
+		return leave, fmt.Errorf("the revocation ledger cannot be followed: %w", errors.Join(a.ledger.Failed(), err))
+	}
+	return leave, nil // a start that was told to stop stops in order
 }
 
 func (a *app) stop(ctx context.Context, servers ...*http.Server) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,22 +26,25 @@ const (
 	storeAttempt  = 5 * time.Second
 	// closeTime is what connections in use get when the service has stopped.
 	closeTime = 2 * time.Second
+	// ownConns are those beside the pool: two follow the ledger, one hears of mails.
+	ownConns = 3
+	// directConns is the pool past a pooler: nothing but what opens connections of its own uses it.
+	directConns = 2
 )
 
 // stores are the two that the service keeps its truth in.
 type stores struct {
 	pool  *pgxpool.Pool
 	redis redis.UniversalClient
+	// direct leads to PostgreSQL itself where pool goes through a pooler that shares connections; else nil.
+	direct *pgxpool.Pool
+	pooler postgres.Pooler
 }
 
 // openStores connects to both, waits for them if need be, and brings the schema up
 // to date or makes sure that it is.
 func openStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*stores, error) {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(cfg.DatabaseURL), MaxConns: cfg.DatabaseMaxConns})
-	if err != nil {
-		return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
-	}
-	s := &stores{pool, cfg.RedisURL.Client()}
+	s := &stores{redis: cfg.RedisURL.Client()}
 	if err := s.prepare(ctx, cfg, log); err != nil {
 		s.close()
 		return nil, err
@@ -48,15 +52,83 @@ func openStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*sto
 	return s, nil
 }
 
-func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	err := await(ctx, log, "PostgreSQL", "LATCHKEY_DATABASE_URL", func(ctx context.Context) error {
-		return postgres.CheckServer(ctx, s.pool)
+// connect waits for PostgreSQL and opens the pools, by what is found before it.
+func (s *stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	const variable, directVariable = "LATCHKEY_DATABASE_URL", "LATCHKEY_DATABASE_DIRECT_URL"
+	url, direct := string(cfg.DatabaseURL), string(cfg.DatabaseDirectURL)
+	err := await(ctx, log, "PostgreSQL", variable, func(ctx context.Context) (err error) {
+		s.pooler, err = postgres.FindPooler(ctx, url)
+		if err == nil && s.pooler == postgres.TransactionPooler && direct == "" {
+			_, err = postgres.RequireSession(ctx, url)
+		}
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = await(ctx, log, "Redis", "LATCHKEY_REDIS_URL", func(ctx context.Context) error {
-		return s.redis.Ping(ctx).Err()
+	if direct != "" {
+		err := await(ctx, log, "PostgreSQL", directVariable, func(ctx context.Context) error {
+			_, err := postgres.RequireSession(ctx, direct)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.direct, err = postgres.Open(ctx, postgres.Config{URL: direct, MaxConns: directConns})
+		if err != nil {
+			return config.Reject(directVariable, "is not usable")
+		}
+	}
+	if err := s.tellPooler(ctx, cfg, log); err != nil {
+		return err
+	}
+	s.pool, err = postgres.Open(ctx, postgres.Config{URL: url, MaxConns: cfg.DatabaseMaxConns, Pooler: s.pooler})
+	if err != nil {
+		return config.Reject(variable, "is not usable")
+	}
+	return await(ctx, log, "PostgreSQL", variable, func(ctx context.Context) error {
+		return postgres.CheckServer(ctx, s.pool)
+	})
+}
+
+// tellPooler says what is between Latchkey and PostgreSQL, and what it asks for.
+func (s *stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	switch s.pooler {
+	case postgres.NoPooler:
+		return nil
+	case postgres.SessionPooler:
+		log.InfoContext(ctx, "a pooler is between Latchkey and PostgreSQL, and gives each connection one of its own (session mode): its pool must have room for all of them",
+			"setting", "LATCHKEY_DATABASE_MAX_CONNS", "connections", cfg.DatabaseMaxConns+ownConns)
+	case postgres.TransactionPooler:
+		warning, err := postgres.CheckTransactionPooler(ctx, string(cfg.DatabaseURL))
+		if err != nil {
+			return fmt.Errorf("LATCHKEY_DATABASE_URL: %w", err)
+		}
+		log.InfoContext(ctx, "a pooler in transaction mode is between Latchkey and PostgreSQL: what follows the ledger and migrates goes past it", "setting", "LATCHKEY_DATABASE_DIRECT_URL")
+		if warning != "" {
+			log.WarnContext(ctx, "through it Latchkey cannot bound how long statements and transactions take: let the role do it", "sql", warning)
+		}
+	}
+	return nil
+}
+
+func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	if err := s.connect(ctx, cfg, log); err != nil {
+		return err
+	}
+	err := await(ctx, log, "Redis", "LATCHKEY_REDIS_URL", func(ctx context.Context) error {
+		if err := s.redis.Ping(ctx).Err(); err != nil {
+			return err
+		}
+		before := s.redis
+		settled, err := cfg.RedisURL.Settle(ctx, s.redis)
+		if err != nil {
+			return err
+		}
+		if s.redis = settled; settled != before {
+			log.InfoContext(ctx, "the address is one of a Redis cluster: going on with all of its nodes", "setting", "LATCHKEY_REDIS_URL")
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -115,7 +187,11 @@ func (s *stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 func (s *stores) close() {
 	closed := make(chan struct{})
 	go func() {
-		s.pool.Close()
+		for _, pool := range []*pgxpool.Pool{s.pool, s.direct} {
+			if pool != nil {
+				pool.Close()
+			}
+		}
 		close(closed)
 	}()
 	select {
@@ -126,7 +202,12 @@ func (s *stores) close() {
 }
 
 func schema(cfg *config.Config) postgres.Migrations {
-	return postgres.Migrations{URL: string(cfg.DatabaseURL), FS: migrations.FS, CheckUp: postgres.CheckForeign}
+	return postgres.Migrations{URL: directURL(cfg), FS: migrations.FS, CheckUp: postgres.CheckForeign}
+}
+
+// directURL leads to PostgreSQL past a pooler, where the settings know the way.
+func directURL(cfg *config.Config) string {
+	return string(cmp.Or(cfg.DatabaseDirectURL, cfg.DatabaseURL))
 }
 
 // await tries until a store answers, for storePatience. The first failure is told
@@ -137,14 +218,13 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 		once, cancel := context.WithTimeout(ctx, storeAttempt)
 		err := try(once)
 		cancel()
-		var unfit *postgres.UnfitError
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.As(err, &unfit):
-			return err
+		case hopeless(err) != "":
+			return fmt.Errorf("%s cannot be used (%s): %s", store, variable, hopeless(err))
 		case time.Now().After(deadline):
 			return fmt.Errorf("%s did not answer for %s (%s): %w", store, storePatience, variable, err)
 		case attempt == 0:
@@ -156,4 +236,9 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 		case <-time.After(storeRetry):
 		}
 	}
+}
+
+// hopeless says why no waiting mends err, "" if it may.
+func hopeless(err error) string {
+	return cmp.Or(postgres.Hopeless(err), config.HopelessRedis(err))
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/takeover"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
@@ -105,15 +106,9 @@ func parseTakeover(args []string) (do func(context.Context, *takeoverCommand) er
 const connectTime = 10 * time.Second
 
 func (t *takeoverCommand) connect(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(string(t.cfg.DatabaseURL))
-	if err != nil {
-		return nil, config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
-	}
-	cfg.ConnectTimeout = connectTime
-	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = "latchkey takeover"
-	}
-	return pgx.ConnectConfig(ctx, cfg)
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	return postgres.Connect(ctx, directURL(t.cfg), "latchkey takeover")
 }
 
 // check looks at both stores. Its error is not one of the stores: those are problems of

@@ -89,7 +89,7 @@ func checkHolders(report *takeover.Report, holders []uuid.UUID) error {
 
 // migrate runs what is missing, with short waits for locks.
 func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: string(t.cfg.DatabaseURL)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(t.cfg)})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}

@@ -65,7 +65,7 @@ func users(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err != nil {
 		return err
 	}
-	u.pool, err = postgres.Open(ctx, postgres.Config{URL: string(u.cfg.DatabaseURL), MaxConns: 2})
+	u.pool, err = postgres.Open(ctx, postgres.Config{URL: directURL(u.cfg), MaxConns: 2})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}

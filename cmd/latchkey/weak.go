@@ -48,6 +48,11 @@ func weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []c
 		warn("LATCHKEY_DATABASE_URL", weakness)
 		warn("LATCHKEY_DATABASE_URL", easyPassword(secret))
 	}
+	if cfg.DatabaseDirectURL != "" {
+		weakness, secret := postgres.Weakness(string(cfg.DatabaseDirectURL))
+		warn("LATCHKEY_DATABASE_DIRECT_URL", weakness)
+		warn("LATCHKEY_DATABASE_DIRECT_URL", easyPassword(secret))
+	}
 	warn("LATCHKEY_REDIS_URL", easyPassword(cfg.RedisURL.RemotePassword()))
 	if smtp, err := mail.ParseSMTPURL(string(cfg.SMTPURL)); err == nil {
 		warn("LATCHKEY_SMTP_URL", smtp.Weakness())

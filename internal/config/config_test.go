@@ -173,7 +173,8 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	marker := "hunter2secret"
 	wrong := map[string]string{
-		"LATCHKEY_DATABASE_URL":        "postgres://u:" + marker + "@[bad",
+		"LATCHKEY_DATABASE_URL":        "postgres://u:" + marker + "@more@h",
+		"LATCHKEY_DATABASE_DIRECT_URL": "postgres://u:half@" + marker + "@h",
 		"LATCHKEY_REDIS_URL":           "redis://u:" + marker + "@h:1/x",
 		"LATCHKEY_SMTP_URL":            "://" + marker,
 		"LATCHKEY_SECRET_KEY":          marker,

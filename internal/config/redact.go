@@ -41,6 +41,9 @@ var errURLMark = errors.New("has a password that ends early: write %23 for # in 
 // readOneWay refuses a URL whose password ends before its own end for the reader of the
 // URL, who would take the rest for hosts and names, and show those.
 func readOneWay(text string) error {
+	if isKeywords(text) {
+		return nil // a password in it is quoted, not escaped
+	}
 	p := splitURL(text)
 	after := p.hosts + p.path + p.query
 	if strings.Contains(after, "@") || strings.Contains(text, "#") && !p.isPostgres() {

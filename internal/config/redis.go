@@ -84,6 +84,73 @@ func (u RedisURL) Client() redis.UniversalClient {
 	return client
 }
 
+// Settle returns the client to go on with once the server of client answers: client itself, or one for a cluster where
+// a single address was set and what answers is a node of one, as a managed cluster's endpoint does; client is closed
+// then. Its error is for good: what answers cannot be used as it was set.
+func (u RedisURL) Settle(ctx context.Context, client redis.UniversalClient) (redis.UniversalClient, error) {
+	single, ok := client.(*redis.Client)
+	if !ok || u.sentinels() {
+		return client, nil
+	}
+	info, err := single.Info(ctx, "cluster").Result()
+	if err == nil && strings.Contains(info, "cluster_enabled:1") {
+		cluster, err := u.asCluster()
+		if err != nil {
+			return client, err
+		}
+		_ = client.Close() // nothing was written through it
+		return cluster, nil
+	}
+	info, err = single.Info(ctx, "replication").Result()
+	if err == nil && strings.Contains(info, "role:slave") {
+		return client, &RedisUnfitError{"it is a replica, which takes no writes: name the master, or the Sentinels (redis+sentinel://host:26379,host:26379/master)"}
+	}
+	return client, nil
+}
+
+// RedisUnfitError is a Redis that answers and cannot be used, however long one waits.
+type RedisUnfitError struct{ Reason string }
+
+// Error implements error.
+func (e *RedisUnfitError) Error() string { return "this Redis cannot be used: " + e.Reason }
+
+func (u RedisURL) sentinels() bool { return strings.Contains(splitURL(u.text).scheme, "sentinel") }
+
+func (u RedisURL) asCluster() (redis.UniversalClient, error) {
+	scheme, rest, _ := strings.Cut(u.text, "://")
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	path, query, _ := strings.Cut(tail, "?")
+	if database := strings.Trim(path, "/"); scheme == "unix" || database != "" && database != "0" {
+		return nil, &RedisUnfitError{"it is a node of a cluster, which has database 0 only and is reached by host and port: redis://host:port"}
+	}
+	client, err := clusterClient(scheme, []string{authority}, "?"+query)
+	if err != nil {
+		return nil, &RedisUnfitError{"it is a node of a cluster, and the URL is none of one: redis://host:port,host:port"}
+	}
+	return RedisURL{client: client}.Client(), nil
+}
+
+// HopelessRedis says why err is a failure of Redis that no waiting mends, "" if it may be mended by that.
+func HopelessRedis(err error) string {
+	if unfit, ok := errors.AsType[*RedisUnfitError](err); ok {
+		return unfit.Reason
+	}
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return ""
+	}
+	text := answer.Error()
+	for _, start := range []string{"WRONGPASS", "NOAUTH", "NOPERM", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH", "ERR DB index", "ERR invalid DB index", "ERR SELECT", "ERR unknown command"} {
+		if strings.HasPrefix(text, start) {
+			return "it refuses what the URL asks for (" + text + ")"
+		}
+	}
+	return ""
+}
+
 // commandTime bounds every command and every pipeline.
 type commandTime struct{}
 

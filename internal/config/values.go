@@ -107,18 +107,23 @@ func (u *URL) UnmarshalText(text []byte) error {
 	if err := readOneWay(string(text)); err != nil {
 		return err
 	}
-	// What is before the hosts is not for net/url, which takes "#" for their end.
+	// PostgreSQL's are judged by pgx, which takes more than net/url: sockets as hosts (%2Frun%2Fpostgresql), several
+	// hosts, and strings of key=value.
 	p := splitURL(string(text))
-	rest := string(text)
-	if p.isPostgres() {
-		rest = p.scheme + "://" + p.hosts + p.path
-	}
-	parsed, err := url.Parse(rest)
-	if err != nil || parsed.Scheme == "" {
-		return errors.New("is not a URL")
+	if !p.isPostgres() && !isKeywords(string(text)) {
+		parsed, err := url.Parse(string(text))
+		if err != nil || parsed.Scheme == "" {
+			return errors.New("is not a URL")
+		}
 	}
 	*u = URL(text)
 	return nil
+}
+
+// isKeywords says whether text can be a connection string of key=value, as libpq takes it.
+func isKeywords(text string) bool {
+	name, _, ok := strings.Cut(strings.TrimSpace(text), "=")
+	return ok && plain(strings.TrimSpace(name), "_")
 }
 
 // Redacted is the URL without what is secret in it.

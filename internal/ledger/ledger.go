@@ -34,6 +34,9 @@ const (
 type Config struct {
 	// Pool is the database. Following takes two connections of its own beside it.
 	Pool *pgxpool.Pool
+	// Direct is where those two lead when Pool is behind a pooler that shares connections:
+	// LISTEN would succeed through it and hear nothing. Nil: where Pool leads.
+	Direct *pgxpool.Pool
 	// Lease is how long memory may be trusted after it was seen to be up to date, and
 	// so the longest that a revocation takes when a replica is gone. From MinLease to
 	// MaxLease; all replicas should have the same.
@@ -81,9 +84,12 @@ type Ledger struct {
 	applied atomic.Int64
 	poked   chan struct{}
 	listens atomic.Bool
-	hangUp  atomic.Pointer[context.CancelCauseFunc] // of listen
-	tail    tail
-	skewed  atomic.Bool
+	// followed: it was, once. failed is the last failure.
+	followed atomic.Bool
+	failed   atomic.Pointer[error]
+	hangUp   atomic.Pointer[context.CancelCauseFunc] // of listen
+	tail     tail
+	skewed   atomic.Bool
 	// forgotten is read with each confirm; nil before the first.
 	forgotten atomic.Pointer[time.Time]
 	blind     bool // a row was not understood; only the tail looks

@@ -13,13 +13,26 @@ const channel = "latchkey_ledger"
 // connect opens a connection of this process's own: a lease must not wait for one of
 // the pool's.
 func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
-	config := l.cfg.Pool.Config().ConnConfig
-	config.Tracer = nil // what follows the ledger is no call's doing
-	config.RuntimeParams["application_name"] = name
-	// How far a replica has come needs no flush: should PostgreSQL lose it, revokers
-	// wait for longer. Joining does, and does not go over this connection.
-	config.RuntimeParams["synchronous_commit"] = "off"
-	return pgx.ConnectConfig(ctx, config)
+	config := cmp.Or(l.cfg.Direct, l.cfg.Pool).Config()
+	config.ConnConfig.Tracer = nil // what follows the ledger is no call's doing
+	config.ConnConfig.RuntimeParams["application_name"] = name
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
+	if config.AfterConnect != nil {
+		err = config.AfterConnect(ctx, conn)
+	}
+	if err == nil {
+		// How far a replica has come needs no flush: should PostgreSQL lose it, revokers
+		// wait for longer. Joining does, and does not go over this connection.
+		_, err = conn.Exec(ctx, "SET synchronous_commit = off", pgx.QueryExecModeSimpleProtocol)
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx)) // of no use as it is
+		return nil, err
+	}
+	return conn, nil
 }
 
 // listen has the tail look for rows whenever one was committed.

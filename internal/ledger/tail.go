@@ -59,10 +59,25 @@ func (l *Ledger) Run(ctx context.Context) {
 }
 
 // WaitTrusted waits until memory is trusted for the first time, or ctx ends.
-func (l *Ledger) WaitTrusted(ctx context.Context) error {
-	for !l.Trusted() {
+func (l *Ledger) WaitTrusted(ctx context.Context) error { return l.wait(ctx, l.Trusted) }
+
+// WaitFollowed waits until the ledger was read to its end for the first time, or ctx ends.
+// Memory is trusted then, unless the clock is wrong or a newer version wrote what this one
+// does not understand: Run logs that, and validations ask PostgreSQL.
+func (l *Ledger) WaitFollowed(ctx context.Context) error { return l.wait(ctx, l.followed.Load) }
+
+// Failed is why the ledger could not be followed the last time; nil: it never failed.
+func (l *Ledger) Failed() error {
+	if err := l.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (l *Ledger) wait(ctx context.Context, until func() bool) error {
+	for !until() {
 		read, _ := l.log.readAfter(Position{}, 0) // the zero position is always there
-		if l.Trusted() {
+		if until() {
 			return nil
 		}
 		select {
@@ -84,6 +99,7 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 		if ctx.Err() != nil {
 			return
 		}
+		l.failed.Store(&err)
 		if text := err.Error(); text != last {
 			last = text // once for each reason: it may go on for hours
 			l.cfg.Logger.WarnContext(ctx, "the ledger is not followed", "doing", what, "error", err)
@@ -300,6 +316,7 @@ func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time
 		l.trust.grant(sent, l.cfg.Lease)
 	}
 	l.tail.withheld = withheld
+	l.followed.Store(true)
 	// A notice that told nothing new wakes nobody.
 	if l.tail.announced == 0 || sent.boot-l.tail.announced >= announceEvery {
 		l.tail.announced = sent.boot

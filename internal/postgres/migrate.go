@@ -156,21 +156,24 @@ func (m Migrations) Status(ctx context.Context) ([]MigrationStatus, error) {
 	return list, err
 }
 
+// connector: a role or database may have limits for its services: filling a column takes as long as there are rows.
+func (m Migrations) connector() (*connector, error) {
+	c, err := newConnector(m.URL, "latchkey migrate", map[string]string{
+		"lock_timeout": milliseconds(defaultLockTimeout), "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
+		"default_transaction_isolation": "read committed",
+	})
+	if err == nil && m.LockTimeout > 0 {
+		c.settings["lock_timeout"] = milliseconds(m.LockTimeout)
+	}
+	return c, err
+}
+
 func (m Migrations) provide(fn func(*goose.Provider) error) error {
-	cfg, err := pgx.ParseConfig(m.URL)
+	c, err := m.connector()
 	if err != nil {
 		return err
 	}
-	cfg.ConnectTimeout = connectTimeout
-	if m.LockTimeout > 0 {
-		cfg.RuntimeParams["lock_timeout"] = milliseconds(m.LockTimeout)
-	}
-	setDefault(cfg.RuntimeParams, "lock_timeout", milliseconds(defaultLockTimeout))
-	// A role or database may have limits for its services: filling a column takes as
-	// long as there are rows.
-	setDefault(cfg.RuntimeParams, "statement_timeout", "0")
-	setDefault(cfg.RuntimeParams, "application_name", "latchkey migrate")
-	db := stdlib.OpenDB(*cfg)
+	db := stdlib.OpenDB(*c.config.ConnConfig, stdlib.OptionAfterConnect(c.prepare))
 	defer db.Close() //nolint:errcheck // nothing was left unsaid on these connections
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, m.FS, goose.WithSessionLocker(sessionLock{}))
 	if err != nil {
@@ -179,19 +182,8 @@ func (m Migrations) provide(fn func(*goose.Provider) error) error {
 	return fn(provider)
 }
 
-// connect opens a connection beside those of goose.
-func (m Migrations) connect(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(m.URL)
-	if err != nil {
-		return nil, err
-	}
-	cfg.ConnectTimeout = connectTimeout
-	setDefault(cfg.RuntimeParams, "application_name", "latchkey migrate")
-	return pgx.ConnectConfig(ctx, cfg)
-}
-
 func (m Migrations) check(ctx context.Context) error {
-	conn, err := m.connect(ctx)
+	conn, err := Connect(ctx, m.URL, "latchkey migrate")
 	if err != nil {
 		return err
 	}
@@ -201,7 +193,11 @@ func (m Migrations) check(ctx context.Context) error {
 
 // locked runs fn while nobody else migrates, after check, which has the same connection.
 func (m Migrations) locked(ctx context.Context, check func(context.Context, *pgx.Conn) error, fn func(*goose.Provider, *pgx.Conn) error) error {
-	conn, err := m.connect(ctx)
+	// Through a pooler that shares its connections a lock would be left to others, and never be had again.
+	if _, err := RequireSession(ctx, m.URL); err != nil {
+		return err
+	}
+	conn, err := Connect(ctx, m.URL, "latchkey migrate")
 	if err != nil {
 		return err
 	}

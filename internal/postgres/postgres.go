@@ -42,6 +42,8 @@ type Config struct {
 	MaxConns int
 	// Name is what PostgreSQL calls these connections by, where URL has no application_name. "": latchkey.
 	Name string
+	// Pooler is what FindPooler has found behind URL.
+	Pooler Pooler
 	// Tracer sees every query. Optional.
 	Tracer pgx.QueryTracer
 }
@@ -49,22 +51,32 @@ type Config struct {
 // Open makes a pool. It connects when it is used; its error is one of the URL and
 // holds no password.
 func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
-	parsed, err := pgxpool.ParseConfig(cfg.URL)
+	c, err := newConnector(cfg.URL, cmp.Or(cfg.Name, "latchkey"), map[string]string{
+		"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransactionTimeout,
+		// Every statement was written for it: with another one, which a role or a database may have as its default,
+		// those that meet fail (40001) instead of waiting for each other.
+		"default_transaction_isolation": "read committed",
+	})
 	if err != nil {
 		return nil, err
 	}
+	parsed := c.config
 	if cfg.MaxConns > 0 {
 		parsed.MaxConns = int32(min(cfg.MaxConns, 1<<15))
 	}
+	if cfg.Pooler == TransactionPooler {
+		c.settings = nil // they would be the next client's
+		// A statement that was prepared by name is on another connection the next time; pgbouncer knows them from 1.21 on.
+		if parsed.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+			parsed.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		}
+	}
+	parsed.AfterConnect = c.prepare
 	parsed.MaxConnLifetime = connLifetime
 	parsed.MaxConnLifetimeJitter = connLifetime / 5
 	parsed.MaxConnIdleTime = 5 * time.Minute
 	parsed.HealthCheckPeriod = 15 * time.Second
-	parsed.ConnConfig.ConnectTimeout = connectTimeout
 	parsed.ConnConfig.Tracer = cfg.Tracer
-	setDefault(parsed.ConnConfig.RuntimeParams, "application_name", cmp.Or(cfg.Name, "latchkey"))
-	setDefault(parsed.ConnConfig.RuntimeParams, "statement_timeout", statementTimeout)
-	setDefault(parsed.ConnConfig.RuntimeParams, "idle_in_transaction_session_timeout", idleInTransactionTimeout)
 	lookForPrimary(&parsed.ConnConfig.Config)
 	leaving := &leaving{closed: parsed.ConnConfig.OnPgError}
 	parsed.ConnConfig.OnPgError = leaving.onError
@@ -132,13 +144,6 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
 }
 
-// CheckURL says whether url can be understood. Its error may quote the URL: do not
-// show it.
-func CheckURL(url string) error {
-	_, err := pgxpool.ParseConfig(url)
-	return err
-}
-
 // Weakness says who else can read or answer what url sends to another machine, "" if
 // nobody; and how the password of such a connection reads, "" if there is none.
 func Weakness(url string) (weakness, password string) {
@@ -177,8 +182,9 @@ const minVersion = 140000
 func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string
-	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").
-		Scan(&version, &encoding)
+	var standby bool
+	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery()").
+		Scan(&version, &encoding, &standby)
 	if err != nil {
 		return err
 	}
@@ -187,6 +193,9 @@ func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	if encoding != "UTF8" {
 		return &UnfitError{fmt.Sprintf("the database's encoding is %s, UTF8 is needed", encoding)}
+	}
+	if standby && !severalHosts(&pool.Config().ConnConfig.Config) {
+		return &UnfitError{"it is a standby, which takes no writes: name the primary, or all hosts and target_session_attrs=read-write"}
 	}
 	return nil
 }

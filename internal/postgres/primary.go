@@ -24,10 +24,7 @@ var errReadOnlyServer = errors.New("the server takes no writes")
 // lookForPrimary passes over the hosts that take no writes, also where the URL does not
 // ask for that: the first of several that answers may be a standby.
 func lookForPrimary(cfg *pgconn.Config) {
-	several := slices.ContainsFunc(cfg.Fallbacks, func(other *pgconn.FallbackConfig) bool {
-		return other.Host != cfg.Host || other.Port != cfg.Port // else it is the same one without TLS
-	})
-	if several && cfg.ValidateConnect == nil {
+	if severalHosts(cfg) && cfg.ValidateConnect == nil {
 		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	validate := cfg.ValidateConnect
@@ -41,6 +38,12 @@ func lookForPrimary(cfg *pgconn.Config) {
 		}
 		return err
 	}
+}
+
+func severalHosts(cfg *pgconn.Config) bool {
+	return slices.ContainsFunc(cfg.Fallbacks, func(other *pgconn.FallbackConfig) bool {
+		return other.Host != cfg.Host || other.Port != cfg.Port // else it is the same one without TLS
+	})
 }
 
 // leaving gives up the connections to a server that is not the primary any more: pgx

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/metadata"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+const goodPassword = "correct horse battery"
+
+// liveAnAccount signs up, logs in twice, lists sessions, refreshes, and ends them in each way there is.
+func liveAnAccount(t *testing.T, addr, email string) {
+	t.Helper()
+	conn := testenv.Dial(t, addr)
+	auth, sessions := latchkeyv1.NewAuthServiceClient(conn), latchkeyv1.NewSessionServiceClient(conn)
+	if _, err := auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: email, Password: goodPassword, FirstName: "A", LastName: "B"}); err != nil {
+		t.Fatal(err)
+	}
+	login := func() *latchkeyv1.Tokens {
+		got, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: goodPassword})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.GetTokens()
+	}
+	first, second, third := login(), login(), login()
+	refreshed, err := auth.RefreshToken(t.Context(), &latchkeyv1.RefreshTokenRequest{RefreshToken: second.GetRefreshToken()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+first.GetAccessToken())
+	list, err := sessions.ListSessions(ctx, &latchkeyv1.ListSessionsRequest{})
+	if err != nil || len(list.GetSessions()) != 3 {
+		t.Fatalf("%d sessions: %v", len(list.GetSessions()), err)
+	}
+	if _, err := sessions.RevokeSession(ctx, &latchkeyv1.RevokeSessionRequest{SessionId: third.GetSessionId()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: email}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: first.GetRefreshToken()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: refreshed.GetTokens().GetRefreshToken(), AllSessions: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []*latchkeyv1.Tokens{first, second, third} {
+		got, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
+		if err != nil || got.GetValid() {
+			t.Errorf("an ended session: %v, %v", got, err)
+		}
+	}
+}
+
+// withParameter adds a parameter to a URL.
+func withParameter(text, name, value string) string {
+	separator := "?"
+	if strings.Contains(text, "?") {
+		separator = "&"
+	}
+	return text + separator + name + "=" + url.QueryEscape(value)
+}
+
+// otherForms are the same database in the forms that libpq takes.
+func otherForms(t *testing.T, text string) (socket, keywords string) {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Host[0] != '/' {
+		t.Skip("PostgreSQL of the tests has no socket here")
+	}
+	return fmt.Sprintf("postgres://%s@%s:%d/%s", cfg.User, strings.ReplaceAll(cfg.Host, "/", "%2F"), cfg.Port, cfg.Database),
+		fmt.Sprintf("host=%s port=%d user=%s dbname=%s", cfg.Host, cfg.Port, cfg.User, cfg.Database)
+}
+
+// TestFormsOfDatabaseURLs: what libpq and pgx take works for the service and for the commands.
+func TestFormsOfDatabaseURLs(t *testing.T) {
+	t.Parallel()
+	base := testenv.EmptyDatabase(t)
+	socket, keywords := otherForms(t, base)
+	for name, text := range map[string]string{
+		"exec":            withParameter(base, "default_query_exec_mode", "exec"),
+		"simple_protocol": withParameter(base, "default_query_exec_mode", "simple_protocol"),
+		"cache_describe":  withParameter(base, "default_query_exec_mode", "cache_describe"),
+		"pool_max_conns":  withParameter(base, "pool_max_conns", "7"),
+		"search_path":     withParameter(base, "search_path", "public"),
+		"socket":          socket,
+		"keywords":        keywords,
+	} {
+		settings := serveSettings(t)
+		settings["LATCHKEY_DATABASE_URL"] = text
+		p := start(t, pairs(settings), "serve")
+		liveAnAccount(t, p.addrs(t)["grpc"], name+"@example.com")
+		for _, args := range [][]string{{"migrate", "up"}, {"migrate", "status"}, {"keys", "list"}, {"users", "export"}, {"config"}} {
+			if err := run(t.Context(), args, pairs(settings), io.Discard); err != nil {
+				t.Errorf("%s: %v: %v", name, args, err)
+			}
+		}
+		p.signal(t, syscall.SIGTERM) // killed, it would have the next one's revocations wait for a lease
+		if code := p.exit(t); code != exitDone {
+			t.Errorf("%s: exit %d", name, code)
+		}
+	}
+}
+
+// TestIsolationOfTheRole: with a stricter default of the database calls that meet failed with 40001.
+func TestIsolationOfTheRole(t *testing.T) {
+	t.Parallel()
+	for _, level := range []string{"serializable", "repeatable read"} {
+		settings := serveSettings(t)
+		settings["LATCHKEY_ARGON2_MEMORY_KIB"], settings["LATCHKEY_ARGON2_TIME"] = "7168", "5"
+		name := queryStrings(t, settings["LATCHKEY_DATABASE_URL"], "SELECT quote_ident(current_database())")[0]
+		runSQL(t, settings["LATCHKEY_DATABASE_URL"], "ALTER DATABASE "+name+" SET default_transaction_isolation = '"+level+"'")
+		auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, start(t, pairs(settings), "serve").addrs(t)["grpc"]))
+		if _, err := auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: goodPassword, FirstName: "A", LastName: "B"}); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 30 {
+			all.Go(func() {
+				if _, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword}); err != nil {
+					t.Errorf("%s: %v", level, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// TestHopelessStores: what no waiting mends ends the start at once, and says why.
+func TestHopelessStores(t *testing.T) {
+	t.Parallel()
+	good := serveSettings(t)
+	database, cache := good["LATCHKEY_DATABASE_URL"], testenv.RealRedis(t)
+	replaced := func(name, value string) string {
+		t.Helper()
+		_, keywords := otherForms(t, database)
+		return keywords + " " + name + "=" + value
+	}
+	for name, test := range map[string]struct{ variable, url, want string }{
+		"no such database":  {"LATCHKEY_DATABASE_URL", replaced("dbname", "nobody_made_it"), "nobody_made_it"},
+		"no such role":      {"LATCHKEY_DATABASE_URL", replaced("user", "nobody_made_it"), "refuses the role or its password"},
+		"unknown parameter": {"LATCHKEY_DATABASE_URL", withParameter(database, "no_such_parameter", "1"), "no_such_parameter"},
+		"direct URL":        {"LATCHKEY_DATABASE_DIRECT_URL", replaced("dbname", "nobody_made_it"), "nobody_made_it"},
+		"Redis password":    {"LATCHKEY_REDIS_URL", withCredentials(cache, "nobody", "wrong-pa55"), "WRONGPASS"},
+	} {
+		settings := maps.Clone(good)
+		settings["LATCHKEY_REDIS_URL"] = cache
+		settings[test.variable] = test.url
+		began := time.Now()
+		err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.variable) || strings.Contains(err.Error(), "wrong-pa55") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > storePatience/2 {
+			t.Errorf("%s: the start took %s to give up", name, took)
+		}
+	}
+}
+
+func withCredentials(text, user, password string) string {
+	scheme, rest, _ := strings.Cut(text, "://")
+	return scheme + "://" + user + ":" + password + "@" + rest
+}
+
+// TestWrongPartOfAURL: the error says which part is wrong, and shows nothing of the password.
+func TestWrongPartOfAURL(t *testing.T) {
+	t.Parallel()
+	const marker = "hunter2secret"
+	for text, want := range map[string]string{
+		"postgres://u:" + marker + "%@h/d":                                                "its password has a %",
+		"postgres://u%zz:" + marker + "@h/d":                                              "its user has a %",
+		"postgres://u:" + marker + "@h:port/d":                                            "its port is not a number",
+		"postgres://u:" + marker + "@h:70000/d":                                           "its port is not a number",
+		"postgres://u:" + marker + "@[::1/d":                                              "its host has a bracket",
+		"postgres://u:" + marker + "@h/d?sslmode=maybe":                                   "its sslmode",
+		"postgres://u:" + marker + "@h/d?sslmode=verify-full&sslrootcert=/nowhere/ca.pem": "cannot be read: no such file",
+		"postgres://u:" + marker + "@h/d?connect_timeout=soon":                            "its connect_timeout",
+		"postgres://u:" + marker + "@h/d?pool_max_conns=many":                             "pool_",
+		"postgres://u:" + marker + "@h/d?default_query_exec_mode=fast":                    "its default_query_exec_mode",
+		"postgres://u:" + marker + "@h/d?target_session_attrs=any-at-all":                 "its target_session_attrs",
+		"postgres://u:half@" + marker + "@h/d":                                            "ends early",
+		"postgres://u:half/" + marker + "@h/d":                                            "ends early",
+		"host=h password=" + marker + " port=many":                                        "its port is not a number",
+		"host=h password='" + marker:                                                      "key=value",
+		marker:                                                                            "is not a URL",
+	} {
+		settings := map[string]string{"LATCHKEY_DATABASE_URL": text}
+		for _, args := range [][]string{{"config"}, {"migrate", "status"}} {
+			err := run(t.Context(), args, pairs(settings), io.Discard)
+			if exitCode(err) != exitUsage || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), marker) {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+	}
+}
+
+// TestEndpointOfACluster: a managed cluster gives one address, whose node knows the others.
+func TestEndpointOfACluster(t *testing.T) {
+	t.Parallel()
+	nodes := redisCluster(t, [3]string{"noeviction", "noeviction", "noeviction"})
+	settings := serveSettings(t)
+	settings["LATCHKEY_REDIS_URL"] = "redis://" + nodes[0].Options().Addr
+	p := start(t, pairs(settings), "serve")
+	addr := p.addrs(t)["grpc"]
+	for i := range 3 { // keys of every node
+		liveAnAccount(t, addr, fmt.Sprintf("ada%d@example.com", i))
+	}
+	if text := p.text(&p.stderr); !strings.Contains(text, "one of a Redis cluster") {
+		t.Errorf("it says nothing:\n%s", text)
+	}
+	settings["LATCHKEY_REDIS_URL"] += "/3"
+	if err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard); exitCode(err) != exitFailed {
+		t.Errorf("database 3 of a cluster: %v", err)
+	}
+}
