@@ -141,7 +141,7 @@ func (a *app) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 		Pool:     a.stores.pool,
 		PollOnly: a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
 		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
-		Sender:   sender, ResetURL: cfg.ResetURL, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
+		Sender:   sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
 		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,
 	})
 	if err != nil {

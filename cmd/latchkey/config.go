@@ -84,7 +84,7 @@ func judgeResetURL(cfg *config.Config) error {
 	if cfg.ResetURL == "" {
 		return nil
 	}
-	_, err := mail.ParseResetURL(cfg.ResetURL)
+	_, err := mail.ParseResetURL(cfg.ResetURL, cfg.InsecureLinks)
 	return unusable("LATCHKEY_RESET_URL", err)
 }
 

@@ -98,3 +98,19 @@ func TestMailTest(t *testing.T) {
 		}
 	}
 }
+
+// TestInsecureLinks: what serve refuses until the operator says so, and warns of then.
+func TestInsecureLinks(t *testing.T) {
+	t.Parallel()
+	for _, page := range []string{"myapp://reset", "http://192.168.1.7/reset"} {
+		environ := []string{"LATCHKEY_RESET_URL=" + page}
+		if err := run(t.Context(), []string{"config"}, environ, &bytes.Buffer{}); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "LATCHKEY_INSECURE_LINKS=true") {
+			t.Errorf("%s: %v", page, err)
+		}
+		var out bytes.Buffer
+		_ = run(t.Context(), []string{"config"}, append(environ, "LATCHKEY_INSECURE_LINKS=true"), &out)
+		if !strings.Contains(out.String(), "warning: LATCHKEY_RESET_URL ") {
+			t.Errorf("%s: %s", page, out.String())
+		}
+	}
+}

@@ -57,6 +57,9 @@ func weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []c
 	if smtp, err := mail.ParseSMTPURL(string(cfg.SMTPURL)); err == nil {
 		warn("LATCHKEY_SMTP_URL", smtp.Weakness())
 	}
+	if page, err := mail.ParseResetURL(cfg.ResetURL, cfg.InsecureLinks); err == nil {
+		warn("LATCHKEY_RESET_URL", mail.LinkWeakness(page))
+	}
 	if cfg.LegacyEnabled && time.Until(cfg.LegacyAcceptUntil) > longTakeover {
 		warn("LATCHKEY_LEGACY_ACCEPT_UNTIL", fmt.Sprintf("is over %d days away, and a stolen key of an older backend makes tokens until then: choose an earlier date",
 			int(longTakeover.Hours()/24)))

@@ -74,7 +74,8 @@ type Config struct {
 	MailFrom       string `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
 	SMTPCAFile     string `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
 	ProductName    string `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"what mails call the service; unset: the host of LATCHKEY_RESET_URL"`
-	ResetURL       string `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added"`
+	ResetURL       string `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment where it has one (https://app.example.com/#/reset)"`
+	InsecureLinks  bool   `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL be of the scheme of an app (myapp://reset) or http at an address or name of a local network"`
 	NewDeviceMails bool   `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"tell owners by mail of logins by clients that show no device token, once the account was given one; false where clients do not keep them"`
 	HideAccounts   bool   `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp answers alike whether or not the address has an account, without a user, and the owner of a taken address is told by mail"`
 

@@ -93,8 +93,10 @@ type Config struct {
 	Accounts Accounts
 	Sender   Sender
 	// ResetURL is the page that a reset link leads to, see [ParseResetURL]: the
-	// link is this with ?token=… appended. Required.
+	// link is this with token=… in the fragment where there is one, else in the query. Required.
 	ResetURL string
+	// InsecureLinks lets ResetURL be of an app's scheme, or http in a local network.
+	InsecureLinks bool
 	// ResetTTL is how long a reset token works; the mail says so. Required.
 	ResetTTL time.Duration
 	// ProductName is what the mails call the service. Default: the host of
@@ -142,13 +144,13 @@ func New(cfg Config) (*Outbox, error) {
 	if cfg.ResetTTL < time.Second {
 		return nil, errors.New("mail: ResetTTL must be at least one second")
 	}
-	page, err := ParseResetURL(cfg.ResetURL)
+	page, err := ParseResetURL(cfg.ResetURL, cfg.InsecureLinks)
 	if err != nil {
 		return nil, err
 	}
 	product := cfg.ProductName
 	if product == "" {
-		product = page.Hostname()
+		product = page.Hostname() // of an app's link: something to tell it by
 	}
 	if hasControl(product) || !utf8.ValidString(product) {
 		return nil, errors.New("mail: ProductName must be one line of text")

@@ -1,0 +1,119 @@
+package mail
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// ParseResetURL checks the address of the page that a reset link leads to: an
+// absolute https URL, or http when the host is this machine, without user name,
+// without a token parameter of its own. A query and a fragment are kept. Where the
+// operator says insecure it may also be http at an address or name of a local network,
+// and the scheme of an app, as myapp://reset. Errors wrap [ErrResetURL].
+func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: it does not parse", ErrResetURL)
+	case u.Scheme == "" || u.Opaque != "":
+		return nil, fmt.Errorf("%w: it must start with https://", ErrResetURL)
+	case u.User != nil:
+		return nil, fmt.Errorf("%w: it must not hold a user name or password", ErrResetURL)
+	}
+	if u.Scheme == "https" || u.Scheme == "http" {
+		err = checkWebLink(u, insecure)
+	} else {
+		err = checkAppLink(u, insecure)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, inFragment, _ := strings.Cut(u.Fragment, "?")
+	for _, part := range []string{u.RawQuery, inFragment} {
+		query, err := url.ParseQuery(part)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the query does not parse", ErrResetURL)
+		}
+		if query.Has("token") {
+			return nil, fmt.Errorf("%w: the query already has a token parameter", ErrResetURL)
+		}
+	}
+	return u, nil
+}
+
+func checkWebLink(u *url.URL, insecure bool) error {
+	switch {
+	case u.Hostname() == "":
+		return fmt.Errorf("%w: the host is missing", ErrResetURL)
+	case u.Scheme == "https" || isLoopbackInBrowsers(u.Hostname()):
+		return nil
+	case !isLocalNetwork(u.Hostname()):
+		return fmt.Errorf("%w: the link carries a secret: use https (http is for localhost only)", ErrResetURL)
+	case !insecure:
+		return fmt.Errorf("%w: the link carries a secret: use https, or say LATCHKEY_INSECURE_LINKS=true for http in a network of your own", ErrResetURL)
+	}
+	return nil
+}
+
+func checkAppLink(u *url.URL, insecure bool) error {
+	// What browsers and systems know is none of an app's, and some of it would run or show what it is given.
+	if slices.Contains([]string{
+		"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "gopher", "intent", "javascript", "mailto", "sms", "ssh", "tel", "vbscript", "view-source", "ws", "wss",
+	}, u.Scheme) {
+		return fmt.Errorf("%w: it must start with https://", ErrResetURL)
+	}
+	if !insecure {
+		return fmt.Errorf("%w: it must start with https://, or say LATCHKEY_INSECURE_LINKS=true for the scheme of an app: any other app on a device can claim it", ErrResetURL)
+	}
+	return nil
+}
+
+// isLocalNetwork says whether host is an address, or a name, that only a local network knows.
+func isLocalNetwork(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		return ip.IsPrivate() || ip.IsLinkLocalUnicast()
+	}
+	return !strings.Contains(host, ".") || slices.ContainsFunc(
+		[]string{".local", ".lan", ".home.arpa", ".internal", ".test"}, // RFC 6762, 8375, 6761, ICANN's .internal
+		func(domain string) bool { return strings.HasSuffix(host, domain) })
+}
+
+// LinkWeakness says who else gets the links to a page that [ParseResetURL] takes, "" if nobody.
+func LinkWeakness(page *url.URL) string {
+	switch {
+	case page.Scheme == "https", page.Scheme == "http" && isLoopbackInBrowsers(page.Hostname()):
+		return ""
+	case page.Scheme == "http":
+		return "is in plaintext: whoever is in that network can read links and set passwords with them. Use https outside development"
+	}
+	return "has the scheme of an app: any other app on a device can claim it, and gets the links then. Use an https address that the app is registered for (App Links, Universal Links)"
+}
+
+// resetLink appends the token as it was written: re-encoding could change what a
+// router compares. It goes into the fragment where there is one, since that is where
+// the router of such a page looks, and what no server sees; else into the query.
+func resetLink(page *url.URL, token string) string {
+	parameter := "token=" + url.QueryEscape(token)
+	u := *page
+	if u.Fragment != "" {
+		fragment := u.EscapedFragment()
+		u.Fragment, u.RawFragment = "", ""
+		switch {
+		case !strings.Contains(fragment, "?"):
+			fragment += "?"
+		case !strings.HasSuffix(fragment, "?") && !strings.HasSuffix(fragment, "&"):
+			fragment += "&"
+		}
+		return u.String() + "#" + fragment + parameter
+	}
+	if u.RawQuery != "" && !strings.HasSuffix(u.RawQuery, "&") {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += parameter
+	return u.String()
+}
