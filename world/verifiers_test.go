@@ -3,19 +3,87 @@
 package world
 
 import (
+	"bytes"
+	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/server"
 )
 
-// verifierTime bounds one run of all verifiers of a language.
-const verifierTime = 2 * time.Minute
+// update writes the table of verifiers into the documentation.
+var update = flag.Bool("update", false, "rewrite what the tests make in docs/")
+
+const (
+	// verifierTime bounds one run of all verifiers of a language.
+	verifierTime = 3 * time.Minute
+	// tableFile has the table of verifiers, between these lines.
+	tableFile = "../docs/verifying-tokens.md"
+	tableFrom = "<!-- made by `task test:world -- -run TestVerifiers -update`: do not edit -->\n"
+	tableTo   = "<!-- end -->\n"
+)
+
+// verifier is a package that checks tokens.
+type verifier struct {
+	name    string
+	source  string   // npm, Debian or Go
+	version string   // pinned; of Debian: what the machine's release has
+	with    []string // further packages of npm
+	needs   string   // what the reader must set
+}
+
+func verifiers() []verifier {
+	const byRSA = "jwks-rsa@4.1.0"
+	return []verifier{
+		{"jose", "npm", "6.2.18", nil, ""},
+		{"jsonwebtoken", "npm", "9.0.3", []string{byRSA}, "with jwks-rsa 4.1.0"},
+		{"express-jwt", "npm", "8.5.1", []string{byRSA, "express@5.3.0"}, "with jwks-rsa 4.1.0"},
+		{"passport-jwt", "npm", "4.0.1", []string{byRSA, "passport@0.7.0"}, "with jwks-rsa 4.1.0"},
+		{"koa-jwt", "npm", "4.0.4", []string{byRSA, "koa@3.3.0"}, "with jwks-rsa 4.1.0"},
+		{"fast-jwt", "npm", "6.3.6", nil, "keys as PEM"},
+		{"get-jwks", "npm", "11.0.3", nil, "`issuersWhitelist`; with fast-jwt 6.3.6"},
+		{"@fastify/jwt", "npm", "10.2.8", []string{"fastify@5.12.8"}, "with get-jwks 11.0.3"},
+		{"@hapi/jwt", "npm", "3.2.4", []string{"@hapi/hapi@21.4.10"}, "`keys.algorithms`"},
+		{"express-oauth2-jwt-bearer", "npm", "1.10.0", nil, "the issuer alone, and `tokenSigningAlg`"},
+		{"oauth4webapi", "npm", "3.8.8", nil, "the issuer alone, `algorithm: 'oauth2'`"},
+		{"openid-client", "npm", "6.9.0", nil, "the issuer alone; checks with jose"},
+		{"hono", "npm", "4.13.19", nil, "`alg`"},
+		{"aws-jwt-verify", "npm", "5.2.1", nil, "JWKS over https, or handed to `cacheJwks`"},
+		{"jsrsasign", "npm", "11.1.5", nil, ""},
+		{"node-jose", "npm", "2.2.0", nil, "claims are yours to check"},
+		{"python3-jwt", "Debian", "", nil, "PyJWT; `algorithms`, and python3-cryptography"},
+		{"python3-jose", "Debian", "", nil, "the active key first, as the service has it"},
+		{"python3-authlib", "Debian", "", nil, "`JsonWebToken([algorithm])`"},
+		{"python3-jwcrypto", "Debian", "", nil, "`algs`"},
+		{"ruby-jwt", "Debian", "", nil, "`algorithms`"},
+		{"ruby-json-jwt", "Debian", "", nil, "claims are yours to check"},
+		{"libcrypt-jwt-perl", "Debian", "", nil, "`accepted_alg`"},
+		{"libjwt-dev", "Debian", "", nil, "the key as PEM; claims are yours to check"},
+		{"github.com/coreos/go-oidc/v3", "Go", "v3.21.0", nil, "the issuer alone"},
+		{"github.com/lestrrat-go/jwx/v3", "Go", "v3.4.0", nil, ""},
+		{"github.com/MicahParks/keyfunc/v3", "Go", "v3.9.2", nil, "with golang-jwt v5.3.1, `WithValidMethods`"},
+		{"github.com/go-jose/go-jose/v4", "Go", "v4.1.9", nil, "the algorithms, to `ParseSigned`"},
+		{"github.com/zitadel/oidc/v3", "Go", "v3.52.0", nil, "the issuer alone, and `WithSupportedAccessTokenSigningAlgorithms`"},
+		{"github.com/auth0/go-jwt-middleware/v2", "Go", "v2.3.1", nil, "the issuer alone, and the algorithm"},
+	}
+}
 
 // verification is one token that is shown to one verifier.
 type verification struct {
@@ -24,7 +92,6 @@ type verification struct {
 	Audience  string `json:"audience"`
 	JWKSURI   string `json:"jwksUri"`
 	Algorithm string `json:"algorithm"`
-	Type      string `json:"type"`
 	Token     string `json:"token"`
 }
 
@@ -34,10 +101,65 @@ type verdict struct {
 	Error string `json:"error"`
 }
 
+// issuer is a running service with one token of it.
+type issuer struct {
+	algorithm, typ string
+	among          string // another kind of key that its JWKS has too, or ""
+	url            string
+	token          string
+	pem            []byte // the public key that signed
+}
+
+func (i issuer) String() string {
+	if i.among != "" {
+		return i.algorithm + " " + i.typ + " beside a key for " + i.among
+	}
+	return i.algorithm + " " + i.typ
+}
+
+// newIssuer starts a service that is its own issuer.
+func newIssuer(t *testing.T, algorithm, typ, among string) issuer {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := issuer{algorithm: algorithm, typ: typ, among: among, url: "http://" + l.Addr().String()}
+	options := testenv.Options{Issuer: i.url, Algorithm: token.Algorithm(algorithm), TokenType: typ, WallClock: true}
+	if among != "" {
+		earlier := testenv.Start(t, testenv.Options{Algorithm: token.Algorithm(among), WallClock: true})
+		options.DatabaseURL, options.RedisURL = earlier.DatabaseURL, earlier.RedisURL
+	}
+	s := testenv.Start(t, options)
+	if among != "" { // the key of the new algorithm is pending: have it sign
+		next, err := s.Rotator.Rotate(t.Context())
+		if err == nil {
+			_, err = s.Rotator.Promote(t.Context(), next.KeyID)
+		}
+		if err == nil {
+			err = s.Keyring.Reload(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	web := &httptest.Server{Listener: l, Config: &http.Server{Handler: s.Server.Handler(), ReadHeaderTimeout: verifierTime}}
+	web.Start()
+	t.Cleanup(web.Close)
+	i.token = tokenFrom(t, s.Auth)
+	i.pem = activeKey(t, s)
+	return i
+}
+
 // accessToken signs up and logs in.
 func accessToken(t *testing.T, s *service) string {
 	t.Helper()
-	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, s.grpc))
+	return tokenFrom(t, latchkeyv1.NewAuthServiceClient(testenv.Dial(t, s.grpc)))
+}
+
+func tokenFrom(t *testing.T, auth latchkeyv1.AuthServiceClient) string {
+	t.Helper()
 	const email, password = "ada@example.com", "correct horse battery"
 	if _, err := auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: email, Password: password, FirstName: "Ada", LastName: "L"}); err != nil {
 		t.Fatal(err)
@@ -49,9 +171,26 @@ func accessToken(t *testing.T, s *service) string {
 	return login.GetTokens().GetAccessToken()
 }
 
-// tampered is token with another letter in what is signed.
+// activeKey is the public key that signs, in PEM.
+func activeKey(t *testing.T, s *testenv.Server) []byte {
+	t.Helper()
+	keys, err := server.KeyStore{Pool: s.Pool}.SigningKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(keys, func(key token.StoredKey) bool { return key.State == token.StateActive })
+	if i < 0 {
+		t.Fatal("no key signs")
+	}
+	if _, err := x509.ParsePKIXPublicKey(keys[i].Public); err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: keys[i].Public})
+}
+
+// tampered is a token with another letter in its signature.
 func tampered(token string) string {
-	i := strings.LastIndex(token, ".") - 8
+	i := strings.LastIndex(token, ".") + 9
 	other := "A"
 	if token[i:i+1] == other {
 		other = "B"
@@ -59,41 +198,255 @@ func tampered(token string) string {
 	return token[:i] + other + token[i+1:]
 }
 
-// TestVerifiers shows tokens of the service to verifiers that others wrote.
+// TestVerifiers shows tokens of the service to verifiers that others wrote, of each algorithm and type, and the same
+// tokens with another signature. What they take is the table in docs/verifying-tokens.md.
 func TestVerifiers(t *testing.T) {
 	t.Parallel()
-	const audience = "latchkey"
-	address := "127.0.0.1:" + freePort(t)
-	issuer := "http://" + address
-	s := dev(t, "LATCHKEY_HTTP_ADDR="+address, "LATCHKEY_ISSUER="+issuer, "LATCHKEY_AUDIENCE="+audience)
-	token := accessToken(t, s)
+	var issuers []issuer
+	for _, algorithm := range []string{"EdDSA", "ES256", "RS256"} {
+		for _, typ := range []string{"at+jwt", "JWT"} {
+			issuers = append(issuers, newIssuer(t, algorithm, typ, ""))
+		}
+	}
+	// While an algorithm changes, and for a day after, the JWKS has keys of two kinds.
+	for _, typ := range []string{"at+jwt", "JWT"} {
+		issuers = append(issuers, newIssuer(t, "ES256", typ, "EdDSA"))
+	}
 
-	const version = "6.2.18"
-	dir := npm(t, "jose@"+version)
+	all := verifiers()
+	versions := install(t, all)
+	var asked []verification
+	for _, v := range all {
+		for _, i := range issuers {
+			for _, text := range []string{i.token, tampered(i.token)} {
+				asked = append(asked, verification{
+					Name: v.name, Issuer: i.url, Audience: testenv.Audience, JWKSURI: i.url + "/.well-known/jwks.json", Algorithm: i.algorithm, Token: text,
+				})
+			}
+		}
+	}
+	verdicts := ask(t, all, asked, issuers)
+	var table strings.Builder
+	table.WriteString("| package | from | version | EdDSA | ES256 | RS256 | `at+jwt` | `JWT` | two kinds | needs |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	for n, v := range all {
+		taken := map[string]bool{}
+		for m, i := range issuers {
+			good, bad := verdicts[(n*len(issuers)+m)*2], verdicts[(n*len(issuers)+m)*2+1]
+			seen := "taken"
+			if good.Error != "" {
+				seen = "refused: " + good.Error
+			}
+			taken[i.String()] = good.Error == ""
+			record(v.name+" ("+v.source+")", versions[n], i.String(), seen)
+			if bad.Error == "" {
+				t.Errorf("%s takes a token with another signature (%s)", v.name, i)
+			}
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", v.name, v.source, versions[n], strings.Join(taking(t, v.name, taken), " | "), v.needs)
+	}
+	checkTable(t, table.String())
+}
+
+// taking is what the table says: of each algorithm, of each type, and of a JWKS with keys of two kinds.
+func taking(t *testing.T, name string, taken map[string]bool) []string {
+	t.Helper()
+	say := map[bool]string{true: "yes", false: "**no**"}
+	var columns []string
+	types, good := map[string]bool{"at+jwt": true, "JWT": true}, false
+	for _, algorithm := range []string{"EdDSA", "ES256", "RS256"} {
+		one := taken[algorithm+" at+jwt"] || taken[algorithm+" JWT"]
+		columns, good = append(columns, say[one]), good || one
+		for typ := range types {
+			types[typ] = types[typ] && taken[algorithm+" "+typ] == one
+		}
+	}
+	if !good {
+		t.Errorf("%s takes nothing: is it used as it should be?", name)
+	}
+	among := "–"
+	if one := "ES256 " + typeTaken(types); taken[one] {
+		among = say[taken[one+" beside a key for EdDSA"]]
+	}
+	return append(columns, say[types["at+jwt"]], say[types["JWT"]], among)
+}
+
+// typeTaken is the type to show a verifier that takes one of them only.
+func typeTaken(types map[string]bool) string {
+	if types["at+jwt"] {
+		return "at+jwt"
+	}
+	return "JWT"
+}
+
+// install returns the versions.
+func install(t *testing.T, all []verifier) []string {
+	t.Helper()
+	versions, packages := make([]string, len(all)), []string{}
+	for i, v := range all {
+		versions[i] = v.version
+		if v.source == "Debian" {
+			packages = append(packages, v.name)
+		}
+	}
+	found := debian(t, append(packages, "python3", "python3-cryptography", "ruby", "perl", "gcc", "libc6-dev")...)
+	for i, v := range all {
+		if v.source == "Debian" {
+			versions[i] = found[slices.Index(packages, v.name)]
+		}
+		if v.source == "Go" {
+			required := strings.TrimSpace(string(commandIn(t, verifierTime, "verifiers/go", nil, "go", "list", "-m", "-f", "{{.Version}}", v.name)))
+			if required != v.version {
+				t.Errorf("%s is %s in verifiers/go/go.mod, %s here", v.name, required, v.version)
+			}
+		}
+	}
+	return versions
+}
+
+// ask lets each program answer for its packages.
+func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) []verdict {
+	t.Helper()
+	var node []string
+	for _, v := range all {
+		if v.source == "npm" {
+			node = append(append(node, v.name+"@"+v.version), v.with...)
+		}
+	}
+	slices.Sort(node)
+	dir := npm(t, slices.Compact(node)...)
 	script, err := os.ReadFile("verifiers/node.mjs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "node.mjs")
-	if err := os.WriteFile(path, script, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "node.mjs"), script, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	good := verification{
-		Name: "jose", Issuer: issuer, Audience: audience, JWKSURI: issuer + "/.well-known/jwks.json",
-		Type: "at+jwt", Token: token,
+	programs := map[string]func(cases []byte) []byte{
+		"node": func(cases []byte) []byte { return commandIn(t, verifierTime, dir, cases, "node", "node.mjs") },
+		"python": func(cases []byte) []byte {
+			return command(t, verifierTime, cases, "/usr/bin/python3", "verifiers/python.py")
+		},
+		"ruby": func(cases []byte) []byte {
+			return command(t, verifierTime, cases, "/usr/bin/ruby", "verifiers/ruby.rb")
+		},
+		"perl": func(cases []byte) []byte {
+			return command(t, verifierTime, cases, "/usr/bin/perl", "verifiers/perl.pl")
+		},
+		"go": func(cases []byte) []byte { return commandIn(t, verifierTime, "verifiers/go", cases, "go", "run", ".") },
+		"c":  func(cases []byte) []byte { return libjwt(t, cases, issuers) },
 	}
-	bad := good
-	bad.Token = tampered(token)
-	asked, err := json.Marshal([]verification{good, bad})
+	verdicts := make([]verdict, len(asked))
+	for name, run := range programs {
+		var places []int
+		var cases []verification
+		for i, c := range asked {
+			if programOf(c.Name) == name {
+				places, cases = append(places, i), append(cases, c)
+			}
+		}
+		text, err := json.Marshal(cases)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answers []verdict
+		if err := json.Unmarshal(run(text), &answers); err != nil || len(answers) != len(cases) {
+			t.Fatalf("%s: %d answers to %d cases: %v", name, len(answers), len(cases), err)
+		}
+		for i, answer := range answers {
+			if answer.Name != cases[i].Name {
+				t.Fatalf("%s answers for %s, asked about %s", name, answer.Name, cases[i].Name)
+			}
+			verdicts[places[i]] = answer
+		}
+	}
+	return verdicts
+}
+
+func programOf(name string) string {
+	switch {
+	case strings.HasPrefix(name, "github.com/"):
+		return "go"
+	case strings.HasPrefix(name, "python3-"):
+		return "python"
+	case strings.HasPrefix(name, "ruby-"):
+		return "ruby"
+	case name == "libcrypt-jwt-perl":
+		return "perl"
+	case name == "libjwt-dev":
+		return "c"
+	}
+	return "node"
+}
+
+// libjwt has no program of its own for all cases: it is handed a key and a token.
+func libjwt(t *testing.T, cases []byte, issuers []issuer) []byte {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "libjwt")
+	command(t, verifierTime, nil, "gcc", "-Wall", "-Werror", "-o", program, "verifiers/libjwt.c", "-ljwt")
+	var asked []verification
+	if err := json.Unmarshal(cases, &asked); err != nil {
+		t.Fatal(err)
+	}
+	verdicts := make([]verdict, len(asked))
+	for i, c := range asked {
+		verdicts[i].Name = c.Name
+		key := issuers[slices.IndexFunc(issuers, func(one issuer) bool { return one.url == c.Issuer })].pem
+		ctx, cancel := context.WithTimeout(t.Context(), verifierTime)
+		cmd := exec.CommandContext(ctx, program, c.Token, c.Algorithm)
+		cmd.Stdin = bytes.NewReader(key)
+		out, err := cmd.CombinedOutput()
+		cancel()
+		var exit *exec.ExitError
+		switch {
+		case errors.As(err, &exit) && exit.ExitCode() == 3:
+			verdicts[i].Error = string(out)
+		case err != nil:
+			t.Fatalf("libjwt: %v\n%s", err, out)
+		}
+	}
+	text, err := json.Marshal(verdicts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var verdicts []verdict
-	if err := json.Unmarshal(command(t, verifierTime, asked, "node", path), &verdicts); err != nil {
+	return text
+}
+
+// checkTable compares with the documentation, or rewrites it.
+func checkTable(t *testing.T, table string) {
+	t.Helper()
+	text, err := os.ReadFile(tableFile)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if len(verdicts) != 2 || verdicts[0].Error != "" || verdicts[1].Error == "" {
-		t.Fatalf("jose says %+v of a good and a tampered token", verdicts)
+	before, rest, found := strings.Cut(string(text), tableFrom)
+	documented, after, ended := strings.Cut(rest, tableTo)
+	if !found || !ended {
+		t.Fatalf("%s has no place for the table", tableFile)
 	}
-	record("jose (npm)", version, "takes a token, refuses a changed one", "ok")
+	if *update {
+		if err := os.WriteFile(tableFile, []byte(before+tableFrom+table+tableTo+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	was, is := strings.Split(documented, "\n"), strings.Split(table, "\n")
+	if len(was) != len(is) {
+		t.Fatalf("%s lists %d lines, it should be %d: run with -update", tableFile, len(was), len(is))
+	}
+	for i := range is {
+		if withoutVersion(was[i]) != withoutVersion(is[i]) || (was[i] != is[i] && !strings.Contains(is[i], "| Debian |")) {
+			t.Errorf("%s says\n%s\nseen was\n%s", tableFile, was[i], is[i])
+		} else if was[i] != is[i] {
+			t.Logf("another version than documented: %s", is[i])
+		}
+	}
+}
+
+// withoutVersion is a line for comparing what packages of Debian do: another release has another version.
+func withoutVersion(line string) string {
+	columns := strings.Split(line, "|")
+	if len(columns) > 3 {
+		columns[3] = ""
+	}
+	return strings.Join(columns, "|")
 }
