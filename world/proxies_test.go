@@ -1,0 +1,498 @@
+//go:build world
+
+package world
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+const (
+	// proxyHost is the name that the samples serve.
+	proxyHost = "auth.example.com"
+	// clientAddress is where the client calls from: the proxy itself is at 127.0.0.1.
+	clientAddress = "127.0.0.9"
+	// longStream is longer than the longest silence or call that a sample allows (60 s).
+	longStream = 75 * time.Second
+	// longSilence is ten heartbeats, on a machine that is busy with everything else.
+	longSilence = 10 * time.Second
+)
+
+// proxied is a proxy of docs/proxies with a service behind it.
+type proxied struct {
+	service *service
+	pkg     string // Debian's package
+	version string
+	addr    string // where the proxy listens
+	roots   *x509.CertPool
+}
+
+// sample reads a file of docs/proxies, for this run's addresses and certificate: nothing else of it is changed.
+func sample(t *testing.T, name string, changes ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "proxies", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(string(text), changes[i]) {
+			t.Fatalf("%s has no %q", name, changes[i])
+		}
+	}
+	return strings.NewReplacer(changes...).Replace(string(text))
+}
+
+func writeFile(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// proxyCertificate writes proxy.crt, proxy.key and proxy.pem, both in one.
+func proxyCertificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: proxyHost}, DNSNames: []string{proxyHost},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	secret := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	writeFile(t, dir, "proxy.crt", chain)
+	writeFile(t, dir, "proxy.key", secret)
+	writeFile(t, dir, "proxy.pem", chain+secret)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(chain))
+	return roots
+}
+
+// runProxy runs a proxy until the test ends, and waits until it answers.
+func (p *proxied) runProxy(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), name, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}
+	var log tail
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			_ = err // nginx and HAProxy say how they were stopped
+		case <-time.After(startTime):
+			_ = cmd.Process.Kill()
+		}
+		if t.Failed() {
+			t.Logf("%s:\n%s", p.pkg, log.text())
+		}
+	})
+	testenv.Eventually(t, startTime, p.pkg+" answers for the service", func() bool {
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended (%v):\n%s", p.pkg, err, log.text())
+		default:
+		}
+		code, _, err := p.page("/healthz")
+		return err == nil && code == http.StatusOK
+	})
+}
+
+// dialer connects to the proxy from clientAddress, whatever host is asked for.
+func (p *proxied) dialer(ctx context.Context, _ string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientAddress)}}
+	return d.DialContext(ctx, "tcp", p.addr)
+}
+
+func (p *proxied) tls() *tls.Config {
+	return &tls.Config{RootCAs: p.roots, ServerName: proxyHost, MinVersion: tls.VersionTLS12}
+}
+
+func (p *proxied) dial(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+proxyHost+":443",
+		grpc.WithContextDialer(p.dialer), grpc.WithTransportCredentials(credentials.NewTLS(p.tls())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// page asks for a page as a browser does.
+func (p *proxied) page(path string) (int, string, error) {
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: p.tls(), ForceAttemptHTTP2: true, DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return p.dialer(ctx, addr) },
+	}}
+	resp, err := client.Get("https://" + proxyHost + path) //nolint:noctx // the client has its time
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+// withKey is ctx with a key that dev has made.
+func (p *proxied) withKey(ctx context.Context, t *testing.T, file string) context.Context {
+	t.Helper()
+	key, err := os.ReadFile(filepath.Join(p.service.dir, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(key)))
+}
+
+// newProxied starts the service that the samples expect, and says what to change in a sample.
+func newProxied(t *testing.T, pkg string) (p *proxied, dir string, changes []string) {
+	t.Helper()
+	parent := t.TempDir()
+	p = &proxied{pkg: pkg, version: debian(t, pkg)[0], addr: "127.0.0.1:" + freePort(t)}
+	p.service = dev(t, "LATCHKEY_TRUSTED_PROXIES=127.0.0.1")
+	p.roots = proxyCertificate(t, parent)
+	return p, parent, []string{"127.0.0.1:50051", p.service.grpc, "127.0.0.1:8080", p.service.http, "/etc/latchkey/", parent + "/"}
+}
+
+// TestProxies runs the samples of docs/proxies and lives through them.
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	t.Run("nginx", func(t *testing.T) {
+		t.Parallel()
+		p, dir, changes := newProxied(t, "nginx")
+		site := writeFile(t, dir, "latchkey.conf", sample(t, "nginx.conf", append(changes, "listen 443 ", "listen "+p.addr+" ")...))
+		user := ""
+		if os.Geteuid() == 0 {
+			user = "user root;\n"
+		}
+		var temporary strings.Builder
+		for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+			fmt.Fprintf(&temporary, "%s_temp_path %s/%s;\n", kind, dir, kind)
+		}
+		main := writeFile(t, dir, "nginx.conf", fmt.Sprintf("%sdaemon off;\nworker_processes 1;\nerror_log stderr;\npid %s/nginx.pid;\n"+
+			"events { worker_connections 1024; }\nhttp {\naccess_log off;\n%sinclude %s;\n}\n", user, dir, temporary.String(), site))
+		p.runProxy(t, dir, "/usr/sbin/nginx", "-p", dir, "-c", main)
+		p.live(t)
+	})
+	t.Run("haproxy", func(t *testing.T) {
+		t.Parallel()
+		p, dir, changes := newProxied(t, "haproxy")
+		_, port, _ := net.SplitHostPort(p.service.http)
+		cfg := writeFile(t, dir, "haproxy.cfg", sample(t, "haproxy.cfg", append(changes, "bind :443 ", "bind "+p.addr+" ", "check port 8080", "check port "+port)...))
+		p.runProxy(t, dir, "/usr/sbin/haproxy", "-db", "-f", cfg)
+		p.live(t)
+	})
+	t.Run("caddy", func(t *testing.T) {
+		t.Parallel()
+		p, dir, changes := newProxied(t, "caddy")
+		_, port, _ := net.SplitHostPort(p.addr)
+		site := writeFile(t, dir, "site", sample(t, "Caddyfile", append(changes, proxyHost+" {", "https://"+proxyHost+":"+port+" {\n\tbind 127.0.0.1")...))
+		main := writeFile(t, dir, "Caddyfile", "{\n\tadmin off\n\tauto_https disable_redirects\n}\nimport "+site+"\n")
+		p.runProxy(t, dir, "/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", main)
+		p.live(t)
+	})
+}
+
+// live goes through what clients do, and records it. Streams that last go beside the rest.
+func (p *proxied) live(t *testing.T) {
+	t.Helper()
+	conn := p.dial(t)
+	auth := latchkeyv1.NewAuthServiceClient(conn)
+	seen := p.watch(t, latchkeyv1.NewRevocationServiceClient(conn))
+	imports := make(chan error, 1)
+	slow := latchkeyv1.NewAdminServiceClient(p.dial(t))
+	ctx := p.withKey(t.Context(), t, "admin-key")
+	go func() {
+		_, err := importAccounts(ctx, slow, "slow", 6, 10, longStream/6)
+		imports <- err
+	}()
+
+	session, token := p.account(t, auth, conn)
+	p.manyCalls(t, auth, token)
+	size, err := importAccounts(ctx, latchkeyv1.NewAdminServiceClient(conn), "big", 20, 1000, 0)
+	if err != nil {
+		t.Errorf("an import of 20 messages of 1,000 accounts: %v", err)
+	}
+	p.record(t, fmt.Sprintf("import of 20,000 accounts, %.1f MiB", float64(size)/(1<<20)))
+	p.refusals(t, auth)
+	p.pages(t)
+
+	if err := <-imports; err != nil {
+		t.Errorf("an import that takes %s: %v", longStream, err)
+	}
+	p.record(t, fmt.Sprintf("import that takes %s, with pauses of %s", longStream, longStream/6))
+	if _, err := auth.Logout(t.Context(), &latchkeyv1.LogoutRequest{RefreshToken: session}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case lasted := <-seen:
+		if lasted < longStream {
+			t.Errorf("the revocation was seen after %s: the watch was not tried for long", lasted)
+		}
+		p.record(t, "one watch of revocations, "+longStream.String()+" and 2,000 calls old, has the logout")
+	case <-time.After(30 * time.Second):
+		t.Error("the watch never has the logout")
+	}
+}
+
+func (p *proxied) record(t *testing.T, name string) {
+	t.Helper()
+	if !t.Failed() {
+		record(p.pkg+" (Debian)", p.version, name, "ok")
+	}
+}
+
+// account signs up, logs in, refreshes, and returns a refresh token and an access token.
+func (p *proxied) account(t *testing.T, auth latchkeyv1.AuthServiceClient, conn *grpc.ClientConn) (refresh, access string) {
+	t.Helper()
+	// Whoever sends the header itself is not believed.
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", "203.0.113.7")
+	const email, password = "ada@example.com", "correct horse battery"
+	if _, err := auth.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: email, Password: password, FirstName: "Ada", LastName: "L"}); err != nil {
+		t.Fatal(err)
+	}
+	login, err := auth.Login(ctx, &latchkeyv1.LoginRequest{Email: email, Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.record(t, "SignUp, Login")
+	req := &latchkeyv1.RefreshTokenRequest{RefreshToken: login.GetTokens().GetRefreshToken(), RequestId: uuid.NewString()}
+	tokens, err := auth.RefreshToken(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := auth.RefreshToken(ctx, req)
+	if err != nil || again.GetTokens().GetRefreshToken() != tokens.GetTokens().GetRefreshToken() {
+		t.Errorf("the refresh again, with its request id: %v", err)
+	}
+	p.record(t, "RefreshToken, again with its request id")
+	access = tokens.GetTokens().GetAccessToken()
+	sessions, err := latchkeyv1.NewSessionServiceClient(conn).ListSessions(
+		metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+access), &latchkeyv1.ListSessionsRequest{})
+	if err != nil || len(sessions.GetSessions()) != 1 || sessions.GetSessions()[0].GetAddress() != clientAddress {
+		t.Errorf("the session's address is not %s: %v, %v", clientAddress, sessions, err)
+	}
+	p.record(t, "the client's address, also when it sends another in x-forwarded-for")
+	return tokens.GetTokens().GetRefreshToken(), access
+}
+
+// manyCalls are more than the 1,000 after which nginx by default closes a connection.
+func (p *proxied) manyCalls(t *testing.T, auth latchkeyv1.AuthServiceClient, token string) {
+	t.Helper()
+	var refused atomic.Int64
+	var calls errgroup.Group
+	for range 20 {
+		calls.Go(func() error {
+			for range 100 {
+				resp, err := auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: token})
+				if err != nil {
+					return err
+				}
+				if !resp.GetValid() {
+					refused.Add(1)
+				}
+			}
+			return nil
+		})
+	}
+	if err := calls.Wait(); err != nil || refused.Load() > 0 {
+		t.Errorf("2,000 validations, 20 at once: %v, %d not valid", err, refused.Load())
+	}
+	p.record(t, "2,000 ValidateToken on one connection, 20 at once")
+}
+
+// watch opens one stream. The channel gets how old it was when the first logout came; nothing when it ended before.
+func (p *proxied) watch(t *testing.T, client latchkeyv1.RevocationServiceClient) <-chan time.Duration {
+	t.Helper()
+	began := time.Now()
+	stream, err := client.WatchRevocations(p.withKey(t.Context(), t, "service-key"), &latchkeyv1.WatchRevocationsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, seen := make(chan struct{}), make(chan time.Duration, 1)
+	go func() {
+		last := time.Now()
+		for i := 0; ; i++ {
+			resp, err := stream.Recv()
+			// A heartbeat comes each second. A proxy that holds answers back gives many at once.
+			if silent := time.Since(last); err == nil && silent > longSilence {
+				t.Errorf("the watch was silent for %s", silent)
+			}
+			last = time.Now()
+			if err != nil {
+				if t.Context().Err() == nil {
+					t.Errorf("the watch ended after %s: %v", time.Since(began), err)
+				}
+				return
+			}
+			if i == 0 {
+				close(first)
+			}
+			if len(resp.GetRevocations()) > 0 {
+				seen <- time.Since(began)
+				return
+			}
+		}
+	}()
+	select {
+	case <-first:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the watch says nothing")
+	}
+	return seen
+}
+
+// importAccounts sends messages of so many accounts, with a pause before each, and returns their size in bytes.
+func importAccounts(ctx context.Context, admin latchkeyv1.AdminServiceClient, name string, messages, accounts int, pause time.Duration) (size int, err error) {
+	stream, err := admin.ImportUsers(ctx)
+	if err != nil {
+		return size, err
+	}
+	for m := range messages {
+		time.Sleep(pause) // a slow file
+		req := &latchkeyv1.ImportUsersRequest{}
+		for a := range accounts {
+			req.Users = append(req.Users, &latchkeyv1.ImportedUser{
+				Email: fmt.Sprintf("%s-%d-%d@example.com", name, m, a), FirstName: strings.Repeat("n", 40), LastName: "Imported",
+				PasswordHash: "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy",
+			})
+		}
+		size += proto.Size(req)
+		if err := stream.Send(req); err != nil {
+			_, err = stream.CloseAndRecv()
+			return size, fmt.Errorf("message %d: %w", m, err)
+		}
+	}
+	resp, err := stream.CloseAndRecv()
+	if err != nil {
+		return size, err
+	}
+	if resp.GetCreatedCount() != int64(messages*accounts) {
+		return size, fmt.Errorf("%d accounts were made: %v", resp.GetCreatedCount(), resp.GetRefusals())
+	}
+	return size, nil
+}
+
+// refusals arrive as the service made them: code, reason and trailers.
+func (p *proxied) refusals(t *testing.T, auth latchkeyv1.AuthServiceClient) {
+	t.Helper()
+	var trailer metadata.MD
+	_, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "wrong"}, grpc.Trailer(&trailer))
+	if status.Code(err) != codes.Unauthenticated || len(status.Convert(err).Details()) == 0 || len(trailer.Get("trace-id")) != 1 {
+		t.Errorf("a wrong password: %v, %v", err, trailer)
+	}
+	_, err = auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: strings.Repeat("x", 17<<10)})
+	if status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message over 16 KiB: %v", err)
+	}
+	p.record(t, "refusals with code, details and trace id")
+}
+
+// pages: keys for verifiers, and no readiness for strangers.
+func (p *proxied) pages(t *testing.T) {
+	t.Helper()
+	if code, body, err := p.page("/.well-known/jwks.json"); err != nil || code != http.StatusOK || !strings.Contains(body, `"keys"`) {
+		t.Errorf("the keys: %d, %v, %s", code, err, body)
+	}
+	if code, _, err := p.page("/readyz"); err != nil || code != http.StatusNotFound {
+		t.Errorf("readyz: %d, %v", code, err)
+	}
+	p.record(t, "keys over HTTPS, readyz not shown")
+}
+
+// TestEnvoySample holds the sample against Envoy's own schema: Debian and npm have no Envoy to run.
+func TestEnvoySample(t *testing.T) {
+	t.Parallel()
+	path, err := filepath.Abs(filepath.Join("..", "docs", "proxies", "envoy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile("envoycheck/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`go-control-plane/envoy (v\S+)`).FindSubmatch(module)
+	if version == nil {
+		t.Fatal("envoycheck/go.mod names no go-control-plane/envoy")
+	}
+	commandIn(t, installTime, "envoycheck", nil, "go", "run", ".", path)
+	wrong := writeFile(t, t.TempDir(), "wrong.yaml", sample(t, "envoy.yaml", "port_value: 443}", "port_value: 443000}"))
+	cmd := exec.CommandContext(t.Context(), "go", "run", ".", wrong)
+	cmd.Dir = "envoycheck"
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "PortValue") {
+		t.Errorf("a port of 443000 passes: %s", out)
+	}
+	record("Envoy (schema: go-control-plane)", string(version[1]), "the sample keeps to the schema; Envoy itself is not run", "ok")
+}
+
+// TestKubernetesProbes asks what the probes of the sample ask, at the ports that it names.
+func TestKubernetesProbes(t *testing.T) {
+	t.Parallel()
+	s := dev(t)
+	ports := map[string]string{"http": s.http}
+	probes := regexp.MustCompile(`httpGet: \{path: (\S+), port: (\w+)\}`).FindAllStringSubmatch(sample(t, "kubernetes.yaml"), -1)
+	if len(probes) != 3 {
+		t.Fatalf("%d probes", len(probes))
+	}
+	for _, probe := range probes {
+		resp, err := http.Get("http://" + ports[probe[2]] + probe[1]) //nolint:noctx // this machine's own page
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s answers %s", probe[1], resp.Status)
+		}
+	}
+	record("Kubernetes", "not run", "the paths and ports of the sample's probes answer", "ok")
+}
