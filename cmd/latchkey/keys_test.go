@@ -75,7 +75,7 @@ func keysByState(t *testing.T, settings map[string]string) map[token.State][]str
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	settings, _ := keysDatabase(t)
-	settings["LATCHKEY_TOKEN_ALGORITHM"] = "ES256"
+	settings["LATCHKEY_TOKEN_ALGORITHM"] = "EdDSA"
 	addrs := start(t, pairs(settings), "serve").addrs(t)
 	delete(settings, "LATCHKEY_TOKEN_ALGORITHM") // whoever runs the command has another environment
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
@@ -95,7 +95,7 @@ func TestKeys(t *testing.T) {
 		return resp.GetValid()
 	}
 	first := keysByState(t, settings)[token.StateActive][0]
-	if out := runKeys(t, settings, "list"); !strings.HasPrefix(out, "KID") || !strings.Contains(out, first) || !strings.Contains(out, "ES256") || strings.Count(out, "\n") != 2 {
+	if out := runKeys(t, settings, "list"); !strings.HasPrefix(out, "KID") || !strings.Contains(out, first) || !strings.Contains(out, "EdDSA") || strings.Count(out, "\n") != 2 {
 		t.Errorf("list:\n%s", out)
 	}
 	if metrics := get(t, http.DefaultClient, "http://"+addrs["ops"]+"/metrics"); !strings.Contains(metrics, "latchkey_signing_key_age_seconds ") {
@@ -104,7 +104,7 @@ func TestKeys(t *testing.T) {
 
 	out := runKeys(t, settings, "rotate")
 	pending := keysByState(t, settings)[token.StatePending]
-	if len(pending) != 1 || !strings.HasPrefix(out, pending[0]+" ES256: new -> pending\n"+pending[0]+" is published and begins to sign at ") {
+	if len(pending) != 1 || !strings.HasPrefix(out, pending[0]+" EdDSA: new -> pending\n"+pending[0]+" is published and begins to sign at ") {
 		t.Errorf("rotate: %v\n%s", pending, out)
 	}
 	if again := runKeys(t, settings, "rotate"); again != out[strings.Index(out, "\n")+1:] {
@@ -195,7 +195,7 @@ func TestScheduleRunsWithTheService(t *testing.T) {
 		return strings.Contains(get(t, http.DefaultClient, "http://"+addrs["http"]+"/.well-known/jwks.json"), pending[0])
 	})
 	testenv.Eventually(t, patience, "it is logged", func() bool {
-		return strings.Contains(p.text(&p.stderr), `"msg":"signing key","key_id":"`+pending[0]+`","algorithm":"EdDSA","from":"new","to":"pending"`)
+		return strings.Contains(p.text(&p.stderr), `"msg":"signing key","key_id":"`+pending[0]+`","algorithm":"ES256","from":"new","to":"pending"`)
 	})
 }
 
