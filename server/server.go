@@ -278,7 +278,7 @@ func (s *Server) requests() []protoreflect.MessageDescriptor {
 func (s *Server) options() []grpc.ServerOption {
 	creds := insecure.NewCredentials()
 	if s.cfg.TLS != nil {
-		creds = credentials.NewTLS(s.cfg.TLS)
+		creds = loggedTLS{credentials.NewTLS(s.cfg.TLS), s.log}
 	}
 	return append(s.guard.ServerOptions(creds),
 		grpc.ChainUnaryInterceptor(s.unaryChain()...),

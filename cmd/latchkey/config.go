@@ -49,7 +49,7 @@ func databaseConfig(environ []string) (*config.Config, error) {
 func loadConfig(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
 	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
-		judges = append(judges, judgeTLS, judgeSMTPCA) // files that other commands need not have
+		judges = append(judges, judgeTLS, judgeSMTPCA, judgeRedisCA) // files that other commands need not have
 		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
 	}
 	return config.Load(environ, profile, judges...)
@@ -106,6 +106,23 @@ func judgeProductName(cfg *config.Config) error {
 func judgeSMTPCA(cfg *config.Config) error {
 	_, err := smtpRoots(cfg)
 	return err
+}
+
+func judgeRedisCA(cfg *config.Config) error {
+	_, err := redisURL(cfg)
+	return err
+}
+
+// redisURL is the URL with the authorities that its servers' certificates must be signed by.
+func redisURL(cfg *config.Config) (config.RedisURL, error) {
+	if cfg.RedisCAFile == "" {
+		return cfg.RedisURL, nil
+	}
+	if !cfg.RedisURL.IsZero() && !cfg.RedisURL.IsTLS() {
+		return cfg.RedisURL, config.Reject("LATCHKEY_REDIS_CA_FILE", "is set though LATCHKEY_REDIS_URL asks for no TLS (rediss://)")
+	}
+	roots, err := mail.RootCAs(cfg.RedisCAFile)
+	return cfg.RedisURL.WithRoots(roots), unusable("LATCHKEY_REDIS_CA_FILE", err)
 }
 
 func judgeHashes(cfg *config.Config) error {

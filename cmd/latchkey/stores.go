@@ -44,8 +44,12 @@ type stores struct {
 // openStores connects to both, waits for them if need be, and brings the schema up
 // to date or makes sure that it is.
 func openStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*stores, error) {
-	s := &stores{redis: cfg.RedisURL.Client()}
-	if err := s.prepare(ctx, cfg, log); err != nil {
+	cache, err := redisURL(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &stores{redis: cache.Client()}
+	if err := s.prepare(ctx, cfg, cache, log); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func (s *stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.L
 	return nil
 }
 
-func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func (s *stores) prepare(ctx context.Context, cfg *config.Config, cache config.RedisURL, log *slog.Logger) error {
 	if err := s.connect(ctx, cfg, log); err != nil {
 		return err
 	}
@@ -121,7 +125,7 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, log *slog.Logg
 			return err
 		}
 		before := s.redis
-		settled, err := cfg.RedisURL.Settle(ctx, s.redis)
+		settled, err := cache.Settle(ctx, s.redis)
 		if err != nil {
 			return err
 		}

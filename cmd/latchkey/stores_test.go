@@ -1,10 +1,16 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/devstack"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -228,4 +235,146 @@ func TestEndpointOfACluster(t *testing.T) {
 	if err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard); exitCode(err) != exitFailed {
 		t.Errorf("database 3 of a cluster: %v", err)
 	}
+}
+
+// privateRedis starts a redis-server that speaks TLS only and knows nobody but "latchkey", with these rights, and
+// returns its address.
+func privateRedis(t *testing.T, certFile, keyFile string, rights ...string) string {
+	t.Helper()
+	program, err := devstack.FindRedis()
+	if err != nil {
+		t.Skip(err)
+	}
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	_, port, _ := net.SplitHostPort(address)
+	_ = free.Close()
+	args := append([]string{"--port", "0", "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--tls-cert-file", certFile, "--tls-key-file", keyFile,
+		"--tls-auth-clients", "no", "--user", "default", "off", "--user", "latchkey", "on", ">hunter2secret"}, rights...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
+	cmd.Dir = t.TempDir()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return address
+}
+
+// leastRedisRights are those that docs/operations.md names.
+func leastRedisRights(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "ACL SETUSER latchkey on >PASSWORD ")
+	line, _, ended := strings.Cut(after, "\n")
+	if !found || !ended {
+		t.Fatal("docs/operations.md has no ACL line")
+	}
+	return strings.Fields(line)
+}
+
+// TestPrivateRedis: by TLS that an authority of one's own vouches for, with the least rights.
+func TestPrivateRedis(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile := certificateFor(t, t.TempDir(), "redis", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
+	address := privateRedis(t, certFile, keyFile, leastRedisRights(t)...)
+	settings := serveSettings(t)
+	settings["LATCHKEY_REDIS_URL"] = "rediss://latchkey:hunter2secret@" + address
+	began := time.Now()
+	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_REDIS_CA_FILE") || time.Since(began) > storePatience/2 {
+		t.Errorf("without the authority, after %s: %v", time.Since(began), err)
+	}
+	settings["LATCHKEY_REDIS_CA_FILE"] = certFile
+	p := start(t, pairs(settings), "serve")
+	liveAnAccount(t, p.addrs(t)["grpc"], "ada@example.com")
+	if text := p.text(&p.stderr); strings.Contains(text, "NOPERM") {
+		t.Errorf("a right is missing:\n%s", text)
+	}
+	settings["LATCHKEY_REDIS_URL"] = "redis://latchkey:hunter2secret@" + address
+	if err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "rediss://") {
+		t.Errorf("an authority and no TLS: %v", err)
+	}
+}
+
+// leastRights are the statements of docs/operations.md for a role that owns the tables and one that serves.
+func leastRights(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "```sql\n-- As the owner of the tables")
+	statements, _, ended := strings.Cut(after, "```")
+	if !found || !ended {
+		t.Fatal("docs/operations.md has no rights")
+	}
+	_, statements, _ = strings.Cut(statements, "\n")
+	return statements
+}
+
+// TestLeastRights: one role owns the tables and migrates, another serves.
+func TestLeastRights(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	base := settings["LATCHKEY_DATABASE_URL"]
+	suffix := strings.ReplaceAll(queryStrings(t, base, "SELECT current_database()::text")[0], "-", "_")
+	owner, role := "owner_"+suffix, "serves_"+suffix
+	runSQL(t, base, fmt.Sprintf("CREATE ROLE %s LOGIN; CREATE ROLE %s LOGIN; GRANT CREATE, USAGE ON SCHEMA public TO %s", owner, role, owner))
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		conn, err := pgx.Connect(ctx, base)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close(ctx) }()
+		_, _ = conn.Exec(ctx, fmt.Sprintf("DROP OWNED BY %s, %s; DROP ROLE %s, %s", owner, role, owner, role), pgx.QueryExecModeSimpleProtocol)
+	})
+	as := func(name string) string {
+		cfg, err := pgx.ParseConfig(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("host=%s port=%d user=%s dbname=%s", cfg.Host, cfg.Port, name, cfg.Database)
+	}
+	settings["LATCHKEY_DATABASE_URL"] = as(owner)
+	if err := run(t.Context(), []string{"migrate", "up"}, pairs(settings), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	runSQL(t, as(owner), strings.ReplaceAll(leastRights(t), "latchkey_serve", role))
+	settings["LATCHKEY_DATABASE_URL"], settings["LATCHKEY_MIGRATE"] = as(role), "false"
+	p := start(t, pairs(settings), "serve")
+	liveAnAccount(t, p.addrs(t)["grpc"], "ada@example.com")
+	if err := run(t.Context(), []string{"keys", "rotate", "--now"}, pairs(settings), io.Discard); err != nil {
+		t.Error(err)
+	}
+	if text := p.text(&p.stderr); strings.Contains(text, "42501") || strings.Contains(text, "permission denied") {
+		t.Errorf("a right is missing:\n%s", text)
+	}
+	if err := run(t.Context(), []string{"migrate", "down", "--yes"}, pairs(settings), io.Discard); err == nil {
+		t.Error("who serves takes migrations back")
+	}
+}
+
+// TestFailedHandshakeIsLogged: what a proxy does wrong is seen nowhere else.
+func TestFailedHandshakeIsLogged(t *testing.T) {
+	t.Parallel()
+	settings := serveSettings(t)
+	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certificateFor(t, t.TempDir(), "first")
+	p := start(t, pairs(settings), "serve")
+	addr := p.addrs(t)["grpc"]
+	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // as a proxy that speaks HTTP/1.1 upstream: no ALPN
+	if conn, err := dialer.DialContext(t.Context(), "tcp", addr); err == nil {
+		_ = conn.Close()
+	}
+	testenv.Eventually(t, patience, "it is logged, with the peer and the reason", func() bool {
+		text := p.text(&p.stderr)
+		return strings.Contains(text, "TLS handshake failed") && strings.Contains(text, "ALPN") && strings.Contains(text, `"peer":"127.0.0.1:`)
+	})
 }

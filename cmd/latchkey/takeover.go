@@ -129,10 +129,14 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	if t.cfg.RedisURL.IsZero() {
 		before = append(before, takeover.Finding{Code: "no_redis", Text: "LATCHKEY_REDIS_URL is not set: the database alone was checked", Right: "the old backend's Redis"})
 	} else {
-		client := t.cfg.RedisURL.Client()
+		cache, err := redisURL(t.cfg)
+		if err != nil {
+			return nil, err
+		}
+		client := cache.Client()
 		defer client.Close() //nolint:errcheck // it was only read from
 		once, cancel := context.WithTimeout(ctx, connectTime)
-		err := client.Ping(once).Err()
+		err = client.Ping(once).Err()
 		cancel()
 		if err != nil {
 			before = append(before, takeover.Finding{Code: "redis_unreachable", Text: "Redis cannot be reached (LATCHKEY_REDIS_URL): " + oneLine(err)})

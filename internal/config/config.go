@@ -25,6 +25,7 @@ type Config struct {
 	DatabaseDirectURL URL      `env:"LATCHKEY_DATABASE_DIRECT_URL" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"the same database past a pooler in transaction mode, for what follows the ledger, for migrations and for commands; needed only there"`
 	DatabaseMaxConns  int      `env:"LATCHKEY_DATABASE_MAX_CONNS" envDefault:"20" min:"4" max:"1000" form:"a number" example:"20" doc:"connections that one replica opens to PostgreSQL at most"`
 	RedisURL          RedisURL `env:"LATCHKEY_REDIS_URL" need:"serve" form:"a redis://, rediss://, unix:// or redis+sentinel:// URL; several host:port by comma for a cluster" example:"redis://redis.internal:6379/0" secret:"url" doc:"Redis; all but dev read REDIS_URL when this is unset"`
+	RedisCAFile       string   `env:"LATCHKEY_REDIS_CA_FILE" form:"a path" example:"/etc/latchkey/redis-ca.pem" doc:"the authorities (PEM) that Redis' certificate must be signed by, in place of the system's; needs rediss://"`
 	RedisMayEvict     bool     `env:"LATCHKEY_REDIS_MAY_EVICT" envDefault:"false" form:"true or false" example:"true" doc:"start on a Redis that may drop keys (a maxmemory with a maxmemory-policy other than noeviction): sessions and counts of failures are lost then"`
 	Migrate           bool     `env:"LATCHKEY_MIGRATE" envDefault:"true" form:"true or false" example:"true" doc:"bring the database schema up to date at start"`
 

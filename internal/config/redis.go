@@ -2,6 +2,8 @@ package config
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/url"
@@ -38,7 +40,8 @@ const (
 // Query parameters are those of go-redis, such as pool_size=20.
 type RedisURL struct {
 	text   string
-	client func() redis.UniversalClient
+	client func(roots *x509.CertPool) redis.UniversalClient
+	roots  *x509.CertPool
 }
 
 // UnmarshalText checks the form. The error never holds the text.
@@ -76,10 +79,30 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 // IsZero reports whether no URL was set.
 func (u RedisURL) IsZero() bool { return u.client == nil }
 
+// WithRoots is the same URL, whose servers' certificates must be signed by one of roots instead of the system's; nil
+// changes nothing.
+func (u RedisURL) WithRoots(roots *x509.CertPool) RedisURL {
+	u.roots = roots
+	return u
+}
+
+// trusting is cfg with roots in it; nil, as of a URL without TLS, stays nil.
+func trusting(cfg *tls.Config, roots *x509.CertPool) *tls.Config {
+	if cfg == nil || roots == nil {
+		return cfg
+	}
+	cfg = cfg.Clone()
+	cfg.RootCAs = roots
+	return cfg
+}
+
+// IsTLS says whether the URL asks for TLS.
+func (u RedisURL) IsTLS() bool { return strings.HasPrefix(u.text, "rediss") }
+
 // Client makes a client; it connects when it is used, and gives no command longer than
 // redisCommandTime. It panics on a zero URL.
 func (u RedisURL) Client() redis.UniversalClient {
-	client := u.client()
+	client := u.client(u.roots)
 	client.AddHook(commandTime{})
 	return client
 }
@@ -130,7 +153,7 @@ func (u RedisURL) asCluster() (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, &RedisUnfitError{"it is a node of a cluster, and the URL is none of one: redis://host:port,host:port"}
 	}
-	return RedisURL{client: client}.Client(), nil
+	return RedisURL{client: client, roots: u.roots}.Client(), nil
 }
 
 // HopelessRedis says why err is a failure of Redis that no waiting mends, "" if it may be mended by that.
@@ -223,17 +246,21 @@ func (u RedisURL) weakness() string {
 
 var errRedisURL = errors.New("has a part that is not understood")
 
-func singleClient(text string) (func() redis.UniversalClient, error) {
+func singleClient(text string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	opts, err := redis.ParseURL(text)
 	if err != nil {
 		return nil, errRedisURL
 	}
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
-	return func() redis.UniversalClient { return redis.NewClient(opts) }, nil
+	return func(roots *x509.CertPool) redis.UniversalClient {
+		mine := *opts
+		mine.TLSConfig = trusting(opts.TLSConfig, roots)
+		return redis.NewClient(&mine)
+	}, nil
 }
 
-func clusterClient(scheme string, hosts []string, tail string) (func() redis.UniversalClient, error) {
+func clusterClient(scheme string, hosts []string, tail string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	text, err := withAddresses(scheme, hosts, tail)
 	if err != nil {
 		return nil, err
@@ -245,12 +272,16 @@ func clusterClient(scheme string, hosts []string, tail string) (func() redis.Uni
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
 	opts.ClusterStateReloadInterval = clusterReload
-	return func() redis.UniversalClient { return redis.NewClusterClient(opts) }, nil
+	return func(roots *x509.CertPool) redis.UniversalClient {
+		mine := *opts
+		mine.TLSConfig = trusting(opts.TLSConfig, roots)
+		return redis.NewClusterClient(&mine)
+	}, nil
 }
 
 // sentinelClient gives the credentials before the addresses to the servers. The
 // Sentinels' own, where they have any, are query parameters.
-func sentinelClient(scheme string, hosts []string, tail string) (func() redis.UniversalClient, error) {
+func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	path, rawQuery, _ := strings.Cut(tail, "?")
 	master, db, _ := strings.Cut(strings.Trim(path, "/"), "/")
 	if master == "" {
@@ -274,7 +305,11 @@ func sentinelClient(scheme string, hosts []string, tail string) (func() redis.Un
 	opts.SentinelUsername, opts.SentinelPassword = user, password
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
-	return func() redis.UniversalClient { return redis.NewFailoverClient(opts) }, nil
+	return func(roots *x509.CertPool) redis.UniversalClient {
+		mine := *opts
+		mine.TLSConfig = trusting(opts.TLSConfig, roots)
+		return redis.NewFailoverClient(&mine)
+	}, nil
 }
 
 // withAddresses writes hosts after the first as the addr parameters that go-redis

@@ -37,7 +37,7 @@ func HopelessTLS(err error) string {
 	var alert tls.AlertError
 	switch {
 	case errors.As(err, &unknown):
-		return "no authority that is trusted here has signed its certificate"
+		return "no authority that is trusted here has signed its certificate (one of your own is named by sslrootcert in the URL of PostgreSQL, and by LATCHKEY_REDIS_CA_FILE)"
 	case errors.As(err, &name):
 		return "its certificate is for another name (" + name.Error() + ")"
 	case errors.As(err, &invalid):
