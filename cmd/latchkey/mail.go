@@ -64,14 +64,23 @@ func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: from, RootCAs: roots})
+	sender, err := mail.NewSMTP(mail.SMTPConfig{URL: string(cfg.SMTPURL), From: from, RootCAs: roots, OAuth: smtpOAuth(cfg)})
 	switch {
 	case errors.Is(err, mail.ErrFrom):
 		return nil, config.Reject("LATCHKEY_MAIL_FROM", "is not usable ("+err.Error()+")")
+	case errors.Is(err, mail.ErrOAuth):
+		return nil, config.Reject("LATCHKEY_SMTP_OAUTH_TOKEN_URL", "and the other LATCHKEY_SMTP_OAUTH_… are not usable with ?auth=xoauth2 ("+err.Error()+")")
 	case err != nil:
 		return nil, config.Reject("LATCHKEY_SMTP_URL", "is not usable ("+err.Error()+")")
 	}
 	return sender, nil
+}
+
+func smtpOAuth(cfg *config.Config) mail.OAuth {
+	return mail.OAuth{
+		TokenURL: cfg.SMTPOAuthTokenURL, ClientID: cfg.SMTPOAuthClientID, ClientSecret: string(cfg.SMTPOAuthClientSecret),
+		RefreshToken: string(cfg.SMTPOAuthRefreshToken), Scope: cfg.SMTPOAuthScope,
+	}
 }
 
 // smtpRoots is nil for those of the system.

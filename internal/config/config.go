@@ -71,14 +71,19 @@ type Config struct {
 
 	// Mail.
 
-	SMTPURL        URL    `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never"`
-	MailFrom       string `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
-	SMTPCAFile     string `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
-	ProductName    string `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"what mails call the service; unset: the host of LATCHKEY_RESET_URL"`
-	ResetURL       string `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment where it has one (https://app.example.com/#/reset)"`
-	InsecureLinks  bool   `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL be of the scheme of an app (myapp://reset) or http at an address or name of a local network"`
-	NewDeviceMails bool   `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"tell owners by mail of logins by clients that show no device token, once the account was given one; false where clients do not keep them"`
-	HideAccounts   bool   `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp answers alike whether or not the address has an account, without a user, and the owner of a taken address is told by mail"`
+	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never"`
+	MailFrom              string    `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
+	SMTPCAFile            string    `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
+	SMTPOAuthTokenURL     string    `env:"LATCHKEY_SMTP_OAUTH_TOKEN_URL" form:"an https URL" example:"https://oauth2.googleapis.com/token" doc:"where access tokens for a mail server with ?auth=xoauth2 come from"`
+	SMTPOAuthClientID     string    `env:"LATCHKEY_SMTP_OAUTH_CLIENT_ID" form:"a name" example:"the client id that the mail provider has given" doc:"the client that asks there"`
+	SMTPOAuthClientSecret OldSecret `env:"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET" form:"the secret as the mail provider has given it" example:"the client's secret" secret:"value" doc:"its secret"`
+	SMTPOAuthRefreshToken OldSecret `env:"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN" form:"the token as the mail provider has given it" example:"the mailbox's refresh token" secret:"value" doc:"a refresh token for the mailbox; unset: the client's own credentials are used, as Microsoft 365 has it for services"`
+	SMTPOAuthScope        string    `env:"LATCHKEY_SMTP_OAUTH_SCOPE" form:"words by space" example:"https://outlook.office365.com/.default" doc:"what is asked for with the client's own credentials"`
+	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"what mails call the service; unset: the host of LATCHKEY_RESET_URL"`
+	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment where it has one (https://app.example.com/#/reset)"`
+	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL be of the scheme of an app (myapp://reset) or http at an address or name of a local network"`
+	NewDeviceMails        bool      `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"tell owners by mail of logins by clients that show no device token, once the account was given one; false where clients do not keep them"`
+	HideAccounts          bool      `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp answers alike whether or not the address has an account, without a user, and the owner of a taken address is told by mail"`
 
 	// Server.
 

@@ -173,14 +173,16 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	marker := "hunter2secret"
 	wrong := map[string]string{
-		"LATCHKEY_DATABASE_URL":        "postgres://u:" + marker + "@more@h",
-		"LATCHKEY_DATABASE_DIRECT_URL": "postgres://u:half@" + marker + "@h",
-		"LATCHKEY_REDIS_URL":           "redis://u:" + marker + "@h:1/x",
-		"LATCHKEY_SMTP_URL":            "://" + marker,
-		"LATCHKEY_SECRET_KEY":          marker,
-		"LATCHKEY_SECRET_KEY_PREVIOUS": marker,
-		"LATCHKEY_ADMIN_KEY":           marker + " and more",
-		"LATCHKEY_LEGACY_HS256_SECRET": marker + "\nof two lines",
+		"LATCHKEY_DATABASE_URL":             "postgres://u:" + marker + "@more@h",
+		"LATCHKEY_DATABASE_DIRECT_URL":      "postgres://u:half@" + marker + "@h",
+		"LATCHKEY_REDIS_URL":                "redis://u:" + marker + "@h:1/x",
+		"LATCHKEY_SMTP_URL":                 "://" + marker,
+		"LATCHKEY_SECRET_KEY":               marker,
+		"LATCHKEY_SECRET_KEY_PREVIOUS":      marker,
+		"LATCHKEY_ADMIN_KEY":                marker + " and more",
+		"LATCHKEY_LEGACY_HS256_SECRET":      marker + "\nof two lines",
+		"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET": marker + "\nof two lines",
+		"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN": marker + "\nof two lines",
 		// Not secret, but a key may be taken for its hash.
 		"LATCHKEY_ADMIN_KEY_SHA256":   marker,
 		"LATCHKEY_SERVICE_KEY_SHA256": goodHash + "," + marker,
@@ -202,6 +204,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	values["LATCHKEY_SECRET_KEY_PREVIOUS"] = goodKey
 	values["LATCHKEY_ADMIN_KEY"] = "admin-pa55"
 	values["LATCHKEY_LEGACY_HS256_SECRET"] = "legacy-pa55"
+	values["LATCHKEY_SMTP_OAUTH_CLIENT_SECRET"], values["LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN"] = "client-pa55", "refresh-pa55"
 	values["LATCHKEY_LEGACY_ACCEPT_UNTIL"] = "2027-03-01T00:00:00Z"
 	cfg, err := Load(environ(values), Serve)
 	if err != nil {
@@ -211,7 +214,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err := cfg.Print(&out, environ(values)); err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", "legacy-pa55", goodKey[:20]} {
+	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", "legacy-pa55", "client-pa55", "refresh-pa55", goodKey[:20]} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in:\n%s", secret, out.String())
 		}

@@ -32,6 +32,8 @@ type SMTPConfig struct {
 	Timeout time.Duration
 	// RootCAs verifies the server's certificate. Nil means the system's roots. See [RootCAs].
 	RootCAs *x509.CertPool
+	// OAuth is where the access tokens come from that a URL with auth=xoauth2 logs in with.
+	OAuth OAuth
 	// Dial opens the TCP connection. Nil means a plain net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -44,11 +46,12 @@ type SMTP struct {
 	from    *netmail.Address
 	timeout time.Duration
 	tls     *tls.Config
+	tokens  *accessTokens // nil: the login is with the password of the URL, or none
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// NewSMTP checks the settings; it does not connect. Errors wrap [ErrSMTPURL] or
-// [ErrFrom].
+// NewSMTP checks the settings; it does not connect. Errors wrap [ErrSMTPURL],
+// [ErrFrom] or [ErrOAuth].
 func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 	server, err := ParseSMTPURL(cfg.URL)
 	if err != nil {
@@ -64,6 +67,11 @@ func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 		timeout: cfg.Timeout,
 		dial:    cfg.Dial,
 		tls:     &tls.Config{ServerName: server.Host, RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
+	}
+	if server.XOAUTH2 {
+		if s.tokens, err = newAccessTokens(cfg.OAuth); err != nil {
+			return nil, err
+		}
 	}
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
@@ -88,9 +96,13 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 
+	secret, err := s.secret() //nolint:contextcheck // a token outlives the mail that it was fetched for
+	if err != nil {
+		return err
+	}
 	conn, err := s.connect(ctx)
 	if err != nil {
-		return s.fail(ctx, "connect", err, m)
+		return s.fail(ctx, "connect", err, quoted{m, secret})
 	}
 	// The SMTP library waits in reads and writes: closing under its feet is what
 	// ends them when ctx does.
@@ -99,20 +111,31 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 	defer func() { _ = conn.Close() }()
 	say("connected to " + s.server.addr())
 
-	client, op, err := s.open(conn, say)
+	client, op, err := s.open(conn, secret, say)
 	if err != nil {
-		return s.fail(ctx, op, err, m)
+		if s.tokens != nil && op == "login" {
+			s.tokens.forget()
+		}
+		return s.fail(ctx, op, err, quoted{m, secret})
 	}
 	if err := l.fits(client); err != nil {
 		return err
 	}
 	answer, op, err := l.transfer(client)
 	if err != nil {
-		return s.fail(ctx, op, err, m)
+		return s.fail(ctx, op, err, quoted{m, secret})
 	}
-	say("accepted: " + words(answer, s.server.Password, m, s.from.Address))
+	say("accepted: " + words(answer, quoted{m, secret}, s.from.Address))
 	_ = client.Quit() // the server owns the message: a failure from here on must not send it twice
 	return nil
+}
+
+// secret is what the login is made with: the password, or an access token.
+func (s *SMTP) secret() (string, error) {
+	if s.tokens == nil {
+		return s.server.Password, nil
+	}
+	return s.tokens.get()
 }
 
 // letter is a message on its way.
@@ -209,7 +232,7 @@ func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 
 // open greets the server, upgrades to TLS and logs in. On an error it names the
 // step.
-func (s *SMTP) open(conn net.Conn, say func(string)) (*smtp.Client, string, error) {
+func (s *SMTP) open(conn net.Conn, secret string, say func(string)) (*smtp.Client, string, error) {
 	client, err := smtp.NewClient(conn, s.server.Host)
 	if err != nil {
 		return nil, "greeting", err
@@ -230,7 +253,7 @@ func (s *SMTP) open(conn net.Conn, say func(string)) (*smtp.Client, string, erro
 	if s.server.Username == "" {
 		return client, "", nil
 	}
-	if err := s.login(client); err != nil {
+	if err := s.login(client, secret); err != nil {
 		return nil, "login", err
 	}
 	say("logged in")
@@ -241,6 +264,7 @@ func (s *SMTP) open(conn net.Conn, say func(string)) (*smtp.Client, string, erro
 var (
 	errNoSTARTTLS = errors.New("the server does not offer STARTTLS, which is required")
 	errPlaintext  = errors.New("the connection is not encrypted: credentials are not sent over it")
+	errNoXOAUTH2  = errors.New("the server does not offer XOAUTH2: drop auth=xoauth2 and give a password")
 	errNoAuth     = errors.New("the server offers no login, or none with PLAIN, LOGIN, SCRAM-SHA-256 or CRAM-MD5")
 )
 
@@ -260,14 +284,18 @@ func (s *SMTP) upgrade(client *smtp.Client) error {
 // login sends the credentials, over TLS only unless the server is this machine.
 // PLAIN comes first: inside verified TLS it is as safe as the others, and the
 // challenge mechanisms are often offered by servers that cannot serve them.
-func (s *SMTP) login(client *smtp.Client) error {
+func (s *SMTP) login(client *smtp.Client, secret string) error {
 	if _, encrypted := client.TLSConnectionState(); !encrypted && !s.server.loopback() {
 		return errPlaintext
 	}
 	_, offered := client.Extension("AUTH")
 	mechanisms := strings.Fields(strings.ToUpper(offered))
-	user, password, host := s.server.Username, s.server.Password, s.server.Host
+	user, password, host := s.server.Username, secret, s.server.Host
 	switch {
+	case s.server.XOAUTH2 && !slices.Contains(mechanisms, "XOAUTH2"):
+		return errNoXOAUTH2
+	case s.server.XOAUTH2:
+		return client.Auth(smtp.XOAuth2Auth(user, secret))
 	// The library's own rule for plaintext knows fewer spellings of loopback than
 	// the one above, which has already decided: hence the last argument.
 	case slices.Contains(mechanisms, "PLAIN"):

@@ -15,8 +15,8 @@ import (
 	"syscall"
 )
 
-// fail says what went wrong with m in our own words, and in what may be shown of the server's.
-func (s *SMTP) fail(ctx context.Context, op string, err error, m Message) *SendError {
+// fail says what went wrong in our own words, and in what may be shown of the server's.
+func (s *SMTP) fail(ctx context.Context, op string, err error, q quoted) *SendError {
 	e := &SendError{Op: op}
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		e.cause = ctxErr
@@ -29,7 +29,7 @@ func (s *SMTP) fail(ctx context.Context, op string, err error, m Message) *SendE
 	if reply, ok := errors.AsType[*textproto.Error](err); ok {
 		e.Code = reply.Code
 		e.Enhanced = enhancedCode(reply.Code, reply.Msg)
-		e.Text = words(reply.Msg, s.server.Password, m, s.from.Address)
+		e.Text = words(reply.Msg, q, s.from.Address)
 		e.Permanent = isFinal(op, e.Code, e.Enhanced)
 		return e
 	}
@@ -80,7 +80,7 @@ func (s *SMTP) reason(op string, err error) string {
 	)
 	closed := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	switch {
-	case errors.Is(err, errNoSTARTTLS), errors.Is(err, errPlaintext), errors.Is(err, errNoAuth):
+	case errors.Is(err, errNoSTARTTLS), errors.Is(err, errPlaintext), errors.Is(err, errNoXOAUTH2), errors.Is(err, errNoAuth):
 		return err.Error()
 	case errors.As(err, &dnsErr):
 		return "the host name does not resolve"

@@ -25,7 +25,7 @@ type received struct {
 	from, to string
 	data     string
 	tls      bool
-	login    string // what AUTH PLAIN carried, decoded
+	login    string // what AUTH carried, decoded
 }
 
 // smtpServer is a small mail server on loopback. It speaks the part of RFC 5321
@@ -34,12 +34,13 @@ type smtpServer struct {
 	addr  string
 	roots *x509.CertPool
 
-	tls      *tls.Config
-	implicit bool   // TLS from the first byte
-	starttls bool   // offer STARTTLS
-	auth     bool   // offer AUTH PLAIN
-	utf8     bool   // offer SMTPUTF8
-	pem      []byte // the certificate, which has signed itself
+	tls        *tls.Config
+	implicit   bool   // TLS from the first byte
+	starttls   bool   // offer STARTTLS
+	auth       bool   // offer AUTH PLAIN
+	mechanisms string // of AUTH
+	utf8       bool   // offer SMTPUTF8
+	pem        []byte // the certificate, which has signed itself
 
 	// reply may answer a command itself; "" means the usual answer. verb "." is
 	// the end of the content.
@@ -54,7 +55,7 @@ type smtpServer struct {
 // startSMTP runs a server for the host names mail.example.com and 127.0.0.1.
 func startSMTP(t *testing.T, setup func(*smtpServer)) *smtpServer {
 	t.Helper()
-	s := &smtpServer{starttls: true}
+	s := &smtpServer{starttls: true, mechanisms: "PLAIN LOGIN"}
 	s.tls, s.roots = certificate(t)
 	s.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.tls.Certificates[0].Certificate[0]})
 	if setup != nil {
@@ -124,7 +125,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 				say("250-STARTTLS")
 			}
 			if s.auth {
-				say("250-AUTH PLAIN LOGIN")
+				say("250-AUTH " + s.mechanisms)
 			}
 			if s.utf8 {
 				say("250-SMTPUTF8")
@@ -135,7 +136,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 			secure := tls.Server(conn, s.tls)
 			conn, in, encrypted = secure, bufio.NewReader(secure), true
 		case "AUTH":
-			login, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(line, "AUTH PLAIN "))
+			login, _ := base64.StdEncoding.DecodeString(line[strings.LastIndexByte(line, ' ')+1:])
 			m.login = string(login)
 			say("235 2.7.0 welcome")
 		case "MAIL":

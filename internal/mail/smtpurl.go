@@ -44,9 +44,11 @@ type SMTPServer struct {
 	ImplicitTLS bool
 	// STARTTLS has no meaning with ImplicitTLS.
 	STARTTLS STARTTLS
-	// Username and Password are both empty or both set.
+	// Username and Password are both empty or both set, but for XOAUTH2, which has no password.
 	Username string
 	Password string
+	// XOAUTH2 logs in with an access token, see [OAuth].
+	XOAUTH2 bool
 }
 
 // String returns the URL without the credentials.
@@ -62,6 +64,9 @@ func (s SMTPServer) String() string {
 		u.RawQuery = "starttls=opportunistic"
 	case STARTTLSNever:
 		u.RawQuery = "starttls=never"
+	}
+	if s.XOAUTH2 {
+		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&auth=xoauth2", "&")
 	}
 	return u.String()
 }
@@ -108,7 +113,7 @@ func isLoopbackInBrowsers(host string) bool {
 // ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The
 // ports default to 587 (RFC 6409) and 465 (RFC 8314). User name and password
 // are percent-decoded. For smtp, ?starttls= is "required" (the default),
-// "opportunistic" or "never"; credentials together with "never" are refused
+// "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone; credentials together with "never" are refused
 // unless the host is this machine. Errors wrap [ErrSMTPURL] and never quote the
 // input.
 func ParseSMTPURL(raw string) (SMTPServer, error) {
@@ -128,15 +133,15 @@ func ParseSMTPURL(raw string) (SMTPServer, error) {
 		return SMTPServer{}, fmt.Errorf("%w: it must start with smtp:// or smtps://", ErrSMTPURL)
 	}
 	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.Fragment != "" {
-		return SMTPServer{}, fmt.Errorf("%w: nothing but ?starttls= may follow host and port; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
+		return SMTPServer{}, fmt.Errorf("%w: nothing but ?starttls= and auth= may follow host and port; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
 	}
 	if err := s.setAddress(u); err != nil {
 		return SMTPServer{}, err
 	}
-	if err := s.setCredentials(u.User); err != nil {
+	if err := s.setParameters(u); err != nil {
 		return SMTPServer{}, err
 	}
-	if err := s.setSTARTTLS(u); err != nil {
+	if err := s.setCredentials(u.User); err != nil {
 		return SMTPServer{}, err
 	}
 	if s.Username != "" && !s.ImplicitTLS && s.STARTTLS == STARTTLSNever && !s.loopback() {
@@ -162,11 +167,17 @@ func (s *SMTPServer) setAddress(u *url.URL) error {
 
 func (s *SMTPServer) setCredentials(user *url.Userinfo) error {
 	if user == nil {
+		if s.XOAUTH2 {
+			return fmt.Errorf("%w: auth=xoauth2 needs the user name of the mailbox: smtp://name%%40example.com@host?auth=xoauth2", ErrSMTPURL)
+		}
 		return nil
 	}
 	s.Username = user.Username()
 	s.Password, _ = user.Password()
-	if s.Username == "" || s.Password == "" {
+	if s.XOAUTH2 && s.Password != "" {
+		return fmt.Errorf("%w: auth=xoauth2 logs in with access tokens: leave the password out", ErrSMTPURL)
+	}
+	if s.Username == "" || s.Password == "" && !s.XOAUTH2 {
 		return fmt.Errorf("%w: give both a user name and a password, or neither", ErrSMTPURL)
 	}
 	// NUL separates the fields of AUTH PLAIN (RFC 4616), CR and LF end a command.
@@ -176,22 +187,33 @@ func (s *SMTPServer) setCredentials(user *url.Userinfo) error {
 	return nil
 }
 
-func (s *SMTPServer) setSTARTTLS(u *url.URL) error {
+func (s *SMTPServer) setParameters(u *url.URL) error {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		return fmt.Errorf("%w: the part after ? does not parse", ErrSMTPURL)
 	}
-	values, ok := query["starttls"]
-	if len(query) > 1 || (len(query) == 1 && !ok) || len(values) > 1 {
-		return fmt.Errorf("%w: only one parameter is known: starttls", ErrSMTPURL)
+	for name, values := range query {
+		if name != "starttls" && name != "auth" || len(values) > 1 {
+			return fmt.Errorf("%w: two parameters are known, once each: starttls and auth", ErrSMTPURL)
+		}
 	}
-	if !ok {
+	if query.Has("auth") {
+		if query.Get("auth") != "xoauth2" {
+			return fmt.Errorf("%w: auth is xoauth2, or left out", ErrSMTPURL)
+		}
+		s.XOAUTH2 = true
+	}
+	if !query.Has("starttls") {
 		return nil
 	}
+	return s.setSTARTTLS(query.Get("starttls"))
+}
+
+func (s *SMTPServer) setSTARTTLS(value string) error {
 	if s.ImplicitTLS {
 		return fmt.Errorf("%w: starttls has no meaning with smtps://, which is encrypted from the start", ErrSMTPURL)
 	}
-	switch values[0] {
+	switch value {
 	case "required":
 		s.STARTTLS = STARTTLSRequired
 	case "opportunistic":

@@ -35,12 +35,19 @@ func enhancedCode(code int, text string) string {
 	return found
 }
 
-// words is what may be shown of a server's reply to m. Servers quote what they refuse, and the mail holds a link that sets
-// a password: left out are addresses, whatever stands in the mail beside plain words, the password of the login, and what
+// quoted is what a server may quote and nobody else may see: the mail, and what the login was made with.
+type quoted struct {
+	mail   Message
+	secret string
+}
+
+// words is what may be shown of a server's reply. Servers quote what they refuse, and the mail holds a link that sets
+// a password: left out are addresses, whatever stands in the mail beside plain words, the secret of the login, and what
 // looks encoded. It is one line of printable characters.
-func words(reply, password string, m Message, from string) string {
-	if password != "" {
-		reply = strings.ReplaceAll(reply, password, hiddenWord)
+func words(reply string, q quoted, from string) string {
+	m := q.mail
+	if q.secret != "" {
+		reply = strings.ReplaceAll(reply, q.secret, hiddenWord)
 	}
 	reply = enhancedPrefix.ReplaceAllString(strings.ToValidUTF8(reply, "?"), "")
 	local, _, _ := strings.Cut(m.To, "@")

@@ -22,7 +22,7 @@ func FuzzWords(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, reply string) {
-		got := words(reply, password, m, "no-reply@example.com")
+		got := words(reply, quoted{m, password}, "no-reply@example.com")
 		if len(got) > maxWords+len(" …")+1 || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsGraphic(r) }) {
 			t.Errorf("%q", got)
 		}
@@ -49,7 +49,7 @@ func TestWords(t *testing.T) {
 		"2.0.0 Ok: queued as 4F3C12A0B":                                            "Ok: queued as 4F3C12A0B",
 		"bad link https://app.example.com/reset?token=abc1234567 in https://a.bcd": "bad link (…) in https://a.bcd",
 	} {
-		if got := words(reply, "", m, "no-reply@example.com"); got != want {
+		if got := words(reply, quoted{m, ""}, "no-reply@example.com"); got != want {
 			t.Errorf("%q becomes %q, want %q", reply, got, want)
 		}
 	}
