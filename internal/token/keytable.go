@@ -3,6 +3,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -268,7 +269,7 @@ func (t *keyTable) revoke(id string, otherwise Algorithm) error {
 // schedule is what tend goes by.
 type schedule struct {
 	algorithm Algorithm     // as set; "": as the keys are
-	changes   bool          // a key of another algorithm than that is to be followed by one of it
+	start     time.Time     // of the replica: if no key of the algorithm has been active since, it asks for one
 	period    time.Duration // 0: keys are not rotated by age
 	keep      time.Duration // how long a key verifies after it has signed last
 }
@@ -292,13 +293,17 @@ func (t *keyTable) tend(s schedule) error {
 	if active == nil {
 		return t.ensureActive(s.algorithm)
 	}
-	pending := t.in(StatePending)
+	if pending := t.in(StatePending); pending != nil {
+		if t.now.Sub(pending.CreateTime) < PublishAhead {
+			return nil
+		}
+		if err := t.activate(pending); err != nil {
+			return err
+		}
+		active = pending
+	}
 	switch {
-	case pending != nil && t.now.Sub(pending.CreateTime) >= PublishAhead:
-		return t.activate(pending)
-	case pending != nil:
-		return nil
-	case s.changes && active.Algorithm != s.algorithm:
+	case s.algorithm != "" && s.algorithm != active.Algorithm && !t.signedSince(s.start, s.algorithm):
 		_, err := t.take(s.algorithm)
 		return err
 	case s.period > 0 && t.now.Sub(active.activeSince()) >= s.period:
@@ -306,4 +311,11 @@ func (t *keyTable) tend(s schedule) error {
 		return err
 	}
 	return nil
+}
+
+// signedSince says whether a key of algorithm was active at some moment from start on.
+func (t *keyTable) signedSince(start time.Time, algorithm Algorithm) bool {
+	return slices.ContainsFunc(t.keys, func(key *StoredKey) bool {
+		return key.Algorithm == algorithm && !key.ActivateTime.IsZero() && (key.RetireTime.IsZero() || !key.RetireTime.Before(start))
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,10 +14,10 @@ type RotatorConfig struct {
 	Store KeyStore
 	// SealKeys are those of Config: new keys are sealed under the first.
 	SealKeys [][]byte
-	// Algorithm is that of Config. Where an active key of another one is found, Tend has a
-	// key of this one follow it, once: as soon as one was active, the replica has had its way, and what
-	// the active key is then is what its successors are. So replicas that are set to different algorithms
-	// do not take turns: the last one to start decides. Empty: keys follow in kind.
+	// Algorithm is that of Config. Where the active key is of another one, Tend has a key of
+	// this one follow it, unless one was active at some moment since NewRotator: each start asks once. So
+	// replicas that are set to different algorithms do not take turns: the last one to start
+	// decides. Empty: keys follow in kind.
 	Algorithm Algorithm
 	// Period is the age of the active key at which Tend rotates. 0: it never does.
 	Period time.Duration
@@ -34,7 +33,6 @@ type RotatorConfig struct {
 type Rotator struct {
 	keys     keyChanger
 	schedule schedule
-	content  atomic.Bool // an active key of the schedule's algorithm was seen, or none is asked for
 }
 
 // Outcome is what a call has changed.
@@ -63,12 +61,12 @@ func NewRotator(config RotatorConfig) (*Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Rotator{
-		keys:     keyChanger{store: config.Store, sealer: sealer, now: config.Now},
-		schedule: schedule{algorithm: config.Algorithm, period: config.Period, keep: config.MaxTTL + retireMargin},
-	}
-	r.content.Store(config.Algorithm == "")
-	return r, nil
+	return &Rotator{
+		keys: keyChanger{store: config.Store, sealer: sealer, now: config.Now},
+		schedule: schedule{
+			algorithm: config.Algorithm, start: config.Now(), period: config.Period, keep: config.MaxTTL + retireMargin,
+		},
+	}, nil
 }
 
 // Tend does what is due and returns what it changed. It is called often, on every
@@ -78,16 +76,11 @@ func (r *Rotator) Tend(ctx context.Context) ([]KeyChange, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	due := r.schedule
 	rehearsal := newKeyTable(rows, r.keys.now(), r.keys.opens)
-	if active := rehearsal.in(StateActive); active != nil && active.Algorithm == due.algorithm {
-		r.content.Store(true)
-	}
-	due.changes = !r.content.Load()
-	if err := rehearsal.tend(due); err == nil && len(rehearsal.update().Keys) == 0 {
+	if err := rehearsal.tend(r.schedule); err == nil && len(rehearsal.update().Keys) == 0 {
 		return nil, nil
 	}
-	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.tend(due) })
+	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.tend(r.schedule) })
 	return outcome.Changes, err
 }
 
