@@ -57,6 +57,9 @@ type proxied struct {
 	version string
 	addr    string // where the proxy listens
 	roots   *x509.CertPool
+	// unwilling is a proxy that must not trust the service.
+	unwilling bool
+	how       string // what is recorded before each case
 }
 
 // sample reads a file of docs/proxies, for this run's addresses and certificate: nothing else of it is changed.
@@ -83,15 +86,15 @@ func writeFile(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// proxyCertificate writes proxy.crt, proxy.key and proxy.pem, both in one.
-func proxyCertificate(t *testing.T, dir string) *x509.CertPool {
+// certificateOf writes NAME.crt, NAME.key and NAME.pem, both in one, for a host.
+func certificateOf(t *testing.T, dir, name, host string) *x509.CertPool {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: proxyHost}, DNSNames: []string{proxyHost},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -104,9 +107,9 @@ func proxyCertificate(t *testing.T, dir string) *x509.CertPool {
 	}
 	chain := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	secret := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
-	writeFile(t, dir, "proxy.crt", chain)
-	writeFile(t, dir, "proxy.key", secret)
-	writeFile(t, dir, "proxy.pem", chain+secret)
+	writeFile(t, dir, name+".crt", chain)
+	writeFile(t, dir, name+".key", secret)
+	writeFile(t, dir, name+".pem", chain+secret)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(chain))
 	return roots
@@ -144,7 +147,10 @@ func (p *proxied) runProxy(t *testing.T, dir, name string, args ...string) {
 		default:
 		}
 		code, _, err := p.page("/healthz")
-		return err == nil && code == http.StatusOK
+		if p.unwilling && err == nil && code == http.StatusOK {
+			t.Fatalf("%s trusts a service with another certificate", p.pkg)
+		}
+		return err == nil && (code == http.StatusOK || p.unwilling && code >= http.StatusInternalServerError)
 	})
 }
 
@@ -194,53 +200,142 @@ func (p *proxied) withKey(ctx context.Context, t *testing.T, file string) contex
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(key)))
 }
 
-// newProxied starts the service that the samples expect, and says what to change in a sample.
-func newProxied(t *testing.T, pkg string) (p *proxied, dir string, changes []string) {
+// newProxied starts the service that the samples expect, with these settings too, and says what to change in a sample.
+func newProxied(t *testing.T, pkg, dir string, settings ...string) (p *proxied, changes []string) {
 	t.Helper()
-	parent := t.TempDir()
 	p = &proxied{pkg: pkg, version: debian(t, pkg)[0], addr: "127.0.0.1:" + freePort(t)}
-	p.service = dev(t, "LATCHKEY_TRUSTED_PROXIES=127.0.0.1")
-	p.roots = proxyCertificate(t, parent)
-	return p, parent, []string{"127.0.0.1:50051", p.service.grpc, "127.0.0.1:8080", p.service.http, "/etc/latchkey/", parent + "/"}
+	p.service = dev(t, append(settings, "LATCHKEY_TRUSTED_PROXIES=127.0.0.1")...)
+	p.roots = certificateOf(t, dir, "proxy", proxyHost)
+	return p, []string{"127.0.0.1:50051", p.service.grpc, "127.0.0.1:8080", p.service.http, "/etc/latchkey/", dir + "/"}
+}
+
+// proxySample is a file of docs/proxies, and how it is run.
+type proxySample struct {
+	pkg, file string
+	// overTLS are the changes that docs/proxies.md names for a Latchkey that has a certificate.
+	overTLS []string
+	run     func(t *testing.T, p *proxied, dir, text string)
+}
+
+func proxySamples() []proxySample {
+	const caddyTLS = ` {
+			transport http {
+				versions %s
+				tls_trusted_ca_certs /etc/latchkey/ca.crt
+				tls_server_name latchkey.internal
+			}
+		}`
+	return []proxySample{
+		{"nginx", "nginx.conf", []string{
+			"grpc_pass grpc://", "grpc_pass grpcs://",
+			"proxy_pass http://", "proxy_pass https://",
+			"    # A message has", `    grpc_ssl_verify on;
+    grpc_ssl_trusted_certificate /etc/latchkey/ca.crt;
+    grpc_ssl_name latchkey.internal;
+    grpc_ssl_server_name on;
+    proxy_ssl_verify on;
+    proxy_ssl_trusted_certificate /etc/latchkey/ca.crt;
+    proxy_ssl_name latchkey.internal;
+    proxy_ssl_server_name on;
+    # A message has`,
+		}, runNginx},
+		{"haproxy", "haproxy.cfg", []string{
+			"proto h2 check port 8080 check-proto h1", "ssl verify required ca-file /etc/latchkey/ca.crt verifyhost latchkey.internal alpn h2 check port 8080 check-ssl check-alpn http/1.1",
+			"127.0.0.1:8080 check", "127.0.0.1:8080 ssl verify required ca-file /etc/latchkey/ca.crt verifyhost latchkey.internal check",
+		}, runHAProxy},
+		{"caddy", "Caddyfile", []string{
+			"h2c://127.0.0.1:50051", "https://127.0.0.1:50051" + fmt.Sprintf(caddyTLS, "2"),
+			"reverse_proxy 127.0.0.1:8080", "reverse_proxy https://127.0.0.1:8080" + fmt.Sprintf(caddyTLS, "1.1"),
+		}, runCaddy},
+	}
+}
+
+func runNginx(t *testing.T, p *proxied, dir, text string) {
+	t.Helper()
+	site := writeFile(t, dir, "latchkey.conf", strings.Replace(text, "listen 443 ", "listen "+p.addr+" ", 1))
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "user root;\n"
+	}
+	var temporary strings.Builder
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		fmt.Fprintf(&temporary, "%s_temp_path %s/%s;\n", kind, dir, kind)
+	}
+	main := writeFile(t, dir, "nginx.conf", fmt.Sprintf("%sdaemon off;\nworker_processes 1;\nerror_log stderr;\npid %s/nginx.pid;\n"+
+		"events { worker_connections 1024; }\nhttp {\naccess_log off;\n%sinclude %s;\n}\n", user, dir, temporary.String(), site))
+	p.runProxy(t, dir, "/usr/sbin/nginx", "-p", dir, "-c", main)
+}
+
+func runHAProxy(t *testing.T, p *proxied, dir, text string) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(p.service.http)
+	text = strings.NewReplacer("bind :443 ", "bind "+p.addr+" ", "check port 8080", "check port "+port).Replace(text)
+	p.runProxy(t, dir, "/usr/sbin/haproxy", "-db", "-f", writeFile(t, dir, "haproxy.cfg", text))
+}
+
+func runCaddy(t *testing.T, p *proxied, dir, text string) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(p.addr)
+	site := writeFile(t, dir, "site", strings.Replace(text, proxyHost+" {", "https://"+proxyHost+":"+port+" {\n\tbind 127.0.0.1", 1))
+	main := writeFile(t, dir, "Caddyfile", "{\n\tadmin off\n\tauto_https disable_redirects\n}\nimport "+site+"\n")
+	p.runProxy(t, dir, "/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", main)
 }
 
 // TestProxies runs the samples of docs/proxies and lives through them.
 func TestProxies(t *testing.T) {
 	t.Parallel()
-	t.Run("nginx", func(t *testing.T) {
-		t.Parallel()
-		p, dir, changes := newProxied(t, "nginx")
-		site := writeFile(t, dir, "latchkey.conf", sample(t, "nginx.conf", append(changes, "listen 443 ", "listen "+p.addr+" ")...))
-		user := ""
-		if os.Geteuid() == 0 {
-			user = "user root;\n"
-		}
-		var temporary strings.Builder
-		for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-			fmt.Fprintf(&temporary, "%s_temp_path %s/%s;\n", kind, dir, kind)
-		}
-		main := writeFile(t, dir, "nginx.conf", fmt.Sprintf("%sdaemon off;\nworker_processes 1;\nerror_log stderr;\npid %s/nginx.pid;\n"+
-			"events { worker_connections 1024; }\nhttp {\naccess_log off;\n%sinclude %s;\n}\n", user, dir, temporary.String(), site))
-		p.runProxy(t, dir, "/usr/sbin/nginx", "-p", dir, "-c", main)
-		p.live(t)
-	})
-	t.Run("haproxy", func(t *testing.T) {
-		t.Parallel()
-		p, dir, changes := newProxied(t, "haproxy")
-		_, port, _ := net.SplitHostPort(p.service.http)
-		cfg := writeFile(t, dir, "haproxy.cfg", sample(t, "haproxy.cfg", append(changes, "bind :443 ", "bind "+p.addr+" ", "check port 8080", "check port "+port)...))
-		p.runProxy(t, dir, "/usr/sbin/haproxy", "-db", "-f", cfg)
-		p.live(t)
-	})
-	t.Run("caddy", func(t *testing.T) {
-		t.Parallel()
-		p, dir, changes := newProxied(t, "caddy")
-		_, port, _ := net.SplitHostPort(p.addr)
-		site := writeFile(t, dir, "site", sample(t, "Caddyfile", append(changes, proxyHost+" {", "https://"+proxyHost+":"+port+" {\n\tbind 127.0.0.1")...))
-		main := writeFile(t, dir, "Caddyfile", "{\n\tadmin off\n\tauto_https disable_redirects\n}\nimport "+site+"\n")
-		p.runProxy(t, dir, "/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", main)
-		p.live(t)
-	})
+	for _, s := range proxySamples() {
+		t.Run(s.pkg, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			p, changes := newProxied(t, s.pkg, dir)
+			s.run(t, p, dir, sample(t, s.file, changes...))
+			p.live(t)
+		})
+	}
+}
+
+// TestProxiesOverTLS makes the changes that docs/proxies.md names for a Latchkey with a certificate of its own. The
+// proxies verify it: with another's they do not answer.
+func TestProxiesOverTLS(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../docs/proxies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.Join(strings.Fields(string(guide)), " ")
+	for _, s := range proxySamples() {
+		t.Run(s.pkg, func(t *testing.T) {
+			t.Parallel()
+			for i, text := range s.overTLS {
+				text = strings.TrimSuffix(strings.Join(strings.Fields(text), " "), " # A message has")
+				if i%2 == 1 && !strings.Contains(plain, text) {
+					t.Errorf("docs/proxies.md does not say %q", text)
+				}
+			}
+			dir := t.TempDir()
+			certificateOf(t, dir, "ca", "latchkey.internal") // signs itself
+			p, changes := newProxied(t, s.pkg, dir,
+				"LATCHKEY_TLS_CERT_FILE="+filepath.Join(dir, "ca.crt"), "LATCHKEY_TLS_KEY_FILE="+filepath.Join(dir, "ca.key"))
+			text := sample(t, s.file, s.overTLS...)
+			s.run(t, p, dir, strings.NewReplacer(changes...).Replace(text))
+			p.how = "TLS to the service, verified: "
+			conn := p.dial(t)
+			p.account(t, latchkeyv1.NewAuthServiceClient(conn), conn)
+			p.pages(t)
+			// Another certificate of the same name.
+			strangers := t.TempDir()
+			q := &proxied{service: p.service, pkg: s.pkg, addr: "127.0.0.1:" + freePort(t), roots: certificateOf(t, strangers, "proxy", proxyHost)}
+			certificateOf(t, strangers, "ca", "latchkey.internal")
+			changes[5] = strangers + "/"
+			q.unwilling = true
+			s.run(t, q, strangers, strings.NewReplacer(changes...).Replace(text))
+			_, err := latchkeyv1.NewAuthServiceClient(q.dial(t)).ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: "x"})
+			if status.Code(err) != codes.Unavailable {
+				t.Errorf("a call to a service with another certificate: %v", err)
+			}
+		})
+	}
 }
 
 // live goes through what clients do, and records it. Streams that last go beside the rest.
@@ -288,7 +383,7 @@ func (p *proxied) live(t *testing.T) {
 func (p *proxied) record(t *testing.T, name string) {
 	t.Helper()
 	if !t.Failed() {
-		record(p.pkg+" (Debian)", p.version, name, "ok")
+		record(p.pkg+" (Debian)", p.version, p.how+name, "ok")
 	}
 }
 
