@@ -24,12 +24,12 @@ const (
 )
 
 // connectionGrace is how long after its GOAWAY a connection is kept for what is under way.
-// It is closed at 1.2 times the age or later: the streams have ended themselves by then.
-func connectionGrace(age time.Duration) time.Duration { return age * 3 / 10 }
+// It is closed at 1.3 times the age or later: the streams have ended themselves by then.
+func connectionGrace(age time.Duration) time.Duration { return age * 2 / 5 }
 
 // streamEnd is the age of a connection at which a stream on it ends itself: after the
 // latest GOAWAY, at 1.1 times the age, so that the client's next stream finds a new
-// connection, and before the earliest close, at 1.2 times. A connection has up to 128
+// connection, and well before the earliest close, at 1.3 times. A connection has up to 128
 // streams: spread out, they do not all come back at once. For the age of 50 minutes that
 // is between 55.5 and 58.5 minutes.
 func streamEnd(age time.Duration) time.Duration {
