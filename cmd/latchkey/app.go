@@ -137,11 +137,16 @@ func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool) (*token.R
 func (a *app) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error) {
 	cfg := a.cfg
 	upkeep := server.Upkeep{Pool: a.stores.pool, AuditRetention: cfg.AuditRetention, Now: time.Now}
+	templates, err := mailTemplates(cfg)
+	if err != nil {
+		return nil, err
+	}
 	outbox, err := mail.New(mail.Config{
-		Pool:     a.stores.pool,
-		PollOnly: a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
-		Accounts: server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
-		Sender:   sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
+		Templates: templates,
+		Pool:      a.stores.pool,
+		PollOnly:  a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
+		Accounts:  server.Resets{Pool: a.stores.pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: time.Now},
+		Sender:    sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: productName(cfg),
 		Sweep: upkeep.Sweep, Logger: a.log, Now: time.Now,
 	})
 	if err != nil {

@@ -49,7 +49,7 @@ func databaseConfig(environ []string) (*config.Config, error) {
 func loadConfig(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
 	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
-		judges = append(judges, judgeTLS, judgeSMTPCA, judgeRedisCA) // files that other commands need not have
+		judges = append(judges, judgeTLS, judgeSMTPCA, judgeMailTemplates, judgeRedisCA) // files that other commands need not have
 		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
 	}
 	return config.Load(environ, profile, judges...)
@@ -123,6 +123,11 @@ func redisURL(cfg *config.Config) (config.RedisURL, error) {
 	}
 	roots, err := mail.RootCAs(cfg.RedisCAFile)
 	return cfg.RedisURL.WithRoots(roots), unusable("LATCHKEY_REDIS_CA_FILE", err)
+}
+
+func judgeMailTemplates(cfg *config.Config) error {
+	_, err := mailTemplates(cfg)
+	return err
 }
 
 func judgeHashes(cfg *config.Config) error {

@@ -76,6 +76,15 @@ func newSMTP(cfg *config.Config) (*mail.SMTP, error) {
 	return sender, nil
 }
 
+// mailTemplates is nil where mails keep Latchkey's words.
+func mailTemplates(cfg *config.Config) (*mail.Templates, error) {
+	if cfg.MailTemplates == "" {
+		return nil, nil //nolint:nilnil // no templates are a setting, not an error
+	}
+	templates, err := mail.LoadTemplates(cfg.MailTemplates, cfg.MailLanguage)
+	return templates, unusable("LATCHKEY_MAIL_TEMPLATES", err)
+}
+
 func smtpOAuth(cfg *config.Config) mail.OAuth {
 	return mail.OAuth{
 		TokenURL: cfg.SMTPOAuthTokenURL, ClientID: cfg.SMTPOAuthClientID, ClientSecret: string(cfg.SMTPOAuthClientSecret),

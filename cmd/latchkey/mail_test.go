@@ -114,3 +114,12 @@ func TestInsecureLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestTemplatesAreJudged: a folder that serve could not use is told before it starts.
+func TestTemplatesAreJudged(t *testing.T) {
+	t.Parallel()
+	err := run(t.Context(), []string{"serve"}, []string{"LATCHKEY_MAIL_TEMPLATES=/nonexistent"}, &bytes.Buffer{})
+	if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "LATCHKEY_MAIL_TEMPLATES is not usable") {
+		t.Errorf("%v", err)
+	}
+}

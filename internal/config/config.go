@@ -79,6 +79,8 @@ type Config struct {
 	SMTPOAuthClientSecret OldSecret `env:"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET" form:"the secret as the mail provider has given it" example:"the client's secret" secret:"value" doc:"its secret"`
 	SMTPOAuthRefreshToken OldSecret `env:"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN" form:"the token as the mail provider has given it" example:"the mailbox's refresh token" secret:"value" doc:"a refresh token for the mailbox; unset: the client's own credentials are used, as Microsoft 365 has it for services"`
 	SMTPOAuthScope        string    `env:"LATCHKEY_SMTP_OAUTH_SCOPE" form:"words by space" example:"https://outlook.office365.com/.default" doc:"what is asked for with the client's own credentials"`
+	MailTemplates         string    `env:"LATCHKEY_MAIL_TEMPLATES" form:"a path" example:"/etc/latchkey/mails" doc:"a folder with your own words for mails: NAME.subject.txt, NAME.txt and NAME.html"`
+	MailLanguage          string    `env:"LATCHKEY_MAIL_LANGUAGE" envDefault:"en" form:"a language tag" example:"pt-BR" doc:"the language of those words"`
 	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"what mails call the service; unset: the host of LATCHKEY_RESET_URL"`
 	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment where it has one (https://app.example.com/#/reset)"`
 	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL be of the scheme of an app (myapp://reset) or http at an address or name of a local network"`

@@ -25,6 +25,8 @@ type composer struct {
 	valid   string
 	text    *texttemplate.Template
 	html    *htmltemplate.Template
+	own     *Templates // nil: there are none
+	minutes int
 }
 
 // view is what the templates see.
@@ -34,6 +36,10 @@ type view struct {
 	Link    string
 	Valid   string
 	When    string
+	// Minutes is Valid, and Time is When (UTC), for the words of other languages, whose tag Language is.
+	Minutes  int
+	Time     time.Time
+	Language string
 }
 
 // htmlView lets links of an app's own scheme stand, which html/template takes out.
@@ -42,7 +48,10 @@ type htmlView struct {
 	Link htmltemplate.URL
 }
 
-func newComposer(product string, page *url.URL, ttl time.Duration) (*composer, error) {
+//nolint:gosec // G203: ParseResetURL has checked the scheme
+func forHTML(v view) htmlView { return htmlView{view: v, Link: htmltemplate.URL(v.Link)} }
+
+func newComposer(product string, page *url.URL, ttl time.Duration, own *Templates) (*composer, error) {
 	text, err := texttemplate.ParseFS(templateFiles, "templates/*.txt")
 	if err != nil {
 		return nil, fmt.Errorf("mail: text templates: %w", err)
@@ -51,7 +60,7 @@ func newComposer(product string, page *url.URL, ttl time.Duration) (*composer, e
 	if err != nil {
 		return nil, fmt.Errorf("mail: HTML templates: %w", err)
 	}
-	return &composer{product: product, page: page, valid: spell(ttl), text: text, html: html}, nil
+	return &composer{product: product, page: page, valid: spell(ttl), text: text, html: html, own: own, minutes: int(ttl / time.Minute)}, nil
 }
 
 func (c *composer) reset(to, token string, now time.Time) (Message, error) {
@@ -59,12 +68,13 @@ func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 		Subject: "Reset your password for " + c.product,
 		Link:    resetLink(c.page, token),
 		Valid:   c.valid,
+		Minutes: c.minutes,
 	})
 }
 
 // TestMessage is the mail by which an operator sees that mails arrive.
 func TestMessage(product, to string, now time.Time) (Message, error) {
-	letters, err := newComposer(product, nil, 0)
+	letters, err := newComposer(product, nil, 0, nil)
 	if err != nil {
 		return Message{}, err
 	}
@@ -80,20 +90,32 @@ func (c *composer) notice(kind Notice, to string, happened, now time.Time) (Mess
 	m, err := c.compose(string(kind), to, now, view{
 		Subject: subject,
 		When:    spellTime(happened),
+		Time:    happened.UTC(),
 	})
 	return m, true, err
 }
 
 func (c *composer) compose(name, to string, now time.Time, v view) (Message, error) {
 	v.Product = c.product
+	if c.own != nil {
+		if l, ok := c.own.own[name]; ok {
+			v.Language = c.own.language
+			subject, text, html, err := l.write(v)
+			if err != nil {
+				return Message{}, fmt.Errorf("mail: own template of %s: %w", name, err)
+			}
+			return Message{To: address.Mailbox(to), Subject: subject, Text: text, HTML: html, Time: now, Language: v.Language}, nil
+		}
+	}
+	v.Language = builtInLanguage
 	var text, html bytes.Buffer
 	if err := c.text.ExecuteTemplate(&text, name+".txt", v); err != nil {
 		return Message{}, fmt.Errorf("mail: text of %s: %w", name, err)
 	}
-	if err := c.html.ExecuteTemplate(&html, name+".html", htmlView{view: v, Link: htmltemplate.URL(v.Link)}); err != nil { //nolint:gosec // G203: ParseResetURL has checked the scheme
+	if err := c.html.ExecuteTemplate(&html, name+".html", forHTML(v)); err != nil {
 		return Message{}, fmt.Errorf("mail: HTML of %s: %w", name, err)
 	}
-	return Message{To: address.Mailbox(to), Subject: v.Subject, Text: text.String(), HTML: html.String(), Time: now}, nil
+	return Message{To: address.Mailbox(to), Subject: v.Subject, Text: text.String(), HTML: html.String(), Time: now, Language: v.Language}, nil
 }
 
 func spellTime(t time.Time) string { return t.UTC().Format("2 January 2006 at 15:04 UTC") }

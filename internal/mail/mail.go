@@ -30,6 +30,8 @@ type Message struct {
 	HTML string
 	// Time is when the mail was written: its Date header.
 	Time time.Time
+	// Language is the BCP 47 tag of its words; it may be empty.
+	Language string
 }
 
 // Sender delivers one message. It returns nil only when the message was handed

@@ -104,7 +104,7 @@ func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	messages := b.Messages()
 	out := make([]mailJSON, len(messages))
 	for i, m := range messages {
-		out[i] = mailJSON(m)
+		out[i] = mailJSON{To: m.To, Subject: m.Subject, Text: m.Text, HTML: m.HTML, Time: m.Time}
 	}
 	body, err := json.Marshal(out)
 	if err != nil {

@@ -102,6 +102,8 @@ type Config struct {
 	// ProductName is what the mails call the service. Default: the host of
 	// ResetURL, which is what people know from their address bar.
 	ProductName string
+	// Templates are the operator's own words. Nil means those of this package.
+	Templates *Templates
 	// Sweep deletes expired rows. It is called once an hour and soon after a
 	// start, by one replica at a time, with 10 minutes to finish. Nil means none.
 	Sweep func(ctx context.Context) error
@@ -155,7 +157,7 @@ func New(cfg Config) (*Outbox, error) {
 	if hasControl(product) || !utf8.ValidString(product) {
 		return nil, errors.New("mail: ProductName must be one line of text")
 	}
-	letters, err := newComposer(product, page, cfg.ResetTTL)
+	letters, err := newComposer(product, page, cfg.ResetTTL, cfg.Templates)
 	if err != nil {
 		return nil, err
 	}

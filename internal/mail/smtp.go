@@ -168,6 +168,9 @@ func (s *SMTP) write(m Message) (*letter, error) {
 	msg.SetMessageIDWithValue(rand.Text() + "@" + domainOf(s.from.Address))
 	// RFC 3834, 5: keeps vacation responders from answering.
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	if m.Language != "" {
+		msg.SetGenHeader(gomail.HeaderContentLang, m.Language)
+	}
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
 	return &letter{msg: msg, from: s.from, to: to}, nil
