@@ -140,7 +140,7 @@ var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html
 <h1>Latchkey for development</h1>
 <ul>
 <li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
-<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>
+<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>
 <li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>
 <li>gRPC on <code>{{.GRPC}}</code>, data in <code>{{.Dir}}</code>
 </ul>
