@@ -178,3 +178,19 @@ func get(t *testing.T, url string) (int, string) {
 	}
 	return resp.StatusCode, string(body)
 }
+
+// TestLoginWhileRedisHangs: it is refused within the two seconds that a caller can wait, and not after the ten that the
+// client's own dials and retries take together.
+func TestLoginWhileRedisHangs(t *testing.T) {
+	t.Parallel()
+	s, store, _, _, _ := attackHanging(t, testenv.Options{})
+	store.Freeze()
+	for range 2 { // the second call finds connections that hang already
+		began := time.Now()
+		_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
+		wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	}
+}

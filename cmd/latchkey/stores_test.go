@@ -252,8 +252,10 @@ func privateRedis(t *testing.T, certFile, keyFile string, rights ...string) stri
 	address := free.Addr().String()
 	_, port, _ := net.SplitHostPort(address)
 	_ = free.Close()
-	args := append([]string{"--port", "0", "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--tls-cert-file", certFile, "--tls-key-file", keyFile,
-		"--tls-auth-clients", "no", "--user", "default", "off", "--user", "latchkey", "on", ">hunter2secret"}, rights...)
+	args := append([]string{
+		"--port", "0", "--tls-port", port, "--bind", "127.0.0.1", "--save", "", "--tls-cert-file", certFile, "--tls-key-file", keyFile,
+		"--tls-auth-clients", "no", "--user", "default", "off", "--user", "latchkey", "on", ">hunter2secret",
+	}, rights...)
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)
 	cmd.Dir = t.TempDir()
 	if err := cmd.Start(); err != nil {
