@@ -82,7 +82,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 	get(t, http.DefaultClient, "http://"+addrs["ops"]+"/debug/pprof/")
-	if jwks := get(t, http.DefaultClient, "http://"+addrs["http"]+"/.well-known/jwks.json"); !strings.Contains(jwks, `"crv":"Ed25519"`) {
+	if jwks := get(t, http.DefaultClient, "http://"+addrs["http"]+"/.well-known/jwks.json"); !strings.Contains(jwks, `"crv":"P-256"`) {
 		t.Errorf("JWKS %s", jwks)
 	}
 	settings["LATCHKEY_GRPC_ADDR"] = addrs["grpc"]
