@@ -116,7 +116,7 @@ func (t *Templates) try(name string) error {
 		return fmt.Errorf("%w: %s.subject.txt must be one line of text", ErrTemplates, name)
 	case strings.TrimSpace(text) == "" || strings.TrimSpace(html) == "":
 		return fmt.Errorf("%w: %s.txt or %s.html is empty", ErrTemplates, name, name)
-	case name == "reset" && !(strings.Contains(text, link) && strings.Contains(html, link)):
+	case name == "reset" && (!strings.Contains(text, link) || !strings.Contains(html, link)):
 		return fmt.Errorf("%w: reset.txt and reset.html must both have {{.Link}}", ErrTemplates)
 	}
 	return nil
