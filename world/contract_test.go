@@ -72,7 +72,7 @@ func TestExamples(t *testing.T) {
 		dir := npm(t, packages...)
 		repository(t, dir, "proto", "third_party")
 		into(t, filepath.Join(dir, "examples", "node"), "../examples/node/main.js")
-		run(t, "@grpc/grpc-js", manifest.Dependencies["@grpc/grpc-js"], "node", filepath.Join(dir, "examples", "node", "main.js"))
+		run(t, "@grpc/grpc-js", manifest.Dependencies["@grpc/grpc-js"], node(t), filepath.Join(dir, "examples", "node", "main.js"))
 		record("@grpc/proto-loader", manifest.Dependencies["@grpc/proto-loader"], "reads the proto files (protobufjs "+protobufjs7+")", "works")
 	})
 	t.Run("python", func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestProtobufjs(t *testing.T) {
 	repository(t, dir, "proto", "third_party")
 	into(t, dir, "contract/load.cjs")
 	for name, version := range map[string]string{"protobufjs7": protobufjs7, "protobufjs8": protobufjs8} {
-		command(t, exampleTime, nil, "node", append([]string{filepath.Join(dir, "load.cjs"), name}, services(t)...)...)
+		command(t, exampleTime, nil, node(t), append([]string{filepath.Join(dir, "load.cjs"), name}, services(t)...)...)
 		record("protobufjs", version, "reads all proto files", "works")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestDevVerifyLine(t *testing.T) {
 	if line == "" {
 		t.Fatalf("the index has no line to try:\n%s", page)
 	}
-	line = strings.Replace(line, "jose@6 ", "jose@"+version+" ", 1)
+	line = "PATH=" + filepath.Dir(node(t)) + ":$PATH; " + strings.Replace(line, "jose@6 ", "jose@"+version+" ", 1)
 	token := accessToken(t, s)
 	out := command(t, installTime, nil, "sh", "-c", strings.Replace(line, "ACCESS_TOKEN", token, 1))
 	if !strings.Contains(string(out), "iss: 'http://"+s.http+"'") {

@@ -306,14 +306,14 @@ func install(t *testing.T, all []verifier) []string {
 // ask lets each program answer for its packages.
 func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) []verdict {
 	t.Helper()
-	var node []string
+	var packages []string
 	for _, v := range all {
 		if v.source == "npm" {
-			node = append(append(node, v.name+"@"+v.version), v.with...)
+			packages = append(append(packages, v.name+"@"+v.version), v.with...)
 		}
 	}
-	slices.Sort(node)
-	dir := npm(t, slices.Compact(node)...)
+	slices.Sort(packages)
+	dir := npm(t, slices.Compact(packages)...)
 	script, err := os.ReadFile("verifiers/node.mjs")
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +322,7 @@ func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) [
 		t.Fatal(err)
 	}
 	programs := map[string]func(cases []byte) []byte{
-		"node": func(cases []byte) []byte { return commandIn(t, verifierTime, dir, cases, "node", "node.mjs") },
+		"node": func(cases []byte) []byte { return commandIn(t, verifierTime, dir, cases, node(t), "node.mjs") },
 		"python": func(cases []byte) []byte {
 			return command(t, verifierTime, cases, "/usr/bin/python3", "verifiers/python.py")
 		},
@@ -434,15 +434,27 @@ func checkTable(t *testing.T, table string) {
 		t.Fatalf("%s lists %d lines, it should be %d: run with -update", tableFile, len(was), len(is))
 	}
 	for i := range is {
-		if withoutVersion(was[i]) != withoutVersion(is[i]) || (was[i] != is[i] && !strings.Contains(is[i], "| Debian |")) {
-			t.Errorf("%s says\n%s\nseen was\n%s", tableFile, was[i], is[i])
-		} else if was[i] != is[i] {
+		switch {
+		case was[i] == is[i]:
+		case strings.Contains(is[i], "| Debian |") && (withoutVersion(was[i]) == withoutVersion(is[i]) || !onRelease(t)):
 			t.Logf("another version than documented: %s", is[i])
+		default:
+			t.Errorf("%s says\n%s\nseen was\n%s", tableFile, was[i], is[i])
 		}
 	}
 }
 
-// withoutVersion is a line for comparing what packages of Debian do: another release has another version.
+// onRelease says whether this is the release of Debian whose packages the table has.
+func onRelease(t *testing.T) bool {
+	t.Helper()
+	text, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(text), "VERSION_CODENAME=bookworm\n")
+}
+
+// withoutVersion is a line for comparing what packages of Debian do: an update has another version.
 func withoutVersion(line string) string {
 	columns := strings.Split(line, "|")
 	if len(columns) > 3 {

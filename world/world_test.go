@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,6 +96,9 @@ func commandIn(t testing.TB, limit time.Duration, dir string, stdin []byte, name
 // installing makes installations take turns: apt has one lock, and npm's cache gains nothing from company.
 var installing sync.Mutex
 
+// listing reads the lists of packages once a run.
+var listing sync.Once
+
 // cacheFolder is where this user's installed packages are kept between runs.
 func cacheFolder(t testing.TB) string {
 	t.Helper()
@@ -151,6 +155,20 @@ func npm(t testing.TB, packages ...string) string {
 	return dir
 }
 
+// nodeVersion is the long-term release that the packages are run by: Debian 12 has Node.js 18, for which some are too new.
+const nodeVersion = "22.23.5"
+
+// node is the program of Node.js in this version, from npm.
+func node(t testing.TB) string {
+	t.Helper()
+	arch, ok := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	if !ok {
+		t.Fatalf("npm has no Node.js for %s", runtime.GOARCH)
+	}
+	name := "node-linux-" + arch
+	return filepath.Join(npm(t, name+"@"+nodeVersion), "node_modules", name, "bin", "node")
+}
+
 // debian installs packages of Debian or Ubuntu where they are missing, and returns their versions in the order given.
 func debian(t testing.TB, packages ...string) []string {
 	t.Helper()
@@ -174,10 +192,8 @@ func debian(t testing.TB, packages ...string) []string {
 		root = slices.Concat([]string{"sudo", "-n"}, root)
 	}
 	apt := slices.Concat(root, []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"})
-	lists, err := filepath.Glob("/var/lib/apt/lists/*_Packages*")
-	if err != nil || len(lists) == 0 {
-		command(t, installTime, nil, apt[0], append(apt[1:], "update")...)
-	}
+	// Old lists name versions that mirrors have no more.
+	listing.Do(func() { command(t, installTime, nil, apt[0], append(slices.Clone(apt[1:]), "update")...) })
 	// A daemon that a package would start is none of the test's.
 	policy := "/usr/sbin/policy-rc.d"
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Geteuid() == 0 {
@@ -185,7 +201,7 @@ func debian(t testing.TB, packages ...string) []string {
 			defer func() { _ = os.Remove(policy) }()
 		}
 	}
-	command(t, installTime, nil, apt[0], append(apt[1:], append([]string{"install", "-y", "--no-install-recommends"}, missing...)...)...)
+	command(t, installTime, nil, apt[0], slices.Concat(apt[1:], []string{"install", "-y", "--no-install-recommends"}, missing)...)
 	for i, pkg := range packages {
 		if versions[i] = debianVersion(t, pkg); versions[i] == "" {
 			t.Fatalf("%s is not installed after apt-get install", pkg)
