@@ -82,9 +82,9 @@ type Config struct {
 	// up to date within MaxStaleness; at first they are not. For a metric: it must
 	// return at once and call nothing of the Verifier.
 	OnFreshness func(fresh bool)
-	// Logger is told about the same changes, why the stream or the keys fail, and, once a
-	// minute, that tokens signed by the issuer's keys are refused for another issuer or
-	// audience.
+	// Logger gets a line about each of these changes, and about each failure of the stream or
+	// of the keys. It also gets a line, once a minute, when the Verifier refuses tokens that
+	// the issuer's keys have signed, because they name another issuer or audience.
 	// Nil: slog.Default().
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.

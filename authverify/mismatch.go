@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// mismatchEvery is how often a wrong party is told of: each token of a service that
-	// is set up for another issuer meets it.
+	// mismatchEvery is the time between two log lines about one claim: where a setting is
+	// wrong, every token is refused for it.
 	mismatchEvery = time.Minute
 	// mismatchShown bounds what is logged of a claim.
 	mismatchShown = 200
@@ -34,15 +34,15 @@ func (m *mismatch) Error() string {
 // Unwrap makes it an ErrInvalid.
 func (m *mismatch) Unwrap() error { return ErrInvalid }
 
-// mismatches tells an operator that tokens signed by the issuer's own keys are refused,
-// which is most often a setting: whoever is refused cannot see why.
+// mismatches logs that the Verifier refuses tokens which the issuer's own keys have signed.
+// The cause is a wrong setting most of the time, and the refused client cannot see it.
 type mismatches struct {
 	log *slog.Logger
-	// last is the second in which a claim was told of last, zero: never.
+	// The second of the last log line about each claim. Zero: there was none.
 	iss, aud atomic.Int64
 }
 
-// tell logs m unless its claim was told of within mismatchEvery.
+// tell logs m, unless there was a line about its claim within mismatchEvery.
 func (t *mismatches) tell(m *mismatch, now time.Time) {
 	last, field := &t.iss, "Config.Issuer"
 	if m.claim == "aud" {

@@ -31,7 +31,7 @@ func (b *logBuffer) count(part string) int {
 }
 
 // TestMismatchIsTold: a Verifier that is set up for another issuer or audience says so,
-// with both values, once a minute. What nobody has signed is told of to nobody.
+// with both values, once a minute. It logs nothing about a token whose signature is wrong.
 func TestMismatchIsTold(t *testing.T) {
 	t.Parallel()
 	for claim, c := range map[string]struct {

@@ -32,7 +32,7 @@ type Verifier struct {
 	rules Rules
 	keys  *keySource
 	fresh freshness
-	// mismatches are told of, for they are settings, here or there.
+	// mismatches logs tokens of another issuer or audience: a setting is wrong, here or there.
 	mismatches mismatches
 	// seen has tokens whose signature was checked, by the hash of the whole token:
 	// what they say, never a verdict. Otter, for reads take no lock there and a wave

@@ -290,7 +290,7 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		}
 	}
 	limit, total := s.cfg.LoginFailures.Limits()
-	// Above them when reservations of a replica that died became failures meanwhile.
+	// Above them when a counter of an existing backend was carried over meanwhile.
 	shutOut := count.Source >= limit || count.All >= total
 	sampled := count.All <= eventsFirst || count.All%eventEvery == 0
 	// The replica that counted the hundredth failure may have died before it closed the password: a later failure closes it.

@@ -2,7 +2,6 @@ package server_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"reflect"
 	"testing"
@@ -65,22 +64,13 @@ func TestDiscoveryNamesEveryAlgorithm(t *testing.T) {
 
 func getPublished(t *testing.T, url string) (map[string]any, http.Header) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to the end
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v, %s", url, resp.Status, err, body)
+	code, header, body := fetch(t, url)
+	if code != http.StatusOK {
+		t.Fatalf("%s: %d, %s", url, code, body)
 	}
 	var document map[string]any
 	if err := json.Unmarshal(body, &document); err != nil {
 		t.Fatal(err)
 	}
-	return document, resp.Header
+	return document, header
 }

@@ -164,6 +164,13 @@ func TestHealthWhileRedisHangs(t *testing.T) {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
+	code, _, body := fetch(t, url)
+	return code, string(body)
+}
+
+// fetch reads the whole answer.
+func fetch(t *testing.T, url string) (code int, header http.Header, body []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -173,11 +180,11 @@ func get(t *testing.T, url string) (int, string) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to the end
-	body, err := io.ReadAll(resp.Body)
+	body, err = io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, resp.Header, body
 }
 
 // TestLoginWhileRedisHangs: it is refused within the two seconds that a caller can wait, and not after the ten that the

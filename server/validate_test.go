@@ -3,8 +3,6 @@ package server_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -91,19 +89,7 @@ func TestTokenType(t *testing.T) {
 
 func checkJWKS(t *testing.T, s *testenv.Server, kid any) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.HTTP+"/.well-known/jwks.json", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to the end
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, header, body := fetch(t, s.HTTP+"/.well-known/jwks.json")
 	var set struct{ Keys []map[string]string }
 	if err := json.Unmarshal(body, &set); err != nil {
 		t.Fatal(err)
@@ -114,7 +100,7 @@ func checkJWKS(t *testing.T, s *testenv.Server, kid any) {
 	for name, want := range map[string]string{
 		"Cache-Control": "public, max-age=300", "Content-Type": "application/jwk-set+json", "Access-Control-Allow-Origin": "*",
 	} {
-		if got := resp.Header.Get(name); got != want {
+		if got := header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}

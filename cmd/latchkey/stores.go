@@ -60,11 +60,12 @@ func openStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*sto
 func (s *stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	const variable, directVariable = "LATCHKEY_DATABASE_URL", "LATCHKEY_DATABASE_DIRECT_URL"
 	url, direct := string(cfg.DatabaseURL), string(cfg.DatabaseDirectURL)
+	find := postgres.FindPooler
+	if direct == "" {
+		find = postgres.RequireSession
+	}
 	err := await(ctx, log, "PostgreSQL", variable, func(ctx context.Context) (err error) {
-		s.pooler, err = postgres.FindPooler(ctx, url)
-		if err == nil && s.pooler == postgres.TransactionPooler && direct == "" {
-			_, err = postgres.RequireSession(ctx, url)
-		}
+		s.pooler, err = find(ctx, url)
 		return err
 	})
 	if err != nil {

@@ -28,7 +28,7 @@ const aliases = "\u212A\u037E\u1FEF"
 // does the rest.
 func Lookup(email string) string {
 	at := strings.LastIndexByte(email, '@')
-	if at < 0 || isASCII(email) {
+	if at < 0 || IsASCII(email) {
 		return lower(email)
 	}
 	return lower(email[:at+1]) + aLabels(lower(email[at+1:]))
@@ -39,7 +39,7 @@ func Lookup(email string) string {
 // untouched.
 func Mailbox(email string) string {
 	at := strings.LastIndexByte(email, '@')
-	if at < 0 || isASCII(email[at+1:]) {
+	if at < 0 || IsASCII(email[at+1:]) {
 		return email
 	}
 	domain := lower(email[at+1:])
@@ -51,7 +51,7 @@ func Mailbox(email string) string {
 
 // lower leaves the characters alone whose lower case would be ASCII.
 func lower(s string) string {
-	if isASCII(s) {
+	if IsASCII(s) {
 		return strings.ToLower(s)
 	}
 	var b strings.Builder
@@ -83,12 +83,12 @@ func lowerRune(r rune) rune {
 // aLabels is the A-label form of a domain that lower has seen, or the domain itself if
 // it has none or is mapped to anything else on the way.
 func aLabels(domain string) string {
-	if isASCII(domain) {
+	if IsASCII(domain) {
 		return domain
 	}
 	profile := idnaProfile()
 	for label := range strings.SplitSeq(domain, ".") {
-		if isASCII(label) {
+		if IsASCII(label) {
 			continue
 		}
 		if mapped, err := profile.ToUnicode(label); err != nil || mapped != label {
@@ -109,7 +109,7 @@ func keepsASCII(domain, converted string) bool {
 		return false
 	}
 	for i, label := range before {
-		if isASCII(label) && label != after[i] {
+		if IsASCII(label) && label != after[i] {
 			return false
 		}
 	}
@@ -123,7 +123,8 @@ func idnaProfile() *idna.Profile {
 	return idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckJoiners(true), idna.CheckHyphens(false))
 }
 
-func isASCII(s string) bool {
+// IsASCII says whether s has no character beyond U+007F.
+func IsASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] > unicode.MaxASCII {
 			return false

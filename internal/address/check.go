@@ -77,7 +77,7 @@ func needsQuotes(r rune) bool {
 // plain one in letter case only. Otherwise two accounts could have what other software
 // takes for one address.
 func plain(local string) bool {
-	if isASCII(local) {
+	if IsASCII(local) {
 		return true
 	}
 	for _, r := range local {
@@ -111,7 +111,7 @@ func plainRune(r rune) bool {
 // fits.
 func inDNS(domain string) bool {
 	ascii := aLabels(lower(domain))
-	if !isASCII(ascii) || ascii == "" || len(ascii) > maxDomain {
+	if !IsASCII(ascii) || ascii == "" || len(ascii) > maxDomain {
 		return false
 	}
 	for label := range strings.SplitSeq(ascii, ".") {
@@ -141,7 +141,7 @@ func decoded(ascii, shown string) bool {
 	labels := strings.Split(shown, ".")
 	i := 0
 	for label := range strings.SplitSeq(ascii, ".") {
-		if i >= len(labels) || strings.HasPrefix(label, aceprefix) && isASCII(labels[i]) {
+		if i >= len(labels) || strings.HasPrefix(label, aceprefix) && IsASCII(labels[i]) {
 			return false
 		}
 		i++

@@ -49,13 +49,9 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	if err := readOneWay(string(text)); err != nil {
 		return err
 	}
-	scheme, rest, ok := strings.Cut(string(text), "://")
-	if !ok || rest == "" {
+	scheme, authority, tail := splitRedis(string(text))
+	if authority+tail == "" {
 		return errors.New("is not a URL")
-	}
-	authority, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?"); i >= 0 && scheme != "unix" {
-		authority, tail = rest[:i], rest[i:]
 	}
 	hosts := strings.Split(authority, ",")
 	var err error
@@ -74,6 +70,15 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	}
 	u.text = string(text)
 	return nil
+}
+
+// splitRedis divides a URL: the authority has what stands before the path or the query, and of unix:// everything.
+func splitRedis(text string) (scheme, authority, tail string) {
+	scheme, authority, _ = strings.Cut(text, "://")
+	if i := strings.IndexAny(authority, "/?"); i >= 0 && scheme != "unix" {
+		authority, tail = authority[:i], authority[i:]
+	}
+	return scheme, authority, tail
 }
 
 // IsZero reports whether no URL was set.
@@ -140,11 +145,7 @@ func (e *RedisUnfitError) Error() string { return "this Redis cannot be used: " 
 func (u RedisURL) sentinels() bool { return strings.Contains(splitURL(u.text).scheme, "sentinel") }
 
 func (u RedisURL) asCluster() (redis.UniversalClient, error) {
-	scheme, rest, _ := strings.Cut(u.text, "://")
-	authority, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?"); i >= 0 {
-		authority, tail = rest[:i], rest[i:]
-	}
+	scheme, authority, tail := splitRedis(u.text)
 	path, query, _ := strings.Cut(tail, "?")
 	if database := strings.Trim(path, "/"); scheme == "unix" || database != "" && database != "0" {
 		return nil, &RedisUnfitError{"it is a node of a cluster, which has database 0 only and is reached by host and port: redis://host:port"}

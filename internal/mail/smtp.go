@@ -15,6 +15,8 @@ import (
 
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
+
+	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
 // defaultTimeout bounds one delivery. It stays below the minute that a job has,
@@ -151,7 +153,7 @@ func (s *SMTP) write(m Message) (*letter, error) {
 	if err != nil || hasControl(m.To) || (to.Address != m.To && to.String() != "<"+m.To+">") {
 		return nil, &SendError{Op: "recipient", Reason: "the address is not valid", Permanent: true}
 	}
-	if !isASCII(domainOf(to.Address)) {
+	if !address.IsASCII(domainOf(to.Address)) {
 		return nil, &SendError{Op: "recipient", Reason: "the domain of the address cannot be written in the DNS (it has no A-label form)", Permanent: true}
 	}
 	if m.Subject == "" || hasControl(m.Subject) {
@@ -183,14 +185,16 @@ func (l *letter) fits(client *smtp.Client) error {
 		return nil
 	}
 	const reason = "the address is not ASCII before the @, which needs SMTPUTF8 (RFC 6531), and the server does not offer that"
-	if !isASCII(l.from.Address) {
+	if !address.IsASCII(l.from.Address) {
 		return &SendError{Op: "sender", Reason: reason}
 	}
 	return &SendError{Op: "recipient", Reason: reason, Permanent: true}
 }
 
 // needsUTF8: domains are A-labels here, so it is the parts before the @ that decide.
-func (l *letter) needsUTF8() bool { return !isASCII(l.from.Address) || !isASCII(l.to.Address) }
+func (l *letter) needsUTF8() bool {
+	return !address.IsASCII(l.from.Address) || !address.IsASCII(l.to.Address)
+}
 
 // transfer hands the letter over, and returns the server's last answer. On an error it names the step.
 func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {

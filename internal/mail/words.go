@@ -118,12 +118,3 @@ func isOpaque(word string) bool {
 	}
 	return odd
 }
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] > unicode.MaxASCII {
-			return false
-		}
-	}
-	return true
-}
