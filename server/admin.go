@@ -12,6 +12,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // defaultUsersPage is the size of a page of ListUsers where none is asked for.
@@ -38,7 +39,7 @@ func (s *Server) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*
 	case err != nil:
 		return nil, err
 	case account.ID == uuid.Nil:
-		return nil, errUserNotFound()
+		return nil, refusal.AccountNotFound()
 	}
 	return &latchkeyv1.GetUserResponse{Account: accountMessage(account)}, nil
 }

@@ -10,11 +10,13 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // SuspendUser implements latchkey.v1.AdminService.
 func (s *Server) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRequest) (*latchkeyv1.SuspendUserResponse, error) {
-	account, err := s.setActive(ctx, req.GetUserId(), false, auditUserSuspended)
+	account, err := s.setActive(ctx, req.GetUserId(), false, audit.UserSuspended)
 	if err != nil {
 		return nil, err
 	}
@@ -24,14 +26,14 @@ func (s *Server) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserReq
 // ReactivateUser implements latchkey.v1.AdminService. It appends too: what caches
 // know of the account is out of date.
 func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateUserRequest) (*latchkeyv1.ReactivateUserResponse, error) {
-	account, err := s.setActive(ctx, req.GetUserId(), true, auditUserReactivated)
+	account, err := s.setActive(ctx, req.GetUserId(), true, audit.UserReactivated)
 	if err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.ReactivateUserResponse{Account: account}, nil
 }
 
-func (s *Server) setActive(ctx context.Context, userID string, active bool, kind auditKind) (*latchkeyv1.Account, error) {
+func (s *Server) setActive(ctx context.Context, userID string, active bool, kind audit.Kind) (*latchkeyv1.Account, error) {
 	var account db.User
 	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (ended uuid.UUID, position int64, err error) {
 		account, ended, position, err = s.changeStatus(ctx, tx, userID, active, kind)
@@ -48,7 +50,7 @@ func (s *Server) setActive(ctx context.Context, userID string, active bool, kind
 // row to become final: the head that is read here, after the lock, is at or past that
 // row, and is waited for instead.
 func (s *Server) changeStatus(
-	ctx context.Context, tx pgx.Tx, userID string, active bool, kind auditKind,
+	ctx context.Context, tx pgx.Tx, userID string, active bool, kind audit.Kind,
 ) (account db.User, ended uuid.UUID, position int64, err error) {
 	if account, err = s.lockAccount(ctx, tx, userID); err != nil {
 		return account, uuid.Nil, 0, err
@@ -73,7 +75,7 @@ func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeU
 		if account, err = s.lockAccount(ctx, tx, req.GetUserId()); err != nil {
 			return uuid.Nil, 0, err
 		}
-		position, err = s.endUserSessions(ctx, tx, account.ID, auditUserSessionsRevoked)
+		position, err = s.endUserSessions(ctx, tx, account.ID, audit.UserSessionsRevoked)
 		return account.ID, position, err
 	})
 	if err != nil {
@@ -85,7 +87,7 @@ func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeU
 // RevokeAllSessions implements latchkey.v1.AdminService. Its event is of no account.
 func (s *Server) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAllSessionsRequest) (*latchkeyv1.RevokeAllSessionsResponse, error) {
 	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		if err := s.audit(ctx, tx, auditAllSessionsRevoked, uuid.Nil, uuid.Nil); err != nil {
+		if err := s.trail.Record(ctx, tx, audit.AllSessionsRevoked, uuid.Nil, uuid.Nil); err != nil {
 			return 0, fmt.Errorf("record the revocation: %w", err)
 		}
 		position, err := s.queries.AppendAllRevocation(ctx, tx)
@@ -108,7 +110,7 @@ func (s *Server) lockAccount(ctx context.Context, tx pgx.Tx, userID string) (db.
 	}
 	account, err := s.queries.LockUser(ctx, tx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return db.User{}, errUserNotFound()
+		return db.User{}, refusal.AccountNotFound()
 	}
 	if err != nil {
 		return db.User{}, fmt.Errorf("lock the account: %w", err)
@@ -118,8 +120,8 @@ func (s *Server) lockAccount(ctx context.Context, tx pgx.Tx, userID string) (db.
 
 // endUserSessions records why and appends the row, which locks the ledger's head: it
 // is the last statement of its transaction.
-func (s *Server) endUserSessions(ctx context.Context, tx pgx.Tx, userID uuid.UUID, kind auditKind) (int64, error) {
-	if err := s.audit(ctx, tx, kind, userID, uuid.Nil); err != nil {
+func (s *Server) endUserSessions(ctx context.Context, tx pgx.Tx, userID uuid.UUID, kind audit.Kind) (int64, error) {
+	if err := s.trail.Record(ctx, tx, kind, userID, uuid.Nil); err != nil {
 		return 0, fmt.Errorf("record the change: %w", err)
 	}
 	position, err := s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})

@@ -7,6 +7,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // ListUserSessions implements latchkey.v1.AdminService.
@@ -34,7 +36,7 @@ func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUs
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.endOnce(ctx, account.ID, id, auditUserSessionRevoked); err != nil {
+	if _, err := s.endOnce(ctx, account.ID, id, audit.UserSessionRevoked); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionResponse{}, nil
@@ -44,7 +46,7 @@ func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUs
 func (s *Server) knownAccount(ctx context.Context, userID string) (db.User, error) {
 	account, err := s.findAccountByID(ctx, userID)
 	if err == nil && account.ID == uuid.Nil {
-		err = errUserNotFound()
+		err = refusal.AccountNotFound()
 	}
 	return account, err
 }

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/caller"
 )
 
 const (
@@ -24,7 +26,7 @@ func (s *Server) afterwards(ctx context.Context, doing string, work func(context
 			err = panicked
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "work after a call was not done", "doing", doing, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+			s.log.WarnContext(ctx, "work after a call was not done", "doing", doing, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 		}
 	}
 	place := time.NewTimer(settleTime)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -12,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -83,7 +84,7 @@ func (s *Server) guesserOf(ctx context.Context, found db.FindUserByEmailRow, loo
 	if found.PasswordEpoch > 0 {
 		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing of this one
 	}
-	source := guessSource(callFrom(ctx).address)
+	source := caller.From(ctx).Source()
 	stranger := guesser{kind: guessLogin, subject: subject, source: source}
 	if t, ok := s.cfg.Devices.Open(deviceToken); ok && found.User.ID != uuid.Nil && t.UserID == found.User.ID && t.Epoch == found.PasswordEpoch {
 		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, client: t.ID, stranger: &stranger}
@@ -98,15 +99,6 @@ func (s *Server) guesserOf(ctx context.Context, found db.FindUserByEmailRow, loo
 func (s *Server) resetFrom(found db.FindUserByEmailRow, source string) bool {
 	return found.ResetAt != nil && s.cfg.Now().Sub(*found.ResetAt) < freshReset &&
 		string(found.ResetNetwork) == s.cfg.LoginFailures.SourceHash(source)
-}
-
-// guessSource is what may fail a few times by itself: an IPv4 address, or a /48 of IPv6, of which providers give one to a
-// customer at most.
-func guessSource(address netip.Addr) string {
-	if address.Is6() {
-		return networkKey(address)
-	}
-	return address.String()
 }
 
 // failureSubject is whose failures a login counts with: the address in any letter
@@ -299,7 +291,7 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		return nil
 	}
 	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		kind, notice := auditLoginFailed, mail.LoginsLimited
+		kind, notice := audit.LoginFailed, mail.LoginsLimited
 		closed := int64(0) // by this failure, and not by another one
 		if closing {
 			var err error
@@ -314,12 +306,12 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		case closed > 0:
 			kind, notice = a.closing()
 		case shutOut:
-			kind = auditLoginsLimited
+			kind = audit.LoginsLimited
 		}
-		if err := s.audit(ctx, tx, kind, a.user.ID, uuid.Nil); err != nil {
+		if err := s.trail.Record(ctx, tx, kind, a.user.ID, uuid.Nil); err != nil {
 			return err
 		}
-		if kind == auditLoginFailed {
+		if kind == audit.LoginFailed {
 			return nil
 		}
 		return s.notifyOwner(ctx, tx, notice, a.user.ID)
@@ -327,11 +319,11 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 }
 
 // closing is what happens when too many passwords in a row were wrong.
-func (a *attempt) closing() (auditKind, mail.Notice) {
+func (a *attempt) closing() (audit.Kind, mail.Notice) {
 	if a.kind == guessLogin {
-		return auditPasswordClosed, mail.PasswordLoginClosed
+		return audit.PasswordClosed, mail.PasswordLoginClosed
 	}
-	return auditClientClosed, mail.PasswordClientClosed
+	return audit.ClientClosed, mail.PasswordClientClosed
 }
 
 // deviceToken is what a client gets that has shown the password of this epoch. A device keeps its id.

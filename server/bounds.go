@@ -2,13 +2,12 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
@@ -70,10 +69,9 @@ func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
 	if limited == nil {
 		return nil
 	}
-	began, err := s.queries.SessionInTrail(ctx, s.cfg.Pool, db.SessionInTrailParams{UserID: userID, SessionID: id})
-	switch {
+	switch began, err := s.trail.KnowsSession(ctx, s.cfg.Pool, userID, id); {
 	case err != nil:
-		return fmt.Errorf("look the session up in the audit trail: %w", err)
+		return err
 	case began:
 		return nil
 	}
@@ -93,12 +91,9 @@ func (s *Server) isLoop(ctx context.Context, userID uuid.UUID) bool {
 // recordLogin does. Then a session that was recorded before is ended by that row (it
 // carries an earlier position), and one that is not recorded yet begins after this call.
 func (s *Server) othersRevoked(ctx context.Context, tx pgx.Tx, by authority) (bool, error) {
-	last, err := s.queries.NewestAuditEvent(ctx, tx, by.userID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
+	kind, sessionID, err := s.trail.Newest(ctx, tx, by.userID)
 	if err != nil {
-		return false, fmt.Errorf("read the audit trail: %w", err)
+		return false, err
 	}
-	return last.Kind == string(auditOthersRevoked) && last.SessionID.Valid && last.SessionID.UUID == by.sessionID, nil
+	return kind == audit.OthersRevoked && sessionID == by.sessionID, nil
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // ChangePassword implements latchkey.v1.AuthService. The access token alone is not
@@ -24,7 +26,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	}
 	user, err := s.queries.FindUser(ctx, s.cfg.Pool, by.userID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
+		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look the account up: %w", err)
@@ -44,7 +46,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 		return nil, err
 	}
 	err = s.endSessions(ctx, by, userEnding{
-		except: by.sessionID, kind: auditPasswordChanged,
+		except: by.sessionID, kind: audit.PasswordChanged,
 		change: func(ctx context.Context, tx pgx.Tx) error { return s.replacePassword(ctx, tx, user, hash) },
 	})
 	if err != nil {
@@ -63,17 +65,13 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 func (s *Server) checkCurrentPassword(ctx context.Context, by authority, user db.User, typed string) error {
 	a := &attempt{
 		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.sessionID.String(), known: true, client: by.sessionID},
-		user:    user, lookup: emailLookup(user.Email), wrong: errCurrentPassword(),
+		user:    user, lookup: emailLookup(user.Email), wrong: refusal.CurrentPassword(),
 	}
 	if err := s.openAttempt(ctx, a); err != nil {
 		return err
 	}
 	_, err := s.check(ctx, a, typed)
 	return err
-}
-
-func errCurrentPassword() error {
-	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS, "not the account's current password")
 }
 
 // replacePassword sets the hash if the one that was verified is still there: whoever
@@ -87,7 +85,7 @@ func (s *Server) replacePassword(ctx context.Context, tx pgx.Tx, verified db.Use
 		return fmt.Errorf("set the password: %w", err)
 	}
 	if changed == 0 {
-		return errCurrentPassword()
+		return refusal.CurrentPassword()
 	}
 	return s.notifyOwner(ctx, tx, mail.PasswordChanged, verified.ID)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // emailLookup is the form in which addresses are compared.
@@ -64,9 +65,9 @@ func checkNewAddress(email string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, address.ErrLookAlike):
-		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_LOOK_ALIKE", err.Error())
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_LOOK_ALIKE", err.Error())
 	default:
-		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_DOMAIN", err.Error())
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_DOMAIN", err.Error())
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // authority is the session that speaks for its account, and how it was shown.
@@ -33,7 +35,7 @@ func callingSession(ctx context.Context) (authority, error) {
 type userEnding struct {
 	// except is the session that goes on. uuid.Nil: none does.
 	except uuid.UUID
-	kind   auditKind
+	kind   audit.Kind
 	// done says that nothing is left to be ended, once the account is locked: then what
 	// was appended before is waited for, and no row is. Optional.
 	done func(ctx context.Context, tx pgx.Tx) (bool, error)
@@ -67,7 +69,7 @@ func (s *Server) endSessions(ctx context.Context, by authority, ending userEndin
 				return uuid.Nil, 0, err
 			}
 		}
-		if err := s.audit(ctx, tx, ending.kind, by.userID, by.sessionID); err != nil {
+		if err := s.trail.Record(ctx, tx, ending.kind, by.userID, by.sessionID); err != nil {
 			return uuid.Nil, 0, fmt.Errorf("record the end of the sessions: %w", err)
 		}
 		position, err := s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{
@@ -101,15 +103,15 @@ func (s *Server) refuseEnded(ctx context.Context, tx pgx.Tx, by authority) error
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
+		return refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
 	case err != nil:
 		return fmt.Errorf("look the account up: %w", err)
 	case found.KeyRevoked:
-		return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID, "the access token is not accepted any more: log in again")
+		return refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID, "the access token is not accepted any more: log in again")
 	case !found.User.IsActive:
-		return errAccountDisabled()
+		return refusal.AccountDisabled()
 	case found.Revoked:
-		return errSessionEnded()
+		return refusal.SessionEnded()
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
@@ -27,68 +27,6 @@ const errorDomain = "latchkey"
 
 // reasonPrefix is what the enum's names have and ErrorInfo.reason does not.
 const reasonPrefix = "ERROR_REASON_"
-
-// refusal is an answer that the client can act on. Its text is shown to callers
-// and holds nothing secret.
-type refusal struct {
-	code    codes.Code
-	reason  latchkeyv1.ErrorReason
-	message string
-	details []protoadapt.MessageV1
-}
-
-// Error implements error.
-func (r *refusal) Error() string { return r.message }
-
-func refuse(code codes.Code, reason latchkeyv1.ErrorReason, message string, details ...protoadapt.MessageV1) error {
-	return &refusal{code, reason, message, details}
-}
-
-// refuseField refuses one field of the request.
-func refuseField(reason latchkeyv1.ErrorReason, field, rule, message string) error {
-	return refuse(codes.InvalidArgument, reason, field+": "+message, &errdetails.BadRequest{
-		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: message, Reason: rule}},
-	})
-}
-
-func errEmailTaken() error {
-	return refuse(codes.AlreadyExists, latchkeyv1.ErrorReason_ERROR_REASON_EMAIL_TAKEN, "an account has this email address")
-}
-
-func errInvalidCredentials() error {
-	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS, "invalid email or password")
-}
-
-func errAccountDisabled() error {
-	return refuse(codes.PermissionDenied, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED, "the account is disabled")
-}
-
-func errRefreshTokenInvalid() error {
-	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_INVALID, "not a current refresh token: log in again")
-}
-
-func errRefreshTokenReused() error {
-	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_REUSED, "the refresh token was used before, so its session was ended: log in again")
-}
-
-func errSessionEnded() error {
-	return refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED, "the session has ended: log in again")
-}
-
-// errNotUpToDate: this replica has lost its lease, and asks PostgreSQL for as many
-// calls as it may.
-func errNotUpToDate() error {
-	return refuse(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
-		"this replica does not know the newest revocations: try again", retryInfo(time.Second))
-}
-
-func errResetTokenInvalid() error {
-	return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
-}
-
-func errUserNotFound() error {
-	return refuse(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "there is no such account")
-}
 
 // hashError is an error of the hasher. A deadline that passed in its queue is an
 // overload: trying again at once would only make it longer.
@@ -104,7 +42,7 @@ func hashError(doing string, err error) error {
 // than the trace id.
 func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 	if known := refusalIn(err); known != nil {
-		return known.status(traceID), false
+		return statusOfRefusal(known, traceID), false
 	}
 	if errors.Is(err, context.Canceled) {
 		return withDetails(status.New(codes.Canceled, "the call was canceled"), &errdetails.RequestInfo{RequestId: traceID}), false
@@ -118,8 +56,8 @@ func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 }
 
 // refusalIn is the refusal that an error becomes, or nil.
-func refusalIn(err error) *refusal {
-	if known, ok := errors.AsType[*refusal](err); ok {
+func refusalIn(err error) *refusal.Error {
+	if known := refusal.In(err); known != nil {
 		return known
 	}
 	return refusalOf(err)
@@ -128,47 +66,43 @@ func refusalIn(err error) *refusal {
 // refusedFor says whether err becomes a refusal for one of the reasons.
 func refusedFor(err error, reasons ...latchkeyv1.ErrorReason) bool {
 	known := refusalIn(err)
-	return known != nil && slices.Contains(reasons, known.reason)
+	return known != nil && slices.Contains(reasons, known.Reason)
 }
 
 // refusalOf knows the errors of the leaf packages.
-func refusalOf(err error) *refusal {
+func refusalOf(err error) *refusal.Error {
 	var overloaded *password.OverloadedError
 	var limited *ratelimit.LimitedError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil
 	case errors.As(err, &overloaded):
-		return &refusal{
-			codes.ResourceExhausted, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
-			"too many passwords are being checked to finish in time: try again later",
-			[]protoadapt.MessageV1{retryInfo(overloaded.RetryAfter)},
+		return &refusal.Error{
+			Code: codes.ResourceExhausted, Reason: latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
+			Message: "too many passwords are being checked to finish in time: try again later",
+			Details: []protoadapt.MessageV1{refusal.RetryInfo(overloaded.RetryAfter)},
 		}
 	case errors.As(err, &limited):
-		return &refusal{
-			codes.ResourceExhausted, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED,
-			fmt.Sprintf("too many attempts: try again in %s", max(limited.RetryAfter.Round(time.Second), time.Second)),
-			[]protoadapt.MessageV1{retryInfo(limited.RetryAfter)},
+		return &refusal.Error{
+			Code: codes.ResourceExhausted, Reason: latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED,
+			Message: fmt.Sprintf("too many attempts: try again in %s", max(limited.RetryAfter.Round(time.Second), time.Second)),
+			Details: []protoadapt.MessageV1{refusal.RetryInfo(limited.RetryAfter)},
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, ratelimit.ErrUnavailable),
 		errors.Is(err, token.ErrUnavailable), errors.Is(err, legacy.ErrUnavailable), postgres.IsUnavailable(err):
-		return &refusal{
-			codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
-			"a store did not answer: try again",
-			[]protoadapt.MessageV1{retryInfo(time.Second)},
+		return &refusal.Error{
+			Code: codes.Unavailable, Reason: latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+			Message: "a store did not answer: try again",
+			Details: []protoadapt.MessageV1{refusal.RetryInfo(time.Second)},
 		}
 	}
 	return nil
 }
 
-func retryInfo(after time.Duration) *errdetails.RetryInfo {
-	return &errdetails.RetryInfo{RetryDelay: durationpb.New(after)}
-}
-
-func (r *refusal) status(traceID string) *status.Status {
-	info := &errdetails.ErrorInfo{Reason: r.reason.String()[len(reasonPrefix):], Domain: errorDomain}
-	details := append([]protoadapt.MessageV1{info, &errdetails.RequestInfo{RequestId: traceID}}, r.details...)
-	return withDetails(status.New(r.code, r.message), details...)
+func statusOfRefusal(r *refusal.Error, traceID string) *status.Status {
+	info := &errdetails.ErrorInfo{Reason: r.Reason.String()[len(reasonPrefix):], Domain: errorDomain}
+	details := append([]protoadapt.MessageV1{info, &errdetails.RequestInfo{RequestId: traceID}}, r.Details...)
+	return withDetails(status.New(r.Code, r.Message), details...)
 }
 
 // withDetails cannot fail on an error status with well-known details; were it to,

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 )
 
 // FillAfterwards takes every place of work after calls, until free is called.
@@ -41,7 +43,7 @@ func (s *Server) SetKeys(keys ...string) {
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	_, _, position, err = s.changeStatus(ctx, tx, userID, false, auditUserSuspended)
+	_, _, position, err = s.changeStatus(ctx, tx, userID, false, audit.UserSuspended)
 	return position, err
 }
 
@@ -67,7 +69,7 @@ func CallerID(ctx context.Context) string {
 
 // Authenticate is authenticate.
 func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
-	return s.authenticate(ctx)
+	return s.authenticate(caller.With(ctx, readCaller(ctx, nil)))
 }
 
 // StatusOf is statusOf.

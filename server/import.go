@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
@@ -37,8 +39,8 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 	case s.importing <- struct{}{}:
 		defer func() { <-s.importing }()
 	default:
-		return refuse(codes.ResourceExhausted, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
-			"as many imports as this replica takes are under way: try again later", retryInfo(10*time.Second))
+		return refusal.New(codes.ResourceExhausted, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
+			"as many imports as this replica takes are under way: try again later", refusal.RetryInfo(10*time.Second))
 	}
 	ctx := stream.Context()
 	source := &importSource{ctx: ctx, messages: make(chan importMessage)}
@@ -57,7 +59,7 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 		},
 	}, source)
 	s.log.InfoContext(ctx, "accounts imported", "created", counts.Created, "existing", counts.Existing, "refused", counts.Refused,
-		"dry_run", dryRun, "whole", err == nil, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id)
+		"dry_run", dryRun, "whole", err == nil, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID)
 	if err != nil {
 		return err
 	}
@@ -120,7 +122,7 @@ func (i *importSource) message() error {
 			return io.EOF
 		}
 		if i.begun && m.req.GetDryRun() != i.dryRun {
-			return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "dry_run", "DRY_RUN_CHANGED",
+			return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "dry_run", "DRY_RUN_CHANGED",
 				"must be the same in all messages of a stream")
 		}
 		i.begun, i.dryRun, i.users = true, m.req.GetDryRun(), m.req.GetUsers()

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 const (
@@ -60,9 +62,9 @@ func (s *Server) streamChain() []grpc.StreamServerInterceptor {
 }
 
 func (s *Server) traceUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	c := newCall(ctx, s.cfg.TrustedProxies)
-	_ = grpc.SetTrailer(ctx, metadata.Pairs("trace-id", c.traceID)) // fails only outside a call
-	return handler(context.WithValue(ctx, callKey{}, c), req)
+	c := readCaller(ctx, s.cfg.TrustedProxies)
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("trace-id", c.TraceID)) // fails only outside a call
+	return handler(caller.With(ctx, c), req)
 }
 
 func (s *Server) logUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -83,29 +85,22 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 	if !s.cfg.Logger.Enabled(ctx, level) || !s.flood.allows(kind{accessLine, method, code}, now) {
 		return
 	}
-	c := callFrom(ctx)
+	c := caller.From(ctx)
 	attrs := []slog.Attr{
 		slog.String("method", method),
 		slog.String("code", code.String()),
 		slog.Float64("took_ms", float64(now.Sub(start).Microseconds())/1000),
-		slog.String("address", addressText(c)),
-		slog.String("trace_id", c.traceID),
-		slog.String("call_id", c.id),
+		slog.String("address", c.AddressText()),
+		slog.String("trace_id", c.TraceID),
+		slog.String("call_id", c.CallID),
 	}
-	if c.userID != uuid.Nil {
-		attrs = append(attrs, slog.String("user_id", c.userID.String()))
+	if id := c.UserID(); id != uuid.Nil {
+		attrs = append(attrs, slog.String("user_id", id.String()))
 	}
 	if reason := reasonOf(err); reason != "" {
 		attrs = append(attrs, slog.String("reason", reason))
 	}
 	s.cfg.Logger.LogAttrs(ctx, level, accessLine, attrs...)
-}
-
-func addressText(c call) string {
-	if !c.address.IsValid() {
-		return ""
-	}
-	return c.address.String()
 }
 
 func reasonOf(err error) string {
@@ -129,14 +124,14 @@ func (s *Server) mapErrorsUnary(ctx context.Context, req any, info *grpc.UnarySe
 }
 
 func (s *Server) mapError(ctx context.Context, method string, err error) error {
-	c := callFrom(ctx)
-	st, unforeseen := statusOf(err, c.traceID)
+	c := caller.From(ctx)
+	st, unforeseen := statusOf(err, c.TraceID)
 	switch {
 	case unforeseen:
-		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
+		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
 	case st.Code() == codes.Unavailable && !isStreamEnd(err):
 		s.ready.doubts.meet(err, clockNow())
-		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.traceID, "call_id", c.id, "error", err)
+		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
 	}
 	return st.Err()
 }
@@ -255,7 +250,7 @@ func invalidRequest(err error) error {
 		})
 		texts = append(texts, field+": "+message)
 	}
-	return refuse(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
+	return refusal.New(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
 }
 
 // stream carries the context that the interceptors made.
@@ -268,9 +263,9 @@ type stream struct {
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *Server) traceStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	c := newCall(ss.Context(), s.cfg.TrustedProxies)
-	ss.SetTrailer(metadata.Pairs("trace-id", c.traceID))
-	ctx, done := s.boundStream(context.WithValue(ss.Context(), callKey{}, c))
+	c := readCaller(ss.Context(), s.cfg.TrustedProxies)
+	ss.SetTrailer(metadata.Pairs("trace-id", c.TraceID))
+	ctx, done := s.boundStream(caller.With(ss.Context(), c))
 	defer done()
 	return handler(srv, &stream{ss, ctx})
 }

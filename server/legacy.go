@@ -10,6 +10,7 @@ import (
 
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
@@ -153,7 +154,7 @@ func (l *legacyContract) ValidateToken(ctx context.Context, req *authpb.Validate
 // note logs each client once an hour, so that the operator knows when the old
 // contract can go. The metrics count its calls.
 func (l *legacyContract) note(ctx context.Context, method string) {
-	client := legacyClient{address: addressText(callFrom(ctx))}
+	client := legacyClient{address: caller.From(ctx).AddressText()}
 	if agent := incoming(ctx, "user-agent"); len(agent) > 0 {
 		client.userAgent = agent[0][:min(len(agent[0]), maxUserAgent)]
 	}
@@ -162,7 +163,7 @@ func (l *legacyContract) note(ctx context.Context, method string) {
 		return
 	}
 	l.server.log.InfoContext(ctx, "a client uses the old contract", "method", method,
-		"address", client.address, "user_agent", client.userAgent, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id)
+		"address", client.address, "user_agent", client.userAgent, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID)
 }
 
 // isDue says whether to log the client now.
@@ -187,17 +188,17 @@ func inLegacyWords(err error) error {
 		return err
 	}
 	reworded := *known
-	switch known.reason {
+	switch known.Reason {
 	case latchkeyv1.ErrorReason_ERROR_REASON_EMAIL_TAKEN:
-		reworded.message = legacyEmailTaken
+		reworded.Message = legacyEmailTaken
 	case latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS:
-		reworded.message = legacyWrongPassword
+		reworded.Message = legacyWrongPassword
 	case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:
-		reworded.message = legacyDisabled
+		reworded.Message = legacyDisabled
 	case latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED:
-		reworded.code, reworded.message = codes.PermissionDenied, legacyTooManyFailures
+		reworded.Code, reworded.Message = codes.PermissionDenied, legacyTooManyFailures
 	case latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID:
-		reworded.message = legacyResetInvalid
+		reworded.Message = legacyResetInvalid
 	default:
 		return err
 	}

@@ -10,6 +10,9 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -45,15 +48,15 @@ func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest
 // endLegacy spends the token and ends what stands for its session, so that the very
 // token is refused by whoever asks the ledger.
 func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
-	c := callFrom(ctx)
+	c := caller.From(ctx)
 	return s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
 		if err := s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil); err != nil {
 			return 0, err
 		}
 		position, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
 			SessionIds: []uuid.UUID{old.SessionID()}, UserIds: []uuid.UUID{old.UserID},
-			Kinds: []string{string(auditLoggedOut)}, Addresses: []string{addressText(c)}, TraceIds: []string{c.traceID},
-			CallIds: []string{c.id}, Now: s.cfg.Now(),
+			Kinds: []string{string(audit.LoggedOut)}, Addresses: []string{c.AddressText()}, TraceIds: []string{c.TraceID},
+			CallIds: []string{c.CallID}, Now: s.cfg.Now(),
 		})
 		if err != nil {
 			return 0, fmt.Errorf("end the old session: %w", err)
@@ -66,7 +69,7 @@ func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
 func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
 	by := authority{userID: old.UserID, sessionID: old.SessionID()}
 	return s.logOutAllBy(ctx, by, userEnding{
-		except: uuid.Nil, kind: auditAllLoggedOut,
+		except: uuid.Nil, kind: audit.AllLoggedOut,
 		change: func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil) },
 	})
 }
@@ -83,7 +86,7 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 		}
 		return err
 	case !all:
-		_, err := s.endOnce(ctx, old.UserID, traded.UUID, auditLoggedOut)
+		_, err := s.endOnce(ctx, old.UserID, traded.UUID, audit.LoggedOut)
 		return err
 	}
 	sess, err := s.cfg.Sessions.Get(ctx, old.UserID, traded.UUID)
@@ -102,7 +105,7 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	case inGrace && first:
 		return s.logOutAllOf(ctx, sess) // the answer to the trade may be on its way
 	case inGrace:
-		return errRefreshTokenInvalid()
+		return refusal.RefreshTokenInvalid()
 	}
 	return s.endReusedTrade(ctx, old.UserID, sess.ID)
 }

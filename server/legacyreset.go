@@ -8,7 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // findLegacyReset is the account of a reset token of an existing backend, which lives
@@ -16,14 +18,14 @@ import (
 func (s *Server) findLegacyReset(ctx context.Context, resetToken string) (db.User, legacy.Reset, error) {
 	none := db.User{}
 	if !s.honoursLegacy() {
-		return none, legacy.Reset{}, errResetTokenInvalid()
+		return none, legacy.Reset{}, refusal.ResetTokenInvalid()
 	}
 	found, ok, err := s.cfg.Legacy.Store.FindReset(ctx, resetToken)
 	if err != nil {
 		return none, legacy.Reset{}, fmt.Errorf("look the old reset token up: %w", err)
 	}
 	if !ok {
-		return none, legacy.Reset{}, errResetTokenInvalid()
+		return none, legacy.Reset{}, refusal.ResetTokenInvalid()
 	}
 	user, err := s.legacyResetAccount(ctx, s.cfg.Pool, found, resetToken)
 	return user, found, err
@@ -31,13 +33,13 @@ func (s *Server) findLegacyReset(ctx context.Context, resetToken string) (db.Use
 
 func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
 	if !s.honoursLegacy() { // asked again after the hash, which may have taken its time
-		return db.User{}, errResetTokenInvalid()
+		return db.User{}, refusal.ResetTokenInvalid()
 	}
 	user, err := s.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
 		UserID: found.UserID, TokenHash: hashResetToken(resetToken), IsUndated: found.IsUndated,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return user, errResetTokenInvalid()
+		return user, refusal.ResetTokenInvalid()
 	}
 	if err != nil {
 		return user, fmt.Errorf("look the old reset token up: %w", err)
@@ -60,7 +62,7 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.R
 		return fmt.Errorf("spend the old reset token: %w", err)
 	}
 	if spent == 0 {
-		return errResetTokenInvalid()
+		return refusal.ResetTokenInvalid()
 	}
 	return nil
 }
@@ -69,6 +71,6 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.R
 // spent either way, so a failure is only logged.
 func (s *Server) forgetLegacyReset(ctx context.Context, resetToken string) {
 	if err := s.cfg.Legacy.Store.ForgetReset(ctx, resetToken); err != nil {
-		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
@@ -106,7 +107,7 @@ func (s *Server) forgotten(v *verified) (bool, error) {
 func (s *Server) forgottenSince(issued time.Time) (bool, error) {
 	until, known := s.cfg.Ledger.Forgotten()
 	if !known {
-		return false, errNotUpToDate()
+		return false, refusal.NotUpToDate()
 	}
 	return !until.IsZero() && !issued.After(until.Add(forgottenMargin)), nil
 }

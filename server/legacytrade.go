@@ -14,8 +14,11 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -55,7 +58,7 @@ func (s *Server) openLegacyRefresh(ctx context.Context, text string) (*legacyRef
 	verified, err := s.cfg.Legacy.Tokens.Verify(text)
 	// The Go backend's access tokens say that they are none, whatever Redis says.
 	if err != nil || verified.Backend == legacy.Go && !verified.NeverAccess() {
-		return nil, errRefreshTokenInvalid()
+		return nil, refusal.RefreshTokenInvalid()
 	}
 	old := &legacyRefresh{Token: verified, text: text}
 	if err := s.readSpent(ctx, old); err != nil || old.spent != nil {
@@ -66,7 +69,7 @@ func (s *Server) openLegacyRefresh(ctx context.Context, text string) (*legacyRef
 		return nil, fmt.Errorf("look the old refresh token up: %w", err)
 	}
 	if !kept {
-		return nil, errRefreshTokenInvalid()
+		return nil, refusal.RefreshTokenInvalid()
 	}
 	return old, nil
 }
@@ -148,7 +151,7 @@ func (s *Server) refreshLegacy(ctx context.Context, req *latchkeyv1.RefreshToken
 // session's token, and the old one is still good.
 func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
 	start := session.Start{
-		UserID: old.UserID, Address: addressText(callFrom(ctx)),
+		UserID: old.UserID, Address: caller.From(ctx).AddressText(),
 		AMR: []string{amrPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
 	}
 	if start.AuthTime.IsZero() {
@@ -170,7 +173,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 		if err = s.spendLegacyRefresh(ctx, tx, old, start.ID, old.requestHash(requestID)); err != nil {
 			return err
 		}
-		if err = s.audit(ctx, tx, auditLegacyTraded, old.UserID, start.ID); err != nil {
+		if err = s.trail.Record(ctx, tx, audit.LegacyTraded, old.UserID, start.ID); err != nil {
 			return fmt.Errorf("record the trade: %w", err)
 		}
 		created = true
@@ -187,7 +190,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 	}
 	// The token is spent by now: what could not be ended is handed to a later login.
 	if err := s.evictSessions(ctx, old.UserID, evicted); err != nil {
-		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 	return tokens, nil
 }
@@ -200,7 +203,7 @@ func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh)
 	case err != nil:
 		return account, err
 	case forgotten:
-		return account, errSessionEnded()
+		return account, refusal.SessionEnded()
 	}
 	if _, err := s.queries.LockUser(ctx, tx, old.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return account, fmt.Errorf("lock the account: %w", err)
@@ -220,7 +223,7 @@ func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForS
 		return account, fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || account.Revoked || account.KeyRevoked || !account.User.IsActive {
-		return account, errSessionEnded()
+		return account, refusal.SessionEnded()
 	}
 	return account, nil
 }
@@ -266,7 +269,7 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 		}
 	}
 	if s.cfg.Sessions.InGrace(spent.SpentAt) {
-		return nil, errRefreshTokenInvalid()
+		return nil, refusal.RefreshTokenInvalid()
 	}
 	return nil, s.endReusedTrade(ctx, old.UserID, id)
 }
@@ -274,14 +277,14 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 // endReusedTrade ends the session of a trade whose token somebody has shown again, and
 // returns the refusal.
 func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
-	ended, err := s.endOnce(ctx, userID, id, auditRefreshReused)
+	ended, err := s.endOnce(ctx, userID, id, audit.RefreshReused)
 	if err != nil {
 		return err
 	}
 	if !ended {
-		return errSessionEnded()
+		return refusal.SessionEnded()
 	}
-	return errRefreshTokenReused()
+	return refusal.RefreshTokenReused()
 }
 
 // reissue makes the answer of a trade again. It fails with session.ErrReused once the
@@ -293,9 +296,9 @@ func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash [
 	answer, err := s.cfg.Sessions.Reissue(ctx, id, [sha256.Size]byte(answerHash))
 	switch {
 	case errors.Is(err, session.ErrEnded):
-		return nil, errSessionEnded()
+		return nil, refusal.SessionEnded()
 	case errors.Is(err, session.ErrForged):
-		return nil, errRefreshTokenInvalid()
+		return nil, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrUnknown):
 		return nil, s.unknownSession(ctx, id)
 	case err != nil:
@@ -315,7 +318,7 @@ func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash [
 // endOnce ends a session unless it was ended before, and returns once that is final;
 // ended says that this call did it. A spent token can be shown any number of times and
 // is to leave one row.
-func (s *Server) endOnce(ctx context.Context, userID, id uuid.UUID, kind auditKind) (ended bool, err error) {
+func (s *Server) endOnce(ctx context.Context, userID, id uuid.UUID, kind audit.Kind) (ended bool, err error) {
 	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: userID})
 	if err != nil {
 		return false, fmt.Errorf("look the session up: %w", err)

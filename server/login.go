@@ -11,9 +11,12 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -38,10 +41,10 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 	if err != nil {
 		return nil, err
 	}
-	noteUser(ctx, found.User.ID)
+	caller.NoteUser(ctx, found.User.ID)
 	a := &attempt{
 		guesser: s.guesserOf(ctx, found, lookup, req.GetDeviceToken()),
-		user:    found.User, lookup: lookup, wrong: errInvalidCredentials(),
+		user:    found.User, lookup: lookup, wrong: refusal.InvalidCredentials(),
 	}
 	if !a.known { // whom nobody could fail for elsewhere
 		if a.carried, err = s.carryFailures(ctx, a.subject, found.User, req.GetEmail()); err != nil {
@@ -56,7 +59,7 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 		return nil, err
 	}
 	if !found.User.IsActive {
-		return nil, errAccountDisabled()
+		return nil, refusal.AccountDisabled()
 	}
 	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
@@ -74,7 +77,7 @@ func (s *Server) admitUser(ctx context.Context, found db.FindUserByEmailRow, by 
 	devices := deviceLogin{keepsTokens: keepsTokens, id: by.device(), since: found.DevicesSince}
 	started, refreshToken, err := s.startSession(ctx, devices, session.Start{
 		UserID: found.User.ID, Ledger: found.Ledger, DeviceName: deviceName,
-		Address: addressText(callFrom(ctx)), AMR: []string{amrPassword},
+		Address: caller.From(ctx).AddressText(), AMR: []string{amrPassword},
 	})
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func (s *Server) forgetCarried(ctx context.Context, addresses ...string) {
 		return
 	}
 	if err := s.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
-		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 }
 
@@ -190,12 +193,12 @@ func (s *Server) recordLogin(ctx context.Context, started session.Session, devic
 			return fmt.Errorf("record the login: %w", err)
 		}
 		if recorded == 0 {
-			return errInvalidCredentials()
+			return refusal.InvalidCredentials()
 		}
 		if err := s.recordDevice(ctx, tx, started.UserID, devices); err != nil {
 			return err
 		}
-		return s.audit(ctx, tx, auditLoggedIn, started.UserID, started.ID)
+		return s.trail.Record(ctx, tx, audit.LoggedIn, started.UserID, started.ID)
 	})
 }
 
@@ -222,7 +225,7 @@ func (s *Server) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, 
 func (s *Server) evictSessions(ctx context.Context, userID uuid.UUID, ids []uuid.UUID) error {
 	var ending errgroup.Group
 	for _, id := range ids {
-		ending.Go(func() error { return s.endSession(ctx, userID, id, auditSessionEvicted) })
+		ending.Go(func() error { return s.endSession(ctx, userID, id, audit.SessionEvicted) })
 	}
 	return ending.Wait()
 }

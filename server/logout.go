@@ -10,6 +10,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -29,7 +31,7 @@ func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*la
 	if req.GetAllSessions() {
 		err = s.logOutAll(ctx, presented)
 	} else {
-		err = s.endSession(ctx, presented.Session.UserID, presented.Session.ID, auditLoggedOut)
+		err = s.endSession(ctx, presented.Session.UserID, presented.Session.ID, audit.LoggedOut)
 	}
 	if err != nil {
 		return nil, err
@@ -56,9 +58,9 @@ func (s *Server) logOutAll(ctx context.Context, presented *session.Presented) er
 	case errors.Is(err, session.ErrReused):
 		return s.endReused(ctx, sess)
 	case errors.Is(err, session.ErrLate):
-		return errRefreshTokenInvalid()
+		return refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrEnded):
-		return errSessionEnded()
+		return refusal.SessionEnded()
 	case err != nil:
 		return fmt.Errorf("judge the refresh token: %w", err)
 	}
@@ -68,7 +70,7 @@ func (s *Server) logOutAll(ctx context.Context, presented *session.Presented) er
 // logOutAllOf ends all sessions of the account by the authority of one.
 func (s *Server) logOutAllOf(ctx context.Context, sess session.Session) error {
 	by := authority{userID: sess.UserID, sessionID: sess.ID, ledger: sess.Ledger}
-	return s.logOutAllBy(ctx, by, userEnding{except: uuid.Nil, kind: auditAllLoggedOut})
+	return s.logOutAllBy(ctx, by, userEnding{except: uuid.Nil, kind: audit.AllLoggedOut})
 }
 
 func (s *Server) logOutAllBy(ctx context.Context, by authority, ending userEnding) error {
@@ -79,7 +81,7 @@ func (s *Server) logOutAllBy(ctx context.Context, by authority, ending userEndin
 		return s.endedFinally(ctx)
 	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED),
 		refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND):
-		return errSessionEnded() // what a refresh with the token would be told
+		return refusal.SessionEnded() // what a refresh with the token would be told
 	}
 	return err
 }
@@ -93,5 +95,5 @@ func (s *Server) endedFinally(ctx context.Context) error {
 	if err := detached(ctx, func(ctx context.Context) error { return s.final(ctx, head) }); err != nil {
 		return err
 	}
-	return errSessionEnded()
+	return refusal.SessionEnded()
 }

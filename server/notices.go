@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
@@ -25,7 +26,7 @@ const noticeCountLife = 25 * time.Hour
 
 // notifyOwner queues a notice to the owner of the account in the transaction of the fact.
 func (s *Server) notifyOwner(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID) error {
-	if err := s.cfg.Mailer.Notify(ctx, tx, notice, userID, callFrom(ctx).traceID); err != nil {
+	if err := s.cfg.Mailer.Notify(ctx, tx, notice, userID, caller.From(ctx).TraceID); err != nil {
 		return fmt.Errorf("queue the mail: %w", err)
 	}
 	return nil

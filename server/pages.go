@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // A page token says after which row the next page begins: version, seconds and
@@ -45,7 +46,7 @@ func (s *Server) openPage(purpose, owner, text string) (at time.Time, id uuid.UU
 	// base64 skips line breaks: only the length of the text rules out a second spelling.
 	if err != nil || len(token) != pageTokenSize || len(text) != base64.RawURLEncoding.EncodedLen(pageTokenSize) ||
 		!hmac.Equal(token[pageBodySize:], s.pageMAC(purpose, owner, token[:pageBodySize])) || token[0] != pageVersion {
-		return time.Time{}, uuid.Nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "page_token", "PAGE_TOKEN",
+		return time.Time{}, uuid.Nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "page_token", "PAGE_TOKEN",
 			"is not the next_page_token of this list: begin with the first page")
 	}
 	seconds := int64(binary.BigEndian.Uint64(token[1:])) //nolint:gosec // G115: written the same way

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) tidy(ctx context.Context, work func(context.Context)) (wait fun
 		defer close(done)
 		defer cancel()
 		if err := recovering(func() { work(ctx) }); err != nil {
-			s.log.ErrorContext(ctx, "internal error", "trace_id", callFrom(ctx).traceID, "call_id", callFrom(ctx).id, "error", err)
+			s.log.ErrorContext(ctx, "internal error", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 		}
 	}()
 	return func() {

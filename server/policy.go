@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
@@ -83,11 +84,11 @@ func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Po
 	if soon {
 		allow = s.allowSoon
 	}
-	address := callFrom(ctx).address
+	c := caller.From(ctx)
 	limit := ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()}
-	if err := allow(ctx, scope, addressKey(address), limit); err != nil || !address.Is6() {
+	if err := allow(ctx, scope, c.Site(), limit); err != nil || !c.Address.Is6() {
 		return err
 	}
 	limit.PerMinute, limit.Burst = limit.PerMinute*sitesOfNetwork, limit.Burst*sitesOfNetwork
-	return allow(ctx, scope, networkKey(address), limit)
+	return allow(ctx, scope, c.Network(), limit)
 }

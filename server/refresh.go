@@ -10,8 +10,10 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -39,7 +41,7 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 	}
 	if err != nil || account.Revoked || !account.User.IsActive {
 		s.dropSession(ctx, sess.UserID, sess.ID)
-		return nil, errSessionEnded()
+		return nil, refusal.SessionEnded()
 	}
 	mark := markOf(account)
 	rotation, err := s.rotate(ctx, presented, req.GetRequestId(), mark)
@@ -65,7 +67,7 @@ func (s *Server) openSession(ctx context.Context, refreshToken string) (*session
 	case err == nil:
 		return presented, nil
 	case errors.Is(err, session.ErrInvalid):
-		return nil, errRefreshTokenInvalid()
+		return nil, refusal.RefreshTokenInvalid()
 	case errors.As(err, &unknown):
 		return nil, s.unknownSession(ctx, unknown.SessionID)
 	}
@@ -81,7 +83,7 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 		return fmt.Errorf("look the session up: %w", err)
 	}
 	if !ended.Revoked {
-		return errRefreshTokenInvalid()
+		return refusal.RefreshTokenInvalid()
 	}
 	// "Ended" is only said once it is final, which the call that ended it may still be
 	// waiting for.
@@ -89,7 +91,7 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	return errSessionEnded()
+	return refusal.SessionEnded()
 }
 
 // markOf is how far PostgreSQL has seen the session come.
@@ -124,24 +126,24 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 	case errors.Is(err, session.ErrReused):
 		return rotation, s.endReused(ctx, sess)
 	case errors.Is(err, session.ErrLate):
-		return rotation, errRefreshTokenInvalid()
+		return rotation, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrEnded):
-		return rotation, errSessionEnded()
+		return rotation, refusal.SessionEnded()
 	case errors.Is(err, session.ErrUnknown):
 		return rotation, s.unknownSession(ctx, sess.ID)
 	case err != nil:
 		return rotation, fmt.Errorf("rotate the refresh token: %w", err)
 	}
-	var noted auditKind
+	var noted audit.Kind
 	switch rotation.Outcome {
 	case session.Advanced, session.RepeatedSameRequest:
 		return rotation, nil
 	case session.RepeatedInGrace:
-		noted = auditRefreshRepeat
+		noted = audit.RefreshRepeat
 	case session.CaughtUp:
-		noted = auditRefreshCaughtUp
+		noted = audit.RefreshCaughtUp
 	}
-	if err := s.auditRepeated(ctx, noted, sess.UserID, sess.ID); err != nil {
+	if err := s.trail.RecordRepeated(ctx, s.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
 		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
 	}
 	return rotation, nil
@@ -149,7 +151,7 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 
 // endReused ends the session of a token that was used before, and tells the owner. Its error is the answer.
 func (s *Server) endReused(ctx context.Context, sess session.Session) error {
-	if err := s.endSession(ctx, sess.UserID, sess.ID, auditRefreshReused); err != nil {
+	if err := s.endSession(ctx, sess.UserID, sess.ID, audit.RefreshReused); err != nil {
 		return err
 	}
 	s.afterwards(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
@@ -157,5 +159,5 @@ func (s *Server) endReused(ctx context.Context, sess session.Session) error {
 			return s.notifyOwner(ctx, tx, mail.RefreshTokenReused, sess.UserID)
 		})
 	})
-	return errRefreshTokenReused()
+	return refusal.RefreshTokenReused()
 }

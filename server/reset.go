@@ -19,9 +19,12 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 const (
@@ -39,8 +42,8 @@ const (
 // address, one insert, so that neither the answer nor its time tells whether there
 // is an account: the sender of mails finds that out later.
 func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
-	c := callFrom(ctx)
-	source := guessSource(c.address)
+	c := caller.From(ctx)
+	source := c.Source()
 	later, err := s.admitResetRequest(ctx, source)
 	if err != nil {
 		return nil, fmt.Errorf("count the network's requests: %w", err)
@@ -49,14 +52,14 @@ func (s *Server) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPassw
 	if err := s.cfg.ResetRequests.Take(ctx, emailLookup(bare(req.GetEmail()))+" "+source, source); err != nil {
 		return nil, fmt.Errorf("count the request: %w", err)
 	}
-	request := mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: c.traceID, CallID: c.id}
+	request := mail.ResetRequest{Email: req.GetEmail(), Later: later, TraceID: c.TraceID, CallID: c.CallID}
 	err = s.cfg.Mailer.RequestReset(ctx, request)
 	if errors.Is(err, mail.ErrAddress) { // a line break around it, perhaps
 		request.Email = bare(req.GetEmail())
 		err = s.cfg.Mailer.RequestReset(ctx, request)
 	}
 	if errors.Is(err, mail.ErrAddress) {
-		return nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
+		return nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("queue the mail: %w", err)
@@ -157,7 +160,7 @@ func (s *Server) spendReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, to
 		return fmt.Errorf("spend the reset token: %w", err)
 	}
 	if spent == 0 {
-		return errResetTokenInvalid()
+		return refusal.ResetTokenInvalid()
 	}
 	return nil
 }
@@ -169,7 +172,7 @@ func (s *Server) resetPassword(
 ) (position int64, err error) {
 	account, err := s.queries.LockUser(ctx, tx, userID)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
-		return 0, errResetTokenInvalid()
+		return 0, refusal.ResetTokenInvalid()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("lock the account: %w", err)
@@ -183,7 +186,7 @@ func (s *Server) resetPassword(
 	}
 	err = s.queries.NoteReset(ctx, tx, db.NoteResetParams{
 		UserID: userID, ResetAt: s.cfg.Now(),
-		ResetNetwork: []byte(s.cfg.LoginFailures.SourceHash(guessSource(callFrom(ctx).address))),
+		ResetNetwork: []byte(s.cfg.LoginFailures.SourceHash(caller.From(ctx).Source())),
 	})
 	if err != nil {
 		return 0, fmt.Errorf("note where the password was reset from: %w", err)
@@ -191,7 +194,7 @@ func (s *Server) resetPassword(
 	if err := s.notifyOwner(ctx, tx, mail.PasswordChanged, userID); err != nil {
 		return 0, err
 	}
-	if err := s.audit(ctx, tx, auditPasswordReset, userID, uuid.Nil); err != nil {
+	if err := s.trail.Record(ctx, tx, audit.PasswordReset, userID, uuid.Nil); err != nil {
 		return 0, fmt.Errorf("record the reset: %w", err)
 	}
 	position, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
@@ -316,8 +319,8 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 			return err
 		}
 		to, ok = user.Email, true
-		return queries.RecordAuditEvent(ctx, tx, db.RecordAuditEventParams{
-			CreatedAt: now, Kind: string(auditResetRequested), UserID: link.UserID, TraceID: link.TraceID, CallID: link.CallID,
+		return r.trail().Write(ctx, tx, audit.Event{
+			Time: now, Kind: audit.ResetRequested, UserID: link.UserID, TraceID: link.TraceID, CallID: link.CallID,
 		})
 	})
 	if err != nil {
@@ -328,6 +331,8 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 	}
 	return to, token, true, nil
 }
+
+func (r Resets) trail() *audit.Trail { return audit.New(r.Now) }
 
 // liveToken is the token of an account that is locked.
 func (r Resets) liveToken(ctx context.Context, tx pgx.Tx, userID uuid.UUID, ledger int64) (string, error) {

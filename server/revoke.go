@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
@@ -69,13 +71,13 @@ func (s *Server) revokeUser(
 
 // endSession revokes one session: first in the ledger, which decides, then in Redis,
 // and returns nil once that is final.
-func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, kind auditKind) error {
-	c := callFrom(ctx)
+func (s *Server) endSession(ctx context.Context, userID, sessionID uuid.UUID, kind audit.Kind) error {
+	c := caller.From(ctx)
 	now := s.cfg.Now()
 	return detached(ctx, func(ctx context.Context) error {
 		position, err := s.cfg.Ledger.Append(ctx, ledger.SessionEnd{
 			SessionID: sessionID, UserID: userID,
-			Time: now, Kind: string(kind), Address: addressText(c), TraceID: c.traceID, CallID: c.id,
+			Time: now, Kind: string(kind), Address: c.AddressText(), TraceID: c.TraceID, CallID: c.CallID,
 		})
 		if err != nil {
 			return fmt.Errorf("end the session: %w", err)

@@ -40,6 +40,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
@@ -180,6 +181,7 @@ type Server struct {
 	log        *slog.Logger // bounded by flood; the access log and what tells of a flood go to cfg.Logger
 	flood      *flood
 	queries    *db.Queries
+	trail      *audit.Trail
 	policies   policies
 	validator  protovalidate.Validator
 	rpcMetrics *grpcprom.ServerMetrics
@@ -201,7 +203,6 @@ type Server struct {
 	importing        chan struct{} // holds one for each import
 	leftBehind       chan struct{} // holds one for each work of afterwards
 	leaving          sync.WaitGroup
-	repeating        keyedLocks // by session
 	validatedInStore atomic.Int64
 }
 
@@ -214,7 +215,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:     cfg,
 		flood:   newFlood(cfg.LogLines, cfg.Now),
-		queries: db.New(),
+		queries: db.New(), trail: audit.New(cfg.Now),
 		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
 		leftBehind: make(chan struct{}, afterwardsAtOnce),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(

@@ -8,11 +8,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -96,7 +97,7 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 	}
 	found, err := s.cfg.Sessions.Get(ctx, by.userID, id)
 	if errors.Is(err, session.ErrUnknown) {
-		return nil, errSessionNotFound()
+		return nil, refusal.SessionNotFound()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the session: %w", err)
@@ -106,7 +107,7 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 		return nil, err
 	}
 	if len(live) == 0 {
-		return nil, errSessionNotFound()
+		return nil, refusal.SessionNotFound()
 	}
 	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.sessionID)}, nil
 }
@@ -135,7 +136,7 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 		if err := s.boundUnknown(ctx, by.userID, id); err != nil {
 			return nil, err
 		}
-		err = s.endSession(ctx, by.userID, id, auditSessionRevoked)
+		err = s.endSession(ctx, by.userID, id, audit.SessionRevoked)
 	}
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOt
 	if err != nil {
 		return nil, err
 	}
-	ending := userEnding{except: by.sessionID, kind: auditOthersRevoked}
+	ending := userEnding{except: by.sessionID, kind: audit.OthersRevoked}
 	if s.isLoop(ctx, by.userID) {
 		ending.done = func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) }
 	}
@@ -184,13 +185,9 @@ func (s *Server) liveSessions(ctx context.Context, userID uuid.UUID, all []sessi
 func sessionID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
-		return uuid.Nil, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "session_id", "STRING_UUID", "must be a UUID")
+		return uuid.Nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "session_id", "STRING_UUID", "must be a UUID")
 	}
 	return id, nil
-}
-
-func errSessionNotFound() error {
-	return refuse(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND, "the account has no such live session")
 }
 
 func sessionMessage(sess session.Session, current uuid.UUID) *latchkeyv1.Session {

@@ -11,9 +11,11 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // SignUp implements latchkey.v1.AuthService.
@@ -60,9 +62,9 @@ func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpReques
 		case s.cfg.HideAccounts:
 			return s.recordHidden(ctx, tx, req.GetEmail(), lookup, created)
 		case !created:
-			return errEmailTaken()
+			return refusal.EmailTaken()
 		}
-		return s.audit(ctx, tx, auditSignedUp, user.ID, uuid.Nil)
+		return s.trail.Record(ctx, tx, audit.SignedUp, user.ID, uuid.Nil)
 	})
 	if err != nil && refusalIn(err) == nil {
 		return user, fmt.Errorf("create the account: %w", err)
@@ -82,13 +84,9 @@ func (s *Server) recordHidden(ctx context.Context, tx pgx.Tx, email, lookup stri
 	told := found.User.ID
 	if created {
 		told = uuid.New()
-		err = s.audit(ctx, tx, auditSignedUp, found.User.ID, uuid.Nil)
+		err = s.trail.Record(ctx, tx, audit.SignedUp, found.User.ID, uuid.Nil)
 	} else {
-		c := callFrom(ctx)
-		err = s.queries.RecordSignUpAttempt(ctx, tx, db.RecordSignUpAttemptParams{
-			CreatedAt: s.cfg.Now(), Kind: string(auditSignUpAttempted), UserID: told,
-			Address: addressText(c), TraceID: c.traceID, CallID: c.id, Notice: string(mail.SignUpAttempted),
-		})
+		err = s.trail.RecordAttemptedSignUp(ctx, tx, told, string(mail.SignUpAttempted))
 	}
 	if err != nil {
 		return err
@@ -107,14 +105,14 @@ func (s *Server) checkNewPassword(field, candidate string, words []string) error
 	case err == nil:
 		return nil
 	case errors.Is(err, password.ErrTooCommon):
-		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_PASSWORD_TOO_COMMON, field, "PASSWORD_TOO_COMMON",
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_PASSWORD_TOO_COMMON, field, "PASSWORD_TOO_COMMON",
 			"is built as the passwords that are tried first are: common words, names, the account's own or the service's, or patterns, "+
 				"with digits, years, marks or substitutions; choose another, such as four words that have nothing to do with each other")
 	case errors.Is(err, password.ErrTooShort):
-		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_SHORT",
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_SHORT",
 			fmt.Sprintf("must have at least %d characters", s.cfg.PasswordPolicy.MinLength))
 	case errors.Is(err, password.ErrTooLong):
-		return refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_LONG",
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_LONG",
 			fmt.Sprintf("must have at most %d characters", password.MaxLength))
 	}
 	return fmt.Errorf("check the password: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 const (
@@ -64,11 +65,11 @@ func endOf(ctx context.Context, err error) error {
 }
 
 func errStreamEnded() error {
-	return refuse(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED,
-		"the replica stops or the connection has grown old: open the stream again", retryInfo(streamEndRetry))
+	return refusal.New(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED,
+		"the replica stops or the connection has grown old: open the stream again", refusal.RetryInfo(streamEndRetry))
 }
 
 func isStreamEnd(err error) bool {
-	end, ok := errors.AsType[*refusal](err)
-	return ok && end.reason == latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED
+	end, ok := errors.AsType[*refusal.Error](err)
+	return ok && end.Reason == latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
@@ -31,7 +32,7 @@ func (s *Server) issue(ctx context.Context, sess session.Session, email string, 
 		expires = end
 	}
 	if !expires.After(issued) {
-		return nil, errSessionEnded() // in its last second a session gets no more tokens
+		return nil, refusal.SessionEnded() // in its last second a session gets no more tokens
 	}
 	claims := token.Claims{
 		UserID:     sess.UserID,
@@ -72,8 +73,8 @@ func (s *Server) canDate() error {
 	if s.cfg.ClockRight == nil || s.cfg.ClockRight() {
 		return nil
 	}
-	return refuse(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
-		"the clock of this replica is wrong: try again", retryInfo(time.Second))
+	return refusal.New(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+		"the clock of this replica is wrong: try again", refusal.RetryInfo(time.Second))
 }
 
 // accessTokenID is the jti: different for every generation, time of issue and purpose,

@@ -10,6 +10,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
@@ -106,7 +108,7 @@ func (s *Server) validateInStore(ctx context.Context, v *verified) (verdict, err
 	case s.untrusted <- struct{}{}:
 		defer func() { <-s.untrusted }()
 	default:
-		return verdict{}, errNotUpToDate()
+		return verdict{}, refusal.NotUpToDate()
 	}
 	s.validatedInStore.Add(1)
 	found, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
@@ -137,9 +139,9 @@ func judge(v *verified, found *account, revoked bool) (verdict, error) {
 
 // authenticate is the credential check of methods with AUTH_CLASS_SESSION.
 func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
-	accessToken, ok := bearer(ctx)
-	if !ok {
-		return nil, refuse(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
+	accessToken := caller.From(ctx).Credential
+	if accessToken == "" {
+		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
 			"this method needs an access token: send the metadata authorization: Bearer TOKEN once")
 	}
 	v, err := s.validate(ctx, accessToken, forAccount)
@@ -147,7 +149,7 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		return nil, err
 	}
 	if v.misused {
-		return nil, refuse(codes.Unauthenticated, v.reason,
+		return nil, refusal.New(codes.Unauthenticated, v.reason,
 			"this access token is for services: send the account_token that Login and RefreshToken answer beside it")
 	}
 	if v.reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
@@ -155,7 +157,7 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		if v.reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED {
 			code = codes.PermissionDenied
 		}
-		return nil, refuse(code, v.reason, "the access token is not accepted: refresh it or log in again")
+		return nil, refusal.New(code, v.reason, "the access token is not accepted: refresh it or log in again")
 	}
 	return context.WithValue(ctx, callerKey{}, v), nil
 }

@@ -14,6 +14,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 const (
@@ -69,7 +70,7 @@ func (s *Server) WatchRevocations(
 		select {
 		case <-read.Changed:
 		case <-silence.C:
-			return errNotUpToDate()
+			return refusal.NotUpToDate()
 		case <-ctx.Done():
 			return watchEnd(ctx)
 		}
@@ -107,7 +108,7 @@ func parseCursor(text string) (ledger.Position, error) {
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) != cursorSize || raw[0] != cursorVersion || raw[1] > 127 {
-		return ledger.Position{}, refuseField(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "cursor", "CURSOR_FORM",
+		return ledger.Position{}, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "cursor", "CURSOR_FORM",
 			"is no cursor of WatchRevocations: send the last one received, or none")
 	}
 	return ledger.Position{
@@ -117,6 +118,6 @@ func parseCursor(text string) (ledger.Position, error) {
 }
 
 func errCursorExpired() error {
-	return refuse(codes.OutOfRange, latchkeyv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,
+	return refusal.New(codes.OutOfRange, latchkeyv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,
 		"the revocations after this cursor are no longer kept: watch again without one")
 }

@@ -10,57 +10,38 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// call is what the interceptors learn of a call and handlers use.
-type call struct {
-	// id is 32 hex digits, random and made here: whoever calls can neither choose it nor
-	// make another call's equal to it.
-	id string
-	// traceID is 32 hex digits: taken up from the caller's traceparent (W3C Trace
-	// Context), else the id. Callers may send what they like, somebody else's too: it
-	// finds a call in the logs and proves nothing.
-	traceID string
-	// address is the client's, by the trusted-proxy setting; invalid on transports
-	// that have none.
-	address netip.Addr
-	// userID is the account that the call was about, for the log; uuid.Nil: none is known.
-	userID uuid.UUID
-}
-
-type callKey struct{}
-
 var errNoHop = errors.New("not an address")
 
-func callFrom(ctx context.Context) call {
-	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		return *c
-	}
-	return call{}
-}
-
-// noteUser has the log say whose account the call was about. Only the handler calls it, before it leaves work to others.
-func noteUser(ctx context.Context, id uuid.UUID) {
-	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		c.userID = id
-	}
-}
-
-func newCall(ctx context.Context, trusted []netip.Prefix) *call {
-	c := &call{id: newCallID()}
-	c.traceID = c.id
+// readCaller reads what the metadata and the connection of a call say of its caller.
+func readCaller(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
+	c := &caller.Caller{CallID: newCallID(), Address: clientAddress(ctx, trusted), Credential: bearer(ctx)}
+	c.TraceID = c.CallID
 	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {
 		if taken, ok := parseTraceparent(sent[0]); ok {
-			c.traceID = taken
+			c.TraceID = taken
 		}
 	}
-	c.address = clientAddress(ctx, trusted)
 	return c
+}
+
+// bearerScheme is compared without regard to letter case (RFC 9110, section 11.1).
+const bearerScheme = "bearer "
+
+// bearer is the credential in the metadata `authorization: Bearer CREDENTIAL`. More
+// than one is none: which of them counts must not depend on who reads them.
+func bearer(ctx context.Context) string {
+	values := incoming(ctx, "authorization")
+	if len(values) != 1 || len(values[0]) < len(bearerScheme) || !strings.EqualFold(values[0][:len(bearerScheme)], bearerScheme) {
+		return ""
+	}
+	return values[0][len(bearerScheme):]
 }
 
 // incoming is one of the headers. metadata.FromIncomingContext would copy all of them.
@@ -171,37 +152,10 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 	return false
 }
 
-// addressKey is what a rate limit counts: an IPv4 address, or the /64 that an IPv6
-// customer usually has for itself.
-func addressKey(address netip.Addr) string {
-	if address.Is6() {
-		prefix, err := address.Prefix(64)
-		if err == nil {
-			return prefix.String()
-		}
-	}
-	return address.String()
-}
-
 // hashClaim is for whom this call has passwords hashed. Known says that the client has
 // shown what only an account's owner was given: a live session, a device's or a
 // reset's token.
 func hashClaim(ctx context.Context, known bool) password.Claim {
-	address := callFrom(ctx).address
-	return password.Claim{Network: networkKey(address), Address: addressKey(address), Known: known}
-}
-
-// networkKey is what fair queues count: the smallest block that the Internet routes by
-// itself, so that nobody has more than one without renting more. That is a /48 of
-// IPv6, and a /24 of IPv4.
-func networkKey(address netip.Addr) string {
-	bits := 24
-	if address.Is6() {
-		bits = 48
-	}
-	prefix, err := address.Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return prefix.String()
+	c := caller.From(ctx)
+	return password.Claim{Network: c.Network(), Address: c.Site(), Known: known}
 }
