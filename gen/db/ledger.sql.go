@@ -408,19 +408,8 @@ func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, seq int64) ([
 const revokedSessions = `-- name: RevokedSessions :many
 SELECT asked.session_id::uuid
 FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS ledger) AS asked
-WHERE latchkey_on_primary() AND (EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = $3::uuid
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = $3::uuid AND r.seq > asked.ledger
-            AND r.except_session_id IS DISTINCT FROM asked.session_id
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
-    ))
+WHERE latchkey_on_primary()
+    AND EXISTS (SELECT FROM latchkey_refusals($3::uuid, asked.session_id, asked.ledger, NULL))
 `
 
 type RevokedSessionsParams struct {
@@ -429,8 +418,7 @@ type RevokedSessionsParams struct {
 	UserID     uuid.UUID
 }
 
-// RevokedSessions says which sessions of an account the ledger has ended, by the
-// rules of FindUserForSession. Each comes with the position that it carries.
+// RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
 func (q *Queries) RevokedSessions(ctx context.Context, db DBTX, arg RevokedSessionsParams) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, revokedSessions, arg.SessionIds, arg.Ledgers, arg.UserID)
 	if err != nil {

@@ -181,23 +181,9 @@ func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEm
 }
 
 const findUserForSession = `-- name: FindUserForSession :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (
-    EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'session' AND r.session_id = $1::uuid AND r.user_id = users.id
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = users.id AND r.seq > $2::bigint
-            AND r.except_session_id IS DISTINCT FROM $1::uuid
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'all' AND r.seq > $2::bigint
-            AND r.except_session_id IS DISTINCT FROM $1::uuid
-    )
-)::boolean AS revoked,
-EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = $3::text)::boolean AS key_revoked,
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup,
+EXISTS (SELECT FROM latchkey_refusals(users.id, $1::uuid, $2::bigint, NULL))::boolean AS revoked,
+EXISTS (SELECT FROM latchkey_refusals(NULL, NULL, NULL, $3::text))::boolean AS key_revoked,
 (SELECT seq FROM ledger_head)::bigint AS ledger,
 coalesce(m.generation, 0)::bigint AS mark, m.marked_at
 FROM users LEFT JOIN session_marks m ON m.session_id = $1::uuid AND m.user_id = users.id
@@ -220,9 +206,9 @@ type FindUserForSessionRow struct {
 	MarkedAt   *time.Time
 }
 
-// FindUserForSession reads the account of a session or access token, and whether
-// the ledger has ended it, or the key that signed the token (empty: none did). mark is
-// the generation that the session was seen at, of its refresh tokens (0: none).
+// FindUserForSession reads the account of a session or access token. revoked is true if the ledger refuses the
+// session, key_revoked if it refuses the key that signed the token (empty: no key signed it). mark is the generation of
+// refresh tokens that Redis is known to have reached for the session, 0 if none is known.
 func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserForSessionParams) (FindUserForSessionRow, error) {
 	row := db.QueryRow(ctx, findUserForSession,
 		arg.SessionID,

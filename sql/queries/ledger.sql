@@ -53,24 +53,12 @@ SELECT EXISTS (
     (SELECT seq FROM ledger_head)::bigint AS ledger
 WHERE latchkey_on_primary();
 
--- RevokedSessions says which sessions of an account the ledger has ended, by the
--- rules of FindUserForSession. Each comes with the position that it carries.
+-- RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
 -- name: RevokedSessions :many
 SELECT asked.session_id::uuid
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@ledgers::bigint[]) AS ledger) AS asked
-WHERE latchkey_on_primary() AND (EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = @user_id::uuid
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = @user_id::uuid AND r.seq > asked.ledger
-            AND r.except_session_id IS DISTINCT FROM asked.session_id
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'all' AND r.seq > asked.ledger AND r.except_session_id IS DISTINCT FROM asked.session_id
-    ));
+WHERE latchkey_on_primary()
+    AND EXISTS (SELECT FROM latchkey_refusals(@user_id::uuid, asked.session_id, asked.ledger, NULL));
 
 -- name: LedgerHead :one
 SELECT seq FROM ledger_head WHERE latchkey_on_primary();

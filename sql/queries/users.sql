@@ -30,27 +30,13 @@ SELECT * FROM users WHERE id = @id FOR UPDATE;
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger FROM users
 WHERE id = @id AND latchkey_on_primary();
 
--- FindUserForSession reads the account of a session or access token, and whether
--- the ledger has ended it, or the key that signed the token (empty: none did). mark is
--- the generation that the session was seen at, of its refresh tokens (0: none).
+-- FindUserForSession reads the account of a session or access token. revoked is true if the ledger refuses the
+-- session, key_revoked if it refuses the key that signed the token (empty: no key signed it). mark is the generation of
+-- refresh tokens that Redis is known to have reached for the session, 0 if none is known.
 -- name: FindUserForSession :one
-SELECT sqlc.embed(users), (
-    EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'session' AND r.session_id = @session_id::uuid AND r.user_id = users.id
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'user' AND r.user_id = users.id AND r.seq > @ledger::bigint
-            AND r.except_session_id IS DISTINCT FROM @session_id::uuid
-    )
-    OR EXISTS (
-        SELECT FROM revocations r
-        WHERE r.kind = 'all' AND r.seq > @ledger::bigint
-            AND r.except_session_id IS DISTINCT FROM @session_id::uuid
-    )
-)::boolean AS revoked,
-EXISTS (SELECT FROM revocations r WHERE r.kind = 'key' AND r.key_id = @key_id::text)::boolean AS key_revoked,
+SELECT sqlc.embed(users),
+EXISTS (SELECT FROM latchkey_refusals(users.id, @session_id::uuid, @ledger::bigint, NULL))::boolean AS revoked,
+EXISTS (SELECT FROM latchkey_refusals(NULL, NULL, NULL, @key_id::text))::boolean AS key_revoked,
 (SELECT seq FROM ledger_head)::bigint AS ledger,
 coalesce(m.generation, 0)::bigint AS mark, m.marked_at
 FROM users LEFT JOIN session_marks m ON m.session_id = @session_id::uuid AND m.user_id = users.id
