@@ -214,10 +214,7 @@ func TestAttack07RateOfA48(t *testing.T) {
 // metric is the value of a gauge or counter without labels.
 func metric(t *testing.T, s *testenv.Server, name string) float64 {
 	t.Helper()
-	families, err := s.Metrics.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	families, _ := s.Metrics.Gather() // the metrics page, too, shows what can be had while a store is away
 	for _, family := range families {
 		if family.GetName() == name {
 			m := family.GetMetric()[0]

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
@@ -68,7 +69,7 @@ func admin(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Admin)
+	cfg, err := app.LoadSettings(environ, config.Admin)
 	if err != nil {
 		return err
 	}

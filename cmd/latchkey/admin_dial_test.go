@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
 // TestAdminTLS: the key goes to who holds the private key of the certificate, and to
@@ -33,12 +34,12 @@ func TestAdminTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			settings := keyed(t)
-			certFile, keyFile := certificateFor(t, t.TempDir(), "first", edit)
+			certFile, keyFile := testcert.Write(t, t.TempDir(), "first", edit)
 			settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certFile, keyFile
 			o := newOperator(start(t, pairs(settings), "serve").addrs(t)["grpc"])
 			o.settings["LATCHKEY_TLS_CERT_FILE"], o.settings["LATCHKEY_TLS_KEY_FILE"] = certFile, keyFile
 			o.do(t, "user", "list")
-			other, _ := certificateFor(t, t.TempDir(), "second", edit)
+			other, _ := testcert.Write(t, t.TempDir(), "second", edit)
 			o.settings["LATCHKEY_TLS_CERT_FILE"] = other
 			o.refused(t, exitFailed, []string{"user", "list"}, "UNAVAILABLE: ", "certificate")
 			delete(o.settings, "LATCHKEY_TLS_CERT_FILE")
@@ -95,8 +96,8 @@ func (s *stranger) keys() string {
 // a certificate of their own or in plaintext where TLS is expected.
 func TestKeyIsNotSentToStrangers(t *testing.T) {
 	t.Parallel()
-	ours, oursKey := certificateFor(t, t.TempDir(), "ours")
-	theirs, theirsKey := certificateFor(t, t.TempDir(), "theirs")
+	ours, oursKey := testcert.Write(t, t.TempDir(), "ours")
+	theirs, theirsKey := testcert.Write(t, t.TempDir(), "theirs")
 	pair, err := credentials.NewServerTLSFromFile(theirs, theirsKey)
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +130,7 @@ func (o *operator) refusedBy(t *testing.T, text string, flags ...string) {
 // TestAdminTransport: what protects the key, by where it goes.
 func TestAdminTransport(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile := certificateFor(t, t.TempDir(), "ours")
+	certFile, keyFile := testcert.Write(t, t.TempDir(), "ours")
 	pinned := &config.Config{TLSCertFile: certFile, TLSKeyFile: keyFile, AdminKey: adminKey}
 	plain := &config.Config{AdminKey: adminKey}
 	for name, test := range map[string]struct {
@@ -173,7 +174,7 @@ func TestAdminTransport(t *testing.T) {
 		(&operator{settings}).refused(t, exitUsage, []string{"user", "list"}, "LATCHKEY_TLS_CERT_FILE cannot be used")
 		t.Log(name)
 	}
-	nameless, namelessKey := certificateFor(t, t.TempDir(), "nameless", func(c *x509.Certificate) { c.IPAddresses = nil })
+	nameless, namelessKey := testcert.Write(t, t.TempDir(), "nameless", func(c *x509.Certificate) { c.IPAddresses = nil })
 	o := newOperator("127.0.0.1:1")
 	o.settings["LATCHKEY_TLS_CERT_FILE"], o.settings["LATCHKEY_TLS_KEY_FILE"] = nameless, namelessKey
 	o.refused(t, exitUsage, []string{"user", "list"}, "names no host")

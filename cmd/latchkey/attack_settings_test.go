@@ -3,26 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"maps"
-	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
-
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/devstack"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -98,26 +91,6 @@ func (w *cancelWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// TestAttack18DrawnKeysAreTaken: what openssl draws is never taken for a word.
-func TestAttack18DrawnKeysAreTaken(t *testing.T) {
-	t.Parallel()
-	for i := range 2_000 {
-		raw := make([]byte, 32)
-		_, _ = rand.Read(raw)
-		for _, key := range []config.SecretKey{raw, []byte(hex.EncodeToString(raw)), []byte(hex.EncodeToString(raw[:16])), []byte(base64.StdEncoding.EncodeToString(raw))} {
-			if isWritten(key) {
-				t.Errorf("%q is taken for written", key)
-			}
-		}
-		if i%500 == 0 {
-			cfg := &config.Config{SecretKey: raw, Argon2MemoryKiB: 19456, Argon2Time: 2, AdminKeySHA256: config.KeyHashes{sha256.Sum256(raw)}}
-			if refused, _ := weaknesses(cfg, config.Serve); len(refused) > 0 {
-				t.Errorf("%x: %v", raw, refused)
-			}
-		}
-	}
-}
-
 // TestAttack18WeakSettings: what somebody may mean is said at each start, one line
 // each, and by latchkey config.
 func TestAttack18WeakSettings(t *testing.T) {
@@ -180,11 +153,11 @@ func TestAttack18StoresInPlaintext(t *testing.T) {
 		{"postgres://u@localhost/d", false},
 		{"postgres:///d?host=/run/postgresql", false},
 	} {
-		cfg, err := loadConfig([]string{"LATCHKEY_DATABASE_URL=" + test.database}, config.Tool)
+		cfg, err := app.LoadSettings([]string{"LATCHKEY_DATABASE_URL=" + test.database}, config.Tool)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, warned := weaknesses(cfg, config.Serve)
+		_, warned := app.Weaknesses(cfg, config.Serve)
 		found := false
 		for _, one := range warned {
 			found = found || one.Variable == "LATCHKEY_DATABASE_URL"
@@ -275,7 +248,7 @@ func wantStatus(t *testing.T, url, host string, header http.Header, want int) {
 }
 
 // TestAttack18EvictingRedis: a Redis that drops keys is refused at start unless that is
-// accepted, and seen when it comes to that later.
+// accepted. That it is seen later too is tested in internal/app.
 func TestAttack18EvictingRedis(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -293,12 +266,6 @@ func TestAttack18EvictingRedis(t *testing.T) {
 			}
 		}
 	}
-	var log bytes.Buffer
-	metrics := prometheus.NewRegistry()
-	watch, err := newEvictionWatch(client, slog.New(slog.NewTextHandler(&log, nil)), metrics)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, policy := range []string{"allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random", "allkeys-lfu"} {
 		set(policy, "100mb")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -306,17 +273,6 @@ func TestAttack18EvictingRedis(t *testing.T) {
 		cancel()
 		if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), "LATCHKEY_REDIS_MAY_EVICT ") || !strings.Contains(err.Error(), policy) {
 			t.Errorf("%s: %v", policy, err)
-		}
-		watch.look(t.Context())
-		if only(t, metrics) != 1 || !strings.Contains(log.String(), policy) {
-			t.Errorf("%s: %v, %s", policy, only(t, metrics), log.String())
-		}
-	}
-	for _, fine := range [][2]string{{"noeviction", "100mb"}, {"allkeys-lru", "0"}} {
-		set(fine[0], fine[1])
-		watch.look(t.Context())
-		if policy, err := evictionPolicy(t.Context(), client); policy != "" || err != nil || only(t, metrics) != 0 {
-			t.Errorf("%v: %q, %v", fine, policy, err)
 		}
 	}
 	set("volatile-lru", "100mb")
@@ -332,95 +288,4 @@ func TestAttack18EvictingRedis(t *testing.T) {
 	if !strings.Contains(p.text(&p.stderr), "Redis does not say whether it drops keys") {
 		t.Errorf("said nothing:\n%s", p.text(&p.stderr))
 	}
-}
-
-// redisCluster starts three masters, each with its maxmemory-policy.
-func redisCluster(t *testing.T, policies [3]string) []*redis.Client {
-	t.Helper()
-	program, err := devstack.FindRedis()
-	if err != nil {
-		t.Skip(err)
-	}
-	freePort := func() string {
-		free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = free.Close() }()
-		_, port, _ := net.SplitHostPort(free.Addr().String())
-		return port
-	}
-	var nodes []*redis.Client
-	slots := []int{0, 5000, 11000, 16384}
-	for i, policy := range policies {
-		port, bus := freePort(), freePort()
-		cmd := exec.CommandContext(t.Context(), program, "--port", port, "--cluster-port", bus, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
-			"--cluster-config-file", "nodes.conf", "--save", "", "--maxmemory", "100mb", "--maxmemory-policy", policy)
-		cmd.Dir = t.TempDir()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-		node := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port})
-		t.Cleanup(func() { _ = node.Close() })
-		testenv.Eventually(t, patience, "the node has its slots", func() bool {
-			return node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", slots[i], slots[i+1]-1).Err() == nil
-		})
-		// Nodes with the same epoch sort that out in time; with epochs of their own they agree at once.
-		if err := node.Do(t.Context(), "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
-			t.Fatal(err)
-		}
-		if i > 0 {
-			if err := nodes[0].Do(t.Context(), "CLUSTER", "MEET", "127.0.0.1", port, bus).Err(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		nodes = append(nodes, node)
-	}
-	testenv.Eventually(t, patience, "the cluster is up", func() bool {
-		for _, node := range nodes {
-			if info, err := node.ClusterInfo(t.Context()).Result(); err != nil || !strings.Contains(info, "cluster_state:ok") {
-				return false
-			}
-		}
-		return true
-	})
-	return nodes
-}
-
-// TestAttack18EvictingCluster: every master is asked: one of three drops keys.
-func TestAttack18EvictingCluster(t *testing.T) {
-	t.Parallel()
-	nodes := redisCluster(t, [3]string{"noeviction", "allkeys-lru", "noeviction"})
-	addrs := make([]string, len(nodes))
-	for i, node := range nodes {
-		addrs[i] = node.Options().Addr
-	}
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
-	t.Cleanup(func() { _ = client.Close() })
-	for range 20 { // whichever master comes first or last
-		if policy, err := evictionPolicy(t.Context(), client); err != nil || policy != "allkeys-lru" {
-			t.Fatalf("one of three masters drops keys: %q, %v", policy, err)
-		}
-	}
-	log := slog.New(slog.DiscardHandler)
-	if err := checkEviction(t.Context(), &config.Config{}, client, log); err == nil || !strings.Contains(err.Error(), "allkeys-lru") {
-		t.Errorf("the cluster is taken: %v", err)
-	}
-	if err := nodes[1].ConfigSet(t.Context(), "maxmemory-policy", "noeviction").Err(); err != nil {
-		t.Fatal(err)
-	}
-	if err := checkEviction(t.Context(), &config.Config{}, client, log); err != nil {
-		t.Errorf("none drops keys any more: %v", err)
-	}
-}
-
-// only is the value of the one gauge in metrics.
-func only(t *testing.T, metrics *prometheus.Registry) float64 {
-	t.Helper()
-	families, err := metrics.Gather()
-	if err != nil || len(families) != 1 || len(families[0].GetMetric()) != 1 {
-		t.Fatalf("%v, %v", families, err)
-	}
-	return families[0].GetMetric()[0].GetGauge().GetValue()
 }

@@ -9,11 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
+
+// stopTime is what the stores that dev started get to stop in.
+const stopTime = 20 * time.Second
 
 // mailboxSize is how many caught mails are kept.
 const mailboxSize = 200
@@ -24,7 +29,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err := noArguments("dev", args); err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Dev)
+	cfg, err := app.LoadSettings(environ, config.Dev)
 	if err != nil {
 		return err
 	}
@@ -32,8 +37,8 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	log := newLogger(cfg, environ)
-	refused, warned := weaknesses(cfg, config.Dev)
-	sayWeak(ctx, append(refused, warned...), log)
+	refused, warned := app.Weaknesses(cfg, config.Dev)
+	app.LogWeak(ctx, append(refused, warned...), log)
 	dir, err := devDir(cfg, environ)
 	if err != nil {
 		return err
@@ -43,11 +48,11 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
 	}
 	defer release() //nolint:errcheck // the process ends here, and the lock with it
-	l, err := listen(ctx, cfg)
+	l, err := app.Listen(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 	view, err := newDevView(cfg, l, dir)
 	if err != nil {
 		return err
@@ -70,12 +75,12 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	st, err := openStores(ctx, cfg, log)
+	st, err := app.OpenStores(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	defer st.close()
-	a, err := newApp(ctx, cfg, log, st, mailbox)
+	defer st.Close()
+	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: mailbox, Logger: log})
 	if local.postgres != nil {
 		err = explainSealed(err, dir)
 	}
@@ -87,7 +92,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if _, err := fmt.Fprint(os.Stderr, view.greeting()); err != nil {
 		return err
 	}
-	err = a.run(ctx, l, devPages(a.server.Handler(), mailbox, view), stdout)
+	err = a.Run(ctx, l, devPages(a.Server.Handler(), mailbox, view), stdout)
 	return errors.Join(err, lost())
 }
 
@@ -171,7 +176,7 @@ func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.
 }
 
 func (s *localStores) stop(ctx context.Context, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	if s.redis != nil {
 		if err := s.redis.Stop(ctx); err != nil {
@@ -216,7 +221,7 @@ func devMailbox(cfg *config.Config) (*mail.Mailbox, error) {
 	if cfg.SMTPURL == "" {
 		return mail.NewMailbox(mailboxSize, nil), nil
 	}
-	sender, err := newSMTP(cfg)
+	sender, err := app.NewSMTP(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
 // devFolder is a folder that the servers of a root process can enter too.
@@ -468,7 +469,7 @@ func TestDevWithTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := devFolder(t)
-			certFile, keyFile := certificateFor(t, t.TempDir(), "dev", c.edit)
+			certFile, keyFile := testcert.Write(t, t.TempDir(), "dev", c.edit)
 			p := start(t, append(devSettings(dir), "LATCHKEY_TLS_CERT_FILE="+certFile, "LATCHKEY_TLS_KEY_FILE="+keyFile), "dev")
 			addrs := p.addrs(t)
 			_, httpPort, _ := strings.Cut(addrs["http"], ":")

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
@@ -31,9 +32,9 @@ type devView struct {
 }
 
 // newDevView finds out how this machine's listeners are reached.
-func newDevView(cfg *config.Config, l *listeners, dir string) (*devView, error) {
-	v := &devView{GRPC: localAddr(l.grpc.Addr().String()), Dir: dir, Ops: "http://" + localAddr(l.ops.Addr().String())}
-	pages := localAddr(l.http.Addr().String())
+func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, error) {
+	v := &devView{GRPC: localAddr(l.GRPC.Addr().String()), Dir: dir, Ops: "http://" + localAddr(l.Ops.Addr().String())}
+	pages := localAddr(l.HTTP.Addr().String())
 	if cfg.TLSCertFile == "" {
 		v.HTTP = "http://" + pages
 		return v, nil

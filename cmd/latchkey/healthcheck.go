@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
@@ -23,7 +24,7 @@ func healthcheck(ctx context.Context, args, environ []string, stdout io.Writer) 
 	if err := noArguments("healthcheck", args); err != nil {
 		return err
 	}
-	cfg, err := loadConfig(environ, config.Tool)
+	cfg, err := app.LoadSettings(environ, config.Tool)
 	if err != nil {
 		return err
 	}

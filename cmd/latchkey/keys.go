@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -51,7 +52,7 @@ func keys(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg)})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
@@ -78,7 +79,7 @@ func parseKeys(args []string) (func(context.Context, *keysCommand) error, error)
 
 // checkSchema refuses a database whose keys this version cannot read.
 func (k *keysCommand) checkSchema(ctx context.Context) error {
-	list, err := schema(k.cfg).Status(ctx)
+	list, err := app.Schema(k.cfg).Status(ctx)
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
@@ -144,15 +145,11 @@ func (k *keysCommand) printTable(listed []listedKey) error {
 // tools are what changes keys and waits until replicas have followed. They need the
 // secret key, for keys that are made.
 func (k *keysCommand) tools(ctx context.Context) (*token.Rotator, *ledger.Ledger, error) {
-	derived, err := deriveKeys(k.cfg)
+	rotator, err := app.NewRotator(k.cfg, k.pool)
 	if err != nil {
 		return nil, nil, err
 	}
 	if err := k.checkSchema(ctx); err != nil {
-		return nil, nil, err
-	}
-	rotator, err := newRotator(k.cfg, derived, k.pool)
-	if err != nil {
 		return nil, nil, err
 	}
 	replicas, err := newLedger(ctx, k.cfg, k.pool, k.log)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -295,7 +296,7 @@ func TestWaitWithoutPostgres(t *testing.T) {
 	settings, pool := keysDatabase(t)
 	join(t, pool, ledger.MaxLease)
 	database := testenv.NewProxy(t, settings["LATCHKEY_DATABASE_URL"])
-	cfg, err := loadConfig(pairs(map[string]string{"LATCHKEY_REPLICA_LEASE": "300ms"}), config.Tool)
+	cfg, err := app.LoadSettings(pairs(map[string]string{"LATCHKEY_REPLICA_LEASE": "300ms"}), config.Tool)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -64,26 +65,26 @@ func TestLegacyKeysAreChecked(t *testing.T) {
 	complete["LATCHKEY_LEGACY_ENABLED"] = "true"
 	complete["LATCHKEY_LEGACY_ACCEPT_UNTIL"] = "2099-01-01T00:00:00Z"
 	for _, test := range []struct{ public, private, blamed, says string }{
-		{"none such", "", legacyPublicKeyFile, "no such file"},
-		{"garbage", "", legacyPublicKeyFile, "no PEM block"},
-		{"private", "", legacyPublicKeyFile, "private key"},
-		{"small public", "", legacyPublicKeyFile, "1024 bits"},
-		{"", "none such", legacyPrivateKeyFile, "no such file"},
-		{"", "garbage", legacyPrivateKeyFile, "no PEM block"},
-		{"", "public", legacyPrivateKeyFile, "public key"},
-		{"", "small private", legacyPrivateKeyFile, "1024 bits"},
-		{"", "encrypted", legacyPrivateKeyFile, "passphrase"},
-		{"", "broken", legacyPrivateKeyFile, "no RSA private key"},
-		{"stranger", "private", legacyPrivateKeyFile, legacyPublicKeyFile},
+		{"none such", "", app.LegacyPublicKeyFile, "no such file"},
+		{"garbage", "", app.LegacyPublicKeyFile, "no PEM block"},
+		{"private", "", app.LegacyPublicKeyFile, "private key"},
+		{"small public", "", app.LegacyPublicKeyFile, "1024 bits"},
+		{"", "none such", app.LegacyPrivateKeyFile, "no such file"},
+		{"", "garbage", app.LegacyPrivateKeyFile, "no PEM block"},
+		{"", "public", app.LegacyPrivateKeyFile, "public key"},
+		{"", "small private", app.LegacyPrivateKeyFile, "1024 bits"},
+		{"", "encrypted", app.LegacyPrivateKeyFile, "passphrase"},
+		{"", "broken", app.LegacyPrivateKeyFile, "no RSA private key"},
+		{"stranger", "private", app.LegacyPrivateKeyFile, app.LegacyPublicKeyFile},
 	} {
 		t.Run(test.public+" "+test.private, func(t *testing.T) {
 			t.Parallel()
 			settings := maps.Clone(complete)
 			if test.public != "" {
-				settings[legacyPublicKeyFile] = path(test.public)
+				settings[app.LegacyPublicKeyFile] = path(test.public)
 			}
 			if test.private != "" {
-				settings[legacyPrivateKeyFile] = path(test.private)
+				settings[app.LegacyPrivateKeyFile] = path(test.private)
 			}
 			err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
 			if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), test.blamed+" ") || !strings.Contains(err.Error(), test.says) ||
@@ -121,7 +122,7 @@ func TestServeTakesOver(t *testing.T) {
 	maps.Copy(settings, map[string]string{
 		"LATCHKEY_DATABASE_URL": backend.DatabaseURL, "LATCHKEY_REDIS_URL": backend.RedisURL,
 		"LATCHKEY_LEGACY_ENABLED": "true", "LATCHKEY_LEGACY_ACCEPT_UNTIL": "2099-01-01T00:00:00Z",
-		"LATCHKEY_LEGACY_HS256_SECRET": backend.JWT.Rust.Secret, legacyPublicKeyFile: path("public"),
+		"LATCHKEY_LEGACY_HS256_SECRET": backend.JWT.Rust.Secret, app.LegacyPublicKeyFile: path("public"),
 	})
 	p := start(t, pairs(settings), "serve")
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, p.addrs(t)["grpc"]))
@@ -151,8 +152,8 @@ func TestServeTakesOver(t *testing.T) {
 		t.Errorf("the ledger keeps what refuses old tokens until %q, %v", until, err)
 	}
 	// Side by side with the Go backend, with a key of its own.
-	delete(settings, legacyPublicKeyFile)
-	settings[legacyPrivateKeyFile] = path("private")
+	delete(settings, app.LegacyPublicKeyFile)
+	settings[app.LegacyPrivateKeyFile] = path("private")
 	p = start(t, pairs(settings), "serve")
 	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, p.addrs(t)["grpc"]))
 	user := backend.User(t, "nora0@example.com")

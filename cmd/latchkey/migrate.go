@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -53,12 +54,12 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 
 // migrateDown asks, takes back one migration, and says what came of it.
 func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.Reader, questions, stdout io.Writer) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
 	defer pool.Close()
-	m := schema(cfg)
+	m := app.Schema(cfg)
 	m.CheckDown = func(ctx context.Context, conn *pgx.Conn) error {
 		if err := postgres.CheckTakeBack(ctx, conn); err != nil || sure {
 			return err
@@ -108,12 +109,12 @@ func ask(questions io.Writer, answers io.Reader, what string) error {
 }
 
 func migrateUp(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
 	defer pool.Close()
-	applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return afterMigrations(ctx, pool) })
+	applied, err := app.Schema(cfg).Up(ctx, func(ctx context.Context) error { return app.AfterMigrations(ctx, pool) })
 	for _, name := range applied {
 		if _, err := fmt.Fprintln(stdout, "applied", name); err != nil {
 			return err
@@ -127,7 +128,7 @@ func migrateUp(ctx context.Context, cfg *config.Config, stdout io.Writer) error 
 }
 
 func migrateStatus(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
-	list, err := schema(cfg).Status(ctx)
+	list, err := app.Schema(cfg).Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func migrateStatus(ctx context.Context, cfg *config.Config, stdout io.Writer) er
 			return err
 		}
 	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(cfg), Name: "latchkey migrate"})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
@@ -12,32 +13,32 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err := noArguments("serve", args); err != nil {
 		return err
 	}
-	cfg, warned, err := strongConfig(environ)
+	cfg, warned, err := app.LoadServeSettings(environ)
 	if err != nil {
 		return err
 	}
 	log := newLogger(cfg, environ)
-	sayWeak(ctx, warned, log)
+	app.LogWeak(ctx, warned, log)
 	sayWhoIsCounted(log, cfg)
-	sender, err := newSMTP(cfg)
+	sender, err := app.NewSMTP(cfg)
 	if err != nil {
 		return err
 	}
-	l, err := listen(ctx, cfg)
+	l, err := app.Listen(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer l.close()
-	st, err := openStores(ctx, cfg, log)
+	defer l.Close()
+	st, err := app.OpenStores(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	defer st.close()
-	a, err := newApp(ctx, cfg, log, st, sender)
+	defer st.Close()
+	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: sender, Logger: log})
 	if err != nil {
 		return err
 	}
-	return a.run(ctx, l, a.server.Handler(), stdout)
+	return a.Run(ctx, l, a.Server.Handler(), stdout)
 }
 
 // sayWhoIsCounted tells what the limits of a network address rest on.

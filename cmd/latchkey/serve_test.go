@@ -3,25 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"io/fs"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,9 +24,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
@@ -259,41 +250,10 @@ func TestWrongSecretKey(t *testing.T) {
 	start(t, pairs(settings), "serve").addrs(t)
 }
 
-// certificateFor writes a certificate for 127.0.0.1 whose name tells it apart.
-func certificateFor(t *testing.T, dir, name string, edits ...func(*x509.Certificate)) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	for _, edit := range edits {
-		edit(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
-
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
-	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certificateFor(t, t.TempDir(), "first")
+	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = testcert.Write(t, t.TempDir(), "first")
 	p := start(t, pairs(settings), "serve")
 	addrs := p.addrs(t)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
@@ -307,48 +267,6 @@ func TestTLS(t *testing.T) {
 	_, err := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"])).ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: "x"})
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("plaintext on a TLS port: %v", err)
-	}
-}
-
-// TestDerivedKeys: each use has a key of its own, and none of them changes: what is
-// stored and handed out depends on them.
-func TestDerivedKeys(t *testing.T) {
-	t.Parallel()
-	secret := config.SecretKey(bytes.Repeat([]byte{7}, 32))
-	keys, err := deriveKeys(&config.Config{SecretKey: secret, SecretKeyPrevious: bytes.Repeat([]byte{8}, 32)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{string(secret): true}
-	for _, key := range append(append(append(keys.refreshMAC, keys.seal...), keys.device...), keys.decoy, keys.attempts, keys.pageToken, keys.resetLink) {
-		if len(key) != subkeySize || seen[string(key)] {
-			t.Errorf("%d bytes, seen before: %v", len(key), seen[string(key)])
-		}
-		seen[string(key)] = true
-	}
-	// HKDF-SHA-256 without salt, computed by another program.
-	for _, test := range []struct {
-		use, want string
-		key       []byte
-	}{
-		{"refresh token mac", "c410ad63e3baf59b8618032263c5819df3f48fb61779284cf40ea8c672ecc9c3", keys.refreshMAC[0]},
-		{"refresh token mac, previous", "4ac5543cbfaeae2985997b982d955d7cafb09cc3e142585fada6ae4d1178e07a", keys.refreshMAC[1]},
-		{"signing key seal", "54736998145729ad662ed550da00eeb953b8c993f2cfcdd6eae40f878628c25e", keys.seal[0]},
-		{"signing key seal, previous", "615cdecf385c931d3a8c485651a57c1f4f90b136185c7f7e5cf8d94f125dd359", keys.seal[1]},
-		{"password decoy", "09a4e2f6bf3a86a62a54fc05505e493b11a08359bc9ab6223d784809591c68a4", keys.decoy},
-		{"attempt counter", "ac009f8e07fd5b2c8da5cd96ae7b360578bde36e06c1d19c62ce9074e22102f1", keys.attempts},
-		{"page token", "ed2935be26a4b20f6bea5555a36d0db82352a0441bc43578c7c1bb9a4f2be4ca", keys.pageToken},
-	} {
-		if got := hex.EncodeToString(test.key); got != test.want {
-			t.Errorf("%s: %s, want %s", test.use, got, test.want)
-		}
-	}
-	again, err := deriveKeys(&config.Config{SecretKey: secret})
-	if err != nil || !bytes.Equal(again.seal[0], keys.seal[0]) || len(again.seal) != 1 {
-		t.Errorf("not the same: %v", err)
-	}
-	if _, err := deriveKeys(&config.Config{}); exitCode(err) != exitUsage {
-		t.Errorf("without a secret: %v", err)
 	}
 }
 
@@ -518,17 +436,5 @@ func TestHangUp(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 	if code := p.exit(t); code != exitDone {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
-	}
-}
-
-func TestMailFrom(t *testing.T) {
-	t.Parallel()
-	for want, cfg := range map[string]config.Config{
-		"no-reply@app.example.com": {ResetURL: "https://app.example.com:8443/reset?a=b"},
-		"Ours <us@example.com>":    {ResetURL: "https://app.example.com/reset", MailFrom: "Ours <us@example.com>"},
-	} {
-		if got := mailFrom(&cfg); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
 	}
 }

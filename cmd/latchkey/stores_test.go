@@ -21,8 +21,10 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
 const goodPassword = "correct horse battery"
@@ -174,7 +176,7 @@ func TestHopelessStores(t *testing.T) {
 		if exitCode(err) != exitFailed || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.variable) || strings.Contains(err.Error(), "wrong-pa55") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if took := time.Since(began); took > storePatience/2 {
+		if took := time.Since(began); took > app.StorePatience/2 {
 			t.Errorf("%s: the start took %s to give up", name, took)
 		}
 	}
@@ -220,7 +222,7 @@ func TestWrongPartOfAURL(t *testing.T) {
 // TestEndpointOfACluster: a managed cluster gives one address, whose node knows the others.
 func TestEndpointOfACluster(t *testing.T) {
 	t.Parallel()
-	nodes := redisCluster(t, [3]string{"noeviction", "noeviction", "noeviction"})
+	nodes := testenv.RedisCluster(t, [3]string{"noeviction", "noeviction", "noeviction"})
 	settings := serveSettings(t)
 	settings["LATCHKEY_REDIS_URL"] = "redis://" + nodes[0].Options().Addr
 	p := start(t, pairs(settings), "serve")
@@ -283,13 +285,13 @@ func leastRedisRights(t *testing.T) []string {
 // TestPrivateRedis: by TLS that an authority of one's own vouches for, with the least rights.
 func TestPrivateRedis(t *testing.T) {
 	t.Parallel()
-	certFile, keyFile := certificateFor(t, t.TempDir(), "redis", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
+	certFile, keyFile := testcert.Write(t, t.TempDir(), "redis", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
 	address := privateRedis(t, certFile, keyFile, leastRedisRights(t)...)
 	settings := serveSettings(t)
 	settings["LATCHKEY_REDIS_URL"] = "rediss://latchkey:hunter2secret@" + address
 	began := time.Now()
 	err := run(t.Context(), []string{"serve"}, pairs(settings), io.Discard)
-	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_REDIS_CA_FILE") || time.Since(began) > storePatience/2 {
+	if exitCode(err) != exitFailed || !strings.Contains(err.Error(), "LATCHKEY_REDIS_CA_FILE") || time.Since(began) > app.StorePatience/2 {
 		t.Errorf("without the authority, after %s: %v", time.Since(began), err)
 	}
 	settings["LATCHKEY_REDIS_CA_FILE"] = certFile
@@ -368,7 +370,7 @@ func TestLeastRights(t *testing.T) {
 func TestFailedHandshakeIsLogged(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
-	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = certificateFor(t, t.TempDir(), "first")
+	settings["LATCHKEY_TLS_CERT_FILE"], settings["LATCHKEY_TLS_KEY_FILE"] = testcert.Write(t, t.TempDir(), "first")
 	p := start(t, pairs(settings), "serve")
 	addr := p.addrs(t)["grpc"]
 	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} // as a proxy that speaks HTTP/1.1 upstream: no ALPN

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -108,7 +109,7 @@ const connectTime = 10 * time.Second
 func (t *takeoverCommand) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	return postgres.Connect(ctx, directURL(t.cfg), "latchkey takeover")
+	return postgres.Connect(ctx, app.DirectURL(t.cfg), "latchkey takeover")
 }
 
 // check looks at both stores. Its error is not one of the stores: those are problems of
@@ -129,7 +130,7 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	if t.cfg.RedisURL.IsZero() {
 		before = append(before, takeover.Finding{Code: "no_redis", Text: "LATCHKEY_REDIS_URL is not set: the database alone was checked", Right: "the old backend's Redis"})
 	} else {
-		cache, err := redisURL(t.cfg)
+		cache, err := app.RedisURL(t.cfg)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/takeover"
@@ -89,7 +90,7 @@ func checkHolders(report *takeover.Report, holders []uuid.UUID) error {
 
 // migrate runs what is missing, with short waits for locks.
 func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) error {
-	pool, err := postgres.Open(ctx, postgres.Config{URL: directURL(t.cfg)})
+	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(t.cfg)})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}
@@ -103,7 +104,7 @@ func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) 
 		t.log.InfoContext(ctx, "waiting: another latchkey is migrating this database, or the server still ends a statement of one that was stopped")
 	})
 	defer waiting.Stop()
-	m := schema(t.cfg)
+	m := app.Schema(t.cfg)
 	m.LockTimeout = takeoverLockTimeout
 	m.Each = func(ctx context.Context, name string, run func() error) error {
 		waiting.Stop()
@@ -111,7 +112,7 @@ func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) 
 	}
 	applied, err := m.Up(ctx, func(ctx context.Context) error {
 		waiting.Stop()
-		return afterMigrations(ctx, pool)
+		return app.AfterMigrations(ctx, pool)
 	})
 	if err == nil && len(applied) == 0 {
 		t.log.InfoContext(ctx, "every migration is applied already")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/takeover"
@@ -25,17 +26,17 @@ func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 		until := cfg.LegacyAcceptUntil.UTC()
 		k.Settings.AcceptUntil = &until
 	}
-	public, err := readKey(legacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	public, err := app.ReadKey(app.LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
 	if err != nil {
 		k.Problems = append(k.Problems, takeover.Finding{Code: "public_key", Text: err.Error()})
 	}
-	private, err := readKey(legacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	private, err := app.ReadKey(app.LegacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
 	if err != nil {
 		k.Problems = append(k.Problems, takeover.Finding{Code: "private_key", Text: err.Error()})
 	}
 	if public != nil && private != nil && !private.PublicKey.Equal(public) {
 		k.Problems = append(k.Problems, takeover.Finding{
-			Code: "key_pair", Text: legacyPrivateKeyFile + " and " + legacyPublicKeyFile + " hold different keys",
+			Code: "key_pair", Text: app.LegacyPrivateKeyFile + " and " + app.LegacyPublicKeyFile + " hold different keys",
 			Right: "the two files of one key: openssl rsa -in PRIVATE -pubout prints the public one",
 		})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
@@ -65,7 +66,7 @@ func users(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err != nil {
 		return err
 	}
-	u.pool, err = postgres.Open(ctx, postgres.Config{URL: directURL(u.cfg), MaxConns: 2})
+	u.pool, err = postgres.Open(ctx, postgres.Config{URL: app.DirectURL(u.cfg), MaxConns: 2})
 	if err != nil {
 		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
@@ -221,7 +222,7 @@ func TestUsersRefusalsShown(t *testing.T) {
 	for range 150 {
 		text.WriteString("x\n")
 	}
-	cfg, err := loadConfig(pairs(settings), "tool")
+	cfg, err := app.LoadSettings(pairs(settings), "tool")
 	if err != nil {
 		t.Fatal(err)
 	}

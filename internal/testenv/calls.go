@@ -13,7 +13,7 @@ import (
 // StoreCalls counts the statements that a server sends to PostgreSQL and the commands
 // that it sends to Redis for its callers: those with the name of a query, and all but
 // what checks of health ask. What follows the ledger has connections of its own, and the
-// outbox looks for mails under names of its own.
+// outbox looks for mails, and sweeps, under names of its own.
 type StoreCalls struct {
 	postgres, redis atomic.Int64
 }
@@ -38,6 +38,8 @@ func otherQueries() []string {
 	return []string{
 		"OnPrimary", "TakeWrite", "TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table",
 		"Column", "Index",
+		// The sweep at the start.
+		"DeleteAuditEventsBefore", "DeleteExpired", "DeleteMailNoticesBefore", "DeleteOld",
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -26,15 +28,12 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
-	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	pg "github.com/latchkey-auth/latchkey/internal/postgres"
-	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
 	"github.com/latchkey-auth/latchkey/server"
@@ -60,7 +59,8 @@ const (
 	AdminKey   = "the admin key of a test's server"
 	ServiceKey = "the service key of a test's server"
 
-	stopTime = 20 * time.Second
+	// trustTime is how long a test waits until its server answers from memory.
+	trustTime = 20 * time.Second
 )
 
 // Options change one server. The zero value starts one on stores of its own.
@@ -167,8 +167,7 @@ type Server struct {
 	// Server is the thing itself.
 	Server *server.Server
 
-	now     func() time.Time
-	started time.Time
+	now func() time.Time
 }
 
 // Migrate brings a database to the newest schema, the outbox's tables included.
@@ -178,13 +177,7 @@ func Migrate(ctx context.Context, url string) error {
 		return err
 	}
 	defer pool.Close()
-	_, err = pg.Migrations{URL: url, FS: migrations.FS}.Up(ctx, func(ctx context.Context) error {
-		if err := mail.Migrate(ctx, pool); err != nil {
-			return err
-		}
-		_, err := address.Fill(ctx, pool)
-		return err
-	})
+	_, err = app.Schema(&config.Config{DatabaseURL: config.URL(url)}).Up(ctx, func(ctx context.Context) error { return app.AfterMigrations(ctx, pool) })
 	return err
 }
 
@@ -210,7 +203,7 @@ func Migrated(t testing.TB) string {
 // Start runs a server until the test ends.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{Clock: o.Clock, Logs: &Logs{}, Mailbox: mail.NewMailbox(1000, nil), Metrics: prometheus.NewRegistry()}
+	s := &Server{Clock: o.Clock, Logs: &Logs{}, Mailbox: mail.NewMailbox(1000, nil)}
 	if s.Clock == nil {
 		s.Clock = NewClock(time.Now().Truncate(time.Second))
 	}
@@ -218,7 +211,6 @@ func Start(t testing.TB, o Options) *Server {
 	if o.WallClock {
 		s.now = time.Now
 	}
-	s.started = s.now()
 	s.DatabaseURL, s.RedisURL = o.DatabaseURL, o.RedisURL
 	if o.Legacy != nil && s.DatabaseURL == "" {
 		s.DatabaseURL, s.RedisURL = o.Legacy.DatabaseURL, o.Legacy.RedisURL
@@ -231,167 +223,121 @@ func Start(t testing.TB, o Options) *Server {
 		s.RedisURL = Redis(t)
 	}
 	s.Pool, s.Redis = openPool(t, s.DatabaseURL, nil), openRedis(t, s.RedisURL)
-	outbox := s.wire(t, o)
-	s.listen(t, outbox)
+	s.run(t, o)
 	return s
 }
 
-// wire builds the server as cmd/latchkey does, with the test's clock and cheap
-// hashes.
-func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
+// settings are the defaults of the settings, and what the test's options say.
+func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	t.Helper()
-	s.Calls = &StoreCalls{}
-	pool, client := openPool(t, s.DatabaseURL, s.Calls), openRedis(t, s.RedisURL)
-	client.AddHook(s.Calls)
-	log := slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	secrets := [][]byte{secretKey(o.Secret)}
+	cfg, err := config.Load(nil, config.Tool)
+	must(t, err)
+	cfg.Issuer, cfg.AccountAudience = orElse(o.Issuer, Issuer), o.AccountAudience
+	cfg.TokenAlgorithm, cfg.TokenType = string(o.Algorithm), orElse(o.TokenType, cfg.TokenType)
+	cfg.KeyRotation = o.KeyRotation
+	cfg.SecretKey = secretKey(o.Secret)
 	if o.Previous != "" {
-		secrets = append(secrets, secretKey(o.Previous))
+		cfg.SecretKeyPrevious = secretKey(o.Previous)
 	}
-	hasher, err := password.New(password.Config{
-		Params: orElse(o.Argon2, password.Params{MemoryKiB: 64, Time: 1, Threads: 1}),
-		Slots:  orElse(o.HashSlots, 2), Queue: orElse(o.HashQueue, 1000), DecoyKey: secrets[0], Now: time.Now,
-	})
-	must(t, err)
-	s.Sessions, err = session.New(session.Config{
-		Redis: client, MACKeys: secrets, IdleTTL: IdleTTL, MaxTTL: MaxTTL, Grace: Grace,
-		Limit: orElse(o.SessionLimit, SessionLimit), Now: s.now,
-	})
-	must(t, err)
-	former, takenOver := s.legacy(t, o, client)
-	s.Keyring, err = token.Open(t.Context(), token.Config{
-		Issuer: orElse(o.Issuer, Issuer), Audience: Audience, AccountAudience: o.AccountAudience, ClientID: "latchkey", Type: o.TokenType, Algorithm: o.Algorithm, Former: former,
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, MaxTTL: MaxAccessTTL, Now: s.now,
-	})
-	must(t, err)
-	s.Rotator, err = token.NewRotator(token.RotatorConfig{
-		Store: server.KeyStore{Pool: pool}, SealKeys: secrets, Algorithm: o.Algorithm,
-		Period: o.KeyRotation, MaxTTL: MaxAccessTTL, Now: s.now,
-	})
-	must(t, err)
-	outbox, err := mail.New(mail.Config{
-		Pool: pool, Accounts: server.Resets{Pool: pool, TTL: ResetTTL, Key: secrets[0], Now: s.now},
-		Sender: orElse[mail.Sender](o.Sender, s.Mailbox), ResetURL: ResetURL, ResetTTL: ResetTTL, Logger: log, Now: s.now,
-	})
-	must(t, err)
-	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: client, Name: "login", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.now,
-	})
-	must(t, err)
-	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: client, Name: "reset", Key: secrets[0], Limit: 5, Window: 15 * time.Minute, Now: s.now,
-	})
-	must(t, err)
-	devices, err := device.New(secrets, s.now)
-	must(t, err)
-	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: client, Now: s.now})
-	must(t, err)
-	memory, err := server.NewMemory(server.MemoryConfig{Pool: pool, Keyring: s.Keyring, Entries: 10_000, Legacy: takenOver, Logger: log})
-	must(t, err)
-	s.Ledger, err = ledger.New(ledger.Config{
-		Pool: pool, Lease: orElse(o.Lease, Lease), SessionLife: MaxTTL, AccessLife: AccessTokenTTL, LegacyUntil: s.legacyUntil(o),
-		Followers: []ledger.Follower{memory}, Logger: log, Now: s.now,
-	})
-	must(t, err)
-	var clockRight func() bool
-	if o.CheckClock {
-		clockRight = s.Ledger.ClockRight
-	}
-	s.Server, err = server.New(server.Config{
-		Legacy: takenOver,
-		Pool:   pool, Redis: client, Ledger: s.Ledger, Memory: memory, Sessions: s.Sessions, Keyring: s.Keyring, Passwords: hasher,
-		PasswordPolicy: password.Policy{MinLength: 8, Service: []string{Issuer, ResetURL}}, LoginFailures: failures, ResetRequests: resets,
-		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails, HideAccounts: o.HideAccounts,
-		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
-		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
-		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime, ConnectionAge: o.ConnectionAge,
-		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, LogLines: o.LogLines, Now: s.now,
-		ClockRight: clockRight,
-	})
-	must(t, err)
-	return outbox
+	argon2 := orElse(o.Argon2, password.Params{MemoryKiB: 64, Time: 1, Threads: 1})
+	cfg.Argon2MemoryKiB, cfg.Argon2Time, cfg.Argon2Threads = int(argon2.MemoryKiB), int(argon2.Time), int(argon2.Threads)
+	cfg.HashSlots, cfg.HashQueue = orElse(o.HashSlots, 2), orElse(o.HashQueue, 1000)
+	cfg.SessionLimit, cfg.ReplicaLease = orElse(o.SessionLimit, SessionLimit), orElse(o.Lease, Lease)
+	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
+	cfg.ResetURL = ResetURL
+	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
+	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
+	cfg.Reflection, cfg.TrustedProxies, cfg.AddressRateLimit = true, o.TrustedProxies, o.AddressLimit
+	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
+	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
+	cfg.LogLines = o.LogLines
+	s.legacy(t, o, cfg)
+	return cfg
 }
 
 // legacyFor is how long a test's server accepts tokens of an existing backend.
 const legacyFor = 90 * 24 * time.Hour
 
-func (s *Server) legacyUntil(o Options) time.Time {
-	if o.Legacy == nil {
-		return time.Time{}
-	}
-	return s.started.Add(orElse(o.LegacyUntil, legacyFor))
-}
-
-func (s *Server) legacy(t testing.TB, o Options, client redis.UniversalClient) (*token.FormerKey, *server.Legacy) {
+func (s *Server) legacy(t testing.TB, o Options, cfg *config.Config) {
 	t.Helper()
 	if o.Legacy == nil {
-		return nil, nil
+		return
 	}
-	former := &token.FormerKey{Issuer: legacy.Issuer, Public: o.LegacyPublicKey, Private: o.LegacySigningKey, Until: s.legacyUntil(o)}
-	var err error
+	cfg.LegacyEnabled = true
+	cfg.LegacyAcceptUntil = s.now().Add(orElse(o.LegacyUntil, legacyFor))
+	cfg.LegacyHS256Secret = []byte(o.Legacy.JWT.Rust.Secret)
+	dir := t.TempDir()
 	switch {
-	case former.Private != nil:
-		former.Public = &former.Private.PublicKey
-	case former.Public == nil:
-		former.Public, err = legacy.ParsePublicKey(o.Legacy.PublicKey)
+	case o.LegacySigningKey != nil:
+		der, err := x509.MarshalPKCS8PrivateKey(o.LegacySigningKey)
 		must(t, err)
+		cfg.LegacyRS256PrivateKeyFile = writePEM(t, filepath.Join(dir, "private.pem"), "PRIVATE KEY", der)
+	case o.LegacyPublicKey != nil:
+		der, err := x509.MarshalPKIXPublicKey(o.LegacyPublicKey)
+		must(t, err)
+		cfg.LegacyRS256PublicKeyFile = writePEM(t, filepath.Join(dir, "public.pem"), "PUBLIC KEY", der)
+	default:
+		cfg.LegacyRS256PublicKeyFile = filepath.Join(dir, "public.pem")
+		must(t, os.WriteFile(cfg.LegacyRS256PublicKeyFile, o.Legacy.PublicKey, 0o600))
 	}
-	tokens, err := legacy.NewTokens(legacy.TokensConfig{
-		RS256: former.Public, HS256: []byte(o.Legacy.JWT.Rust.Secret), AcceptUntil: former.Until, Now: s.now,
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) string {
+	t.Helper()
+	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	return path
+}
+
+// run serves what ships, by internal/app, until the test ends.
+func (s *Server) run(t testing.TB, o Options) {
+	t.Helper()
+	s.Calls = &StoreCalls{}
+	pool, client := openPool(t, s.DatabaseURL, s.Calls), openRedis(t, s.RedisURL)
+	client.AddHook(s.Calls)
+	cfg := s.settings(t, o)
+	log := slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a, err := app.New(t.Context(), app.Config{
+		Settings: cfg, Stores: &app.Stores{Pool: pool, Redis: client}, Sender: orElse[mail.Sender](o.Sender, s.Mailbox), Logger: log,
+		Overrides: app.Overrides{
+			Now: s.now, CheckClock: o.CheckClock, NoUpkeep: true, TLS: o.TLS, ArrivalTime: o.ArrivalTime, ConnectionAge: o.ConnectionAge,
+		},
 	})
 	must(t, err)
-	return former, &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)}
-}
-
-func (s *Server) listen(t testing.TB, outbox *mail.Outbox) {
-	t.Helper()
-	must(t, outbox.Start(t.Context()))
-	leave := s.follow(t)
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	s.Sessions, s.Keyring, s.Rotator, s.Ledger, s.Server, s.Metrics = a.Sessions, a.Keyring, a.Rotator, a.Ledger, a.Server, a.Metrics
+	cfg.GRPCAddr, cfg.HTTPAddr, cfg.OpsAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	l, err := app.Listen(t.Context(), cfg)
 	must(t, err)
-	background := context.WithoutCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- s.Server.Serve(background, l) }()
-	must(t, s.Server.WaitServing(t.Context()))
-	pages := httptest.NewServer(s.Server.Handler())
-	s.Addr, s.HTTP = l.Addr().String(), pages.URL
-	s.Conn = Dial(t, s.Addr)
-	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
-	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
+	running, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ready, served := make(chan struct{}), make(chan error, 1)
+	go func() { served <- a.Run(running, l, a.Server.Handler(), onWrite(func() { close(ready) })) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(background, stopTime)
-		defer cancel()
-		pages.Close()
-		s.Server.Shutdown(ctx, 0)
+		stop()
 		if err := <-served; err != nil {
 			t.Errorf("testenv: serve: %v", err)
 		}
-		if err := outbox.Stop(ctx); err != nil {
-			t.Errorf("testenv: stop the outbox: %v", err)
-		}
-		leave()
 	})
+	select {
+	case <-ready:
+	case err := <-served:
+		served <- err
+		t.Fatalf("testenv: the server did not start: %v", err)
+	}
+	waiting, cancel := context.WithTimeout(t.Context(), trustTime)
+	defer cancel()
+	must(t, s.Ledger.WaitTrusted(waiting)) // tests look at what comes from memory
+	s.Addr, s.HTTP = l.GRPC.Addr().String(), "http://"+l.HTTP.Addr().String()
+	s.Conn = Dial(t, s.Addr)
+	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
+	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
 }
 
-// follow runs the ledger until leave is called.
-func (s *Server) follow(t testing.TB) (leave func()) {
-	t.Helper()
-	following, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		s.Ledger.Run(following)
-	}()
-	waiting, cancel := context.WithTimeout(following, stopTime)
-	defer cancel()
-	if err := s.Ledger.WaitTrusted(waiting); err != nil {
-		t.Errorf("testenv: the ledger is not followed: %v", err)
-	}
-	return func() {
-		stop()
-		<-left
-	}
+// onWrite is called by the one write of App.Run: the ready line.
+type onWrite func()
+
+// Write implements io.Writer.
+func (w onWrite) Write(p []byte) (int, error) {
+	w()
+	return len(p), nil
 }
 
 // WithKey is ctx for a call that shows a key or an access token.

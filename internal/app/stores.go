@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"cmp"
@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// storePatience is how long the stores may take to come up: containers start in
+	// StorePatience is how long the stores may take to come up: containers start in
 	// any order.
-	storePatience = 30 * time.Second
+	StorePatience = 30 * time.Second
 	storeRetry    = 500 * time.Millisecond
 	storeAttempt  = 5 * time.Second
 	// closeTime is what connections in use get when the service has stopped.
@@ -32,32 +32,32 @@ const (
 	directConns = 2
 )
 
-// stores are the two that the service keeps its truth in.
-type stores struct {
-	pool  *pgxpool.Pool
-	redis redis.UniversalClient
-	// direct leads to PostgreSQL itself where pool goes through a pooler that shares connections; else nil.
-	direct *pgxpool.Pool
+// Stores are the two that the service keeps its truth in.
+type Stores struct {
+	Pool  *pgxpool.Pool
+	Redis redis.UniversalClient
+	// Direct leads to PostgreSQL itself where Pool goes through a pooler that shares connections; else nil.
+	Direct *pgxpool.Pool
 	pooler postgres.Pooler
 }
 
-// openStores connects to both, waits for them if need be, and brings the schema up
+// OpenStores connects to both, waits for them if need be, and brings the schema up
 // to date or makes sure that it is.
-func openStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*stores, error) {
-	cache, err := redisURL(cfg)
+func OpenStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Stores, error) {
+	cache, err := RedisURL(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &stores{redis: cache.Client()}
+	s := &Stores{Redis: cache.Client()}
 	if err := s.prepare(ctx, cfg, cache, log); err != nil {
-		s.close()
+		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
 // connect waits for PostgreSQL and opens the pools, by what is found before it.
-func (s *stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func (s *Stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	const variable, directVariable = "LATCHKEY_DATABASE_URL", "LATCHKEY_DATABASE_DIRECT_URL"
 	url, direct := string(cfg.DatabaseURL), string(cfg.DatabaseDirectURL)
 	find := postgres.FindPooler
@@ -79,7 +79,7 @@ func (s *stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logg
 		if err != nil {
 			return err
 		}
-		s.direct, err = postgres.Open(ctx, postgres.Config{URL: direct, MaxConns: directConns})
+		s.Direct, err = postgres.Open(ctx, postgres.Config{URL: direct, MaxConns: directConns})
 		if err != nil {
 			return config.Reject(directVariable, "is not usable")
 		}
@@ -87,17 +87,17 @@ func (s *stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logg
 	if err := s.tellPooler(ctx, cfg, log); err != nil {
 		return err
 	}
-	s.pool, err = postgres.Open(ctx, postgres.Config{URL: url, MaxConns: cfg.DatabaseMaxConns, Pooler: s.pooler})
+	s.Pool, err = postgres.Open(ctx, postgres.Config{URL: url, MaxConns: cfg.DatabaseMaxConns, Pooler: s.pooler})
 	if err != nil {
 		return config.Reject(variable, "is not usable")
 	}
 	return await(ctx, log, "PostgreSQL", variable, func(ctx context.Context) error {
-		return postgres.CheckServer(ctx, s.pool)
+		return postgres.CheckServer(ctx, s.Pool)
 	})
 }
 
 // tellPooler says what is between Latchkey and PostgreSQL, and what it asks for.
-func (s *stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+func (s *Stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	switch s.pooler {
 	case postgres.NoPooler:
 		return nil
@@ -117,20 +117,20 @@ func (s *stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.L
 	return nil
 }
 
-func (s *stores) prepare(ctx context.Context, cfg *config.Config, cache config.RedisURL, log *slog.Logger) error {
+func (s *Stores) prepare(ctx context.Context, cfg *config.Config, cache config.RedisURL, log *slog.Logger) error {
 	if err := s.connect(ctx, cfg, log); err != nil {
 		return err
 	}
 	err := await(ctx, log, "Redis", "LATCHKEY_REDIS_URL", func(ctx context.Context) error {
-		if err := s.redis.Ping(ctx).Err(); err != nil {
+		if err := s.Redis.Ping(ctx).Err(); err != nil {
 			return err
 		}
-		before := s.redis
-		settled, err := cache.Settle(ctx, s.redis)
+		before := s.Redis
+		settled, err := cache.Settle(ctx, s.Redis)
 		if err != nil {
 			return err
 		}
-		if s.redis = settled; settled != before {
+		if s.Redis = settled; settled != before {
 			log.InfoContext(ctx, "the address is one of a Redis cluster: going on with all of its nodes", "setting", "LATCHKEY_REDIS_URL")
 		}
 		return nil
@@ -138,11 +138,11 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, cache config.R
 	if err != nil {
 		return err
 	}
-	if err := checkEviction(ctx, cfg, s.redis, log); err != nil {
+	if err := checkEviction(ctx, cfg, s.Redis, log); err != nil {
 		return err
 	}
 	if cfg.Migrate {
-		applied, err := schema(cfg).Up(ctx, func(ctx context.Context) error { return afterMigrations(ctx, s.pool) })
+		applied, err := Schema(cfg).Up(ctx, func(ctx context.Context) error { return AfterMigrations(ctx, s.Pool) })
 		for _, name := range applied {
 			log.InfoContext(ctx, "migrated", "migration", name)
 		}
@@ -154,9 +154,9 @@ func (s *stores) prepare(ctx context.Context, cfg *config.Config, cache config.R
 	return s.checkSchema(ctx, cfg)
 }
 
-// afterMigrations brings up to date what is no migration of ours: the outbox's tables,
+// AfterMigrations brings up to date what is no migration of ours: the outbox's tables,
 // and the form in which addresses are compared, which SQL cannot compute.
-func afterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
+func AfterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := mail.Migrate(ctx, pool); err != nil {
 		return err
 	}
@@ -168,12 +168,12 @@ func afterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
 
 // checkSchema refuses a database that lacks a migration. One that has more is fine:
 // migrations only add.
-func (s *stores) checkSchema(ctx context.Context, cfg *config.Config) error {
-	list, err := schema(cfg).Status(ctx)
+func (s *Stores) checkSchema(ctx context.Context, cfg *config.Config) error {
+	list, err := Schema(cfg).Status(ctx)
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
-	outbox, err := mail.Status(ctx, s.pool)
+	outbox, err := mail.Status(ctx, s.Pool)
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
@@ -187,12 +187,12 @@ func (s *stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// close ends the connections. The pool waits for those in use: the last queries have
+// Close ends the connections. The pool waits for those in use: the last queries have
 // their answers, unless PostgreSQL hangs.
-func (s *stores) close() {
+func (s *Stores) Close() {
 	closed := make(chan struct{})
 	go func() {
-		for _, pool := range []*pgxpool.Pool{s.pool, s.direct} {
+		for _, pool := range []*pgxpool.Pool{s.Pool, s.Direct} {
 			if pool != nil {
 				pool.Close()
 			}
@@ -203,22 +203,23 @@ func (s *stores) close() {
 	case <-closed:
 	case <-time.After(closeTime):
 	}
-	_ = s.redis.Close() // nothing is written through it any more
+	_ = s.Redis.Close() // nothing is written through it any more
 }
 
-func schema(cfg *config.Config) postgres.Migrations {
-	return postgres.Migrations{URL: directURL(cfg), FS: migrations.FS, CheckUp: postgres.CheckForeign}
+// Schema is the migrations, for the database of the settings.
+func Schema(cfg *config.Config) postgres.Migrations {
+	return postgres.Migrations{URL: DirectURL(cfg), FS: migrations.FS, CheckUp: postgres.CheckForeign}
 }
 
-// directURL leads to PostgreSQL past a pooler, where the settings know the way.
-func directURL(cfg *config.Config) string {
+// DirectURL leads to PostgreSQL past a pooler, where the settings know the way.
+func DirectURL(cfg *config.Config) string {
 	return string(cmp.Or(cfg.DatabaseDirectURL, cfg.DatabaseURL))
 }
 
-// await tries until a store answers, for storePatience. The first failure is told
+// await tries until a store answers, for StorePatience. The first failure is told
 // at once: whoever waits should know for what.
 func await(ctx context.Context, log *slog.Logger, store, variable string, try func(context.Context) error) error {
-	deadline := time.Now().Add(storePatience)
+	deadline := time.Now().Add(StorePatience)
 	for attempt := 0; ; attempt++ {
 		once, cancel := context.WithTimeout(ctx, storeAttempt)
 		err := try(once)
@@ -231,9 +232,9 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 		case hopeless(err) != "":
 			return fmt.Errorf("%s cannot be used (%s): %s", store, variable, hopeless(err))
 		case time.Now().After(deadline):
-			return fmt.Errorf("%s did not answer for %s (%s): %w", store, storePatience, variable, err)
+			return fmt.Errorf("%s did not answer for %s (%s): %w", store, StorePatience, variable, err)
 		case attempt == 0:
-			log.WarnContext(ctx, "waiting for a store", "store", store, "variable", variable, "for_at_most", storePatience, "error", err)
+			log.WarnContext(ctx, "waiting for a store", "store", store, "variable", variable, "for_at_most", StorePatience, "error", err)
 		}
 		select {
 		case <-ctx.Done():

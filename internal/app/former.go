@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"crypto/rsa"
@@ -13,9 +13,10 @@ import (
 	"github.com/latchkey-auth/latchkey/server"
 )
 
+// The settings that name the Go backend's keys.
 const (
-	legacyPublicKeyFile  = "LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE"
-	legacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
+	LegacyPublicKeyFile  = "LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE"
+	LegacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
 )
 
 // formerBackends is what the settings say of the backends that are taken over from. The zero
@@ -28,7 +29,7 @@ type formerBackends struct {
 	until time.Time
 }
 
-func newFormerBackends(cfg *config.Config, client redis.UniversalClient) (formerBackends, error) {
+func newFormerBackends(cfg *config.Config, client redis.UniversalClient, now func() time.Time) (formerBackends, error) {
 	if !cfg.LegacyEnabled {
 		return formerBackends{}, nil
 	}
@@ -36,7 +37,7 @@ func newFormerBackends(cfg *config.Config, client redis.UniversalClient) (former
 	if err != nil {
 		return formerBackends{}, err
 	}
-	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: time.Now}
+	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: now}
 	if former != nil {
 		accepted.RS256 = former.Public
 	}
@@ -53,11 +54,11 @@ func newFormerBackends(cfg *config.Config, client redis.UniversalClient) (former
 // formerKey reads the Go backend's keys; nil when none is set. The private one has the
 // public one in it, and has to be that of the public one when both are set.
 func formerKey(cfg *config.Config) (*token.FormerKey, error) {
-	public, err := readKey(legacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	public, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
 	if err != nil {
 		return nil, err
 	}
-	private, err := readKey(legacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	private, err := ReadKey(LegacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
 	if err != nil {
 		return nil, err
 	}
@@ -67,13 +68,13 @@ func formerKey(cfg *config.Config) (*token.FormerKey, error) {
 	case public == nil:
 		public = &private.PublicKey
 	case private != nil && !private.PublicKey.Equal(public):
-		return nil, config.Reject(legacyPrivateKeyFile, "holds another key than "+legacyPublicKeyFile+": set the two halves of one, or the private one only")
+		return nil, config.Reject(LegacyPrivateKeyFile, "holds another key than "+LegacyPublicKeyFile+": set the two halves of one, or the private one only")
 	}
 	return &token.FormerKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
 }
 
-// readKey reads a key of the settings; nil when none is set.
-func readKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func([]byte) (*K, error)) (*K, error) {
+// ReadKey reads a key of the settings; nil when none is set.
+func ReadKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func([]byte) (*K, error)) (*K, error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // no key is a setting, not an error
 	}

@@ -1,6 +1,7 @@
-package main
+package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 const (
@@ -37,21 +37,22 @@ const (
 	maxHeaderBytes    = 16 << 10
 )
 
-// listeners are bound before anything else is done: taken ports are told at once, all of
+// Listeners are bound before anything else is done: taken ports are told at once, all of
 // them.
-type listeners struct{ grpc, http, ops net.Listener }
+type Listeners struct{ GRPC, HTTP, Ops net.Listener }
 
-func listen(ctx context.Context, cfg *config.Config) (*listeners, error) {
-	l := &listeners{}
+// Listen binds the addresses of the settings. The error names every one that cannot be bound.
+func Listen(ctx context.Context, cfg *config.Config) (*Listeners, error) {
+	l := &Listeners{}
 	var config net.ListenConfig
 	var failed error
 	for _, one := range []struct {
 		to             *net.Listener
 		variable, addr string
 	}{
-		{&l.grpc, "LATCHKEY_GRPC_ADDR", cfg.GRPCAddr},
-		{&l.http, "LATCHKEY_HTTP_ADDR", cfg.HTTPAddr},
-		{&l.ops, "LATCHKEY_OPS_ADDR", cfg.OpsAddr},
+		{&l.GRPC, "LATCHKEY_GRPC_ADDR", cfg.GRPCAddr},
+		{&l.HTTP, "LATCHKEY_HTTP_ADDR", cfg.HTTPAddr},
+		{&l.Ops, "LATCHKEY_OPS_ADDR", cfg.OpsAddr},
 	} {
 		bound, err := config.Listen(ctx, "tcp", one.addr)
 		if err != nil {
@@ -61,23 +62,24 @@ func listen(ctx context.Context, cfg *config.Config) (*listeners, error) {
 		*one.to = bound
 	}
 	if failed != nil {
-		l.close()
+		l.Close()
 		return nil, failed
 	}
 	return l, nil
 }
 
-func (l *listeners) close() {
-	for _, one := range []net.Listener{l.grpc, l.http, l.ops} {
+// Close may be called more than once.
+func (l *Listeners) Close() {
+	for _, one := range []net.Listener{l.GRPC, l.HTTP, l.Ops} {
 		if one != nil {
 			_ = one.Close() // closed twice after a normal stop
 		}
 	}
 }
 
-// run serves until ctx is over or a listener fails, and stops in order: calls
+// Run writes "ready grpc=H:P http=H:P ops=H:P" to stdout when it serves. It serves until ctx is over or a listener fails, and stops in order: calls
 // first, then mails, so that what a call queued may still go out.
-func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout io.Writer) error {
+func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout io.Writer) error {
 	spare := make([]byte, spareHeap)
 	defer runtime.KeepAlive(spare)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
@@ -85,9 +87,11 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	if err := a.outbox.Start(background); err != nil {
 		return fmt.Errorf("start the mail outbox: %w", err)
 	}
-	a.countHashes(background)
-	go a.keepUp(background)
-	go a.tls.watch(background, a.log)
+	if !a.overrides.NoUpkeep {
+		a.countHashes(background)
+		go a.keepUp(background)
+	}
+	go a.certificate.watch(background, a.log)
 	leaveLedger, err := a.followLedger(ctx, background)
 	defer leaveLedger()
 	if err != nil {
@@ -98,14 +102,16 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	httpServer.WriteTimeout = pagesWriteTimeout
 	opsServer := newHTTPServer(a.opsPages(), a.log)
 	failed := make(chan error, 3)
-	go func() { failed <- a.server.Serve(background, l.grpc) }()
-	go func() { failed <- serveHTTP(httpServer, a.server.Bound(l.http, "http"), a.tls.config()) }()
-	go func() { failed <- serveHTTP(opsServer, l.ops, nil) }()
+	go func() { failed <- a.Server.Serve(background, l.GRPC) }()
+	go func() {
+		failed <- serveHTTP(httpServer, a.Server.Bound(l.HTTP, "http"), cmp.Or(a.overrides.TLS, a.certificate.config()))
+	}()
+	go func() { failed <- serveHTTP(opsServer, l.Ops, nil) }()
 
-	if err := a.server.WaitServing(ctx); err != nil {
+	if err := a.Server.WaitServing(ctx); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(stdout, "ready grpc=%s http=%s ops=%s\n", l.grpc.Addr(), l.http.Addr(), l.ops.Addr()); err != nil {
+	if _, err := fmt.Fprintf(stdout, "ready grpc=%s http=%s ops=%s\n", l.GRPC.Addr(), l.HTTP.Addr(), l.Ops.Addr()); err != nil {
 		return err
 	}
 	select {
@@ -120,12 +126,12 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 // followLedger begins to follow the ledger, and waits until it was read to its end once: a replica that
 // cannot follow it would answer each validation from PostgreSQL and hold up every revocation, and look
 // well. leave ends it: once no more calls are answered, and before the stores are closed.
-func (a *app) followLedger(ctx, background context.Context) (leave func(), err error) {
+func (a *App) followLedger(ctx, background context.Context) (leave func(), err error) {
 	following, stop := context.WithCancel(background)
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		a.ledger.Run(following)
+		a.Ledger.Run(following)
 	}()
 	leave = func() {
 		stop()
@@ -133,17 +139,17 @@ func (a *app) followLedger(ctx, background context.Context) (leave func(), err e
 	}
 	waiting, cancel := context.WithTimeout(ctx, firstReadTime)
 	defer cancel()
-	if err := a.ledger.WaitFollowed(waiting); err != nil && ctx.Err() == nil {
-		return leave, fmt.Errorf("the revocation ledger cannot be followed: %w", errors.Join(a.ledger.Failed(), err))
+	if err := a.Ledger.WaitFollowed(waiting); err != nil && ctx.Err() == nil {
+		return leave, fmt.Errorf("the revocation ledger cannot be followed: %w", errors.Join(a.Ledger.Failed(), err))
 	}
 	return leave, nil // a start that was told to stop stops in order
 }
 
-func (a *app) stop(ctx context.Context, servers ...*http.Server) {
+func (a *App) stop(ctx context.Context, servers ...*http.Server) {
 	ctx = context.WithoutCancel(ctx)
 	draining, drained := context.WithTimeout(ctx, a.cfg.ShutdownDelay+drainTime)
 	defer drained()
-	a.server.Shutdown(draining, a.cfg.ShutdownDelay)
+	a.Server.Shutdown(draining, a.cfg.ShutdownDelay)
 	// Calls that took all of their time leave mails and pages theirs.
 	ctx, cancel := context.WithTimeout(ctx, lastTime)
 	defer cancel()
@@ -176,54 +182,4 @@ func serveHTTP(s *http.Server, l net.Listener, tlsConfig *tls.Config) error {
 		return fmt.Errorf("HTTP on %s: %w", l.Addr(), err)
 	}
 	return nil
-}
-
-// keepUp lets unknown accounts cost what known ones cost while the stored hashes
-// change, and signing keys move on when they are due.
-func (a *app) keepUp(ctx context.Context) {
-	a.tendKeys(ctx) // something may have been due for long
-	a.eviction.look(ctx)
-	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
-	defer decoys.Stop()
-	defer keys.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-decoys.C:
-			a.countHashes(ctx)
-		case <-keys.C:
-			a.tendKeys(ctx)
-			a.eviction.look(ctx)
-		}
-	}
-}
-
-// tendKeys moves signing keys on that are due, and reads what others have moved.
-func (a *app) tendKeys(ctx context.Context) {
-	tending, cancel := context.WithTimeout(ctx, keysTime)
-	changes, err := a.rotator.Tend(tending)
-	cancel()
-	if err != nil {
-		a.log.WarnContext(ctx, "signing keys not tended", "error", err)
-	}
-	for _, change := range changes {
-		a.log.InfoContext(ctx, "signing key", "key_id", change.ID, "algorithm", string(change.Algorithm),
-			"from", string(orNew(change.From)), "to", string(change.To))
-	}
-	// In a time of its own: another replica may hold up the turn to change keys.
-	reading, cancel := context.WithTimeout(ctx, keysTime)
-	defer cancel()
-	if err := a.keyring.Reload(reading); err != nil {
-		a.log.WarnContext(ctx, "signing keys not read again", "error", err)
-	}
-}
-
-func (a *app) countHashes(ctx context.Context) {
-	decoys, err := server.StoredSettings(ctx, a.stores.pool)
-	if err != nil {
-		a.log.WarnContext(ctx, "kinds of stored hashes not counted", "error", err)
-		return
-	}
-	a.hasher.SetDecoys(decoys)
 }

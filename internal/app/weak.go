@@ -1,11 +1,10 @@
-package main
+package app
 
 import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"slices"
@@ -33,9 +32,9 @@ const (
 	longTakeover = 180 * 24 * time.Hour
 )
 
-// weaknesses are the settings that can be used and are too weak to mean, as
+// Weaknesses are the settings that can be used and are too weak to mean, as
 // config.Weak has them, and what other packages know of their own.
-func weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []config.Problem) {
+func Weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []config.Problem) {
 	refused, warned = cfg.Weak(profile)
 	refused, warned = guessedKeys(cfg, refused, warned)
 	warn := func(variable, wrong string) {
@@ -151,12 +150,12 @@ func wellKnown(cfg *config.Config) map[[sha256.Size]byte]bool {
 	return wanted
 }
 
-// strongConfig is loadConfig for serve: what is too weak to mean is refused with what
-// is wrong. The rest is for sayWeak.
-func strongConfig(environ []string) (cfg *config.Config, warned []config.Problem, err error) {
-	cfg, err = loadConfig(environ, config.Serve, func(cfg *config.Config) error {
+// LoadServeSettings is LoadSettings for serve: what is too weak to mean is refused with what
+// is wrong. The rest is for LogWeak.
+func LoadServeSettings(environ []string) (cfg *config.Config, warned []config.Problem, err error) {
+	cfg, err = LoadSettings(environ, config.Serve, func(cfg *config.Config) error {
 		var refused []config.Problem
-		refused, warned = weaknesses(cfg, config.Serve)
+		refused, warned = Weaknesses(cfg, config.Serve)
 		if len(refused) > 0 {
 			return &config.Error{Problems: refused}
 		}
@@ -165,23 +164,9 @@ func strongConfig(environ []string) (cfg *config.Config, warned []config.Problem
 	return cfg, warned, err
 }
 
-// sayWeak logs settings that can be used and should not be, one line each.
-func sayWeak(ctx context.Context, list []config.Problem, log *slog.Logger) {
+// LogWeak logs settings that can be used and should not be, one line each.
+func LogWeak(ctx context.Context, list []config.Problem, log *slog.Logger) {
 	for _, one := range list {
 		log.WarnContext(ctx, "weak setting", "setting", one.Variable, "weakness", one.Wrong)
 	}
-}
-
-// printWeak is for latchkey config: what it prints for scripts and people.
-func printWeak(cfg *config.Config, stdout io.Writer) error {
-	refused, warned := weaknesses(cfg, config.Serve)
-	for _, one := range warned {
-		if _, err := fmt.Fprintf(stdout, "warning: %s %s\n", one.Variable, one.Wrong); err != nil {
-			return err
-		}
-	}
-	if len(refused) > 0 {
-		return &config.Error{Problems: refused}
-	}
-	return nil
 }

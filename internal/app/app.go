@@ -1,0 +1,273 @@
+// Package app is the one place that wires: settings in, running service out. serve, dev, all tests and the
+// benchmarks use it.
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/server"
+)
+
+const (
+	// failuresAllowed in failureWindow, for logins and for requests of reset mails:
+	// what the backends that Latchkey takes over from allow.
+	failuresAllowed = 5
+	failureWindow   = 15 * time.Minute
+	// maxAccessLife is the longest that LATCHKEY_ACCESS_TOKEN_TTL can be set to:
+	// tokens issued under an earlier, longer setting stay good.
+	maxAccessLife = 24 * time.Hour
+	// queuePerSlot makes a full queue about a second of work at 22 ms a hash.
+	queuePerSlot = 32
+	// decoyEvery is how often the parameters of stored hashes are counted.
+	decoyEvery = 10 * time.Minute
+	// keysEvery is how late keys move on, and how long a key that another replica made
+	// may be missing from the JWKS here. Tokens signed with it are accepted at once.
+	keysEvery = 30 * time.Second
+	// keysTime is what one round of that may take, should PostgreSQL hang.
+	keysTime   = 10 * time.Second
+	subkeySize = 32
+)
+
+// Config is what a service is made of.
+type Config struct {
+	// Settings are the operator's.
+	Settings *config.Config
+	// Stores are open, and closed by the caller when Run has returned.
+	Stores *Stores
+	// Sender hands mails on.
+	Sender mail.Sender
+	Logger *slog.Logger
+	// Overrides replace what no setting reaches. The zero value replaces nothing.
+	Overrides Overrides
+}
+
+// Overrides are for tests and benchmarks.
+type Overrides struct {
+	// Now is the clock. Nil: the real one. The hasher keeps the real one: it measures how long hashes take.
+	Now func() time.Time
+	// CheckClock compares Now with PostgreSQL's clock, as is done with the real one.
+	CheckClock bool
+	// NoUpkeep leaves it to the caller to rotate signing keys and to count the kinds of stored hashes.
+	NoUpkeep bool
+	// TLS replaces the certificate of the settings on the gRPC listener. Nil: the settings decide.
+	TLS *tls.Config
+	// ArrivalTime is how long a message may take to arrive, ConnectionAge when clients are asked to connect
+	// again. Zero: what server.Config has for zero.
+	ArrivalTime, ConnectionAge time.Duration
+}
+
+// App is the service with everything that it runs on. Its fields are for tests that look behind the contract.
+type App struct {
+	Sessions *session.Store
+	Keyring  *token.Keyring
+	Rotator  *token.Rotator
+	Ledger   *ledger.Ledger
+	Server   *server.Server
+	Metrics  *prometheus.Registry
+
+	cfg         *config.Config
+	log         *slog.Logger
+	stores      *Stores
+	now         func() time.Time
+	overrides   Overrides
+	hasher      *password.Hasher
+	certificate *certificate // of both public listeners; nil: plaintext
+	outbox      *mail.Outbox
+	eviction    *evictionWatch
+}
+
+// New builds the service. Nothing runs before Run. It reads top to bottom: keys, leaf packages, server.
+func New(ctx context.Context, c Config) (*App, error) {
+	a := &App{
+		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides,
+		now: c.Overrides.Now, Metrics: prometheus.NewRegistry(),
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	a.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	keys, err := deriveKeys(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	former, err := newFormerBackends(a.cfg, a.stores.Redis, a.now)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.newLeaves(ctx, keys, former); err != nil {
+		return nil, err
+	}
+	a.outbox, err = a.newOutbox(keys, c.Sender)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := server.NewMemory(server.MemoryConfig{
+		Pool: a.stores.Pool, Keyring: a.Keyring, Entries: a.cfg.CacheEntries, Legacy: former.legacy, Logger: a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Ledger, err = ledger.New(ledger.Config{
+		Pool: a.stores.Pool, Direct: a.stores.Direct, Lease: a.cfg.ReplicaLease, SessionLife: a.cfg.SessionMaxTTL, AccessLife: a.cfg.AccessTokenTTL,
+		LegacyUntil: former.until, Followers: []ledger.Follower{memory}, Logger: a.log, Now: a.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Server, err = a.newServer(keys, memory, former.legacy)
+	return a, err
+}
+
+// newLeaves builds what needs the stores and nothing of ours: hashing, sessions and signing keys.
+func (a *App) newLeaves(ctx context.Context, keys *subkeys, former formerBackends) (err error) {
+	cfg := a.cfg
+	slots, queue := hashLimits(cfg)
+	a.hasher, err = password.New(password.Config{
+		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	a.Sessions, err = session.New(session.Config{
+		Redis: a.stores.Redis, MACKeys: keys.refreshMAC, IdleTTL: cfg.SessionIdleTTL, MaxTTL: cfg.SessionMaxTTL,
+		Grace: cfg.RefreshGrace, Limit: cfg.SessionLimit, Now: a.now,
+	})
+	if err != nil {
+		return err
+	}
+	a.Keyring, err = token.Open(ctx, token.Config{
+		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
+		Type: cfg.TokenType, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Former: former.former, Store: server.KeyStore{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
+	})
+	if err != nil {
+		return err
+	}
+	a.Rotator, err = newRotator(cfg, keys, a.stores.Pool, a.now)
+	if err != nil {
+		return err
+	}
+	a.eviction, err = newEvictionWatch(a.stores.Redis, a.log, a.Metrics)
+	return err
+}
+
+// NewRotator is for commands that change signing keys.
+func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*token.Rotator, error) {
+	keys, err := deriveKeys(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newRotator(cfg, keys, pool, time.Now)
+}
+
+// newRotator works on the keys that token.Open reads.
+func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func() time.Time) (*token.Rotator, error) {
+	return token.NewRotator(token.RotatorConfig{
+		Store: server.KeyStore{Pool: pool}, SealKeys: keys.seal, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Period: cfg.KeyRotation, MaxTTL: maxAccessLife, Now: now,
+	})
+}
+
+func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error) {
+	cfg := a.cfg
+	upkeep := server.Upkeep{Pool: a.stores.Pool, AuditRetention: cfg.AuditRetention, Now: a.now}
+	templates, err := mailTemplates(cfg)
+	if err != nil {
+		return nil, err
+	}
+	outbox, err := mail.New(mail.Config{
+		Templates: templates,
+		Pool:      a.stores.Pool,
+		PollOnly:  a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
+		Accounts:  server.Resets{Pool: a.stores.Pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: a.now},
+		Sender:    sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: ProductName(cfg),
+		Sweep: upkeep.Sweep, Logger: a.log, Now: a.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outbox, a.registerOutbox(outbox)
+}
+
+func (a *App) newServer(keys *subkeys, memory *server.Memory, old *server.Legacy) (*server.Server, error) {
+	cfg, st := a.cfg, a.stores
+	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.Redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.Redis, Name: "reset", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	devices, err := device.New(keys.device, a.now)
+	if err != nil {
+		return nil, err
+	}
+	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.Redis, Now: a.now})
+	if err != nil {
+		return nil, err
+	}
+	a.certificate, err = loadTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.certificate.register(a.Metrics); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	clockRight := a.Ledger.ClockRight
+	if a.overrides.Now != nil && !a.overrides.CheckClock {
+		clockRight = nil
+	}
+	return server.New(server.Config{
+		Pool: st.Pool, Redis: st.Redis, Ledger: a.Ledger, Memory: memory,
+		Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher,
+		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
+		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
+		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
+		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
+		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
+		Legacy: old, TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
+		Metrics: a.Metrics, Logger: a.log, LogLines: cfg.LogLines, Now: a.now, ClockRight: clockRight, Warnings: a.certificate.warnings,
+		ArrivalTime: a.overrides.ArrivalTime, ConnectionAge: a.overrides.ConnectionAge,
+	})
+}
+
+// serviceWords are what a stranger knows the service by, and guesses passwords with.
+func serviceWords(cfg *config.Config) []string {
+	return []string{cfg.Issuer, cfg.Audience, cfg.ClientID, cfg.MailFrom, cfg.ResetURL}
+}
+
+func hashLimits(cfg *config.Config) (slots, queue int) {
+	slots, queue = cfg.HashSlots, cfg.HashQueue
+	if slots == 0 {
+		slots = runtime.GOMAXPROCS(0)
+	}
+	if queue == 0 {
+		queue = queuePerSlot * slots
+	}
+	return slots, queue
+}
