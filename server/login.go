@@ -34,7 +34,7 @@ func (s *Server) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latc
 
 // logIn is Login. keepsTokens says that the contract by which the client calls has device tokens.
 func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsTokens bool) (*latchkeyv1.LoginResponse, error) {
-	if err := s.canDate(); err != nil {
+	if err := s.checkClock(); err != nil {
 		return nil, err
 	}
 	found, lookup, err := s.findAccount(ctx, req.GetEmail())

@@ -22,7 +22,7 @@ import (
 // disturb it; PostgreSQL is asked before Redis moves on, so that a disabled account
 // or an ended session never refreshes, whatever Redis says.
 func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
-	if err := s.canDate(); err != nil {
+	if err := s.checkClock(); err != nil {
 		return nil, err
 	}
 	if s.isLegacyToken(req.GetRefreshToken()) {

@@ -22,7 +22,7 @@ import (
 // (with EdDSA, ES256 and RS256 as signed here, to the byte). The address is the
 // account's: it is in tokens that an existing backend accepts too.
 func (s *Server) issue(ctx context.Context, sess session.Session, email string, at time.Time, refreshToken string) (*latchkeyv1.Tokens, error) {
-	if err := s.canDate(); err != nil {
+	if err := s.checkClock(); err != nil {
 		return nil, err
 	}
 	issued := at.Truncate(time.Second)
@@ -66,14 +66,13 @@ func (s *Server) issue(ctx context.Context, sess session.Session, email string, 
 	}, nil
 }
 
-// canDate refuses to issue tokens by a clock that is wrong. A replica forgets what was
-// revoked once the tokens of that time have expired: one that is dated an hour ahead
-// would be accepted after that, on every replica.
-func (s *Server) canDate() error {
+// checkClock returns an error if this replica's clock is wrong: a token dated an hour ahead would outlive the
+// revocation that should refuse it, since replicas drop a revocation once the tokens of its time have expired.
+func (s *Server) checkClock() error {
 	if s.cfg.ClockRight == nil || s.cfg.ClockRight() {
 		return nil
 	}
-	return refusal.New(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
+	return refusal.New(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_CLOCK_WRONG,
 		"the clock of this replica is wrong: try again", refusal.RetryInfo(time.Second))
 }
 

@@ -85,6 +85,9 @@ const (
 	// connection has grown old. Nothing is wrong: open the stream again, a watch
 	// with its last cursor, after what `google.rpc.RetryInfo` says.
 	ErrorReason_ERROR_REASON_STREAM_ENDED ErrorReason = 19
+	// UNAVAILABLE: the clock of the replica that was asked is wrong, so it issues
+	// no tokens. Nothing was spent: try again, another replica may answer.
+	ErrorReason_ERROR_REASON_CLOCK_WRONG ErrorReason = 20
 )
 
 // Enum value maps for ErrorReason.
@@ -110,6 +113,7 @@ var (
 		17: "ERROR_REASON_SESSION_NOT_FOUND",
 		18: "ERROR_REASON_CURSOR_EXPIRED",
 		19: "ERROR_REASON_STREAM_ENDED",
+		20: "ERROR_REASON_CLOCK_WRONG",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -132,6 +136,7 @@ var (
 		"ERROR_REASON_SESSION_NOT_FOUND":     17,
 		"ERROR_REASON_CURSOR_EXPIRED":        18,
 		"ERROR_REASON_STREAM_ENDED":          19,
+		"ERROR_REASON_CLOCK_WRONG":           20,
 	}
 )
 
@@ -166,7 +171,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xb4\x05\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xd2\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -188,7 +193,8 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_KEY_INVALID\x10\x10\x12\"\n" +
 	"\x1eERROR_REASON_SESSION_NOT_FOUND\x10\x11\x12\x1f\n" +
 	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x12\x12\x1d\n" +
-	"\x19ERROR_REASON_STREAM_ENDED\x10\x13B\xa5\x01\n" +
+	"\x19ERROR_REASON_STREAM_ENDED\x10\x13\x12\x1c\n" +
+	"\x18ERROR_REASON_CLOCK_WRONG\x10\x14B\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
