@@ -145,6 +145,8 @@ type Config struct {
 	Reflection bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol lets those begin a connection with a header of the PROXY protocol, which names the client.
+	ProxyProtocol bool
 	// MaxConnections bounds what each listener has open, MaxConnectionsPerAddress what
 	// one address has there that is no trusted proxy. Zero: not bounded.
 	MaxConnections, MaxConnectionsPerAddress int
@@ -313,6 +315,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go s.guard.Run(watching)
 	go s.flood.run(watching, s.cfg.Logger)
 	defer s.flood.tell(ctx, s.cfg.Logger)
+	//nolint:contextcheck // a listener lives as long as the server
 	if err := s.grpc.Serve(s.Bound(l, "grpc")); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
 	}
@@ -324,7 +327,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Bound(l net.Listener, name string) net.Listener {
 	limiter := inbound.NewLimiter(inbound.LimiterConfig{
 		Most: cmp.Or(s.cfg.MaxConnections, math.MaxInt), MostPerAddress: cmp.Or(s.cfg.MaxConnectionsPerAddress, math.MaxInt),
-		Exempt: s.cfg.TrustedProxies, Listener: name, Logger: s.log,
+		Proxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.ProxyProtocol, Listener: name, Logger: s.log,
 	})
 	s.registerListener(name, limiter.Stats)
 	return limiter.Listen(l)

@@ -192,7 +192,7 @@ func (a *app) newServer(keys *subkeys, sessions *session.Store, memory *server.M
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		Legacy: old, TLS: a.tls.config(), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Legacy: old, TLS: a.tls.config(), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
 		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
 		Metrics: a.ops, Logger: a.log, LogLines: cfg.LogLines, Now: time.Now, ClockRight: a.ledger.ClockRight, Warnings: a.tls.warnings,
 	})

@@ -49,6 +49,8 @@ type conn struct {
 	net.Conn
 	guard *Guard
 	began time.Time // when its handshake was done
+	// unnamed is that a proxy's PROXY header names no client.
+	unnamed bool
 
 	// What was read ahead, and where gRPC is in it: for the reading goroutine alone.
 	buf  []byte
@@ -408,6 +410,9 @@ func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 	c := &conn{
 		Conn: inner, guard: g.guard, began: time.Now(), //nolint:forbidigo // transports go by the machine's clock
 		buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface),
+	}
+	if at, ok := raw.(*counted); ok {
+		c.unnamed = at.unnamed
 	}
 	g.guard.add(c)
 	return c, authInfo{info, c}, nil

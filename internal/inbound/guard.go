@@ -103,12 +103,8 @@ func (g *Guard) Stats() Stats {
 // and with Canceled when it sends more. Most calls get ctx back: their message is already
 // here.
 func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, within time.Duration) context.Context {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ctx
-	}
-	info, ok := p.AuthInfo.(authInfo)
-	if !ok || info.conn.guard != g || info.conn.arrived() {
+	c := connOf(ctx)
+	if c == nil || c.guard != g || c.arrived() {
 		return ctx
 	}
 	if within == 0 {
@@ -120,7 +116,7 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 			size += len(name) + len(value)
 		}
 	}
-	awaited := info.conn.await(ctx, limit, size, within)
+	awaited := c.await(ctx, limit, size, within)
 	if g.half.Load() > mostHalf {
 		g.evict()
 	}
@@ -130,15 +126,28 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 // Began is when the connection of a call was made, by the machine's clock. False: the call
 // came over none that is guarded.
 func Began(ctx context.Context) (time.Time, bool) {
+	c := connOf(ctx)
+	if c == nil {
+		return time.Time{}, false
+	}
+	return c.began, true
+}
+
+// Unnamed says whether a call came over a connection whose proxy sent a PROXY header that
+// names no client. The peer is the proxy then, and the words are somebody else's.
+func Unnamed(ctx context.Context) bool {
+	c := connOf(ctx)
+	return c != nil && c.unnamed
+}
+
+// connOf is the connection of a call, nil if it is not guarded.
+func connOf(ctx context.Context) *conn {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return time.Time{}, false
+		return nil
 	}
-	info, ok := p.AuthInfo.(authInfo)
-	if !ok {
-		return time.Time{}, false
-	}
-	return info.conn.began, true
+	info, _ := p.AuthInfo.(authInfo)
+	return info.conn
 }
 
 // ServerOptions are what a server needs to be guarded, beside Await in its tap handle.

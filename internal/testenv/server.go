@@ -101,6 +101,8 @@ type Options struct {
 	AddressLimit bool
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol lets those name clients by a PROXY header.
+	ProxyProtocol bool
 	// NewDeviceMails tells owners of logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
 	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those
@@ -304,7 +306,7 @@ func (s *Server) wire(t testing.TB, o Options) *mail.Outbox {
 		Rates: rates, AddressLimit: o.AddressLimit, Devices: devices, NewDeviceMails: o.NewDeviceMails, HideAccounts: o.HideAccounts,
 		Mailer: outbox, AccessTokenTTL: AccessTokenTTL, ClientID: "latchkey", PageTokenKey: secrets[0],
 		AdminKeys: [][sha256.Size]byte{sha256.Sum256([]byte(AdminKey))}, ServiceKeys: [][sha256.Size]byte{sha256.Sum256([]byte(ServiceKey))},
-		Reflection: true, TrustedProxies: o.TrustedProxies, TLS: o.TLS, ArrivalTime: o.ArrivalTime, ConnectionAge: o.ConnectionAge,
+		Reflection: true, TrustedProxies: o.TrustedProxies, ProxyProtocol: o.ProxyProtocol, TLS: o.TLS, ArrivalTime: o.ArrivalTime, ConnectionAge: o.ConnectionAge,
 		MaxConnections: o.MaxConnections, MaxConnectionsPerAddress: o.MaxConnectionsPerAddress, Metrics: s.Metrics, Logger: log, LogLines: o.LogLines, Now: s.now,
 		ClockRight: clockRight,
 	})
