@@ -67,6 +67,9 @@ const (
 	maxStreams = 128
 	// maxHeaders leaves room for an access token, a trace context and what proxies add.
 	maxHeaders = 16 << 10
+	// readHeaders is what is read of them, to refuse the one call: over it gRPC ends the connection with all calls on
+	// it. grpc-js and gRPC's C core send more than the server says that it takes.
+	readHeaders = 64 << 10
 	// connectionIdle is how long a connection without calls is kept: it costs 50 KiB, and
 	// another one a millisecond.
 	connectionIdle   = 5 * time.Minute
@@ -288,7 +291,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.InTapHandle(s.onHeaders),
 		grpc.MaxRecvMsgSize(maxImport),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxHeaderListSize(readHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),

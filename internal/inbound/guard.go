@@ -37,6 +37,9 @@ const (
 	// heldBytes is the memory that messages which are not whole may take, shared out
 	// likewise.
 	heldBytes = 4 << 20
+	// heldBlocks is what all connections together may have of header blocks that are not
+	// whole, beyond the first freeBlock of each.
+	heldBlocks = 4 << 20
 	// Bounds of a connection's share.
 	leastCalls, mostCalls = 2, 32
 	leastBytes, mostBytes = 2 << 10, 128 << 10
@@ -62,6 +65,7 @@ type Guard struct {
 	now     atomic.Int64 // time since the first sweep, kept by the sweeps: cheaper than a clock
 	waiting atomic.Int64 // connections that have half-sent calls
 	half    atomic.Int64 // half-sent calls that were not refused
+	blocks  atomic.Int64 // bytes of header blocks that are not whole, see conn.headers
 
 	late, large, evicted, stalled atomic.Int64
 
@@ -89,7 +93,7 @@ func NewGuard(cfg GuardConfig) *Guard {
 // Stats are the calls that were cut off so far: Late ones whose message did not arrive
 // in time, Large ones whose message is over its method's limit, Evicted ones to make
 // room while many were half-sent. Stalled are connections that were closed because a
-// frame did not end.
+// frame, or a block of headers while there were too many of those, did not end.
 type Stats struct{ Late, Large, Evicted, Stalled int64 }
 
 // Stats returns the counts.
