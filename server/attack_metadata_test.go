@@ -30,11 +30,11 @@ func TestMetadataIsRefusedAlone(t *testing.T) {
 		values, size int
 		want         codes.Code
 	}{{1, 15 << 10, codes.OK}, {8, 15 << 10, codes.OK}, {1, 17 << 10, codes.ResourceExhausted}, {8, 24 << 10, codes.ResourceExhausted}, {1, 60 << 10, codes.ResourceExhausted}} {
-		ctx := t.Context()
+		sent := metadata.MD{}
 		for range test.values {
-			ctx = metadata.AppendToOutgoingContext(ctx, "x-value", strings.Repeat("v", test.size/test.values))
+			sent.Append("x-value", strings.Repeat("v", test.size/test.values))
 		}
-		_, err := s.Auth.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: "x"})
+		_, err := s.Auth.ValidateToken(metadata.NewOutgoingContext(t.Context(), sent), &latchkeyv1.ValidateTokenRequest{AccessToken: "x"})
 		if status.Code(err) != test.want {
 			t.Errorf("%d values, %d bytes: %v", test.values, test.size, err)
 		}
