@@ -71,7 +71,7 @@ type Config struct {
 
 	// Mail.
 
-	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never"`
+	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never; ?smtputf8=trusted or never for addresses in letters of any language"`
 	MailFrom              string    `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
 	SMTPCAFile            string    `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
 	SMTPOAuthTokenURL     string    `env:"LATCHKEY_SMTP_OAUTH_TOKEN_URL" form:"an https URL" example:"https://oauth2.googleapis.com/token" doc:"where access tokens for a mail server with ?auth=xoauth2 come from"`
