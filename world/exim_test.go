@@ -215,7 +215,7 @@ func TestMailExim(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), binary(t), "mail", "test", tt.to)
 		cmd.Env = []string{"LATCHKEY_SMTP_URL=smtp://" + addr + "?starttls=never" + tt.query, from}
 		out, err := cmd.CombinedOutput()
-		seen := ""
+		var seen string
 		if tt.next == nil {
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 			seen = lines[len(lines)-1]

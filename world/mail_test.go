@@ -158,6 +158,7 @@ const (
 // takeLogins adds a listener for each mechanism, with a user in Cyrus SASL's own database.
 func (p *postfix) takeLogins(t *testing.T, dir string, owner *user.User) {
 	t.Helper()
+	// Debian's Postfix read this folder, beside main.cf, also when cyrus_sasl_config_path named another one.
 	sasl, database := filepath.Join(dir, "config", "sasl"), filepath.Join(dir, "sasldb2")
 	check(t, os.Mkdir(sasl, 0o755))
 	name, realm, _ := strings.Cut(mailUser, "@")
