@@ -74,6 +74,9 @@ const (
 	// another one a millisecond.
 	connectionIdle   = 5 * time.Minute
 	handshakeTimeout = 10 * time.Second
+	// opsConnections are those of the operations listener, opsPerAddress those of one address there: a few collectors of
+	// metrics, and a browser of six.
+	opsConnections, opsPerAddress = 128, 64
 	// pingTime is how far apart a client's keepalive pings must be. Most clients ping each
 	// 10 s at the fastest, which the network makes 9 s now and then: three such and gRPC
 	// closes the connection with too_many_pings.
@@ -332,6 +335,14 @@ func (s *Server) Bound(l net.Listener, name string) net.Listener {
 		Most: cmp.Or(s.cfg.MaxConnections, math.MaxInt), MostPerAddress: cmp.Or(s.cfg.MaxConnectionsPerAddress, math.MaxInt),
 		Proxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.ProxyProtocol, Listener: name, Logger: s.log,
 	})
+	s.registerListener(name, limiter.Stats)
+	return limiter.Listen(l)
+}
+
+// BoundOperations returns the operations listener with bounds of its own: it may be bound to more than loopback.
+func (s *Server) BoundOperations(l net.Listener) net.Listener {
+	const name = "ops"
+	limiter := inbound.NewLimiter(inbound.LimiterConfig{Most: opsConnections, MostPerAddress: opsPerAddress, Listener: name, Logger: s.log})
 	s.registerListener(name, limiter.Stats)
 	return limiter.Listen(l)
 }

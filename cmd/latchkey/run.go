@@ -94,13 +94,13 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 		return err
 	}
 
-	httpServer := newHTTPServer(pages, a.log)
+	httpServer := newHTTPServer(pages, a.server.HTTPErrors("http"))
 	httpServer.WriteTimeout = pagesWriteTimeout
-	opsServer := newHTTPServer(a.opsPages(), a.log)
+	opsServer := newHTTPServer(a.opsPages(), a.server.HTTPErrors("ops"))
 	failed := make(chan error, 3)
 	go func() { failed <- a.server.Serve(background, l.grpc) }()
 	go func() { failed <- serveHTTP(httpServer, a.server.Bound(l.http, "http"), a.tls.config()) }()
-	go func() { failed <- serveHTTP(opsServer, l.ops, nil) }()
+	go func() { failed <- serveHTTP(opsServer, a.server.BoundOperations(l.ops), nil) }()
 
 	if err := a.server.WaitServing(ctx); err != nil {
 		return err
@@ -157,14 +157,14 @@ func (a *app) stop(ctx context.Context, servers ...*http.Server) {
 	}
 }
 
-func newHTTPServer(pages http.Handler, log *slog.Logger) *http.Server {
+func newHTTPServer(pages http.Handler, errorLog slog.Handler) *http.Server {
 	return &http.Server{
 		Handler:           pages,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(errorLog, slog.LevelDebug),
 	}
 }
 
