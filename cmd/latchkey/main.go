@@ -137,7 +137,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, c.usage)
 		return err
 	}
-	return c.run(ctx, rest, environ, stdout)
+	return explain(c.run(ctx, rest, environ, stdout))
 }
 
 func usage() string {

@@ -127,7 +127,11 @@ func (u RedisURL) Settle(ctx context.Context, client redis.UniversalClient) (red
 	if !ok || u.sentinels() {
 		return client, nil
 	}
-	info, err := single.Info(ctx, "cluster").Result()
+	info, err := single.Info(ctx, "server").Result()
+	if err == nil && strings.Contains(info, "redis_mode:sentinel") {
+		return client, &RedisUnfitError{"it is a Sentinel, which keeps nothing: write redis+sentinel://host:26379,host:26379/master"}
+	}
+	info, err = single.Info(ctx, "cluster").Result()
 	if err == nil && strings.Contains(info, "cluster_enabled:1") {
 		cluster, err := u.asCluster()
 		if err != nil {
@@ -169,11 +173,17 @@ func HopelessRedis(err error) string {
 	if unfit, ok := errors.AsType[*RedisUnfitError](err); ok {
 		return unfit.Reason
 	}
+	if errors.Is(err, redis.Nil) { // what a Sentinel answers; nothing else is asked for a key that may be absent
+		return "its Sentinels know no master of that name: redis+sentinel://host:26379,host:26379/master"
+	}
 	var answer redis.Error
 	if !errors.As(err, &answer) {
 		return ""
 	}
 	text := answer.Error()
+	if strings.HasPrefix(text, "ERR This instance has cluster support disabled") {
+		return "it is no cluster, and several addresses are those of one: name one server (redis://host:port), or its Sentinels (redis+sentinel://host:26379,host:26379/master)"
+	}
 	for _, start := range []string{"WRONGPASS", "NOAUTH", "NOPERM", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH", "ERR DB index", "ERR invalid DB index", "ERR SELECT", "ERR unknown command"} {
 		if strings.HasPrefix(text, start) {
 			return "it refuses what the URL asks for (" + text + ")"
