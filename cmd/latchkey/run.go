@@ -100,7 +100,7 @@ func (a *app) run(ctx context.Context, l *listeners, pages http.Handler, stdout 
 	failed := make(chan error, 3)
 	go func() { failed <- a.server.Serve(background, l.grpc) }()
 	go func() { failed <- serveHTTP(httpServer, a.server.Bound(l.http, "http"), a.tls.config()) }() //nolint:contextcheck // a listener lives as long as the server
-	go func() { failed <- serveHTTP(opsServer, a.server.BoundOperations(l.ops), nil) }() //nolint:contextcheck // likewise
+	go func() { failed <- serveHTTP(opsServer, a.server.BoundOperations(l.ops), nil) }()            //nolint:contextcheck // likewise
 
 	if err := a.server.WaitServing(ctx); err != nil {
 		return err
