@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
@@ -88,10 +89,11 @@ func isLowerHex(s string) bool {
 // clientAddress is the peer's address, or where the peer is a trusted proxy the
 // nearest address in x-forwarded-for that is not one: what stands left of it was
 // written by the client and proves nothing. A proxy that names nobody, or somebody
-// who cannot be read, answers for its clients by its own address.
+// who cannot be read, answers for its clients by its own address; so does one whose PROXY
+// header names nobody, which has not written what follows it.
 func clientAddress(ctx context.Context, trusted []netip.Prefix) netip.Addr {
 	address := peerAddress(ctx)
-	if !contains(trusted, address) {
+	if !contains(trusted, address) || inbound.Unnamed(ctx) {
 		return address
 	}
 	for _, hops := range slices.Backward(incoming(ctx, "x-forwarded-for")) {

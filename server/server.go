@@ -68,10 +68,16 @@ const (
 	maxStreams = 128
 	// maxHeaders leaves room for an access token, a trace context and what proxies add.
 	maxHeaders = 16 << 10
+	// readHeaders is what is read of them, to refuse the one call: over it gRPC ends the connection with all calls on
+	// it. grpc-js and gRPC's C core send more than the server says that it takes.
+	readHeaders = 64 << 10
 	// connectionIdle is how long a connection without calls is kept: it costs 50 KiB, and
 	// another one a millisecond.
 	connectionIdle   = 5 * time.Minute
 	handshakeTimeout = 10 * time.Second
+	// opsConnections are those of the operations listener, opsPerAddress those of one address there: a few collectors of
+	// metrics, and a browser of six.
+	opsConnections, opsPerAddress = 128, 64
 	// pingTime is how far apart a client's keepalive pings must be. Most clients ping each
 	// 10 s at the fastest, which the network makes 9 s now and then: three such and gRPC
 	// closes the connection with too_many_pings.
@@ -146,6 +152,8 @@ type Config struct {
 	Reflection bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol lets those begin a connection with a header of the PROXY protocol, which names the client.
+	ProxyProtocol bool
 	// MaxConnections bounds what each listener has open, MaxConnectionsPerAddress what
 	// one address has there that is no trusted proxy. Zero: not bounded.
 	MaxConnections, MaxConnectionsPerAddress int
@@ -287,7 +295,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.InTapHandle(s.onHeaders),
 		grpc.MaxRecvMsgSize(maxImport),
 		grpc.MaxConcurrentStreams(maxStreams),
-		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxHeaderListSize(readHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
@@ -314,6 +322,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go s.guard.Run(watching)
 	go s.flood.run(watching, s.cfg.Logger)
 	defer s.flood.tell(ctx, s.cfg.Logger)
+	//nolint:contextcheck // a listener lives as long as the server
 	if err := s.grpc.Serve(s.Bound(l, "grpc")); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
 	}
@@ -325,8 +334,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Bound(l net.Listener, name string) net.Listener {
 	limiter := inbound.NewLimiter(inbound.LimiterConfig{
 		Most: cmp.Or(s.cfg.MaxConnections, math.MaxInt), MostPerAddress: cmp.Or(s.cfg.MaxConnectionsPerAddress, math.MaxInt),
-		Exempt: s.cfg.TrustedProxies, Listener: name, Logger: s.log,
+		Proxies: s.cfg.TrustedProxies, ProxyProtocol: s.cfg.ProxyProtocol, Listener: name, Logger: s.log,
 	})
+	s.registerListener(name, limiter.Stats)
+	return limiter.Listen(l)
+}
+
+// BoundOperations returns the operations listener with bounds of its own: it may be bound to more than loopback.
+func (s *Server) BoundOperations(l net.Listener) net.Listener {
+	const name = "ops"
+	limiter := inbound.NewLimiter(inbound.LimiterConfig{Most: opsConnections, MostPerAddress: opsPerAddress, Listener: name, Logger: s.log})
 	s.registerListener(name, limiter.Stats)
 	return limiter.Listen(l)
 }

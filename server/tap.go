@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 )
 
@@ -15,6 +18,11 @@ const forwardedEvery = time.Hour
 // onHeaders sees a call when its headers are here and its message is not. It runs in the
 // goroutine that reads the connection, and so waits for nothing.
 func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if size := sizeOf(info.Header); size > maxHeaders {
+		s.log.WarnContext(ctx, "a call with too much metadata was refused", "method", s.knownMethod(info.FullMethodName), "peer", peerAddress(ctx).String(),
+			"bytes", size, "most", maxHeaders)
+		return ctx, status.Errorf(codes.ResourceExhausted, "the metadata of the call has over %d KiB", maxHeaders>>10)
+	}
 	if _, forwarded := info.Header["x-forwarded-for"]; forwarded {
 		s.forwarded.saw(ctx, s)
 	}
@@ -23,6 +31,26 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 		return ctx, nil // gRPC knows no such method, or trusts an operator with its own limit
 	}
 	return s.guard.Await(ctx, info.Header, in.limit, in.within), nil
+}
+
+// sizeOf is the size of a header list as RFC 9113, section 6.5.2, counts it.
+func sizeOf(headers metadata.MD) int {
+	const overhead = 32
+	size := 0
+	for name, values := range headers {
+		for _, value := range values {
+			size += len(name) + len(value) + overhead
+		}
+	}
+	return size
+}
+
+// knownMethod is a method that may be logged: strangers do not choose what kinds of lines there are.
+func (s *Server) knownMethod(name string) string {
+	if _, ok := s.intakes[name]; ok {
+		return name
+	}
+	return ""
 }
 
 // intake is what the clients of a method may send.

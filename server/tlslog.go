@@ -6,9 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 
 	"google.golang.org/grpc/credentials"
 )
+
+const handshakeFailed = "TLS handshake failed"
 
 // loggedTLS logs handshakes that fail, which gRPC keeps to itself: a proxy that speaks no HTTP/2 to its upstream (no
 // ALPN h2) or does not trust the certificate is seen nowhere else.
@@ -25,7 +28,7 @@ func (l loggedTLS) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 		if errors.Is(err, io.EOF) {
 			level = slog.LevelDebug // a probe that only looks whether somebody listens
 		}
-		l.log.Log(context.Background(), level, "TLS handshake failed", "listener", "grpc", "peer", raw.RemoteAddr().String(), "error", err)
+		l.log.Log(context.Background(), level, handshakeFailed, "listener", "grpc", "peer", raw.RemoteAddr().String(), "error", err)
 	}
 	return conn, info, err
 }
@@ -33,4 +36,44 @@ func (l loggedTLS) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 // Clone implements credentials.TransportCredentials.
 func (l loggedTLS) Clone() credentials.TransportCredentials {
 	return loggedTLS{l.TransportCredentials.Clone(), l.log}
+}
+
+// HTTPErrors takes what net/http writes to a server's ErrorLog, under the name of the listener. Handshakes that fail are
+// logged as those of gRPC are, and the rest, which is rare, as a warning; lines of a kind are bounded like all others.
+func (s *Server) HTTPErrors(listener string) slog.Handler {
+	return httpErrors{s.log.Handler(), listener}
+}
+
+type httpErrors struct {
+	slog.Handler
+	listener string
+}
+
+// Enabled implements slog.Handler: the level is known when the line is.
+func (httpErrors) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (h httpErrors) Handle(ctx context.Context, line slog.Record) error {
+	attrs := []slog.Attr{slog.String("listener", h.listener)}
+	level, message := slog.LevelWarn, "HTTP server"
+	peer, reason, ok := strings.Cut(strings.TrimPrefix(line.Message, "http: TLS handshake error from "), ": ")
+	switch {
+	case ok && strings.HasPrefix(line.Message, "http: TLS handshake error from "):
+		message = handshakeFailed
+		attrs = append(attrs, slog.String("peer", peer), slog.String("error", reason))
+		if reason == io.EOF.Error() {
+			level = slog.LevelDebug
+		}
+	case strings.HasPrefix(line.Message, "http: panic serving"):
+		level = slog.LevelError
+		fallthrough
+	default:
+		attrs = append(attrs, slog.String("problem", line.Message))
+	}
+	if !h.Handler.Enabled(ctx, level) {
+		return nil
+	}
+	record := slog.NewRecord(line.Time, level, message, 0)
+	record.AddAttrs(attrs...)
+	return h.Handler.Handle(ctx, record)
 }

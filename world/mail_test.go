@@ -32,11 +32,13 @@ import (
 )
 
 // postfix is a running Postfix that has nothing of this machine's own: a relay that takes mails under STARTTLS only, one
-// that speaks TLS from the first byte, and one under STARTTLS without SMTPUTF8. It delivers to folders.
+// that speaks TLS from the first byte, one under STARTTLS without SMTPUTF8, and one for each kind of login, which takes
+// mails from nobody else. It delivers to folders.
 type postfix struct {
 	version                 string
-	starttls, smtps, noUTF8 string // host:port
-	ca                      string // file of the authority
+	starttls, smtps, noUTF8 string            // host:port
+	logins                  map[string]string // host:port by mechanism
+	ca                      string            // file of the authority
 	mails                   string
 	log                     string
 }
@@ -51,7 +53,7 @@ func startPostfix(t *testing.T) *postfix {
 	if os.Geteuid() != 0 {
 		t.Fatal("Postfix starts as root only: run this test as root")
 	}
-	p := &postfix{version: debian(t, "postfix")[0]}
+	p := &postfix{version: debian(t, "postfix", "sasl2-bin", "libsasl2-modules")[0], logins: map[string]string{}}
 	dir := t.TempDir()
 	for parent := dir; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
 		check(t, os.Chmod(parent, 0o755)) // its processes are other users
@@ -126,6 +128,7 @@ discard unix - - n - - discard
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `, p.starttls, p.smtps, p.noUTF8), 0o644))
+	p.takeLogins(t, dir, owner)
 	command(t, startTime, nil, "postfix", "-c", config, "check") // makes the queue's folders
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "/usr/lib/postfix/sbin/master", "-c", config)
 	check(t, cmd.Start())
@@ -145,6 +148,40 @@ postlog unix-dgram n - n - 1 postlogd
 		return err == nil
 	})
 	return p
+}
+
+const (
+	mailUser     = "latchkey@mail.example.com"
+	mailPassword = "a secret: with @ and %"
+)
+
+// takeLogins adds a listener for each mechanism, with a user in Cyrus SASL's own database.
+func (p *postfix) takeLogins(t *testing.T, dir string, owner *user.User) {
+	t.Helper()
+	// Debian's Postfix read this folder, beside main.cf, also when cyrus_sasl_config_path named another one.
+	sasl, database := filepath.Join(dir, "config", "sasl"), filepath.Join(dir, "sasldb2")
+	check(t, os.Mkdir(sasl, 0o755))
+	name, realm, _ := strings.Cut(mailUser, "@")
+	command(t, startTime, []byte(mailPassword), "saslpasswd2", "-p", "-c", "-f", database, "-u", realm, name)
+	uid, err := strconv.Atoi(owner.Uid)
+	check(t, err)
+	check(t, os.Chown(database, uid, 0))
+	main, err := os.OpenFile(filepath.Join(dir, "config", "main.cf"), os.O_APPEND|os.O_WRONLY, 0)
+	check(t, err)
+	_, err = fmt.Fprintf(main, "cyrus_sasl_config_path = %s\nsmtpd_sasl_local_domain = %s\nsmtpd_tls_auth_only = yes\n", sasl, realm)
+	check(t, err)
+	check(t, main.Close())
+	master, err := os.OpenFile(filepath.Join(dir, "config", "master.cf"), os.O_APPEND|os.O_WRONLY, 0)
+	check(t, err)
+	for _, mechanism := range []string{"PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"} {
+		p.logins[mechanism] = "127.0.0.1:" + freePort(t)
+		check(t, os.WriteFile(filepath.Join(sasl, mechanism+".conf"), fmt.Appendf(nil,
+			"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: %s\nmech_list: %s\n", database, mechanism), 0o644))
+		_, err := fmt.Fprintf(master, "%s inet n - n - - smtpd -o smtpd_sasl_auth_enable=yes -o smtpd_sasl_path=%s "+
+			"-o smtpd_recipient_restrictions=permit_sasl_authenticated,reject\n", p.logins[mechanism], mechanism)
+		check(t, err)
+	}
+	check(t, master.Close())
 }
 
 // writeCertificates makes an authority and a certificate of it for 127.0.0.1.
@@ -274,9 +311,52 @@ func TestMailPostfix(t *testing.T) {
 		}
 		record("postfix", p.version, "latchkey mail test: "+tt.name, said)
 	}
+	p.testLogins(t, from, ca)
 	log, err := os.ReadFile(p.log)
 	check(t, err)
 	if n := strings.Count(string(log), "status=bounced"); n != 0 {
 		t.Errorf("%d mails bounced", n)
+	}
+}
+
+// testLogins: each kind of login that is offered alone is made, a wrong password is told as what it is, and no output has
+// one.
+func (p *postfix) testLogins(t *testing.T, environ ...string) {
+	t.Helper()
+	for mechanism, addr := range p.logins {
+		for _, tt := range []struct {
+			name     string
+			user     *url.Userinfo
+			want     []string
+			accepted bool
+		}{
+			{"the right password", url.UserPassword(mailUser, mailPassword), []string{"logged in", "accepted: Ok: queued as"}, true},
+			{"a wrong password", url.UserPassword(mailUser, "not "+mailPassword), []string{"login failed", "535 5.7.8"}, false},
+			{"no login", nil, []string{"recipient failed", "Recipient address rejected: Access denied"}, false},
+		} {
+			cmd := exec.CommandContext(t.Context(), binary(t), "mail", "test", "ada@example.org")
+			cmd.Env = append([]string{"LATCHKEY_SMTP_URL=" + (&url.URL{Scheme: "smtp", Host: addr, User: tt.user}).String()}, environ...)
+			out, err := cmd.CombinedOutput()
+			if (err == nil) != tt.accepted {
+				t.Errorf("%s, %s: %v: %s", mechanism, tt.name, err, out)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("%s, %s: %q is missing in %s", mechanism, tt.name, want, out)
+				}
+			}
+			if strings.Contains(string(out), "secret") {
+				t.Errorf("%s, %s: the output has the password: %s", mechanism, tt.name, out)
+			}
+			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+			said := lines[len(lines)-1]
+			if tt.accepted {
+				said = "logged in, accepted"
+				if log, err := os.ReadFile(p.log); err != nil || !strings.Contains(string(log), "sasl_method="+mechanism+", sasl_username="+mailUser) {
+					t.Errorf("%s: Postfix saw another login (%v)", mechanism, err)
+				}
+			}
+			record("postfix", p.version, "login with "+mechanism+": "+tt.name, said)
+		}
 	}
 }

@@ -3,20 +3,16 @@
 package world
 
 import (
-	"bytes"
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -75,7 +71,14 @@ func verifiers() []verifier {
 		{"ruby-jwt", "Debian", "", nil, "`algorithms`"},
 		{"ruby-json-jwt", "Debian", "", nil, "claims are yours to check"},
 		{"libcrypt-jwt-perl", "Debian", "", nil, "`accepted_alg`"},
+		{"libmojo-jwt-perl", "Debian", "", nil, "claims are yours to check"},
 		{"libjwt-dev", "Debian", "", nil, "the key as PEM; claims are yours to check"},
+		{"libcjose-dev", "Debian", "", nil, "claims are yours to check"},
+		{"jose", "Debian", "", nil, "`jose jws ver`; claims are yours to check"},
+		{"erlang-jose", "Debian", "", nil, "`verify_strict`, and erlang-jiffy or another JSON library; claims are yours to check"},
+		{"haproxy", "Debian", "", nil, "`jwt_verify`; the key as PEM; claims as in the sample"},
+		{"libnginx-mod-http-js", "Debian", "", nil, "njs; the key as PEM; claims as in the sample"},
+		{"libapache2-mod-auth-openidc", "Debian", "", nil, "`AuthType oauth20`, `Require claim` for `iss` and `aud`"},
 		{"github.com/coreos/go-oidc/v3", "Go", "v3.21.0", nil, "the issuer alone"},
 		{"github.com/lestrrat-go/jwx/v3", "Go", "v3.4.0", nil, ""},
 		{"github.com/MicahParks/keyfunc/v3", "Go", "v3.9.2", nil, "with golang-jwt v5.3.1, `WithValidMethods`"},
@@ -93,6 +96,10 @@ type verification struct {
 	JWKSURI   string `json:"jwksUri"`
 	Algorithm string `json:"algorithm"`
 	Token     string `json:"token"`
+	// JWKS is what JWKSURI has, for programs that fetch nothing.
+	JWKS json.RawMessage `json:"jwks"`
+	// Program is what asks the package.
+	Program string `json:"-"`
 }
 
 // verdict is what the verifier says of it: nothing when it takes the token.
@@ -108,6 +115,7 @@ type issuer struct {
 	url            string
 	token          string
 	pem            []byte // the public key that signed
+	jwks           []byte
 }
 
 func (i issuer) String() string {
@@ -117,8 +125,8 @@ func (i issuer) String() string {
 	return i.algorithm + " " + i.typ
 }
 
-// newIssuer starts a service that is its own issuer.
-func newIssuer(t *testing.T, algorithm, typ, among string) issuer {
+// newIssuer starts a service that is its own issuer. Its token was issued some time ago.
+func newIssuer(t *testing.T, algorithm, typ, among string, ago time.Duration) issuer {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -126,7 +134,7 @@ func newIssuer(t *testing.T, algorithm, typ, among string) issuer {
 		t.Fatal(err)
 	}
 	i := issuer{algorithm: algorithm, typ: typ, among: among, url: "http://" + l.Addr().String()}
-	options := testenv.Options{Issuer: i.url, Algorithm: token.Algorithm(algorithm), TokenType: typ, WallClock: true}
+	options := testenv.Options{Issuer: i.url, Algorithm: token.Algorithm(algorithm), TokenType: typ, WallClock: ago == 0}
 	if among != "" {
 		earlier := testenv.Start(t, testenv.Options{Algorithm: token.Algorithm(among), WallClock: true})
 		options.DatabaseURL, options.RedisURL = earlier.DatabaseURL, earlier.RedisURL
@@ -147,8 +155,18 @@ func newIssuer(t *testing.T, algorithm, typ, among string) issuer {
 	web := &httptest.Server{Listener: l, Config: &http.Server{Handler: s.Server.Handler(), ReadHeaderTimeout: verifierTime}}
 	web.Start()
 	t.Cleanup(web.Close)
+	if ago != 0 {
+		s.Clock.Advance(-ago)
+	}
 	i.token = tokenFrom(t, s.Auth)
 	i.pem = activeKey(t, s)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+"/.well-known/jwks.json", http.NoBody)
+	check(t, err)
+	resp, err := web.Client().Do(req)
+	check(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	i.jwks, err = io.ReadAll(resp.Body)
+	check(t, err)
 	return i
 }
 
@@ -205,12 +223,12 @@ func TestVerifiers(t *testing.T) {
 	var issuers []issuer
 	for _, algorithm := range []string{"EdDSA", "ES256", "RS256"} {
 		for _, typ := range []string{"at+jwt", "JWT"} {
-			issuers = append(issuers, newIssuer(t, algorithm, typ, ""))
+			issuers = append(issuers, newIssuer(t, algorithm, typ, "", 0))
 		}
 	}
 	// While an algorithm changes, and for a day after, the JWKS has keys of two kinds.
 	for _, typ := range []string{"at+jwt", "JWT"} {
-		issuers = append(issuers, newIssuer(t, "ES256", typ, "EdDSA"))
+		issuers = append(issuers, newIssuer(t, "ES256", typ, "EdDSA", 0))
 	}
 
 	all := verifiers()
@@ -220,7 +238,7 @@ func TestVerifiers(t *testing.T) {
 		for _, i := range issuers {
 			for _, text := range []string{i.token, tampered(i.token)} {
 				asked = append(asked, verification{
-					Name: v.name, Issuer: i.url, Audience: testenv.Audience, JWKSURI: i.url + "/.well-known/jwks.json", Algorithm: i.algorithm, Token: text,
+					Name: v.name, Issuer: i.url, Audience: testenv.Audience, JWKSURI: i.url + "/.well-known/jwks.json", Algorithm: i.algorithm, Token: text, JWKS: i.jwks, Program: programOf(v),
 				})
 			}
 		}
@@ -278,6 +296,11 @@ func typeTaken(types map[string]bool) string {
 	return "JWT"
 }
 
+// beside is what the packages of Debian run with.
+func beside() []string {
+	return []string{"python3", "python3-cryptography", "ruby", "perl", "gcc", "libc6-dev", "libjansson-dev", "erlang-jiffy", "nginx"}
+}
+
 // install returns the versions.
 func install(t *testing.T, all []verifier) []string {
 	t.Helper()
@@ -288,7 +311,7 @@ func install(t *testing.T, all []verifier) []string {
 			packages = append(packages, v.name)
 		}
 	}
-	found := debian(t, append(packages, "python3", "python3-cryptography", "ruby", "perl", "gcc", "libc6-dev")...)
+	found := debian(t, append(packages, beside()...)...)
 	for i, v := range all {
 		if v.source == "Debian" {
 			versions[i] = found[slices.Index(packages, v.name)]
@@ -301,114 +324,6 @@ func install(t *testing.T, all []verifier) []string {
 		}
 	}
 	return versions
-}
-
-// ask lets each program answer for its packages.
-func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) []verdict {
-	t.Helper()
-	var packages []string
-	for _, v := range all {
-		if v.source == "npm" {
-			packages = append(append(packages, v.name+"@"+v.version), v.with...)
-		}
-	}
-	slices.Sort(packages)
-	dir := npm(t, slices.Compact(packages)...)
-	script, err := os.ReadFile("verifiers/node.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "node.mjs"), script, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	programs := map[string]func(cases []byte) []byte{
-		"node": func(cases []byte) []byte { return commandIn(t, verifierTime, dir, cases, node(t), "node.mjs") },
-		"python": func(cases []byte) []byte {
-			return command(t, verifierTime, cases, "/usr/bin/python3", "verifiers/python.py")
-		},
-		"ruby": func(cases []byte) []byte {
-			return command(t, verifierTime, cases, "/usr/bin/ruby", "verifiers/ruby.rb")
-		},
-		"perl": func(cases []byte) []byte {
-			return command(t, verifierTime, cases, "/usr/bin/perl", "verifiers/perl.pl")
-		},
-		"go": func(cases []byte) []byte { return commandIn(t, verifierTime, "verifiers/go", cases, "go", "run", ".") },
-		"c":  func(cases []byte) []byte { return libjwt(t, cases, issuers) },
-	}
-	verdicts := make([]verdict, len(asked))
-	for name, run := range programs {
-		var places []int
-		var cases []verification
-		for i, c := range asked {
-			if programOf(c.Name) == name {
-				places, cases = append(places, i), append(cases, c)
-			}
-		}
-		text, err := json.Marshal(cases)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var answers []verdict
-		if err := json.Unmarshal(run(text), &answers); err != nil || len(answers) != len(cases) {
-			t.Fatalf("%s: %d answers to %d cases: %v", name, len(answers), len(cases), err)
-		}
-		for i, answer := range answers {
-			if answer.Name != cases[i].Name {
-				t.Fatalf("%s answers for %s, asked about %s", name, answer.Name, cases[i].Name)
-			}
-			verdicts[places[i]] = answer
-		}
-	}
-	return verdicts
-}
-
-func programOf(name string) string {
-	switch {
-	case strings.HasPrefix(name, "github.com/"):
-		return "go"
-	case strings.HasPrefix(name, "python3-"):
-		return "python"
-	case strings.HasPrefix(name, "ruby-"):
-		return "ruby"
-	case name == "libcrypt-jwt-perl":
-		return "perl"
-	case name == "libjwt-dev":
-		return "c"
-	}
-	return "node"
-}
-
-// libjwt has no program of its own for all cases: it is handed a key and a token.
-func libjwt(t *testing.T, cases []byte, issuers []issuer) []byte {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "libjwt")
-	command(t, verifierTime, nil, "gcc", "-Wall", "-Werror", "-o", program, "verifiers/libjwt.c", "-ljwt")
-	var asked []verification
-	if err := json.Unmarshal(cases, &asked); err != nil {
-		t.Fatal(err)
-	}
-	verdicts := make([]verdict, len(asked))
-	for i, c := range asked {
-		verdicts[i].Name = c.Name
-		key := issuers[slices.IndexFunc(issuers, func(one issuer) bool { return one.url == c.Issuer })].pem
-		ctx, cancel := context.WithTimeout(t.Context(), verifierTime)
-		cmd := exec.CommandContext(ctx, program, c.Token, c.Algorithm)
-		cmd.Stdin = bytes.NewReader(key)
-		out, err := cmd.CombinedOutput()
-		cancel()
-		var exit *exec.ExitError
-		switch {
-		case errors.As(err, &exit) && exit.ExitCode() == 3:
-			verdicts[i].Error = string(out)
-		case err != nil:
-			t.Fatalf("libjwt: %v\n%s", err, out)
-		}
-	}
-	text, err := json.Marshal(verdicts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
 }
 
 // checkTable compares with the documentation, or rewrites it.

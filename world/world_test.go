@@ -99,10 +99,14 @@ var installing sync.Mutex
 // listing reads the lists of packages once a run.
 var listing sync.Once
 
-// cacheFolder is where this user's installed packages are kept between runs.
+// cacheFolder is where this user's installed packages are kept between runs. PostgreSQL does not run as root, so root's
+// are where others can read them.
 func cacheFolder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()
+	if os.Geteuid() == 0 {
+		dir, err = "/var/cache", nil
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,32 +131,44 @@ func npm(t testing.TB, packages ...string) string {
 	}
 	packages = slices.Sorted(slices.Values(packages))
 	sum := sha256.Sum256([]byte(strings.Join(packages, "\n")))
-	kept := filepath.Join(cacheFolder(t), "npm-"+hex.EncodeToString(sum[:8]))
-
-	installing.Lock()
-	defer installing.Unlock()
-	if _, err := os.Stat(kept); errors.Is(err, os.ErrNotExist) {
-		fresh, err := os.MkdirTemp(filepath.Dir(kept), "new-") //nolint:usetesting // renamed within its file system
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.RemoveAll(fresh) }()
+	kept := keptFolder(t, "npm-"+hex.EncodeToString(sum[:8]), func(fresh string) {
 		if err := os.WriteFile(filepath.Join(fresh, "package.json"), []byte(`{"private":true}`), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		args := []string{"install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--save-exact", "--loglevel=error"}
 		commandIn(t, installTime, fresh, nil, "npm", append(args, packages...)...)
-		if err := os.Rename(fresh, kept); err != nil && !errors.Is(err, os.ErrExist) {
-			t.Fatal(err)
-		}
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	})
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(kept, "node_modules"), filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// keptFolder returns a folder of the cache, filled by fill when it is not there yet. It is never seen half full.
+func keptFolder(t testing.TB, name string, fill func(fresh string)) string {
+	t.Helper()
+	kept := filepath.Join(cacheFolder(t), name)
+	installing.Lock()
+	defer installing.Unlock()
+	if _, err := os.Stat(kept); err == nil {
+		return kept
+	} else if !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	fresh, err := os.MkdirTemp(filepath.Dir(kept), "new-") //nolint:usetesting // renamed within its file system
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(fresh) }()
+	fill(fresh)
+	if err := os.Chmod(fresh, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(fresh, kept); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 // nodeVersion is the long-term release that the packages are run by: Debian 12 has Node.js 18, for which some are too new.
@@ -184,16 +200,8 @@ func debian(t testing.TB, packages ...string) []string {
 	if len(missing) == 0 {
 		return versions
 	}
-	root := []string{"env", "DEBIAN_FRONTEND=noninteractive"}
-	if os.Geteuid() != 0 {
-		if exec.CommandContext(t.Context(), "sudo", "-n", "true").Run() != nil {
-			t.Fatalf("not root: run 'apt-get install %s' as root first", strings.Join(missing, " "))
-		}
-		root = slices.Concat([]string{"sudo", "-n"}, root)
-	}
-	apt := slices.Concat(root, []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"})
-	// Old lists name versions that mirrors have no more.
-	listing.Do(func() { command(t, installTime, nil, apt[0], append(slices.Clone(apt[1:]), "update")...) })
+	apt := aptGet(t, "run 'apt-get install "+strings.Join(missing, " ")+"' as root first")
+	refreshLists(t)
 	// A daemon that a package would start is none of the test's.
 	policy := "/usr/sbin/policy-rc.d"
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Geteuid() == 0 {
@@ -208,6 +216,28 @@ func debian(t testing.TB, packages ...string) []string {
 		}
 	}
 	return versions
+}
+
+// aptGet is the command line of apt-get as root.
+func aptGet(t testing.TB, instead string) []string {
+	t.Helper()
+	root := []string{"env", "DEBIAN_FRONTEND=noninteractive"}
+	if os.Geteuid() != 0 {
+		if exec.CommandContext(t.Context(), "sudo", "-n", "true").Run() != nil {
+			t.Fatalf("not root: %s", instead)
+		}
+		root = slices.Concat([]string{"sudo", "-n"}, root)
+	}
+	return slices.Concat(root, []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"})
+}
+
+// refreshLists reads the lists of packages, once a run: old ones name versions that mirrors have no more.
+func refreshLists(t testing.TB) {
+	t.Helper()
+	listing.Do(func() {
+		apt := aptGet(t, "run 'apt-get update' as root first")
+		command(t, installTime, nil, apt[0], append(apt[1:], "update")...)
+	})
 }
 
 // debianVersion is "" for a package that is not installed.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
@@ -137,7 +138,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		_, err := fmt.Fprintln(stdout, c.usage)
 		return err
 	}
-	return c.run(ctx, rest, environ, stdout)
+	return app.Explain(c.run(ctx, rest, environ, stdout))
 }
 
 func usage() string {

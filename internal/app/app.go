@@ -249,7 +249,7 @@ func (a *App) newServer(keys *subkeys, memory *server.Memory, old *server.Legacy
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
 		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		Legacy: old, TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies,
+		Legacy: old, TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
 		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
 		Metrics: a.Metrics, Logger: a.log, LogLines: cfg.LogLines, Now: a.now, ClockRight: clockRight, Warnings: a.certificate.warnings,
 		ArrivalTime: a.overrides.ArrivalTime, ConnectionAge: a.overrides.ConnectionAge,

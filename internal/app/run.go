@@ -98,15 +98,16 @@ func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout 
 		return err
 	}
 
-	httpServer := newHTTPServer(pages, a.log)
+	httpServer := newHTTPServer(pages, a.Server.HTTPErrors("http"))
 	httpServer.WriteTimeout = pagesWriteTimeout
-	opsServer := newHTTPServer(a.opsPages(), a.log)
+	opsServer := newHTTPServer(a.opsPages(), a.Server.HTTPErrors("ops"))
 	failed := make(chan error, 3)
 	go func() { failed <- a.Server.Serve(background, l.GRPC) }()
 	go func() {
-		failed <- serveHTTP(httpServer, a.Server.Bound(l.HTTP, "http"), cmp.Or(a.overrides.TLS, a.certificate.config()))
+		tlsConfig := cmp.Or(a.overrides.TLS, a.certificate.config())
+		failed <- serveHTTP(httpServer, a.Server.Bound(l.HTTP, "http"), tlsConfig) //nolint:contextcheck // a listener lives as long as the server
 	}()
-	go func() { failed <- serveHTTP(opsServer, l.Ops, nil) }()
+	go func() { failed <- serveHTTP(opsServer, a.Server.BoundOperations(l.Ops), nil) }() //nolint:contextcheck // likewise
 
 	if err := a.Server.WaitServing(ctx); err != nil {
 		return err
@@ -163,14 +164,14 @@ func (a *App) stop(ctx context.Context, servers ...*http.Server) {
 	}
 }
 
-func newHTTPServer(pages http.Handler, log *slog.Logger) *http.Server {
+func newHTTPServer(pages http.Handler, errorLog slog.Handler) *http.Server {
 	return &http.Server{
 		Handler:           pages,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(errorLog, slog.LevelDebug),
 	}
 }
 

@@ -83,6 +83,10 @@ func (s *Stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logg
 		if err != nil {
 			return config.Reject(directVariable, "is not usable")
 		}
+		err = await(ctx, log, "PostgreSQL", directVariable, func(ctx context.Context) error { return postgres.CheckServer(ctx, s.Direct) })
+		if err != nil {
+			return err
+		}
 	}
 	if err := s.tellPooler(ctx, cfg, log); err != nil {
 		return err
@@ -242,6 +246,14 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 		case <-time.After(storeRetry):
 		}
 	}
+}
+
+// Explain says in an operator's words why a command could not use PostgreSQL; other errors stay as they are.
+func Explain(err error) error {
+	if reason := postgres.Explain(err); reason != "" {
+		return fmt.Errorf("PostgreSQL cannot be used (LATCHKEY_DATABASE_URL, or LATCHKEY_DATABASE_DIRECT_URL where that is set): %s", reason)
+	}
+	return err
 }
 
 // hopeless says why no waiting mends err, "" if it may.

@@ -71,7 +71,7 @@ type Config struct {
 
 	// Mail.
 
-	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never"`
+	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never; ?smtputf8=trusted or never for addresses in letters of any language"`
 	MailFrom              string    `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
 	SMTPCAFile            string    `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
 	SMTPOAuthTokenURL     string    `env:"LATCHKEY_SMTP_OAUTH_TOKEN_URL" form:"an https URL" example:"https://oauth2.googleapis.com/token" doc:"where access tokens for a mail server with ?auth=xoauth2 come from"`
@@ -92,7 +92,8 @@ type Config struct {
 	TLSCertFile              string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`
 	TLSKeyFile               string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
 	Reflection               bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
-	TrustedProxies           Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client"`
+	TrustedProxies           Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client, or whose PROXY header does where LATCHKEY_PROXY_PROTOCOL is on"`
+	ProxyProtocol            bool          `env:"LATCHKEY_PROXY_PROTOCOL" envDefault:"false" form:"true or false" example:"true" doc:"take PROXY protocol headers, versions 1 and 2, from LATCHKEY_TRUSTED_PROXIES on the gRPC and HTTP listeners: they name the client where a proxy passes connections on as they are"`
 	AddressRateLimit         bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, loopback included and calls with a key excepted; false where all users share a gateway's address; latchkey dev: false"`
 	MaxConnections           int           `env:"LATCHKEY_MAX_CONNECTIONS" envDefault:"8192" min:"1" max:"1000000" form:"a number" example:"8192" doc:"connections that the gRPC listener, and the HTTP listener, have open at most; about 50 KiB each"`
 	MaxConnectionsPerAddress int           `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"1024" min:"1" max:"1000000" form:"a number" example:"1024" doc:"connections among them of one address (of an IPv6 /64) that is no trusted proxy"`

@@ -217,6 +217,9 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.TLSKeyFile != "" && c.TLSCertFile == "" {
 		add("LATCHKEY_TLS_CERT_FILE", "is not set though LATCHKEY_TLS_KEY_FILE is")
 	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 && !bad["LATCHKEY_TRUSTED_PROXIES"] {
+		add("LATCHKEY_PROXY_PROTOCOL", "is on and LATCHKEY_TRUSTED_PROXIES is not set, so that nobody may send a header")
+	}
 	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
 		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the existing backends left would be honoured for ever")
 	}

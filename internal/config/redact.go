@@ -95,7 +95,7 @@ func redact(text string) string {
 func harmless(name string) bool {
 	return slices.Contains([]string{
 		"sslmode", "sslrootcert", "host", "hostaddr", "port", "dbname", "target_session_attrs", "application_name", "connect_timeout", "search_path",
-		"pool_max_conns", "starttls", "auth", "db", "protocol", "pool_size", "min_idle_conns", "max_retries", "dial_timeout", "read_timeout", "write_timeout", "skip_verify",
+		"pool_max_conns", "starttls", "auth", "smtputf8", "db", "protocol", "pool_size", "min_idle_conns", "max_retries", "dial_timeout", "read_timeout", "write_timeout", "skip_verify",
 	}, name)
 }
 

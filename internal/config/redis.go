@@ -55,15 +55,22 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	}
 	hosts := strings.Split(authority, ",")
 	var err error
+	if !slices.Contains([]string{"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"}, scheme) {
+		return errors.New("has a scheme that is none of redis, rediss, unix, redis+sentinel and rediss+sentinel")
+	}
+	if err := checkRedisHosts(string(text)); err != nil {
+		return err
+	}
 	switch {
 	case scheme == "redis+sentinel", scheme == "rediss+sentinel":
 		u.client, err = sentinelClient(strings.TrimSuffix(scheme, "+sentinel"), hosts, tail)
-	case scheme != "redis" && scheme != "rediss" && scheme != "unix":
-		return errors.New("has an unknown scheme")
 	case len(hosts) > 1 && scheme != "unix":
 		u.client, err = clusterClient(scheme, hosts, tail)
 	default:
 		u.client, err = singleClient(string(text))
+	}
+	if said, ok := errors.AsType[*redisURLError](err); ok {
+		return wrongRedis(string(text), said.error)
 	}
 	if err != nil {
 		return err
@@ -120,7 +127,11 @@ func (u RedisURL) Settle(ctx context.Context, client redis.UniversalClient) (red
 	if !ok || u.sentinels() {
 		return client, nil
 	}
-	info, err := single.Info(ctx, "cluster").Result()
+	info, err := single.Info(ctx, "server").Result()
+	if err == nil && strings.Contains(info, "redis_mode:sentinel") {
+		return client, &RedisUnfitError{"it is a Sentinel, which keeps nothing: write redis+sentinel://host:26379,host:26379/master"}
+	}
+	info, err = single.Info(ctx, "cluster").Result()
 	if err == nil && strings.Contains(info, "cluster_enabled:1") {
 		cluster, err := u.asCluster()
 		if err != nil {
@@ -162,11 +173,17 @@ func HopelessRedis(err error) string {
 	if unfit, ok := errors.AsType[*RedisUnfitError](err); ok {
 		return unfit.Reason
 	}
+	if errors.Is(err, redis.Nil) { // what a Sentinel answers; nothing else is asked for a key that may be absent
+		return "its Sentinels know no master of that name: redis+sentinel://host:26379,host:26379/master"
+	}
 	var answer redis.Error
 	if !errors.As(err, &answer) {
 		return ""
 	}
 	text := answer.Error()
+	if strings.HasPrefix(text, "ERR This instance has cluster support disabled") {
+		return "it is no cluster, and several addresses are those of one: name one server (redis://host:port), or its Sentinels (redis+sentinel://host:26379,host:26379/master)"
+	}
 	for _, start := range []string{"WRONGPASS", "NOAUTH", "NOPERM", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH", "ERR DB index", "ERR invalid DB index", "ERR SELECT", "ERR unknown command"} {
 		if strings.HasPrefix(text, start) {
 			return "it refuses what the URL asks for (" + text + ")"
@@ -247,10 +264,13 @@ func (u RedisURL) weakness() string {
 
 var errRedisURL = errors.New("has a part that is not understood")
 
+// redisURLError holds what go-redis or net/url says of a URL, with parts of it: nobody else may see it.
+type redisURLError struct{ error }
+
 func singleClient(text string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	opts, err := redis.ParseURL(text)
 	if err != nil {
-		return nil, errRedisURL
+		return nil, &redisURLError{err}
 	}
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
@@ -268,7 +288,7 @@ func clusterClient(scheme string, hosts []string, tail string) (func(*x509.CertP
 	}
 	opts, err := redis.ParseClusterURL(text.String())
 	if err != nil {
-		return nil, errRedisURL
+		return nil, &redisURLError{err}
 	}
 	opts.ContextTimeoutEnabled = true
 	opts.MaxRetries, opts.DialerRetries, opts.DialTimeout = redisRetries, redisDials, redisDialTimeout
@@ -300,7 +320,7 @@ func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.Cert
 	text.RawQuery = query.Encode()
 	opts, err := redis.ParseFailoverURL(text.String())
 	if err != nil {
-		return nil, errRedisURL
+		return nil, &redisURLError{err}
 	}
 	opts.Username, opts.Password = opts.SentinelUsername, opts.SentinelPassword
 	opts.SentinelUsername, opts.SentinelPassword = user, password
@@ -318,13 +338,10 @@ func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.Cert
 func withAddresses(scheme string, hosts []string, tail string) (*url.URL, error) {
 	parsed, err := url.Parse(scheme + "://" + hosts[0] + tail)
 	if err != nil {
-		return nil, errRedisURL
+		return nil, &redisURLError{err}
 	}
 	query := parsed.Query()
 	for _, host := range hosts[1:] {
-		if host == "" {
-			return nil, errors.New("has an empty address between commas")
-		}
 		query.Add("addr", host)
 	}
 	parsed.RawQuery = query.Encode()

@@ -3,6 +3,7 @@ package inbound
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 	"net"
 	"sync"
@@ -37,6 +38,9 @@ const (
 	// freeHeaders is what the headers of a call may have without being counted: a token
 	// of each kind fits.
 	freeHeaders = 2 << 10
+	// freeBlock is what a block of headers that goes on in another frame may have without
+	// being counted: the whole of a call that is not refused.
+	freeBlock = 16 << 10
 	// mostEnded is how many calls a connection has before those are looked for that have
 	// ended: twice what it can have under way.
 	mostEnded = 256
@@ -49,6 +53,8 @@ type conn struct {
 	net.Conn
 	guard *Guard
 	began time.Time // when its handshake was done
+	// unnamed is that a proxy's PROXY header names no client.
+	unnamed bool
 
 	// What was read ahead, and where gRPC is in it: for the reading goroutine alone.
 	buf  []byte
@@ -65,6 +71,7 @@ type conn struct {
 	mu     sync.Mutex
 	half   map[uint32]*arrival
 	cost   int
+	block  int // of headers, of which more is to come
 	closed bool
 }
 
@@ -149,8 +156,12 @@ func (c *conn) nextFrame() error {
 	switch kind { //nolint:exhaustive // no other frame says anything of a call's message
 	case http2.FrameHeaders:
 		c.stream, c.ended, c.open = stream, flags.Has(http2.FlagHeadersEndStream), !flags.Has(http2.FlagHeadersEndHeaders)
+		if c.open {
+			return c.headers(length)
+		}
 	case http2.FrameContinuation:
 		c.open = !flags.Has(http2.FlagContinuationEndHeaders)
+		return c.headers(length)
 	case http2.FrameData:
 		if c.calls.Load() > 0 {
 			return c.data(stream, length, flags)
@@ -212,6 +223,26 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	c.trimLocked()
 	return nil
 }
+
+// headers counts a frame of a block of headers that has several. gRPC keeps the block until
+// it is whole, and no part of it can be left out, since later blocks refer to it: a
+// connection over what all may hold is closed.
+func (c *conn) headers(length int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := max(c.block-freeBlock, 0)
+	c.block += length
+	if !c.open || c.closed {
+		c.block = 0
+	}
+	if held := c.guard.blocks.Add(int64(max(c.block-freeBlock, 0) - before)); held > heldBlocks && c.block > freeBlock {
+		c.guard.stalled.Add(1)
+		return errTooManyHeaders
+	}
+	return nil
+}
+
+var errTooManyHeaders = errors.New("inbound: too many headers of which the rest is to come")
 
 // divert makes two frames of a DATA frame: the prefix for its call, and the rest for
 // nobody. gRPC would keep it with the call, 16 KiB for each that it refuses.
@@ -378,6 +409,8 @@ func (c *conn) Close() error {
 	c.guard.remove(c)
 	c.mu.Lock()
 	c.closed = true
+	c.guard.blocks.Add(-int64(max(c.block-freeBlock, 0)))
+	c.block = 0
 	for _, a := range c.half {
 		c.forgetLocked(a)
 		a.cancel()
@@ -408,6 +441,9 @@ func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 	c := &conn{
 		Conn: inner, guard: g.guard, began: time.Now(), //nolint:forbidigo // transports go by the machine's clock
 		buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface),
+	}
+	if at, ok := raw.(*counted); ok {
+		c.unnamed = at.unnamed
 	}
 	g.guard.add(c)
 	return c, authInfo{info, c}, nil

@@ -204,3 +204,55 @@ func TestAwait(t *testing.T) {
 		})
 	}
 }
+
+// TestHeldHeaders: what connections hold of headers whose end does not come is bounded for all of them, and nothing of it
+// is counted when they have gone.
+func TestHeldHeaders(t *testing.T) {
+	t.Parallel()
+	const frame = 16 << 10
+	begun := func(frames int, end bool) []byte {
+		var sent bytes.Buffer
+		framer := http2.NewFramer(&sent, nil)
+		err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: make([]byte, frame)})
+		for i := range frames {
+			err = errors.Join(err, framer.WriteContinuation(1, end && i == frames-1, make([]byte, frame)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sent.Bytes()
+	}
+	g := testGuard()
+	var conns []*conn
+	refused := 0
+	const most = heldBlocks / (3 * frame)
+	for range most + 10 {
+		c, _ := handshake(t, g, begun(3, false), func() int { return frame })
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, errTooManyHeaders) {
+			refused++
+		}
+		conns = append(conns, c)
+	}
+	if refused != 10 {
+		t.Errorf("%d of %d were refused", refused, len(conns))
+	}
+	if n := g.Stats().Stalled; n != int64(refused) {
+		t.Errorf("%d are counted", n)
+	}
+	// Those that hold no more than a call may have go on, and so do whole blocks in a while.
+	small, _ := handshake(t, g, begun(0, false), func() int { return frame })
+	if _, err := io.Copy(io.Discard, small); err != nil {
+		t.Error(err)
+	}
+	for _, c := range conns {
+		_ = c.Close()
+		_ = c.Close()
+	}
+	whole, _ := handshake(t, g, begun(3, true), func() int { return frame })
+	if _, err := io.Copy(io.Discard, whole); err != nil {
+		t.Error(err)
+	}
+	if n := g.blocks.Load(); n != 0 {
+		t.Errorf("%d bytes are counted after the end", n)
+	}
+}

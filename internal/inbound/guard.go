@@ -37,6 +37,9 @@ const (
 	// heldBytes is the memory that messages which are not whole may take, shared out
 	// likewise.
 	heldBytes = 4 << 20
+	// heldBlocks is what all connections together may have of header blocks that are not
+	// whole, beyond the first freeBlock of each.
+	heldBlocks = 4 << 20
 	// Bounds of a connection's share.
 	leastCalls, mostCalls = 2, 32
 	leastBytes, mostBytes = 2 << 10, 128 << 10
@@ -62,6 +65,7 @@ type Guard struct {
 	now     atomic.Int64 // time since the first sweep, kept by the sweeps: cheaper than a clock
 	waiting atomic.Int64 // connections that have half-sent calls
 	half    atomic.Int64 // half-sent calls that were not refused
+	blocks  atomic.Int64 // bytes of header blocks that are not whole, see conn.headers
 
 	late, large, evicted, stalled atomic.Int64
 
@@ -89,7 +93,7 @@ func NewGuard(cfg GuardConfig) *Guard {
 // Stats are the calls that were cut off so far: Late ones whose message did not arrive
 // in time, Large ones whose message is over its method's limit, Evicted ones to make
 // room while many were half-sent. Stalled are connections that were closed because a
-// frame did not end.
+// frame, or a block of headers while there were too many of those, did not end.
 type Stats struct{ Late, Large, Evicted, Stalled int64 }
 
 // Stats returns the counts.
@@ -103,12 +107,8 @@ func (g *Guard) Stats() Stats {
 // and with Canceled when it sends more. Most calls get ctx back: their message is already
 // here.
 func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, within time.Duration) context.Context {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return ctx
-	}
-	info, ok := p.AuthInfo.(authInfo)
-	if !ok || info.conn.guard != g || info.conn.arrived() {
+	c := connOf(ctx)
+	if c == nil || c.guard != g || c.arrived() {
 		return ctx
 	}
 	if within == 0 {
@@ -120,7 +120,7 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 			size += len(name) + len(value)
 		}
 	}
-	awaited := info.conn.await(ctx, limit, size, within)
+	awaited := c.await(ctx, limit, size, within)
 	if g.half.Load() > mostHalf {
 		g.evict()
 	}
@@ -130,15 +130,28 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 // Began is when the connection of a call was made, by the machine's clock. False: the call
 // came over none that is guarded.
 func Began(ctx context.Context) (time.Time, bool) {
+	c := connOf(ctx)
+	if c == nil {
+		return time.Time{}, false
+	}
+	return c.began, true
+}
+
+// Unnamed says whether a call came over a connection whose proxy sent a PROXY header that
+// names no client. The peer is the proxy then, and the words are somebody else's.
+func Unnamed(ctx context.Context) bool {
+	c := connOf(ctx)
+	return c != nil && c.unnamed
+}
+
+// connOf is the connection of a call, nil if it is not guarded.
+func connOf(ctx context.Context) *conn {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return time.Time{}, false
+		return nil
 	}
-	info, ok := p.AuthInfo.(authInfo)
-	if !ok {
-		return time.Time{}, false
-	}
-	return info.conn.began, true
+	info, _ := p.AuthInfo.(authInfo)
+	return info.conn
 }
 
 // ServerOptions are what a server needs to be guarded, beside Await in its tap handle.

@@ -18,9 +18,11 @@ type LimiterConfig struct {
 	// Most is how many connections there may be, MostPerAddress how many of one network
 	// address (an IPv6 address counts by its /64). Both are 1 or more.
 	Most, MostPerAddress int
-	// Exempt are peers for whom only Most holds: proxies, which connect for all of their
-	// clients.
-	Exempt []netip.Prefix
+	// Proxies are peers for whom only Most holds: they connect for all of their clients.
+	Proxies []netip.Prefix
+	// ProxyProtocol lets those, and nobody else, begin a connection with a header of the PROXY
+	// protocol. The connection then has its client's address, and counts as the client's.
+	ProxyProtocol bool
 	// Listener is the name in the log.
 	Listener string
 	Logger   *slog.Logger
@@ -35,11 +37,12 @@ type Limiter struct {
 
 	refusedAll, refusedAddress, displaced atomic.Int64
 
-	mu     sync.Mutex
-	open   int
-	peers  map[netip.Prefix]map[*counted]struct{}
-	toldAt time.Time
-	untold int
+	mu      sync.Mutex
+	open    int
+	waiting int // for the header of a proxy
+	peers   map[netip.Prefix]map[*counted]struct{}
+	toldAt  time.Time
+	untold  int
 }
 
 // NewLimiter returns a limiter without connections.
@@ -47,7 +50,7 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 	return &Limiter{cfg: cfg, peers: map[netip.Prefix]map[*counted]struct{}{}}
 }
 
-// LimiterStats are the connections that are Open, and how many were closed so far: new
+// LimiterStats are the connections that are Open, those that wait for a header among them, and how many were closed so far: new
 // ones because there were too many of all (RefusedAll) or of their address
 // (RefusedAddress), and others to make room for an address with fewer (Displaced).
 type LimiterStats struct{ Open, RefusedAll, RefusedAddress, Displaced int64 }
@@ -55,7 +58,7 @@ type LimiterStats struct{ Open, RefusedAll, RefusedAddress, Displaced int64 }
 // Stats returns the counts.
 func (l *Limiter) Stats() LimiterStats {
 	l.mu.Lock()
-	open := l.open
+	open := l.open + l.waiting
 	l.mu.Unlock()
 	return LimiterStats{
 		Open: int64(open), RefusedAll: l.refusedAll.Load(), RefusedAddress: l.refusedAddress.Load(), Displaced: l.displaced.Load(),
@@ -63,7 +66,12 @@ func (l *Limiter) Stats() LimiterStats {
 }
 
 // Listen bounds what a listener accepts.
-func (l *Limiter) Listen(inner net.Listener) net.Listener { return limited{inner, l} }
+func (l *Limiter) Listen(inner net.Listener) net.Listener {
+	if l.cfg.ProxyProtocol {
+		return newAnnounced(inner, l)
+	}
+	return limited{inner, l}
+}
 
 type limited struct {
 	net.Listener
@@ -80,19 +88,26 @@ func (l limited) Accept() (net.Conn, error) {
 		c := &counted{Conn: accepted, limiter: l.limiter}
 		var exempt bool
 		c.peer, exempt = l.limiter.peerOf(accepted.RemoteAddr())
-		displaced, ok := l.limiter.take(c, exempt)
-		if displaced != nil {
-			_ = displaced.Close()
+		if l.limiter.admit(c, exempt) {
+			return c, nil
 		}
-		if !ok {
-			reset(accepted)
-			continue
-		}
-		if tcp, ok := accepted.(*net.TCPConn); ok {
-			setUserTimeout(tcp, userTimeout) // gRPC does it for *net.TCPConn alone
-		}
-		return c, nil
 	}
+}
+
+// admit gives a connection a place or closes it.
+func (l *Limiter) admit(c *counted, exempt bool) bool {
+	displaced, ok := l.take(c, exempt)
+	if displaced != nil {
+		_ = displaced.Close()
+	}
+	if !ok {
+		reset(c.Conn)
+		return false
+	}
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		setUserTimeout(tcp, userTimeout) // gRPC does it for *net.TCPConn alone
+	}
+	return true
 }
 
 // reset closes a connection without keeping anything of it.
@@ -110,7 +125,7 @@ func (l *Limiter) peerOf(addr net.Addr) (peer netip.Prefix, exempt bool) {
 		return netip.Prefix{}, true
 	}
 	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	for _, prefix := range l.cfg.Exempt {
+	for _, prefix := range l.cfg.Proxies {
 		exempt = exempt || prefix.Contains(address)
 	}
 	bits := address.BitLen()
@@ -207,12 +222,50 @@ type counted struct {
 	limiter *Limiter
 	peer    netip.Prefix
 	exempt  bool
+
+	// Of the PROXY protocol, and fixed before anybody reads: the client that the header names, whether there was a header
+	// that names none, and what was read behind it.
+	client  *net.TCPAddr
+	unnamed bool
+	early   []byte
+
+	waits bool // is among limiter.waiting, and guarded by limiter.mu
+}
+
+// RemoteAddr implements net.Conn.
+func (c *counted) RemoteAddr() net.Addr {
+	if c.client != nil {
+		return c.client
+	}
+	return c.Conn.RemoteAddr()
+}
+
+// Read implements net.Conn.
+func (c *counted) Read(p []byte) (int, error) {
+	if len(c.early) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.early)
+	if c.early = c.early[n:]; len(c.early) == 0 {
+		c.early = nil // with the buffer that it is of
+	}
+	return n, nil
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
+	c.stopWaiting()
 	c.limiter.mu.Lock()
 	c.limiter.freeLocked(c)
 	c.limiter.mu.Unlock()
 	return c.Conn.Close()
+}
+
+func (c *counted) stopWaiting() {
+	c.limiter.mu.Lock()
+	defer c.limiter.mu.Unlock()
+	if c.waits {
+		c.waits = false
+		c.limiter.waiting--
+	}
 }

@@ -19,7 +19,7 @@ func TestLimiterIsFair(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		l := NewLimiter(LimiterConfig{
-			Most: 30, MostPerAddress: 12, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Logger: slog.New(slog.DiscardHandler),
+			Most: 30, MostPerAddress: 12, Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Logger: slog.New(slog.DiscardHandler),
 		})
 		held := map[*counted]bool{}
 		for range 100 {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	netmail "net/mail"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,7 +121,7 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 		}
 		return s.fail(ctx, op, err, quoted{m, secret})
 	}
-	if err := l.fits(client); err != nil {
+	if err := l.fits(client, s.server.SMTPUTF8); err != nil {
 		return err
 	}
 	answer, op, err := l.transfer(client)
@@ -180,15 +181,44 @@ func (s *SMTP) write(m Message) (*letter, error) {
 
 // fits keeps a letter back that the server cannot be given as it is. A relay that is handed an address that needs
 // SMTPUTF8 without being asked for it may change the part before the @ to that of another mailbox.
-func (l *letter) fits(client *smtp.Client) error {
-	if offered, _ := client.Extension("SMTPUTF8"); offered || !l.needsUTF8() {
+func (l *letter) fits(client *smtp.Client, rule SMTPUTF8) error {
+	if !l.needsUTF8() {
 		return nil
 	}
-	const reason = "the address is not ASCII before the @, which needs SMTPUTF8 (RFC 6531), and the server does not offer that"
+	why := noSMTPUTF8(client, rule)
+	if why == "" {
+		return nil
+	}
+	reason := "the address is not ASCII before the @, which needs SMTPUTF8 (RFC 6531), and " + why
 	if !address.IsASCII(l.from.Address) {
 		return &SendError{Op: "sender", Reason: reason}
 	}
 	return &SendError{Op: "recipient", Reason: reason, Permanent: true}
+}
+
+// noSMTPUTF8 says why the server is not asked for SMTPUTF8, or nothing when it may be.
+func noSMTPUTF8(client *smtp.Client, rule SMTPUTF8) string {
+	switch offered, _ := client.Extension("SMTPUTF8"); {
+	case !offered:
+		return "the server does not offer that"
+	case rule == SMTPUTF8Never:
+		return "LATCHKEY_SMTP_URL says smtputf8=never"
+	case rule == SMTPUTF8Offered && isExim(client):
+		return "the server is Exim, which writes it as that of another mailbox where the next server does not offer that: " +
+			"give LATCHKEY_SMTP_URL smtputf8=trusted if every next one does"
+	}
+	return ""
+}
+
+// eximHello is how Exim answers EHLO: "relay.example.com Hello app.example.com [192.0.2.1]".
+var eximHello = regexp.MustCompile(`^\S+ Hello (\S+ at )?\S+ \[[0-9A-Fa-f.:]+\]$`)
+
+// isExim says whether the server looks like Exim: since version 4.94 it offers an extension of its own, and all versions
+// greet by name and address. Exim 4.96 hands jörg@example.org as xn--jrg-sna@example.org to a server without SMTPUTF8;
+// whoever has that mailbox would get the links.
+func isExim(client *smtp.Client) bool {
+	own, _ := client.Extension("PIPECONNECT")
+	return own || eximHello.MatchString(client.HelloResponse())
 }
 
 // needsUTF8: domains are A-labels here, so it is the parts before the @ that decide.
@@ -199,7 +229,7 @@ func (l *letter) needsUTF8() bool {
 // transfer hands the letter over, and returns the server's last answer. On an error it names the step.
 func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
 	// The library asks for SMTPUTF8 wherever it is offered. A relay that was asked for it and cannot pass it on bounces
-	// the mail, or rewrites its addresses (Exim 4.96 and 4.98 do): asked for only where nothing else will do.
+	// the mail, or rewrites its addresses (see isExim): asked for only where nothing else will do.
 	client.SkipSMTPUTF8(!l.needsUTF8())
 	if err := client.Mail((&netmail.Address{Address: l.from.Address}).String()); err != nil {
 		return "", "sender", err

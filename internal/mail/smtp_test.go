@@ -296,6 +296,61 @@ func TestSMTPUTF8(t *testing.T) {
 	}
 }
 
+// TestSMTPUTF8Exim: an Exim that cannot pass such an address on writes it as that of another mailbox, so that Exim is not
+// asked for SMTPUTF8 unless the operator trusts it, and addresses that do not need it pass.
+func TestSMTPUTF8Exim(t *testing.T) {
+	t.Parallel()
+	const (
+		modern = "250-relay.example.com Hello example.com [127.0.0.1]\r\n250-8BITMIME\r\n250-PIPECONNECT\r\n250-SMTPUTF8\r\n250 HELP"
+		hidden = "250-relay.example.com ESMTP\r\n250-PIPECONNECT\r\n250 SMTPUTF8"
+		old    = "250-relay.example.com Hello example.com [2001:db8::1]\r\n250-SMTPUTF8\r\n250 HELP"
+		ident  = "250-relay.example.com Hello root at example.com [127.0.0.1]\r\n250 SMTPUTF8"
+		hosted = "250-relay.example.com Hello [127.0.0.1]\r\n250 SMTPUTF8" // Exchange
+		other  = "250-relay.example.com\r\n250 SMTPUTF8"
+	)
+	for _, tt := range []struct {
+		name, ehlo, query, to string
+		refused               string
+	}{
+		{"Exim", modern, "", "jörg@example.org", "the server is Exim"},
+		{"Exim with another greeting", hidden, "", "jörg@example.org", "the server is Exim"},
+		{"an older Exim", old, "", "jörg@example.org", "the server is Exim"},
+		{"Exim that knows the caller", ident, "", "jörg@example.org", "the server is Exim"},
+		{"Exim, ASCII", modern, "", "ada@example.org", ""},
+		{"a trusted Exim", modern, "&smtputf8=trusted", "jörg@example.org", ""},
+		{"Exchange", hosted, "", "jörg@example.org", ""},
+		{"another server", other, "", "jörg@example.org", ""},
+		{"never", other, "&smtputf8=never", "jörg@example.org", "smtputf8=never"},
+		{"never, ASCII", other, "&smtputf8=never", "ada@example.org", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := startSMTP(t, func(s *smtpServer) {
+				s.reply = func(verb, _ string) string {
+					if verb == "EHLO" {
+						return tt.ehlo
+					}
+					return ""
+				}
+			})
+			out, err := mail.NewSMTP(mail.SMTPConfig{URL: "smtp://" + s.addr + "?starttls=never" + tt.query, From: "no-reply@example.com"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := message()
+			m.To = tt.to
+			err = out.Send(t.Context(), m)
+			var failed *mail.SendError
+			switch got := s.got(); {
+			case tt.refused == "" && (err != nil || len(got) != 1 || got[0].to != tt.to):
+				t.Errorf("%v, %v", err, got)
+			case tt.refused != "" && (!errors.As(err, &failed) || !failed.Permanent || failed.Op != "recipient" || !strings.Contains(failed.Reason, tt.refused) || len(got) != 0):
+				t.Errorf("%v, %d sent, want a refusal that says %q", err, len(got), tt.refused)
+			}
+		})
+	}
+}
+
 // TestSMTPWrongPort: what an operator sees who mixed up ports and schemes says what to write instead.
 func TestSMTPWrongPort(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,18 @@ const (
 	STARTTLSNever
 )
 
+// SMTPUTF8 says which servers are asked to pass on an address that is not ASCII before the @ (RFC 6531).
+type SMTPUTF8 int
+
+const (
+	// SMTPUTF8Offered asks servers that offer it, unless they show that they are Exim (the default).
+	SMTPUTF8Offered SMTPUTF8 = iota
+	// SMTPUTF8Trusted asks every server that offers it.
+	SMTPUTF8Trusted
+	// SMTPUTF8Never asks none.
+	SMTPUTF8Never
+)
+
 // SMTPServer is a parsed SMTP URL.
 type SMTPServer struct {
 	// Host is a name or an IP address without brackets.
@@ -44,6 +56,8 @@ type SMTPServer struct {
 	ImplicitTLS bool
 	// STARTTLS has no meaning with ImplicitTLS.
 	STARTTLS STARTTLS
+	// SMTPUTF8 decides for addresses that are not ASCII before the @ alone.
+	SMTPUTF8 SMTPUTF8
 	// Username and Password are both empty or both set, but for XOAUTH2, which has no password.
 	Username string
 	Password string
@@ -66,8 +80,16 @@ func (s SMTPServer) String() string {
 		u.RawQuery = "starttls=never"
 	}
 	if s.XOAUTH2 {
-		u.RawQuery = strings.TrimPrefix(u.RawQuery+"&auth=xoauth2", "&")
+		u.RawQuery += "&auth=xoauth2"
 	}
+	switch s.SMTPUTF8 {
+	case SMTPUTF8Offered:
+	case SMTPUTF8Trusted:
+		u.RawQuery += "&smtputf8=trusted"
+	case SMTPUTF8Never:
+		u.RawQuery += "&smtputf8=never"
+	}
+	u.RawQuery = strings.TrimPrefix(u.RawQuery, "&")
 	return u.String()
 }
 
@@ -113,7 +135,7 @@ func isLoopbackInBrowsers(host string) bool {
 // ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The
 // ports default to 587 (RFC 6409) and 465 (RFC 8314). User name and password
 // are percent-decoded. For smtp, ?starttls= is "required" (the default),
-// "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone; credentials together with "never" are refused
+// "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone, ?smtputf8= is "trusted" or "never"; credentials together with "never" are refused
 // unless the host is this machine. Errors wrap [ErrSMTPURL] and never quote the
 // input.
 func ParseSMTPURL(raw string) (SMTPServer, error) {
@@ -133,7 +155,7 @@ func ParseSMTPURL(raw string) (SMTPServer, error) {
 		return SMTPServer{}, fmt.Errorf("%w: it must start with smtp:// or smtps://", ErrSMTPURL)
 	}
 	if u.Opaque != "" || (u.Path != "" && u.Path != "/") || u.Fragment != "" {
-		return SMTPServer{}, fmt.Errorf("%w: nothing but ?starttls= and auth= may follow host and port; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
+		return SMTPServer{}, fmt.Errorf("%w: nothing but ?starttls=, auth= and smtputf8= may follow host and port; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
 	}
 	if err := s.setAddress(u); err != nil {
 		return SMTPServer{}, err
@@ -193,8 +215,8 @@ func (s *SMTPServer) setParameters(u *url.URL) error {
 		return fmt.Errorf("%w: the part after ? does not parse", ErrSMTPURL)
 	}
 	for name, values := range query {
-		if name != "starttls" && name != "auth" || len(values) > 1 {
-			return fmt.Errorf("%w: two parameters are known, once each: starttls and auth", ErrSMTPURL)
+		if name != "starttls" && name != "auth" && name != "smtputf8" || len(values) > 1 {
+			return fmt.Errorf("%w: three parameters are known, once each: starttls, auth and smtputf8", ErrSMTPURL)
 		}
 	}
 	if query.Has("auth") {
@@ -202,6 +224,15 @@ func (s *SMTPServer) setParameters(u *url.URL) error {
 			return fmt.Errorf("%w: auth is xoauth2, or left out", ErrSMTPURL)
 		}
 		s.XOAUTH2 = true
+	}
+	switch value := query.Get("smtputf8"); {
+	case !query.Has("smtputf8"):
+	case value == "trusted":
+		s.SMTPUTF8 = SMTPUTF8Trusted
+	case value == "never":
+		s.SMTPUTF8 = SMTPUTF8Never
+	default:
+		return fmt.Errorf("%w: smtputf8 is trusted or never, or left out", ErrSMTPURL)
 	}
 	if !query.Has("starttls") {
 		return nil

@@ -28,6 +28,8 @@ func TestParseSMTPURL(t *testing.T) {
 		"smtp://mail_pit:1025?starttls=never":           {Host: "mail_pit", Port: 1025, STARTTLS: mail.STARTTLSNever},
 		"smtp://u:p@localhost:1025?starttls=never":      {Host: "localhost", Port: 1025, STARTTLS: mail.STARTTLSNever, Username: "u", Password: "p"},
 		"smtp://u:p@127.8.8.8?starttls=never":           {Host: "127.8.8.8", Port: 587, STARTTLS: mail.STARTTLSNever, Username: "u", Password: "p"},
+		"smtp://m?starttls=never&smtputf8=never":        {Host: "m", Port: 587, STARTTLS: mail.STARTTLSNever, SMTPUTF8: mail.SMTPUTF8Never},
+		"smtps://m?smtputf8=trusted":                    {Host: "m", Port: 465, ImplicitTLS: true, SMTPUTF8: mail.SMTPUTF8Trusted},
 		"smtp://u:p@[::1]?starttls=never":               {Host: "::1", Port: 587, STARTTLS: mail.STARTTLSNever, Username: "u", Password: "p"},
 	} {
 		got, err := mail.ParseSMTPURL(raw)
@@ -64,6 +66,8 @@ func TestParseSMTPURLRefuses(t *testing.T) {
 		"smtp://user%0d%0aRSET:hunter22@m",
 		"smtp://m?starttls=",
 		"smtp://m?starttls=maybe",
+		"smtp://m?smtputf8=",
+		"smtp://m?smtputf8=always",
 		"smtp://m?starttls=never&starttls=required",
 		"smtp://m?tls=never",
 		"smtp://m?starttls=never&x=hunter22",
@@ -135,6 +139,7 @@ func FuzzParseSMTPURL(f *testing.F) {
 	for _, seed := range []string{
 		"smtp://mail.example.com", "smtps://user:hunter22@mail.example.com:465", "smtp://[::1%25lo]:25",
 		"smtp://u:p@127.0.0.1?starttls=never", "smtp://u:p%2f@h?starttls=opportunistic", "smtp://u:p/w@h", "smtp://%00:%0a@h",
+		"smtps://h?smtputf8=trusted", "smtp://u@h?auth=xoauth2&smtputf8=never",
 	} {
 		f.Add(seed)
 	}
@@ -147,7 +152,7 @@ func FuzzParseSMTPURL(f *testing.F) {
 			}
 			return
 		}
-		if s.Host == "" || s.Port == 0 || (s.Username == "") != (s.Password == "") {
+		if s.Host == "" || s.Port == 0 || (s.Username == "") != (s.Password == "" && !s.XOAUTH2) || s.XOAUTH2 && s.Password != "" {
 			t.Fatalf("incomplete: host %q, port %d", s.Host, s.Port)
 		}
 		if strings.ContainsAny(s.Host+s.Username+s.Password, "\r\n\x00") {
@@ -157,7 +162,11 @@ func FuzzParseSMTPURL(f *testing.F) {
 			t.Fatal("STARTTLS with implicit TLS")
 		}
 		// Written and read again, it is the same server without its credentials.
-		again, err := mail.ParseSMTPURL(s.String())
+		written := s.String()
+		if s.XOAUTH2 { // which is nothing without a user name
+			written = strings.Replace(written, "://", "://u@", 1)
+		}
+		again, err := mail.ParseSMTPURL(written)
 		if err != nil {
 			t.Fatalf("%s does not parse: %v", s, err)
 		}

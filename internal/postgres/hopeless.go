@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,7 +17,15 @@ func hopelessCode(err error) string {
 		return ""
 	}
 	switch pg.Code {
-	case "28P01", "28000":
+	case "28000":
+		switch {
+		case strings.Contains(pg.Message, "client certificate"):
+			return "it asks for a certificate of the client, signed by an authority that it trusts: name yours by sslcert and sslkey in the URL (" + pg.Message + ")"
+		case strings.Contains(pg.Message, "no encryption"):
+			return "it takes no connection without TLS from here: set sslmode=verify-full in the URL (" + pg.Message + ")"
+		}
+		return "it refuses the role or its password (" + pg.Message + ")"
+	case "28P01":
 		return "it refuses the role or its password (" + pg.Message + ")"
 	case "3D000":
 		return "the database is not there (" + pg.Message + ")"
@@ -28,13 +37,28 @@ func hopelessCode(err error) string {
 	return ""
 }
 
+// standby is said of a server that is not the primary.
+const standby = "it is a standby, or read-only, and takes no writes: name the primary, or all hosts and target_session_attrs=read-write"
+
+// Explain says what is wrong with the server or its URL where a command failed for that, "" if it failed for something
+// else. Unlike [Hopeless] it is for what is tried once: it also tells of a server that may yet become the primary.
+func Explain(err error) string {
+	if IsReadOnly(err) {
+		return standby
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return Hopeless(err)
+	}
+	return ""
+}
+
 // HopelessTLS says why no TLS connection comes about, however long one waits, "" if err is of another kind.
 func HopelessTLS(err error) string {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
+	var alert *net.OpError
 	switch {
 	case errors.As(err, &unknown):
 		return "no authority that is trusted here has signed its certificate (one of your own is named by sslrootcert in the URL of PostgreSQL, and by LATCHKEY_REDIS_CA_FILE)"
@@ -44,8 +68,8 @@ func HopelessTLS(err error) string {
 		return "its certificate is not valid (" + invalid.Error() + ")"
 	case errors.As(err, &record):
 		return "it does not speak TLS on this port"
-	case errors.As(err, &alert):
-		return "it ended the TLS handshake (" + alert.Error() + ")"
+	case errors.As(err, &alert) && alert.Op == "remote error": // what crypto/tls makes of the peer's alert
+		return "it ended the TLS handshake (" + alert.Err.Error() + ")"
 	case err != nil && strings.Contains(err.Error(), "server refused TLS connection"):
 		return "it does not speak TLS"
 	}

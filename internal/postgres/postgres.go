@@ -182,9 +182,9 @@ const minVersion = 140000
 func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string
-	var standby bool
+	var recovers bool
 	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery()").
-		Scan(&version, &encoding, &standby)
+		Scan(&version, &encoding, &recovers)
 	if err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	if encoding != "UTF8" {
 		return &UnfitError{fmt.Sprintf("the database's encoding is %s, UTF8 is needed", encoding)}
 	}
-	if standby && !severalHosts(&pool.Config().ConnConfig.Config) {
-		return &UnfitError{"it is a standby, which takes no writes: name the primary, or all hosts and target_session_attrs=read-write"}
+	if recovers && !severalHosts(&pool.Config().ConnConfig.Config) {
+		return &UnfitError{standby}
 	}
 	return nil
 }

@@ -101,6 +101,8 @@ type Options struct {
 	AddressLimit bool
 	// TrustedProxies may name clients by x-forwarded-for.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol lets those name clients by a PROXY header.
+	ProxyProtocol bool
 	// NewDeviceMails tells owners of logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
 	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those
@@ -247,7 +249,8 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.ResetURL = ResetURL
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
-	cfg.Reflection, cfg.TrustedProxies, cfg.AddressRateLimit = true, o.TrustedProxies, o.AddressLimit
+	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
+	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
 	cfg.LogLines = o.LogLines

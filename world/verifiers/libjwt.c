@@ -1,4 +1,4 @@
-/* Checks one access token with libjwt: libjwt TOKEN ALGORITHM < key.pem. Exit code 0: it is good, 3: refused. */
+/* Checks one access token with libjwt: libjwt TOKEN ALGORITHM ISSUER AUDIENCE < key.pem. Exit code 0: it is good, 3: refused. */
 #include <jwt.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +7,7 @@ int main(int argc, char **argv) {
     static unsigned char key[8192];
     size_t n = fread(key, 1, sizeof key - 1, stdin);
     jwt_t *jwt = NULL;
-    if (argc != 3) return 2;
+    if (argc != 5) return 2;
     int failed = jwt_decode(&jwt, argv[1], key, (int)n);
     if (failed) {
         printf("jwt_decode: %s", strerror(failed));

@@ -37,7 +37,9 @@ const (
 // out, get the password back.
 //
 // Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8 or a message of over 16 KiB, does not). Every refusal that a client can
+// such as text that is not UTF-8, or a message or metadata of over 16 KiB, which are
+// RESOURCE_EXHAUSTED, does not; metadata of over 64 KiB ends the connection with every
+// call on it). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
@@ -229,7 +231,9 @@ func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswo
 // out, get the password back.
 //
 // Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8 or a message of over 16 KiB, does not). Every refusal that a client can
+// such as text that is not UTF-8, or a message or metadata of over 16 KiB, which are
+// RESOURCE_EXHAUSTED, does not; metadata of over 64 KiB ends the connection with every
+// call on it). Every refusal that a client can
 // act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
 // `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
 // with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
