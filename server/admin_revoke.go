@@ -12,6 +12,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 // SuspendUser implements latchkey.v1.AdminService.
@@ -34,69 +35,50 @@ func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateU
 }
 
 func (s *Server) setActive(ctx context.Context, userID string, active bool, kind audit.Kind) (*latchkeyv1.Account, error) {
-	var account db.User
-	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (ended uuid.UUID, position int64, err error) {
-		account, ended, position, err = s.changeStatus(ctx, tx, userID, active, kind)
-		return ended, position, err
+	account, err := revoke.InTx(ctx, s.revoker, func(ctx context.Context, tx pgx.Tx) (db.User, revoke.Ended, error) {
+		return s.changeStatus(ctx, tx, userID, active, kind)
 	})
 	if err != nil {
-		return nil, err // the change may still be under way, and account be written to
+		return nil, err
 	}
 	return accountMessage(account), nil
 }
 
-// changeStatus returns the account as it is then, whose sessions it has ended, and the
-// position to wait for. When the status is what was asked for already, another call may still be waiting for its
-// row to become final: the head that is read here, after the lock, is at or past that
-// row, and is waited for instead.
-func (s *Server) changeStatus(
-	ctx context.Context, tx pgx.Tx, userID string, active bool, kind audit.Kind,
-) (account db.User, ended uuid.UUID, position int64, err error) {
-	if account, err = s.lockAccount(ctx, tx, userID); err != nil {
-		return account, uuid.Nil, 0, err
+// changeStatus returns the account as it is then, and what was ended. When the status is what was asked for already,
+// another call may still be waiting for its row to become final: the head that is read here, after the lock, is at or past
+// that row, and is waited for instead.
+func (s *Server) changeStatus(ctx context.Context, tx pgx.Tx, userID string, active bool, kind audit.Kind) (db.User, revoke.Ended, error) {
+	account, err := s.lockAccount(ctx, tx, userID)
+	if err != nil {
+		return account, revoke.Ended{}, err
 	}
 	if account.IsActive == active {
-		position, err = s.ledgerHead(ctx, tx)
-		return account, uuid.Nil, position, err
+		head, err := s.revoker.Head(ctx, tx)
+		return account, head, err
 	}
 	account, err = s.queries.SetUserActive(ctx, tx, db.SetUserActiveParams{ID: account.ID, IsActive: active})
 	if err != nil {
-		return account, uuid.Nil, 0, fmt.Errorf("change the account's status: %w", err)
+		return account, revoke.Ended{}, fmt.Errorf("change the account's status: %w", err)
 	}
-	position, err = s.endUserSessions(ctx, tx, account.ID, kind)
-	return account, account.ID, position, err
+	ended, err := s.revoker.AppendUser(ctx, tx, kind, account.ID)
+	return account, ended, err
 }
 
-// RevokeUserSessions implements latchkey.v1.AdminService. Every call appends: what
-// was minted since the last one is ended too.
+// RevokeUserSessions implements latchkey.v1.AdminService.
 func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeUserSessionsRequest) (*latchkeyv1.RevokeUserSessionsResponse, error) {
-	var account db.User
-	err := s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (_ uuid.UUID, position int64, err error) {
-		if account, err = s.lockAccount(ctx, tx, req.GetUserId()); err != nil {
-			return uuid.Nil, 0, err
-		}
-		position, err = s.endUserSessions(ctx, tx, account.ID, audit.UserSessionsRevoked)
-		return account.ID, position, err
-	})
+	id, err := uuid.Parse(req.GetUserId())
 	if err != nil {
+		return nil, fmt.Errorf("the rules let pass an identifier that is none: %w", err)
+	}
+	if err := s.revoker.User(ctx, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionsResponse{}, nil
 }
 
-// RevokeAllSessions implements latchkey.v1.AdminService. Its event is of no account.
+// RevokeAllSessions implements latchkey.v1.AdminService.
 func (s *Server) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAllSessionsRequest) (*latchkeyv1.RevokeAllSessionsResponse, error) {
-	err := s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
-		if err := s.trail.Record(ctx, tx, audit.AllSessionsRevoked, uuid.Nil, uuid.Nil); err != nil {
-			return 0, fmt.Errorf("record the revocation: %w", err)
-		}
-		position, err := s.queries.AppendAllRevocation(ctx, tx)
-		if err != nil {
-			return 0, fmt.Errorf("end all sessions: %w", err)
-		}
-		return position, nil
-	})
-	if err != nil {
+	if err := s.revoker.All(ctx); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeAllSessionsResponse{}, nil
@@ -116,17 +98,4 @@ func (s *Server) lockAccount(ctx context.Context, tx pgx.Tx, userID string) (db.
 		return db.User{}, fmt.Errorf("lock the account: %w", err)
 	}
 	return account, nil
-}
-
-// endUserSessions records why and appends the row, which locks the ledger's head: it
-// is the last statement of its transaction.
-func (s *Server) endUserSessions(ctx context.Context, tx pgx.Tx, userID uuid.UUID, kind audit.Kind) (int64, error) {
-	if err := s.trail.Record(ctx, tx, kind, userID, uuid.Nil); err != nil {
-		return 0, fmt.Errorf("record the change: %w", err)
-	}
-	position, err := s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
-	if err != nil {
-		return 0, fmt.Errorf("end the sessions: %w", err)
-	}
-	return position, nil
 }

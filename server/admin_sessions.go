@@ -36,7 +36,7 @@ func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUs
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.endOnce(ctx, account.ID, id, audit.UserSessionRevoked); err != nil {
+	if _, err := s.revoker.SessionOnce(ctx, audit.UserSessionRevoked, account.ID, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionResponse{}, nil

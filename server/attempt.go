@@ -12,6 +12,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -231,7 +232,7 @@ func (s *Server) compareStored(ctx context.Context, by password.Claim, a *attemp
 
 // succeed: what could not be counted must not pass, so its error refuses the right password too.
 func (s *Server) succeed(ctx context.Context, a *attempt) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := besteffort.Settling(ctx)
 	defer cancel()
 	s.forgetCarried(ctx, a.carried...)
 	var err error
@@ -245,7 +246,7 @@ func (s *Server) succeed(ctx context.Context, a *attempt) error {
 }
 
 func (s *Server) release(ctx context.Context, a *attempt) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := besteffort.Settling(ctx)
 	defer cancel()
 	if err := errors.Join(s.lowerFailures(ctx, a), a.place.Release(ctx)); err != nil {
 		return fmt.Errorf("give the attempt's place back: %w", err)
@@ -254,14 +255,14 @@ func (s *Server) release(ctx context.Context, a *attempt) error {
 }
 
 func (s *Server) fail(ctx context.Context, a *attempt) error {
-	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	settling, cancel := besteffort.Settling(ctx)
 	defer cancel()
 	count, err := a.place.Fail(settling)
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
 	// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
-	s.afterwards(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
+	s.afterwards.Do(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
 	return nil
 }
 

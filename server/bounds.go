@@ -5,22 +5,15 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
-	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
-// What one account can make the service keep is bounded, whoever holds it, and whether or
-// not addresses are counted: rows of the ledger stay for the life of a session, those of
-// the audit trail for LATCHKEY_AUDIT_RETENTION. Each session leaves a row when it begins
-// and two when it is ended, which must never be refused, so it is the beginning that is
-// bounded. A call that would end nothing adds nothing.
+// What one account can make the service keep is bounded, see internal/revoke: it is the beginning of sessions that can be
+// refused, and not their end.
 const (
 	startsScope  = "StartSession"
 	changesScope = "ChangePassword of an account"
-	unknownScope = "RevokeUnknownSession"
-	othersScope  = "RevokeOtherSessions of an account"
 )
 
 // startsRate is a hundred times what somebody with ten devices needs. It is counted when
@@ -30,12 +23,6 @@ func startsRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 30, Burst: 3
 
 // changesRate also bounds the mails that tell of changes.
 func changesRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 1, Burst: 30} }
-
-// unknownRate is for identifiers of which nobody knows whether they are of a session.
-func unknownRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 10, Burst: 100} }
-
-// othersRate is how often other sessions are ended without a look at whether there are any.
-func othersRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 2, Burst: 10} }
 
 // boundStarts limits the sessions that an account begins. Redis must answer, which it
 // must for the session as well.
@@ -49,51 +36,5 @@ func (s *Server) boundStarts(ctx context.Context, userID uuid.UUID) error {
 // boundChanges limits the changes of a password by whoever knows it. What the change
 // would end can still be ended by RevokeOtherSessions.
 func (s *Server) boundChanges(ctx context.Context, userID uuid.UUID) error {
-	return s.allowSoon(ctx, changesScope, userID.String(), changesRate())
-}
-
-// boundUnknown limits the rows for sessions that an account has never had: anybody can
-// invent identifiers. Redis knows the sessions that there are. What it has lost, and all
-// of them while it does not answer, are counted, and over the bound the audit trail is
-// asked, so that a session which once began can always be ended. The exception are
-// access tokens of an existing backend, which leave no trace before they are ended.
-func (s *Server) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
-	err := s.patience.ask(ctx, func(ctx context.Context) error {
-		_, err := s.cfg.Sessions.Get(ctx, userID, id)
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	limited := s.allowSoon(ctx, unknownScope, userID.String(), unknownRate())
-	if limited == nil {
-		return nil
-	}
-	switch began, err := s.trail.KnowsSession(ctx, s.cfg.Pool, userID, id); {
-	case err != nil:
-		return err
-	case began:
-		return nil
-	}
-	return limited
-}
-
-// isLoop says whether an account has had its other sessions ended so often of late that
-// there may be nothing left to end. Up to then each call makes a row: it also ends links
-// for new passwords that were only asked for, of which the account knows nothing yet.
-func (s *Server) isLoop(ctx context.Context, userID uuid.UUID) bool {
-	return s.allowSoon(ctx, othersScope, userID.String(), othersRate()) != nil
-}
-
-// othersRevoked says whether the very last thing that happened to an account, which is
-// locked, is that this session ended all others: then there is none to end. Whoever makes
-// a session must lock the account and record it before anybody gets its tokens, as
-// recordLogin does. Then a session that was recorded before is ended by that row (it
-// carries an earlier position), and one that is not recorded yet begins after this call.
-func (s *Server) othersRevoked(ctx context.Context, tx pgx.Tx, by authority) (bool, error) {
-	kind, sessionID, err := s.trail.Newest(ctx, tx, by.userID)
-	if err != nil {
-		return false, err
-	}
-	return kind == audit.OthersRevoked && sessionID == by.sessionID, nil
+	return s.redis.Allow(ctx, changesScope, userID.String(), changesRate())
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 // ChangePassword implements latchkey.v1.AuthService. The access token alone is not
@@ -24,7 +25,7 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.queries.FindUser(ctx, s.cfg.Pool, by.userID)
+	user, err := s.queries.FindUser(ctx, s.cfg.Pool, by.UserID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "the account is gone")
 	}
@@ -45,26 +46,26 @@ func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePassw
 	if err := s.boundChanges(ctx, user.ID); err != nil {
 		return nil, err
 	}
-	err = s.endSessions(ctx, by, userEnding{
-		except: by.sessionID, kind: audit.PasswordChanged,
-		change: func(ctx context.Context, tx pgx.Tx) error { return s.replacePassword(ctx, tx, user, hash) },
+	err = s.revoker.Sessions(ctx, by, revoke.Ending{
+		Except: by.SessionID, Kind: audit.PasswordChanged,
+		Change: func(ctx context.Context, tx pgx.Tx) error { return s.replacePassword(ctx, tx, user, hash) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	// The change has begun a new epoch; a row that plain SQL changes at this moment makes the token one of an older.
-	epoch, err := s.queries.FindPasswordEpoch(ctx, s.cfg.Pool, by.userID)
+	epoch, err := s.queries.FindPasswordEpoch(ctx, s.cfg.Pool, by.UserID)
 	if err != nil {
 		return nil, fmt.Errorf("read the password's epoch: %w", err)
 	}
-	return &latchkeyv1.ChangePasswordResponse{DeviceToken: s.deviceToken(by.userID, epoch, uuid.Nil)}, nil
+	return &latchkeyv1.ChangePasswordResponse{DeviceToken: s.deviceToken(by.UserID, epoch, uuid.Nil)}, nil
 }
 
 // checkCurrentPassword counts by session: somebody who holds one of the account's cannot keep the owner's own from
 // changing the password, nor its owner from logging in.
-func (s *Server) checkCurrentPassword(ctx context.Context, by authority, user db.User, typed string) error {
+func (s *Server) checkCurrentPassword(ctx context.Context, by revoke.Authority, user db.User, typed string) error {
 	a := &attempt{
-		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.sessionID.String(), known: true, client: by.sessionID},
+		guesser: guesser{kind: guessChange, subject: "change " + user.ID.String(), source: by.SessionID.String(), known: true, client: by.SessionID},
 		user:    user, lookup: emailLookup(user.Email), wrong: refusal.CurrentPassword(),
 	}
 	if err := s.openAttempt(ctx, a); err != nil {

@@ -16,16 +16,7 @@ import (
 )
 
 // FillAfterwards takes every place of work after calls, until free is called.
-func (s *Server) FillAfterwards() (free func()) {
-	for range cap(s.leftBehind) {
-		s.leftBehind <- struct{}{}
-	}
-	return func() {
-		for range cap(s.leftBehind) {
-			<-s.leftBehind
-		}
-	}
-}
+func (s *Server) FillAfterwards() (free func()) { return s.afterwards.Fill() }
 
 // SetPolicy gives a method another policy. Call it before the first call.
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
@@ -43,8 +34,8 @@ func (s *Server) SetKeys(keys ...string) {
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	_, _, position, err = s.changeStatus(ctx, tx, userID, false, audit.UserSuspended)
-	return position, err
+	_, ended, err := s.changeStatus(ctx, tx, userID, false, audit.UserSuspended)
+	return ended.Position, err
 }
 
 // Policies is what the server read from the protos.

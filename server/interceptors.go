@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/panics"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
@@ -136,23 +136,8 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	return st.Err()
 }
 
-// panicError is a panic of a handler.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-// Error implements error.
-func (p *panicError) Error() string { return fmt.Sprintf("panic: %v\n%s", p.value, p.stack) }
-
-func recovered(err *error) {
-	if value := recover(); value != nil {
-		*err = &panicError{value, debug.Stack()}
-	}
-}
-
 func recoverUnary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	defer recovered(&err)
+	defer panics.Catch(&err)
 	return handler(ctx, req)
 }
 
@@ -285,7 +270,7 @@ func (s *Server) mapErrorsStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 }
 
 func recoverStream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	defer recovered(&err)
+	defer panics.Catch(&err)
 	return handler(srv, ss)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -184,7 +185,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 	if err != nil {
 		// Whether a commit without an answer has happened is not known: the session stays.
 		if created && !committing {
-			s.dropSession(ctx, old.UserID, start.ID)
+			s.revoker.DropSession(ctx, old.UserID, start.ID)
 		}
 		return nil, err
 	}
@@ -229,11 +230,11 @@ func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForS
 }
 
 // createLegacySession starts the session and makes its tokens. The account is locked
-// meanwhile, so Redis gets no longer than settleTime.
+// meanwhile, so Redis gets no longer than besteffort.SettleTime.
 func (s *Server) createLegacySession(
 	ctx context.Context, tx pgx.Tx, old *legacyRefresh, start session.Start, email string,
 ) (*latchkeyv1.Tokens, []uuid.UUID, error) {
-	creating, cancel := context.WithTimeout(ctx, settleTime)
+	creating, cancel := context.WithTimeout(ctx, besteffort.SettleTime)
 	defer cancel()
 	created, err := s.cfg.Sessions.Create(creating, start)
 	if err != nil {
@@ -259,7 +260,7 @@ func (s *Server) createLegacySession(
 func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
 	spent := old.spent
 	if spent == nil || !spent.SessionID.Valid {
-		return nil, s.endedFinally(ctx) // logged out
+		return nil, s.revoker.RefuseEnded(ctx) // logged out
 	}
 	id := spent.SessionID.UUID
 	if requestID != "" && hmac.Equal(old.requestHash(requestID), spent.RequestHash) {
@@ -277,7 +278,7 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 // endReusedTrade ends the session of a trade whose token somebody has shown again, and
 // returns the refusal.
 func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
-	ended, err := s.endOnce(ctx, userID, id, audit.RefreshReused)
+	ended, err := s.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
 	if err != nil {
 		return err
 	}
@@ -313,18 +314,4 @@ func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash [
 		return nil, session.ErrReused // Redis has an older copy of itself back
 	}
 	return s.issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
-}
-
-// endOnce ends a session unless it was ended before, and returns once that is final;
-// ended says that this call did it. A spent token can be shown any number of times and
-// is to leave one row.
-func (s *Server) endOnce(ctx context.Context, userID, id uuid.UUID, kind audit.Kind) (ended bool, err error) {
-	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: userID})
-	if err != nil {
-		return false, fmt.Errorf("look the session up: %w", err)
-	}
-	if known.Revoked {
-		return false, detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
-	}
-	return true, s.endSession(ctx, userID, id, kind)
 }

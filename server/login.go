@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -19,10 +20,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
-
-// settleTime bounds what is still done for a call whose caller may be gone: closing
-// its attempt in the limiter, or taking back a session that nobody will hold.
-const settleTime = 3 * time.Second
 
 // amrPassword is the authentication method of RFC 8176, section 2.
 const amrPassword = "pwd"
@@ -62,7 +59,7 @@ func (s *Server) logIn(ctx context.Context, req *latchkeyv1.LoginRequest, keepsT
 		return nil, refusal.AccountDisabled()
 	}
 	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := besteffort.Settling(ctx)
 	defer cancel()
 	if result.Weaker {
 		if err := s.rehash(ctx, hashClaim(ctx, true), found.User, req.GetPassword()); err != nil {
@@ -178,7 +175,7 @@ func (s *Server) startSession(ctx context.Context, devices deviceLogin, start se
 		err = s.recordLogin(ctx, started, devices)
 	}
 	if err != nil {
-		s.dropSession(ctx, start.UserID, started.ID)
+		s.revoker.DropSession(ctx, start.UserID, started.ID)
 		return started, "", err
 	}
 	return started, created.RefreshToken, nil
@@ -225,21 +222,7 @@ func (s *Server) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, 
 func (s *Server) evictSessions(ctx context.Context, userID uuid.UUID, ids []uuid.UUID) error {
 	var ending errgroup.Group
 	for _, id := range ids {
-		ending.Go(func() error { return s.endSession(ctx, userID, id, audit.SessionEvicted) })
+		ending.Go(func() error { return s.revoker.Session(ctx, audit.SessionEvicted, userID, id) })
 	}
 	return ending.Wait()
-}
-
-// dropSession deletes what the ledger or a failed login has ended already: it saves
-// room and is not what keeps the session ended, so a failure is only logged.
-func (s *Server) dropSession(ctx context.Context, userID, id uuid.UUID) {
-	s.tidy(ctx, s.dropping(userID, id))()
-}
-
-func (s *Server) dropping(userID, id uuid.UUID) func(context.Context) {
-	return func(ctx context.Context) {
-		if err := s.cfg.Sessions.Delete(ctx, userID, id); err != nil {
-			s.log.WarnContext(ctx, "session not deleted, it will expire", "session_id", id, "error", err)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*la
 	if req.GetAllSessions() {
 		err = s.logOutAll(ctx, presented)
 	} else {
-		err = s.endSession(ctx, presented.Session.UserID, presented.Session.ID, audit.LoggedOut)
+		err = s.revoker.Session(ctx, audit.LoggedOut, presented.Session.UserID, presented.Session.ID)
 	}
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (s *Server) logOutAll(ctx context.Context, presented *session.Presented) er
 		return fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || account.Revoked || !account.User.IsActive {
-		return s.endedFinally(ctx) // perhaps by this very call, sent before
+		return s.revoker.RefuseEnded(ctx) // perhaps by this very call, sent before
 	}
 	switch err := s.cfg.Sessions.Live(presented, markOf(account)); {
 	case errors.Is(err, session.ErrReused):
@@ -69,31 +70,19 @@ func (s *Server) logOutAll(ctx context.Context, presented *session.Presented) er
 
 // logOutAllOf ends all sessions of the account by the authority of one.
 func (s *Server) logOutAllOf(ctx context.Context, sess session.Session) error {
-	by := authority{userID: sess.UserID, sessionID: sess.ID, ledger: sess.Ledger}
-	return s.logOutAllBy(ctx, by, userEnding{except: uuid.Nil, kind: audit.AllLoggedOut})
+	by := revoke.Authority{UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger}
+	return s.logOutAllBy(ctx, by, revoke.Ending{Except: uuid.Nil, Kind: audit.AllLoggedOut})
 }
 
-func (s *Server) logOutAllBy(ctx context.Context, by authority, ending userEnding) error {
-	err := s.endSessions(ctx, by, ending)
+func (s *Server) logOutAllBy(ctx context.Context, by revoke.Authority, ending revoke.Ending) error {
+	err := s.revoker.Sessions(ctx, by, ending)
 	switch {
 	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED):
 		// Perhaps by this very call, sent before, which may still be waiting.
-		return s.endedFinally(ctx)
+		return s.revoker.RefuseEnded(ctx)
 	case refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED),
 		refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND):
 		return refusal.SessionEnded() // what a refresh with the token would be told
 	}
 	return err
-}
-
-// endedFinally refuses a session that the ledger has ended, once that is final.
-func (s *Server) endedFinally(ctx context.Context) error {
-	head, err := s.ledgerHead(ctx, s.cfg.Pool)
-	if err != nil {
-		return err
-	}
-	if err := detached(ctx, func(ctx context.Context) error { return s.final(ctx, head) }); err != nil {
-		return err
-	}
-	return refusal.SessionEnded()
 }

@@ -82,7 +82,7 @@ func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Po
 	scope := method[strings.LastIndex(method, "/")+1:]
 	allow := s.cfg.Rates.Allow
 	if soon {
-		allow = s.allowSoon
+		allow = s.redis.Allow
 	}
 	c := caller.From(ctx)
 	limit := ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()}

@@ -40,7 +40,7 @@ func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenR
 		return nil, fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || account.Revoked || !account.User.IsActive {
-		s.dropSession(ctx, sess.UserID, sess.ID)
+		s.revoker.DropSession(ctx, sess.UserID, sess.ID)
 		return nil, refusal.SessionEnded()
 	}
 	mark := markOf(account)
@@ -87,7 +87,7 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	}
 	// "Ended" is only said once it is final, which the call that ended it may still be
 	// waiting for.
-	err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, ended.Ledger) })
+	err = s.revoker.WaitFinal(ctx, ended.Ledger)
 	if err != nil {
 		return err
 	}
@@ -151,10 +151,10 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 
 // endReused ends the session of a token that was used before, and tells the owner. Its error is the answer.
 func (s *Server) endReused(ctx context.Context, sess session.Session) error {
-	if err := s.endSession(ctx, sess.UserID, sess.ID, audit.RefreshReused); err != nil {
+	if err := s.revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
 		return err
 	}
-	s.afterwards(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
+	s.afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
 		return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 			return s.notifyOwner(ctx, tx, mail.RefreshTokenReused, sess.UserID)
 		})

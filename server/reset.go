@@ -25,6 +25,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 const (
@@ -110,14 +111,14 @@ func (s *Server) reset(ctx context.Context, resetToken, newPassword string, rule
 	if err != nil {
 		return hashError("hash the password", err)
 	}
-	err = s.revokeUser(ctx, uuid.Nil, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, int64, error) {
-		position, err := s.resetPassword(ctx, tx, account.ID, passwordHash, spend.inTx)
-		return account.ID, position, err
+	_, err = revoke.InTx(ctx, s.revoker, func(ctx context.Context, tx pgx.Tx) (struct{}, revoke.Ended, error) {
+		ended, err := s.resetPassword(ctx, tx, account.ID, passwordHash, spend.inTx)
+		return struct{}{}, ended, err
 	})
 	if err != nil {
 		return err
 	}
-	s.tidy(ctx, func(ctx context.Context) {
+	s.redis.Tidy(ctx, func(ctx context.Context) {
 		spend.afterwards(ctx)
 		s.forgetCarried(ctx, account.Email)
 	})()
@@ -166,42 +167,35 @@ func (s *Server) spendReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, to
 }
 
 // resetPassword spends the token, sets the password and ends all sessions, or does
-// none of it; it returns the ledger's position. The account's row is locked first and the ledger's head last.
+// none of it. The account's row is locked first and the ledger's head last.
 func (s *Server) resetPassword(
 	ctx context.Context, tx pgx.Tx, userID uuid.UUID, passwordHash string, spend func(context.Context, pgx.Tx) error,
-) (position int64, err error) {
+) (revoke.Ended, error) {
 	account, err := s.queries.LockUser(ctx, tx, userID)
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
-		return 0, refusal.ResetTokenInvalid()
+		return revoke.Ended{}, refusal.ResetTokenInvalid()
 	}
 	if err != nil {
-		return 0, fmt.Errorf("lock the account: %w", err)
+		return revoke.Ended{}, fmt.Errorf("lock the account: %w", err)
 	}
 	if err := spend(ctx, tx); err != nil {
-		return 0, err
+		return revoke.Ended{}, err
 	}
 	err = s.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
 	if err != nil {
-		return 0, fmt.Errorf("set the password: %w", err)
+		return revoke.Ended{}, fmt.Errorf("set the password: %w", err)
 	}
 	err = s.queries.NoteReset(ctx, tx, db.NoteResetParams{
 		UserID: userID, ResetAt: s.cfg.Now(),
 		ResetNetwork: []byte(s.cfg.LoginFailures.SourceHash(caller.From(ctx).Source())),
 	})
 	if err != nil {
-		return 0, fmt.Errorf("note where the password was reset from: %w", err)
+		return revoke.Ended{}, fmt.Errorf("note where the password was reset from: %w", err)
 	}
 	if err := s.notifyOwner(ctx, tx, mail.PasswordChanged, userID); err != nil {
-		return 0, err
+		return revoke.Ended{}, err
 	}
-	if err := s.trail.Record(ctx, tx, audit.PasswordReset, userID, uuid.Nil); err != nil {
-		return 0, fmt.Errorf("record the reset: %w", err)
-	}
-	position, err = s.queries.AppendUserRevocation(ctx, tx, db.AppendUserRevocationParams{UserID: userID})
-	if err != nil {
-		return 0, fmt.Errorf("end the sessions: %w", err)
-	}
-	return position, nil
+	return s.revoker.AppendUser(ctx, tx, audit.PasswordReset, userID)
 }
 
 func hashResetToken(text string) []byte {

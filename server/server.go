@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,12 +40,14 @@ import (
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
@@ -196,13 +197,12 @@ type Server struct {
 
 	guard            *inbound.Guard
 	intakes          map[string]intake
-	ownRates         *ratelimit.Local
-	patience         patience
+	redis            *besteffort.Redis
+	afterwards       *besteffort.Afterwards
+	revoker          *revoke.Revoker
 	forwarded        unheardProxies
 	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
 	importing        chan struct{} // holds one for each import
-	leftBehind       chan struct{} // holds one for each work of afterwards
-	leaving          sync.WaitGroup
 	validatedInStore atomic.Int64
 }
 
@@ -217,7 +217,6 @@ func New(cfg Config) (*Server, error) {
 		flood:   newFlood(cfg.LogLines, cfg.Now),
 		queries: db.New(), trail: audit.New(cfg.Now),
 		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
-		leftBehind: make(chan struct{}, afterwardsAtOnce),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
@@ -240,10 +239,14 @@ func New(cfg Config) (*Server, error) {
 		reflection.Register(s.grpc)
 	}
 	var err error
-	s.ownRates, err = ratelimit.NewLocal(ratelimit.LocalConfig{Subjects: ownSubjects, Now: cfg.Now})
+	s.redis, err = besteffort.NewRedis(cfg.Rates, s.log, cfg.Now)
 	if err != nil {
 		return nil, err
 	}
+	s.afterwards = besteffort.NewAfterwards(s.log)
+	s.revoker = revoke.New(revoke.Config{
+		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
+	})
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err
@@ -362,7 +365,7 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 		s.grpc.Stop()
 		<-drained
 	}
-	s.leaving.Wait() // each has afterwardsTime at most
+	s.afterwards.Wait()
 }
 
 // Handler serves the HTTP pages: the JWKS, discovery and health.

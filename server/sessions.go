@@ -7,12 +7,10 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
@@ -32,7 +30,7 @@ func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsR
 	if err != nil {
 		return nil, err
 	}
-	sessions, next, err := s.pageOfSessions(ctx, by.userID, by.sessionID, sessionsPage, req)
+	sessions, next, err := s.pageOfSessions(ctx, by.UserID, by.SessionID, sessionsPage, req)
 	if err != nil {
 		return nil, err
 	}
@@ -95,26 +93,24 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Sessions.Get(ctx, by.userID, id)
+	found, err := s.cfg.Sessions.Get(ctx, by.UserID, id)
 	if errors.Is(err, session.ErrUnknown) {
 		return nil, refusal.SessionNotFound()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the session: %w", err)
 	}
-	live, err := s.liveSessions(ctx, by.userID, []session.Session{found})
+	live, err := s.liveSessions(ctx, by.UserID, []session.Session{found})
 	if err != nil {
 		return nil, err
 	}
 	if len(live) == 0 {
 		return nil, refusal.SessionNotFound()
 	}
-	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.sessionID)}, nil
+	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.SessionID)}, nil
 }
 
-// RevokeSession implements latchkey.v1.SessionService. Redis is not asked whether
-// there is such a session, nor whose: it may have lost it, or may be an older copy of
-// itself. The row names the caller's account, and bites only where both match.
+// RevokeSession implements latchkey.v1.SessionService.
 func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessionRequest) (*latchkeyv1.RevokeSessionResponse, error) {
 	by, err := callingSession(ctx)
 	if err != nil {
@@ -124,21 +120,7 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 	if err != nil {
 		return nil, err
 	}
-	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: by.userID})
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("look the session up: %w", err)
-	case known.Revoked:
-		// By a call that may still be waiting.
-		s.dropSession(ctx, by.userID, id)
-		err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
-	default:
-		if err := s.boundUnknown(ctx, by.userID, id); err != nil {
-			return nil, err
-		}
-		err = s.endSession(ctx, by.userID, id, audit.SessionRevoked)
-	}
-	if err != nil {
+	if err := s.revoker.OwnSession(ctx, by, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeSessionResponse{}, nil
@@ -150,11 +132,7 @@ func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOt
 	if err != nil {
 		return nil, err
 	}
-	ending := userEnding{except: by.sessionID, kind: audit.OthersRevoked}
-	if s.isLoop(ctx, by.userID) {
-		ending.done = func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) }
-	}
-	if err := s.endSessions(ctx, by, ending); err != nil {
+	if err := s.revoker.OtherSessions(ctx, by); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil

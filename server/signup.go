@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -47,7 +48,7 @@ func (s *Server) createAccount(ctx context.Context, req *latchkeyv1.SignUpReques
 	if err != nil {
 		return user, hashError("hash the password", err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := besteffort.Settling(ctx)
 	defer cancel()
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
 		lookup := emailLookup(req.GetEmail())
