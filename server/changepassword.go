@@ -21,7 +21,7 @@ import (
 // enough: a thief who holds one must not get the account for good, so the current
 // password is asked for, and guesses at it are counted.
 func (s *Server) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePasswordRequest) (*latchkeyv1.ChangePasswordResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 // FillAfterwards takes every place of work after calls, until free is called.
@@ -51,11 +52,11 @@ func ParseTraceparent(header string) (string, bool) { return parseTraceparent(he
 
 // CallerID is the account of a call that authenticate let pass.
 func CallerID(ctx context.Context) string {
-	v, ok := callerFrom(ctx)
-	if !ok {
+	by, err := revoke.FromContext(ctx)
+	if err != nil {
 		return ""
 	}
-	return v.user.ID.String()
+	return by.UserID.String()
 }
 
 // Authenticate is authenticate.

@@ -10,8 +10,10 @@ import (
 
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // Legacy is what is honoured of the backends that Latchkey takes over from, whose
@@ -87,7 +89,7 @@ func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) 
 	}
 	resp := &authpb.SignUpResponse{Success: true, Message: legacySignedUp}
 	if !l.server.cfg.HideAccounts {
-		resp.User = legacyUser(userMessage(user))
+		resp.User = legacyUser(account.FromRow(user).Message())
 	}
 	return resp, nil
 }
@@ -135,13 +137,13 @@ func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPas
 // ValidateToken implements auth.AuthService.
 func (l *legacyContract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
 	l.note(ctx, "ValidateToken")
-	v, err := l.server.validate(ctx, req.GetAccessToken(), forServices)
+	v, err := l.server.validation.Validate(ctx, req.GetAccessToken(), validate.ForServices)
 	if err != nil {
 		return nil, err
 	}
-	switch v.reason {
+	switch v.Reason {
 	case latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		return &authpb.ValidateTokenResponse{Valid: true, User: legacyUser(v.message), Message: legacyTokenValid}, nil
+		return &authpb.ValidateTokenResponse{Valid: true, User: legacyUser(v.User), Message: legacyTokenValid}, nil
 	case latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND:
 		return &authpb.ValidateTokenResponse{Message: legacyUserGone}, nil
 	case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:

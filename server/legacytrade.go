@@ -200,7 +200,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 // the ledger's position 0: whatever has ended the account's sessions here ends it too.
 // The session gets the position that was read with that.
 func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
-	switch forgotten, err := s.forgottenSince(old.IssuedAt); {
+	switch forgotten, err := s.validation.Forgotten(old.IssuedAt); {
 	case err != nil:
 		return account, err
 	case forgotten:

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -50,6 +49,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // Limits of one gRPC connection.
@@ -195,15 +195,14 @@ type Server struct {
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
-	guard            *inbound.Guard
-	intakes          map[string]intake
-	redis            *besteffort.Redis
-	afterwards       *besteffort.Afterwards
-	revoker          *revoke.Revoker
-	forwarded        unheardProxies
-	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
-	importing        chan struct{} // holds one for each import
-	validatedInStore atomic.Int64
+	guard      *inbound.Guard
+	intakes    map[string]intake
+	redis      *besteffort.Redis
+	afterwards *besteffort.Afterwards
+	revoker    *revoke.Revoker
+	validation *validate.Validator
+	forwarded  unheardProxies
+	importing  chan struct{} // holds one for each import
 }
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
@@ -216,7 +215,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		flood:   newFlood(cfg.LogLines, cfg.Now),
 		queries: db.New(), trail: audit.New(cfg.Now),
-		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
+		started: make(chan struct{}), importing: make(chan struct{}, imports),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
@@ -247,6 +246,7 @@ func New(cfg Config) (*Server, error) {
 	s.revoker = revoke.New(revoke.Config{
 		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
 	})
+	s.validation = validate.New(validate.Config{Pool: cfg.Pool, Keyring: cfg.Keyring, Ledger: cfg.Ledger, Cache: cfg.Memory, Now: cfg.Now})
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err

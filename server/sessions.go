@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -26,7 +27,7 @@ const (
 
 // ListSessions implements latchkey.v1.SessionService.
 func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsRequest) (*latchkeyv1.ListSessionsResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (s *Server) pageOfSessions(
 
 // GetSession implements latchkey.v1.SessionService.
 func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionRequest) (*latchkeyv1.GetSessionResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +113,7 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 
 // RevokeSession implements latchkey.v1.SessionService.
 func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessionRequest) (*latchkeyv1.RevokeSessionResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 
 // RevokeOtherSessions implements latchkey.v1.SessionService.
 func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOtherSessionsRequest) (*latchkeyv1.RevokeOtherSessionsResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -32,7 +33,7 @@ func (s *Server) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*la
 	if s.cfg.HideAccounts {
 		return &latchkeyv1.SignUpResponse{}, nil
 	}
-	return &latchkeyv1.SignUpResponse{User: userMessage(user)}, nil
+	return &latchkeyv1.SignUpResponse{User: account.FromRow(user).Message()}, nil
 }
 
 // createAccount makes the account of a request whose password is good enough. Nothing

@@ -15,6 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // issue makes the access token that goes with a refresh token. It is a function of
@@ -38,7 +39,7 @@ func (s *Server) issue(ctx context.Context, sess session.Session, email string, 
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
 		Ledger:     sess.Ledger,
-		ID:         accessTokenID(sess, issued, forServices),
+		ID:         accessTokenID(sess, issued, validate.ForServices),
 		ClientID:   s.cfg.ClientID,
 		AuthTime:   sess.AuthTime,
 		IssuedAt:   issued,
@@ -51,7 +52,7 @@ func (s *Server) issue(ctx context.Context, sess session.Session, email string, 
 	}
 	var account string
 	if s.cfg.Keyring.SeparatesAccounts() {
-		claims.ID = accessTokenID(sess, issued, forAccount)
+		claims.ID = accessTokenID(sess, issued, validate.ForAccount)
 		if account, err = s.cfg.Keyring.SignForAccount(ctx, claims); err != nil {
 			return nil, fmt.Errorf("sign the account token: %w", err)
 		}
@@ -78,12 +79,12 @@ func (s *Server) checkClock() error {
 
 // accessTokenID is the jti: different for every generation, time of issue and purpose,
 // the same for the repeat of an answer.
-func accessTokenID(sess session.Session, issued time.Time, p purpose) string {
+func accessTokenID(sess session.Session, issued time.Time, p validate.Purpose) string {
 	text := make([]byte, 16+8+8, 16+8+8+1)
 	copy(text, sess.ID[:])
 	binary.BigEndian.PutUint64(text[16:], sess.Generation)
 	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix())) //nolint:gosec // G115: any bits will do
-	if p == forAccount {
+	if p == validate.ForAccount {
 		text = append(text, 1)
 	}
 	sum := sha256.Sum256(text)

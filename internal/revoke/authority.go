@@ -24,6 +24,23 @@ type Authority struct {
 	KeyID string
 }
 
+type authorityKey struct{}
+
+// WithAuthority returns a context for a request that has shown the access token of a session, and was let pass.
+func WithAuthority(ctx context.Context, by Authority) context.Context {
+	return context.WithValue(ctx, authorityKey{}, by)
+}
+
+// FromContext returns the session that speaks for its account in this request. Without one it is an error: the method's
+// policy is not AUTH_CLASS_SESSION.
+func FromContext(ctx context.Context) (Authority, error) {
+	by, ok := ctx.Value(authorityKey{}).(Authority)
+	if !ok {
+		return Authority{}, errors.New("the caller was not authenticated: the method's policy is not AUTH_CLASS_SESSION")
+	}
+	return by, nil
+}
+
 // Ending is one way of ending the sessions of an account.
 type Ending struct {
 	// Except is the session that goes on. uuid.Nil: none does.
