@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/latchkey-auth/latchkey/internal/caller"
-	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
 var errNoHop = errors.New("not an address")
@@ -150,12 +149,4 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// hashClaim is for whom this call has passwords hashed. Known says that the client has
-// shown what only an account's owner was given: a live session, a device's or a
-// reset's token.
-func hashClaim(ctx context.Context, known bool) password.Claim {
-	c := caller.From(ctx)
-	return password.Claim{Network: c.Network(), Address: c.Site(), Known: known}
 }

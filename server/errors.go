@@ -28,15 +28,6 @@ const errorDomain = "latchkey"
 // reasonPrefix is what the enum's names have and ErrorInfo.reason does not.
 const reasonPrefix = "ERROR_REASON_"
 
-// hashError is an error of the hasher. A deadline that passed in its queue is an
-// overload: trying again at once would only make it longer.
-func hashError(doing string, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = &password.OverloadedError{RetryAfter: time.Second}
-	}
-	return fmt.Errorf("%s: %w", doing, err)
-}
-
 // statusOf is the one place where errors become what clients see. The bool says
 // that the error was not foreseen: it is for the log, and the client gets no more
 // than the trace id.

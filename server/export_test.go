@@ -23,7 +23,10 @@ func (s *Server) FillAfterwards() (free func()) { return s.afterwards.Fill() }
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
 
 // LoseMailer makes every use of the mailer panic.
-func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
+func (s *Server) LoseMailer() {
+	s.cfg.Mailer = nil
+	s.wire()
+}
 
 // SetKeys makes the server know these keys of operators, and none of services.
 func (s *Server) SetKeys(keys ...string) {
@@ -35,7 +38,11 @@ func (s *Server) SetKeys(keys ...string) {
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	_, ended, err := s.changeStatus(ctx, tx, userID, false, audit.UserSuspended)
+	id, err := uuid.Parse(userID)
+	if err != nil {
+		return 0, err
+	}
+	_, ended, err := s.accounts.ChangeStatus(ctx, tx, id, false, audit.UserSuspended)
 	return ended.Position, err
 }
 

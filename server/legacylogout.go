@@ -19,13 +19,13 @@ import (
 // logOutLegacy is Logout with a refresh token of an existing backend. One that was
 // traded stands for the session that it was traded for, as a spent token of ours does
 // for its session; any other is spent, for no session.
-func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
-	old, err := s.openLegacyRefresh(ctx, req.GetRefreshToken())
+func (s *Server) logOutLegacy(ctx context.Context, refreshToken string, all bool) error {
+	old, err := s.openLegacyRefresh(ctx, refreshToken)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if old.spent == nil {
-		if req.GetAllSessions() {
+		if all {
 			err = s.logOutAllLegacy(ctx, old)
 		} else {
 			err = s.endLegacy(ctx, old)
@@ -34,15 +34,13 @@ func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest
 			err = s.readSpent(ctx, old)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if old.spent != nil {
-		if err := s.logOutTraded(ctx, old, req.GetAllSessions()); err != nil {
-			return nil, err
-		}
+	if old.spent == nil {
+		return nil
 	}
-	return &latchkeyv1.LogoutResponse{}, nil
+	return s.logOutTraded(ctx, old, all)
 }
 
 // endLegacy spends the token and ends what stands for its session, so that the very
@@ -61,7 +59,7 @@ func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
 // logOutAllLegacy ends all sessions of the account, and with them every old token.
 func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
 	by := revoke.Authority{UserID: old.UserID, SessionID: old.SessionID()}
-	return s.logOutAllBy(ctx, by, revoke.Ending{
+	return s.logins.LogOutAllBy(ctx, by, revoke.Ending{
 		Except: uuid.Nil, Kind: audit.AllLoggedOut,
 		Change: func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil) },
 	})
@@ -84,7 +82,7 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	}
 	sess, err := s.cfg.Sessions.Get(ctx, old.UserID, traded.UUID)
 	if errors.Is(err, session.ErrUnknown) {
-		return s.unknownSession(ctx, traded.UUID)
+		return s.logins.UnknownSession(ctx, traded.UUID)
 	}
 	if err != nil {
 		return fmt.Errorf("read the session: %w", err)
@@ -96,7 +94,7 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	inGrace, first := s.cfg.Sessions.InGrace(old.spent.SpentAt), sess.Generation == 1 && mark <= 1
 	switch {
 	case inGrace && first:
-		return s.logOutAllOf(ctx, sess) // the answer to the trade may be on its way
+		return s.logins.LogOutAllOf(ctx, sess) // the answer to the trade may be on its way
 	case inGrace:
 		return refusal.RefreshTokenInvalid()
 	}

@@ -19,9 +19,7 @@ import (
 	"time"
 
 	"buf.build/go/protovalidate"
-	"github.com/google/uuid"
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -38,12 +36,13 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
-	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
@@ -84,14 +83,6 @@ const (
 	streamWorkers = 64
 )
 
-// Mailer queues mails.
-type Mailer interface {
-	RequestReset(ctx context.Context, request mail.ResetRequest) error
-	// Notify belongs into the transaction of the fact that it reports. It is without effect
-	// when the account had such notices lately, see mail.Outbox.
-	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
-}
-
 // Config is what a Server works with. All fields are required but those that say
 // otherwise.
 type Config struct {
@@ -118,7 +109,7 @@ type Config struct {
 	// account has written down for nothing.
 	Rates        *ratelimit.GCRA
 	AddressLimit bool
-	Mailer       Mailer
+	Mailer       account.Mailer
 	// Devices makes the tokens by which clients are known. NewDeviceMails tells owners of
 	// logins without one.
 	Devices        *device.Tokens
@@ -201,6 +192,8 @@ type Server struct {
 	afterwards *besteffort.Afterwards
 	revoker    *revoke.Revoker
 	validation *validate.Validator
+	accounts   *account.Accounts
+	logins     *login.Flow
 	forwarded  unheardProxies
 	importing  chan struct{} // holds one for each import
 }
@@ -242,11 +235,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.afterwards = besteffort.NewAfterwards(s.log)
-	s.revoker = revoke.New(revoke.Config{
-		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
-	})
-	s.validation = validate.New(validate.Config{Pool: cfg.Pool, Keyring: cfg.Keyring, Ledger: cfg.Ledger, Cache: cfg.Memory, Now: cfg.Now})
+	s.wire()
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err
@@ -260,6 +249,33 @@ func New(cfg Config) (*Server, error) {
 	s.rpcMetrics.InitializeMetrics(s.grpc)
 	s.setServing(false)
 	return s, s.registerMetrics()
+}
+
+// wire makes the flows.
+func (s *Server) wire() {
+	cfg := s.cfg
+	s.afterwards = besteffort.NewAfterwards(s.log)
+	s.revoker = revoke.New(revoke.Config{
+		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
+	})
+	s.validation = validate.New(validate.Config{Pool: cfg.Pool, Keyring: cfg.Keyring, Ledger: cfg.Ledger, Cache: cfg.Memory, Now: cfg.Now})
+	logins := login.Config{
+		Pool: cfg.Pool, Sessions: cfg.Sessions, Keyring: cfg.Keyring, Passwords: cfg.Passwords, Failures: cfg.LoginFailures, Rates: cfg.Rates,
+		Devices: cfg.Devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: cfg.Mailer,
+		Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Afterwards: s.afterwards,
+		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: s.log, Now: cfg.Now, ClockRight: cfg.ClockRight,
+	}
+	accounts := account.Config{
+		Pool: cfg.Pool, Passwords: cfg.Passwords, Policy: cfg.PasswordPolicy, LoginFailures: cfg.LoginFailures, ResetRequests: cfg.ResetRequests,
+		Rates: cfg.Rates, Uncounted: func(ctx context.Context) bool { return !cfg.AddressLimit || s.showsKey(ctx) },
+		Mailer: cfg.Mailer, HideAccounts: cfg.HideAccounts, Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Now: cfg.Now,
+	}
+	if cfg.Legacy != nil {
+		logins.Older, accounts.Older = legacyHooks{s}, legacyHooks{s}
+	}
+	s.logins = login.New(logins)
+	accounts.Guesses = s.logins
+	s.accounts = account.New(accounts)
 }
 
 // requests are the messages that our methods take.

@@ -2,14 +2,11 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
@@ -45,9 +42,8 @@ type pageRequest interface {
 }
 
 // pageOfSessions is a page of the live sessions of an account, current among them or
-// none, and the token of the next page of the list that purpose names. Redis has what is shown of a session, the ledger
-// whether it is live. The whole list is read for each page: it has no more than
-// LATCHKEY_SESSION_LIMIT entries.
+// none, and the token of the next page of the list that purpose names. The whole list is read for each page: it has no
+// more than LATCHKEY_SESSION_LIMIT entries.
 func (s *Server) pageOfSessions(
 	ctx context.Context, userID, current uuid.UUID, purpose string, req pageRequest,
 ) (page []*latchkeyv1.Session, next string, err error) {
@@ -58,11 +54,7 @@ func (s *Server) pageOfSessions(
 			return nil, "", err
 		}
 	}
-	all, err := s.cfg.Sessions.List(ctx, userID)
-	if err != nil {
-		return nil, "", fmt.Errorf("list the sessions: %w", err)
-	}
-	live, err := s.liveSessions(ctx, userID, all)
+	live, err := s.logins.Sessions(ctx, userID)
 	if err != nil {
 		return nil, "", err
 	}
@@ -94,19 +86,9 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Sessions.Get(ctx, by.UserID, id)
-	if errors.Is(err, session.ErrUnknown) {
-		return nil, refusal.SessionNotFound()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the session: %w", err)
-	}
-	live, err := s.liveSessions(ctx, by.UserID, []session.Session{found})
+	found, err := s.logins.Session(ctx, by.UserID, id)
 	if err != nil {
 		return nil, err
-	}
-	if len(live) == 0 {
-		return nil, refusal.SessionNotFound()
 	}
 	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.SessionID)}, nil
 }
@@ -137,27 +119,6 @@ func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOt
 		return nil, err
 	}
 	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil
-}
-
-// liveSessions leaves out what the ledger has ended, whatever Redis says.
-func (s *Server) liveSessions(ctx context.Context, userID uuid.UUID, all []session.Session) ([]session.Session, error) {
-	if len(all) == 0 {
-		return nil, nil
-	}
-	params := db.RevokedSessionsParams{UserID: userID}
-	for _, sess := range all {
-		params.SessionIds = append(params.SessionIds, sess.ID)
-		params.Ledgers = append(params.Ledgers, sess.Ledger)
-	}
-	revoked, err := s.queries.RevokedSessions(ctx, s.cfg.Pool, params)
-	if err != nil {
-		return nil, fmt.Errorf("look the sessions up: %w", err)
-	}
-	ended := make(map[uuid.UUID]bool, len(revoked))
-	for _, id := range revoked {
-		ended[id] = true
-	}
-	return slices.DeleteFunc(all, func(sess session.Session) bool { return ended[sess.ID] }), nil
 }
 
 // sessionID parses what the rules of the contract have let pass.

@@ -1,4 +1,4 @@
-package server
+package login
 
 import (
 	"context"
@@ -11,14 +11,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
-	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 const (
@@ -31,9 +32,9 @@ const (
 	// eventsFirst failures within the limiter's window are in the audit trail, then one of eventEvery.
 	eventsFirst = 5
 	eventEvery  = 10
-	// failuresLife is how long failures in a row of a device or a session are kept: whoever has stolen one has a hundred
+	// FailuresLife is how long failures in a row of a device or a session are kept: whoever has stolen one has a hundred
 	// guesses a year with it.
-	failuresLife = 365 * 24 * time.Hour
+	FailuresLife = 365 * 24 * time.Hour
 )
 
 // guessKind is whose failures are counted together in PostgreSQL. The values are stored: rename none.
@@ -66,72 +67,104 @@ func (g guesser) device() uuid.UUID {
 	return uuid.Nil
 }
 
-// attempt is one guess at the password of an account, or of an address that has none. openAttempt takes its place among
-// the failures, check closes it whatever comes of it.
+// outcome is what has become of an attempt.
+type outcome int
+
+const (
+	notCompared outcome = iota // its place is given back
+	failed                     // it counts
+	succeeded                  // it ends what was counted of its guesser
+)
+
+// attempt is one guess at the password of an account, or of an address that has none. guess takes its place among the
+// failures and closes it, whatever the exit.
 type attempt struct {
 	guesser
-	user     db.User // no id: there is no such account
-	lookup   string
-	wrong    error // the answer to a wrong password
+	user     account.Credential // no id: there is no such account
+	wrong    error              // the answer to a wrong password
 	place    *ratelimit.Attempt
 	carried  []string // addresses whose counters of an older backend were carried over: they end with a success
 	failures int32    // the count in PostgreSQL, this attempt in it; 0: there is none
 	closed   bool     // too many in a row: nothing is compared any more
+	outcome  outcome
 }
 
 // guesserOf says who logs in. A device token of another account, or of an older password, is as good as none.
-func (s *Server) guesserOf(ctx context.Context, found db.FindUserByEmailRow, lookup, deviceToken string) guesser {
-	subject := failureSubject(found.User, lookup)
+func (f *Flow) guesserOf(ctx context.Context, found account.Credential, deviceToken string) guesser {
+	subject := failureSubject(found)
 	if found.PasswordEpoch > 0 {
 		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing of this one
 	}
 	source := caller.From(ctx).Source()
 	stranger := guesser{kind: guessLogin, subject: subject, source: source}
-	if t, ok := s.cfg.Devices.Open(deviceToken); ok && found.User.ID != uuid.Nil && t.UserID == found.User.ID && t.Epoch == found.PasswordEpoch {
+	if t, ok := f.cfg.Devices.Open(deviceToken); ok && found.ID != uuid.Nil && t.UserID == found.ID && t.Epoch == found.PasswordEpoch {
 		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, client: t.ID, stranger: &stranger}
 	}
-	if s.resetFrom(found, source) {
+	if f.resetFrom(found, source) {
 		return guesser{kind: guessLogin, subject: "reset " + subject, known: true}
 	}
 	return stranger
 }
 
 // resetFrom says whether the password was just reset from there: its owner must get in, whoever guesses meanwhile.
-func (s *Server) resetFrom(found db.FindUserByEmailRow, source string) bool {
-	return found.ResetAt != nil && s.cfg.Now().Sub(*found.ResetAt) < freshReset &&
-		string(found.ResetNetwork) == s.cfg.LoginFailures.SourceHash(source)
+func (f *Flow) resetFrom(found account.Credential, source string) bool {
+	return found.ResetTime != nil && f.cfg.Now().Sub(*found.ResetTime) < freshReset &&
+		string(found.ResetNetwork) == f.cfg.Failures.SourceHash(source)
 }
 
 // failureSubject is whose failures a login counts with: the address in any letter
 // case. An account that shares it with the holder of the lookup value counts alone,
 // or its owner could clear the failures of the other by logging in.
-func failureSubject(user db.User, lookup string) string {
-	if user.ID != uuid.Nil && !user.EmailLookup.Valid {
-		return "account " + user.ID.String() // no address has a space
+func failureSubject(c account.Credential) string {
+	if c.ID != uuid.Nil && c.SharesLookup {
+		return "account " + c.ID.String() // no address has a space
 	}
-	return lookup
+	return c.Lookup
 }
 
-// openAttempt takes a place for a, whose guesser, user, lookup and answer are set. Accounts and addresses without one cost
-// the same.
-func (s *Server) openAttempt(ctx context.Context, a *attempt) error {
-	var err error
-	a.place, err = s.cfg.LoginFailures.Reserve(ctx, a.subject, a.source)
-	if err != nil {
-		return fmt.Errorf("count the attempt: %w", a.roundedForStrangers(err))
+// guess compares the password and counts the guess. Without an error it is the right one. Accounts and addresses without
+// one cost the same.
+func (f *Flow) guess(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	result, err := f.guessAs(ctx, a, typed)
+	if errors.Is(err, errWornOut) {
+		// A device that somebody else guesses with, or has worn out, is as good as none.
+		a.guesser, a.closed = *a.stranger, false
+		return f.guessAs(ctx, a, typed)
 	}
-	if err := s.raiseFailures(ctx, a); err != nil {
-		return errors.Join(err, s.release(ctx, a))
+	return result, err
+}
+
+// errWornOut: too many passwords in a row were wrong from the device, so that it counts as a stranger.
+var errWornOut = errors.New("the device has failed too often")
+
+// guessAs takes a place for a, whose guesser, user and answer are set, compares, and closes the attempt: the only place
+// that does.
+func (f *Flow) guessAs(ctx context.Context, a *attempt, typed string) (result password.Result, err error) {
+	a.place, err = f.cfg.Failures.Reserve(ctx, a.subject, a.source)
+	if err != nil {
+		return result, fmt.Errorf("count the attempt: %w", a.roundedForStrangers(err))
+	}
+	a.outcome = notCompared
+	defer func() {
+		closing := f.close(ctx, a)
+		switch {
+		case closing == nil:
+		case errors.Is(err, a.wrong), errors.Is(err, errWornOut): // neither is acted on before it was counted
+			err = closing
+		default:
+			err = errors.Join(err, closing)
+		}
+		if err != nil {
+			result = password.Result{}
+		}
+	}()
+	if err := f.raiseFailures(ctx, a); err != nil {
+		return result, err
 	}
 	if a.closed && a.stranger != nil {
-		// A device that somebody else guesses with, or has worn out, is as good as none.
-		if err := s.release(ctx, a); err != nil {
-			return err
-		}
-		a.guesser = *a.stranger
-		return s.openAttempt(ctx, a)
+		return result, errWornOut
 	}
-	return nil
+	return f.check(ctx, a, typed)
 }
 
 // roundedForStrangers hides when exactly somebody else failed, the owner perhaps.
@@ -160,10 +193,10 @@ func roundUp(d time.Duration) time.Duration {
 
 // raiseFailures counts the attempt in PostgreSQL where the account has a count there, and writes as much where it has
 // none. It counts before the password is compared: whatever is lost afterwards, no guess is free.
-func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
+func (f *Flow) raiseFailures(ctx context.Context, a *attempt) error {
 	for range raiseTries {
-		raised, err := s.queries.RaiseFailures(ctx, s.cfg.Pool, db.RaiseFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Lookup: a.lookup,
+		raised, err := f.queries.RaiseFailures(ctx, f.cfg.Pool, db.RaiseFailuresParams{
+			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Lookup: a.user.Lookup,
 		})
 		if err != nil {
 			return fmt.Errorf("count the attempt: %w", err)
@@ -178,111 +211,105 @@ func (s *Server) raiseFailures(ctx context.Context, a *attempt) error {
 }
 
 // lowerFailures takes back what raiseFailures has counted.
-func (s *Server) lowerFailures(ctx context.Context, a *attempt) error {
-	return s.queries.LowerFailures(ctx, s.cfg.Pool, db.LowerFailuresParams{
-		UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Counted: a.failures > 0, Lookup: a.lookup,
+func (f *Flow) lowerFailures(ctx context.Context, a *attempt) error {
+	return f.queries.LowerFailures(ctx, f.cfg.Pool, db.LowerFailuresParams{
+		UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Counted: a.failures > 0, Lookup: a.user.Lookup,
 	})
 }
 
-// check compares the password and closes the attempt. Without an error it is the right one.
+// check compares the password and sets the outcome of the attempt.
 //
 // A guess that was compared counts, whatever became of the call: a hit whose time is over looks like a miss whose time
 // is over, in its answer and in what is counted, or a short deadline would make guesses free.
-func (s *Server) check(ctx context.Context, a *attempt, typed string) (password.Result, error) {
-	result, err := s.compare(ctx, a, typed)
+func (f *Flow) check(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	a.outcome = failed // until it is known: a panic makes no guess free either
+	result, err := f.compare(ctx, a, typed)
 	over := ctx.Err()
 	switch {
 	case err != nil: // nothing was compared
-		return password.Result{}, errors.Join(hashError("check the password", err), s.release(ctx, a))
+		a.outcome = notCompared
+		return password.Result{}, account.HashError("check the password", err)
 	case over != nil:
-		return password.Result{}, errors.Join(hashError("check the password", over), s.fail(ctx, a))
+		return password.Result{}, account.HashError("check the password", over)
 	case !result.Match:
-		if err := s.fail(ctx, a); err != nil {
-			return password.Result{}, err
-		}
 		return password.Result{}, a.wrong
 	}
-	return result, s.succeed(ctx, a)
+	a.outcome = succeeded
+	return result, nil
 }
 
 // compare compares the password with that of the account. A miss costs what a hit costs, and so do accounts that are
 // closed, have no usable hash or are not there.
-func (s *Server) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
-	by := hashClaim(ctx, a.known)
+func (f *Flow) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	by := account.HashClaim(ctx, a.known)
 	if a.user.ID != uuid.Nil {
-		result, err := s.compareStored(ctx, by, a, typed)
+		result, err := f.compareStored(ctx, by, a, typed)
 		if !errors.Is(err, password.ErrMalformedHash) {
 			return result, err
 		}
-		if a.user.PasswordHash != password.None {
+		if a.user.Hash != password.None {
 			// Nobody can log in with what is stored: said in the log, for the operator.
-			s.log.ErrorContext(ctx, "unusable password hash", "user_id", a.user.ID, "error", err)
+			f.cfg.Logger.ErrorContext(ctx, "unusable password hash", "user_id", a.user.ID, "error", err)
 		}
 	}
-	return password.Result{}, s.cfg.Passwords.VerifyUnknown(ctx, by, a.lookup, typed)
+	return password.Result{}, f.cfg.Passwords.VerifyUnknown(ctx, by, a.user.Lookup, typed)
 }
 
 // compareStored compares nothing with the hash of a closed account, at its cost.
-func (s *Server) compareStored(ctx context.Context, by password.Claim, a *attempt, typed string) (password.Result, error) {
+func (f *Flow) compareStored(ctx context.Context, by password.Claim, a *attempt, typed string) (password.Result, error) {
 	if a.closed {
-		return password.Result{}, s.cfg.Passwords.VerifyClosed(ctx, by, a.user.PasswordHash, typed)
+		return password.Result{}, f.cfg.Passwords.VerifyClosed(ctx, by, a.user.Hash, typed)
 	}
-	return s.cfg.Passwords.Verify(ctx, by, a.user.PasswordHash, typed)
+	return f.cfg.Passwords.Verify(ctx, by, a.user.Hash, typed)
 }
 
-// succeed: what could not be counted must not pass, so its error refuses the right password too.
-func (s *Server) succeed(ctx context.Context, a *attempt) error {
-	ctx, cancel := besteffort.Settling(ctx)
-	defer cancel()
-	s.forgetCarried(ctx, a.carried...)
-	var err error
-	if a.failures > 0 { // it was counted as a failure, and a later step may refuse: a disabled account, a full queue
-		err = s.lowerFailures(ctx, a)
-	}
-	if err = errors.Join(err, a.place.Succeed(ctx)); err != nil {
-		return fmt.Errorf("count the attempt: %w", err)
-	}
-	return nil
-}
-
-func (s *Server) release(ctx context.Context, a *attempt) error {
-	ctx, cancel := besteffort.Settling(ctx)
-	defer cancel()
-	if err := errors.Join(s.lowerFailures(ctx, a), a.place.Release(ctx)); err != nil {
-		return fmt.Errorf("give the attempt's place back: %w", err)
-	}
-	return nil
-}
-
-func (s *Server) fail(ctx context.Context, a *attempt) error {
+// close settles the place of the attempt and its count in PostgreSQL, also when the caller is gone. What could not be
+// counted must not pass, so its error refuses the right password too.
+func (f *Flow) close(ctx context.Context, a *attempt) error {
 	settling, cancel := besteffort.Settling(ctx)
 	defer cancel()
-	count, err := a.place.Fail(settling)
+	var err error
+	switch a.outcome {
+	case notCompared:
+		err = errors.Join(f.lowerFailures(settling, a), a.place.Release(settling))
+	case failed:
+		var count ratelimit.Failures
+		if count, err = a.place.Fail(settling); err == nil {
+			// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
+			f.cfg.Afterwards.Do(ctx, "record a failed login", func(ctx context.Context) error { return f.recordFailure(ctx, a, count) })
+		}
+	case succeeded:
+		if f.cfg.Older != nil && len(a.carried) > 0 {
+			f.cfg.Older.ForgetFailures(settling, a.carried...)
+		}
+		if a.failures > 0 { // it was counted as a failure, and a later step may refuse: a disabled account, a full queue
+			err = f.lowerFailures(settling, a)
+		}
+		err = errors.Join(err, a.place.Succeed(settling))
+	}
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
-	// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
-	s.afterwards.Do(ctx, "record a failed login", func(ctx context.Context) error { return s.recordFailure(ctx, a, count) })
 	return nil
 }
 
 // recordFailure is what is written of a failure of an account: the first one of the count in PostgreSQL, a sample of
 // events, and mails to the owner when somebody is shut out.
-func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.Failures) error {
+func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Failures) error {
 	if a.user.ID == uuid.Nil {
 		return nil
 	}
 	failures := a.failures
 	if failures == 0 && !a.closed {
 		var err error
-		failures, err = s.queries.StartFailures(ctx, s.cfg.Pool, db.StartFailuresParams{
-			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Now: s.cfg.Now(),
+		failures, err = f.queries.StartFailures(ctx, f.cfg.Pool, db.StartFailuresParams{
+			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Now: f.cfg.Now(),
 		})
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // the account is gone
 			return fmt.Errorf("count the failure: %w", err)
 		}
 	}
-	limit, total := s.cfg.LoginFailures.Limits()
+	limit, total := f.cfg.Failures.Limits()
 	// Above them when a counter of an existing backend was carried over meanwhile.
 	shutOut := count.Source >= limit || count.All >= total
 	sampled := count.All <= eventsFirst || count.All%eventEvery == 0
@@ -291,13 +318,13 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 	if !shutOut && !closing && !sampled {
 		return nil
 	}
-	return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
+	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 		kind, notice := audit.LoginFailed, mail.LoginsLimited
 		closed := int64(0) // by this failure, and not by another one
 		if closing {
 			var err error
-			closed, err = s.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
-				UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Now: s.cfg.Now(),
+			closed, err = f.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
+				UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Most: maxFailuresInARow, Now: f.cfg.Now(),
 			})
 			if err != nil {
 				return fmt.Errorf("close the password: %w", err)
@@ -309,13 +336,13 @@ func (s *Server) recordFailure(ctx context.Context, a *attempt, count ratelimit.
 		case shutOut:
 			kind = audit.LoginsLimited
 		}
-		if err := s.trail.Record(ctx, tx, kind, a.user.ID, uuid.Nil); err != nil {
+		if err := f.cfg.Trail.Record(ctx, tx, kind, a.user.ID, uuid.Nil); err != nil {
 			return err
 		}
 		if kind == audit.LoginFailed {
 			return nil
 		}
-		return s.notifyOwner(ctx, tx, notice, a.user.ID)
+		return f.notify(ctx, tx, notice, a.user.ID)
 	})
 }
 
@@ -327,10 +354,12 @@ func (a *attempt) closing() (audit.Kind, mail.Notice) {
 	return audit.ClientClosed, mail.PasswordClientClosed
 }
 
-// deviceToken is what a client gets that has shown the password of this epoch. A device keeps its id.
-func (s *Server) deviceToken(userID uuid.UUID, epoch int64, id uuid.UUID) string {
-	if id == uuid.Nil {
-		id = uuid.New()
-	}
-	return s.cfg.Devices.Issue(device.Token{UserID: userID, Epoch: epoch, ID: id})
+// CheckCurrent implements account.Guesses. It counts by session: somebody who holds one of the account's cannot keep the
+// owner's own from changing the password, nor its owner from logging in.
+func (f *Flow) CheckCurrent(ctx context.Context, sessionID uuid.UUID, c account.Credential, typed string) error {
+	_, err := f.guess(ctx, &attempt{
+		guesser: guesser{kind: guessChange, subject: "change " + c.ID.String(), source: sessionID.String(), known: true, client: sessionID},
+		user:    c, wrong: refusal.CurrentPassword(),
+	}, typed)
+	return err
 }

@@ -1,15 +1,15 @@
-package server
+package login
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
-	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -17,51 +17,48 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// RefreshToken implements latchkey.v1.AuthService. The order matters: the MAC is
+// Refresh trades a refresh token for the next one of its session. The order matters: the MAC is
 // checked before anything changes, so that knowing a session's id is not enough to
 // disturb it; PostgreSQL is asked before Redis moves on, so that a disabled account
 // or an ended session never refreshes, whatever Redis says.
-func (s *Server) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
-	if err := s.checkClock(); err != nil {
-		return nil, err
+func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tokens, error) {
+	if err := f.CheckClock(); err != nil {
+		return Tokens{}, err
 	}
-	if s.isLegacyToken(req.GetRefreshToken()) {
-		return s.refreshLegacy(ctx, req)
-	}
-	presented, err := s.openSession(ctx, req.GetRefreshToken())
+	presented, err := f.openSession(ctx, refreshToken)
 	if err != nil {
-		return nil, err
+		return Tokens{}, err
 	}
 	sess := presented.Session
-	account, err := s.queries.FindUserForSession(ctx, s.cfg.Pool, db.FindUserForSessionParams{
+	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
 		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("look the account up: %w", err)
+		return Tokens{}, fmt.Errorf("look the account up: %w", err)
 	}
-	if err != nil || account.Revoked || !account.User.IsActive {
-		s.revoker.DropSession(ctx, sess.UserID, sess.ID)
-		return nil, refusal.SessionEnded()
+	if err != nil || found.Revoked || !found.User.IsActive {
+		f.cfg.Revoker.DropSession(ctx, sess.UserID, sess.ID)
+		return Tokens{}, refusal.SessionEnded()
 	}
-	mark := markOf(account)
-	rotation, err := s.rotate(ctx, presented, req.GetRequestId(), mark)
+	mark := MarkOf(found)
+	rotation, err := f.rotate(ctx, presented, requestID, mark)
 	if err != nil {
-		return nil, err
+		return Tokens{}, err
 	}
-	if err := s.markSession(ctx, rotation, mark); err != nil {
-		return nil, err
+	if err := f.markSession(ctx, rotation, mark); err != nil {
+		return Tokens{}, err
 	}
-	tokens, err := s.issue(ctx, rotation.Session, account.User.Email, rotation.IssueTime, rotation.RefreshToken)
-	if err != nil {
-		return nil, err
-	}
-	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens}, nil
+	return f.Issue(ctx, rotation.Session, found.User.Email, rotation.IssueTime, rotation.RefreshToken)
 }
+
+// SpentMargin is for clocks that differ: how long after its end a spent token is still
+// remembered.
+const SpentMargin = time.Hour
 
 // openSession finds the session of a refresh token. Redis may have lost it: then
 // the ledger still knows whether it was ended.
-func (s *Server) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
-	presented, err := s.cfg.Sessions.Open(ctx, refreshToken)
+func (f *Flow) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
+	presented, err := f.cfg.Sessions.Open(ctx, refreshToken)
 	var unknown *session.UnknownError
 	switch {
 	case err == nil:
@@ -69,16 +66,16 @@ func (s *Server) openSession(ctx context.Context, refreshToken string) (*session
 	case errors.Is(err, session.ErrInvalid):
 		return nil, refusal.RefreshTokenInvalid()
 	case errors.As(err, &unknown):
-		return nil, s.unknownSession(ctx, unknown.SessionID)
+		return nil, f.UnknownSession(ctx, unknown.SessionID)
 	}
 	return nil, fmt.Errorf("read the session: %w", err)
 }
 
-// unknownSession is the refusal of a session that Redis does not have. Nothing more
+// UnknownSession is the refusal of a session that Redis does not have. Nothing more
 // can be told from a token whose MAC cannot be checked; that the named session was
 // ended is no secret to somebody who knows its id.
-func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
-	ended, err := s.queries.SessionRevoked(ctx, s.cfg.Pool, id)
+func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
+	ended, err := f.queries.SessionRevoked(ctx, f.cfg.Pool, id)
 	if err != nil {
 		return fmt.Errorf("look the session up: %w", err)
 	}
@@ -87,29 +84,33 @@ func (s *Server) unknownSession(ctx context.Context, id uuid.UUID) error {
 	}
 	// "Ended" is only said once it is final, which the call that ended it may still be
 	// waiting for.
-	err = s.revoker.WaitFinal(ctx, ended.Ledger)
+	err = f.cfg.Revoker.WaitFinal(ctx, ended.Ledger)
 	if err != nil {
 		return err
 	}
 	return refusal.SessionEnded()
 }
 
-// markOf is how far PostgreSQL has seen the session come.
-func markOf(account db.FindUserForSessionRow) session.Mark {
-	return session.Mark{Generation: uint64(max(account.Mark, 0)), Time: timeOrZero(account.MarkedAt)}
+// MarkOf is how far PostgreSQL has seen the session come.
+func MarkOf(row db.FindUserForSessionRow) session.Mark {
+	var markedAt time.Time
+	if row.MarkedAt != nil {
+		markedAt = *row.MarkedAt
+	}
+	return session.Mark{Generation: uint64(max(row.Mark, 0)), Time: markedAt}
 }
 
 // markSession notes now and then how far a session has come, so that a Redis which gets
 // an older copy of itself back revives few of the tokens that were spent. The answer
 // waits for it: when it fails the client repeats the call.
-func (s *Server) markSession(ctx context.Context, rotation session.Rotation, mark session.Mark) error {
+func (f *Flow) markSession(ctx context.Context, rotation session.Rotation, mark session.Mark) error {
 	if !mark.Due(rotation) {
 		return nil
 	}
 	sess := rotation.Session
-	err := s.queries.MarkSession(ctx, s.cfg.Pool, db.MarkSessionParams{
+	err := f.queries.MarkSession(ctx, f.cfg.Pool, db.MarkSessionParams{
 		SessionID: sess.ID, UserID: sess.UserID, Generation: int64(sess.Generation), //nolint:gosec // G115: below 2^53
-		MarkedAt: sess.RotateTime, KeepUntil: sess.End.Add(spentMargin),
+		MarkedAt: sess.RotateTime, KeepUntil: sess.End.Add(SpentMargin),
 	})
 	if err != nil {
 		return fmt.Errorf("note how far the session has come: %w", err)
@@ -119,18 +120,18 @@ func (s *Server) markSession(ctx context.Context, rotation session.Rotation, mar
 
 // rotate spends the token and says what comes next. A reuse ends the session, and
 // no other of the account.
-func (s *Server) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
+func (f *Flow) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
 	sess := presented.Session
-	rotation, err := s.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
+	rotation, err := f.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
 	switch {
 	case errors.Is(err, session.ErrReused):
-		return rotation, s.endReused(ctx, sess)
+		return rotation, f.endReused(ctx, sess)
 	case errors.Is(err, session.ErrLate):
 		return rotation, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrEnded):
 		return rotation, refusal.SessionEnded()
 	case errors.Is(err, session.ErrUnknown):
-		return rotation, s.unknownSession(ctx, sess.ID)
+		return rotation, f.UnknownSession(ctx, sess.ID)
 	case err != nil:
 		return rotation, fmt.Errorf("rotate the refresh token: %w", err)
 	}
@@ -143,20 +144,20 @@ func (s *Server) rotate(ctx context.Context, presented *session.Presented, reque
 	case session.CaughtUp:
 		noted = audit.RefreshCaughtUp
 	}
-	if err := s.trail.RecordRepeated(ctx, s.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
+	if err := f.cfg.Trail.RecordRepeated(ctx, f.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
 		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
 	}
 	return rotation, nil
 }
 
 // endReused ends the session of a token that was used before, and tells the owner. Its error is the answer.
-func (s *Server) endReused(ctx context.Context, sess session.Session) error {
-	if err := s.revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
+func (f *Flow) endReused(ctx context.Context, sess session.Session) error {
+	if err := f.cfg.Revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
 		return err
 	}
-	s.afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
-		return postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-			return s.notifyOwner(ctx, tx, mail.RefreshTokenReused, sess.UserID)
+	f.cfg.Afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
+		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+			return f.notify(ctx, tx, mail.RefreshTokenReused, sess.UserID)
 		})
 	})
 	return refusal.RefreshTokenReused()
