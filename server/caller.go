@@ -18,8 +18,8 @@ import (
 
 var errNoHop = errors.New("not an address")
 
-// readCaller reads what the metadata and the connection of a call say of its caller.
-func readCaller(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
+// callerOf reads what the metadata and the connection of a call say of its caller.
+func callerOf(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
 	c := &caller.Caller{CallID: newCallID(), Address: clientAddress(ctx, trusted), Credential: bearer(ctx)}
 	c.TraceID = c.CallID
 	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {

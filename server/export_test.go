@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,7 +67,7 @@ func CallerID(ctx context.Context) string {
 
 // Authenticate is authenticate.
 func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
-	return s.authenticate(caller.With(ctx, readCaller(ctx, nil)))
+	return s.authenticate(caller.With(ctx, callerOf(ctx, nil)))
 }
 
 // StatusOf is statusOf.
@@ -77,9 +76,11 @@ func StatusOf(err error) (code string, unforeseen bool) {
 	return st.Code().String(), unforeseen
 }
 
-// DeadlineUnary is deadlineUnary, for a method that needs no more than its context.
+// DeadlineUnary is the middleware of the deadline, around a method that needs no more than its context.
 func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) {
-	return deadlineUnary(ctx, nil, nil, handler)
+	c := &rpc{unaryHandler: handler}
+	err := bounded(ctx, c)
+	return c.response, err
 }
 
 // WithDeadline is withDeadline.
@@ -134,14 +135,10 @@ func DetailOf[T any](err error) T {
 	return none
 }
 
-// UnaryChain is a method with all its interceptors, as gRPC calls it.
+// UnaryChain is a method with all its middleware, as gRPC calls it.
 func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.UnaryHandler {
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
-	for _, interceptor := range slices.Backward(s.unaryChain()) {
-		next := handler
-		handler = func(ctx context.Context, req any) (any, error) { return interceptor(ctx, req, info, next) }
-	}
-	return handler
+	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
 
 // Importing is how many imports are under way.

@@ -175,6 +175,7 @@ type Server struct {
 	queries    *db.Queries
 	trail      *audit.Trail
 	policies   policies
+	middleware []middleware
 	validator  protovalidate.Validator
 	rpcMetrics *grpcprom.ServerMetrics
 	grpc       *grpc.Server
@@ -217,6 +218,10 @@ func New(cfg Config) (*Server, error) {
 	s.log = slog.New(s.flood.handler(cfg.Logger.Handler()))
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Logger})
+	s.middleware = s.chain()
+	if err := checkChain(s.middleware); err != nil {
+		return nil, err
+	}
 	s.grpc = grpc.NewServer(s.options()...)
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
 	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
@@ -301,8 +306,8 @@ func (s *Server) options() []grpc.ServerOption {
 		creds = loggedTLS{credentials.NewTLS(s.cfg.TLS), s.log}
 	}
 	return append(s.guard.ServerOptions(creds),
-		grpc.ChainUnaryInterceptor(s.unaryChain()...),
-		grpc.ChainStreamInterceptor(s.streamChain()...),
+		grpc.UnaryInterceptor(s.aroundUnary),
+		grpc.StreamInterceptor(s.aroundStream),
 		grpc.InTapHandle(s.onHeaders),
 		grpc.MaxRecvMsgSize(maxImport),
 		grpc.MaxConcurrentStreams(maxStreams),
