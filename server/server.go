@@ -1,7 +1,6 @@
 // Package server is what Latchkey does for its callers: one file for each group of
-// RPCs, the interceptors around them, health and the HTTP pages. A request flows
-// from the interceptors to a handler, which uses one or two leaf packages and the
-// stores.
+// RPCs, the middleware around them, health and the HTTP pages. A request flows
+// from the middleware to a handler, which calls a flow, such as internal/login.
 package server
 
 import (
