@@ -1,4 +1,4 @@
-package authverify
+package strict
 
 import (
 	"encoding/json"
@@ -6,48 +6,49 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 )
 
 // maxJSONDepth bounds nesting. Our own tokens nest two deep.
 const maxJSONDepth = 16
 
-// errJSON reports bytes that are not one well-formed JSON object with each
-// member named once.
-var errJSON = errors.New("not a strict JSON object")
+// ErrObject reports bytes that are not one well-formed JSON object with each member named once. It quotes nothing of
+// them.
+var ErrObject = errors.New("not a strict JSON object")
 
-// members is a JSON object whose names were compared exactly: the struct decoder
-// of encoding/json would take "EXP" for "exp" and the last of two for the one.
-type members map[string]any
+// Object is a JSON object whose names are compared exactly. The struct decoder of encoding/json would take "EXP" for
+// "exp", and the last of two members with one name. Its values are strings, json.Number, bool, nil, []any and Object.
+type Object map[string]any
 
-// decodeObject reads the one JSON object in data. Duplicate members at any depth,
-// bytes after the object and invalid UTF-8 are refused; numbers stay as written.
-func decodeObject(data []byte) (members, error) {
-	// Valid holds the whole of data to the grammar, so that the walk below only
-	// has to tell values apart.
+// ParseObject reads the one JSON object in data; numbers stay as they are written. It fails with ErrObject for two
+// members with one name at any depth, for bytes after the object, for invalid UTF-8, and for values that nest more
+// than 16 deep.
+func ParseObject(data []byte) (Object, error) {
+	// Valid checks the grammar of the whole of data, so that the walk below only has to tell values apart.
 	if !utf8.Valid(data) || !json.Valid(data) {
-		return nil, errJSON
+		return nil, ErrObject
 	}
 	w := walker{data: string(data)}
 	value, err := w.value(maxJSONDepth)
 	if err != nil {
 		return nil, err
 	}
-	object, ok := value.(members)
+	object, ok := value.(Object)
 	if !ok {
-		return nil, errJSON
+		return nil, ErrObject
 	}
 	return object, nil
 }
 
-// walker reads JSON that is known to be well formed. Reading it by json.Decoder's
-// tokens made 230 allocations for each token verified, this way it is 35.
+// walker reads JSON that is known to be well formed. With the tokens of json.Decoder a check of an access token made
+// 230 allocations; with this it makes 35.
 type walker struct {
 	data string
 	at   int
 }
 
-// value reads the next value, which may nest depth levels: a string, a
-// json.Number, a bool, nil, a []any or members.
+// value reads the next value, which may nest depth levels.
 func (w *walker) value(depth int) (any, error) {
 	switch w.peek() {
 	case '{':
@@ -73,11 +74,11 @@ func (w *walker) value(depth int) (any, error) {
 	return json.Number(w.data[start:w.at]), nil
 }
 
-func (w *walker) object(depth int) (members, error) {
+func (w *walker) object(depth int) (Object, error) {
 	if depth == 0 {
-		return nil, errJSON
+		return nil, ErrObject
 	}
-	object := members{}
+	object := Object{}
 	w.at++ // The brace.
 	for w.peek() != '}' {
 		name, err := w.text()
@@ -85,7 +86,7 @@ func (w *walker) object(depth int) (members, error) {
 			return nil, err
 		}
 		if _, twice := object[name]; twice {
-			return nil, errJSON
+			return nil, ErrObject
 		}
 		w.skip(':')
 		if object[name], err = w.value(depth - 1); err != nil {
@@ -99,7 +100,7 @@ func (w *walker) object(depth int) (members, error) {
 
 func (w *walker) array(depth int) ([]any, error) {
 	if depth == 0 {
-		return nil, errJSON
+		return nil, ErrObject
 	}
 	array := []any{}
 	w.at++ // The bracket.
@@ -130,7 +131,7 @@ func (w *walker) text() (string, error) {
 	}
 	var text string
 	if err := json.Unmarshal([]byte(w.data[start:w.at]), &text); err != nil {
-		return "", errJSON
+		return "", ErrObject
 	}
 	return text, nil
 }
@@ -151,16 +152,16 @@ func (w *walker) skip(mark byte) {
 	}
 }
 
-// text returns the string called name.
-func (m members) text(name string) (string, bool) {
-	value, ok := m[name].(string)
+// Text returns the string called name.
+func (o Object) Text(name string) (string, bool) {
+	value, ok := o[name].(string)
 	return value, ok
 }
 
-// integer returns the number called name when it is written as a plain
-// non-negative integer: no sign, fraction or exponent, exact up to 2^63-1.
-func (m members) integer(name string) (int64, bool) {
-	number, ok := m[name].(json.Number)
+// Integer returns the number called name if it is written as a plain integer from 0 to 2^63-1: without a sign, a
+// fraction or an exponent.
+func (o Object) Integer(name string) (int64, bool) {
+	number, ok := o[name].(json.Number)
 	if !ok || strings.HasPrefix(number.String(), "-") {
 		return 0, false
 	}
@@ -168,9 +169,9 @@ func (m members) integer(name string) (int64, bool) {
 	return value, err == nil
 }
 
-// texts returns the array of strings called name.
-func (m members) texts(name string) ([]string, bool) {
-	array, ok := m[name].([]any)
+// Texts returns the array of strings called name.
+func (o Object) Texts(name string) ([]string, bool) {
+	array, ok := o[name].([]any)
 	if !ok {
 		return nil, false
 	}
@@ -183,4 +184,15 @@ func (m members) texts(name string) ([]string, bool) {
 		texts = append(texts, text)
 	}
 	return texts, true
+}
+
+// UUID returns the UUID called name if it is written in the one spelling of RFC 9562; the parser also takes braces, a
+// urn and upper case. The nil UUID is none.
+func (o Object) UUID(name string) (uuid.UUID, bool) {
+	text, _ := o.Text(name)
+	id, err := uuid.Parse(text)
+	if err != nil || id == uuid.Nil || id.String() != text {
+		return uuid.Nil, false
+	}
+	return id, true
 }

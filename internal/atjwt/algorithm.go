@@ -1,4 +1,4 @@
-package authverify
+package atjwt
 
 import (
 	"crypto"
@@ -111,7 +111,8 @@ func NewKey(algorithm Algorithm, public crypto.PublicKey) (*Key, error) {
 // Algorithm returns the one algorithm that the key is used with.
 func (k *Key) Algorithm() Algorithm { return k.algorithm }
 
-func (k *Key) equal(other *Key) bool {
+// Equal reports whether both are the same key for the same algorithm.
+func (k *Key) Equal(other *Key) bool {
 	public, ok := k.public.(interface{ Equal(x crypto.PublicKey) bool })
 	return ok && k.algorithm == other.algorithm && public.Equal(other.public)
 }

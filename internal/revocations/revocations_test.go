@@ -1,4 +1,4 @@
-package authverify
+package revocations
 
 import (
 	"strconv"
@@ -88,7 +88,7 @@ func TestRevocationsAgainstDefinition(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		start := time.Unix(1_800_000_000, 0)
 		now := start
-		table := &Revocations{}
+		table := &Table{}
 		var all, resend naive
 		forgot := false
 		compare := func(r *rapid.T) {
@@ -129,7 +129,7 @@ func TestRevocationsAgainstDefinition(t *testing.T) {
 				forgot, resend = true, nil
 			},
 			"anew": func(*rapid.T) {
-				table = &Revocations{}
+				table = &Table{}
 				for _, row := range all {
 					table.Apply(row)
 				}
@@ -153,7 +153,7 @@ func (n naive) keyRow(key string) bool {
 func TestRevocationsForget(t *testing.T) {
 	t.Parallel()
 	end := time.Unix(1_800_000_000, 0)
-	var table Revocations
+	var table Table
 	for position, row := range []*latchkeyv1.Revocation{
 		{Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_SESSION, UserId: uuid.NewString(), SessionId: uuid.NewString()},
 		{Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_USER, UserId: uuid.NewString()},

@@ -1,4 +1,6 @@
-package authverify
+// Package revocations decides which access tokens the rows of the revocation ledger refuse. The service and the
+// services that check tokens with authverify use this one definition.
+package revocations
 
 import (
 	"sync"
@@ -9,10 +11,9 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// Revocations is what the revocation ledger says against tokens that are still in
-// their life: an answer costs a few look-ups in memory. The zero value refuses
-// nothing. It is safe for concurrent use.
-type Revocations struct {
+// Table holds the rows of the revocation ledger that refuse tokens which have not expired. An answer costs a few
+// look-ups in memory. The zero value refuses nothing. It is safe for concurrent use.
+type Table struct {
 	mu       sync.RWMutex
 	sessions map[sessionKey]time.Time // to when it can be forgotten
 	users    map[uuid.UUID]*cutoff
@@ -58,7 +59,7 @@ func (c *cutoff) refuses(session uuid.UUID, ledger int64) bool {
 // positions; one that is known already changes nothing. The result is false for a
 // row whose kind or form is not known: something was revoked, and nobody here can
 // tell what, so nothing that was cached must be trusted.
-func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
+func (r *Table) Apply(row *latchkeyv1.Revocation) bool {
 	expire := row.GetExpireTime().AsTime()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,7 +100,7 @@ func (r *Revocations) Apply(row *latchkeyv1.Revocation) bool {
 	return true
 }
 
-func (r *Revocations) applyUser(row *latchkeyv1.Revocation, expire time.Time) bool {
+func (r *Table) applyUser(row *latchkeyv1.Revocation, expire time.Time) bool {
 	user, err := uuid.Parse(row.GetUserId())
 	if err != nil {
 		return false
@@ -141,7 +142,7 @@ func exception(row *latchkeyv1.Revocation) (except uuid.UUID, ok bool) {
 // Refuses says whether a token of this account and session, whose login was at the
 // ledger's position (the claim "led") and which the key signed (its "kid"), was
 // revoked.
-func (r *Revocations) Refuses(user, session uuid.UUID, ledger int64, key string) bool {
+func (r *Table) Refuses(user, session uuid.UUID, ledger int64, key string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if _, revoked := r.sessions[sessionKey{session, user}]; revoked {
@@ -158,7 +159,7 @@ func (r *Revocations) Refuses(user, session uuid.UUID, ledger int64, key string)
 }
 
 // RefusesKey says whether the signing key was revoked.
-func (r *Revocations) RefusesKey(key string) bool {
+func (r *Table) RefusesKey(key string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	_, revoked := r.keys[key]
@@ -169,7 +170,7 @@ func (r *Revocations) RefusesKey(key string) bool {
 // returns how many. Keys stay: whoever has stolen one signs new tokens with it at any
 // time, and should the keys fail to be read again, the row is all that refuses them.
 // There are as many as operators have revoked.
-func (r *Revocations) Forget(now time.Time) int {
+func (r *Table) Forget(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	forgotten := 0
@@ -190,7 +191,7 @@ func (r *Revocations) Forget(now time.Time) int {
 }
 
 // Len is how many sessions, accounts and keys there are rows about.
-func (r *Revocations) Len() int {
+func (r *Table) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.sessions) + len(r.users) + len(r.keys)

@@ -1,4 +1,4 @@
-package authverify
+package atjwt
 
 import (
 	"crypto"
@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 // JWK is a public key as RFC 7517 writes it.
@@ -85,7 +87,7 @@ func (j JWK) Thumbprint() string {
 // key that is malformed or has a private half, an id given twice, a member given
 // twice, no key at all.
 func ParseJWKS(document []byte) (map[string]*Key, error) {
-	set, err := decodeObject(document)
+	set, err := strict.ParseObject(document)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the set is %w", ErrKey, err)
 	}
@@ -95,11 +97,11 @@ func ParseJWKS(document []byte) (map[string]*Key, error) {
 	}
 	keys := make(map[string]*Key, len(entries))
 	for _, entry := range entries {
-		described, ok := entry.(members)
+		described, ok := entry.(strict.Object)
 		if !ok {
 			return nil, fmt.Errorf("%w: the set lists what is no object", ErrKey)
 		}
-		id, key, err := described.publicKey()
+		id, key, err := publicJWK{described}.publicKey()
 		if err != nil {
 			return nil, err
 		}
@@ -117,23 +119,26 @@ func ParseJWKS(document []byte) (map[string]*Key, error) {
 	return keys, nil
 }
 
+// publicJWK is a JWK as somebody published it, not yet believed.
+type publicJWK struct{ strict.Object }
+
 // publicKey reads a JWK. A nil key without an error is one to pass over.
-func (m members) publicKey() (id string, key *Key, err error) {
+func (m publicJWK) publicKey() (id string, key *Key, err error) {
 	// RFC 7518, sections 6.2.2, 6.3.2 and 6.4: whoever publishes these has lost
 	// the key, or calls a shared secret public.
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
-		if _, present := m[private]; present {
+		if _, present := m.Object[private]; present {
 			return "", nil, fmt.Errorf("%w: the set publishes a private key", ErrKey)
 		}
 	}
-	id, _ = m.text("kid")
+	id, _ = m.Text("kid")
 	if id == "" || !m.verifies() {
 		return "", nil, nil
 	}
 	var algorithm Algorithm
 	var public crypto.PublicKey
-	kind, _ := m.text("kty")
-	curve, _ := m.text("crv")
+	kind, _ := m.Text("kty")
+	curve, _ := m.Text("crv")
 	switch {
 	case kind == "OKP" && curve == "Ed25519":
 		algorithm = EdDSA
@@ -150,8 +155,8 @@ func (m members) publicKey() (id string, key *Key, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if _, present := m["alg"]; present {
-		if name, _ := m.text("alg"); currentName(name) != string(algorithm) {
+	if _, present := m.Object["alg"]; present {
+		if name, _ := m.Text("alg"); currentName(name) != string(algorithm) {
 			return "", nil, nil // Such as RS512: it signs nothing that is read here.
 		}
 	}
@@ -163,14 +168,14 @@ func (m members) publicKey() (id string, key *Key, err error) {
 
 // verifies says whether the key is meant to check signatures (RFC 7517, sections
 // 4.2 and 4.3). Both members may be absent.
-func (m members) verifies() bool {
-	if _, present := m["use"]; present {
-		if use, _ := m.text("use"); use != "sig" {
+func (m publicJWK) verifies() bool {
+	if _, present := m.Object["use"]; present {
+		if use, _ := m.Text("use"); use != "sig" {
 			return false
 		}
 	}
-	if _, present := m["key_ops"]; present {
-		if operations, _ := m.texts("key_ops"); !slices.Contains(operations, "verify") {
+	if _, present := m.Object["key_ops"]; present {
+		if operations, _ := m.Texts("key_ops"); !slices.Contains(operations, "verify") {
 			return false
 		}
 	}
@@ -178,7 +183,7 @@ func (m members) verifies() bool {
 }
 
 // edwards reads RFC 8037, section 2.
-func (m members) edwards() (crypto.PublicKey, error) {
+func (m publicJWK) edwards() (crypto.PublicKey, error) {
 	x, ok := m.bytes("x")
 	if !ok || len(x) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%w: a malformed Ed25519 key", ErrKey)
@@ -187,7 +192,7 @@ func (m members) edwards() (crypto.PublicKey, error) {
 }
 
 // point reads RFC 7518, section 6.2.1. The parser refuses points off the curve.
-func (m members) point() (crypto.PublicKey, error) {
+func (m publicJWK) point() (crypto.PublicKey, error) {
 	x, okX := m.bytes("x")
 	y, okY := m.bytes("y")
 	if !okX || !okY || len(x) != p256Width || len(y) != p256Width {
@@ -201,7 +206,7 @@ func (m members) point() (crypto.PublicKey, error) {
 }
 
 // rsa reads RFC 7518, section 6.3.1.
-func (m members) rsa() (crypto.PublicKey, error) {
+func (m publicJWK) rsa() (crypto.PublicKey, error) {
 	n, okN := m.bytes("n")
 	e, okE := m.bytes("e")
 	// Integers have no leading zeros, so that a key has one spelling; an exponent
@@ -213,8 +218,8 @@ func (m members) rsa() (crypto.PublicKey, error) {
 }
 
 // bytes returns what the string called name holds in strict base64url.
-func (m members) bytes(name string) ([]byte, bool) {
-	text, ok := m.text(name)
+func (m publicJWK) bytes(name string) ([]byte, bool) {
+	text, ok := m.Text(name)
 	if !ok {
 		return nil, false
 	}

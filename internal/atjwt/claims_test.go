@@ -1,8 +1,10 @@
-package authverify
+package atjwt
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -169,3 +171,34 @@ func TestVerifyClaimsJSON(t *testing.T) {
 }
 
 func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
+
+// Claims without a session are written and read only under rules that say so, and a session that is there must be
+// one even then.
+func TestSessionless(t *testing.T) {
+	t.Parallel()
+	f := newForger(t, EdDSA)
+	claims := testClaims()
+	claims.SessionID = uuid.Nil
+	if _, err := f.rules.Write(claims); !errors.Is(err, ErrClaims) {
+		t.Errorf("written without a session: %v", err)
+	}
+	wire := wireClaims()
+	delete(wire, "sid")
+	header := mustJSON(t, testHeader(f.key))
+	absent := forge(t, f.key, header, mustJSON(t, wire))
+	f.wantRefused(t, absent, "sid")
+	f.rules.Sessionless = true
+	if got, err := f.Verify(t.Context(), f.sign(t, claims)); err != nil || !reflect.DeepEqual(*got, claims) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := f.Verify(t.Context(), absent); err != nil || got.SessionID != uuid.Nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := f.Verify(t.Context(), f.sign(t, testClaims())); err != nil || got.SessionID != testClaims().SessionID {
+		t.Errorf("with a session: %+v, %v", got, err)
+	}
+	for _, bad := range []any{nil, "", 0, "00000000-0000-0000-0000-000000000000", "x"} {
+		wire["sid"] = bad
+		f.wantRefused(t, forge(t, f.key, header, mustJSON(t, wire)), "sid")
+	}
+}

@@ -1,10 +1,11 @@
-package authverify
+package atjwt
 
 import (
-	"encoding/base64"
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 const (
@@ -100,7 +101,7 @@ func parseJWS(token string) (*Token, error) {
 // readHeader takes the parameters that matter from the header. "jwk", "jku",
 // "x5c" and "x5u" are never among them: a token does not bring its own key.
 func (t *Token) readHeader(header []byte) error {
-	parameters, err := decodeObject(header)
+	parameters, err := strict.ParseObject(header)
 	if err != nil {
 		return invalid("header: " + err.Error())
 	}
@@ -109,14 +110,14 @@ func (t *Token) readHeader(header []byte) error {
 	if _, present := parameters["crit"]; present {
 		return invalid("critical header parameter")
 	}
-	name, _ := parameters.text("alg")
+	name, _ := parameters.Text("alg")
 	if t.algorithm, err = ParseAlgorithm(currentName(name)); err != nil {
 		return invalid("algorithm is not allowed")
 	}
-	if t.keyID, _ = parameters.text("kid"); t.keyID == "" {
+	if t.keyID, _ = parameters.Text("kid"); t.keyID == "" {
 		return invalid("no key id")
 	}
-	t.typ, _ = parameters.text("typ")
+	t.typ, _ = parameters.Text("typ")
 	return nil
 }
 
@@ -147,16 +148,11 @@ func (t *Token) IsType(typ string) bool {
 	return false
 }
 
-// decodeSegment undoes base64url strictly: no padding, no white space, unused
-// bits zero. So a token has one spelling only. It fails with ErrInvalid.
+// decodeSegment is strict.Segment that fails with ErrInvalid.
 func decodeSegment(segment string) ([]byte, error) {
-	// The decoder skips CR and LF even when strict.
-	if strings.ContainsAny(segment, "\r\n") {
-		return nil, invalid("not base64url")
-	}
-	data, err := base64.RawURLEncoding.Strict().DecodeString(segment)
+	data, err := strict.Segment(segment)
 	if err != nil {
-		return nil, invalid("not base64url")
+		return nil, invalid(err.Error())
 	}
 	return data, nil
 }

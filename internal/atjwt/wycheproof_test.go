@@ -1,4 +1,4 @@
-package authverify
+package atjwt
 
 import (
 	"crypto/x509"
