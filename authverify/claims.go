@@ -1,214 +1,30 @@
 package authverify
 
 import (
-	"fmt"
-	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
 
-const (
-	// futureLeeway in seconds is how far ahead "iat" and "nbf" may be, for the
-	// clock of the replica that signed. "exp" has none.
-	futureLeeway = 60
-	// maxUnix is the last second of the year 9999.
-	maxUnix = 253402300799
-)
-
-// Claims are what an access token says (RFC 9068, section 2.2). Times are whole
-// seconds.
+// Claims are what an access token says (RFC 9068, section 2.2). Times are whole seconds.
 type Claims struct {
 	// UserID is "sub", the account. Never the nil UUID.
 	UserID uuid.UUID
-	// SessionID is "sid". Never the nil UUID.
+	// SessionID is "sid". The nil UUID means that the token has no session; only Config.Sessionless lets those pass.
 	SessionID uuid.UUID
-	// Ledger is "led": the position of the revocation ledger, 0 or more, that the
-	// user's status was read at. Revocations beyond it refuse the token.
+	// Ledger is "led": the position of the revocation ledger, 0 or more, that the user's status was read at.
+	// Revocations beyond it refuse the token.
 	Ledger int64
 	// ID is "jti", never empty.
 	ID string
 	// ClientID is "client_id", never empty in a token.
 	ClientID string
-	// AuthTime is "auth_time": when the user last proved who they are. Zero when
-	// the token does not say.
+	// AuthTime is "auth_time": when the user last proved who they are. Zero when the token does not say.
 	AuthTime time.Time
 	// IssuedAt is "iat".
 	IssuedAt time.Time
-	// ExpireTime is "exp": the token is expired from this second on. It lies after
-	// IssuedAt, by Rules.MaxTTL at most.
+	// ExpireTime is "exp": the token is expired from this second on. It lies after IssuedAt, by Config.MaxTTL at most.
 	ExpireTime time.Time
 	// AMR is "amr": how the user proved it (RFC 8176). May be empty.
 	AMR []string
 }
-
-// Rules are what a token must satisfy beyond its signature.
-type Rules struct {
-	// Issuer is "iss", compared exactly.
-	Issuer string
-	// Audience is what "aud" must be, alone or among others.
-	Audience string
-	// MaxTTL is the longest life, exp - iat. Rounded down to whole seconds.
-	MaxTTL time.Duration
-}
-
-// Write returns the claims as the members of the JSON object that a token carries.
-// It fails with ErrClaims on whatever would be refused for good, so that no such
-// token is ever handed out.
-func (r Rules) Write(c Claims) (map[string]any, error) {
-	issued, expire := c.IssuedAt.Unix(), c.ExpireTime.Unix()
-	switch {
-	case c.UserID == uuid.Nil || c.SessionID == uuid.Nil:
-		return nil, fmt.Errorf("%w: the user id and the session id are needed", ErrClaims)
-	case c.Ledger < 0:
-		return nil, fmt.Errorf("%w: the ledger position is negative", ErrClaims)
-	case c.ID == "" || !utf8.ValidString(c.ID):
-		return nil, fmt.Errorf("%w: the token id is empty or not UTF-8", ErrClaims)
-	case c.ClientID == "" || !utf8.ValidString(c.ClientID):
-		return nil, fmt.Errorf("%w: the client id is empty or not UTF-8", ErrClaims)
-	case issued < 0 || expire > maxUnix || expire <= issued || expire-issued > r.maxLife():
-		return nil, fmt.Errorf("%w: it must expire 1 to %d s after it is issued", ErrClaims, r.maxLife())
-	}
-	wire := map[string]any{
-		"iss": r.Issuer, "aud": r.Audience, "client_id": c.ClientID,
-		"sub": c.UserID.String(), "sid": c.SessionID.String(), "led": c.Ledger,
-		"jti": c.ID, "iat": issued, "exp": expire,
-	}
-	if !c.AuthTime.IsZero() {
-		at := c.AuthTime.Unix()
-		if at < 0 || at > maxUnix {
-			return nil, fmt.Errorf("%w: the authentication time is out of range", ErrClaims)
-		}
-		wire["auth_time"] = at
-	}
-	if len(c.AMR) > 0 {
-		if slices.ContainsFunc(c.AMR, func(method string) bool { return !utf8.ValidString(method) }) {
-			return nil, fmt.Errorf("%w: an authentication method is not UTF-8", ErrClaims)
-		}
-		wire["amr"] = c.AMR
-	}
-	return wire, nil
-}
-
-// maxLife is MaxTTL in seconds.
-func (r Rules) maxLife() int64 { return int64(r.MaxTTL / time.Second) }
-
-// read returns the claims in payload as of now. It fails with ErrInvalid, and
-// with ErrExpired only when nothing but the time is wrong.
-func (r Rules) read(payload []byte, now time.Time) (*Claims, error) {
-	wire, err := decodeObject(payload)
-	if err != nil {
-		return nil, invalid("claims: " + err.Error())
-	}
-	if err := r.checkParties(wire); err != nil {
-		return nil, err
-	}
-	claims := &Claims{}
-	if err := claims.readIdentity(wire); err != nil {
-		return nil, err
-	}
-	if err := claims.readAuthentication(wire); err != nil {
-		return nil, err
-	}
-	issued, expire, err := r.readLife(wire, now.Unix())
-	if err != nil {
-		return nil, err
-	}
-	claims.IssuedAt, claims.ExpireTime = unixTime(issued), unixTime(expire)
-	// Last, so that "expired" speaks of a token that was good in every other way.
-	if now.Unix() >= expire {
-		return nil, ErrExpired
-	}
-	return claims, nil
-}
-
-// checkParties checks who issued the token and for whom. It fails with a mismatch.
-func (r Rules) checkParties(wire members) error {
-	if issuer, ok := wire.text("iss"); !ok || issuer != r.Issuer {
-		return &mismatch{claim: "iss", got: shown([]string{issuer}), want: r.Issuer}
-	}
-	audience, ok := wire.text("aud")
-	if ok && audience == r.Audience {
-		return nil
-	}
-	audiences, _ := wire.texts("aud")
-	if slices.Contains(audiences, r.Audience) {
-		return nil
-	}
-	if ok {
-		audiences = []string{audience}
-	}
-	return &mismatch{claim: "aud", got: shown(audiences), want: r.Audience}
-}
-
-// readIdentity reads the claims that name things.
-func (c *Claims) readIdentity(wire members) error {
-	var ok bool
-	if c.UserID, ok = readUUID(wire, "sub"); !ok {
-		return invalid("sub is not a UUID")
-	}
-	if c.SessionID, ok = readUUID(wire, "sid"); !ok {
-		return invalid("sid is not a UUID")
-	}
-	if c.Ledger, ok = wire.integer("led"); !ok {
-		return invalid("led is not a position")
-	}
-	if c.ID, _ = wire.text("jti"); c.ID == "" {
-		return invalid("no jti")
-	}
-	if c.ClientID, _ = wire.text("client_id"); c.ClientID == "" {
-		return invalid("no client_id")
-	}
-	return nil
-}
-
-// readAuthentication reads the claims that may be absent.
-func (c *Claims) readAuthentication(wire members) error {
-	if _, present := wire["auth_time"]; present {
-		at, ok := wire.integer("auth_time")
-		if !ok || at > maxUnix {
-			return invalid("auth_time is not a time")
-		}
-		c.AuthTime = unixTime(at)
-	}
-	if _, present := wire["amr"]; present {
-		var ok bool
-		if c.AMR, ok = wire.texts("amr"); !ok {
-			return invalid("amr is not a list")
-		}
-	}
-	return nil
-}
-
-// readLife reads when the token was issued and expires, in seconds, and checks
-// all but whether it has expired. Neither is negative, so nothing overflows.
-func (r Rules) readLife(wire members, now int64) (issued, expire int64, err error) {
-	issued, ok := wire.integer("iat")
-	if !ok || issued > now+futureLeeway {
-		return 0, 0, invalid("iat is absent or in the future")
-	}
-	expire, ok = wire.integer("exp")
-	if !ok || expire <= issued || expire-issued > r.maxLife() {
-		return 0, 0, invalid("exp is absent or not a fitting time after iat")
-	}
-	if _, present := wire["nbf"]; present {
-		if notBefore, ok := wire.integer("nbf"); !ok || notBefore > now+futureLeeway {
-			return 0, 0, invalid("nbf is in the future")
-		}
-	}
-	return issued, expire, nil
-}
-
-// readUUID returns the UUID called name, in the one spelling of RFC 9562: the
-// parser also takes braces, a urn, upper case.
-func readUUID(wire members, name string) (uuid.UUID, bool) {
-	text, _ := wire.text(name)
-	id, err := uuid.Parse(text)
-	if err != nil || id == uuid.Nil || id.String() != text {
-		return uuid.Nil, false
-	}
-	return id, true
-}
-
-func unixTime(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }

@@ -11,17 +11,19 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 // What Config uses where it says nothing.
 const (
-	// DefaultMaxStaleness is ten heartbeats of the stream: a restart of the replica
+	// defaultMaxStaleness is ten heartbeats of the stream: a restart of the replica
 	// that is watched, or a lost connection, passes unnoticed.
-	DefaultMaxStaleness = 10 * time.Second
-	// DefaultMaxTTL is Latchkey's own default of LATCHKEY_ACCESS_TOKEN_TTL.
-	DefaultMaxTTL = 15 * time.Minute
-	// DefaultCacheSize takes about 30 MB when it is full.
-	DefaultCacheSize = 50_000
+	defaultMaxStaleness = 10 * time.Second
+	// defaultMaxTTL is Latchkey's own default of LATCHKEY_ACCESS_TOKEN_TTL.
+	defaultMaxTTL = 15 * time.Minute
+	// defaultCacheSize takes about 30 MB when it is full.
+	defaultCacheSize = 50_000
 
 	jwksPath = "/.well-known/jwks.json"
 )
@@ -36,8 +38,13 @@ type Config struct {
 	Audience string
 	// MaxTTL is the longest life, exp - iat, that is accepted. It should be
 	// LATCHKEY_ACCESS_TOKEN_TTL, for Latchkey reports revocations for as long as
-	// that. Zero: DefaultMaxTTL.
+	// that. Zero: 15 minutes.
 	MaxTTL time.Duration
+
+	// Sessionless accepts tokens without a session ("sid") too, such as those of machines: their Claims.SessionID is
+	// the nil UUID, and they are refused when their account or its key is revoked. False, the default, refuses them, so that a
+	// handler may rely on a session.
+	Sessionless bool
 
 	// JWKSURL is where the public keys are. Whoever can change what it answers can
 	// sign in as anybody: it should be https. Empty: Issuer followed by
@@ -61,7 +68,7 @@ type Config struct {
 	// be. With an older one every token is refused with ErrUnavailable, or accepted
 	// when FailOpen is set. It bounds how long after a revocation its tokens are
 	// still accepted here when Latchkey cannot be reached; when it can, that is
-	// some milliseconds. Zero: DefaultMaxStaleness. At least 3 s: heartbeats come
+	// some milliseconds. Zero: 10 s. At least 3 s: heartbeats come
 	// each second.
 	MaxStaleness time.Duration
 	// FailOpen accepts tokens on their signature and the revocations that are known
@@ -76,7 +83,7 @@ type Config struct {
 	PublicServices []string
 
 	// CacheSize is how many tokens are remembered whose signature was checked.
-	// Zero: DefaultCacheSize.
+	// Zero: 50,000, which take about 30 MB.
 	CacheSize int
 	// OnFreshness, when set, is told once for each change whether revocations are
 	// up to date within MaxStaleness; at first they are not. For a metric: it must
@@ -113,19 +120,19 @@ func (c Config) complete() (Config, error) {
 		return c, errors.New("authverify: Config.JWKSURL is no http or https URL")
 	}
 	if c.MaxTTL == 0 {
-		c.MaxTTL = DefaultMaxTTL
+		c.MaxTTL = defaultMaxTTL
 	}
 	if c.MaxTTL < time.Second {
 		return c, errors.New("authverify: Config.MaxTTL needs 1s or more")
 	}
 	if c.MaxStaleness == 0 {
-		c.MaxStaleness = DefaultMaxStaleness
+		c.MaxStaleness = defaultMaxStaleness
 	}
 	if c.MaxStaleness < silenceLimit {
 		return c, fmt.Errorf("authverify: Config.MaxStaleness needs %s or more", silenceLimit)
 	}
 	if c.CacheSize == 0 {
-		c.CacheSize = DefaultCacheSize
+		c.CacheSize = defaultCacheSize
 	}
 	if c.CacheSize < 0 {
 		return c, errors.New("authverify: Config.CacheSize is negative")
@@ -148,4 +155,9 @@ func (c Config) complete() (Config, error) {
 		c.Now = time.Now
 	}
 	return c, nil
+}
+
+// rules are what tokens must satisfy beyond their signature.
+func (c Config) rules() atjwt.Rules {
+	return atjwt.Rules{Issuer: c.Issuer, Audience: c.Audience, MaxTTL: c.MaxTTL, Sessionless: c.Sessionless}
 }

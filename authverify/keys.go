@@ -11,6 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/reload"
 )
 
 const (
@@ -34,46 +37,41 @@ type keySource struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	keys   atomic.Pointer[map[string]*Key]
+	keys   atomic.Pointer[map[string]*atjwt.Key]
 	loaded chan struct{} // closed once keys were fetched
 	wake   chan struct{} // holds one wish for a fetch
 	closed chan struct{} // closed once run has returned
 
-	mu      sync.Mutex // guards the rest
-	attempt *attempt   // the fetch that was begun or asked for last
-}
-
-// attempt is one fetch.
-type attempt struct {
-	asked   time.Time
-	started bool
-	done    chan struct{}
-	err     error // readable once done is closed
+	gate reload.Gate // the fetches
 }
 
 func newKeySource(c Config) *keySource {
 	k := &keySource{
 		url: c.JWKSURL, client: c.HTTPClient, log: c.Logger, now: c.Now,
 		loaded: make(chan struct{}), wake: make(chan struct{}, 1), closed: make(chan struct{}),
+		gate: reload.Gate{Interval: keysMinInterval},
 	}
-	k.keys.Store(&map[string]*Key{})
+	k.keys.Store(&map[string]*atjwt.Key{})
 	return k
 }
 
 // get returns the key called id, or nil.
-func (k *keySource) get(id string) *Key { return (*k.keys.Load())[id] }
+func (k *keySource) get(id string) *atjwt.Key { return (*k.keys.Load())[id] }
 
 // find returns the key called id, and asks for it at the issuer when it is not
 // known: at most once per keysMinInterval for all callers together. Between two
 // fetches the last one's answer stands: a key not there then is refused, and when
 // it failed nobody can tell, which is said.
-func (k *keySource) find(ctx context.Context, id string) (*Key, error) {
+func (k *keySource) find(ctx context.Context, id string) (*atjwt.Key, error) {
 	if key := k.get(id); key != nil {
 		return key, nil
 	}
-	current := k.ask()
+	current, isNew := k.gate.Join(k.now())
+	if isNew {
+		k.wakeRun()
+	}
 	select {
-	case <-current.done:
+	case <-current.Done():
 	case <-k.closed:
 		return nil, fmt.Errorf("%w: the verifier is closed", ErrUnavailable)
 	case <-ctx.Done():
@@ -82,52 +80,26 @@ func (k *keySource) find(ctx context.Context, id string) (*Key, error) {
 	if key := k.get(id); key != nil {
 		return key, nil
 	}
-	if current.err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, current.err)
+	if err := current.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return nil, invalid("unknown key id")
+	return nil, atjwt.Invalid("unknown key id")
 }
 
-// ask returns the fetch that is under way, or was asked for less than
-// keysMinInterval ago, and wishes for a new one otherwise.
-func (k *keySource) ask() *attempt {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if now := k.now(); k.attempt == nil || k.attempt.over(now) {
-		k.wish(now)
-	}
-	return k.attempt
-}
-
-// changed says that the issuer's keys are others now. Whoever looks for a key waits
-// for a fetch that begins from now on: an answer from before would be wrong.
+// changed says that the issuer's keys are others now. A caller who looks for a key from now on waits for a fetch that
+// begins after this: an answer from before would be wrong.
 func (k *keySource) changed() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.attempt == nil || k.attempt.started {
-		k.wish(k.now())
+	if k.gate.Renew(k.now()) {
+		k.wakeRun()
 	}
 }
 
-// wish makes a new fetch the current one and wakes run for it.
-func (k *keySource) wish(now time.Time) {
-	k.attempt = &attempt{asked: now, done: make(chan struct{})}
+// wakeRun makes run fetch at once.
+func (k *keySource) wakeRun() {
 	select {
 	case k.wake <- struct{}{}:
 	default: // It has not yet woken for the last one.
 	}
-}
-
-// over says whether a has ended and a new one may begin. A clock that was set back
-// does not hold it up.
-func (a *attempt) over(now time.Time) bool {
-	select {
-	case <-a.done:
-	default:
-		return false
-	}
-	age := now.Sub(a.asked)
-	return age < 0 || age >= keysMinInterval
 }
 
 // run fetches until ctx is over. It is the only one that does, so that a slow
@@ -137,12 +109,12 @@ func (k *keySource) run(ctx context.Context) {
 	failures := 0
 	var once sync.Once
 	for {
-		current := k.begin()
-		current.err = k.load(ctx)
-		close(current.done)
+		current := k.gate.Begin(k.now())
+		err := k.load(ctx)
+		current.End(err)
 		pause := keysInterval
-		if current.err != nil {
-			k.logFailure(ctx, failures, current.err)
+		if err != nil {
+			k.logFailure(ctx, failures, err)
 			pause = backoff(failures)
 			failures++
 		} else {
@@ -161,17 +133,6 @@ func (k *keySource) run(ctx context.Context) {
 	}
 }
 
-// begin returns the attempt that was asked for, or a new one.
-func (k *keySource) begin() *attempt {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.attempt == nil || k.attempt.started {
-		k.attempt = &attempt{asked: k.now(), done: make(chan struct{})}
-	}
-	k.attempt.started = true
-	return k.attempt
-}
-
 func (k *keySource) logFailure(ctx context.Context, failures int, err error) {
 	level := slog.LevelDebug
 	if failures == 0 && ctx.Err() == nil { // once, however long it lasts
@@ -188,14 +149,14 @@ func (k *keySource) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keys of %s: %w", k.url, err)
 	}
-	keys, err := ParseJWKS(document)
+	keys, err := atjwt.ParseJWKS(document)
 	if err != nil {
 		return fmt.Errorf("keys of %s: %w", k.url, err)
 	}
 	// A key that stays is the same key: remembered tokens point at theirs.
 	previous := *k.keys.Load()
 	for id, key := range maps.Clone(keys) {
-		if old := previous[id]; old != nil && old.equal(key) {
+		if old := previous[id]; old != nil && old.Equal(key) {
 			keys[id] = old
 		}
 	}
@@ -225,19 +186,4 @@ func (k *keySource) fetch(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("the answer is longer than %d bytes", maxJWKSBytes)
 	}
 	return document, nil
-}
-
-// lastErr is why the last fetch failed, or nil.
-func (k *keySource) lastErr() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.attempt == nil {
-		return nil
-	}
-	select {
-	case <-k.attempt.done:
-		return k.attempt.err
-	default:
-		return nil
-	}
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
 const (
@@ -29,7 +32,7 @@ const (
 // concurrent use.
 type Verifier struct {
 	cfg   Config
-	rules Rules
+	rules atjwt.Rules
 	keys  *keySource
 	fresh freshness
 	// mismatches logs tokens of another issuer or audience: a setting is wrong, here or there.
@@ -38,7 +41,7 @@ type Verifier struct {
 	// what they say, never a verdict. Otter, for reads take no lock there and a wave
 	// of tokens that come once does not push out those that come often.
 	seen        *otter.Cache[[sha256.Size]byte, *verified]
-	revocations atomic.Pointer[Revocations]
+	revocations atomic.Pointer[revocations.Table]
 	position    atomic.Int64
 	streamErr   atomic.Pointer[error] // why the stream failed last, nil once it works
 	snapshot    chan struct{}         // closed when the first snapshot is complete
@@ -53,7 +56,7 @@ type Verifier struct {
 type verified struct {
 	claims Claims
 	keyID  string
-	key    *Key
+	key    *atjwt.Key
 }
 
 // NewVerifier returns a Verifier and starts what it does in the background, until
@@ -70,7 +73,7 @@ func NewVerifier(config Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		cfg:   config,
-		rules: Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL},
+		rules: config.rules(),
 		keys:  newKeySource(config),
 		fresh: freshness{
 			limit: config.MaxStaleness, failOpen: config.FailOpen,
@@ -79,7 +82,7 @@ func NewVerifier(config Config) (*Verifier, error) {
 		mismatches: mismatches{log: config.Logger},
 		seen:       seen, snapshot: make(chan struct{}),
 	}
-	v.revocations.Store(&Revocations{})
+	v.revocations.Store(&revocations.Table{})
 	ctx, stop := context.WithCancel(context.Background())
 	v.stop = stop
 	v.background.Go(func() { v.keys.run(ctx) })
@@ -104,7 +107,7 @@ func (v *Verifier) Ready(ctx context.Context) error {
 		done <-chan struct{}
 		err  func() error
 	}{
-		{"keys", v.keys.loaded, v.keys.lastErr},
+		{"keys", v.keys.loaded, v.keys.gate.LastErr},
 		{"revocations", v.snapshot, v.lastStreamErr},
 	} {
 		select {
@@ -169,15 +172,15 @@ func (v *Verifier) check(ctx context.Context, token string) (*verified, error) {
 
 // authentic returns what a genuine token says.
 func (v *Verifier) authentic(ctx context.Context, token string) (*verified, error) {
-	if len(token) > MaxTokenBytes {
-		return nil, invalid("longer than 4096 bytes")
+	if len(token) > atjwt.MaxTokenBytes {
+		return nil, atjwt.Invalid("longer than 4096 bytes")
 	}
 	hash := sha256.Sum256([]byte(token))
 	// A key that was withdrawn, or replaced under its id, takes what it signed along.
 	if found, ok := v.seen.GetIfPresent(hash); ok && v.keys.get(found.keyID) == found.key {
 		return found, nil
 	}
-	parsed, err := ParseToken(token)
+	parsed, err := atjwt.ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
@@ -187,13 +190,13 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	}
 	now := v.cfg.Now()
 	claims, err := parsed.Claims(key, v.rules, now)
-	if wrong, ok := errors.AsType[*mismatch](err); ok {
+	if wrong, ok := errors.AsType[*atjwt.Mismatch](err); ok {
 		v.mismatches.tell(wrong, now)
 	}
 	if err != nil {
 		return nil, err
 	}
-	found := &verified{claims: *claims, keyID: parsed.KeyID(), key: key}
+	found := &verified{claims: Claims(*claims), keyID: parsed.KeyID(), key: key}
 	v.seen.Set(hash, found)
 	return found, nil
 }
@@ -204,14 +207,14 @@ func (v *Verifier) judge(found *verified) error {
 	// Before the revocations: were it the other way around, rows and their proof
 	// could come in between, and the proof would vouch for a look at the old rows.
 	fresh := v.fresh.check(now)
-	revocations := v.revocations.Load()
+	revoked := v.revocations.Load()
 	claims := &found.claims
 	switch {
-	case revocations.RefusesKey(found.keyID):
-		return invalid("its key was revoked")
+	case revoked.RefusesKey(found.keyID):
+		return atjwt.Invalid("its key was revoked")
 	case !now.Before(claims.ExpireTime):
 		return ErrExpired
-	case revocations.Refuses(claims.UserID, claims.SessionID, claims.Ledger, found.keyID):
+	case revoked.Refuses(claims.UserID, claims.SessionID, claims.Ledger, found.keyID):
 		return ErrRevoked
 	case !fresh && !v.cfg.FailOpen:
 		return fmt.Errorf("%w: revocations are not up to date", ErrUnavailable)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
 const (
@@ -36,13 +37,13 @@ type watcher struct {
 	cursor string
 	// building is a snapshot that is not complete. Until it is, tokens are judged by
 	// the table before it. Nil while that table itself is followed.
-	building *Revocations
+	building *revocations.Table
 	proven   bool // this stream has proven that everything is known
 }
 
 // watch follows the ledger until ctx is over.
 func (v *Verifier) watch(ctx context.Context) {
-	w := &watcher{Verifier: v, building: &Revocations{}}
+	w := &watcher{Verifier: v, building: &revocations.Table{}}
 	failures := 0
 	for {
 		w.proven = false
@@ -90,7 +91,7 @@ func (w *watcher) recover(ctx context.Context, err error, failures int) {
 }
 
 // restart begins with a snapshot, aside of the table that is in use.
-func (w *watcher) restart() { w.cursor, w.building = "", &Revocations{} }
+func (w *watcher) restart() { w.cursor, w.building = "", &revocations.Table{} }
 
 // follow takes in one stream until it ends.
 func (w *watcher) follow(ctx context.Context) error {

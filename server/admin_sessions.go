@@ -5,19 +5,18 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
-	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // ListUserSessions implements latchkey.v1.AdminService.
 func (s *Server) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUserSessionsRequest) (*latchkeyv1.ListUserSessionsResponse, error) {
-	account, err := s.knownAccount(ctx, req.GetUserId())
+	user, err := s.knownAccount(ctx, req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	sessions, next, err := s.pageOfSessions(ctx, account.ID, uuid.Nil, userSessionsPage, req)
+	sessions, next, err := s.pageOfSessions(ctx, user.ID, uuid.Nil, userSessionsPage, req)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +27,7 @@ func (s *Server) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUserS
 // not asked whether there is such a session: the row names the account, and bites only
 // where both match.
 func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUserSessionRequest) (*latchkeyv1.RevokeUserSessionResponse, error) {
-	account, err := s.knownAccount(ctx, req.GetUserId())
+	user, err := s.knownAccount(ctx, req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
@@ -36,17 +35,17 @@ func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUs
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.endOnce(ctx, account.ID, id, audit.UserSessionRevoked); err != nil {
+	if _, err := s.revoker.SessionOnce(ctx, audit.UserSessionRevoked, user.ID, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionResponse{}, nil
 }
 
 // knownAccount refuses an identifier that no account has.
-func (s *Server) knownAccount(ctx context.Context, userID string) (db.User, error) {
-	account, err := s.findAccountByID(ctx, userID)
-	if err == nil && account.ID == uuid.Nil {
-		err = refusal.AccountNotFound()
+func (s *Server) knownAccount(ctx context.Context, text string) (account.User, error) {
+	id, err := userID(text)
+	if err != nil {
+		return account.User{}, err
 	}
-	return account, err
+	return s.accounts.Known(ctx, id)
 }

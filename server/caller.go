@@ -15,13 +15,12 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
-	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
 var errNoHop = errors.New("not an address")
 
-// readCaller reads what the metadata and the connection of a call say of its caller.
-func readCaller(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
+// callerOf reads what the metadata and the connection of a call say of its caller.
+func callerOf(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
 	c := &caller.Caller{CallID: newCallID(), Address: clientAddress(ctx, trusted), Credential: bearer(ctx)}
 	c.TraceID = c.CallID
 	if sent := incoming(ctx, "traceparent"); len(sent) > 0 {
@@ -152,12 +151,4 @@ func contains(prefixes []netip.Prefix, address netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// hashClaim is for whom this call has passwords hashed. Known says that the client has
-// shown what only an account's owner was given: a live session, a device's or a
-// reset's token.
-func hashClaim(ctx context.Context, known bool) password.Claim {
-	c := caller.From(ctx)
-	return password.Claim{Network: c.Network(), Address: c.Site(), Known: known}
 }

@@ -10,6 +10,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // checkKey is the credential check of methods with AUTH_CLASS_ADMIN and
@@ -42,4 +44,31 @@ func knownKey(key string, lists ...[][sha256.Size]byte) bool {
 		}
 	}
 	return known == 1
+}
+
+// authenticate is the credential check of methods with AUTH_CLASS_SESSION.
+func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
+	accessToken := caller.From(ctx).Credential
+	if accessToken == "" {
+		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
+			"this method needs an access token: send the metadata authorization: Bearer TOKEN once")
+	}
+	v, err := s.validation.Validate(ctx, accessToken, validate.ForAccount)
+	if err != nil {
+		return nil, err
+	}
+	if v.Misused {
+		return nil, refusal.New(codes.Unauthenticated, v.Reason,
+			"this access token is for services: send the account_token that Login and RefreshToken answer beside it")
+	}
+	if v.Reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+		code := codes.Unauthenticated
+		if v.Reason == latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED {
+			code = codes.PermissionDenied
+		}
+		return nil, refusal.New(code, v.Reason, "the access token is not accepted: refresh it or log in again")
+	}
+	return revoke.WithAuthority(ctx, revoke.Authority{
+		UserID: v.Claims.UserID, SessionID: v.Claims.SessionID, Ledger: v.Claims.Ledger, KeyID: v.KeyID,
+	}), nil
 }

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -27,15 +30,6 @@ const errorDomain = "latchkey"
 
 // reasonPrefix is what the enum's names have and ErrorInfo.reason does not.
 const reasonPrefix = "ERROR_REASON_"
-
-// hashError is an error of the hasher. A deadline that passed in its queue is an
-// overload: trying again at once would only make it longer.
-func hashError(doing string, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = &password.OverloadedError{RetryAfter: time.Second}
-	}
-	return fmt.Errorf("%s: %w", doing, err)
-}
 
 // statusOf is the one place where errors become what clients see. The bool says
 // that the error was not foreseen: it is for the log, and the client gets no more
@@ -113,4 +107,39 @@ func withDetails(st *status.Status, details ...protoadapt.MessageV1) *status.Sta
 		return st
 	}
 	return with
+}
+
+func (s *Server) mapError(ctx context.Context, method string, err error) error {
+	c := caller.From(ctx)
+	st, unforeseen := statusOf(err, c.TraceID)
+	switch {
+	case unforeseen:
+		s.log.ErrorContext(ctx, "internal error", "method", method, "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
+	case st.Code() == codes.Unavailable && !isStreamEnd(err):
+		s.ready.doubts.meet(err, clockNow())
+		s.log.WarnContext(ctx, "store unavailable", "method", method, "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
+	}
+	return st.Err()
+}
+
+// invalidRequest turns violations into field violations. Their texts name rules,
+// never values.
+func invalidRequest(err error) error {
+	var invalid *protovalidate.ValidationError
+	if !errors.As(err, &invalid) {
+		return fmt.Errorf("validate: %w", err)
+	}
+	bad := &errdetails.BadRequest{}
+	texts := make([]string, 0, len(invalid.Violations))
+	for _, v := range invalid.Violations {
+		field := protovalidate.FieldPathString(v.Proto.GetField())
+		message := v.Proto.GetMessage()
+		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field:       field,
+			Description: message,
+			Reason:      strings.ToUpper(strings.ReplaceAll(v.Proto.GetRuleId(), ".", "_")),
+		})
+		texts = append(texts, field+": "+message)
+	}
+	return refusal.New(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,25 +12,20 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 // FillAfterwards takes every place of work after calls, until free is called.
-func (s *Server) FillAfterwards() (free func()) {
-	for range cap(s.leftBehind) {
-		s.leftBehind <- struct{}{}
-	}
-	return func() {
-		for range cap(s.leftBehind) {
-			<-s.leftBehind
-		}
-	}
-}
+func (s *Server) FillAfterwards() (free func()) { return s.afterwards.Fill() }
 
 // SetPolicy gives a method another policy. Call it before the first call.
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
 
 // LoseMailer makes every use of the mailer panic.
-func (s *Server) LoseMailer() { s.cfg.Mailer = nil }
+func (s *Server) LoseMailer() {
+	s.cfg.Mailer = nil
+	s.wire()
+}
 
 // SetKeys makes the server know these keys of operators, and none of services.
 func (s *Server) SetKeys(keys ...string) {
@@ -43,8 +37,12 @@ func (s *Server) SetKeys(keys ...string) {
 
 // Suspend is SuspendUser up to the wait: the position is what it waits for.
 func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	_, _, position, err = s.changeStatus(ctx, tx, userID, false, audit.UserSuspended)
-	return position, err
+	id, err := uuid.Parse(userID)
+	if err != nil {
+		return 0, err
+	}
+	_, ended, err := s.accounts.ChangeStatus(ctx, tx, id, false, audit.UserSuspended)
+	return ended.Position, err
 }
 
 // Policies is what the server read from the protos.
@@ -60,16 +58,16 @@ func ParseTraceparent(header string) (string, bool) { return parseTraceparent(he
 
 // CallerID is the account of a call that authenticate let pass.
 func CallerID(ctx context.Context) string {
-	v, ok := callerFrom(ctx)
-	if !ok {
+	by, err := revoke.FromContext(ctx)
+	if err != nil {
 		return ""
 	}
-	return v.user.ID.String()
+	return by.UserID.String()
 }
 
 // Authenticate is authenticate.
 func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
-	return s.authenticate(caller.With(ctx, readCaller(ctx, nil)))
+	return s.authenticate(caller.With(ctx, callerOf(ctx, nil)))
 }
 
 // StatusOf is statusOf.
@@ -78,9 +76,11 @@ func StatusOf(err error) (code string, unforeseen bool) {
 	return st.Code().String(), unforeseen
 }
 
-// DeadlineUnary is deadlineUnary, for a method that needs no more than its context.
+// DeadlineUnary is the middleware of the deadline, around a method that needs no more than its context.
 func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) {
-	return deadlineUnary(ctx, nil, nil, handler)
+	c := &rpc{unaryHandler: handler}
+	err := bounded(ctx, c)
+	return c.response, err
 }
 
 // WithDeadline is withDeadline.
@@ -135,14 +135,10 @@ func DetailOf[T any](err error) T {
 	return none
 }
 
-// UnaryChain is a method with all its interceptors, as gRPC calls it.
+// UnaryChain is a method with all its middleware, as gRPC calls it.
 func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.UnaryHandler {
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
-	for _, interceptor := range slices.Backward(s.unaryChain()) {
-		next := handler
-		handler = func(ctx context.Context, req any) (any, error) { return interceptor(ctx, req, info, next) }
-	}
-	return handler
+	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
 
 // Importing is how many imports are under way.

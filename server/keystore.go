@@ -10,6 +10,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
@@ -119,12 +120,7 @@ func announceKeys(ctx context.Context, tx pgx.Tx, update token.KeyUpdate) (int64
 	if len(update.Keys) == 0 {
 		return db.New().LedgerHead(ctx, tx)
 	}
-	for _, id := range update.Revoked {
-		if _, err := db.New().AppendKeyRevocation(ctx, tx, id); err != nil {
-			return 0, err
-		}
-	}
-	return db.New().AppendKeysChanged(ctx, tx)
+	return revoke.AppendKeysChanged(ctx, tx, update.Revoked)
 }
 
 func timeOrZero(t *time.Time) time.Time {

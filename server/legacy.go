@@ -10,8 +10,11 @@ import (
 
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // Legacy is what is honoured of the backends that Latchkey takes over from, whose
@@ -72,22 +75,22 @@ func newLegacyContract(s *Server) *legacyContract {
 	return &legacyContract{server: s, noted: map[legacyClient]time.Time{}}
 }
 
-// byProto is the passwordRule of the old contract: its proto's rules, which were
+// byProto is the account.Rule of the old contract: its proto's rules, which were
 // checked before, and no others, since people's forms were built for them.
 func byProto(string, string, []string) error { return nil }
 
 // SignUp implements auth.AuthService. Passwords are judged byProto.
 func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*authpb.SignUpResponse, error) {
 	l.note(ctx, "SignUp")
-	user, err := l.server.createAccount(ctx, &latchkeyv1.SignUpRequest{
+	user, shown, err := l.server.accounts.SignUp(ctx, account.NewUser{
 		Email: req.GetEmail(), Password: req.GetPassword(), FirstName: req.GetFirstName(), LastName: req.GetLastName(),
-	})
+	}, byProto)
 	if err != nil {
 		return nil, inLegacyWords(err)
 	}
 	resp := &authpb.SignUpResponse{Success: true, Message: legacySignedUp}
-	if !l.server.cfg.HideAccounts {
-		resp.User = legacyUser(userMessage(user))
+	if shown {
+		resp.User = legacyUser(user.Message())
 	}
 	return resp, nil
 }
@@ -95,15 +98,14 @@ func (l *legacyContract) SignUp(ctx context.Context, req *authpb.SignUpRequest) 
 // Login implements auth.AuthService.
 func (l *legacyContract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb.LoginResponse, error) {
 	l.note(ctx, "Login")
-	resp, err := l.server.logIn(ctx, &latchkeyv1.LoginRequest{Email: req.GetEmail(), Password: req.GetPassword()}, false)
+	result, err := l.server.logins.LogIn(ctx, login.Request{Email: req.GetEmail(), Password: req.GetPassword()})
 	if err != nil {
 		return nil, inLegacyWords(err)
 	}
-	tokens := resp.GetTokens()
 	return &authpb.LoginResponse{
-		AccessToken: tokens.GetAccessToken(), RefreshToken: tokens.GetRefreshToken(),
-		ExpiresIn: int64(math.Ceil(tokens.GetAccessExpireTime().AsTime().Sub(l.server.cfg.Now()).Seconds())),
-		User:      legacyUser(resp.GetUser()),
+		AccessToken: result.Tokens.Access, RefreshToken: result.Tokens.Refresh,
+		ExpiresIn: int64(math.Ceil(result.Tokens.AccessExpireTime.Sub(l.server.cfg.Now()).Seconds())),
+		User:      legacyUser(result.User.Message()),
 	}, nil
 }
 
@@ -115,7 +117,7 @@ func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotP
 	forgot := &latchkeyv1.ForgotPasswordRequest{Email: req.GetEmail()}
 	err := l.server.checkMessage(forgot)
 	if err == nil {
-		_, err = l.server.ForgotPassword(ctx, forgot)
+		err = l.server.accounts.ForgotPassword(ctx, req.GetEmail())
 	}
 	if err != nil && !refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED) {
 		return nil, err
@@ -126,7 +128,7 @@ func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotP
 // ResetPassword implements auth.AuthService.
 func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPasswordRequest) (*authpb.ResetPasswordResponse, error) {
 	l.note(ctx, "ResetPassword")
-	if err := l.server.reset(ctx, req.GetToken(), req.GetNewPassword(), byProto); err != nil {
+	if err := l.server.accounts.ResetPassword(ctx, req.GetToken(), req.GetNewPassword(), byProto); err != nil {
 		return nil, inLegacyWords(err)
 	}
 	return &authpb.ResetPasswordResponse{Success: true, Message: legacyReset}, nil
@@ -135,13 +137,13 @@ func (l *legacyContract) ResetPassword(ctx context.Context, req *authpb.ResetPas
 // ValidateToken implements auth.AuthService.
 func (l *legacyContract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
 	l.note(ctx, "ValidateToken")
-	v, err := l.server.validate(ctx, req.GetAccessToken(), forServices)
+	v, err := l.server.validation.Validate(ctx, req.GetAccessToken(), validate.ForServices)
 	if err != nil {
 		return nil, err
 	}
-	switch v.reason {
+	switch v.Reason {
 	case latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		return &authpb.ValidateTokenResponse{Valid: true, User: legacyUser(v.message), Message: legacyTokenValid}, nil
+		return &authpb.ValidateTokenResponse{Valid: true, User: legacyUser(v.User), Message: legacyTokenValid}, nil
 	case latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND:
 		return &authpb.ValidateTokenResponse{Message: legacyUserGone}, nil
 	case latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED:

@@ -11,21 +11,21 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
-	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
 // logOutLegacy is Logout with a refresh token of an existing backend. One that was
 // traded stands for the session that it was traded for, as a spent token of ours does
 // for its session; any other is spent, for no session.
-func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
-	old, err := s.openLegacyRefresh(ctx, req.GetRefreshToken())
+func (s *Server) logOutLegacy(ctx context.Context, refreshToken string, all bool) error {
+	old, err := s.openLegacyRefresh(ctx, refreshToken)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if old.spent == nil {
-		if req.GetAllSessions() {
+		if all {
 			err = s.logOutAllLegacy(ctx, old)
 		} else {
 			err = s.endLegacy(ctx, old)
@@ -34,43 +34,34 @@ func (s *Server) logOutLegacy(ctx context.Context, req *latchkeyv1.LogoutRequest
 			err = s.readSpent(ctx, old)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if old.spent != nil {
-		if err := s.logOutTraded(ctx, old, req.GetAllSessions()); err != nil {
-			return nil, err
-		}
+	if old.spent == nil {
+		return nil
 	}
-	return &latchkeyv1.LogoutResponse{}, nil
+	return s.logOutTraded(ctx, old, all)
 }
 
 // endLegacy spends the token and ends what stands for its session, so that the very
 // token is refused by whoever asks the ledger.
 func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
-	c := caller.From(ctx)
-	return s.revoke(ctx, func(ctx context.Context, tx pgx.Tx) (int64, error) {
+	_, err := revoke.InTx(ctx, s.revoker, func(ctx context.Context, tx pgx.Tx) (struct{}, revoke.Ended, error) {
 		if err := s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil); err != nil {
-			return 0, err
+			return struct{}{}, revoke.Ended{}, err
 		}
-		position, err := s.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
-			SessionIds: []uuid.UUID{old.SessionID()}, UserIds: []uuid.UUID{old.UserID},
-			Kinds: []string{string(audit.LoggedOut)}, Addresses: []string{c.AddressText()}, TraceIds: []string{c.TraceID},
-			CallIds: []string{c.CallID}, Now: s.cfg.Now(),
-		})
-		if err != nil {
-			return 0, fmt.Errorf("end the old session: %w", err)
-		}
-		return position, nil
+		ended, err := s.revoker.AppendSession(ctx, tx, audit.LoggedOut, old.UserID, old.SessionID())
+		return struct{}{}, ended, err
 	})
+	return err
 }
 
 // logOutAllLegacy ends all sessions of the account, and with them every old token.
 func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
-	by := authority{userID: old.UserID, sessionID: old.SessionID()}
-	return s.logOutAllBy(ctx, by, userEnding{
-		except: uuid.Nil, kind: audit.AllLoggedOut,
-		change: func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil) },
+	by := revoke.Authority{UserID: old.UserID, SessionID: old.SessionID()}
+	return s.logins.LogOutAllBy(ctx, by, revoke.Ending{
+		Except: uuid.Nil, Kind: audit.AllLoggedOut,
+		Change: func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil) },
 	})
 }
 
@@ -80,18 +71,18 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	traded := old.spent.SessionID
 	switch {
 	case !traded.Valid:
-		err := s.endedFinally(ctx)
+		err := s.revoker.RefuseEnded(ctx)
 		if refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !all {
 			return nil // logged out before
 		}
 		return err
 	case !all:
-		_, err := s.endOnce(ctx, old.UserID, traded.UUID, audit.LoggedOut)
+		_, err := s.revoker.SessionOnce(ctx, audit.LoggedOut, old.UserID, traded.UUID)
 		return err
 	}
 	sess, err := s.cfg.Sessions.Get(ctx, old.UserID, traded.UUID)
 	if errors.Is(err, session.ErrUnknown) {
-		return s.unknownSession(ctx, traded.UUID)
+		return s.logins.UnknownSession(ctx, traded.UUID)
 	}
 	if err != nil {
 		return fmt.Errorf("read the session: %w", err)
@@ -103,7 +94,7 @@ func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool)
 	inGrace, first := s.cfg.Sessions.InGrace(old.spent.SpentAt), sess.Generation == 1 && mark <= 1
 	switch {
 	case inGrace && first:
-		return s.logOutAllOf(ctx, sess) // the answer to the trade may be on its way
+		return s.logins.LogOutAllOf(ctx, sess) // the answer to the trade may be on its way
 	case inGrace:
 		return refusal.RefreshTokenInvalid()
 	}

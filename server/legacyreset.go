@@ -8,27 +8,61 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// findLegacyReset is the account of a reset token of an existing backend, which lives
-// while its key in Redis does.
-func (s *Server) findLegacyReset(ctx context.Context, resetToken string) (db.User, legacy.Reset, error) {
-	none := db.User{}
-	if !s.honoursLegacy() {
-		return none, legacy.Reset{}, refusal.ResetTokenInvalid()
+// legacyHooks is what the flows ask of an existing backend. It implements account.Older and login.Older.
+type legacyHooks struct{ *Server }
+
+// FindReset implements account.Older. The token of an existing backend lives while its key in Redis does.
+func (h legacyHooks) FindReset(ctx context.Context, resetToken string) (account.User, account.ResetSpending, error) {
+	var none account.ResetSpending
+	if !h.honoursLegacy() {
+		return account.User{}, none, refusal.ResetTokenInvalid()
 	}
-	found, ok, err := s.cfg.Legacy.Store.FindReset(ctx, resetToken)
+	found, ok, err := h.cfg.Legacy.Store.FindReset(ctx, resetToken)
 	if err != nil {
-		return none, legacy.Reset{}, fmt.Errorf("look the old reset token up: %w", err)
+		return account.User{}, none, fmt.Errorf("look the old reset token up: %w", err)
 	}
 	if !ok {
-		return none, legacy.Reset{}, refusal.ResetTokenInvalid()
+		return account.User{}, none, refusal.ResetTokenInvalid()
 	}
-	user, err := s.legacyResetAccount(ctx, s.cfg.Pool, found, resetToken)
-	return user, found, err
+	row, err := h.legacyResetAccount(ctx, h.cfg.Pool, found, resetToken)
+	return account.FromRow(row), account.ResetSpending{
+		InTx:       func(ctx context.Context, tx pgx.Tx) error { return h.spendLegacyReset(ctx, tx, found, resetToken) },
+		Afterwards: func(ctx context.Context) { h.forgetLegacyReset(ctx, resetToken) },
+	}, err
+}
+
+// Failures implements login.Older. It costs one round trip, and the flow one more for each counter that there is.
+func (h legacyHooks) Failures(ctx context.Context, addresses ...string) ([]login.OlderFailures, error) {
+	if !h.honoursLegacy() {
+		return nil, nil
+	}
+	counters, err := h.cfg.Legacy.Store.Attempts(ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]login.OlderFailures, len(counters))
+	for i, c := range counters {
+		found[i] = login.OlderFailures{Address: c.Address, Count: c.Failures, Ends: c.Ends}
+	}
+	return found, nil
+}
+
+// ForgetFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
+func (h legacyHooks) ForgetFailures(ctx context.Context, addresses ...string) {
+	if !h.honoursLegacy() {
+		return
+	}
+	if err := h.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
+		c := caller.From(ctx)
+		h.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
+	}
 }
 
 func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
@@ -36,7 +70,7 @@ func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legac
 		return db.User{}, refusal.ResetTokenInvalid()
 	}
 	user, err := s.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
-		UserID: found.UserID, TokenHash: hashResetToken(resetToken), IsUndated: found.IsUndated,
+		UserID: found.UserID, TokenHash: account.HashResetToken(resetToken), IsUndated: found.IsUndated,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return user, refusal.ResetTokenInvalid()
@@ -56,7 +90,7 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.R
 		return err
 	}
 	spent, err := s.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
-		TokenHash: hashResetToken(resetToken), Kind: legacyResetKind, UserID: found.UserID, SpentAt: s.cfg.Now(), KeepUntil: forGood(),
+		TokenHash: account.HashResetToken(resetToken), Kind: legacyResetKind, UserID: found.UserID, SpentAt: s.cfg.Now(), KeepUntil: forGood(),
 	})
 	if err != nil {
 		return fmt.Errorf("spend the old reset token: %w", err)

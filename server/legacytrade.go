@@ -13,10 +13,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
-	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
@@ -27,10 +28,6 @@ const (
 	legacyRefreshKind = "refresh"
 	legacyResetKind   = "reset"
 )
-
-// spentMargin is for clocks that differ: how long after its end a spent token is still
-// remembered.
-const spentMargin = time.Hour
 
 // forGood is when a row that is to stay may go. PostgreSQL's own years go further, but
 // not those of all who read them.
@@ -90,7 +87,7 @@ func (s *Server) readSpent(ctx context.Context, old *legacyRefresh) error {
 // fails with errSpentMeanwhile. The row stays until the token is too old for its own
 // backend: the date up to which old tokens are accepted may be put off.
 func (s *Server) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *legacyRefresh, sessionID uuid.UUID, requestHash []byte) error {
-	keepUntil := old.End.Add(spentMargin)
+	keepUntil := old.End.Add(login.SpentMargin)
 	if keepUntil.After(forGood()) {
 		keepUntil = forGood()
 	}
@@ -122,46 +119,43 @@ func (old *legacyRefresh) requestHash(requestID string) []byte {
 // refreshLegacy trades a refresh token of an existing backend for a session, once. Its
 // holder never proved who they are to this service: what the session says of that is
 // what the token says.
-func (s *Server) refreshLegacy(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
-	old, err := s.openLegacyRefresh(ctx, req.GetRefreshToken())
+func (s *Server) refreshLegacy(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
+	if err := s.logins.CheckClock(); err != nil {
+		return login.Tokens{}, err
+	}
+	old, err := s.openLegacyRefresh(ctx, refreshToken)
 	if err != nil {
-		return nil, err
+		return login.Tokens{}, err
 	}
-	var tokens *latchkeyv1.Tokens
 	if old.spent == nil {
-		tokens, err = s.tradeLegacy(ctx, old, req.GetRequestId())
-		if errors.Is(err, errSpentMeanwhile) {
-			err = s.readSpent(ctx, old)
+		tokens, err := s.tradeLegacy(ctx, old, requestID)
+		if !errors.Is(err, errSpentMeanwhile) {
+			return tokens, err
 		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if tokens == nil {
-		if tokens, err = s.repeatTrade(ctx, old, req.GetRequestId()); err != nil {
-			return nil, err
+		if err := s.readSpent(ctx, old); err != nil {
+			return login.Tokens{}, err
 		}
 	}
-	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens}, nil
+	return s.repeatTrade(ctx, old, requestID)
 }
 
 // tradeLegacy spends the token and starts the session in one transaction, or does
 // neither. The session comes into being before the commit, so that no token is spent
 // for one that does not exist; when the process dies between the two, nobody holds the
 // session's token, and the old one is still good.
-func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
+func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
 	start := session.Start{
 		UserID: old.UserID, Address: caller.From(ctx).AddressText(),
-		AMR: []string{amrPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
+		AMR: []string{login.AMRPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
 	}
 	if start.AuthTime.IsZero() {
 		start.AuthTime = time.Unix(0, 0) // not known, so not of late
 	}
 	var err error
 	if start.ID, err = uuid.NewRandom(); err != nil {
-		return nil, fmt.Errorf("make a session id: %w", err)
+		return login.Tokens{}, fmt.Errorf("make a session id: %w", err)
 	}
-	var tokens *latchkeyv1.Tokens
+	var tokens login.Tokens
 	var evicted []uuid.UUID
 	created, committing := false, false
 	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
@@ -184,12 +178,12 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 	if err != nil {
 		// Whether a commit without an answer has happened is not known: the session stays.
 		if created && !committing {
-			s.dropSession(ctx, old.UserID, start.ID)
+			s.revoker.DropSession(ctx, old.UserID, start.ID)
 		}
-		return nil, err
+		return login.Tokens{}, err
 	}
 	// The token is spent by now: what could not be ended is handed to a later login.
-	if err := s.evictSessions(ctx, old.UserID, evicted); err != nil {
+	if err := s.logins.Evict(ctx, old.UserID, evicted); err != nil {
 		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 	return tokens, nil
@@ -199,7 +193,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 // the ledger's position 0: whatever has ended the account's sessions here ends it too.
 // The session gets the position that was read with that.
 func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
-	switch forgotten, err := s.forgottenSince(old.IssuedAt); {
+	switch forgotten, err := s.validation.Forgotten(old.IssuedAt); {
 	case err != nil:
 		return account, err
 	case forgotten:
@@ -229,24 +223,24 @@ func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForS
 }
 
 // createLegacySession starts the session and makes its tokens. The account is locked
-// meanwhile, so Redis gets no longer than settleTime.
+// meanwhile, so Redis gets no longer than besteffort.SettleTime.
 func (s *Server) createLegacySession(
 	ctx context.Context, tx pgx.Tx, old *legacyRefresh, start session.Start, email string,
-) (*latchkeyv1.Tokens, []uuid.UUID, error) {
-	creating, cancel := context.WithTimeout(ctx, settleTime)
+) (login.Tokens, []uuid.UUID, error) {
+	creating, cancel := context.WithTimeout(ctx, besteffort.SettleTime)
 	defer cancel()
 	created, err := s.cfg.Sessions.Create(creating, start)
 	if err != nil {
-		return nil, nil, fmt.Errorf("start the session: %w", err)
+		return login.Tokens{}, nil, fmt.Errorf("start the session: %w", err)
 	}
-	tokens, err := s.issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
+	tokens, err := s.logins.Issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
 	if err != nil {
-		return nil, nil, err
+		return login.Tokens{}, nil, err
 	}
 	answer := sha256.Sum256([]byte(created.RefreshToken))
 	err = s.queries.NoteLegacyAnswer(ctx, tx, db.NoteLegacyAnswerParams{AnswerHash: answer[:], TokenHash: old.Hash[:]})
 	if err != nil {
-		return nil, nil, fmt.Errorf("note the answer: %w", err)
+		return login.Tokens{}, nil, fmt.Errorf("note the answer: %w", err)
 	}
 	return tokens, created.Evicted, nil
 }
@@ -256,10 +250,10 @@ func (s *Server) createLegacySession(
 // not used it. Anybody else is refused. Two holders of one token are either a client
 // that races with itself, within the grace, or an owner and a thief: then nobody can
 // tell which of them has the session, and it is ended.
-func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (*latchkeyv1.Tokens, error) {
+func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
 	spent := old.spent
 	if spent == nil || !spent.SessionID.Valid {
-		return nil, s.endedFinally(ctx) // logged out
+		return login.Tokens{}, s.revoker.RefuseEnded(ctx) // logged out
 	}
 	id := spent.SessionID.UUID
 	if requestID != "" && hmac.Equal(old.requestHash(requestID), spent.RequestHash) {
@@ -269,15 +263,15 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 		}
 	}
 	if s.cfg.Sessions.InGrace(spent.SpentAt) {
-		return nil, refusal.RefreshTokenInvalid()
+		return login.Tokens{}, refusal.RefreshTokenInvalid()
 	}
-	return nil, s.endReusedTrade(ctx, old.UserID, id)
+	return login.Tokens{}, s.endReusedTrade(ctx, old.UserID, id)
 }
 
 // endReusedTrade ends the session of a trade whose token somebody has shown again, and
 // returns the refusal.
 func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
-	ended, err := s.endOnce(ctx, userID, id, audit.RefreshReused)
+	ended, err := s.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
 	if err != nil {
 		return err
 	}
@@ -289,42 +283,28 @@ func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error
 
 // reissue makes the answer of a trade again. It fails with session.ErrReused once the
 // answer was used.
-func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (*latchkeyv1.Tokens, error) {
+func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
 	if len(answerHash) != sha256.Size {
-		return nil, errors.New("a trade without the hash of its answer")
+		return login.Tokens{}, errors.New("a trade without the hash of its answer")
 	}
 	answer, err := s.cfg.Sessions.Reissue(ctx, id, [sha256.Size]byte(answerHash))
 	switch {
 	case errors.Is(err, session.ErrEnded):
-		return nil, refusal.SessionEnded()
+		return login.Tokens{}, refusal.SessionEnded()
 	case errors.Is(err, session.ErrForged):
-		return nil, refusal.RefreshTokenInvalid()
+		return login.Tokens{}, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrUnknown):
-		return nil, s.unknownSession(ctx, id)
+		return login.Tokens{}, s.logins.UnknownSession(ctx, id)
 	case err != nil:
-		return nil, fmt.Errorf("read the session: %w", err)
+		return login.Tokens{}, fmt.Errorf("read the session: %w", err)
 	}
 	sess := answer.Session
 	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Ledger: sess.Ledger})
 	if err != nil {
-		return nil, err
+		return login.Tokens{}, err
 	}
-	if markOf(account).Generation > sess.Generation {
-		return nil, session.ErrReused // Redis has an older copy of itself back
+	if login.MarkOf(account).Generation > sess.Generation {
+		return login.Tokens{}, session.ErrReused // Redis has an older copy of itself back
 	}
-	return s.issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
-}
-
-// endOnce ends a session unless it was ended before, and returns once that is final;
-// ended says that this call did it. A spent token can be shown any number of times and
-// is to leave one row.
-func (s *Server) endOnce(ctx context.Context, userID, id uuid.UUID, kind audit.Kind) (ended bool, err error) {
-	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: userID})
-	if err != nil {
-		return false, fmt.Errorf("look the session up: %w", err)
-	}
-	if known.Revoked {
-		return false, detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
-	}
-	return true, s.endSession(ctx, userID, id, kind)
+	return s.logins.Issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
 }

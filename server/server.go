@@ -1,7 +1,6 @@
 // Package server is what Latchkey does for its callers: one file for each group of
-// RPCs, the interceptors around them, health and the HTTP pages. A request flows
-// from the interceptors to a handler, which uses one or two leaf packages and the
-// stores.
+// RPCs, the middleware around them, health and the HTTP pages. A request flows
+// from the middleware to a handler, which calls a flow, such as internal/login.
 package server
 
 import (
@@ -16,14 +15,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"buf.build/go/protovalidate"
-	"github.com/google/uuid"
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -40,15 +35,19 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
-	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // Limits of one gRPC connection.
@@ -89,14 +88,6 @@ const (
 	streamWorkers = 64
 )
 
-// Mailer queues mails.
-type Mailer interface {
-	RequestReset(ctx context.Context, request mail.ResetRequest) error
-	// Notify belongs into the transaction of the fact that it reports. It is without effect
-	// when the account had such notices lately, see mail.Outbox.
-	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
-}
-
 // Config is what a Server works with. All fields are required but those that say
 // otherwise.
 type Config struct {
@@ -123,7 +114,7 @@ type Config struct {
 	// account has written down for nothing.
 	Rates        *ratelimit.GCRA
 	AddressLimit bool
-	Mailer       Mailer
+	Mailer       account.Mailer
 	// Devices makes the tokens by which clients are known. NewDeviceMails tells owners of
 	// logins without one.
 	Devices        *device.Tokens
@@ -191,6 +182,7 @@ type Server struct {
 	queries    *db.Queries
 	trail      *audit.Trail
 	policies   policies
+	middleware []middleware
 	validator  protovalidate.Validator
 	rpcMetrics *grpcprom.ServerMetrics
 	grpc       *grpc.Server
@@ -202,16 +194,16 @@ type Server struct {
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
-	guard            *inbound.Guard
-	intakes          map[string]intake
-	ownRates         *ratelimit.Local
-	patience         patience
-	forwarded        unheardProxies
-	untrusted        chan struct{} // holds a token for each validation that asks PostgreSQL
-	importing        chan struct{} // holds one for each import
-	leftBehind       chan struct{} // holds one for each work of afterwards
-	leaving          sync.WaitGroup
-	validatedInStore atomic.Int64
+	guard      *inbound.Guard
+	intakes    map[string]intake
+	redis      *besteffort.Redis
+	afterwards *besteffort.Afterwards
+	revoker    *revoke.Revoker
+	validation *validate.Validator
+	accounts   *account.Accounts
+	logins     *login.Flow
+	forwarded  unheardProxies
+	importing  chan struct{} // holds one for each import
 }
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
@@ -224,8 +216,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:     cfg,
 		flood:   newFlood(cfg.LogLines, cfg.Now),
 		queries: db.New(), trail: audit.New(cfg.Now),
-		started: make(chan struct{}), untrusted: make(chan struct{}, untrustedValidations), importing: make(chan struct{}, imports),
-		leftBehind: make(chan struct{}, afterwardsAtOnce),
+		started: make(chan struct{}), importing: make(chan struct{}, imports),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
@@ -234,6 +225,10 @@ func New(cfg Config) (*Server, error) {
 	s.log = slog.New(s.flood.handler(cfg.Logger.Handler()))
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Logger})
+	s.middleware = s.chain()
+	if err := checkChain(s.middleware); err != nil {
+		return nil, err
+	}
 	s.grpc = grpc.NewServer(s.options()...)
 	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
 	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
@@ -248,10 +243,11 @@ func New(cfg Config) (*Server, error) {
 		reflection.Register(s.grpc)
 	}
 	var err error
-	s.ownRates, err = ratelimit.NewLocal(ratelimit.LocalConfig{Subjects: ownSubjects, Now: cfg.Now})
+	s.redis, err = besteffort.NewRedis(cfg.Rates, s.log, cfg.Now)
 	if err != nil {
 		return nil, err
 	}
+	s.wire()
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err
@@ -265,6 +261,33 @@ func New(cfg Config) (*Server, error) {
 	s.rpcMetrics.InitializeMetrics(s.grpc)
 	s.setServing(false)
 	return s, s.registerMetrics()
+}
+
+// wire makes the flows.
+func (s *Server) wire() {
+	cfg := s.cfg
+	s.afterwards = besteffort.NewAfterwards(s.log)
+	s.revoker = revoke.New(revoke.Config{
+		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
+	})
+	s.validation = validate.New(validate.Config{Pool: cfg.Pool, Keyring: cfg.Keyring, Ledger: cfg.Ledger, Cache: cfg.Memory, Now: cfg.Now})
+	logins := login.Config{
+		Pool: cfg.Pool, Sessions: cfg.Sessions, Keyring: cfg.Keyring, Passwords: cfg.Passwords, Failures: cfg.LoginFailures, Rates: cfg.Rates,
+		Devices: cfg.Devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: cfg.Mailer,
+		Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Afterwards: s.afterwards,
+		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: s.log, Now: cfg.Now, ClockRight: cfg.ClockRight,
+	}
+	accounts := account.Config{
+		Pool: cfg.Pool, Passwords: cfg.Passwords, Policy: cfg.PasswordPolicy, LoginFailures: cfg.LoginFailures, ResetRequests: cfg.ResetRequests,
+		Rates: cfg.Rates, Uncounted: func(ctx context.Context) bool { return !cfg.AddressLimit || s.showsKey(ctx) },
+		Mailer: cfg.Mailer, HideAccounts: cfg.HideAccounts, Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Now: cfg.Now,
+	}
+	if cfg.Legacy != nil {
+		logins.Older, accounts.Older = legacyHooks{s}, legacyHooks{s}
+	}
+	s.logins = login.New(logins)
+	accounts.Guesses = s.logins
+	s.accounts = account.New(accounts)
 }
 
 // requests are the messages that our methods take.
@@ -290,8 +313,8 @@ func (s *Server) options() []grpc.ServerOption {
 		creds = loggedTLS{credentials.NewTLS(s.cfg.TLS), s.log}
 	}
 	return append(s.guard.ServerOptions(creds),
-		grpc.ChainUnaryInterceptor(s.unaryChain()...),
-		grpc.ChainStreamInterceptor(s.streamChain()...),
+		grpc.UnaryInterceptor(s.aroundUnary),
+		grpc.StreamInterceptor(s.aroundStream),
 		grpc.InTapHandle(s.onHeaders),
 		grpc.MaxRecvMsgSize(maxImport),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -379,7 +402,7 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 		s.grpc.Stop()
 		<-drained
 	}
-	s.leaving.Wait() // each has afterwardsTime at most
+	s.afterwards.Wait()
 }
 
 // Handler serves the HTTP pages: the JWKS, discovery and health.

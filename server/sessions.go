@@ -2,18 +2,14 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
@@ -28,11 +24,11 @@ const (
 
 // ListSessions implements latchkey.v1.SessionService.
 func (s *Server) ListSessions(ctx context.Context, req *latchkeyv1.ListSessionsRequest) (*latchkeyv1.ListSessionsResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sessions, next, err := s.pageOfSessions(ctx, by.userID, by.sessionID, sessionsPage, req)
+	sessions, next, err := s.pageOfSessions(ctx, by.UserID, by.SessionID, sessionsPage, req)
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +42,8 @@ type pageRequest interface {
 }
 
 // pageOfSessions is a page of the live sessions of an account, current among them or
-// none, and the token of the next page of the list that purpose names. Redis has what is shown of a session, the ledger
-// whether it is live. The whole list is read for each page: it has no more than
-// LATCHKEY_SESSION_LIMIT entries.
+// none, and the token of the next page of the list that purpose names. The whole list is read for each page: it has no
+// more than LATCHKEY_SESSION_LIMIT entries.
 func (s *Server) pageOfSessions(
 	ctx context.Context, userID, current uuid.UUID, purpose string, req pageRequest,
 ) (page []*latchkeyv1.Session, next string, err error) {
@@ -59,11 +54,7 @@ func (s *Server) pageOfSessions(
 			return nil, "", err
 		}
 	}
-	all, err := s.cfg.Sessions.List(ctx, userID)
-	if err != nil {
-		return nil, "", fmt.Errorf("list the sessions: %w", err)
-	}
-	live, err := s.liveSessions(ctx, userID, all)
+	live, err := s.logins.Sessions(ctx, userID)
 	if err != nil {
 		return nil, "", err
 	}
@@ -87,7 +78,7 @@ func (s *Server) pageOfSessions(
 
 // GetSession implements latchkey.v1.SessionService.
 func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionRequest) (*latchkeyv1.GetSessionResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -95,28 +86,16 @@ func (s *Server) GetSession(ctx context.Context, req *latchkeyv1.GetSessionReque
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Sessions.Get(ctx, by.userID, id)
-	if errors.Is(err, session.ErrUnknown) {
-		return nil, refusal.SessionNotFound()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the session: %w", err)
-	}
-	live, err := s.liveSessions(ctx, by.userID, []session.Session{found})
+	found, err := s.logins.Session(ctx, by.UserID, id)
 	if err != nil {
 		return nil, err
 	}
-	if len(live) == 0 {
-		return nil, refusal.SessionNotFound()
-	}
-	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.sessionID)}, nil
+	return &latchkeyv1.GetSessionResponse{Session: sessionMessage(found, by.SessionID)}, nil
 }
 
-// RevokeSession implements latchkey.v1.SessionService. Redis is not asked whether
-// there is such a session, nor whose: it may have lost it, or may be an older copy of
-// itself. The row names the caller's account, and bites only where both match.
+// RevokeSession implements latchkey.v1.SessionService.
 func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessionRequest) (*latchkeyv1.RevokeSessionResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -124,21 +103,7 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 	if err != nil {
 		return nil, err
 	}
-	known, err := s.queries.SessionOfUserRevoked(ctx, s.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: id, UserID: by.userID})
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("look the session up: %w", err)
-	case known.Revoked:
-		// By a call that may still be waiting.
-		s.dropSession(ctx, by.userID, id)
-		err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, known.Ledger) })
-	default:
-		if err := s.boundUnknown(ctx, by.userID, id); err != nil {
-			return nil, err
-		}
-		err = s.endSession(ctx, by.userID, id, audit.SessionRevoked)
-	}
-	if err != nil {
+	if err := s.revoker.OwnSession(ctx, by, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeSessionResponse{}, nil
@@ -146,39 +111,14 @@ func (s *Server) RevokeSession(ctx context.Context, req *latchkeyv1.RevokeSessio
 
 // RevokeOtherSessions implements latchkey.v1.SessionService.
 func (s *Server) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeOtherSessionsRequest) (*latchkeyv1.RevokeOtherSessionsResponse, error) {
-	by, err := callingSession(ctx)
+	by, err := revoke.FromContext(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ending := userEnding{except: by.sessionID, kind: audit.OthersRevoked}
-	if s.isLoop(ctx, by.userID) {
-		ending.done = func(ctx context.Context, tx pgx.Tx) (bool, error) { return s.othersRevoked(ctx, tx, by) }
-	}
-	if err := s.endSessions(ctx, by, ending); err != nil {
+	if err := s.revoker.OtherSessions(ctx, by); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil
-}
-
-// liveSessions leaves out what the ledger has ended, whatever Redis says.
-func (s *Server) liveSessions(ctx context.Context, userID uuid.UUID, all []session.Session) ([]session.Session, error) {
-	if len(all) == 0 {
-		return nil, nil
-	}
-	params := db.RevokedSessionsParams{UserID: userID}
-	for _, sess := range all {
-		params.SessionIds = append(params.SessionIds, sess.ID)
-		params.Ledgers = append(params.Ledgers, sess.Ledger)
-	}
-	revoked, err := s.queries.RevokedSessions(ctx, s.cfg.Pool, params)
-	if err != nil {
-		return nil, fmt.Errorf("look the sessions up: %w", err)
-	}
-	ended := make(map[uuid.UUID]bool, len(revoked))
-	for _, id := range revoked {
-		ended[id] = true
-	}
-	return slices.DeleteFunc(all, func(sess session.Session) bool { return ended[sess.ID] }), nil
 }
 
 // sessionID parses what the rules of the contract have let pass.

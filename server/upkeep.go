@@ -9,7 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
@@ -35,10 +37,10 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	rows := inBatches(func() (int64, error) { return queries.DeleteOldRevocations(ctx, u.Pool) })
 	cutoffs := inBatches(func() (int64, error) { return queries.DeleteOldCutoffs(ctx, u.Pool) })
 	spent := inBatches(func() (int64, error) { return queries.DeleteOldLegacySpent(ctx, u.Pool, now) })
-	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-noticeCountLife))
+	_, notices := queries.DeleteMailNoticesBefore(ctx, u.Pool, now.Add(-account.NoticeCountLife))
 	_, lookups := address.Fill(ctx, u.Pool)
 	marks := inBatches(func() (int64, error) { return queries.DeleteOldSessionMarks(ctx, u.Pool, now) })
-	_, failures := queries.DeleteOldFailures(ctx, u.Pool, now.Add(-failuresLife))
+	_, failures := queries.DeleteOldFailures(ctx, u.Pool, now.Add(-login.FailuresLife))
 	return errors.Join(marks, failures, resets, events, rows, cutoffs, spent, notices, lookups)
 }
 
@@ -65,3 +67,6 @@ func StoredSettings(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, 
 	}
 	return decoys, nil
 }
+
+// Resets makes reset tokens for the sender of mails.
+type Resets = account.Resets

@@ -34,6 +34,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/authverify"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 const (
@@ -43,6 +44,8 @@ const (
 	clientID   = "authverifytest"
 	serviceKey = "authverifytest-service-key"
 	waitLimit  = 20 * time.Second
+	// life of the tokens: what a Verifier accepts by default.
+	life = 15 * time.Minute
 )
 
 // Issuer issues tokens and revokes them. It is safe for concurrent use.
@@ -63,7 +66,7 @@ type Issuer struct {
 type signingKey struct {
 	id      string
 	private ed25519.PrivateKey
-	jwk     authverify.JWK
+	jwk     atjwt.JWK
 }
 
 // NewIssuer returns an issuer with one key and nothing revoked, until the test ends.
@@ -208,7 +211,7 @@ func (i *Issuer) fill(claims authverify.Claims) authverify.Claims {
 		claims.IssuedAt = i.Now().Truncate(time.Second).UTC()
 	}
 	if claims.ExpireTime.IsZero() {
-		claims.ExpireTime = claims.IssuedAt.Add(authverify.DefaultMaxTTL)
+		claims.ExpireTime = claims.IssuedAt.Add(life)
 	}
 	return claims
 }
@@ -226,8 +229,22 @@ func (i *Issuer) newID() uuid.UUID {
 // Claims that no token may carry fail the test.
 func (i *Issuer) Issue(claims authverify.Claims) string {
 	i.t.Helper()
-	rules := authverify.Rules{Issuer: i.jwks.URL, Audience: Audience, MaxTTL: 24 * time.Hour}
-	wire, err := rules.Write(i.fill(claims))
+	return i.sign(i.fill(claims))
+}
+
+// IssueSessionless returns an access token without a session, as a machine has it, which Verifiers with
+// Config.Sessionless accept. The session of claims is left out; other zero fields become as in Claims.
+func (i *Issuer) IssueSessionless(claims authverify.Claims) string {
+	i.t.Helper()
+	claims = i.fill(claims)
+	claims.SessionID = uuid.Nil
+	return i.sign(claims)
+}
+
+func (i *Issuer) sign(claims authverify.Claims) string {
+	i.t.Helper()
+	rules := atjwt.Rules{Issuer: i.jwks.URL, Audience: Audience, MaxTTL: 24 * time.Hour, Sessionless: true}
+	wire, err := rules.Write(atjwt.Claims(claims))
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
@@ -235,7 +252,7 @@ func (i *Issuer) Issue(claims authverify.Claims) string {
 	key := i.keys[len(i.keys)-1]
 	i.mu.Unlock()
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(wire))
-	unsigned.Header["typ"], unsigned.Header["kid"] = authverify.TokenType, key.id
+	unsigned.Header["typ"], unsigned.Header["kid"] = atjwt.TokenType, key.id
 	token, err := unsigned.SignedString(key.private)
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
@@ -258,12 +275,12 @@ func (i *Issuer) addKey() string {
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
-	jwk, err := authverify.NewJWK(public)
+	jwk, err := atjwt.NewJWK(public)
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
 	jwk.KeyID = jwk.Thumbprint()
-	jwk.Use, jwk.Algorithm = "sig", authverify.EdDSA
+	jwk.Use, jwk.Algorithm = "sig", atjwt.EdDSA
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = append(i.keys, signingKey{jwk.KeyID, private, jwk})
@@ -280,7 +297,7 @@ func (i *Issuer) serveJWKS(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var set struct {
-		Keys []authverify.JWK `json:"keys"`
+		Keys []atjwt.JWK `json:"keys"`
 	}
 	i.mu.Lock()
 	for _, key := range i.keys {

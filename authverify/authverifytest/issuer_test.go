@@ -101,7 +101,7 @@ func TestIssuerDisconnect(t *testing.T) {
 	token := issuer.Issue(claims)
 	issuer.Disconnect()
 	issuer.RevokeSession(claims.UserID, claims.SessionID)
-	issuer.Advance(authverify.DefaultMaxStaleness + time.Second)
+	issuer.Advance(11 * time.Second)
 	want(t, closed, token, authverify.ErrUnavailable)
 	want(t, open, token, nil)
 	issuer.Reconnect()
@@ -124,4 +124,31 @@ func TestIssuerLongSnapshot(t *testing.T) {
 		want(t, v, token, authverify.ErrRevoked)
 	}
 	want(t, v, issuer.Issue(authverify.Claims{}), nil)
+}
+
+// A token without a session passes only where the service asked for such tokens, and is refused with its account.
+func TestIssuerSessionless(t *testing.T) {
+	t.Parallel()
+	issuer := authverifytest.NewIssuer(t)
+	strict := issuer.Verifier(t)
+	config := issuer.Config()
+	config.Sessionless = true
+	open, err := authverify.NewVerifier(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(open.Close)
+	t.Cleanup(issuer.Follow(open))
+	claims := issuer.Claims()
+	token := issuer.IssueSessionless(claims)
+	want(t, strict, token, authverify.ErrInvalid)
+	got, err := open.Verify(t.Context(), token)
+	if err != nil || got.SessionID != uuid.Nil || got.UserID != claims.UserID {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	want(t, open, issuer.Issue(claims), nil)
+	issuer.RevokeSession(claims.UserID, claims.SessionID)
+	want(t, open, token, nil)
+	issuer.RevokeUser(claims.UserID, claims.SessionID)
+	want(t, open, token, authverify.ErrRevoked)
 }

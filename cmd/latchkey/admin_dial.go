@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // adminTarget is the service that an operator calls, and how it proves itself: the
@@ -92,19 +93,14 @@ func (t *adminTarget) tls(cfg *config.Config, addr string) (*tls.Config, error) 
 		for _, root := range roots {
 			verify.RootCAs.AddCert(root)
 		}
-	case isLoopback(host) && cfg.TLSCertFile != "":
+	case hosts.IsLoopback(host) && cfg.TLSCertFile != "":
 		if err := pin(verify, cfg.TLSCertFile, host); err != nil {
 			return nil, err
 		}
-	case isLoopback(host) && t.serverName == "":
+	case hosts.IsLoopback(host) && t.serverName == "":
 		return nil, nil //nolint:nilnil // see above
 	}
 	return verify, nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // pin trusts the service's own certificate and no other: whoever else took its port

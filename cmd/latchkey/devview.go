@@ -12,6 +12,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
@@ -50,7 +51,7 @@ func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, err
 	// A certificate for development names localhost more often than 127.0.0.1.
 	named := func(addr string) string {
 		host, port, err := net.SplitHostPort(addr)
-		if err == nil && isLoopback(host) && own.VerifyHostname(host) != nil && own.VerifyHostname("localhost") == nil {
+		if err == nil && hosts.IsLoopback(host) && own.VerifyHostname(host) != nil && own.VerifyHostname("localhost") == nil {
 			return net.JoinHostPort("localhost", port)
 		}
 		return addr

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // clusterReload bounds how long writes go to a failed master of a cluster: with
@@ -241,7 +243,7 @@ func (u RedisURL) remote() bool {
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name
 		}
-		return host != "" && !isLoopback(strings.Trim(host, "[]"))
+		return host != "" && !hosts.IsLoopback(strings.Trim(host, "[]"))
 	})
 }
 

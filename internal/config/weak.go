@@ -6,8 +6,9 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // What lifetimes are usual at the most: longer ones keep what somebody stole alive.
@@ -89,7 +90,7 @@ func (c *Config) weakDoors(profile Profile, warn func(variable, wrong string)) {
 	if c.RedisMayEvict {
 		warn("LATCHKEY_REDIS_MAY_EVICT", "is true: a Redis that drops keys logs people out and forgets failed logins, so that more passwords can be guessed. Use one with maxmemory-policy noeviction")
 	}
-	if u, err := url.Parse(c.Issuer); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+	if u, err := url.Parse(c.Issuer); err == nil && u.Scheme == "http" && !hosts.IsLoopback(u.Hostname()) {
 		warn("LATCHKEY_ISSUER", "is an http URL: verifiers that fetch keys from it take those of whoever is on the way. Use https")
 	}
 	if profile == Dev {
@@ -124,14 +125,7 @@ func (c *Config) weakLives(warn func(variable, wrong string)) {
 // onLoopback says whether a listener is reached from this machine only.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	return err == nil && isLoopback(host)
-}
-
-// isLoopback says whether host is this machine by the way it is written.
-func isLoopback(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+	return err == nil && hosts.IsLoopback(host)
 }
 
 // Bounds of networks of trusted proxies in bits. Registries get a /8 of IPv4 and a /12

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 const (
@@ -28,11 +30,6 @@ const (
 	bodyLength = 1 + 16 + 8 + 8 + 16
 	length     = bodyLength + sha256.Size
 )
-
-// encoding is strict: each token has one spelling.
-//
-//nolint:gochecknoglobals // a constant in all but name
-var encoding = base64.RawURLEncoding.Strict()
 
 // Token is what a device token says.
 type Token struct {
@@ -72,15 +69,15 @@ func (d *Tokens) Issue(t Token) string {
 	body = binary.BigEndian.AppendUint64(body, uint64(t.Epoch))        //nolint:gosec // G115: any bits will do
 	body = binary.BigEndian.AppendUint64(body, uint64(d.now().Unix())) //nolint:gosec // G115: any bits will do
 	body = append(body, t.ID[:]...)
-	return encoding.EncodeToString(append(body, mac(d.keys[0], body)...))
+	return base64.RawURLEncoding.EncodeToString(append(body, mac(d.keys[0], body)...))
 }
 
 // Open returns what a token says, and false for anything that is none, was made with another key, or is too old.
 func (d *Tokens) Open(text string) (Token, bool) {
-	if len(text) != encoding.EncodedLen(length) {
+	if len(text) != base64.RawURLEncoding.EncodedLen(length) {
 		return Token{}, false
 	}
-	raw, err := encoding.DecodeString(text)
+	raw, err := strict.Segment(text)
 	if err != nil || raw[0] != version {
 		return Token{}, false
 	}

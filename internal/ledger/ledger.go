@@ -18,9 +18,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/latchkey-auth/latchkey/authverify"
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
 // Bounds of Config.Lease. Under the least a busy machine would lose it all the time;
@@ -74,7 +74,7 @@ type Ledger struct {
 	queries *db.Queries
 
 	// revoked is whole at any time: a reading of everything anew is done aside.
-	revoked atomic.Pointer[authverify.Revocations]
+	revoked atomic.Pointer[revocations.Table]
 	log     rowLog
 	trust   trust
 	waiters waiters
@@ -108,7 +108,7 @@ func New(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{cfg: cfg, queries: db.New(), poked: make(chan struct{}, 1)}
 	l.log.changed = make(chan struct{})
-	l.tail.table = &authverify.Revocations{}
+	l.tail.table = &revocations.Table{}
 	l.revoked.Store(l.tail.table)
 	l.trust.boot, l.trust.wall = cfg.Boot, cfg.Now
 	l.waiters.known.longest = cfg.Lease

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
-	"github.com/latchkey-auth/latchkey/authverify"
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/revocations"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -75,7 +75,7 @@ func TestRefusesAsSQL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		memory := &authverify.Revocations{}
+		memory := &revocations.Table{}
 		for _, row := range rows {
 			if !memory.Apply(ledger.Message(row, time.Hour)) {
 				t.Fatalf("a row that memory does not understand: %+v", row)
@@ -91,7 +91,7 @@ func TestRefusesAsSQL(t *testing.T) {
 }
 
 // compareSessions compares RevokedSessions with memory, for each session at each position.
-func (th things) compareSessions(t *rapid.T, tx pgx.Tx, memory *authverify.Revocations, user uuid.UUID, last int64) {
+func (th things) compareSessions(t *rapid.T, tx pgx.Tx, memory *revocations.Table, user uuid.UUID, last int64) {
 	for position := range last + 1 {
 		params := db.RevokedSessionsParams{UserID: user, SessionIds: th.sessions}
 		params.Ledgers = slices.Repeat([]int64{position}, len(th.sessions))
@@ -109,7 +109,7 @@ func (th things) compareSessions(t *rapid.T, tx pgx.Tx, memory *authverify.Revoc
 }
 
 // compareTokens compares FindUserForSession and the function itself with memory, for each account and session.
-func (th things) compareTokens(t *rapid.T, tx pgx.Tx, memory *authverify.Revocations, position int64, key string) {
+func (th things) compareTokens(t *rapid.T, tx pgx.Tx, memory *revocations.Table, position int64, key string) {
 	ctx := context.Background()
 	for u, user := range th.users {
 		for s, session := range th.sessions {

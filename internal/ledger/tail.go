@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/latchkey-auth/latchkey/authverify"
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
 const (
@@ -122,9 +122,9 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 type tail struct {
 	joined    bool
 	applied   Position
-	table     *authverify.Revocations // what rows are applied to
-	noted     int64                   // what its row in replicas says
-	confirmed time.Duration           // boot clock
+	table     *revocations.Table // what rows are applied to
+	noted     int64              // what its row in replicas says
+	confirmed time.Duration      // boot clock
 	forgotten time.Duration
 	life      time.Duration // of the longest access token that may be out
 	legacy    time.Time     // until when some replica accepts tokens of another system
@@ -334,7 +334,7 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 		// A validation that asked for trust a moment ago has yet to ask what is refused,
 		// and a table that is being filled would accept what was final long before. The
 		// former one stands until this one is whole.
-		t.table = &authverify.Revocations{}
+		t.table = &revocations.Table{}
 		l.log.begin(Position{})
 		l.applied.Store(0) // positions of another history say nothing about this one
 		for _, f := range l.cfg.Followers {

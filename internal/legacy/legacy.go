@@ -188,10 +188,10 @@ func (t *Token) readGo(said object, now time.Time) error {
 	if t.UserID, err = said.account(); err != nil {
 		return err
 	}
-	issuer, _ := said.text("iss")
-	user, _ := said.text("user_id")
-	email, hasEmail := said.text("email")
-	t.ID, _ = said.text("jti")
+	issuer, _ := said.Text("iss")
+	user, _ := said.Text("user_id")
+	email, hasEmail := said.Text("email")
+	t.ID, _ = said.Text("jti")
 	switch {
 	case issuer != Issuer:
 		return fmt.Errorf("%w: another issuer", ErrInvalid)
@@ -229,7 +229,7 @@ func (t *Token) readRust(said object) error {
 		return err
 	}
 	for _, foreign := range []string{"iss", "aud"} {
-		if _, present := said[foreign]; present {
+		if _, present := said.Object[foreign]; present {
 			return fmt.Errorf("%w: an HS256 token with %s", ErrInvalid, foreign)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // ParseResetURL checks the address of the page that a reset link leads to: an
@@ -48,7 +50,7 @@ func checkWebLink(u *url.URL, insecure bool) error {
 	switch {
 	case u.Hostname() == "":
 		return fmt.Errorf("%w: the host is missing", ErrResetURL)
-	case u.Scheme == "https" || isLoopbackInBrowsers(u.Hostname()):
+	case u.Scheme == "https" || hosts.IsLoopbackInBrowsers(u.Hostname()):
 		return nil
 	case !isLocalNetwork(u.Hostname()):
 		return fmt.Errorf("%w: the link carries a secret: use https (http is for localhost only)", ErrResetURL)
@@ -86,7 +88,7 @@ func isLocalNetwork(host string) bool {
 // LinkWeakness says who else gets the links to a page that [ParseResetURL] takes, "" if nobody.
 func LinkWeakness(page *url.URL) string {
 	switch {
-	case page.Scheme == "https", page.Scheme == "http" && isLoopbackInBrowsers(page.Hostname()):
+	case page.Scheme == "https", page.Scheme == "http" && hosts.IsLoopbackInBrowsers(page.Hostname()):
 		return ""
 	case page.Scheme == "http":
 		return "is in plaintext: whoever is in that network can read links and set passwords with them. Use https outside development"

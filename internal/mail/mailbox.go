@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // defaultMailboxSize is enough for a test run to find its mails again, at about
@@ -137,14 +139,14 @@ func loopbackHostHeader(host string) bool {
 			return false
 		}
 		// JoinHostPort writes IPv6 addresses in brackets; the name is bare here.
-		return isLoopbackInBrowsers(name)
+		return hosts.IsLoopbackInBrowsers(name)
 	}
 	if ip, ok := strings.CutPrefix(host, "["); ok {
 		ip, ok = strings.CutSuffix(ip, "]")
 		addr, err := netip.ParseAddr(ip)
-		return ok && err == nil && addr.Is6() && isLoopback(ip)
+		return ok && err == nil && addr.Is6() && hosts.IsLoopback(ip)
 	}
-	return isLoopbackInBrowsers(host)
+	return hosts.IsLoopbackInBrowsers(host)
 }
 
 func answer(w http.ResponseWriter, contentType string, body []byte) {

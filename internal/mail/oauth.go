@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // tokenTimeout bounds one request for an access token. It leaves time for the mail within [defaultTimeout].
@@ -46,7 +48,7 @@ func newAccessTokens(o OAuth) (*accessTokens, error) {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil:
 		return nil, fmt.Errorf("%w: the token endpoint is no https URL", ErrOAuth)
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !hosts.IsLoopback(u.Hostname())):
 		return nil, fmt.Errorf("%w: the token endpoint must be https: it is sent secrets", ErrOAuth)
 	case o.ClientID == "":
 		return nil, fmt.Errorf("%w: the client id is missing", ErrOAuth)

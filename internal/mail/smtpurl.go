@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // Settings that do not parse. The errors of the Parse functions wrap them and
@@ -100,7 +102,7 @@ func (s SMTPServer) GoString() string { return s.String() }
 func (s SMTPServer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // loopback reports whether the server is this machine by the way it is written.
-func (s SMTPServer) loopback() bool { return isLoopback(s.Host) }
+func (s SMTPServer) loopback() bool { return hosts.IsLoopback(s.Host) }
 
 // Weakness says who else can read the mails that are sent to the server, "" if nobody.
 func (s SMTPServer) Weakness() string {
@@ -112,24 +114,6 @@ func (s SMTPServer) Weakness() string {
 		return "sends mails in plaintext when somebody on the way wants it: they can read links and set passwords with them. Drop starttls=opportunistic"
 	}
 	return ""
-}
-
-// isLoopback says whether host (no port, no brackets) is this machine: localhost
-// or a loopback address. Other names are not looked up: whoever answers the
-// lookup would decide.
-func isLoopback(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// isLoopbackInBrowsers accepts the names below .localhost as well, which browsers
-// keep from DNS (RFC 6761, 6.3) but Go's resolver does not.
-func isLoopbackInBrowsers(host string) bool {
-	return isLoopback(host) || strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), ".localhost")
 }
 
 // ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The

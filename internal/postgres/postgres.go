@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/puddle/v2"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // Limits of one connection. A hung server is noticed by the client's own
@@ -153,8 +154,7 @@ func Weakness(url string) (weakness, password string) {
 	}
 	attempts := append([]*pgconn.FallbackConfig{{Host: cfg.ConnConfig.Host, TLSConfig: cfg.ConnConfig.TLSConfig}}, cfg.ConnConfig.Fallbacks...)
 	for _, one := range attempts {
-		address, notIP := netip.ParseAddr(one.Host)
-		if strings.HasPrefix(one.Host, "/") || strings.HasPrefix(one.Host, "@") || one.Host == "localhost" || notIP == nil && address.Unmap().IsLoopback() {
+		if strings.HasPrefix(one.Host, "/") || strings.HasPrefix(one.Host, "@") || hosts.IsLoopback(one.Host) {
 			continue
 		}
 		password = cfg.ConnConfig.Password

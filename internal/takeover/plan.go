@@ -25,7 +25,7 @@ type plan struct {
 	version int64
 	file    string
 	applied bool
-	up      string // its statements without comments and without the bodies of functions
+	notes   []note // on the locks that it takes; none: it takes none on users
 	made    []object
 }
 
@@ -56,6 +56,9 @@ func readPlans(dir fs.FS) ([]*plan, error) {
 			return nil, fmt.Errorf("migration %s has no number: %w", file, err)
 		}
 		p := &plan{version: version, file: file}
+		if p.notes, err = readNotes(string(text)); err != nil {
+			return nil, fmt.Errorf("migration %s: %w", file, err)
+		}
 		p.parse(string(text))
 		plans = append(plans, p)
 	}
@@ -77,7 +80,6 @@ func (p *plan) parse(text string) {
 			p.made = append(p.made, object{"column", m[2], m[1] != "", p.version})
 		}
 	}
-	p.up = regexp.MustCompile(`(?is)CREATE (OR REPLACE )?FUNCTION.*?\$\$.*?\$\$`).ReplaceAllString(up, "")
 }
 
 // readOurs reads which migrations the database has, and looks for things of other

@@ -2,7 +2,8 @@ package takeover
 
 import (
 	"context"
-	"regexp"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -17,63 +18,92 @@ const (
 	briefly        = 0.01 // seconds of a statement that only changes the catalog
 )
 
-// rule tells a statement that locks users by its text.
-type rule struct {
-	pattern string
-	does    string // $1 is the first part of the pattern in brackets
-	lock    string
+// lockMode is what a note says of one kind of lock on users.
+type lockMode struct {
+	// how follows the note's words in the report.
+	how     string
 	blocks  string
 	seconds func(rows int64) float64
 }
 
-func rules() []rule {
+// lockModes has the modes that a note may name. A new migration that needs another one must be thought about: it may make
+// users wait for as long as there are accounts.
+func lockModes() map[string]lockMode {
 	brief := func(int64) float64 { return briefly }
-	return []rule{
-		{`ALTER TABLE users\s+ADD COLUMN (?:IF NOT EXISTS )?(\w+)[^;]*;`, "adds column $1, empty", "ACCESS EXCLUSIVE", "everybody", brief},
-		{`CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?(\w+) ON users\b[^;]*;`, "builds index $1 beside the work of others; waits for transactions that began earlier", "SHARE UPDATE EXCLUSIVE", "nobody", func(rows int64) float64 { return briefly + float64(rows)/indexPerSecond }},
-		{`CREATE (?:UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON users\b[^;]*;`, "makes index $1 where it is missing", "SHARE", "whoever writes", brief},
-		{`CREATE (?:OR REPLACE )?(?:CONSTRAINT )?TRIGGER (\w+) [^;]*? ON users\b[^;]*;`, "adds trigger $1", "SHARE ROW EXCLUSIVE", "whoever writes", brief},
-		{`CREATE TABLE (?:IF NOT EXISTS )?(\w+) \([^;]*REFERENCES users\b[^;]*;`, "adds table $1, which refers to users", "SHARE ROW EXCLUSIVE", "whoever writes", brief},
-		{`UPDATE users SET (\w+)`, "fills $1, oldest account first, in transactions of 1,000 rows", "ROW EXCLUSIVE", "whoever changes the same account, for one transaction", func(rows int64) float64 { return float64(rows) / fillPerSecond }},
+	return map[string]lockMode{
+		"ACCESS EXCLUSIVE":    {"", "everybody", brief},
+		"SHARE":               {"", "whoever writes", brief},
+		"SHARE ROW EXCLUSIVE": {"", "whoever writes", brief},
+		"SHARE UPDATE EXCLUSIVE": {
+			" beside the work of others; waits for transactions that began earlier", "nobody",
+			func(rows int64) float64 { return briefly + float64(rows)/indexPerSecond },
+		},
+		"ROW EXCLUSIVE": {
+			", oldest account first, in transactions of 1,000 rows", "whoever changes the same account, for one transaction",
+			func(rows int64) float64 { return float64(rows) / fillPerSecond },
+		},
 	}
 }
 
-// steps lists what the missing migrations do, by their text.
+// note is what a migration says of one lock on users that it takes.
+type note struct{ lock, does string }
+
+const (
+	noteMark    = "-- locks: "
+	notesNoLock = "nothing"
+)
+
+// readNotes reads a migration's notes on locks, one for each line "-- locks: users MODE, what it does", in the order of
+// its statements. A migration that takes no lock on users says "-- locks: nothing". One without a note is an error: the
+// report would call it harmless, and nobody has looked.
+func readNotes(text string) ([]note, error) {
+	var notes []note
+	found, nothing := false, false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, strings.TrimSpace(noteMark)) {
+			continue
+		}
+		found = true
+		said := strings.TrimPrefix(line, noteMark)
+		if said == notesNoLock {
+			nothing = true
+			continue
+		}
+		lock, does, _ := strings.Cut(strings.TrimPrefix(said, "users "), ", ")
+		if _, known := lockModes()[lock]; !known || does == "" || !strings.HasPrefix(said, "users ") {
+			return nil, fmt.Errorf("%q is no note on locks: it must be %snothing, or %susers MODE, what it does", line, noteMark, noteMark)
+		}
+		notes = append(notes, note{lock, does})
+	}
+	switch {
+	case !found:
+		return nil, fmt.Errorf("no note on locks: a line %snothing, or %susers MODE, what it does", noteMark, noteMark)
+	case nothing && len(notes) > 0:
+		return nil, errors.New("its notes say that it locks nothing, and what it locks")
+	}
+	return notes, nil
+}
+
+// steps lists what the missing migrations do, as their notes say.
 func steps(plans []*plan, rows int64) []Step {
 	list := []Step{}
 	for _, p := range plans {
-		if p.applied {
-			continue
+		if !p.applied {
+			list = append(list, p.steps(rows)...)
 		}
-		list = append(list, p.steps(rows)...)
 	}
 	return list
 }
 
 func (p *plan) steps(rows int64) []Step {
-	type hit struct {
-		at   int
-		step Step
-	}
-	var hits []hit
-	text := p.up
-	for _, r := range rules() {
-		pattern := regexp.MustCompile(r.pattern)
-		for _, at := range pattern.FindAllStringSubmatchIndex(text, -1) {
-			does := string(pattern.ExpandString(nil, r.does, text, at))
-			if p.version == usersMigration && !strings.HasPrefix(does, "makes index") {
-				continue // all of that is there
-			}
-			hits = append(hits, hit{at[0], Step{p.file, does, r.lock, r.blocks, r.seconds(rows)}})
-		}
-	}
-	if len(hits) == 0 {
+	if len(p.notes) == 0 {
 		return []Step{{Migration: p.file, Does: "adds tables and functions of its own", Blocks: "nobody", Seconds: briefly}}
 	}
-	slices.SortStableFunc(hits, func(a, b hit) int { return a.at - b.at })
-	list := make([]Step, len(hits))
-	for i, h := range hits {
-		list[i] = h.step
+	list := make([]Step, 0, len(p.notes))
+	for _, n := range p.notes {
+		mode := lockModes()[n.lock]
+		list = append(list, Step{p.file, n.does + mode.how, n.lock, mode.blocks, mode.seconds(rows)})
 	}
 	return list
 }

@@ -302,7 +302,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestSteps: the locks are read off the migrations, so that a new one is in the list.
+// TestSteps: the locks are read from the migrations' notes, so that a new one is in the list.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)

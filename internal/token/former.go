@@ -9,7 +9,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 // formerLeeway is how far the clock of the system that is taken over from may be
@@ -33,11 +33,11 @@ type FormerKey struct {
 // former is a FormerKey that was checked. A nil one has no key.
 type former struct {
 	key   *signingKey
-	rules authverify.Rules
+	rules atjwt.Rules
 	until time.Time
 }
 
-func newFormer(config *FormerKey, rules authverify.Rules) (*former, error) {
+func newFormer(config *FormerKey, rules atjwt.Rules) (*former, error) {
 	if config == nil {
 		return nil, nil //nolint:nilnil // no former system is an answer
 	}
@@ -66,9 +66,9 @@ func (f *former) is(id string) bool { return f != nil && id == f.key.id }
 func (f *former) verifies(id string, now time.Time) bool { return f.is(id) && now.Before(f.until) }
 
 // claims are those of a token that names the key.
-func (f *former) claims(parsed *authverify.Token, now time.Time) (*Claims, error) {
+func (f *former) claims(parsed *atjwt.Token, now time.Time) (*Claims, error) {
 	// The former system signs other tokens with it, as JWT.
-	if !parsed.IsType(authverify.TokenType) {
+	if !parsed.IsType(atjwt.TokenType) {
 		return nil, fmt.Errorf("%w: not an access token", ErrInvalid)
 	}
 	claims, err := parsed.Claims(f.key.verifying, f.rules, now)
@@ -114,7 +114,7 @@ func (k *Keyring) SignForBoth(ctx context.Context, claims Claims, email string) 
 	}
 	wire["user_id"], wire["email"] = wire["sub"], email
 	wire["nbf"] = claims.IssuedAt.Add(-formerLeeway).Unix()
-	return f.key.sign(wire, authverify.TokenType)
+	return f.key.sign(wire, atjwt.TokenType)
 }
 
 // sign returns the claims as a token of this type under the key.
@@ -126,8 +126,8 @@ func (k *signingKey) sign(wire map[string]any, typ string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("token: signing: %w", err)
 	}
-	if len(token) > authverify.MaxTokenBytes {
-		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, authverify.MaxTokenBytes)
+	if len(token) > atjwt.MaxTokenBytes {
+		return "", fmt.Errorf("%w: the token would exceed %d bytes", ErrClaims, atjwt.MaxTokenBytes)
 	}
 	return token, nil
 }

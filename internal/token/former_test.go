@@ -12,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 const (
@@ -148,7 +148,7 @@ func TestFormerKeyIsBound(t *testing.T) {
 	k := mustOpen(t, config)
 	private, id := config.Former.Private, k.FormerKeyID()
 	claims := testClaims()
-	sign := func(method jwt.SigningMethod, key any, kid, typ string, rules authverify.Rules, change func(map[string]any)) string {
+	sign := func(method jwt.SigningMethod, key any, kid, typ string, rules atjwt.Rules, change func(map[string]any)) string {
 		t.Helper()
 		rules.MaxTTL = 100 * time.Hour
 		wire, err := rules.Write(claims)
@@ -164,8 +164,8 @@ func TestFormerKeyIsBound(t *testing.T) {
 		}
 		return token
 	}
-	ours := authverify.Rules{Issuer: testIssuer, Audience: testAudience}
-	theirs := authverify.Rules{Issuer: formerIssuer, Audience: testAudience}
+	ours := atjwt.Rules{Issuer: testIssuer, Audience: testAudience}
+	theirs := atjwt.Rules{Issuer: formerIssuer, Audience: testAudience}
 	nothing := func(map[string]any) {}
 	if _, err := k.Verify(t.Context(), sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, nothing)); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 const (
@@ -287,7 +287,7 @@ func mustJSON(t testing.TB, value any) string {
 
 // testHeader is the header of a good token under key.
 func testHeader(key *signingKey) map[string]any {
-	return map[string]any{"typ": authverify.TokenType, "alg": string(key.algorithm), "kid": key.id}
+	return map[string]any{"typ": atjwt.TokenType, "alg": string(key.algorithm), "kid": key.id}
 }
 
 // forge signs any header and payload with key: what whoever holds the key could.

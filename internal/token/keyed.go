@@ -3,7 +3,7 @@ package token
 import (
 	"context"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 // Has says whether the key called id verifies tokens now.
@@ -23,7 +23,7 @@ type Verified struct {
 
 // VerifyAny is Verify for both audiences, and says which the token is for.
 func (k *Keyring) VerifyAny(ctx context.Context, token string) (Verified, error) {
-	parsed, err := authverify.ParseToken(token)
+	parsed, err := atjwt.ParseToken(token)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -36,7 +36,7 @@ func (k *Keyring) VerifyAny(ctx context.Context, token string) (Verified, error)
 	if err != nil {
 		return Verified{}, err
 	}
-	rules := []authverify.Rules{k.rules}
+	rules := []atjwt.Rules{k.rules}
 	if k.account != nil {
 		rules = append(rules, *k.account)
 	}

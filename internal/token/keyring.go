@@ -1,8 +1,8 @@
 // Package token issues and verifies access tokens: JWTs by RFC 9068, signed by
 // keys that live sealed in a store and are published as a JWK set.
 //
-// What a token says and how it is read and checked stands in authverify, which
-// other services import too; here are the keys and what signs with them.
+// What a token says and how it is read and checked stands in internal/atjwt, which
+// authverify imports too; here are the keys and what signs with them.
 package token
 
 import (
@@ -11,11 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/reload"
 )
 
 // ErrUnavailable reports that the keys needed to sign, or to tell a genuine
@@ -87,23 +87,15 @@ type Config struct {
 type Keyring struct {
 	store    KeyStore
 	sealer   *sealer
-	rules    authverify.Rules
-	account  *authverify.Rules // nil: no tokens for accounts
+	rules    atjwt.Rules
+	account  *atjwt.Rules // nil: no tokens for accounts
 	clientID string
 	typ      string
 	now      func() time.Time
 	former   *former
 	keys     atomic.Pointer[keySet]
 	loading  chan struct{} // holds one token while the store is read: readings never overtake
-	mu       sync.Mutex    // guards attempt
-	attempt  *attempt
-}
-
-// attempt is a reading of the store that tokens with unknown key ids asked for.
-type attempt struct {
-	began time.Time
-	done  chan struct{}
-	err   error // readable once done is closed
+	unknown  reload.Gate   // the readings that tokens with unknown key ids asked for
 }
 
 // Open loads the keys, seals anew what is under a previous seal key, and makes a
@@ -166,20 +158,20 @@ func newKeyring(config Config) (*Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules := authverify.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL}
-	var account *authverify.Rules
+	rules := atjwt.Rules{Issuer: config.Issuer, Audience: config.Audience, MaxTTL: config.MaxTTL}
+	var account *atjwt.Rules
 	if config.AccountAudience != "" {
 		if config.AccountAudience == config.Audience {
 			return nil, errors.New("token: Config.AccountAudience is the Audience: every service's tokens would be for accounts")
 		}
-		account = &authverify.Rules{Issuer: config.Issuer, Audience: config.AccountAudience, MaxTTL: config.MaxTTL}
+		account = &atjwt.Rules{Issuer: config.Issuer, Audience: config.AccountAudience, MaxTTL: config.MaxTTL}
 	}
 	typ := config.Type
 	if typ == "" {
-		typ = authverify.TokenType
+		typ = atjwt.TokenType
 	}
-	if typ != authverify.TokenType && typ != authverify.TokenTypeJWT {
-		return nil, fmt.Errorf("token: Config.Type %q: use %s or %s", typ, authverify.TokenType, authverify.TokenTypeJWT)
+	if typ != atjwt.TokenType && typ != atjwt.TokenTypeJWT {
+		return nil, fmt.Errorf("token: Config.Type %q: use %s or %s", typ, atjwt.TokenType, atjwt.TokenTypeJWT)
 	}
 	former, err := newFormer(config.Former, rules)
 	if err != nil {
@@ -187,7 +179,8 @@ func newKeyring(config Config) (*Keyring, error) {
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
-		rules: rules, account: account, former: former, clientID: config.ClientID, typ: typ,
+		unknown: reload.Gate{Interval: reloadInterval},
+		rules:   rules, account: account, former: former, clientID: config.ClientID, typ: typ,
 	}, nil
 }
 
@@ -222,7 +215,7 @@ func (k *Keyring) SignForAccount(ctx context.Context, claims Claims) (string, er
 	return k.signUnder(ctx, *k.account, claims)
 }
 
-func (k *Keyring) signUnder(ctx context.Context, rules authverify.Rules, claims Claims) (string, error) {
+func (k *Keyring) signUnder(ctx context.Context, rules atjwt.Rules, claims Claims) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -334,38 +327,21 @@ func (k *Keyring) find(ctx context.Context, id string) (*signingKey, error) {
 // reloadInterval ago, and begins one otherwise. The reading outlives the caller
 // that began it, for others wait on it too.
 func (k *Keyring) refresh(ctx context.Context) error {
-	k.mu.Lock()
-	current := k.attempt
-	if now := k.now(); current == nil || current.over(now) {
-		current = &attempt{began: now, done: make(chan struct{})}
-		k.attempt = current
+	current, isNew := k.unknown.Join(k.now())
+	if isNew {
 		go k.run(context.WithoutCancel(ctx), current)
 	}
-	k.mu.Unlock()
 	select {
-	case <-current.done:
-		return current.err
+	case <-current.Done():
+		return current.Err()
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
 }
 
-// run carries out a.
-func (k *Keyring) run(ctx context.Context, a *attempt) {
-	defer close(a.done)
+// run reads the store for a.
+func (k *Keyring) run(ctx context.Context, a *reload.Attempt) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
-	a.err = k.load(ctx)
-}
-
-// over says whether a has ended and a new one may begin. A clock that was set
-// back does not hold it up.
-func (a *attempt) over(now time.Time) bool {
-	select {
-	case <-a.done:
-	default:
-		return false
-	}
-	age := now.Sub(a.began)
-	return age < 0 || age >= reloadInterval
+	a.End(k.load(ctx))
 }

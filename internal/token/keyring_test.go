@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 var errStore = errors.New("the store is down")
@@ -244,7 +244,7 @@ func TestActiveKeySigns(t *testing.T) {
 		if err := f.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		parsed, err := authverify.ParseToken(mustSign(t, f.Keyring, testClaims()))
+		parsed, err := atjwt.ParseToken(mustSign(t, f.Keyring, testClaims()))
 		if err != nil || parsed.KeyID() != want.id {
 			t.Errorf("signed by %+v, %v, want %s", parsed, err, want.id)
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
 // State is what a stored key may be used for.
@@ -61,13 +61,13 @@ type signingKey struct {
 	public    crypto.PublicKey
 	private   crypto.Signer
 	spki      []byte
-	jwk       authverify.JWK
-	verifying *authverify.Key
+	jwk       atjwt.JWK
+	verifying *atjwt.Key
 }
 
 // newVerifyingKey returns a key without its private half.
 func newVerifyingKey(id string, algorithm Algorithm, public crypto.PublicKey) (*signingKey, error) {
-	verifying, err := authverify.NewKey(algorithm, public)
+	verifying, err := atjwt.NewKey(algorithm, public)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func newVerifyingKey(id string, algorithm Algorithm, public crypto.PublicKey) (*
 	if err != nil {
 		return nil, err
 	}
-	described, err := authverify.NewJWK(public)
+	described, err := atjwt.NewJWK(public)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,9 @@
 -- The table of the backends that Latchkey takes over from, to the letter: on
 -- their databases every statement finds its work done and changes nothing. Their
 -- own record, schema_migrations, is left alone so that they can still start.
+--
+-- locks: users SHARE, makes index idx_users_email where it is missing
+-- locks: users SHARE, makes index idx_users_created_at where it is missing
 
 -- +goose Up
 CREATE TABLE IF NOT EXISTS users (

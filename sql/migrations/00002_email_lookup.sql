@@ -4,6 +4,13 @@
 --
 -- Outside a transaction, so that the index is built and the rows are filled
 -- without locking a table in use; every statement can be run again.
+--
+-- locks: users ACCESS EXCLUSIVE, adds column email_lookup, empty
+-- locks: users SHARE UPDATE EXCLUSIVE, builds index users_email_lookup_key
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger zz_latchkey_keep_updated_at
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_email_lookup_update
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_email_lookup_insert
+-- locks: users ROW EXCLUSIVE, fills email_lookup
 
 -- +goose NO TRANSACTION
 -- +goose Up

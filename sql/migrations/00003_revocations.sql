@@ -1,6 +1,8 @@
 -- The revocation ledger. Every session and access token carries the head's seq of
 -- the moment in which its account was read; a row of kind user or all refuses
 -- whatever carries a lower one, so clocks play no part.
+--
+-- locks: nothing
 
 -- +goose Up
 CREATE TABLE ledger_head (

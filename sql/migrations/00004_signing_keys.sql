@@ -1,3 +1,5 @@
+-- locks: nothing
+
 -- +goose Up
 CREATE TABLE signing_keys (
     -- kid: the key's JWK thumbprint (RFC 7638).

@@ -1,3 +1,5 @@
+-- locks: users SHARE ROW EXCLUSIVE, adds table password_resets, which refers to users
+
 -- +goose Up
 -- One row an account: a newer token replaces the older one, spending deletes it.
 CREATE TABLE password_resets (

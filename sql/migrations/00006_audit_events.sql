@@ -1,3 +1,5 @@
+-- locks: nothing
+
 -- +goose Up
 -- What happened to accounts, for the people who answer for them. No foreign keys:
 -- the trail outlives the account.

@@ -1,5 +1,9 @@
 -- The ledger becomes final: replicas follow it and say how far they are, every row
 -- wakes them, and changes of accounts append by themselves.
+--
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_user_updated
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_user_deleted
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_users_truncated
 
 -- +goose Up
 

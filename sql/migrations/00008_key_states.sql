@@ -1,4 +1,6 @@
 -- Signing keys move through all of their states, and their times say when.
+--
+-- locks: nothing
 
 -- +goose Up
 ALTER TABLE signing_keys

@@ -2,6 +2,8 @@
 -- can give a million accounts one time, and a page of them must not read all.
 --
 -- Outside a transaction, so that the index is built without locking a table in use.
+--
+-- locks: users SHARE UPDATE EXCLUSIVE, builds index users_created_at_id
 
 -- +goose NO TRANSACTION
 -- +goose Up

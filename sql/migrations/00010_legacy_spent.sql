@@ -1,3 +1,5 @@
+-- locks: nothing
+
 -- +goose Up
 -- What the backends that Latchkey took over from had handed out and what was spent
 -- here, once each: refresh tokens that were traded for a session, reset tokens. Redis

@@ -1,5 +1,7 @@
 -- Tokens of the backends that Latchkey took over from carry no position and may live
 -- for any time: what refuses them must be kept until none of them is accepted.
+--
+-- locks: nothing
 
 -- +goose Up
 ALTER TABLE ledger_head

@@ -1,4 +1,8 @@
 -- What protects passwords from guesses and must survive the loss of Redis.
+--
+-- locks: users SHARE ROW EXCLUSIVE, adds table password_guards, which refers to users
+-- locks: users SHARE ROW EXCLUSIVE, adds table password_failures, which refers to users
+-- locks: users SHARE ROW EXCLUSIVE, adds trigger latchkey_password_changed
 
 -- +goose Up
 

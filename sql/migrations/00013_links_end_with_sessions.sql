@@ -1,5 +1,7 @@
 -- Whatever ends an account's sessions ends its mailed links: those that are out, those on
 -- the way and those that were only asked for.
+--
+-- locks: nothing
 
 -- +goose Up
 

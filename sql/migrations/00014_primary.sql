@@ -1,5 +1,7 @@
 -- What was read decides only when it was read from the primary; and PostgreSQL knows how
 -- far sessions have come, should Redis get an older copy of itself back.
+--
+-- locks: nothing
 
 -- +goose Up
 

@@ -1,5 +1,7 @@
 -- Bounds what an account is warned of: whoever guesses at its password must not be able to
 -- fill its owner's mailbox.
+--
+-- locks: nothing
 
 -- +goose Up
 -- A new table: nothing waits for it.

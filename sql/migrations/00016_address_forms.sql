@@ -6,6 +6,9 @@
 --
 -- Outside a transaction, so that the index is built without locking a table in use;
 -- every statement can be run again. The index holds the addresses that are not ASCII.
+--
+-- locks: users SHARE UPDATE EXCLUSIVE, builds index users_email_beyond_ascii
+-- locks: users ROW EXCLUSIVE, fills email_lookup
 
 -- +goose NO TRANSACTION
 -- +goose Up

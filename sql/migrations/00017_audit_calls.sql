@@ -4,6 +4,8 @@
 --
 -- Both columns have a constant default, so that no row is written: the table is locked
 -- for a moment. Versions from before leave them at their defaults.
+--
+-- locks: nothing
 
 -- +goose Up
 ALTER TABLE audit_events

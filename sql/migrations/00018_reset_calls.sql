@@ -2,6 +2,8 @@
 --
 -- The default is constant, so that no row is written: the table is small and locked for a
 -- moment. Versions from before leave it empty.
+--
+-- locks: nothing
 
 -- +goose Up
 ALTER TABLE reset_requests ADD COLUMN call_id text NOT NULL DEFAULT '';

@@ -1,4 +1,6 @@
 -- Failures in a row are counted by device and session too: one that was stolen must not close the others.
+--
+-- locks: nothing
 
 -- +goose Up
 

@@ -2,6 +2,8 @@
 -- where the link's row cannot be deleted and where there is none yet: by its position in the ledger.
 --
 -- The foreign key locks users for a moment: writers of accounts wait for it, readers do not.
+--
+-- locks: users SHARE ROW EXCLUSIVE, adds table address_changes, which refers to users
 
 -- +goose Up
 

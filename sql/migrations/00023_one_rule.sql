@@ -10,7 +10,7 @@
 --
 -- A row of kind session refuses that session of that account. A row of kind user (of that account) or of kind all
 -- refuses every lower position, except in the session that the row names as its exception. A row of kind key refuses
--- what the key signed. authverify.Revocations is the same rule in memory; TestRefusesAsSQL compares the two.
+-- what the key signed. revocations.Table is the same rule in memory; TestRefusesAsSQL compares the two.
 --
 -- It is for FROM. PostgreSQL puts the text of such a function into the statement that calls it, so that each branch
 -- has its index and costs what it would cost there; this needs SQL, STABLE, a set as the result, and no SET clause.

@@ -60,8 +60,8 @@ func mutants() []mutant {
 			"internal/ledger/trust.go", "return now.boot < until.boot && now.wall.Before(until.wall)", "return now.boot > 0",
 		}}},
 		{name: "tokens carry the position of their making", scenario: loginDuringReset, settings: usual, edits: []edit{{
-			"server/login.go", "Ledger: found.Ledger,",
-			"Ledger: func() int64 { head, _ := s.queries.LedgerHead(ctx, s.cfg.Pool); return head }(),",
+			"internal/login/login.go", "Ledger: found.Ledger,",
+			"Ledger: func() int64 { head, _ := f.queries.LedgerHead(ctx, f.cfg.Pool); return head }(),",
 		}}},
 		{
 			name: "read before joining", scenario: revokeWhileJoining, settings: quick,
@@ -72,7 +72,7 @@ func mutants() []mutant {
 			control: []edit{{"internal/ledger/tail.go", joinOrder, slowJoin}},
 		},
 		{name: "no second look at the session in the transaction", scenario: changeAfterLogout, settings: slow, edits: []edit{{
-			"server/endsessions.go", "\tcase found.Revoked:\n", "\tcase false:\n",
+			"internal/revoke/authority.go", "\tcase found.Revoked:\n", "\tcase false:\n",
 		}}},
 		{name: "rehash whatever hash is there", scenario: loginDuringReset, settings: rehashing, edits: []edit{{
 			"gen/db/users.sql.go", "WHERE id = $2 AND password_hash = $3 AND set_config('latchkey.rehash'",
@@ -82,7 +82,7 @@ func mutants() []mutant {
 			"gen/db/ledger.sql.go", "FROM ledger_head h\nWHERE latchkey_on_primary()\n`", "FROM ledger_head h\n`",
 		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
-			"server/refresh.go", "err = detached(ctx, func(ctx context.Context) error { return s.final(ctx, ended.Ledger) })", "err = ctx.Err()",
+			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Ledger)", "err = ctx.Err()",
 		}}},
 	}
 }

@@ -1,0 +1,4 @@
+package authverify
+
+// DefaultMaxStaleness is what an empty Config.MaxStaleness stands for.
+const DefaultMaxStaleness = defaultMaxStaleness

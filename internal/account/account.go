@@ -1,0 +1,85 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+)
+
+// Mailer queues mails.
+type Mailer interface {
+	RequestReset(ctx context.Context, request mail.ResetRequest) error
+	// Notify belongs into the transaction of the fact that it reports. It is without effect
+	// when the account had such notices lately, see mail.Outbox.
+	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
+}
+
+// Guesses counts the guesses at the current password of an account by one of its sessions.
+type Guesses interface {
+	// CheckCurrent returns nil when typed is the password of c, and refusal.CurrentPassword when it is not.
+	CheckCurrent(ctx context.Context, sessionID uuid.UUID, c Credential, typed string) error
+}
+
+// Older is the hook for what the backends that Latchkey takes over from left of accounts.
+type Older interface {
+	// FindReset returns the account of a reset token of theirs, and how it is spent; refusal.ResetTokenInvalid for any other.
+	FindReset(ctx context.Context, resetToken string) (User, ResetSpending, error)
+	// ForgetFailures ends their counters of failed logins of the addresses. A failure of that is logged.
+	ForgetFailures(ctx context.Context, addresses ...string)
+}
+
+// Config is what Accounts work with. All fields are required but Older.
+type Config struct {
+	Pool *pgxpool.Pool
+	// Passwords hashes, Policy is for new passwords.
+	Passwords *password.Hasher
+	Policy    password.Policy
+	Guesses   Guesses
+	// LoginFailures makes of a network what is stored of it after a reset, ResetRequests counts calls of ForgotPassword.
+	LoginFailures *ratelimit.Attempts
+	ResetRequests *ratelimit.Attempts
+	// Rates counts the requests for resets of a network, unless Uncounted says that the caller's are not counted.
+	Rates     *ratelimit.GCRA
+	Uncounted func(ctx context.Context) bool
+	Mailer    Mailer
+	// HideAccounts has SignUp answer alike whether or not the address is taken, and tell
+	// the account's owner by mail.
+	HideAccounts bool
+	Revoker      *revoke.Revoker
+	Trail        *audit.Trail
+	Redis        *besteffort.Redis
+	// Older is nil when nothing of an existing backend is honoured.
+	Older Older
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Accounts are the flows of this package. Use New.
+type Accounts struct {
+	cfg     Config
+	queries *db.Queries
+}
+
+// New returns the flows.
+func New(cfg Config) *Accounts { return &Accounts{cfg: cfg, queries: db.New()} }
+
+// notify queues a notice to the owner of the account in the transaction of the fact.
+func (a *Accounts) notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID) error {
+	if err := a.cfg.Mailer.Notify(ctx, tx, notice, userID, caller.From(ctx).TraceID); err != nil {
+		return fmt.Errorf("queue the mail: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/net/idna"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+)
+
+// Credential is an account with what a password is compared with.
+type Credential struct {
+	User
+	// Hash is the stored one. It goes to internal/password and to the queries that replace it, and nowhere else.
+	Hash string
+	// Lookup is what the address as typed counts by, also where no account has it.
+	Lookup string
+	// Ledger is the ledger's position that was read with the hash: a revocation after it refuses the session.
+	Ledger int64
+	// PasswordEpoch is the number of the password, 0 before the first that was counted.
+	PasswordEpoch int64
+	// DevicesSince is when the account was given its first device token, ResetTime when its password was last reset, and
+	// ResetNetwork from where; zero values: never.
+	DevicesSince *time.Time
+	ResetTime    *time.Time
+	ResetNetwork []byte
+}
+
+func credential(row db.FindUserByEmailRow, lookup string) Credential {
+	return Credential{
+		User: FromRow(row.User), Hash: row.User.PasswordHash, Lookup: lookup, Ledger: row.Ledger, PasswordEpoch: row.PasswordEpoch,
+		DevicesSince: row.DevicesSince, ResetTime: row.ResetAt, ResetNetwork: row.ResetNetwork,
+	}
+}
+
+// Find reads the account that somebody means by an address, or none (its id is nil), which is no error. The
+// ledger's position is read with the hash, before anything takes its time: a
+// revocation in between refuses the session.
+func Find(ctx context.Context, on db.DBTX, email string) (Credential, error) {
+	row, lookup, err := findTyped(ctx, db.New(), on, email)
+	return credential(row, lookup), err
+}
+
+// Find is Find on the accounts' database.
+func (a *Accounts) Find(ctx context.Context, email string) (User, error) {
+	found, err := Find(ctx, a.cfg.Pool, email)
+	return found.User, err
+}
+
+// ByID reads an account, or none (its id is nil), which is no error.
+func (a *Accounts) ByID(ctx context.Context, id uuid.UUID) (User, error) {
+	row, err := a.queries.FindUser(ctx, a.cfg.Pool, id)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return User{}, fmt.Errorf("look the account up: %w", err)
+	}
+	return FromRow(row), nil
+}
+
+// Known is ByID that refuses an identifier that no account has.
+func (a *Accounts) Known(ctx context.Context, id uuid.UUID) (User, error) {
+	user, err := a.ByID(ctx, id)
+	if err == nil && user.ID == uuid.Nil {
+		err = refusal.AccountNotFound()
+	}
+	return user, err
+}
+
+// Before is the place in the list of accounts after which a page begins.
+type Before struct {
+	Time time.Time
+	ID   uuid.UUID
+}
+
+// Newest is before the first account of the list: accounts are younger than the year 9999.
+func Newest() Before {
+	return Before{time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
+}
+
+// List returns at most most accounts, the newest first. A page begins after the last
+// account of the one before, not at a number of accounts: one that is made or
+// deleted meanwhile neither hides another nor shows it twice.
+func (a *Accounts) List(ctx context.Context, before Before, most int32) ([]User, error) {
+	rows, err := a.queries.ListUsers(ctx, a.cfg.Pool, db.ListUsersParams{Before: before.Time, BeforeID: before.ID, PageSize: most})
+	if err != nil {
+		return nil, fmt.Errorf("list the accounts: %w", err)
+	}
+	users := make([]User, len(rows))
+	for i, row := range rows {
+		users[i] = FromRow(row)
+	}
+	return users, nil
+}
+
+// lock locks the account's row: the first lock that a change takes.
+func (a *Accounts) lock(ctx context.Context, tx pgx.Tx, id uuid.UUID) (User, error) {
+	row, err := a.queries.LockUser(ctx, tx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return User{}, refusal.AccountNotFound()
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("lock the account: %w", err)
+	}
+	return FromRow(row), nil
+}
+
+// findByAddress reads the account with the address, or none (its id is nil), which is no
+// error. What the column says is not enough: an earlier version wrote other forms into
+// it, or somebody by hand, and nobody must get the account of another.
+func findByAddress(ctx context.Context, queries *db.Queries, on db.DBTX, email, lookup string) (db.FindUserByEmailRow, error) {
+	found, err := queries.FindUserByEmail(ctx, on, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return db.FindUserByEmailRow{}, nil
+	case err != nil:
+		return db.FindUserByEmailRow{}, fmt.Errorf("look the address up: %w", err)
+	case !hasAddress(found.User, email, lookup):
+		return db.FindUserByEmailRow{}, nil
+	}
+	return found, nil
+}
+
+// bare is a typed address without the white space around it, which autofill and pasting
+// bring along. The exact text comes first: older backends may have stored such spaces.
+func bare(email string) string { return strings.TrimSpace(email) }
+
+// findTyped is findByAddress for what somebody typed, and for the bare form of it where nobody has the exact text. The
+// lookup form is the one to count with: the bare one's unless somebody has the exact text, so that spaces are no way
+// around a count.
+func findTyped(ctx context.Context, queries *db.Queries, on db.DBTX, email string) (found db.FindUserByEmailRow, lookup string, err error) {
+	lookup = address.Lookup(email)
+	found, err = findByAddress(ctx, queries, on, email, lookup)
+	trimmed := bare(email)
+	if err != nil || found.User.ID != uuid.Nil || trimmed == "" || trimmed == email {
+		return found, lookup, err
+	}
+	lookup = address.Lookup(trimmed)
+	found, err = findByAddress(ctx, queries, on, trimmed, lookup)
+	return found, lookup, err
+}
+
+func hasAddress(user db.User, email, lookup string) bool {
+	return user.ID != uuid.Nil && (user.Email == email || address.Lookup(user.Email) == lookup)
+}
+
+// checkNewAddress refuses what no new account may have.
+func checkNewAddress(email string) error {
+	err := address.Check(email)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, address.ErrLookAlike):
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_LOOK_ALIKE", err.Error())
+	default:
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_DOMAIN", err.Error())
+	}
+}
+
+// passwordContext lists the words that a new password must not be made of. Nobody types
+// the A-label form of a domain in a password.
+func passwordContext(email, firstName, lastName string) []string {
+	local, domain, _ := strings.Cut(email, "@")
+	readable, err := idna.ToUnicode(domain)
+	if err != nil {
+		readable = domain
+	}
+	return []string{email, local, readable, firstName, lastName, "latchkey"}
+}

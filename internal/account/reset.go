@@ -1,0 +1,178 @@
+package account
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+)
+
+// ForgotPassword asks for a reset link. It does the same for every
+// address, one insert, so that neither the answer nor its time tells whether there
+// is an account: the sender of mails finds that out later.
+func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
+	c := caller.From(ctx)
+	source := c.Source()
+	later, err := a.admitResetRequest(ctx, source)
+	if err != nil {
+		return fmt.Errorf("count the network's requests: %w", err)
+	}
+	// By network alone: no number of others must keep the owner from asking.
+	if err := a.cfg.ResetRequests.Take(ctx, address.Lookup(bare(email))+" "+source, source); err != nil {
+		return fmt.Errorf("count the request: %w", err)
+	}
+	request := mail.ResetRequest{Email: email, Later: later, TraceID: c.TraceID, CallID: c.CallID}
+	err = a.cfg.Mailer.RequestReset(ctx, request)
+	if errors.Is(err, mail.ErrAddress) { // a line break around it, perhaps
+		request.Email = bare(email)
+		err = a.cfg.Mailer.RequestReset(ctx, request)
+	}
+	if errors.Is(err, mail.ErrAddress) {
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
+	}
+	if err != nil {
+		return fmt.Errorf("queue the mail: %w", err)
+	}
+	return nil
+}
+
+// admitResetRequest bounds what one network asks for, whatever the addresses: a flood of
+// requests must not keep others waiting for their links. Whoever has not asked lately is
+// served first and not counted among all, so that nobody can use up what is left for
+// others; later says that this is not such a one.
+func (a *Accounts) admitResetRequest(ctx context.Context, source string) (later bool, err error) {
+	if a.cfg.Uncounted(ctx) {
+		return false, nil
+	}
+	rates := a.cfg.Rates
+	err = rates.Allow(ctx, "ForgotPassword-first", source, ratelimit.Rate{PerMinute: 1, Burst: 3})
+	if _, lately := errors.AsType[*ratelimit.LimitedError](err); !lately {
+		return false, err
+	}
+	err = rates.Allow(ctx, "ForgotPassword-network", source, ratelimit.Rate{PerMinute: 60, Burst: 120})
+	if err != nil {
+		return false, err
+	}
+	return true, rates.Allow(ctx, "ForgotPassword-all", "all", ratelimit.Rate{PerMinute: 300, Burst: 600})
+}
+
+// ResetPassword sets a new password that meets the rule. The token is looked at before the
+// password is hashed, so that guesses cost no hash, and spent with the change of the
+// password, so that a refused password leaves it good.
+func (a *Accounts) ResetPassword(ctx context.Context, resetToken, newPassword string, rule Rule) error {
+	user, spend, err := a.findReset(ctx, resetToken)
+	if err != nil {
+		return err
+	}
+	if err := rule("new_password", newPassword, passwordContext(user.Email, user.FirstName, user.LastName)); err != nil {
+		return err
+	}
+	passwordHash, err := a.cfg.Passwords.Hash(ctx, HashClaim(ctx, true), newPassword)
+	if err != nil {
+		return HashError("hash the password", err)
+	}
+	_, err = revoke.InTx(ctx, a.cfg.Revoker, func(ctx context.Context, tx pgx.Tx) (struct{}, revoke.Ended, error) {
+		ended, err := a.resetPassword(ctx, tx, user.ID, passwordHash, spend.InTx)
+		return struct{}{}, ended, err
+	})
+	if err != nil {
+		return err
+	}
+	a.cfg.Redis.Tidy(ctx, func(ctx context.Context) {
+		spend.Afterwards(ctx)
+		if a.cfg.Older != nil {
+			a.cfg.Older.ForgetFailures(ctx, user.Email)
+		}
+	})()
+	return nil
+}
+
+// ResetSpending is how a reset token is spent.
+type ResetSpending struct {
+	// InTx does it for one caller, once the account is locked.
+	InTx func(ctx context.Context, tx pgx.Tx) error
+	// Afterwards tidies up.
+	Afterwards func(ctx context.Context)
+}
+
+// findReset is the account whose password the token may set, and how it is spent.
+func (a *Accounts) findReset(ctx context.Context, resetToken string) (User, ResetSpending, error) {
+	tokenHash := HashResetToken(resetToken)
+	found, err := a.queries.FindPasswordReset(ctx, a.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: a.cfg.Now()})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && a.cfg.Older != nil:
+		return a.cfg.Older.FindReset(ctx, resetToken)
+	case errors.Is(err, pgx.ErrNoRows):
+		return User{}, ResetSpending{}, refusal.ResetTokenInvalid()
+	case err != nil:
+		return User{}, ResetSpending{}, fmt.Errorf("look the reset token up: %w", err)
+	}
+	return FromRow(found.User), ResetSpending{
+		InTx:       func(ctx context.Context, tx pgx.Tx) error { return a.spendReset(ctx, tx, found.User.ID, tokenHash) },
+		Afterwards: func(context.Context) {},
+	}, nil
+}
+
+func (a *Accounts) spendReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte) error {
+	spent, err := a.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
+		TokenHash: tokenHash, UserID: userID, Now: a.cfg.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("spend the reset token: %w", err)
+	}
+	if spent == 0 {
+		return refusal.ResetTokenInvalid()
+	}
+	return nil
+}
+
+// resetPassword spends the token, sets the password and ends all sessions, or does
+// none of it. The account's row is locked first and the ledger's head last.
+func (a *Accounts) resetPassword(
+	ctx context.Context, tx pgx.Tx, userID uuid.UUID, passwordHash string, spend func(context.Context, pgx.Tx) error,
+) (revoke.Ended, error) {
+	account, err := a.queries.LockUser(ctx, tx, userID)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !account.IsActive {
+		return revoke.Ended{}, refusal.ResetTokenInvalid()
+	}
+	if err != nil {
+		return revoke.Ended{}, fmt.Errorf("lock the account: %w", err)
+	}
+	if err := spend(ctx, tx); err != nil {
+		return revoke.Ended{}, err
+	}
+	err = a.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
+	if err != nil {
+		return revoke.Ended{}, fmt.Errorf("set the password: %w", err)
+	}
+	err = a.queries.NoteReset(ctx, tx, db.NoteResetParams{
+		UserID: userID, ResetAt: a.cfg.Now(),
+		ResetNetwork: []byte(a.cfg.LoginFailures.SourceHash(caller.From(ctx).Source())),
+	})
+	if err != nil {
+		return revoke.Ended{}, fmt.Errorf("note where the password was reset from: %w", err)
+	}
+	if err := a.notify(ctx, tx, mail.PasswordChanged, userID); err != nil {
+		return revoke.Ended{}, err
+	}
+	return a.cfg.Revoker.AppendUser(ctx, tx, audit.PasswordReset, userID)
+}
+
+// HashResetToken is what is stored of a token, which is random.
+func HashResetToken(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}

@@ -1,0 +1,138 @@
+package login
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// AMRPassword is the authentication method of RFC 8176, section 2.
+const AMRPassword = "pwd"
+
+// Request is what somebody logs in with.
+type Request struct {
+	Email, Password string
+	// DeviceName is what the owner sees in the list of sessions.
+	DeviceName string
+	// DeviceToken is the one that the client was given; "" when it has none.
+	DeviceToken string
+	// KeepsDeviceTokens: the contract by which the client calls has device tokens.
+	KeepsDeviceTokens bool
+}
+
+// Result is what a login answers.
+type Result struct {
+	User        account.User
+	Tokens      Tokens
+	DeviceToken string
+}
+
+// LogIn starts a session for somebody who knows the password of the account.
+func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
+	if err := f.CheckClock(); err != nil {
+		return Result{}, err
+	}
+	found, err := account.Find(ctx, f.cfg.Pool, req.Email)
+	if err != nil {
+		return Result{}, err
+	}
+	caller.NoteUser(ctx, found.ID)
+	a := &attempt{guesser: f.guesserOf(ctx, found, req.DeviceToken), user: found, wrong: refusal.InvalidCredentials()}
+	if !a.known { // whom nobody could fail for elsewhere
+		if a.carried, err = f.carryFailures(ctx, a.subject, found.User, req.Email); err != nil {
+			return Result{}, fmt.Errorf("carry failed logins over: %w", err)
+		}
+	}
+	result, err := f.guess(ctx, a, req.Password)
+	if err != nil {
+		return Result{}, err
+	}
+	if !found.Active {
+		return Result{}, refusal.AccountDisabled()
+	}
+	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
+	ctx, cancel := besteffort.Settling(ctx)
+	defer cancel()
+	if result.Weaker {
+		if err := f.rehash(ctx, account.HashClaim(ctx, true), found, req.Password); err != nil {
+			return Result{}, err
+		}
+	}
+	return f.admit(ctx, found, a.guesser, req)
+}
+
+// admit starts a session for somebody whose password was right.
+func (f *Flow) admit(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
+	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
+	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
+		UserID: found.ID, Ledger: found.Ledger, DeviceName: req.DeviceName,
+		Address: caller.From(ctx).AddressText(), AMR: []string{AMRPassword},
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	tokens, err := f.Issue(ctx, started, found.Email, started.CreateTime, refreshToken)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{User: found.User, Tokens: tokens, DeviceToken: f.DeviceToken(found.ID, found.PasswordEpoch, by.device())}, nil
+}
+
+// DeviceToken is what a client gets that has shown the password of this epoch. A device keeps its id; uuid.Nil makes one.
+func (f *Flow) DeviceToken(userID uuid.UUID, epoch int64, id uuid.UUID) string {
+	if id == uuid.Nil {
+		id = uuid.New()
+	}
+	return f.cfg.Devices.Issue(device.Token{UserID: userID, Epoch: epoch, ID: id})
+}
+
+// carryFailures costs one round trip, and one more for each counter that there is. Its
+// failures count until that counter ends.
+func (f *Flow) carryFailures(ctx context.Context, subject string, user account.User, typed string) (carried []string, err error) {
+	if f.cfg.Older == nil {
+		return nil, nil
+	}
+	addresses := []string{typed}
+	if user.ID != uuid.Nil && user.Email != typed {
+		addresses = append(addresses, user.Email)
+	}
+	counters, err := f.cfg.Older.Failures(ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range counters {
+		if err := f.cfg.Failures.Carry(ctx, subject, c.Address, c.Count, c.Ends); err != nil {
+			return nil, err
+		}
+		carried = append(carried, c.Address)
+	}
+	return carried, nil
+}
+
+// rehash rewrites a weak hash under today's parameters. An overloaded hasher puts
+// it off to the next login. When the hash has changed meanwhile nothing is written:
+// another login was faster, or the password is a new one, whose revocation refuses
+// the session that this login starts.
+func (f *Flow) rehash(ctx context.Context, by password.Claim, user account.Credential, typed string) error {
+	hash, err := f.cfg.Passwords.Hash(ctx, by, typed)
+	if err != nil {
+		return nil //nolint:nilerr // the login is good without it
+	}
+	_, err = f.queries.RehashPassword(ctx, f.cfg.Pool, db.RehashPasswordParams{
+		ID: user.ID, OldHash: user.Hash, NewHash: hash,
+	})
+	if err != nil {
+		return fmt.Errorf("rewrite the hash: %w", err)
+	}
+	return nil
+}

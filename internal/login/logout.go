@@ -1,0 +1,81 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// LogOut ends the session of a refresh token, or with all every session of its account. A session that was ended before
+// is one whose end may not be final yet: openSession has waited for it.
+func (f *Flow) LogOut(ctx context.Context, refreshToken string, all bool) error {
+	presented, err := f.openSession(ctx, refreshToken)
+	if refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !all {
+		return nil // logged out before
+	}
+	if err != nil {
+		return err
+	}
+	if all {
+		return f.logOutAll(ctx, presented)
+	}
+	return f.cfg.Revoker.Session(ctx, audit.LoggedOut, presented.Session.UserID, presented.Session.ID)
+}
+
+// logOutAll ends all sessions of the account. Only a live session can speak for it:
+// a thief whose session the owner has ended must not end the owner's. And only a live
+// token for its session: one that was spent long ago is what thieves find in backups and
+// logs, and is a reuse as it is in a refresh.
+func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) error {
+	sess := presented.Session
+	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
+		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("look the account up: %w", err)
+	}
+	if err != nil || found.Revoked || !found.User.IsActive {
+		return f.cfg.Revoker.RefuseEnded(ctx) // perhaps by this very call, sent before
+	}
+	switch err := f.cfg.Sessions.Live(presented, MarkOf(found)); {
+	case errors.Is(err, session.ErrReused):
+		return f.endReused(ctx, sess)
+	case errors.Is(err, session.ErrLate):
+		return refusal.RefreshTokenInvalid()
+	case errors.Is(err, session.ErrEnded):
+		return refusal.SessionEnded()
+	case err != nil:
+		return fmt.Errorf("judge the refresh token: %w", err)
+	}
+	return f.LogOutAllOf(ctx, sess)
+}
+
+// LogOutAllOf ends all sessions of the account by the authority of one.
+func (f *Flow) LogOutAllOf(ctx context.Context, sess session.Session) error {
+	by := revoke.Authority{UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger}
+	return f.LogOutAllBy(ctx, by, revoke.Ending{Except: uuid.Nil, Kind: audit.AllLoggedOut})
+}
+
+// LogOutAllBy ends all sessions of an account, as ending says. That it was ended before is only said once it is final.
+func (f *Flow) LogOutAllBy(ctx context.Context, by revoke.Authority, ending revoke.Ending) error {
+	err := f.cfg.Revoker.Sessions(ctx, by, ending)
+	switch {
+	case refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED):
+		// Perhaps by this very call, sent before, which may still be waiting.
+		return f.cfg.Revoker.RefuseEnded(ctx)
+	case refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED),
+		refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND):
+		return refusal.SessionEnded() // what a refresh with the token would be told
+	}
+	return err
+}

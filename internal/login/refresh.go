@@ -1,0 +1,164 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// Refresh trades a refresh token for the next one of its session. The order matters: the MAC is
+// checked before anything changes, so that knowing a session's id is not enough to
+// disturb it; PostgreSQL is asked before Redis moves on, so that a disabled account
+// or an ended session never refreshes, whatever Redis says.
+func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tokens, error) {
+	if err := f.CheckClock(); err != nil {
+		return Tokens{}, err
+	}
+	presented, err := f.openSession(ctx, refreshToken)
+	if err != nil {
+		return Tokens{}, err
+	}
+	sess := presented.Session
+	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
+		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Tokens{}, fmt.Errorf("look the account up: %w", err)
+	}
+	if err != nil || found.Revoked || !found.User.IsActive {
+		f.cfg.Revoker.DropSession(ctx, sess.UserID, sess.ID)
+		return Tokens{}, refusal.SessionEnded()
+	}
+	mark := MarkOf(found)
+	rotation, err := f.rotate(ctx, presented, requestID, mark)
+	if err != nil {
+		return Tokens{}, err
+	}
+	if err := f.markSession(ctx, rotation, mark); err != nil {
+		return Tokens{}, err
+	}
+	return f.Issue(ctx, rotation.Session, found.User.Email, rotation.IssueTime, rotation.RefreshToken)
+}
+
+// SpentMargin is for clocks that differ: how long after its end a spent token is still
+// remembered.
+const SpentMargin = time.Hour
+
+// openSession finds the session of a refresh token. Redis may have lost it: then
+// the ledger still knows whether it was ended.
+func (f *Flow) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
+	presented, err := f.cfg.Sessions.Open(ctx, refreshToken)
+	var unknown *session.UnknownError
+	switch {
+	case err == nil:
+		return presented, nil
+	case errors.Is(err, session.ErrInvalid):
+		return nil, refusal.RefreshTokenInvalid()
+	case errors.As(err, &unknown):
+		return nil, f.UnknownSession(ctx, unknown.SessionID)
+	}
+	return nil, fmt.Errorf("read the session: %w", err)
+}
+
+// UnknownSession is the refusal of a session that Redis does not have. Nothing more
+// can be told from a token whose MAC cannot be checked; that the named session was
+// ended is no secret to somebody who knows its id.
+func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
+	ended, err := f.queries.SessionRevoked(ctx, f.cfg.Pool, id)
+	if err != nil {
+		return fmt.Errorf("look the session up: %w", err)
+	}
+	if !ended.Revoked {
+		return refusal.RefreshTokenInvalid()
+	}
+	// "Ended" is only said once it is final, which the call that ended it may still be
+	// waiting for.
+	err = f.cfg.Revoker.WaitFinal(ctx, ended.Ledger)
+	if err != nil {
+		return err
+	}
+	return refusal.SessionEnded()
+}
+
+// MarkOf is how far PostgreSQL has seen the session come.
+func MarkOf(row db.FindUserForSessionRow) session.Mark {
+	var markedAt time.Time
+	if row.MarkedAt != nil {
+		markedAt = *row.MarkedAt
+	}
+	return session.Mark{Generation: uint64(max(row.Mark, 0)), Time: markedAt}
+}
+
+// markSession notes now and then how far a session has come, so that a Redis which gets
+// an older copy of itself back revives few of the tokens that were spent. The answer
+// waits for it: when it fails the client repeats the call.
+func (f *Flow) markSession(ctx context.Context, rotation session.Rotation, mark session.Mark) error {
+	if !mark.Due(rotation) {
+		return nil
+	}
+	sess := rotation.Session
+	err := f.queries.MarkSession(ctx, f.cfg.Pool, db.MarkSessionParams{
+		SessionID: sess.ID, UserID: sess.UserID, Generation: int64(sess.Generation), //nolint:gosec // G115: below 2^53
+		MarkedAt: sess.RotateTime, KeepUntil: sess.End.Add(SpentMargin),
+	})
+	if err != nil {
+		return fmt.Errorf("note how far the session has come: %w", err)
+	}
+	return nil
+}
+
+// rotate spends the token and says what comes next. A reuse ends the session, and
+// no other of the account.
+func (f *Flow) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
+	sess := presented.Session
+	rotation, err := f.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
+	switch {
+	case errors.Is(err, session.ErrReused):
+		return rotation, f.endReused(ctx, sess)
+	case errors.Is(err, session.ErrLate):
+		return rotation, refusal.RefreshTokenInvalid()
+	case errors.Is(err, session.ErrEnded):
+		return rotation, refusal.SessionEnded()
+	case errors.Is(err, session.ErrUnknown):
+		return rotation, f.UnknownSession(ctx, sess.ID)
+	case err != nil:
+		return rotation, fmt.Errorf("rotate the refresh token: %w", err)
+	}
+	var noted audit.Kind
+	switch rotation.Outcome {
+	case session.Advanced, session.RepeatedSameRequest:
+		return rotation, nil
+	case session.RepeatedInGrace:
+		noted = audit.RefreshRepeat
+	case session.CaughtUp:
+		noted = audit.RefreshCaughtUp
+	}
+	if err := f.cfg.Trail.RecordRepeated(ctx, f.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
+		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
+	}
+	return rotation, nil
+}
+
+// endReused ends the session of a token that was used before, and tells the owner. Its error is the answer.
+func (f *Flow) endReused(ctx context.Context, sess session.Session) error {
+	if err := f.cfg.Revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
+		return err
+	}
+	f.cfg.Afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
+		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+			return f.notify(ctx, tx, mail.RefreshTokenReused, sess.UserID)
+		})
+	})
+	return refusal.RefreshTokenReused()
+}

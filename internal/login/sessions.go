@@ -1,0 +1,64 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// Sessions returns the live sessions of an account, the newest first. Redis has what is shown of a session, the ledger
+// whether it is live. An account has no more than LATCHKEY_SESSION_LIMIT.
+func (f *Flow) Sessions(ctx context.Context, userID uuid.UUID) ([]session.Session, error) {
+	all, err := f.cfg.Sessions.List(ctx, userID)
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions: %w", err)
+	}
+	return f.live(ctx, userID, all)
+}
+
+// Session returns a live session of an account; refusal.SessionNotFound when it has no such one.
+func (f *Flow) Session(ctx context.Context, userID, id uuid.UUID) (session.Session, error) {
+	found, err := f.cfg.Sessions.Get(ctx, userID, id)
+	if errors.Is(err, session.ErrUnknown) {
+		return session.Session{}, refusal.SessionNotFound()
+	}
+	if err != nil {
+		return session.Session{}, fmt.Errorf("read the session: %w", err)
+	}
+	live, err := f.live(ctx, userID, []session.Session{found})
+	if err != nil {
+		return session.Session{}, err
+	}
+	if len(live) == 0 {
+		return session.Session{}, refusal.SessionNotFound()
+	}
+	return found, nil
+}
+
+// live leaves out what the ledger has ended, whatever Redis says.
+func (f *Flow) live(ctx context.Context, userID uuid.UUID, all []session.Session) ([]session.Session, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	params := db.RevokedSessionsParams{UserID: userID}
+	for _, sess := range all {
+		params.SessionIds = append(params.SessionIds, sess.ID)
+		params.Ledgers = append(params.Ledgers, sess.Ledger)
+	}
+	revoked, err := f.queries.RevokedSessions(ctx, f.cfg.Pool, params)
+	if err != nil {
+		return nil, fmt.Errorf("look the sessions up: %w", err)
+	}
+	ended := make(map[uuid.UUID]bool, len(revoked))
+	for _, id := range revoked {
+		ended[id] = true
+	}
+	return slices.DeleteFunc(all, func(sess session.Session) bool { return ended[sess.ID] }), nil
+}

@@ -1,0 +1,113 @@
+package login
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+// startsScope names the sessions that an account begins in the limiter. What one account can make the service keep is
+// bounded, see internal/revoke: it is the beginning of sessions that can be refused, and not their end.
+const startsScope = "StartSession"
+
+// startsRate is a hundred times what somebody with ten devices needs. It is counted when
+// the password was right, so that nobody else can use it up, and there is room again two
+// seconds after whoever did has stopped.
+func startsRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 30, Burst: 300} }
+
+// boundStarts limits the sessions that an account begins. Redis must answer, which it
+// must for the session as well.
+func (f *Flow) boundStarts(ctx context.Context, userID uuid.UUID) error {
+	if err := f.cfg.Rates.Allow(ctx, startsScope, userID.String(), startsRate()); err != nil {
+		return fmt.Errorf("count the session: %w", err)
+	}
+	return nil
+}
+
+// deviceLogin is what a login says of the client's device.
+type deviceLogin struct {
+	keepsTokens bool       // the client can keep device tokens
+	id          uuid.UUID  // of the token that it has shown
+	since       *time.Time // when the account was given its first one; nil: never
+}
+
+// startSession makes the session, ends those that it pushes over the limit and
+// records the login. The session comes first: when something fails afterwards nobody
+// holds its token, and it is taken back.
+func (f *Flow) startSession(ctx context.Context, devices deviceLogin, start session.Start) (session.Session, string, error) {
+	if err := f.boundStarts(ctx, start.UserID); err != nil {
+		return session.Session{}, "", err
+	}
+	created, err := f.cfg.Sessions.Create(ctx, start)
+	if err != nil {
+		return session.Session{}, "", fmt.Errorf("start the session: %w", err)
+	}
+	started := created.Session
+	err = f.Evict(ctx, start.UserID, created.Evicted)
+	if err == nil {
+		err = f.recordLogin(ctx, started, devices)
+	}
+	if err != nil {
+		f.cfg.Revoker.DropSession(ctx, start.UserID, started.ID)
+		return started, "", err
+	}
+	return started, created.RefreshToken, nil
+}
+
+func (f *Flow) recordLogin(ctx context.Context, started session.Session, devices deviceLogin) error {
+	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+		recorded, err := f.queries.RecordLogin(ctx, tx, db.RecordLoginParams{
+			Now: f.cfg.Now(), ID: started.UserID, Device: devices.id, Most: maxFailuresInARow,
+		})
+		if err != nil {
+			return fmt.Errorf("record the login: %w", err)
+		}
+		if recorded == 0 {
+			return refusal.InvalidCredentials()
+		}
+		if err := f.recordDevice(ctx, tx, started.UserID, devices); err != nil {
+			return err
+		}
+		return f.cfg.Trail.Record(ctx, tx, audit.LoggedIn, started.UserID, started.ID)
+	})
+}
+
+// recordDevice tells the owner of an account whose clients keep device tokens about one that has none.
+func (f *Flow) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, devices deviceLogin) error {
+	switch {
+	case !devices.keepsTokens:
+		return nil
+	case devices.since == nil:
+		if err := f.queries.NoteDevice(ctx, tx, db.NoteDeviceParams{UserID: userID, Now: f.cfg.Now()}); err != nil {
+			return fmt.Errorf("note the device: %w", err)
+		}
+		return nil
+	case devices.id != uuid.Nil || !f.cfg.NewDeviceMails:
+		return nil
+	}
+	return f.notify(ctx, tx, mail.NewDeviceLogin, userID)
+}
+
+// Evict ends what a login has pushed over the limit, before it answers. What
+// could not be ended is handed to a later login. It is one session as a rule, and
+// hundreds after LATCHKEY_SESSION_LIMIT was lowered: all at once, the ledger takes
+// them in one append and they wait together.
+func (f *Flow) Evict(ctx context.Context, userID uuid.UUID, ids []uuid.UUID) error {
+	var ending errgroup.Group
+	for _, id := range ids {
+		ending.Go(func() error { return f.cfg.Revoker.Session(ctx, audit.SessionEvicted, userID, id) })
+	}
+	return ending.Wait()
+}

@@ -1,0 +1,135 @@
+package revoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+)
+
+// Authority is the session that speaks for its account, and how it was shown.
+type Authority struct {
+	UserID, SessionID uuid.UUID
+	// Ledger is the position that the session carries.
+	Ledger int64
+	// KeyID is what signed the access token; "" when it was a refresh token.
+	KeyID string
+}
+
+type authorityKey struct{}
+
+// WithAuthority returns a context for a request that has shown the access token of a session, and was let pass.
+func WithAuthority(ctx context.Context, by Authority) context.Context {
+	return context.WithValue(ctx, authorityKey{}, by)
+}
+
+// FromContext returns the session that speaks for its account in this request. Without one it is an error: the method's
+// policy is not AUTH_CLASS_SESSION.
+func FromContext(ctx context.Context) (Authority, error) {
+	by, ok := ctx.Value(authorityKey{}).(Authority)
+	if !ok {
+		return Authority{}, errors.New("the caller was not authenticated: the method's policy is not AUTH_CLASS_SESSION")
+	}
+	return by, nil
+}
+
+// Ending is one way of ending the sessions of an account.
+type Ending struct {
+	// Except is the session that goes on. uuid.Nil: none does.
+	Except uuid.UUID
+	Kind   audit.Kind
+	// Done says that nothing is left to be ended, once the account is locked: then what
+	// was appended before is waited for, and no row is. Optional.
+	Done func(ctx context.Context, tx pgx.Tx) (bool, error)
+	// Change is what else is done in the transaction. Optional.
+	Change func(ctx context.Context, tx pgx.Tx) error
+}
+
+// Sessions ends the sessions of an account by the authority of one of them.
+//
+// What authenticated the call may be seconds old: hashes have a queue. So the
+// authority is looked at again once the account is locked: a session that somebody
+// has ended meanwhile ends no others and changes nothing. And once more after the row
+// was appended: the end of one session waits for the ledger's head only, not for the
+// account, so that it may have come in between.
+func (r *Revoker) Sessions(ctx context.Context, by Authority, ending Ending) error {
+	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
+		ended, err := r.endSessions(ctx, tx, by, ending)
+		return struct{}{}, ended, err
+	})
+	return err
+}
+
+func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, ending Ending) (Ended, error) {
+	if err := r.recheck(ctx, tx, by); err != nil {
+		return Ended{}, err
+	}
+	if ending.Done != nil {
+		switch done, err := ending.Done(ctx, tx); {
+		case err != nil:
+			return Ended{}, err
+		case done:
+			return r.Head(ctx, tx)
+		}
+	}
+	if ending.Change != nil {
+		if err := ending.Change(ctx, tx); err != nil {
+			return Ended{}, err
+		}
+	}
+	ended, err := r.appendUser(ctx, tx, ending.Kind, by.UserID, by.SessionID, ending.Except)
+	if err != nil {
+		return Ended{}, err
+	}
+	last := by
+	if ending.Except == uuid.Nil {
+		last.Ledger = ended.Position // the row itself ends the session too
+	}
+	return ended, r.refuseEnded(ctx, tx, last)
+}
+
+// OtherSessions ends all sessions of the account but the one that speaks for it.
+func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
+	ending := Ending{Except: by.SessionID, Kind: audit.OthersRevoked}
+	if r.isLoop(ctx, by.UserID) {
+		ending.Done = func(ctx context.Context, tx pgx.Tx) (bool, error) { return r.othersRevoked(ctx, tx, by) }
+	}
+	return r.Sessions(ctx, by, ending)
+}
+
+// recheck locks the account and refuses what a validation would refuse now. The account's
+// row is locked first and the ledger's head last.
+func (r *Revoker) recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
+	if _, err := r.queries.LockUser(ctx, tx, by.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("lock the account: %w", err)
+	}
+	return r.refuseEnded(ctx, tx, by)
+}
+
+// refuseEnded refuses what a validation would refuse now.
+func (r *Revoker) refuseEnded(ctx context.Context, tx pgx.Tx, by Authority) error {
+	found, err := r.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{
+		UserID: by.UserID, SessionID: by.SessionID, Ledger: by.Ledger, KeyID: by.KeyID,
+	})
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return refusal.AccountGone()
+	case err != nil:
+		return fmt.Errorf("look the account up: %w", err)
+	case found.KeyRevoked:
+		return refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID, "the access token is not accepted any more: log in again")
+	case !found.User.IsActive:
+		return refusal.AccountDisabled()
+	case found.Revoked:
+		return refusal.SessionEnded()
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+// Package revoke ends sessions. It is the only place from which rows are appended to the ledger, and each of its flows
+// does the same steps in the same order: append the row and its audit event with the fact, delete from Redis what the row
+// has ended, and return nil once the row is final, so that no replica accepts what it refuses.
+package revoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+const (
+	// changeTime bounds a change that revokes and goes on although its caller is gone.
+	changeTime = 10 * time.Second
+	// finalTime bounds the wait until it is final: the longest lease ends it before.
+	finalTime = ledger.MaxLease + 10*time.Second
+)
+
+// Config is what a Revoker works with. All fields are required.
+type Config struct {
+	Pool     *pgxpool.Pool
+	Ledger   *ledger.Ledger
+	Sessions *session.Store
+	Trail    *audit.Trail
+	Redis    *besteffort.Redis
+	Logger   *slog.Logger
+}
+
+// Revoker ends sessions. Use New.
+type Revoker struct {
+	cfg     Config
+	queries *db.Queries
+}
+
+// New returns a Revoker.
+func New(cfg Config) *Revoker { return &Revoker{cfg: cfg, queries: db.New()} }
+
+// Ended is what a transaction has revoked.
+type Ended struct {
+	// UserID is whose sessions were ended, all but Except: they are taken out of the account's list. uuid.Nil: nobody's,
+	// and only what others have appended is waited for.
+	UserID, Except uuid.UUID
+	// Position is that of the row, or the ledger's head when the fact was there already: the call that made it may still
+	// be waiting. 0: nothing was appended.
+	Position int64
+}
+
+// InTx makes a change that appends to the ledger, in one transaction, and returns its result once what it has revoked is
+// final.
+//
+// It goes on when the caller hangs up or its deadline passes, because a revocation that was asked for and half done helps
+// nobody; the caller's error then says that the outcome is not known.
+func InTx[T any](ctx context.Context, r *Revoker, change func(ctx context.Context, tx pgx.Tx) (T, Ended, error)) (T, error) {
+	type outcome struct {
+		result T
+		ended  Ended
+	}
+	done, err := detached(ctx, func(ctx context.Context) (outcome, error) {
+		var o outcome
+		working, cancel := context.WithTimeout(ctx, changeTime)
+		err := postgres.InTx(working, r.cfg.Pool, func(tx pgx.Tx) error {
+			var err error
+			o.result, o.ended, err = change(working, tx)
+			return err
+		})
+		cancel()
+		if err != nil {
+			return o, err
+		}
+		return o, r.waitFinal(ctx, o.ended.Position)
+	})
+	if err == nil && done.ended.UserID != uuid.Nil {
+		r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.unlist(ctx, done.ended) })()
+	}
+	return done.result, err
+}
+
+// Session ends one session: first in the ledger, which decides, then in Redis.
+func (r *Revoker) Session(ctx context.Context, kind audit.Kind, userID, sessionID uuid.UUID) error {
+	e := r.cfg.Trail.Event(ctx, kind, userID, sessionID)
+	_, err := detached(ctx, func(ctx context.Context) (struct{}, error) {
+		var none struct{}
+		position, err := r.cfg.Ledger.Append(ctx, ledger.SessionEnd{
+			SessionID: sessionID, UserID: userID,
+			Time: e.Time, Kind: string(e.Kind), Address: e.Address, TraceID: e.TraceID, CallID: e.CallID,
+		})
+		if err != nil {
+			return none, fmt.Errorf("end the session: %w", err)
+		}
+		deleted := r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.delete(ctx, userID, sessionID) })
+		err = r.waitFinal(ctx, position)
+		deleted()
+		return none, err
+	})
+	return err
+}
+
+// SessionOnce ends a session unless it was ended before, and returns once that is final; ended says that this call did
+// it. A spent token can be shown any number of times and is to leave one row.
+func (r *Revoker) SessionOnce(ctx context.Context, kind audit.Kind, userID, sessionID uuid.UUID) (ended bool, err error) {
+	known, err := r.queries.SessionOfUserRevoked(ctx, r.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: sessionID, UserID: userID})
+	if err != nil {
+		return false, fmt.Errorf("look the session up: %w", err)
+	}
+	if known.Revoked {
+		return false, r.WaitFinal(ctx, known.Ledger)
+	}
+	return true, r.Session(ctx, kind, userID, sessionID)
+}
+
+// OwnSession ends a session of the account that by speaks for, which may have none with that identifier. Redis is not
+// asked whether there is such a session, nor whose: it may have lost it, or may be an older copy of itself. The row names
+// the account, and bites only where both match.
+func (r *Revoker) OwnSession(ctx context.Context, by Authority, sessionID uuid.UUID) error {
+	known, err := r.queries.SessionOfUserRevoked(ctx, r.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: sessionID, UserID: by.UserID})
+	if err != nil {
+		return fmt.Errorf("look the session up: %w", err)
+	}
+	if known.Revoked {
+		// By a call that may still be waiting.
+		r.DropSession(ctx, by.UserID, sessionID)
+		return r.WaitFinal(ctx, known.Ledger)
+	}
+	if err := r.boundUnknown(ctx, by.UserID, sessionID); err != nil {
+		return err
+	}
+	return r.Session(ctx, audit.SessionRevoked, by.UserID, sessionID)
+}
+
+// User ends all sessions of an account for an operator. Every call appends: what was issued since the last one is ended
+// too. An account that does not exist is refused.
+func (r *Revoker) User(ctx context.Context, userID uuid.UUID) error {
+	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
+		var none struct{}
+		switch _, err := r.queries.LockUser(ctx, tx, userID); {
+		case errors.Is(err, pgx.ErrNoRows):
+			return none, Ended{}, refusal.AccountNotFound()
+		case err != nil:
+			return none, Ended{}, fmt.Errorf("lock the account: %w", err)
+		}
+		ended, err := r.AppendUser(ctx, tx, audit.UserSessionsRevoked, userID)
+		return none, ended, err
+	})
+	return err
+}
+
+// All ends every session there is. Its event is of no account.
+func (r *Revoker) All(ctx context.Context) error {
+	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
+		var none struct{}
+		if err := r.cfg.Trail.Record(ctx, tx, audit.AllSessionsRevoked, uuid.Nil, uuid.Nil); err != nil {
+			return none, Ended{}, fmt.Errorf("record the revocation: %w", err)
+		}
+		position, err := r.queries.AppendAllRevocation(ctx, tx)
+		if err != nil {
+			return none, Ended{}, fmt.Errorf("end all sessions: %w", err)
+		}
+		return none, Ended{Position: position}, nil
+	})
+	return err
+}
+
+// DropSession deletes a session that the ledger or a failed login has ended already, from Redis: it saves room and is not
+// what keeps the session ended, so a failure is only logged.
+func (r *Revoker) DropSession(ctx context.Context, userID, sessionID uuid.UUID) {
+	r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.delete(ctx, userID, sessionID) })()
+}
+
+func (r *Revoker) delete(ctx context.Context, userID, sessionID uuid.UUID) {
+	if err := r.cfg.Sessions.Delete(ctx, userID, sessionID); err != nil {
+		r.cfg.Logger.WarnContext(ctx, "session not deleted, it will expire", "session_id", sessionID, "error", err)
+	}
+}
+
+// unlist takes what the row at a position has ended out of the list, later logins spared. The ledger keeps them ended and
+// out of what is shown, so a failure is only logged: until they expire they may push a session over the limit too early.
+func (r *Revoker) unlist(ctx context.Context, ended Ended) {
+	if err := r.cfg.Sessions.ClearIndex(ctx, ended.UserID, ended.Except, ended.Position); err != nil {
+		r.cfg.Logger.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", ended.UserID, "error", err)
+	}
+}

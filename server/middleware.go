@@ -1,0 +1,262 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/panics"
+)
+
+const (
+	// maxCallTime bounds every unary call, whatever its client asked for.
+	maxCallTime = 15 * time.Second
+	// deadlineShave is kept back from the client's deadline, so that the answer that
+	// says what did not finish still reaches it.
+	deadlineShave = 50 * time.Millisecond
+)
+
+// stage names a middleware.
+type stage string
+
+const (
+	stageCaller   stage = "caller"
+	stageLog      stage = "log"
+	stageMetrics  stage = "metrics"
+	stageErrors   stage = "errors"
+	stageRecovery stage = "recovery"
+	stageDeadline stage = "deadline"
+	stagePolicy   stage = "policy"
+	stageMessages stage = "messages"
+)
+
+// middleware is one step around every call, unary or stream. It calls next of the call once, or refuses the call.
+type middleware struct {
+	stage stage
+	// within are the stages that must be further out: what this one needs of them stands beside it in the chain.
+	within []stage
+	run    func(ctx context.Context, c *rpc) error
+}
+
+// chain is in the order of the calls, outermost first. checkChain holds the order.
+func (s *Server) chain() []middleware {
+	unary, stream := s.rpcMetrics.UnaryServerInterceptor(), s.rpcMetrics.StreamServerInterceptor()
+	metrics := func(ctx context.Context, c *rpc) error { return c.measure(ctx, unary, stream) }
+	return []middleware{
+		{stageCaller, nil, s.readCaller},
+		// The line names the trace id.
+		{stageLog, []stage{stageCaller}, s.logged},
+		{stageMetrics, []stage{stageCaller}, metrics},
+		// Log and metrics see the mapped status.
+		{stageErrors, []stage{stageLog, stageMetrics}, s.mapErrors},
+		// The mapping turns a panic into "internal error".
+		{stageRecovery, []stage{stageErrors}, recovered},
+		// A call whose time is over is refused in the form of the contract, and a panic in here is contained.
+		{stageDeadline, []stage{stageErrors, stageRecovery}, bounded},
+		// It asks the stores, within the deadline.
+		{stagePolicy, []stage{stageCaller, stageRecovery, stageDeadline}, s.admitted},
+		// Who calls, and the address limit, are settled before what they say is looked at.
+		{stageMessages, []stage{stageErrors, stagePolicy}, s.validated},
+	}
+}
+
+// checkChain returns an error when a stage is missing from the chain, is in it twice, or is further out than one that it
+// must be within. A server with such a chain must not start.
+func checkChain(chain []middleware) error {
+	outer := map[stage]bool{}
+	for _, m := range chain {
+		for _, needed := range m.within {
+			if !outer[needed] {
+				return fmt.Errorf("middleware: %q must be within %q", m.stage, needed)
+			}
+		}
+		if outer[m.stage] {
+			return fmt.Errorf("middleware: %q is in the chain twice", m.stage)
+		}
+		outer[m.stage] = true
+	}
+	for _, needed := range []stage{
+		stageCaller, stageLog, stageMetrics, stageErrors, stageRecovery, stageDeadline, stagePolicy, stageMessages,
+	} {
+		if !outer[needed] {
+			return fmt.Errorf("middleware: %q is not in the chain", needed)
+		}
+	}
+	return nil
+}
+
+// rpc is one call on its way through the chain. It is used by one goroutine.
+type rpc struct {
+	method string
+	rest   []middleware // those that are further in
+	server any
+
+	// Of a unary call.
+	request, response any
+	unaryInfo         *grpc.UnaryServerInfo
+	unaryHandler      grpc.UnaryHandler
+
+	// Of a stream. The middleware may wrap it.
+	stream        grpc.ServerStream // nil: the call is unary
+	streamInfo    *grpc.StreamServerInfo
+	streamHandler grpc.StreamHandler
+}
+
+// next runs what is further in, the handler in the end.
+func (c *rpc) next(ctx context.Context) (err error) {
+	if len(c.rest) > 0 {
+		m := c.rest[0]
+		c.rest = c.rest[1:]
+		return m.run(ctx, c)
+	}
+	if c.stream != nil {
+		return c.streamHandler(c.server, &stream{c.stream, ctx})
+	}
+	c.response, err = c.unaryHandler(ctx, c.request)
+	return err
+}
+
+// aroundUnary is the interceptor of all unary calls.
+func (s *Server) aroundUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	c := &rpc{method: info.FullMethod, rest: s.middleware, request: req, unaryInfo: info, unaryHandler: handler}
+	if err := c.next(ctx); err != nil {
+		return nil, err
+	}
+	return c.response, nil
+}
+
+// aroundStream is the interceptor of all streams.
+func (s *Server) aroundStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := &rpc{method: info.FullMethod, rest: s.middleware, server: srv, stream: ss, streamInfo: info, streamHandler: handler}
+	return c.next(ss.Context())
+}
+
+// stream carries the context that the middleware made.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // grpc.ServerStream hands its context on by a method
+}
+
+// Context implements grpc.ServerStream.
+func (s *stream) Context() context.Context { return s.ctx }
+
+// readCaller reads what is known of the caller, and ends streams as planned.
+func (s *Server) readCaller(ctx context.Context, c *rpc) error {
+	from := callerOf(ctx, s.cfg.TrustedProxies)
+	trailer := metadata.Pairs("trace-id", from.TraceID)
+	if c.stream == nil {
+		_ = grpc.SetTrailer(ctx, trailer) // fails only outside a call
+		return c.next(caller.With(ctx, from))
+	}
+	c.stream.SetTrailer(trailer)
+	ctx, done := s.boundStream(caller.With(ctx, from))
+	defer done()
+	return c.next(ctx)
+}
+
+func (s *Server) logged(ctx context.Context, c *rpc) error {
+	start := s.cfg.Now()
+	err := c.next(ctx)
+	s.logCall(ctx, c.method, start, err)
+	return err
+}
+
+// measure has the call counted by the interceptors of the metrics.
+func (c *rpc) measure(ctx context.Context, unary grpc.UnaryServerInterceptor, streaming grpc.StreamServerInterceptor) error {
+	if c.stream == nil {
+		_, err := unary(ctx, c.request, c.unaryInfo, func(ctx context.Context, _ any) (any, error) {
+			return nil, c.next(ctx)
+		})
+		return err
+	}
+	return streaming(c.server, &stream{c.stream, ctx}, c.streamInfo, func(_ any, counted grpc.ServerStream) error {
+		c.stream = counted
+		return c.next(counted.Context())
+	})
+}
+
+func (s *Server) mapErrors(ctx context.Context, c *rpc) error {
+	err := c.next(ctx)
+	if err == nil {
+		return nil
+	}
+	if c.stream != nil {
+		err = endOf(ctx, err)
+	}
+	return s.mapError(ctx, c.method, err)
+}
+
+func recovered(ctx context.Context, c *rpc) (err error) {
+	defer panics.Catch(&err)
+	return c.next(ctx)
+}
+
+// bounded gives unary calls a deadline. Streams have none of ours.
+func bounded(ctx context.Context, c *rpc) error {
+	if c.stream != nil {
+		return c.next(ctx)
+	}
+	now := time.Now() //nolint:forbidigo // contexts end by the machine's clock
+	deadline := now.Add(maxCallTime)
+	if sent, ok := ctx.Deadline(); ok && sent.Add(-deadlineShave).Before(deadline) {
+		deadline = sent.Add(-deadlineShave)
+	}
+	if !now.Before(deadline) {
+		return status.Error(codes.DeadlineExceeded, "the deadline left no time to answer")
+	}
+	ctx, end := withDeadline(ctx, deadline)
+	defer end()
+	return c.next(ctx)
+}
+
+func (s *Server) admitted(ctx context.Context, c *rpc) error {
+	ctx, err := s.enter(ctx, c.method)
+	if err != nil {
+		return err
+	}
+	return c.next(ctx)
+}
+
+// validated checks the message of a unary call, and each that comes in on a stream.
+func (s *Server) validated(ctx context.Context, c *rpc) error {
+	if c.stream != nil {
+		c.stream = &validatedStream{c.stream, s}
+		return c.next(ctx)
+	}
+	if err := s.checkMessage(c.request); err != nil {
+		return err
+	}
+	return c.next(ctx)
+}
+
+// validatedStream checks each message that comes in.
+type validatedStream struct {
+	grpc.ServerStream
+	server *Server
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (v *validatedStream) RecvMsg(m any) error {
+	if err := v.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return v.server.checkMessage(m)
+}
+
+func (s *Server) checkMessage(m any) error {
+	msg, ok := m.(proto.Message)
+	if !ok {
+		return nil
+	}
+	if err := s.validator.Validate(msg); err != nil {
+		return invalidRequest(err)
+	}
+	return nil
+}
