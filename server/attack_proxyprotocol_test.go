@@ -304,7 +304,7 @@ func TestProxyProtocolOverHTTP(t *testing.T) {
 		s.Server.Handler().ServeHTTP(w, r)
 	})}
 	served := make(chan error, 1)
-	go func() { served <- pages.Serve(s.Server.Bound(l, "http")) }()
+	go func() { served <- pages.Serve(s.Server.Bound(l, "pages that say who asks")) }()
 	for _, test := range []struct{ from, text, want string }{
 		{theProxy, announcement(t, 1, "203.0.113.7:4000"), "203.0.113.7:4000"},
 		{theProxy, announcement(t, 2, "[2001:db8::7]:4000"), "[2001:db8::7]:4000"},
