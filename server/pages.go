@@ -11,6 +11,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 // A page token says after which row the next page begins: version, seconds and
@@ -42,8 +43,7 @@ func (s *Server) sealPage(purpose, owner string, at time.Time, id uuid.UUID) str
 // openPage reads what sealPage wrote. Anything else is refused as the field
 // page_token, a token of another list or another owner included.
 func (s *Server) openPage(purpose, owner, text string) (at time.Time, id uuid.UUID, err error) {
-	token, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	// base64 skips line breaks: only the length of the text rules out a second spelling.
+	token, err := strict.Segment(text)
 	if err != nil || len(token) != pageTokenSize || len(text) != base64.RawURLEncoding.EncodedLen(pageTokenSize) ||
 		!hmac.Equal(token[pageBodySize:], s.pageMAC(purpose, owner, token[:pageBodySize])) || token[0] != pageVersion {
 		return time.Time{}, uuid.Nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "page_token", "PAGE_TOKEN",

@@ -15,6 +15,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 const (
@@ -106,7 +107,7 @@ func parseCursor(text string) (ledger.Position, error) {
 	if text == "" {
 		return ledger.Position{}, nil
 	}
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	raw, err := strict.Segment(text)
 	if err != nil || len(raw) != cursorSize || raw[0] != cursorVersion || raw[1] > 127 {
 		return ledger.Position{}, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "cursor", "CURSOR_FORM",
 			"is no cursor of WatchRevocations: send the last one received, or none")

@@ -121,6 +121,7 @@ func TestWatchRefuses(t *testing.T) {
 		fields         []string
 	}{
 		"garbage":             {"x", "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
+		"with a line break":   {good[:8] + "\n" + good[8:], "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
 		"cut short":           {good[:len(good)-1], "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
 		"over long":           {good + good + good + good, "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},
 		"another version":     {flip(good, 0), "VALIDATION_FAILED", codes.InvalidArgument, []string{"cursor"}},

@@ -99,19 +99,13 @@ type Config struct {
 	InsecureLinks bool
 	// ResetTTL is how long a reset token works; the mail says so. Required.
 	ResetTTL time.Duration
-	// ProductName is what the mails call the service. Default: the host of
-	// ResetURL, which is what people know from their address bar.
+	// ProductName is what the mails call the service, one line of text. Required.
 	ProductName string
 	// Templates are the operator's own words. Nil means those of this package.
 	Templates *Templates
 	// Sweep deletes expired rows. It is called once an hour and soon after a
 	// start, by one replica at a time, with 10 minutes to finish. Nil means none.
 	Sweep func(ctx context.Context) error
-	// RetryAfter are the waits between the attempts of a reset mail; there is one
-	// more attempt than there are waits. Nil means 1s, 5s, 25s, 2m, 5m, 10m and
-	// 12m29s: given up after 30 minutes, when nobody is waiting for it any more. A
-	// notice goes on for another day, once an hour, because it is a warning.
-	RetryAfter []time.Duration
 	// PollOnly looks for jobs twice a second instead of listening: for a Pool
 	// behind a pooler in transaction mode, where LISTEN does not work.
 	PollOnly bool
@@ -120,6 +114,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Now dates the mails. Nil means time.Now. Retries follow the machine's clock.
 	Now func() time.Time
+
+	// waits replaces defaultWaits in tests.
+	waits []time.Duration
 }
 
 // Outbox inserts and works mail jobs. Any number of replicas may run one on the
@@ -151,10 +148,7 @@ func New(cfg Config) (*Outbox, error) {
 		return nil, err
 	}
 	product := cfg.ProductName
-	if product == "" {
-		product = page.Hostname() // of an app's link: something to tell it by
-	}
-	if hasControl(product) || !utf8.ValidString(product) {
+	if product == "" || hasControl(product) || !utf8.ValidString(product) {
 		return nil, errors.New("mail: ProductName must be one line of text")
 	}
 	letters, err := newComposer(product, page, cfg.ResetTTL, cfg.Templates)
@@ -171,7 +165,7 @@ func New(cfg Config) (*Outbox, error) {
 	}
 	d := &delivery{
 		pool: cfg.Pool, accounts: cfg.Accounts, sender: cfg.Sender,
-		letters: letters, logger: logger, now: now, waits: cfg.RetryAfter,
+		letters: letters, logger: logger, now: now, waits: cfg.waits,
 		look: make(chan struct{}, 1),
 	}
 	if len(d.waits) == 0 {

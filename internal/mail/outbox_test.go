@@ -296,6 +296,7 @@ func TestNewRefuses(t *testing.T) {
 		"no lifetime":       func(c *mail.Config) { c.ResetTTL = 0 },
 		"no reset URL":      func(c *mail.Config) { c.ResetURL = "" },
 		"plain reset URL":   func(c *mail.Config) { c.ResetURL = "http://app.example.com" },
+		"no product":        func(c *mail.Config) { c.ProductName = "" },
 		"two-line product":  func(c *mail.Config) { c.ProductName = "a\r\nBcc: b@example.org" },
 		"product not UTF-8": func(c *mail.Config) { c.ProductName = "\xff" },
 	} {
@@ -307,6 +308,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	if _, err := mail.New(mail.Config{
 		Pool: pool, Accounts: newAccounts(), Sender: mail.NewMailbox(0, nil), ResetURL: "http://localhost:3000/reset", ResetTTL: time.Minute,
+		ProductName: "Example",
 	}); err != nil {
 		t.Errorf("the least that is needed: %v", err)
 	}

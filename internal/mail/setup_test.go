@@ -148,11 +148,12 @@ func (s *safeBuffer) String() string {
 }
 
 func config(pool *pgxpool.Pool, a mail.Accounts, s mail.Sender) mail.Config {
-	return mail.Config{
+	cfg := mail.Config{
 		Pool: pool, Accounts: a, Sender: s, ResetURL: "https://app.example.com/reset?lang=en", ResetTTL: 30 * time.Minute,
-		RetryAfter: []time.Duration{10 * time.Millisecond, 10 * time.Millisecond},
-		Now:        func() time.Time { return written },
+		ProductName: "app.example.com", Now: func() time.Time { return written },
 	}
+	cfg.SetWaits(10*time.Millisecond, 10*time.Millisecond)
+	return cfg
 }
 
 func newOutbox(t *testing.T, cfg mail.Config) (*mail.Outbox, *safeBuffer) {

@@ -26,8 +26,10 @@ func (sweepArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: queueUpkeep, MaxAttempts: 1}
 }
 
-// defaultWaits add up to 30 minutes: quick while somebody looks at an empty
-// inbox, then slow enough for a greylisting server or a restart.
+// defaultWaits are the waits between the attempts of a reset mail; there is one more attempt than there are waits.
+// They add up to 30 minutes, after which nobody waits for the mail any more: quick while somebody looks at an empty
+// inbox, then slow enough for a greylisting server or a restart. A notice is tried for another day (noticeExtra),
+// once an hour, because it is a warning.
 func defaultWaits() []time.Duration {
 	return []time.Duration{
 		time.Second,

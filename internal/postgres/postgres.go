@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -117,13 +116,6 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) err
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
-}
-
-// IsUniqueViolation reports whether err is a duplicate in one of the constraints
-// (SQLSTATE 23505).
-func IsUniqueViolation(err error, constraints ...string) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.Code == "23505" && slices.Contains(constraints, pg.ConstraintName)
 }
 
 // IsUnavailable reports whether err says that PostgreSQL did not do its work,

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
 const (
@@ -71,8 +73,7 @@ func parseToken(text string) (token, error) {
 	if !found || len(encoded) != tokenEncoding().EncodedLen(tokenSize) {
 		return token{}, ErrMalformed
 	}
-	raw, err := tokenEncoding().DecodeString(encoded)
-	// The decoder skips line breaks: a text that has some yields too few bytes.
+	raw, err := strict.Segment(encoded)
 	if err != nil || len(raw) != tokenSize || raw[0] != tokenVersion {
 		return token{}, ErrMalformed
 	}
