@@ -46,9 +46,8 @@ type Config struct {
 	// handler may rely on a session.
 	Sessionless bool
 
-	// JWKSURL is where the public keys are. Whoever can change what it answers can
-	// sign in as anybody: it should be https. Empty: Issuer followed by
-	// /.well-known/jwks.json.
+	// JWKSURL is the address of the public keys. Somebody who can change its answer can sign in as anybody,
+	// so it should be https. Empty: Issuer followed by /.well-known/jwks.json.
 	JWKSURL string
 	// HTTPClient fetches the keys, within 5 s whatever its own limit is. Nil: one
 	// that follows no redirects.
@@ -85,9 +84,9 @@ type Config struct {
 	// CacheSize is how many tokens are remembered whose signature was checked.
 	// Zero: 50,000, which take about 30 MB.
 	CacheSize int
-	// OnFreshness, when set, is told once for each change whether revocations are
-	// up to date within MaxStaleness; at first they are not. For a metric: it must
-	// return at once and call nothing of the Verifier.
+	// OnFreshness, if set, is called at each change with whether revocations are up to date within
+	// MaxStaleness; at first they are not. It is for a metric: it must return at once and call no method of
+	// the Verifier.
 	OnFreshness func(fresh bool)
 	// Logger gets a line about each of these changes, and about each failure of the stream or
 	// of the keys. It also gets a line, once a minute, when the Verifier refuses tokens that

@@ -24,7 +24,7 @@ type freshness struct {
 // prove records that at a time everything was known that the replica knew.
 func (f *freshness) prove(at time.Time) { f.proof.Store(&at) }
 
-// distrust says that something was revoked which nobody here can tell.
+// distrust drops the proof: something was revoked, and this process cannot tell what.
 func (f *freshness) distrust() { f.proof.Store(nil) }
 
 // staleness is the age of the newest proof, the longest duration when there is none.
@@ -36,13 +36,13 @@ func (f *freshness) staleness(now time.Time) time.Duration {
 	return elapsed(*proof, now)
 }
 
-// elapsed is by the monotonic clock or by the wall clock, whichever has moved
-// further: the first stands still while a machine sleeps, the second can be set.
+// elapsed returns the time between two moments on the monotonic clock or on the wall clock, whichever is
+// longer: the first stands still while a machine sleeps, the second can be set.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)), 0)
 }
 
-// check says whether revocations are up to date, and tells of a change.
+// check reports whether revocations are up to date, and logs a change of that.
 func (f *freshness) check(now time.Time) bool {
 	fresh := f.staleness(now) <= f.limit
 	if fresh != f.told.Load() {

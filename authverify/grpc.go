@@ -98,7 +98,7 @@ type guardedStream struct {
 	check func() error
 }
 
-// refusedError is the cause of the end of a stream's context: what the client is told.
+// refusedError is the cause with which a stream's context ends. It holds the status that the client receives.
 type refusedError struct{ status error }
 
 func (r *refusedError) Error() string { return r.status.Error() }
@@ -119,8 +119,8 @@ func (s *guardedStream) watch() {
 	}
 }
 
-// recheck ends the stream when its token is no longer accepted, and returns what
-// the client is told.
+// recheck ends the stream if its token is no longer accepted, and returns the status that the client
+// receives.
 func (s *guardedStream) recheck() error {
 	if refused := s.refused(); refused != nil {
 		return refused

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// keysInterval is how often the keys are fetched without any reason: the stream
-	// tells of each change, so this only mends what it could not.
+	// keysInterval is how often the keys are fetched although nothing asks for it. The stream reports each
+	// change, so this only repairs what the stream missed.
 	keysInterval = 5 * time.Minute
 	// keysMinInterval is how often tokens with unknown key ids may make the keys be
 	// fetched. Anybody can send such tokens.
@@ -58,10 +58,9 @@ func newKeySource(c Config) *keySource {
 // get returns the key called id, or nil.
 func (k *keySource) get(id string) *atjwt.Key { return (*k.keys.Load())[id] }
 
-// find returns the key called id, and asks for it at the issuer when it is not
-// known: at most once per keysMinInterval for all callers together. Between two
-// fetches the last one's answer stands: a key not there then is refused, and when
-// it failed nobody can tell, which is said.
+// find returns the key called id. If it is not known, find asks the issuer, at most once per keysMinInterval
+// for all callers together. Between two fetches the answer of the last one counts: a key that it did not have
+// is refused with ErrInvalid, and if it failed, find returns ErrUnavailable.
 func (k *keySource) find(ctx context.Context, id string) (*atjwt.Key, error) {
 	if key := k.get(id); key != nil {
 		return key, nil

@@ -201,7 +201,7 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	return found, nil
 }
 
-// judge says whether a genuine token is in force now.
+// judge returns nil if a genuine token is in force now.
 func (v *Verifier) judge(found *verified) error {
 	now := v.cfg.Now()
 	// Before the revocations: were it the other way around, rows and their proof

@@ -1,6 +1,5 @@
-// Package address has the one form in which mail addresses are compared, what a new
-// address must be, and what keeps the column with that form right, for whoever stores
-// or looks up accounts.
+// Package address defines the one form in which mail addresses are compared and the rules for a new address,
+// and it keeps the column with that form up to date. Every package that stores or looks up accounts uses it.
 package address
 
 import (
@@ -15,17 +14,14 @@ import (
 // sign, the Greek question mark and the Greek varia. (A test walks all of Unicode.)
 const aliases = "\u212A\u037E\u1FEF"
 
-// Lookup is the form in which addresses are compared, for any string. The local part is
-// in NFC and lower case, and in NFC again, since lower case can undo it; but nothing
-// that is not ASCII becomes ASCII, as Go's ToLower would have it with the dotted capital
-// I of Turkish and with the Kelvin sign: whoever may have one address must not be found
-// by another. The domain is the A-label form (RFC 5890), in which the DNS knows it, so
-// that both spellings are one mailbox; a domain that UTS 46 maps to more than its lower
-// case, such as one in full-width letters, is only put into lower case, like the local
-// part.
+// Lookup returns the form in which addresses are compared, for any string. The local part is in NFC and lower
+// case, and in NFC again, since lower case can undo it. A character that is not ASCII never becomes ASCII:
+// Go's ToLower would turn the dotted capital I of Turkish and the Kelvin sign into i and k, and then the
+// owner of one address would be found by another. The domain is in its A-label form (RFC 5890), in which the
+// DNS knows it, so that both spellings are one mailbox. A domain that UTS 46 maps to more than its lower
+// case, such as one in full-width letters, is only put into lower case, like the local part.
 //
-// SQL's latchkey_email_lookup gives the same for ASCII and NULL for all else, and Fill
-// does the rest.
+// SQL's latchkey_email_lookup returns the same for ASCII and NULL for all else; Fill computes the rest.
 func Lookup(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 || IsASCII(email) {

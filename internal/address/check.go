@@ -11,8 +11,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// What Check says of an address that a new account must not have. The texts are for
-// whoever typed it.
+// The errors of Check, for an address that a new account must not have. The texts are for the person who
+// typed it.
 var (
 	ErrLookAlike = errors.New("has characters before the @ that count as others, or as none, for some software: spell it with plain letters, without spaces or quotation marks")
 	ErrDomain    = errors.New("has no domain that can be written in the DNS: use letters of one width, digits, hyphens and dots")

@@ -179,6 +179,13 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 		}
 		add(name, fmt.Sprintf("has the value %q", values[name]))
 	}
+	c.checkForms(values, add)
+	c.checkTogether(bad, add)
+	return problems
+}
+
+// checkForms checks settings whose form no tag of their field describes.
+func (c *Config) checkForms(values map[string]string, add func(variable, wrong string)) {
 	for name, addr := range map[string]string{
 		"LATCHKEY_GRPC_ADDR": c.GRPCAddr, "LATCHKEY_HTTP_ADDR": c.HTTPAddr, "LATCHKEY_OPS_ADDR": c.OpsAddr,
 	} {
@@ -189,6 +196,14 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.Issuer != "" && !isHTTP(c.Issuer) {
 		add("LATCHKEY_ISSUER", fmt.Sprintf("has the value %q", c.Issuer))
 	}
+	// Former keys verify for 25 hours: with shorter periods they would pile up.
+	if c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour {
+		add("LATCHKEY_KEY_ROTATION", fmt.Sprintf("has the value %q", values["LATCHKEY_KEY_ROTATION"]))
+	}
+}
+
+// checkTogether checks settings that depend on each other. In bad are variables that have a problem already.
+func (c *Config) checkTogether(bad map[string]bool, add func(variable, wrong string)) {
 	if c.AccountAudience != "" && c.AccountAudience == c.Audience {
 		add("LATCHKEY_ACCOUNT_AUDIENCE", "is LATCHKEY_AUDIENCE, and services could use what they are shown")
 	}
@@ -198,10 +213,6 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	}
 	if !bad["LATCHKEY_SESSION_MAX_TTL"] && c.AccessTokenTTL > c.SessionMaxTTL {
 		add("LATCHKEY_ACCESS_TOKEN_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.AccessTokenTTL, c.SessionMaxTTL))
-	}
-	// Former keys verify for 25 hours: with shorter periods they would pile up.
-	if c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour {
-		add("LATCHKEY_KEY_ROTATION", fmt.Sprintf("has the value %q", values["LATCHKEY_KEY_ROTATION"]))
 	}
 	if !bad["LATCHKEY_ARGON2_THREADS"] && c.Argon2MemoryKiB < 8*c.Argon2Threads {
 		add("LATCHKEY_ARGON2_MEMORY_KIB", fmt.Sprintf("(%d) is under 8 KiB for each of LATCHKEY_ARGON2_THREADS (%d)", c.Argon2MemoryKiB, c.Argon2Threads))
@@ -223,7 +234,6 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
 		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the existing backends left would be honoured for ever")
 	}
-	return problems
 }
 
 func isAddr(s string) bool {

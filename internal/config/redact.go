@@ -52,9 +52,9 @@ func readOneWay(text string) error {
 	return nil
 }
 
-// redact writes a URL without what is or may be secret: what stands before the hosts
-// but a user of PostgreSQL, and all query parameters that are not known to be
-// harmless. Of what cannot be read in one way it shows the scheme.
+// redact returns a URL without the parts that are or may be secret: all before the hosts except a user of
+// PostgreSQL, and all query parameters that are not known to be harmless. Of a text that can be read in two
+// ways it shows the scheme only.
 func redact(text string) string {
 	p := splitURL(text)
 	if !slices.Contains([]string{"postgres", "postgresql", "smtp", "smtps", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"}, p.scheme) {

@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// What lifetimes are usual at the most: longer ones keep what somebody stole alive.
+// The longest lifetimes that are usual. Longer ones keep stolen tokens and sessions alive for longer.
 const (
 	longAccess  = time.Hour
 	longIdle    = 31 * 24 * time.Hour

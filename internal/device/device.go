@@ -1,9 +1,9 @@
-// Package device has device tokens: proof that a client has logged in to an account before. Whoever shows one has places
-// of its own among the failures of the account, so that strangers who guess cannot keep its owner out. It is no
-// credential: without the password it opens nothing.
+// Package device makes and checks device tokens: proof that a client has logged in to an account before. A
+// client that shows one is counted apart from others when logins of the account fail, so that strangers who
+// guess cannot keep its owner out. It is no credential: without the password it opens nothing.
 //
-// A token is base64url of version, account, password epoch, time of issue and device, and of an HMAC-SHA-256 over them.
-// Nothing of it is stored.
+// A token is base64url of version, account, password epoch, time of issue and device, and of an HMAC-SHA-256
+// over them. Nothing of it is stored.
 package device
 
 import (

@@ -159,8 +159,9 @@ func (d *dataDirectory) postmaster() int {
 	return pid
 }
 
-// ready reports what pg_ctl looks at too: the eighth line of postmaster.pid. The file of a crashed server can carry
-// the number of the new one, as numbers repeat in containers, and is told by its time.
+// ready reports whether the server with this process id is ready. Like pg_ctl it reads the eighth line of
+// postmaster.pid. The file of a crashed server can hold the number of the new one, because numbers repeat in
+// containers; the time in it tells the two apart.
 func (d *dataDirectory) ready(pid int) bool {
 	text, err := os.ReadFile(d.pidFile())
 	if err != nil {

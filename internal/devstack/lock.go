@@ -108,7 +108,7 @@ func (l *fileLock) release() error {
 	return errors.Join(truncErr, l.file.Close())
 }
 
-// holders reads what [fileLock.name] wrote; 0 stands for what is not there.
+// holders reads the two process ids that [fileLock.name] wrote; 0 for one that is not there.
 func holders(path string) (owner, server int) {
 	file, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
 	if err != nil {

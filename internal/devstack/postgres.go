@@ -40,7 +40,7 @@ type PostgresConfig struct {
 	CacheDir string
 	// Settings are further settings of the server, as in postgresql.conf. They win over those made here.
 	Settings map[string]string
-	// Notify, when not nil, is told in a sentence what takes long: a download.
+	// Notify, if not nil, is called with a sentence before a step that takes long: a download.
 	Notify func(message string)
 }
 

@@ -19,8 +19,8 @@ const (
 	// long as it is open.
 	readBuffer  = 8 << 10
 	frameHeader = 9
-	// prefixSize is what stands before a message (gRPC over HTTP/2,
-	// "Length-Prefixed-Message"): a flag and its length.
+	// prefixSize is the length in bytes of the prefix of a message (gRPC over HTTP/2,
+	// "Length-Prefixed-Message"): a flag and the message's length.
 	prefixSize = 5
 	// hugePrefix is the high byte of a length that gRPC refuses whatever its own limit is.
 	hugePrefix = 0x7f

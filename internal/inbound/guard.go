@@ -1,7 +1,6 @@
-// Package inbound bounds what peers can hold of a gRPC server before their calls begin:
-// connections (Limiter), and calls whose message has not arrived (Guard). gRPC reads a
-// whole message before any interceptor runs, has one size limit for all methods and no
-// time limit for a message to arrive.
+// Package inbound limits what peers can occupy of a gRPC server before their calls begin: connections
+// (Limiter), and calls whose message has not arrived (Guard). gRPC itself reads a whole message before any
+// interceptor runs, has one size limit for all methods, and has no time limit for a message to arrive.
 package inbound
 
 import (
@@ -20,7 +19,7 @@ import (
 )
 
 const (
-	// sweepEvery is how late a call is cut off.
+	// sweepEvery is how long after its limit a call is cut off, at most.
 	sweepEvery = 500 * time.Millisecond
 	// grace is how old a half-sent call may get, however many there are, for the same reason.
 	grace = 5 * time.Second
@@ -29,13 +28,13 @@ const (
 	// a time: it sends the headers of a call when it begins, and the message when the call's
 	// turn comes.
 	mostHalf = 2560
-	// looked is how many connections, or addresses, are compared to find one with many.
+	// looked is how many connections (Guard) or addresses (Limiter) are compared to find one that holds many.
 	looked = 32
-	// heldCalls are half-sent calls that may be older than grace, on all connections
-	// together, shared out between those that have some.
+	// heldCalls is how many half-sent calls may be older than grace, on all connections together. The
+	// connections that have such calls share them.
 	heldCalls = 256
-	// heldBytes is the memory that messages which are not whole may take, shared out
-	// likewise.
+	// heldBytes is the memory that incomplete messages may take. The connections that have such messages
+	// share it.
 	heldBytes = 4 << 20
 	// heldBlocks is what all connections together may have of header blocks that are not
 	// whole, beyond the first freeBlock of each.
@@ -101,11 +100,10 @@ func (g *Guard) Stats() Stats {
 	return Stats{Late: g.late.Load(), Large: g.large.Load(), Evicted: g.evicted.Load(), Stalled: g.stalled.Load()}
 }
 
-// Await is called by the tap handle for a call whose client sends at most limit bytes
-// within the time, 0 for the guard's ArrivalTime. The context that it returns takes the
-// place of ctx: it ends with DeadlineExceeded when the client has not finished in time,
-// and with Canceled when it sends more. Most calls get ctx back: their message is already
-// here.
+// Await limits how the message of a call arrives: at most limit bytes, within the given time (0: the guard's
+// ArrivalTime). The tap handle calls it and uses the returned context in place of ctx: it ends with
+// DeadlineExceeded if the client has not finished in time, and with Canceled if the client sends more. Most
+// calls get ctx itself back: their message is already here.
 func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, within time.Duration) context.Context {
 	c := connOf(ctx)
 	if c == nil || c.guard != g || c.arrived() {
@@ -127,8 +125,8 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 	return awaited
 }
 
-// Began is when the connection of a call was made, by the machine's clock. False: the call
-// came over none that is guarded.
+// Began returns when the connection of a call was made, on the machine's clock. It returns false if the call
+// did not come over a connection that a Guard follows.
 func Began(ctx context.Context) (time.Time, bool) {
 	c := connOf(ctx)
 	if c == nil {
@@ -200,8 +198,8 @@ func (g *Guard) sweep(now time.Duration) {
 	}
 }
 
-// evict cuts off one call: the oldest of the connection that has the most half-sent ones,
-// of a few in the map's random order.
+// evict cuts off the oldest call of the connection with the most half-sent calls. It compares only some
+// connections, in the map's random order.
 func (g *Guard) evict() {
 	var with *conn
 	seen := 0

@@ -28,10 +28,10 @@ type LimiterConfig struct {
 	Logger   *slog.Logger
 }
 
-// Limiter bounds the connections of a listener. One over the bounds is closed as soon as
-// it is accepted: waiting for a place would let those who hold the places decide who gets
-// in. Once all places are taken, an address that has fewer connections than another gets
-// one of the other's.
+// Limiter limits the connections of a listener. A connection over the limits is closed as soon as it is
+// accepted: if it waited for a place, the peers who hold the places would decide who gets in. When all places
+// are taken, a connection of an address that has fewer than another address takes the place of one of the
+// other's.
 type Limiter struct {
 	cfg LimiterConfig
 

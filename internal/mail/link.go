@@ -61,7 +61,8 @@ func checkWebLink(u *url.URL, insecure bool) error {
 }
 
 func checkAppLink(u *url.URL, insecure bool) error {
-	// What browsers and systems know is none of an app's, and some of it would run or show what it is given.
+	// These schemes belong to browsers and systems, not to an app, and some of them would run or show their
+	// text.
 	if slices.Contains([]string{
 		"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "gopher", "intent", "javascript", "mailto", "sms", "ssh", "tel", "vbscript", "view-source", "ws", "wss",
 	}, u.Scheme) {

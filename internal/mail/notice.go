@@ -23,8 +23,8 @@ const (
 // deployment, and name the templates: add, never change.
 type Notice string
 
-// The notices. A mail says what happened, when, and what to do; it holds nothing that
-// whoever caused it has chosen.
+// The notices. A mail says what happened, when, and what to do. It holds no text that the client who caused
+// it has chosen.
 const (
 	// PasswordChanged: the password was changed and sessions ended. Never left out.
 	PasswordChanged Notice = "password_changed"

@@ -34,21 +34,21 @@ const (
 	fetchPause = 20 * time.Millisecond
 	// jobTimeout ends an attempt, looking up and sending together.
 	jobTimeout = time.Minute
-	// rescueAfter is when an attempt whose process died is taken up by another
-	// one: twice what an attempt can last.
+	// rescueAfter is when another process retries an attempt whose process has died: twice as long as an
+	// attempt can last.
 	rescueAfter = 2 * jobTimeout
 	// softStop is what mails on the way are given when the outbox stops.
 	softStop = 10 * time.Second
-	// answerTime is what PostgreSQL gets to show that it is there for a stop in
-	// order: a thousand times what it takes when idle.
+	// answerTime is how long PostgreSQL may take to answer before an orderly stop: a thousand times as long
+	// as it takes when idle.
 	answerTime = 2 * time.Second
 	// hardStop is what interrupted mails get when it is not.
 	hardStop = time.Second
 
-	// Jobs go as soon as they have no more use, as those of former versions hold
-	// addresses: sent ones after an hour, which answers "did it go out?"; given-up ones
-	// after a day, which is one look at the dashboard. What stays is in the log, by trace
-	// id and without address.
+	// Jobs are deleted as soon as they are of no more use, because those of former versions hold addresses.
+	// Sent ones are kept for an hour, which answers "did it go out?"; ones that were given up on are kept for
+	// a day, which is one look at the dashboard. The log keeps the rest, with the trace id and without the
+	// address.
 	keepSent    = time.Hour
 	keepGivenUp = 24 * time.Hour
 
@@ -63,12 +63,11 @@ const (
 // alone, so that telling it reveals nothing about accounts.
 var ErrAddress = errors.New("mail: not an address")
 
-// Accounts is what the outbox asks the rest of the service while it sends. Errors
-// must not hold a token: they are logged. IssueReset and Address are called again when a
-// send failed.
+// Accounts answers the questions that the outbox has for the rest of the service while it sends. Errors must
+// not hold a token: they are logged. IssueReset and Address are called again when a send failed.
 type Accounts interface {
-	// FindResetAccounts returns those of the addresses, by their index, that an active
-	// account has which was not sent links enough lately. It reads and counts in tx.
+	// FindResetAccounts returns the active accounts of the addresses, by the index of the address, without
+	// the accounts that were sent enough links lately. It reads and counts in tx.
 	FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
 	// IssueReset returns the reset token of the account, the same one while it lives, and
 	// the address to send it to. ok is false when the account is gone or disabled, or its
@@ -275,7 +274,7 @@ func (o *Outbox) Stop(ctx context.Context) error {
 	return nil
 }
 
-// ping asks also when ctx is over: an end in a hurry is still one in order.
+// ping asks PostgreSQL even if ctx has ended: a stop in a hurry is still an orderly one.
 func (o *Outbox) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()
@@ -286,9 +285,9 @@ func isAddress(email string) bool {
 	return email != "" && len(email) <= maxAddress && utf8.ValidString(email) && !hasControl(email)
 }
 
-// Notify asks for a mail that tells a user what has just happened to the account. The
-// job belongs to tx, as the fact itself should, and is lost with it; with a nil tx it is
-// inserted at once. traceID is for the log and may be empty. A notice that [Accounts] does not admit is left out without an error.
+// Notify queues a mail that tells a user what has just happened to the account. The job is part of tx, as the
+// change itself should be, and is lost with it; with a nil tx it is inserted at once. traceID is for the log
+// and may be empty. A notice that [Accounts] does not admit is left out without an error.
 func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error {
 	if !notice.known() {
 		return fmt.Errorf("mail: unknown notice %q", string(notice))

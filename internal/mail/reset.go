@@ -106,8 +106,8 @@ func (d *delivery) lookUp(ctx context.Context, client *river.Client[pgx.Tx]) {
 	}
 }
 
-// woken is nil, which nobody is woken by, after a failure: a flood must not make a database
-// in trouble be asked without a pause.
+// woken returns nil after a failure, so that requests do not wake the lookup: under a flood it would ask a
+// database in trouble without a pause.
 func (d *delivery) woken(failure error) <-chan struct{} {
 	if failure != nil {
 		return nil

@@ -90,7 +90,8 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	return s.Try(ctx, m, func(string) {})
 }
 
-// Try is Send that tells what it has reached, a line at a time, in this package's words and the server's.
+// Try is Send that also reports its progress: it calls say with one line for each step, in this package's
+// words and the server's.
 func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error {
 	l, err := s.write(m)
 	if err != nil {

@@ -120,7 +120,8 @@ func (s *SMTP) distrust(err *tls.CertificateVerificationError) string {
 	return "the certificate is not valid for this host or not signed by a known authority"
 }
 
-// namesIn lists a few of the names that a certificate is for. Whoever answers has chosen them.
+// namesIn lists a few of the names in a certificate. The server that answered chose them, so they are not
+// trusted.
 func namesIn(cert *x509.Certificate) string {
 	const shown = 3
 	var names []string

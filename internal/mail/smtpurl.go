@@ -28,9 +28,8 @@ type STARTTLS int
 const (
 	// STARTTLSRequired upgrades or does not send (the default).
 	STARTTLSRequired STARTTLS = iota
-	// STARTTLSOpportunistic upgrades when the server offers it, which whoever
-	// sits on the wire can prevent. With credentials it is the same as required,
-	// except towards this machine itself.
+	// STARTTLSOpportunistic upgrades if the server offers it, which an attacker on the network can prevent.
+	// With credentials it is the same as required, except towards this machine itself.
 	STARTTLSOpportunistic
 	// STARTTLSNever stays in plaintext.
 	STARTTLSNever

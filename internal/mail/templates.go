@@ -21,8 +21,8 @@ var ErrTemplates = errors.New("mail: unusable templates")
 // builtInLanguage is that of the templates in this package.
 const builtInLanguage = "en"
 
-// Templates are an operator's own words for mails: text/template for NAME.subject.txt and NAME.txt, html/template for
-// NAME.html. What it has no files for goes out in the words of this package.
+// Templates are an operator's own words for mails: text/template for NAME.subject.txt and NAME.txt,
+// html/template for NAME.html. Mails without such files have the words of this package.
 type Templates struct {
 	language string
 	own      map[string]letterTemplates
@@ -78,7 +78,7 @@ func LoadTemplates(dir, language string) (*Templates, error) {
 	return t, nil
 }
 
-// loadLetter reads the three files of a mail: whoever shows no HTML reads the plain text.
+// loadLetter reads the three files of a mail. A mail program that shows no HTML shows the plain text.
 func loadLetter(dir, name string) (l letterTemplates, err error) {
 	read := func(kind string) string {
 		content, readErr := os.ReadFile(filepath.Join(dir, name+kind)) //nolint:gosec // G304: the operator names the folder
@@ -104,7 +104,8 @@ func loadLetter(dir, name string) (l letterTemplates, err error) {
 	return l, nil
 }
 
-// try writes a mail with made-up values, so that what is wrong is told at the start and not when somebody waits for a link.
+// try writes a mail with made-up values, so that a template's error is reported at the start and not when
+// somebody waits for a link.
 func (t *Templates) try(name string) error {
 	const link = "https://app.example.com/reset?token=tried"
 	v := view{Product: "Example", Link: link, Valid: "30 minutes", Minutes: 30, When: spellTime(time.Time{}), Language: t.language}

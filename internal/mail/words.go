@@ -41,9 +41,9 @@ type quoted struct {
 	secret string
 }
 
-// words is what may be shown of a server's reply. Servers quote what they refuse, and the mail holds a link that sets
-// a password: left out are addresses, whatever stands in the mail beside plain words, the secret of the login, and what
-// looks encoded. It is one line of printable characters.
+// words returns the part of a server's reply that may be shown. Servers quote what they refuse, and the mail
+// holds a link that sets a password. So words leaves out addresses, every word of the mail that is not plain,
+// the secret of the login, and all that looks encoded. The result is one line of printable characters.
 func words(reply string, q quoted, from string) string {
 	m := q.mail
 	if q.secret != "" {

@@ -59,7 +59,7 @@ type delivery struct {
 	logger   *slog.Logger
 	now      func() time.Time
 	waits    []time.Duration
-	// look wakes whoever looks accounts up.
+	// look wakes the goroutine that looks accounts up.
 	look chan struct{}
 }
 

@@ -24,15 +24,14 @@ const (
 	maxRetryAfter = 30 * time.Second
 )
 
-// admission gives out a fixed number of slots in turns to a bounded number of waiting
-// callers, and turns away at once whoever could not finish before its deadline. Later
-// arrivals may push a caller past its deadline, or out of a full queue, when their
-// networks have fewer calls than its own. Work is counted in units of one KiB and one
-// pass of Argon2.
+// admission gives a fixed number of slots to a bounded number of waiting callers, in turns. It refuses a
+// caller at once if the caller cannot finish before its deadline. Later arrivals can push a waiting caller
+// past its deadline, or out of a full queue, if their networks have fewer calls than its own. Work is counted
+// in units of one KiB and one pass of Argon2.
 //
-// No slot is kept free for known clients. Their turn comes when a slot is given back,
-// after one hash of a stranger at the most if they are as many as the slots, and an
-// idle processor would serve nobody.
+// No slot is kept free for known clients, since an idle processor serves nobody. They get the next slots that
+// are given back: each waits for one hash of a stranger at most, as long as known clients are no more than
+// the slots.
 type admission struct {
 	slots int
 	queue int
@@ -131,8 +130,8 @@ func (a *admission) stats() Stats {
 	return s
 }
 
-// enter gives t a slot, puts it into the queue, also in the place of another, or turns
-// it away.
+// enter gives t a slot, adds it to the queue (in the place of another caller if the queue is full) or refuses
+// it.
 func (a *admission) enter(t *ticket) (mustWait bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -163,10 +162,9 @@ func (a *admission) enter(t *ticket) (mustWait bool, err error) {
 	return true, nil
 }
 
-// wake settles what becomes of a ticket that waited: ready, ctx, or both at once
-// may have ended its wait. One that was refused has left the queue already. A slot that was given to it goes on to the next if it
-// cannot be used any more, also when the wait was longer than foreseen: work
-// that will be late anyway must not make those behind it late too.
+// wake decides how the wait of t ended: ready, ctx or both may have ended it. A ticket that was refused has
+// already left the queue. If t cannot use the slot that it was given, the slot goes to the next caller, also
+// if the wait was longer than foretold: work that will be late anyway must not delay the callers behind it.
 func (a *admission) wake(ctx context.Context, t *ticket) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -217,10 +215,10 @@ func (a *admission) probe(e engine, now time.Time) bool {
 	return true
 }
 
-// foretellsLate reports whether t, which has joined the queue, would finish after its
-// deadline if nobody came after it and without were not there. It plays through what
-// runs and waits, up to that deadline at most: that is more exact than the sum over the
-// slots, which turns away callers that would have made it when costs differ.
+// foretellsLate reports whether t, which has joined the queue, would finish after its deadline if no caller
+// came after it and the ticket without were not there. It simulates the work that runs and waits, up to that
+// deadline at most. That is more exact than the sum over the slots, which refuses callers who would finish in
+// time when costs differ.
 func (a *admission) foretellsLate(t, without *ticket, now time.Time) bool {
 	if t.deadline.IsZero() {
 		return false

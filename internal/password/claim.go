@@ -1,14 +1,14 @@
 package password
 
-// Claim says for whom a hash is computed: where many want one, it decides whose turn
-// is next. The zero Claim is a client of whom nothing is known.
+// Claim identifies the client that a hash is computed for. If many callers wait, it decides which of them is
+// next. The zero Claim is a client of whom nothing is known.
 type Claim struct {
-	// Network is the client's network: all claims of one are one bucket of the queue.
-	// Empty means none, which is a bucket too.
+	// Network is the client's network. All claims of one network share one line of the queue. The empty text
+	// is a line too.
 	Network string
-	// Address is the client within its network, which has its turns among those.
+	// Address is the client's address. The addresses of a network take turns among themselves.
 	Address string
-	// Known says that the client has proved to be one that was here before, by
-	// something that only an account's owner was given: room is kept for it.
+	// Known means that the client has proved that it was here before, with something that only an account's
+	// owner received. Known clients have a share of the queue of their own.
 	Known bool
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Decoy says how many stored hashes are of a kind and have its parameters.
+// Decoy counts the stored hashes of one kind that have the same parameters.
 type Decoy struct {
 	// Setting is the text of those hashes up to the salt, such as
 	// "$argon2id$v=19$m=19456,t=2,p=1$", "$2b$12$" or "{SSHA}".
@@ -23,11 +23,10 @@ type decoyTable struct {
 	upTo    []float64 // running sums of the weights
 }
 
-// newDecoyTable leaves out what no stored hash could be verified with: weights
-// below one and settings out of bounds. If nothing is left, every draw gives
-// fallback. The order is fixed by cost, so that the same proportions make the
-// same table however they were listed, and a migration to stronger hashes moves
-// accounts only at the borders.
+// newDecoyTable makes a table from decoys. It leaves out weights below one and settings that no stored hash
+// can have. If nothing is left, every draw returns fallback. The table is sorted by cost, so that the same
+// proportions make the same table in whatever order they are listed, and a migration to stronger hashes
+// changes the decoys of few accounts: those at the borders.
 func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
 	weights := make(map[string]float64, len(decoys))
 	table := &decoyTable{}
@@ -64,11 +63,12 @@ func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
 	return table
 }
 
-// typicalLength is of a password, in bytes, by which the kinds are put in order.
+// typicalLength is the length in bytes of the password whose cost decides the order of the kinds.
 const typicalLength = 12
 
-// draw maps an account to a hash that no password matches. Without the key nobody can tell what an
-// address would cost if it were unknown, and asking twice tells nothing new.
+// draw returns the decoy of an account: a hash that no password matches. Without the key nobody can compute
+// what an address would cost if it were unknown, and a second try reveals nothing new, because the decoy of
+// an account stays the same.
 func (d *decoyTable) draw(key []byte, account string) digest {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(account))

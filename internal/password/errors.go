@@ -18,7 +18,7 @@ type OverloadedError struct {
 	RetryAfter time.Duration
 }
 
-// Error tells a person when to come back.
+// Error says when to try again.
 func (e *OverloadedError) Error() string {
 	return fmt.Sprintf("%v: try again in %v", ErrOverloaded, e.RetryAfter)
 }

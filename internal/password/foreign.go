@@ -28,16 +28,16 @@ type digest interface {
 	setting() string
 	// work is what matches costs for this password.
 	work(password string) work
-	// accepts says that the program that made the hash takes a password of this
-	// form; if not, matches is not called and nothing is computed.
+	// accepts reports whether the program that made the hash takes a password of this form. If not, matches
+	// is not called and nothing is computed.
 	accepts(password string) bool
 	// matches computes the hash of the password and compares in constant time.
 	matches(password string) bool
-	// whole says that a password that matches is the one that was hashed. If not,
-	// others match too, such as one with another end behind what the hash reads, and
-	// to write this one down would shut out the owner, who has perhaps another.
+	// whole reports whether a password that matches must be the one that was hashed. If not, other passwords
+	// match too, such as one with another end behind the part that the hash reads. To store a new hash of
+	// that password would shut out the owner, whose password is perhaps another.
 	whole(password string) bool
-	// weakerThan says that a match should be rewritten with these parameters.
+	// weakerThan reports whether a hash that matches should be replaced by one with these parameters.
 	weakerThan(want Params) bool
 }
 

@@ -6,10 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// minGuesses is how far a new password must be from the beginning for whoever guesses
-// in the order of cracking programs: what people choose, with digits, years and marks
-// around it. At 10^6 zxcvbn's score 2 begins (Wheeler, USENIX Security 2016): enough
-// where guesses are counted, as they are here.
+// minGuesses is how many guesses a new password must withstand if they are made in the order of cracking
+// programs: first what people choose, with digits, years and marks around it. zxcvbn's score 2 begins at 10^6
+// (Wheeler, USENIX Security 2016): enough where guesses are counted, as they are here.
 const minGuesses = 1e6
 
 // maxJudged is how many code points of a folded password are looked at, so that
@@ -33,7 +32,7 @@ const (
 	anyOtherGuesses  = 1000 // Han, Hangul, emoji: thousands each
 )
 
-// part is a stretch of the password that is one choice of whoever guesses.
+// part is a stretch of the password that an attacker guesses as one choice.
 type part struct {
 	end     int
 	guesses float64
@@ -45,8 +44,8 @@ type judged struct {
 	parts [][]part
 }
 
-// Guesses estimates how many guesses a text of people's making takes whoever tries in
-// the order of cracking programs: at least 1. It looks at the first 128 code points.
+// Guesses estimates how many guesses an attacker needs for a text that a person made up, in the order of
+// cracking programs: at least 1. It looks at the first 128 code points.
 func Guesses(text string) float64 { return guesses(fold(text), nil) }
 
 // guesses estimates the guesses to a folded password for somebody who knows the

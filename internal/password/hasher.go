@@ -60,12 +60,11 @@ type Hasher struct {
 type Result struct {
 	// Match says that the password is the one that was hashed.
 	Match bool
-	// Weaker says that the hash should be replaced by Hash of this password: it is
-	// not Argon2id, or its cost is below that of Config.Params, or equal with a shorter
-	// salt or key, and nothing about it is stronger. It is only ever set together with
-	// Match, and never where passwords other than this one match too: bcrypt reads 72
-	// bytes, and whoever has not typed the owner's end of a longer one must not have it
-	// written down.
+	// Weaker means that the hash should be replaced by Hash of this password: it is not Argon2id, or its cost
+	// is lower than that of Config.Params, or the cost is equal and the salt or key is shorter, and nothing
+	// about it is stronger. It is set only together with Match, and never if other passwords match too:
+	// bcrypt reads 72 bytes, and a caller who has not typed the end of the owner's longer password must not
+	// replace the hash by one of the shorter password.
 	Weaker bool
 }
 
@@ -130,21 +129,17 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 	return hash.encode(), nil
 }
 
-// Verify compares the password with a stored hash, whoever wrote it. If the
-// bytes as typed differ from their NFC form and that does not match, they are
-// tried too, since other programs hash what was typed. A password longer than
-// MaxLength does not match and costs nothing.
+// Verify compares the password with a stored hash of any of the forms listed at Canonical. If the bytes as
+// typed differ from their NFC form and the NFC form does not match, the bytes are tried too, since other
+// programs hash what was typed. A password longer than MaxLength does not match and costs nothing.
 //
-// The hash is in one of the forms listed at Canonical. All kinds but Argon2id are
-// Weaker, whatever their cost, as far as a match shows the password that was hashed.
-// What the program that made a hash ignored is ignored here too: its owner may be used
-// to leave it out.
+// All kinds but Argon2id are Weaker, whatever their cost, if the match proves which password was hashed.
+// Verify ignores what the program that made a hash ignored: the owner may be used to leaving it out.
 //
-// An error means that the password was compared with nothing: ErrMalformedHash,
-// *OverloadedError, or ctx.Err() if ctx ends before a slot is free. From then on ctx
-// is not looked at: a guess that was compared is reported as a hit or a miss, or
-// whoever sets short deadlines could make guesses that nobody counts. A caller that
-// must not reveal a malformed hash follows it with VerifyUnknown.
+// An error means that the password was compared with nothing: ErrMalformedHash, *OverloadedError, or
+// ctx.Err() if ctx ends before a slot is free. After that ctx is ignored, and every guess that was compared
+// is reported as a match or a mismatch. Otherwise a client with short deadlines could make guesses that
+// nobody counts. A caller that must not reveal a malformed hash calls VerifyUnknown after it.
 func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string) (Result, error) {
 	stored, err := readStored(encoded)
 	if err != nil {
@@ -153,20 +148,19 @@ func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string)
 	return h.match(ctx, by, stored, password)
 }
 
-// VerifyUnknown costs what Verify would cost for an account that exists and a
-// password that is wrong, and fails as it would: the same number of hashes, the
-// same queue, nothing for a password that is too long, and an error only where
-// nothing was computed. Account is the normalised address; it always costs the same
-// while the proportions of SetDecoys stay.
+// VerifyUnknown costs as much as Verify does for an existing account and a wrong password, and returns the
+// same errors: it computes the same number of hashes in the same queue, and none for a password that is too
+// long; it returns an error only if nothing was computed. Account is the normalised address. Its cost stays
+// the same while the proportions given to SetDecoys stay.
 func (h *Hasher) VerifyUnknown(ctx context.Context, by Claim, account, password string) error {
 	_, err := h.match(ctx, by, h.decoys.Load().draw(h.decoyKey, account), password)
 	return err
 }
 
-// VerifyClosed costs what Verify would cost for this stored hash and a password that is
-// wrong, and fails as it would, ErrMalformedHash included. The password is compared with
-// another hash of the same kind and parameters, which none matches: an account that may
-// not be guessed at any more cannot be told by its time from one that may.
+// VerifyClosed costs as much as Verify does for this stored hash and a wrong password, and returns the same
+// errors, ErrMalformedHash included. It compares the password with another hash of the same kind and
+// parameters, which no password matches. So nobody can tell from the time whether an account still takes
+// guesses.
 func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password string) error {
 	stored, err := readStored(encoded)
 	if err != nil {
@@ -194,10 +188,9 @@ func (h *Hasher) Stats() Stats {
 	return h.admission.stats()
 }
 
-// match is the one path of known and unknown accounts. Both hashes of a password
-// that is not in NFC are computed in one slot, so that a caller never holds a
-// place while it queues for another, and both whatever becomes of ctx: the work that
-// was let in counts both, and half a comparison has no answer.
+// match compares for known and unknown accounts alike. If a password is not in NFC, both of its hashes are
+// computed in one slot, so that a caller never holds a slot while it waits for another. Both are computed
+// even if ctx ends meanwhile: the admitted work includes both, and half a comparison has no answer.
 func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (Result, error) {
 	nfc, err := normalise(password)
 	if err != nil {

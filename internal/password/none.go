@@ -1,6 +1,6 @@
 package password
 
-// None is stored where an account has no password: it is no hash of any kind, so
-// Verify refuses it as it refuses every malformed one, and no password matches. Its
-// owner gets in by a reset.
+// None is stored for an account without a password. It is not a hash of any kind, so Verify returns
+// ErrMalformedHash for it, as for every malformed hash, and no password matches. The owner can log in after a
+// reset.
 const None = "!"

@@ -36,8 +36,8 @@ func pbkdf2Digests() []pbkdf2Digest {
 	}
 }
 
-// pbkdf2Hash keeps no more of the key than one output of the hash function:
-// whoever guesses computes only that, the further blocks would cost us alone.
+// pbkdf2Hash keeps one output of the hash function of the key, and no more. An attacker computes only that
+// much for a guess; the further blocks would cost nobody but us.
 type pbkdf2Hash struct {
 	digest     pbkdf2Digest
 	iterations uint64

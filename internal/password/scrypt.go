@@ -149,10 +149,9 @@ type FirebaseScrypt struct {
 	MemCost       int    // mem_cost, the logarithm of scrypt's N, 1 to 20
 }
 
-// Encode returns the text to store for an account's salt and passwordHash, which
-// are bytes here. It is checked as by Canonical. It holds the project's signer key,
-// which nobody can guess passwords without: the key is in the database until the
-// last such account has logged in.
+// Encode returns the text to store for an account's salt and passwordHash, which are bytes here. It is
+// checked as by Canonical. It holds the project's signer key, without which nobody can guess passwords: the
+// key is in the database until the last such account has logged in.
 func (f FirebaseScrypt) Encode(salt, key []byte) (string, error) {
 	if f.MemCost > maxScryptLogN {
 		return "", malformed("mem_cost must be 1 to %d, not %d", maxScryptLogN, f.MemCost)

@@ -36,8 +36,8 @@ func newTurns() *turns {
 	return q
 }
 
-// foretell returns a copy on which next can be played through; q must not change
-// meanwhile. Lines are copied as their turn comes.
+// foretell returns a copy on which the next turns can be simulated. q must not change meanwhile. Lines are
+// copied when their turn comes.
 func (q *turns) foretell() *turns {
 	ahead := &turns{units: q.units, lead: q.lead}
 	ahead.known, ahead.strangers = q.known.of(ahead), q.strangers.of(ahead)
@@ -70,8 +70,8 @@ func (q *turns) remove(t *ticket) bool {
 	return true
 }
 
-// next takes out the caller whose turn it is, or returns nil. Those who are gone are
-// dropped and use up no turn. Cost is the time for which a caller holds its slot.
+// next removes and returns the caller whose turn it is, or returns nil. It drops callers for whom gone
+// returns true; they use up no turn. cost returns how long a caller holds its slot.
 func (q *turns) next(gone func(*ticket) bool, cost func(work) time.Duration) *ticket {
 	first, second := q.known, q.strangers
 	if q.lead > 0 {
@@ -103,10 +103,10 @@ func (q *turns) settle() {
 	}
 }
 
-// crowding is who has to leave so that the queue has room for t, which has just been
-// added: the last call of the address with the most calls, of the network with the
-// most, of known clients or strangers, whichever are more. Among equals that is t
-// itself, so that a full queue does not churn, but strangers before known clients.
+// crowding returns the caller that must leave so that the queue has room for t, which was just added: the
+// last call of the address with the most calls, in the network with the most calls, in the larger of the two
+// groups, known clients and strangers. Among equals it is t itself, so that a full queue does not churn. If
+// the groups are of one size, it is a stranger.
 func (q *turns) crowding(t *ticket) *ticket {
 	class := q.strangers
 	if q.known.size > q.strangers.size {

@@ -105,8 +105,9 @@ const (
 // one.
 const probeTime = 2 * time.Second
 
-// FindPooler asks by two connections. A pooler tells its clients process ids of its own; and one in transaction mode
-// gives the process that a first client had to a second one, or another to the first.
+// FindPooler looks for a pooler with two connections. A pooler gives its clients process ids of its own. One
+// in transaction mode also gives a second client the server process that the first one had, or gives the
+// first client another one.
 func FindPooler(ctx context.Context, url string) (Pooler, error) {
 	first, err := Connect(ctx, url, "latchkey probe")
 	if err != nil {

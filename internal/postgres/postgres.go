@@ -1,5 +1,5 @@
-// Package postgres opens the pool, runs transactions and migrations, and tells
-// failures of the store from answers of it.
+// Package postgres opens the pool, runs transactions and migrations, and tells apart errors that say
+// PostgreSQL did not do its work from errors about the work.
 package postgres
 
 import (

@@ -97,7 +97,7 @@ func (s *sight) has(keys ...string) int {
 	return n
 }
 
-// format tells the format by keys that no other one has.
+// format recognises the format by keys that no other format has.
 func (s *sight) format() (Format, error) {
 	if s.empty {
 		return JSONL, nil

@@ -74,8 +74,8 @@ func runs(part string, breaks bool) bool {
 
 func isQuote(r rune) bool { return strings.ContainsRune("\"'`´＂＇", r) }
 
-// beginsFormula takes full-width and other forms for what they stand for (NFKC), as
-// spreadsheets do in East Asian settings.
+// beginsFormula also recognises full-width and other forms of a character (NFKC), as spreadsheets do in East
+// Asian settings.
 func beginsFormula(r rune) bool {
 	plain, _ := utf8.DecodeRuneInString(norm.NFKC.String(string(r)))
 	return strings.ContainsRune("=+-@\u2212", plain)

@@ -1,9 +1,9 @@
-// Package userfile reads accounts from files, one at a time, and writes them: our own
-// JSON Lines and CSV, and what Auth0, Firebase, Keycloak, Supabase and Kratos export.
+// Package userfile reads accounts from files, one at a time, and writes them: our own JSON Lines and CSV, and
+// what Auth0, Firebase, Keycloak, Supabase and Kratos export.
 //
-// Memory does not grow with the file, nor with a line of it: what is longer than
-// MaxRecord is named and passed over. A record that cannot be read is told with its
-// number and stops nothing.
+// Memory grows neither with the file nor with the length of a line: a record longer than MaxRecord is
+// reported and skipped. A record that cannot be read is reported with its number and does not end the
+// reading.
 package userfile
 
 import (
@@ -72,7 +72,7 @@ type Record struct {
 
 // Options say how to read a file.
 type Options struct {
-	// Format of the file. Empty: it is told from the first 64 KiB.
+	// Format of the file. Empty: the first 64 KiB decide.
 	Format Format
 	// Firebase are the hash parameters of the project. Without them Firebase's accounts
 	// with passwords cannot be read.

@@ -48,7 +48,7 @@ func (u *unknownFieldError) Error() string {
 	return "there is no field " + u.field + ": " + strings.Join(columns(), ", ")
 }
 
-// valueError is a value that means nothing. The field is named by whoever knows it.
+// valueError reports a value without a meaning. The caller knows the field and adds its name.
 type valueError struct{ text string }
 
 // Error implements error.

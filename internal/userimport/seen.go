@@ -2,8 +2,8 @@ package userimport
 
 import "hash/maphash"
 
-// seen remembers what records had, as hashes of 64 bits: with four million of them one
-// record in a million million is taken for a duplicate that is none.
+// seen remembers values of earlier records as hashes of 64 bits: among four million records, one in a million
+// million is wrongly taken for a duplicate.
 type seen struct {
 	seed  maphash.Seed
 	limit int

@@ -1,7 +1,6 @@
-// Package userimport puts accounts of other systems into the table. It checks each
-// record, writes batches that are whole or not there, and tells of every record that
-// it did not take. Accounts that are there are left alone, so that an import can be
-// run again, and goes on where it was interrupted.
+// Package userimport adds accounts of other systems to the table. It checks each record, writes batches in
+// whole or not at all, and reports every record that it did not take. It leaves existing accounts alone, so
+// that an import can be run again, and goes on where it was interrupted.
 package userimport
 
 import (
@@ -54,16 +53,15 @@ type Counts struct {
 // Config is what an import works with.
 type Config struct {
 	Pool *pgxpool.Pool
-	// DryRun writes nothing, and tells what would happen.
+	// DryRun writes nothing; the counts and the refusals say what an import would do.
 	DryRun bool
 	// Remember bounds how many addresses of this import are remembered, at 16 bytes
 	// each. A record whose address is remembered is refused as a duplicate; beyond,
 	// it counts as existing. Zero: DefaultRemember.
 	Remember int
-	// Refused is told of each record that was not taken, in the order of the records.
-	// Required.
+	// Refused is called for each record that was not taken, in the order of the records. Required.
 	Refused func(Refusal)
-	// Progress is told after each batch. Optional.
+	// Progress is called after each batch. Optional.
 	Progress func(Counts)
 	// Now is the clock. Required.
 	Now func() time.Time
@@ -81,8 +79,8 @@ type batch struct {
 	err error
 }
 
-// Run imports all records of the source. Reading and checking goes on while a batch
-// is written. When it fails, or ctx ends, what the counts say is written and stays.
+// Run imports all records of the source. It reads and checks the next batch while it writes the last one. If
+// it fails or ctx ends, the accounts that the counts report are written and stay.
 func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -171,7 +169,7 @@ func double(a account, lookups map[string]int64, ids map[[16]byte]int64) error {
 	return nil
 }
 
-// report tells what was refused, in the order of the records.
+// report calls Refused for each record of the batch that was not taken, in the order of the records.
 func (w *writer) report(b *batch) {
 	slices.SortFunc(b.refused, func(x, y Refusal) int { return int(x.Number - y.Number) })
 	for _, r := range b.refused {

@@ -38,7 +38,7 @@ func newWriter(cfg Config) *writer {
 	return &writer{cfg: cfg, queries: db.New(), seen: newSeen(cfg.Remember)}
 }
 
-// write writes a batch, counts it and tells what was refused.
+// write writes a batch, counts it and reports the records that were not taken.
 func (w *writer) write(ctx context.Context, b *batch) error {
 	if len(b.accounts) > 0 {
 		if err := w.writeAccounts(ctx, b); err != nil {
