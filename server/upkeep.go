@@ -57,7 +57,7 @@ func inBatches(deleteSome func() (int64, error)) error {
 // StoredSettings counts the kinds and parameters of stored hashes, from a sample of
 // 10,000.
 func StoredSettings(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
-	rows, err := db.New().SampleHashSettings(ctx, pool)
+	rows, err := db.New().SampleHashSettings(ctx, pool, password.SettingPattern())
 	if err != nil {
 		return nil, fmt.Errorf("sample stored hashes: %w", err)
 	}

@@ -365,15 +365,7 @@ func (q *Queries) RehashPassword(ctx context.Context, db DBTX, arg RehashPasswor
 const sampleHashSettings = `-- name: SampleHashSettings :many
 SELECT setting::text, count(*) AS weight
 FROM (
-    SELECT substring(password_hash FROM
-        '^(?:\$argon2(?:id|i|d)\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}\$'
-        '|(?:bcrypt_sha256\$)?\$2[aby]\$\d\d\$'
-        '|\$(?:fire)?scrypt\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$'
-        '|\$pbkdf2(?:-sha256|-sha512)?\$\d{1,7}\$'
-        '|\$[56]\$(?:rounds=\d{1,7}\$)?'
-        '|\$(?:1|apr1)\$'
-        '|\$P\$[./0-9A-Za-z]'
-        '|\{SSHA(?:256|512)?\})') AS setting
+    SELECT substring(password_hash FROM $1::text) AS setting
     FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
 ) AS settings
 WHERE setting IS NOT NULL
@@ -388,11 +380,12 @@ type SampleHashSettingsRow struct {
 }
 
 // SampleHashSettings counts the kinds and parameters of up to 10,000 stored hashes:
-// what stands before the salt, and no part of salt or key. Ids are random, so the
+// the text before the salt, and no part of salt or key. The pattern is that of
+// password.SettingPattern, which knows every kind. Ids are random, so the
 // first ones by id are a fair sample at the cost of an index read. The 100 most
 // frequent are enough: an import of hostile hashes must not make the list long.
-func (q *Queries) SampleHashSettings(ctx context.Context, db DBTX) ([]SampleHashSettingsRow, error) {
-	rows, err := db.Query(ctx, sampleHashSettings)
+func (q *Queries) SampleHashSettings(ctx context.Context, db DBTX, pattern string) ([]SampleHashSettingsRow, error) {
+	rows, err := db.Query(ctx, sampleHashSettings, pattern)
 	if err != nil {
 		return nil, err
 	}

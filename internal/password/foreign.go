@@ -41,60 +41,6 @@ type digest interface {
 	weakerThan(want Params) bool
 }
 
-// kind is one row of the table at Canonical.
-type kind struct {
-	prefixes []string
-	read     func(encoded string) (digest, error)
-	// filler completes a setting to the text of a hash, with a salt and key of the
-	// usual lengths that no password has.
-	filler string
-}
-
-// kinds are all forms. Prefixes are tried in this order.
-func kinds() []kind {
-	zeros := func(n int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
-	dots := func(n int) string { return strings.Repeat(".", n) }
-	padded := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
-	return []kind{
-		{[]string{"$argon2id$", "$argon2i$", "$argon2d$"}, readArgon2, zeros(newSaltLength) + "$" + zeros(newKeyLength)},
-		{[]string{"$2", djangoBcrypt}, readBcrypt, dots(bcryptSaltLength + bcryptKeyLength)},
-		{[]string{"$scrypt$"}, readScrypt, zeros(newSaltLength) + "$" + zeros(newKeyLength)},
-		{[]string{"$firescrypt$"}, readFirebase, padded(8) + "$" + padded(64) + "$" + padded(1) + "$" + padded(64)},
-		{[]string{"$pbkdf2$"}, readPBKDF2, abZeros(16) + "$" + abZeros(20)},
-		{[]string{"$pbkdf2-sha256$"}, readPBKDF2, abZeros(16) + "$" + abZeros(32)},
-		{[]string{"$pbkdf2-sha512$"}, readPBKDF2, abZeros(16) + "$" + abZeros(64)},
-		{[]string{"pbkdf2_sha1$", "pbkdf2_sha256$", "pbkdf2_sha512$"}, readDjangoPBKDF2, ""},
-		{[]string{"scrypt$"}, readDjangoScrypt, ""},
-		{[]string{"$5$"}, readSHACrypt, dots(16) + "$" + dots(43)},
-		{[]string{"$6$"}, readSHACrypt, dots(16) + "$" + dots(86)},
-		{[]string{"$1$", "$apr1$"}, readMD5Crypt, dots(8) + "$" + dots(22)},
-		{[]string{"$P$"}, readPHPass, dots(8) + dots(22)},
-		{[]string{"{SSHA}"}, readSaltedSHA, padded(20 + 8)},
-		{[]string{"{SSHA256}"}, readSaltedSHA, padded(32 + 8)},
-		{[]string{"{SSHA512}"}, readSaltedSHA, padded(64 + 8)},
-	}
-}
-
-// respell changes prefixes that other programs write for the same kinds.
-func respell(encoded string) string {
-	encoded = upperScheme(encoded)
-	for _, change := range [][2]string{
-		{"{CRYPT}$", "$"},             // OpenLDAP
-		{"argon2$argon2", "$argon2"},  // Django
-		{"bcrypt$$2", "$2"},           // Django
-		{"$pbkdf2-sha1$", "$pbkdf2$"}, // Kratos
-		{"$sha256-crypt$", "$5$"},     // Kratos
-		{"$sha512-crypt$", "$6$"},     // Kratos
-		{"$md5-crypt$", "$1$"},        // Kratos
-		{"$H$", "$P$"},                // phpBB
-	} {
-		if rest, ok := strings.CutPrefix(encoded, change[0]); ok {
-			return change[1] + rest
-		}
-	}
-	return encoded
-}
-
 // Canonical checks a hash that another program made and returns the text to
 // store for it, which is what Verify reads:
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
 const (
@@ -34,7 +35,6 @@ type reader struct {
 	names     *Finding
 	unusable  map[string]*Finding
 
-	kinds   []hashPattern
 	address *regexp.Regexp
 }
 
@@ -47,7 +47,7 @@ func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string)
 	}
 	defer rows.Close()
 	all := &reader{
-		judge: judge, hashes: map[string]*HashKind{}, unusable: map[string]*Finding{}, kinds: hashPatterns(),
+		judge: judge, hashes: map[string]*HashKind{}, unusable: map[string]*Finding{},
 		addresses: &Finding{Code: "odd_addresses", Text: "an address that is none by today's rules", Right: "nothing: they keep logging in; sign-up would not take them today"},
 		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an empty one cannot log in here"},
 		names:     &Finding{Code: "odd_names", Text: "a name that is empty, over 100 characters or holds control characters", Right: "nothing: they stay as they are; sign-up would not take them today"},
@@ -98,7 +98,7 @@ func (f *Finding) note(id uuid.UUID) {
 }
 
 func (a *reader) hash(id uuid.UUID, encoded string) {
-	name := a.kind(encoded)
+	name := password.Kind(encoded)
 	kind := a.hashes[name]
 	if kind == nil {
 		if len(a.hashes) >= kindsNamed {
@@ -154,41 +154,4 @@ func (a *reader) tell(r *Report) {
 	if r.Database.Accounts.Total == 0 {
 		r.warn(Finding{Code: "no_accounts", Text: "users is empty", Right: "the old backend's database, if it has accounts"})
 	}
-}
-
-// hashPattern names what matches. Nothing of a salt or a key is in the name.
-type hashPattern struct {
-	pattern *regexp.Regexp
-	name    string
-}
-
-func hashPatterns() []hashPattern {
-	var list []hashPattern
-	for _, p := range [][2]string{
-		{`^\$(argon2id|argon2i|argon2d)\$v=(\d{1,3})\$(m=\d{1,10},t=\d{1,10},p=\d{1,10})\$`, "$1 v=$2 $3"},
-		{`^\$(argon2id|argon2i|argon2d)\$`, "$1 of another form"},
-		{`^\$(2[abxy])\$(\d\d)\$`, "bcrypt $1 cost $2"},
-		{`^\$(scrypt)\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "$1 $2"},
-		{`^\$(scrypt|7)\$`, "scrypt of another form"},
-		{`^\$(pbkdf2-sha\d{1,3}|pbkdf2)\$(\d{1,9}|i=\d{1,9})[,$]`, "$1 $2"},
-		{`^(pbkdf2_sha\d{1,3})\$(\d{1,9})\$`, "$1 $2"},
-		{`^\$(pbkdf2[a-z0-9-]{0,10})\$`, "$1 of another form"},
-		{`^\$(1|5|6|y|apr1)\$`, "crypt $$$1$$"},
-		{`^\{([A-Z0-9-]{3,12})\}`, "LDAP {$1}"},
-		{`^$`, "empty"},
-	} {
-		list = append(list, hashPattern{regexp.MustCompile(p[0]), p[1]})
-	}
-	return list
-}
-
-// kind names a hash. What is not recognised may be a password in the clear: nothing of
-// it is shown.
-func (a *reader) kind(encoded string) string {
-	for _, p := range a.kinds {
-		if at := p.pattern.FindStringSubmatchIndex(encoded); at != nil {
-			return string(p.pattern.ExpandString(nil, p.name, encoded, at))
-		}
-	}
-	return "not recognised"
 }
