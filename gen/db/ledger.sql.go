@@ -329,12 +329,17 @@ func (q *Queries) RaiseLives(ctx context.Context, db DBTX, arg RaiseLivesParams)
 }
 
 const revocationsAfter = `-- name: RevocationsAfter :many
-SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until FROM revocations WHERE seq > $1 AND latchkey_on_primary() ORDER BY seq LIMIT 5000
+SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until FROM revocations WHERE seq > $1 AND latchkey_on_primary() ORDER BY seq LIMIT $2::integer
 `
 
-// RevocationsAfter reads what comes after a position, in pages.
-func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, seq int64) ([]Revocation, error) {
-	rows, err := db.Query(ctx, revocationsAfter, seq)
+type RevocationsAfterParams struct {
+	Seq  int64
+	Page int32
+}
+
+// RevocationsAfter reads one page of the rows after a position. A page that is not full is the last one.
+func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, arg RevocationsAfterParams) ([]Revocation, error) {
+	rows, err := db.Query(ctx, revocationsAfter, arg.Seq, arg.Page)
 	if err != nil {
 		return nil, err
 	}
@@ -369,14 +374,19 @@ WHERE v.seq > $1 AND latchkey_on_primary() AND (
     v.created_at > now() - h.access_life - interval '2 minutes'
     OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
 )
-ORDER BY v.seq LIMIT 5000
+ORDER BY v.seq LIMIT $2::integer
 `
 
-// RevocationsInForce reads what can still matter to an access token, in pages: tokens
-// from before have expired, but for those of other systems, which may live for any time.
-// The margin is for clocks that differ and transactions that take their time.
-func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, seq int64) ([]Revocation, error) {
-	rows, err := db.Query(ctx, revocationsInForce, seq)
+type RevocationsInForceParams struct {
+	Seq  int64
+	Page int32
+}
+
+// RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
+// before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
+// differ and for transactions that take long. A page that is not full is the last one.
+func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, arg RevocationsInForceParams) ([]Revocation, error) {
+	rows, err := db.Query(ctx, revocationsInForce, arg.Seq, arg.Page)
 	if err != nil {
 		return nil, err
 	}

@@ -11,3 +11,6 @@ import (
 func Message(row db.Revocation, accessLife time.Duration) *latchkeyv1.Revocation {
 	return revocation(row, accessLife)
 }
+
+// SetPageSize sets how many rows one query reads. Call it before Run.
+func (l *Ledger) SetPageSize(rows int32) { l.pageSize = rows }

@@ -72,6 +72,8 @@ type Follower interface {
 type Ledger struct {
 	cfg     Config
 	queries *db.Queries
+	// pageSize is the constant, less in tests.
+	pageSize int32
 
 	// revoked is whole at any time: a reading of everything anew is done aside.
 	revoked atomic.Pointer[revocations.Table]
@@ -106,7 +108,7 @@ func New(cfg Config) (*Ledger, error) {
 	if cfg.Boot == nil {
 		cfg.Boot = bootTime
 	}
-	l := &Ledger{cfg: cfg, queries: db.New(), poked: make(chan struct{}, 1)}
+	l := &Ledger{cfg: cfg, queries: db.New(), pageSize: pageSize, poked: make(chan struct{}, 1)}
 	l.log.changed = make(chan struct{})
 	l.tail.table = &revocations.Table{}
 	l.revoked.Store(l.tail.table)

@@ -71,7 +71,7 @@ func TestRefusesAsSQL(t *testing.T) {
 				th.insertRow(t, tx, position)
 			}
 		}
-		rows, err := queries.RevocationsAfter(ctx, tx, 0)
+		rows, err := queries.RevocationsAfter(ctx, tx, db.RevocationsAfterParams{Page: lastPosition})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,6 +32,9 @@ const (
 	// with: rows about changed accounts are kept for an hour.
 	resumeWithin = 30 * time.Minute
 
+	// pageSize is how many rows one query reads: some 1 MB.
+	pageSize = 5000
+
 	firstRetry   = 50 * time.Millisecond
 	longestRetry = time.Second
 	leaveTime    = 2 * time.Second
@@ -328,7 +331,6 @@ func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time
 // ledger any more, everything anew: PostgreSQL was restored, or a failover lost rows.
 func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, resume bool) error {
 	t := &l.tail
-	read := l.queries.RevocationsAfter
 	if !resume {
 		l.trust.drop()
 		// A validation that asked for trust a moment ago has yet to ask what is refused,
@@ -341,19 +343,9 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 			f.Reset()
 		}
 		t.applied = Position{}
-		read = l.queries.RevocationsInForce
 	}
-	const page = 5000 // as in the queries
-	for n := page; n == page; {
-		rows, err := read(ctx, conn, t.applied.Seq)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			l.apply(row)
-			t.applied = Position{row.Seq, row.Tip}
-		}
-		n = len(rows)
+	if err := l.applyPages(ctx, conn, resume); err != nil {
+		return err
 	}
 	if t.applied.Seq < head.Seq && resume {
 		t.applied = Position{} // everything anew
@@ -368,6 +360,34 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 	l.log.finish()
 	l.applied.Store(t.applied.Seq)
 	return nil
+}
+
+// applyPages reads the rows after t.applied, page by page, and takes them into memory. It reads all of them to resume,
+// else only those that can still refuse something.
+func (l *Ledger) applyPages(ctx context.Context, conn *pgx.Conn, resume bool) error {
+	for {
+		rows, err := l.readPage(ctx, conn, resume)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			l.apply(row)
+			l.tail.applied = Position{row.Seq, row.Tip}
+		}
+		if len(rows) < int(l.pageSize) {
+			return nil
+		}
+	}
+}
+
+// readPage has one number for the page in both queries and in applyPages: if a query stopped at fewer rows, the rest of
+// the ledger would be missing in memory that is trusted.
+func (l *Ledger) readPage(ctx context.Context, conn *pgx.Conn, resume bool) ([]db.Revocation, error) {
+	after := l.tail.applied.Seq
+	if resume {
+		return l.queries.RevocationsAfter(ctx, conn, db.RevocationsAfterParams{Seq: after, Page: l.pageSize})
+	}
+	return l.queries.RevocationsInForce(ctx, conn, db.RevocationsInForceParams{Seq: after, Page: l.pageSize})
 }
 
 // apply takes one row into memory.

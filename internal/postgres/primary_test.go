@@ -87,13 +87,16 @@ func TestReadsFailElsewhere(t *testing.T) {
 			_, err := q.SessionOfUserRevoked(ctx, pool, db.SessionOfUserRevokedParams{})
 			return err
 		},
-		"RevokedSessions":    func() error { _, err := q.RevokedSessions(ctx, pool, db.RevokedSessionsParams{}); return err },
-		"LedgerHead":         func() error { _, err := q.LedgerHead(ctx, pool); return err },
-		"ConfirmReplica":     func() error { _, err := q.ConfirmReplica(ctx, pool, db.ConfirmReplicaParams{}); return err },
-		"RevocationsAfter":   func() error { _, err := q.RevocationsAfter(ctx, pool, 0); return err },
-		"RevocationsInForce": func() error { _, err := q.RevocationsInForce(ctx, pool, 0); return err },
-		"ListReplicas":       func() error { _, err := q.ListReplicas(ctx, pool); return err },
-		"ListSigningKeys":    func() error { _, err := q.ListSigningKeys(ctx, pool); return err },
+		"RevokedSessions":  func() error { _, err := q.RevokedSessions(ctx, pool, db.RevokedSessionsParams{}); return err },
+		"LedgerHead":       func() error { _, err := q.LedgerHead(ctx, pool); return err },
+		"ConfirmReplica":   func() error { _, err := q.ConfirmReplica(ctx, pool, db.ConfirmReplicaParams{}); return err },
+		"RevocationsAfter": func() error { _, err := q.RevocationsAfter(ctx, pool, db.RevocationsAfterParams{Page: 1}); return err },
+		"RevocationsInForce": func() error {
+			_, err := q.RevocationsInForce(ctx, pool, db.RevocationsInForceParams{Page: 1})
+			return err
+		},
+		"ListReplicas":    func() error { _, err := q.ListReplicas(ctx, pool); return err },
+		"ListSigningKeys": func() error { _, err := q.ListSigningKeys(ctx, pool); return err },
 		"FindPasswordReset": func() error {
 			_, err := q.FindPasswordReset(ctx, pool, db.FindPasswordResetParams{TokenHash: []byte{1}, Now: time.Now()})
 			return err

@@ -94,20 +94,20 @@ SELECT h.seq, h.tip,
 FROM ledger_head h
 WHERE latchkey_on_primary();
 
--- RevocationsAfter reads what comes after a position, in pages.
+-- RevocationsAfter reads one page of the rows after a position. A page that is not full is the last one.
 -- name: RevocationsAfter :many
-SELECT * FROM revocations WHERE seq > @seq AND latchkey_on_primary() ORDER BY seq LIMIT 5000;
+SELECT * FROM revocations WHERE seq > @seq AND latchkey_on_primary() ORDER BY seq LIMIT @page::integer;
 
--- RevocationsInForce reads what can still matter to an access token, in pages: tokens
--- from before have expired, but for those of other systems, which may live for any time.
--- The margin is for clocks that differ and transactions that take their time.
+-- RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
+-- before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
+-- differ and for transactions that take long. A page that is not full is the last one.
 -- name: RevocationsInForce :many
 SELECT v.* FROM revocations v, ledger_head h
 WHERE v.seq > @seq AND latchkey_on_primary() AND (
     v.created_at > now() - h.access_life - interval '2 minutes'
     OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
 )
-ORDER BY v.seq LIMIT 5000;
+ORDER BY v.seq LIMIT @page::integer;
 
 -- name: SetReplicaApplied :exec
 UPDATE replicas SET applied_seq = @applied_seq WHERE id = @id AND leaving_since IS NULL;
