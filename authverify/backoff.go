@@ -12,9 +12,9 @@ const (
 	backoffMax = 3 * time.Second
 )
 
-// backoff is how long to wait after so many failures in a row: twice as long each
-// time, and at random between the half of it and all of it, so that the watchers of
-// a replica that went away do not come back all at once.
+// backoff is how long to wait after so many failures in a row: twice as long each time, and at random between
+// the half of it and all of it, so that the watchers of a replica that went away do not come back all at
+// once.
 func backoff(failures int) time.Duration {
 	limit := min(backoffBase<<min(failures, 10), backoffMax)
 	var random [4]byte

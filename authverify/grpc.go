@@ -11,19 +11,17 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// streamCheckInterval is how soon a stream ends whose token has expired or was
-// revoked, when no message passes meanwhile.
+// streamCheckInterval is how soon a stream ends whose token has expired or was revoked, when no message
+// passes meanwhile.
 const streamCheckInterval = time.Second
 
-// UnaryInterceptor checks the token of each call to a method that needs one, and
-// puts its claims into the context, for ClaimsFrom. A method needs what the
-// (latchkey.v1.policy) in its proto says: AUTH_CLASS_PUBLIC nothing,
-// AUTH_CLASS_SESSION a token in the metadata, as `authorization: Bearer TOKEN`; any
-// other class is refused. A method without a policy needs a token, unless
-// Config.PublicServices names its service.
+// UnaryInterceptor checks the token of each call to a method that needs one, and puts its claims into the
+// context, for ClaimsFrom. A method needs what the (latchkey.v1.policy) in its proto says: AUTH_CLASS_PUBLIC
+// nothing, AUTH_CLASS_SESSION a token in the metadata, as `authorization: Bearer TOKEN`; any other class is
+// refused. A method without a policy needs a token, unless Config.PublicServices names its service.
 //
-// Refusals are those of Latchkey: UNAUTHENTICATED with TOKEN_INVALID,
-// TOKEN_EXPIRED or SESSION_ENDED, UNAVAILABLE with STORE_UNAVAILABLE.
+// Refusals are those of Latchkey: UNAUTHENTICATED with TOKEN_INVALID, TOKEN_EXPIRED or SESSION_ENDED,
+// UNAVAILABLE with STORE_UNAVAILABLE.
 func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		found, err := v.admit(ctx, info.FullMethod)
@@ -37,11 +35,10 @@ func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	}
 }
 
-// StreamInterceptor is UnaryInterceptor for streams. The token is checked again
-// before each message that is sent or received, and each second: when it has
-// expired, was revoked or can no longer be checked, the stream's context ends and
-// receiving and sending fail with the refusal. A handler that is blocked in sending,
-// since its client does not read, finds out when that ends.
+// StreamInterceptor is UnaryInterceptor for streams. The token is checked again before each message that is
+// sent or received, and each second: when it has expired, was revoked or can no longer be checked, the
+// stream's context ends and receiving and sending fail with the refusal. A handler that is blocked in
+// sending, since its client does not read, finds out when that ends.
 func (v *Verifier) StreamInterceptor() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		found, err := v.admit(ss.Context(), info.FullMethod)
@@ -139,9 +136,8 @@ func (s *guardedStream) refused() error {
 	return nil
 }
 
-// RecvMsg implements grpc.ServerStream. It waits in a goroutine of its own, for the
-// client may be silent for longer than the token lives; after an error m must not
-// be used, as ever.
+// RecvMsg implements grpc.ServerStream. It waits in a goroutine of its own, for the client may be silent for
+// longer than the token lives; after an error m must not be used, as ever.
 func (s *guardedStream) RecvMsg(m any) error {
 	received := make(chan error, 1)
 	go func() { received <- s.ServerStream.RecvMsg(m) }()

@@ -8,11 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Middleware lets requests pass to next whose header holds a good access token, as
-// `Authorization: Bearer TOKEN` (RFC 6750, section 2.1; tokens in forms and URLs are
-// not read), and puts its claims into the context, for ClaimsFrom. Others are
-// answered as RFC 6750, section 3, has it: 401 with WWW-Authenticate, 400 for more
-// than one credential, and 503 while tokens cannot be checked.
+// Middleware lets requests pass to next whose header holds a good access token, as `Authorization: Bearer
+// TOKEN` (RFC 6750, section 2.1; tokens in forms and URLs are not read), and puts its claims into the
+// context, for ClaimsFrom. Others are answered as RFC 6750, section 3, has it: 401 with WWW-Authenticate, 400
+// for more than one credential, and 503 while tokens cannot be checked.
 func (v *Verifier) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		values := r.Header.Values("Authorization")
@@ -51,8 +50,8 @@ func (v *Verifier) refuse(w http.ResponseWriter, err error) {
 	v.challenge(w, http.StatusUnauthorized, "invalid_token", message)
 }
 
-// challenge answers with WWW-Authenticate. Without a credential in the request there
-// is no error code (RFC 6750, section 3.1).
+// challenge answers with WWW-Authenticate. Without a credential in the request there is no error code (RFC
+// 6750, section 3.1).
 func (v *Verifier) challenge(w http.ResponseWriter, code int, errorCode, message string) {
 	challenge := "Bearer realm=" + quoted(v.cfg.Audience)
 	if errorCode != "" {
@@ -63,8 +62,7 @@ func (v *Verifier) challenge(w http.ResponseWriter, code int, errorCode, message
 	http.Error(w, message, code)
 }
 
-// quoted is text as a quoted-string of RFC 9110, section 5.6.4, without what it
-// cannot hold.
+// quoted is text as a quoted-string of RFC 9110, section 5.6.4, without what it cannot hold.
 func quoted(text string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -20,8 +20,8 @@ const (
 	// keysInterval is how often the keys are fetched although nothing asks for it. The stream reports each
 	// change, so this only repairs what the stream missed.
 	keysInterval = 5 * time.Minute
-	// keysMinInterval is how often tokens with unknown key ids may make the keys be
-	// fetched. Anybody can send such tokens.
+	// keysMinInterval is how often tokens with unknown key ids may make the keys be fetched. Anybody can send
+	// such tokens.
 	keysMinInterval = time.Second
 	// keysTimeout bounds one fetch.
 	keysTimeout = 5 * time.Second
@@ -29,8 +29,8 @@ const (
 	maxJWKSBytes = 256 << 10
 )
 
-// keySource holds the issuer's keys and fetches them again, one fetch at a time.
-// Looking up a key that is known takes no lock.
+// keySource holds the issuer's keys and fetches them again, one fetch at a time. Looking up a key that is
+// known takes no lock.
 type keySource struct {
 	url    string
 	client *http.Client
@@ -85,8 +85,8 @@ func (k *keySource) find(ctx context.Context, id string) (*atjwt.Key, error) {
 	return nil, atjwt.Invalid("unknown key id")
 }
 
-// changed says that the issuer's keys are others now. A caller who looks for a key from now on waits for a fetch that
-// begins after this: an answer from before would be wrong.
+// changed says that the issuer's keys are others now. A caller who looks for a key from now on waits for a
+// fetch that begins after this: an answer from before would be wrong.
 func (k *keySource) changed() {
 	if k.gate.Renew(k.now()) {
 		k.wakeRun()
@@ -101,8 +101,8 @@ func (k *keySource) wakeRun() {
 	}
 }
 
-// run fetches until ctx is over. It is the only one that does, so that a slow
-// answer never replaces a newer one.
+// run fetches until ctx is over. It is the only one that does, so that a slow answer never replaces a newer
+// one.
 func (k *keySource) run(ctx context.Context) {
 	defer close(k.closed)
 	failures := 0

@@ -8,12 +8,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/atjwt"
 )
 
-// mismatchEvery is the time between two log lines about one claim: where a setting is
-// wrong, every token is refused for it.
+// mismatchEvery is the time between two log lines about one claim: where a setting is wrong, every token is
+// refused for it.
 const mismatchEvery = time.Minute
 
-// mismatches logs that the Verifier refuses tokens which the issuer's own keys have signed.
-// The cause is a wrong setting most of the time, and the refused client cannot see it.
+// mismatches logs that the Verifier refuses tokens which the issuer's own keys have signed. The cause is a
+// wrong setting most of the time, and the refused client cannot see it.
 type mismatches struct {
 	log *slog.Logger
 	// The second of the last log line about each claim. Zero: there was none.

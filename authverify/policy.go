@@ -22,8 +22,8 @@ const (
 	needsAnotherCredential
 )
 
-// requires returns what the method ("/package.Service/Method") asks for: what the
-// policy in its proto says, else nothing for the public services, else a token.
+// requires returns what the method ("/package.Service/Method") asks for: what the policy in its proto says,
+// else nothing for the public services, else a token.
 func (v *Verifier) requires(method string) requirement {
 	if known, ok := v.methods.Load(method); ok {
 		if needs, ok := known.(requirement); ok {
@@ -62,8 +62,8 @@ func declared(options proto.Message) requirement {
 	return needsAnotherCredential
 }
 
-// errOtherCredential refuses a method whose policy names a credential that only
-// Latchkey itself can check. No caller can do anything about it.
+// errOtherCredential refuses a method whose policy names a credential that only Latchkey itself can check. No
+// caller can do anything about it.
 func errOtherCredential(method string) error {
 	return status.Error(codes.PermissionDenied,
 		method+": its (latchkey.v1.policy) asks for a credential that authverify does not check: declare AUTH_CLASS_PUBLIC or AUTH_CLASS_SESSION")

@@ -16,8 +16,7 @@ import (
 const (
 	// errorDomain is the domain of Latchkey's ErrorInfo.
 	errorDomain = "latchkey"
-	// retryAfter is when a check that was not possible may be: streams are resumed
-	// within seconds.
+	// retryAfter is when a check that was not possible may be: streams are resumed within seconds.
 	retryAfter = time.Second
 )
 
@@ -26,8 +25,8 @@ func reasonText(reason latchkeyv1.ErrorReason) string {
 	return reason.String()[len("ERROR_REASON_"):]
 }
 
-// refusal is what callers are told about an error of Verify, in the terms of
-// Latchkey. The texts around the error are for logs only.
+// refusal is what callers are told about an error of Verify, in the terms of Latchkey. The texts around the
+// error are for logs only.
 func refusal(err error) (code codes.Code, reason latchkeyv1.ErrorReason, message string) {
 	switch {
 	case errors.Is(err, ErrExpired):

@@ -16,13 +16,11 @@ import (
 )
 
 const (
-	// silenceLimit is three heartbeats. A stream that was silent for longer is given
-	// up and resumed: after a pause of this process, or a congested link, its buffers
-	// hold heartbeats that were sent long ago and prove nothing about now. What a
-	// proof can be older than its arrival is bounded by this too.
+	// silenceLimit is three heartbeats. A stream that was silent for longer is given up and resumed: after a
+	// pause of this process, or a congested link, its buffers hold heartbeats that were sent long ago and
+	// prove nothing about now. What a proof can be older than its arrival is bounded by this too.
 	silenceLimit = 3 * time.Second
-	// firstLimit is for the first response of a stream, for which a connection may
-	// have to be made.
+	// firstLimit is for the first response of a stream, for which a connection may have to be made.
 	firstLimit = 10 * time.Second
 )
 
@@ -35,8 +33,8 @@ var (
 type watcher struct {
 	*Verifier
 	cursor string
-	// building is a snapshot that is not complete. Until it is, tokens are judged by
-	// the table before it. Nil while that table itself is followed.
+	// building is a snapshot that is not complete. Until it is, tokens are judged by the table before it. Nil
+	// while that table itself is followed.
 	building *revocations.Table
 	proven   bool // this stream has proven that everything is known
 }
@@ -63,8 +61,8 @@ func (v *Verifier) watch(ctx context.Context) {
 			pause.Stop()
 			return
 		}
-		// The connection has its own back-off, of up to two minutes. It would outlast
-		// the bound on staleness by far.
+		// The connection has its own back-off, of up to two minutes. It would outlast the bound on staleness
+		// by far.
 		if conn, ok := v.cfg.Conn.(interface{ ResetConnectBackoff() }); ok {
 			conn.ResetConnectBackoff()
 		}

@@ -19,8 +19,8 @@ func (i *Issuer) RevokeSession(user, session uuid.UUID) {
 	})
 }
 
-// RevokeUser ends every session that a user has now but except, as a change of the
-// password does. The nil UUID: every one, as a suspension does.
+// RevokeUser ends every session that a user has now but except, as a change of the password does. The nil
+// UUID: every one, as a suspension does.
 func (i *Issuer) RevokeUser(user, except uuid.UUID) {
 	i.t.Helper()
 	row := &latchkeyv1.Revocation{
@@ -38,8 +38,7 @@ func (i *Issuer) RevokeAll() {
 	i.append(&latchkeyv1.Revocation{Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_ALL})
 }
 
-// RevokeKey withdraws a key, with all that it has signed, and makes a new one when
-// none is left that signs.
+// RevokeKey withdraws a key, with all that it has signed, and makes a new one when none is left that signs.
 func (i *Issuer) RevokeKey(id string) {
 	i.t.Helper()
 	i.mu.Lock()
@@ -64,15 +63,15 @@ func (i *Issuer) KeyID() string {
 	return i.keys[len(i.keys)-1].id
 }
 
-// Disconnect ends the streams and refuses new ones, and keys, until Reconnect: what
-// is revoked meanwhile reaches no Verifier.
+// Disconnect ends the streams and refuses new ones, and keys, until Reconnect: what is revoked meanwhile
+// reaches no Verifier.
 func (i *Issuer) Disconnect() {
 	i.t.Helper()
 	i.ledger.disconnect(true)
 }
 
-// Reconnect ends Disconnect and returns when the Verifiers have caught up, which
-// can take the 3 s that their back-off has grown to.
+// Reconnect ends Disconnect and returns when the Verifiers have caught up, which can take the 3 s that their
+// back-off has grown to.
 func (i *Issuer) Reconnect() {
 	i.t.Helper()
 	began := i.Now()

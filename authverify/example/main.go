@@ -1,8 +1,8 @@
-// Command example is a small service that other people's programs might be: gRPC and
-// HTTP behind Latchkey's access tokens, checked in its own process by authverify.
+// Command example is a small service that other people's programs might be: gRPC and HTTP behind Latchkey's
+// access tokens, checked in its own process by authverify.
 //
-// Start a Latchkey and this beside it. `latchkey dev` makes a service key; its start
-// says which folder it is in:
+// Start a Latchkey and this beside it. `latchkey dev` makes a service key; its start says which folder it is
+// in:
 //
 //	go run ./cmd/latchkey dev
 //	go run ./authverify/example -key-file FOLDER/service-key
@@ -13,9 +13,8 @@
 //	go tool -modfile=tools/go.mod grpcurl -plaintext -H "Authorization: Bearer $TOKEN" \
 //	  127.0.0.1:9080 grpc.health.v1.Health/Check
 //
-// Log out (or reset the password, or suspend the account), and call again: the answer
-// is 401 and UNAUTHENTICATED within milliseconds. Stop Latchkey, and ten seconds later
-// it is 503 and UNAVAILABLE.
+// Log out (or reset the password, or suspend the account), and call again: the answer is 401 and
+// UNAUTHENTICATED within milliseconds. Stop Latchkey, and ten seconds later it is 503 and UNAVAILABLE.
 package main
 
 import (
@@ -89,8 +88,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	conn, err := grpc.NewClient(o.latchkey,
-		// Plaintext, for `latchkey dev` on this machine. Elsewhere use TLS: the service
-		// key passes here.
+		// Plaintext, for `latchkey dev` on this machine. Elsewhere use TLS: the service key passes here.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// A connection that died silently is noticed within 13 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}))
@@ -101,8 +99,8 @@ func run(ctx context.Context, args []string) error {
 	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // it runs until Close
 		Issuer: o.issuer, Audience: o.audience, FailOpen: o.failOpen,
 		Conn: conn, ServiceKey: string(bytes.TrimSpace(key)),
-		// Health is all that this serves, so it is what needs a token. A real service
-		// leaves this out: then health needs none.
+		// Health is all that this serves, so it is what needs a token. A real service leaves this out: then
+		// health needs none.
 		PublicServices: []string{"grpc.reflection.v1.ServerReflection"},
 	})
 	if err != nil {

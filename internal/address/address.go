@@ -10,8 +10,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin
-// sign, the Greek question mark and the Greek varia. (A test walks all of Unicode.)
+// aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin sign, the Greek question
+// mark and the Greek varia. (A test walks all of Unicode.)
 const aliases = "\u212A\u037E\u1FEF"
 
 // Lookup returns the form in which addresses are compared, for any string. The local part is in NFC and lower
@@ -30,9 +30,8 @@ func Lookup(email string) string {
 	return lower(email[:at+1]) + aLabels(lower(email[at+1:]))
 }
 
-// Mailbox is the address for mail servers: the domain is in its A-label form, so that
-// only a local part that is not ASCII asks for SMTPUTF8 (RFC 6531). The local part is
-// untouched.
+// Mailbox is the address for mail servers: the domain is in its A-label form, so that only a local part that
+// is not ASCII asks for SMTPUTF8 (RFC 6531). The local part is untouched.
 func Mailbox(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 || IsASCII(email[at+1:]) {
@@ -76,8 +75,8 @@ func lowerRune(r rune) rune {
 	return r
 }
 
-// aLabels is the A-label form of a domain that lower has seen, or the domain itself if
-// it has none or is mapped to anything else on the way.
+// aLabels is the A-label form of a domain that lower has seen, or the domain itself if it has none or is
+// mapped to anything else on the way.
 func aLabels(domain string) string {
 	if IsASCII(domain) {
 		return domain
@@ -112,9 +111,8 @@ func keepsASCII(domain, converted string) bool {
 	return true
 }
 
-// idnaProfile is UTS 46, nontransitional: ß and ς stay what they are, as the registries
-// have it since 2010. Hyphens in the third and fourth place are real in names of hosts,
-// and lengths are Check's.
+// idnaProfile is UTS 46, nontransitional: ß and ς stay what they are, as the registries have it since 2010.
+// Hyphens in the third and fourth place are real in names of hosts, and lengths are Check's.
 func idnaProfile() *idna.Profile {
 	return idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckJoiners(true), idna.CheckHyphens(false))
 }

@@ -24,9 +24,8 @@ const (
 	aceprefix = "xn--"
 )
 
-// Check says what is wrong with the address of a new account beyond the form that the
-// contract's rules ask for: nil, ErrLookAlike or ErrDomain. Addresses that are stored
-// already are not asked.
+// Check says what is wrong with the address of a new account beyond the form that the contract's rules ask
+// for: nil, ErrLookAlike or ErrDomain. Addresses that are stored already are not asked.
 func Check(email string) error {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 {
@@ -41,8 +40,8 @@ func Check(email string) error {
 	return nil
 }
 
-// isLiteral is an address literal (RFC 5321, section 4.1.3), which is no domain, in the one spelling that a number has
-// (RFC 5952), but for letter case.
+// isLiteral is an address literal (RFC 5321, section 4.1.3), which is no domain, in the one spelling that a
+// number has (RFC 5952), but for letter case.
 func isLiteral(domain string) bool {
 	text, ok := strings.CutPrefix(strings.ToLower(domain), "[")
 	text, end := strings.CutSuffix(text, "]")
@@ -51,9 +50,10 @@ func isLiteral(domain string) bool {
 	return ok && end && err == nil && parsed.Is6() == six && parsed.Zone() == "" && parsed.String() == number
 }
 
-// spelled says that the ASCII characters of a local part are written in the one way that RFC 5321, section 4.1.2, has for
-// them: without comments and spaces, in quotation marks only where one of them needs those, and with a backslash only
-// before a quotation mark or another one. "ida"@example.com is the mailbox of ida@example.com.
+// spelled says that the ASCII characters of a local part are written in the one way that RFC 5321, section
+// 4.1.2, has for them: without comments and spaces, in quotation marks only where one of them needs those,
+// and with a backslash only before a quotation mark or another one. "ida"@example.com is the mailbox of
+// ida@example.com.
 func spelled(local string) bool {
 	content, quoted := strings.CutPrefix(local, `"`)
 	if !quoted {
@@ -67,15 +67,15 @@ func spelled(local string) bool {
 	return !strings.ContainsAny(rest, `\"`)
 }
 
-// needsQuotes: of dots none does, two in a row neither. There are such addresses, and mail servers that take them.
+// needsQuotes: of dots none does, two in a row neither. There are such addresses, and mail servers that take
+// them.
 func needsQuotes(r rune) bool {
 	return r <= ' ' || r == 0x7F || strings.ContainsRune(`()<>[]:;@\,"`, r)
 }
 
-// plain says that of all spellings that compatibility forms, full case folding and
-// invisible characters make equal (Unicode's NFKC_Casefold), this one differs from the
-// plain one in letter case only. Otherwise two accounts could have what other software
-// takes for one address.
+// plain says that of all spellings that compatibility forms, full case folding and invisible characters make
+// equal (Unicode's NFKC_Casefold), this one differs from the plain one in letter case only. Otherwise two
+// accounts could have what other software takes for one address.
 func plain(local string) bool {
 	if IsASCII(local) {
 		return true
@@ -107,8 +107,7 @@ func plainRune(r rune) bool {
 	return utf8.RuneCountInString(canonical) > 1 || canonical == string(r)
 }
 
-// inDNS says that the domain has an A-label form, is no other domain's look-alike, and
-// fits.
+// inDNS says that the domain has an A-label form, is no other domain's look-alike, and fits.
 func inDNS(domain string) bool {
 	ascii := aLabels(lower(domain))
 	if !IsASCII(ascii) || ascii == "" || len(ascii) > maxDomain {

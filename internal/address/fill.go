@@ -13,8 +13,7 @@ import (
 const (
 	// fillBatch rows are changed by one statement, which keeps locks short.
 	fillBatch = 1000
-	// fillTries bounds how often a statement is repeated that another program's stood
-	// in the way of.
+	// fillTries bounds how often a statement is repeated that another program's stood in the way of.
 	fillTries = 4
 )
 
@@ -24,11 +23,11 @@ type Database interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Fill makes users.email_lookup what Lookup says: it takes values away from addresses
-// that have another one (only of those that are not ASCII, the others are SQL's own),
-// and then lets the oldest account hold each address that nobody holds. It returns how
-// many accounts have got a value. updated_at stays, and no revocation is appended. What
-// it changed before an error stays; it can be run at any time, by several at once.
+// Fill makes users.email_lookup what Lookup says: it takes values away from addresses that have another one
+// (only of those that are not ASCII, the others are SQL's own), and then lets the oldest account hold each
+// address that nobody holds. It returns how many accounts have got a value. updated_at stays, and no
+// revocation is appended. What it changed before an error stays; it can be run at any time, by several at
+// once.
 func Fill(ctx context.Context, on Database) (int64, error) {
 	if err := release(ctx, on); err != nil {
 		return 0, err
@@ -110,8 +109,8 @@ func fill(ctx context.Context, on Database) (total int64, err error) {
 	}
 }
 
-// repeatedly runs a statement again when somebody signed up with one of the addresses
-// just then, or locked the same accounts in another order.
+// repeatedly runs a statement again when somebody signed up with one of the addresses just then, or locked
+// the same accounts in another order.
 func repeatedly(ctx context.Context, on Database, statement string, args ...any) (int64, error) {
 	for try := 1; ; try++ {
 		tag, err := on.Exec(ctx, statement, args...)

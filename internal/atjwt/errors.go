@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	// ErrInvalid reports a token that is not an access token of the issuer for this audience. The text around it
-	// says what kind of check failed, for logs; it quotes nothing of the token.
+	// ErrInvalid reports a token that is not an access token of the issuer for this audience. The text around
+	// it says what kind of check failed, for logs; it quotes nothing of the token.
 	ErrInvalid = errors.New("access token: invalid")
 	// ErrExpired reports a genuine token that is past its time and wrong in no other way.
 	ErrExpired = errors.New("access token: expired")

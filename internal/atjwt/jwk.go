@@ -63,9 +63,8 @@ func NewJWK(public crypto.PublicKey) (JWK, error) {
 	return JWK{}, fmt.Errorf("%w: a %T has no JWK here", ErrKey, public)
 }
 
-// Thumbprint is the id of keys that Latchkey makes: RFC 7638 with SHA-256. The
-// required members stand in the order of their names, without white space (section
-// 3.2); base64url and the fixed names need no escaping.
+// Thumbprint is the id of keys that Latchkey makes: RFC 7638 with SHA-256. The required members stand in the
+// order of their names, without white space (section 3.2); base64url and the fixed names need no escaping.
 func (j JWK) Thumbprint() string {
 	var canonical string
 	switch j.KeyType {
@@ -80,12 +79,10 @@ func (j JWK) Thumbprint() string {
 	return encodeSegment(sum[:])
 }
 
-// ParseJWKS returns the keys of a JWK set (RFC 7517, section 5) that can check
-// access tokens, by their "kid". A key of a type, algorithm, size or use that is
-// not on the allow list, or without an id, is passed over, so that the issuer may
-// add new kinds. Anything damaged or ambiguous fails the whole set with ErrKey: a
-// key that is malformed or has a private half, an id given twice, a member given
-// twice, no key at all.
+// ParseJWKS returns the keys of a JWK set (RFC 7517, section 5) that can check access tokens, by their "kid".
+// A key of a type, algorithm, size or use that is not on the allow list, or without an id, is passed over, so
+// that the issuer may add new kinds. Anything damaged or ambiguous fails the whole set with ErrKey: a key
+// that is malformed or has a private half, an id given twice, a member given twice, no key at all.
 func ParseJWKS(document []byte) (map[string]*Key, error) {
 	set, err := strict.ParseObject(document)
 	if err != nil {
@@ -124,8 +121,8 @@ type publicJWK struct{ strict.Object }
 
 // publicKey reads a JWK. A nil key without an error is one to pass over.
 func (m publicJWK) publicKey() (id string, key *Key, err error) {
-	// RFC 7518, sections 6.2.2, 6.3.2 and 6.4: whoever publishes these has lost
-	// the key, or calls a shared secret public.
+	// RFC 7518, sections 6.2.2, 6.3.2 and 6.4: whoever publishes these has lost the key, or calls a shared
+	// secret public.
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, present := m.Object[private]; present {
 			return "", nil, fmt.Errorf("%w: the set publishes a private key", ErrKey)
@@ -166,8 +163,8 @@ func (m publicJWK) publicKey() (id string, key *Key, err error) {
 	return id, key, nil
 }
 
-// verifies says whether the key is meant to check signatures (RFC 7517, sections
-// 4.2 and 4.3). Both members may be absent.
+// verifies says whether the key is meant to check signatures (RFC 7517, sections 4.2 and 4.3). Both members
+// may be absent.
 func (m publicJWK) verifies() bool {
 	if _, present := m.Object["use"]; present {
 		if use, _ := m.Text("use"); use != "sig" {
@@ -209,8 +206,8 @@ func (m publicJWK) point() (crypto.PublicKey, error) {
 func (m publicJWK) rsa() (crypto.PublicKey, error) {
 	n, okN := m.bytes("n")
 	e, okE := m.bytes("e")
-	// Integers have no leading zeros, so that a key has one spelling; an exponent
-	// above 31 bits is not read at all, for crypto/rsa refuses it.
+	// Integers have no leading zeros, so that a key has one spelling; an exponent above 31 bits is not read
+	// at all, for crypto/rsa refuses it.
 	if !okN || !okE || len(n) == 0 || len(e) == 0 || n[0] == 0 || e[0] == 0 || len(e) > 4 || (len(e) == 4 && e[0] > 0x7f) {
 		return nil, fmt.Errorf("%w: a malformed RSA key", ErrKey)
 	}

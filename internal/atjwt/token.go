@@ -11,15 +11,15 @@ import (
 const (
 	// TokenType is the "typ" of access tokens (RFC 9068, section 2.1).
 	TokenType = "at+jwt"
-	// TokenTypeJWT is what it is where verifiers do not know RFC 9068: LATCHKEY_TOKEN_TYPE. Both are accepted,
-	// for both are out while the setting changes, and the keys sign nothing but access tokens.
+	// TokenTypeJWT is what it is where verifiers do not know RFC 9068: LATCHKEY_TOKEN_TYPE. Both are
+	// accepted, for both are out while the setting changes, and the keys sign nothing but access tokens.
 	TokenTypeJWT = "JWT"
 	// MaxTokenBytes is the longest token that is issued or looked at.
 	MaxTokenBytes = 4096
 )
 
-// Token is an access token in JWS compact serialisation (RFC 7515, section 3.1),
-// taken apart but not yet believed.
+// Token is an access token in JWS compact serialisation (RFC 7515, section 3.1), taken apart but not yet
+// believed.
 type Token struct {
 	signed    string // the first two parts with their dot: what is signed
 	signature []byte
@@ -29,8 +29,7 @@ type Token struct {
 	typ       string
 }
 
-// ParseToken checks the form and the header of an access token. It fails with
-// ErrInvalid.
+// ParseToken checks the form and the header of an access token. It fails with ErrInvalid.
 func ParseToken(token string) (*Token, error) {
 	parsed, err := parseJWS(token)
 	if err != nil {
@@ -45,16 +44,15 @@ func ParseToken(token string) (*Token, error) {
 // KeyID is the "kid": the key that the token says has signed it. Never empty.
 func (t *Token) KeyID() string { return t.keyID }
 
-// Claims returns what the token says once key has signed it and the rules hold at
-// now. It fails with ErrInvalid, and with ErrExpired only when nothing but the
-// time is wrong.
+// Claims returns what the token says once key has signed it and the rules hold at now. It fails with
+// ErrInvalid, and with ErrExpired only when nothing but the time is wrong.
 func (t *Token) Claims(key *Key, rules Rules, now time.Time) (*Claims, error) {
 	claims, _, err := t.ClaimsUnder(key, now, rules)
 	return claims, err
 }
 
-// ClaimsUnder is Claims for a token that may keep to any of some rules, one or more. It
-// says which, by its place; when the token keeps to none, the error is that of the first.
+// ClaimsUnder is Claims for a token that may keep to any of some rules, one or more. It says which, by its
+// place; when the token keeps to none, the error is that of the first.
 func (t *Token) ClaimsUnder(key *Key, now time.Time, rules ...Rules) (*Claims, int, error) {
 	payload, err := t.verify(key)
 	if err != nil {
@@ -98,15 +96,15 @@ func parseJWS(token string) (*Token, error) {
 	return parsed, nil
 }
 
-// readHeader takes the parameters that matter from the header. "jwk", "jku",
-// "x5c" and "x5u" are never among them: a token does not bring its own key.
+// readHeader takes the parameters that matter from the header. "jwk", "jku", "x5c" and "x5u" are never among
+// them: a token does not bring its own key.
 func (t *Token) readHeader(header []byte) error {
 	parameters, err := strict.ParseObject(header)
 	if err != nil {
 		return invalid("header: " + err.Error())
 	}
-	// No extension is understood here, so any that is marked critical must be
-	// refused (RFC 7515, section 4.1.11).
+	// No extension is understood here, so any that is marked critical must be refused (RFC 7515, section
+	// 4.1.11).
 	if _, present := parameters["crit"]; present {
 		return invalid("critical header parameter")
 	}
@@ -136,8 +134,8 @@ func (t *Token) verify(key *Key) ([]byte, error) {
 // isAccessToken says whether the type is one that access tokens have.
 func (t *Token) isAccessToken() bool { return t.IsType(TokenType) || t.IsType(TokenTypeJWT) }
 
-// IsType says whether "typ" is typ, with or without "application/". Media types compare without regard to ASCII
-// case (RFC 9068, section 4; RFC 7515, section 4.1.9); equal lengths keep longer look-alikes out of
+// IsType says whether "typ" is typ, with or without "application/". Media types compare without regard to
+// ASCII case (RFC 9068, section 4; RFC 7515, section 4.1.9); equal lengths keep longer look-alikes out of
 // EqualFold, which folds Unicode.
 func (t *Token) IsType(typ string) bool {
 	for _, name := range []string{typ, "application/" + typ} {

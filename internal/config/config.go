@@ -1,16 +1,14 @@
-// Package config is the only reader of Latchkey's environment: every variable is
-// a field of Config, with what it means, its form and an example beside it.
+// Package config is the only reader of Latchkey's environment: every variable is a field of Config, with what
+// it means, its form and an example beside it.
 package config
 
 import "time"
 
-// Config holds every setting. The tags are the documentation that `latchkey
-// config` and error messages print: form and example say what a right value
-// looks like, min and max bound it (inclusive), need names the profile that
-// cannot run without it, and secret keeps the value out of anything printed
-// and lets it be read from the file named by the variable with _FILE appended.
-// echo:"no" keeps a wrong value out of the error: it may be a secret that was
-// taken for its hash. only names the one profile that reads the setting's file.
+// Config holds every setting. The tags are the documentation that `latchkey config` and error messages print:
+// form and example say what a right value looks like, min and max bound it (inclusive), need names the
+// profile that cannot run without it, and secret keeps the value out of anything printed and lets it be read
+// from the file named by the variable with _FILE appended. echo:"no" keeps a wrong value out of the error: it
+// may be a secret that was taken for its hash. only names the one profile that reads the setting's file.
 type Config struct {
 	// Listeners.
 

@@ -44,14 +44,13 @@ func Reject(variable, wrong string) error {
 	return &Error{[]Problem{{variable, wrong}}}
 }
 
-// Judge looks at settings by rules of the packages that will use them. It returns nil or
-// an *Error, as Reject makes it. What was wrong already is zero: a judge passes over what
-// is not set, and says nothing of it.
+// Judge looks at settings by rules of the packages that will use them. It returns nil or an *Error, as Reject
+// makes it. What was wrong already is zero: a judge passes over what is not set, and says nothing of it.
 type Judge func(*Config) error
 
-// Load reads the settings that environ ("NAME=value" each, as from os.Environ)
-// holds for profile, and has the judges look at them. Its error is an *Error with all
-// that is wrong, one problem for a setting, so that one round of changes is enough.
+// Load reads the settings that environ ("NAME=value" each, as from os.Environ) holds for profile, and has the
+// judges look at them. Its error is an *Error with all that is wrong, one problem for a setting, so that one
+// round of changes is enough.
 func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	values := env.ToMap(environ)
 	var problems []Problem
@@ -150,8 +149,8 @@ func parse(cfg *Config, values map[string]string) []Problem {
 
 func isOurs(t reflect.Type) bool { return t.PkgPath() == reflect.TypeFor[Config]().PkgPath() }
 
-// check holds the rules that the fields' types do not: bounds, choices, what the
-// profile needs, and settings that depend on each other.
+// check holds the rules that the fields' types do not: bounds, choices, what the profile needs, and settings
+// that depend on each other.
 func (c *Config) check(values map[string]string, profile Profile, found []Problem) []Problem {
 	bad := make(map[string]bool)
 	for _, p := range found {
@@ -287,8 +286,8 @@ func (f field) wanted() string {
 	return fmt.Sprintf("%s from %s to %s", f.tag("form"), f.tag("min"), f.tag("max"))
 }
 
-// inBounds says whether a value keeps min, max and oneof. The tags are checked by
-// a test, so their own errors cannot happen here.
+// inBounds says whether a value keeps min, max and oneof. The tags are checked by a test, so their own errors
+// cannot happen here.
 func (f field) inBounds(v reflect.Value) bool {
 	if choices := f.tag("oneof"); choices != "" {
 		if _, chosen := f.Tag.Lookup("envDefault"); !chosen && v.String() == "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Print writes every setting in force, one a line: its value, where it is from
-// (environment or default) and what it means. Secrets are only said to be set.
+// Print writes every setting in force, one a line: its value, where it is from (environment or default) and
+// what it means. Secrets are only said to be set.
 func (c *Config) Print(w io.Writer, environ []string) error {
 	values := env.ToMap(environ)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -77,9 +77,8 @@ func (f field) printable(v reflect.Value) string {
 	return "(unset)"
 }
 
-// Unknown lists variables that begin with LATCHKEY_ and are no settings: most
-// likely misspelt ones. Those that Kubernetes makes for a service called latchkey
-// are left out.
+// Unknown lists variables that begin with LATCHKEY_ and are no settings: most likely misspelt ones. Those
+// that Kubernetes makes for a service called latchkey are left out.
 func Unknown(environ []string) []string {
 	known := make(map[string]bool)
 	for _, f := range fields() {

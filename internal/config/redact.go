@@ -11,9 +11,9 @@ const hidden = "xxxxx"
 // urlParts are the parts of a URL as its reader takes them.
 type urlParts struct{ scheme, user, hosts, path, query string }
 
-// splitURL does what the reader of the scheme does: for PostgreSQL the first "@" before
-// any "/" ends the password, as in libpq and pgx, whatever else is in it; for others
-// "?" and "/" end the host before it is looked for, as in net/url.
+// splitURL does what the reader of the scheme does: for PostgreSQL the first "@" before any "/" ends the
+// password, as in libpq and pgx, whatever else is in it; for others "?" and "/" end the host before it is
+// looked for, as in net/url.
 func splitURL(text string) urlParts {
 	var p urlParts
 	var rest string
@@ -38,8 +38,8 @@ func (p urlParts) isPostgres() bool { return p.scheme == "postgres" || p.scheme 
 
 var errURLMark = errors.New("has a password that ends early: write %23 for # in it, %40 for @, %2F for /, %3F for ? and %25 for %")
 
-// readOneWay refuses a URL whose password ends before its own end for the reader of the
-// URL, who would take the rest for hosts and names, and show those.
+// readOneWay refuses a URL whose password ends before its own end for the reader of the URL, who would take
+// the rest for hosts and names, and show those.
 func readOneWay(text string) error {
 	if isKeywords(text) {
 		return nil // a password in it is quoted, not escaped

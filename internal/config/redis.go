@@ -16,15 +16,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// clusterReload bounds how long writes go to a failed master of a cluster: with
-// go-redis' own 60 s they fail for a minute after a failover.
+// clusterReload bounds how long writes go to a failed master of a cluster: with go-redis' own 60 s they fail
+// for a minute after a failover.
 const clusterReload = 2 * time.Second
 
-// How hard a call tries before it is refused: a store that is down should be told
-// in milliseconds, not after the seconds of go-redis' own 4 times 5 dials. One retry
-// is for the connection that went stale. One that hangs is given up after the time of
-// a command, which bounds the wait for a connection, the dial and the retry together: a
-// call is refused by the first command that fails, so within two seconds.
+// How hard a call tries before it is refused: a store that is down should be told in milliseconds, not after
+// the seconds of go-redis' own 4 times 5 dials. One retry is for the connection that went stale. One that
+// hangs is given up after the time of a command, which bounds the wait for a connection, the dial and the
+// retry together: a call is refused by the first command that fails, so within two seconds.
 const (
 	redisRetries     = 1
 	redisDials       = 1
@@ -81,7 +80,8 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// splitRedis divides a URL: the authority has what stands before the path or the query, and of unix:// everything.
+// splitRedis divides a URL: the authority has what stands before the path or the query, and of unix://
+// everything.
 func splitRedis(text string) (scheme, authority, tail string) {
 	scheme, authority, _ = strings.Cut(text, "://")
 	if i := strings.IndexAny(authority, "/?"); i >= 0 && scheme != "unix" {
@@ -93,8 +93,8 @@ func splitRedis(text string) (scheme, authority, tail string) {
 // IsZero reports whether no URL was set.
 func (u RedisURL) IsZero() bool { return u.client == nil }
 
-// WithRoots is the same URL, whose servers' certificates must be signed by one of roots instead of the system's; nil
-// changes nothing.
+// WithRoots is the same URL, whose servers' certificates must be signed by one of roots instead of the
+// system's; nil changes nothing.
 func (u RedisURL) WithRoots(roots *x509.CertPool) RedisURL {
 	u.roots = roots
 	return u
@@ -113,15 +113,18 @@ func trusting(cfg *tls.Config, roots *x509.CertPool) *tls.Config {
 // IsTLS says whether the URL asks for TLS.
 func (u RedisURL) IsTLS() bool { return strings.HasPrefix(u.text, "rediss") }
 
-// Client makes a client; it connects when it is used, and gives no command longer than
-// redisCommandTime. It panics on a zero URL.
+// Client makes a client; it connects when it is used, and gives no command longer than redisCommandTime. It
+// panics on a zero URL.
 func (u RedisURL) Client() redis.UniversalClient {
 	client := u.client(u.roots)
 	client.AddHook(commandTime{})
 	return client
 }
 
-// Settle returns the client to use from then on. Call it when the server of client answers. It returns client itself, or a client for a cluster if a single address was set and a node of a cluster answers, as a managed cluster's endpoint does; client is closed then. An error is permanent: the server that answers cannot be used with these settings.
+// Settle returns the client to use from then on. Call it when the server of client answers. It returns client
+// itself, or a client for a cluster if a single address was set and a node of a cluster answers, as a managed
+// cluster's endpoint does; client is closed then. An error is permanent: the server that answers cannot be
+// used with these settings.
 func (u RedisURL) Settle(ctx context.Context, client redis.UniversalClient) (redis.UniversalClient, error) {
 	single, ok := client.(*redis.Client)
 	if !ok || u.sentinels() {
@@ -219,8 +222,7 @@ func (commandTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // Redacted is the URL without what is secret in it.
 func (u RedisURL) Redacted() string { return redact(u.text) }
 
-// RemotePassword is the password with which Latchkey logs in on other machines, "" if
-// there is none.
+// RemotePassword is the password with which Latchkey logs in on other machines, "" if there is none.
 func (u RedisURL) RemotePassword() string {
 	if !u.remote() {
 		return ""
@@ -300,8 +302,8 @@ func clusterClient(scheme string, hosts []string, tail string) (func(*x509.CertP
 	}, nil
 }
 
-// sentinelClient gives the credentials before the addresses to the servers. The
-// Sentinels' own, where they have any, are query parameters.
+// sentinelClient gives the credentials before the addresses to the servers. The Sentinels' own, where they
+// have any, are query parameters.
 func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	path, rawQuery, _ := strings.Cut(tail, "?")
 	master, db, _ := strings.Cut(strings.Trim(path, "/"), "/")
@@ -333,8 +335,7 @@ func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.Cert
 	}, nil
 }
 
-// withAddresses writes hosts after the first as the addr parameters that go-redis
-// reads.
+// withAddresses writes hosts after the first as the addr parameters that go-redis reads.
 func withAddresses(scheme string, hosts []string, tail string) (*url.URL, error) {
 	parsed, err := url.Parse(scheme + "://" + hosts[0] + tail)
 	if err != nil {

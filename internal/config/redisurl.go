@@ -58,8 +58,8 @@ func wrongRedisHost(host string) string {
 	return ""
 }
 
-// wrongRedis says which part of a URL is wrong that go-redis or net/url refused, in words of our own: what they say holds
-// parts of the URL. Of that it takes names of options alone.
+// wrongRedis says which part of a URL is wrong that go-redis or net/url refused, in words of our own: what
+// they say holds parts of the URL. Of that it takes names of options alone.
 func wrongRedis(text string, said error) error {
 	parts := splitURL(text)
 	user, password, _ := strings.Cut(parts.user, ":")
@@ -89,8 +89,8 @@ func wrongRedis(text string, said error) error {
 	return errRedisURL
 }
 
-// whichOption points at the first option that is not known, by its place and by what may be meant: its name may be the
-// rest of a password.
+// whichOption points at the first option that is not known, by its place and by what may be meant: its name
+// may be the rest of a password.
 func whichOption(query string, unknown []string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// MinSecretKey is the least length of a secret key in bytes: what a key of
-// HMAC-SHA-256 must have to be as strong as its output (RFC 2104, section 3).
+// MinSecretKey is the least length of a secret key in bytes: what a key of HMAC-SHA-256 must have to be as
+// strong as its output (RFC 2104, section 3).
 const MinSecretKey = 32
 
 // SecretKey is a decoded secret of at least MinSecretKey bytes.
@@ -64,8 +64,8 @@ func (k KeyHashes) String() string {
 // Key is a key that is sent to a service as `authorization: Bearer KEY`.
 type Key string
 
-// UnmarshalText trims the space around the key, such as the last line break of a
-// file, and takes what can stand in a header (RFC 9110, section 5.5).
+// UnmarshalText trims the space around the key, such as the last line break of a file, and takes what can
+// stand in a header (RFC 9110, section 5.5).
 func (k *Key) UnmarshalText(text []byte) error {
 	key := strings.TrimSpace(string(text))
 	if key == "" {
@@ -86,8 +86,8 @@ func (k Key) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(k)) }
 // OldSecret is a secret of another program, taken to the letter.
 type OldSecret []byte
 
-// UnmarshalText takes any bytes but control characters: a file with two lines is
-// hardly the secret, and a secret that differs refuses every token.
+// UnmarshalText takes any bytes but control characters: a file with two lines is hardly the secret, and a
+// secret that differs refuses every token.
 func (s *OldSecret) UnmarshalText(text []byte) error {
 	for _, c := range text {
 		if c < ' ' || c == 0x7f {
@@ -101,14 +101,14 @@ func (s *OldSecret) UnmarshalText(text []byte) error {
 // URL is a URL that may carry a password.
 type URL string
 
-// UnmarshalText checks that the text has a scheme and can be read in one way. The
-// error never holds the text, as url.Parse's own would.
+// UnmarshalText checks that the text has a scheme and can be read in one way. The error never holds the text,
+// as url.Parse's own would.
 func (u *URL) UnmarshalText(text []byte) error {
 	if err := readOneWay(string(text)); err != nil {
 		return err
 	}
-	// PostgreSQL's are judged by pgx, which takes more than net/url: sockets as hosts (%2Frun%2Fpostgresql), several
-	// hosts, and strings of key=value.
+	// PostgreSQL's are judged by pgx, which takes more than net/url: sockets as hosts (%2Frun%2Fpostgresql),
+	// several hosts, and strings of key=value.
 	p := splitURL(string(text))
 	if !p.isPostgres() && !isKeywords(string(text)) {
 		parsed, err := url.Parse(string(text))

@@ -20,10 +20,9 @@ const (
 	longReset   = 2 * time.Hour
 )
 
-// Weak is the settings that can be used and are too weak to mean. Those that
-// nobody can mean are refused: serve does not start with them. The others are warned
-// about at each start and by latchkey config, with what ends the warning. What dev
-// sets itself is left out for it.
+// Weak is the settings that can be used and are too weak to mean. Those that nobody can mean are refused:
+// serve does not start with them. The others are warned about at each start and by latchkey config, with what
+// ends the warning. What dev sets itself is left out for it.
 func (c *Config) Weak(profile Profile) (refused, warned []Problem) {
 	refuse := func(variable, wrong string) { refused = append(refused, Problem{variable, wrong}) }
 	warn := func(variable, wrong string) { warned = append(warned, Problem{variable, wrong}) }
@@ -51,15 +50,15 @@ func (c *Config) Weak(profile Profile) (refused, warned []Problem) {
 	return refused, warned
 }
 
-// owaspMinimum is the memory in KiB that one, two and more passes need to be worth the
-// same (OWASP Password Storage Cheat Sheet: one is as good as another).
+// owaspMinimum is the memory in KiB that one, two and more passes need to be worth the same (OWASP Password
+// Storage Cheat Sheet: one is as good as another).
 func owaspMinimum(passes int) int {
 	minimum := []int{47104, 19456, 12288, 9216, 7168}
 	return minimum[min(passes, len(minimum))-1]
 }
 
-// hopelessHash is memory in KiB times passes: a sixteenth of the work that OWASP asks
-// for is no choice between speed and strength any more.
+// hopelessHash is memory in KiB times passes: a sixteenth of the work that OWASP asks for is no choice
+// between speed and strength any more.
 const hopelessHash = 19456 * 2 / 16
 
 func (c *Config) weakHash() (wrong string, hopeless bool) {
@@ -128,9 +127,8 @@ func onLoopback(addr string) bool {
 	return err == nil && hosts.IsLoopback(host)
 }
 
-// Bounds of networks of trusted proxies in bits. Registries get a /8 of IPv4 and a /12
-// of IPv6 at once: nobody owns more. The networks of large proxies are of 12 and 28 bits
-// at least.
+// Bounds of networks of trusted proxies in bits. Registries get a /8 of IPv4 and a /12 of IPv6 at once:
+// nobody owns more. The networks of large proxies are of 12 and 28 bits at least.
 const (
 	leastBits4, leastBits6 = 8, 12
 	usualBits4, usualBits6 = 12, 28
@@ -164,9 +162,8 @@ func isPrivate(p netip.Prefix) bool {
 	return false
 }
 
-// pattern says what keeps a key from being random, "" if nothing is seen. Fewer than
-// one of 10^11 keys of 32 random bytes is refused, and of 10^7 of 32 random digits in
-// hexadecimal.
+// pattern says what keeps a key from being random, "" if nothing is seen. Fewer than one of 10^11 keys of 32
+// random bytes is refused, and of 10^7 of 32 random digits in hexadecimal.
 func (k SecretKey) pattern() string {
 	if len(k) == 0 {
 		return ""

@@ -47,8 +47,8 @@ type Tokens struct {
 	now  func() time.Time
 }
 
-// New returns Tokens whose MACs are made with the first key; the others, of former secrets, still check. Each has 32
-// bytes or more.
+// New returns Tokens whose MACs are made with the first key; the others, of former secrets, still check. Each
+// has 32 bytes or more.
 func New(keys [][]byte, now func() time.Time) (*Tokens, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("device: no key")
@@ -72,7 +72,8 @@ func (d *Tokens) Issue(t Token) string {
 	return base64.RawURLEncoding.EncodeToString(append(body, mac(d.keys[0], body)...))
 }
 
-// Open returns what a token says, and false for anything that is none, was made with another key, or is too old.
+// Open returns what a token says, and false for anything that is none, was made with another key, or is too
+// old.
 func (d *Tokens) Open(text string) (Token, bool) {
 	if len(text) != base64.RawURLEncoding.EncodedLen(length) {
 		return Token{}, false

@@ -20,8 +20,8 @@ type account struct {
 	drop     bool // the process is root and the server must not be
 }
 
-// privateDirMode is the mode of a directory that holds a server's data directory. A root process's servers run as
-// another user, who must be able to pass through.
+// privateDirMode is the mode of a directory that holds a server's data directory. A root process's servers
+// run as another user, who must be able to pass through.
 func privateDirMode() fs.FileMode {
 	if os.Geteuid() == 0 {
 		return 0o711
@@ -29,9 +29,9 @@ func privateDirMode() fs.FileMode {
 	return 0o700
 }
 
-// accountFor decides whom the server of dir runs as: a root process uses the owner of dir, or of the nearest existing
-// directory above it, so that a later run by that user finds its own files. Where that is root, the servers run as
-// postgres, else nobody.
+// accountFor decides whom the server of dir runs as: a root process uses the owner of dir, or of the nearest
+// existing directory above it, so that a later run by that user finds its own files. Where that is root, the
+// servers run as postgres, else nobody.
 func accountFor(dir string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil
@@ -95,8 +95,9 @@ func (a account) own(path string) error {
 	return nil
 }
 
-// OwnAsFolder gives a file that a root process has opened to the owner of its folder, so that a later run by that user
-// can use it. A file with further names stays as it is: they may lie elsewhere. Without root nothing is to be given.
+// OwnAsFolder gives a file that a root process has opened to the owner of its folder, so that a later run by
+// that user can use it. A file with further names stays as it is: they may lie elsewhere. Without root
+// nothing is to be given.
 func OwnAsFolder(file *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -122,8 +123,8 @@ func (a account) mayOwn(info fs.FileInfo) bool {
 	return ok && (owner == os.Geteuid() || a.drop && owner == a.uid)
 }
 
-// unreachable names the first directory on the way to dir, itself included, that the account cannot enter by its mode,
-// or "" when there is none. Parts that do not exist yet do not count.
+// unreachable names the first directory on the way to dir, itself included, that the account cannot enter by
+// its mode, or "" when there is none. Parts that do not exist yet do not count.
 func (a account) unreachable(dir string) string {
 	if !a.drop {
 		return ""
@@ -170,9 +171,9 @@ func (a account) explain(err error, path string) error {
 	return fmt.Errorf("%w: started by root, the server runs as user %s, who cannot use %s", err, a.name, path)
 }
 
-// CheckDir reports why the servers of this process could not use a data directory at dir, which need not exist. Only a
-// root process gets an error: its servers run as another user, who cannot enter /root, say. Access lists beyond the
-// mode bits are not looked at.
+// CheckDir reports why the servers of this process could not use a data directory at dir, which need not
+// exist. Only a root process gets an error: its servers run as another user, who cannot enter /root, say.
+// Access lists beyond the mode bits are not looked at.
 func CheckDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

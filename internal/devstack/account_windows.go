@@ -23,6 +23,6 @@ func (account) explain(err error, _ string) error { return err }
 // OwnAsFolder does nothing on Windows.
 func OwnAsFolder(*os.File) error { return nil }
 
-// CheckDir reports why the servers of this process could not use a data directory at dir; on Windows there is no such
-// reason.
+// CheckDir reports why the servers of this process could not use a data directory at dir; on Windows there is
+// no such reason.
 func CheckDir(string) error { return nil }

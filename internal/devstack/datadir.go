@@ -41,8 +41,8 @@ func (d *dataDirectory) prepare(ctx context.Context, where finder, binDir string
 	return programs.postgres(), d.clearPID()
 }
 
-// create runs initdb in a directory beside the data's and renames it, so that what an interrupted initdb leaves is
-// never taken for data. It is removed by the next create.
+// create runs initdb in a directory beside the data's and renames it, so that what an interrupted initdb
+// leaves is never taken for data. It is removed by the next create.
 func (d *dataDirectory) create(ctx context.Context, programs binaries, lock *fileLock) error {
 	leftovers, err := filepath.Glob(globEscape(d.path) + ".init-*")
 	if err != nil {
@@ -71,7 +71,8 @@ func (d *dataDirectory) create(ctx context.Context, programs binaries, lock *fil
 	return nil
 }
 
-// initdb prefers C.UTF-8, in which lower() knows more than ASCII; where the system lacks that locale it takes C.
+// initdb prefers C.UTF-8, in which lower() knows more than ASCII; where the system lacks that locale it takes
+// C.
 func (d *dataDirectory) initdb(ctx context.Context, programs binaries, dir string, lock *fileLock) error {
 	var err error
 	for _, locale := range []string{"C.UTF-8", "C"} {
@@ -117,8 +118,9 @@ func (d *dataDirectory) initdbIn(ctx context.Context, programs binaries, dir, lo
 	return nil
 }
 
-// clearPID removes the postmaster.pid of a server that ended without doing so when its number now belongs to another
-// program: PostgreSQL would take that for a running server. A number that nobody has PostgreSQL clears by itself.
+// clearPID removes the postmaster.pid of a server that ended without doing so when its number now belongs to
+// another program: PostgreSQL would take that for a running server. A number that nobody has PostgreSQL
+// clears by itself.
 func (d *dataDirectory) clearPID() error {
 	d.stale = nil
 	path := d.pidFile()

@@ -48,8 +48,9 @@ func systemFinder() finder {
 	}
 }
 
-// find returns the first installation that can open the data: data made by one major version opens with no other.
-// dataMajor is 0 for data that is yet to be made. A directory given by the caller is used or refused, never passed over.
+// find returns the first installation that can open the data: data made by one major version opens with no
+// other. dataMajor is 0 for data that is yet to be made. A directory given by the caller is used or refused,
+// never passed over.
 func (f finder) find(ctx context.Context, given string, dataMajor int) (binaries, error) {
 	if given != "" {
 		return f.checkGiven(ctx, given, dataMajor)
@@ -215,7 +216,8 @@ func installLine(goos string, major int) string {
 	}
 }
 
-// majorOf reads the version that made a data directory, and 0 where there is none yet: dir is absent or empty.
+// majorOf reads the version that made a data directory, and 0 where there is none yet: dir is absent or
+// empty.
 func majorOf(dir string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if err == nil {

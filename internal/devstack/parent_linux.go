@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool: killing `go run`
-// otherwise leaves the program that it started running. With any other parent it does nothing. A go tool that died
-// before the call counts too. The kernel sends the signal again for each further thread of the go tool that dies, so the
-// handler must not take a second one for impatience. Call it once, when SIGTERM is being handled already.
+// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool:
+// killing `go run` otherwise leaves the program that it started running. With any other parent it does
+// nothing. A go tool that died before the call counts too. The kernel sends the signal again for each further
+// thread of the go tool that dies, so the handler must not take a second one for impatience. Call it once,
+// when SIGTERM is being handled already.
 func DieWithParent() error {
 	parent := os.Getppid()
 	switch program, err := os.Executable(); {
@@ -28,7 +29,8 @@ func DieWithParent() error {
 	}
 }
 
-// dieWith asks for the signal. The request belongs to the thread that makes it, so the thread is kept for good.
+// dieWith asks for the signal. The request belongs to the thread that makes it, so the thread is kept for
+// good.
 func dieWith(parent int) error {
 	result := make(chan error)
 	go func() {
@@ -55,8 +57,9 @@ func programOf(pid int) string {
 	return filepath.Base(strings.TrimSuffix(program, " (deleted)"))
 }
 
-// orphanOfGoRun reports whether a program was built by go run, which keeps its programs in the build cache or in a
-// temporary go-build directory, and was handed to the process that collects orphans: init or a user's systemd.
+// orphanOfGoRun reports whether a program was built by go run, which keeps its programs in the build cache or
+// in a temporary go-build directory, and was handed to the process that collects orphans: init or a user's
+// systemd.
 func orphanOfGoRun(program string, parent int, parentProgram string) bool {
 	if parent != 1 && parentProgram != "systemd" {
 		return false

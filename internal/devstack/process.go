@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// quickEnd is how long a server gets to obey a signal that ends it at once: PostgreSQL kills its own children 5 s after
-// an immediate shutdown began.
+// quickEnd is how long a server gets to obey a signal that ends it at once: PostgreSQL kills its own children
+// 5 s after an immediate shutdown began.
 const quickEnd = 6 * time.Second
 
 // command describes a program to run.
@@ -32,7 +32,8 @@ type command struct {
 	log  *serverLog
 }
 
-// prepare builds the exec.Cmd. Its context never ends: callers stop a program by signals in the order it needs.
+// prepare builds the exec.Cmd. Its context never ends: callers stop a program by signals in the order it
+// needs.
 func (c command) prepare(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // the server that was asked for
 	cmd.Dir = c.dir
@@ -58,8 +59,8 @@ type process struct {
 	stopping atomic.Bool
 }
 
-// start runs a program. The goroutine that forks it keeps its thread until the program ends, because the kernel ties
-// the signal on a parent's death to the thread that forked, and Go ends idle threads.
+// start runs a program. The goroutine that forks it keeps its thread until the program ends, because the
+// kernel ties the signal on a parent's death to the thread that forked, and Go ends idle threads.
 func (c command) start(ctx context.Context) (*process, error) {
 	p := &process{name: filepath.Base(c.path), log: c.log, done: make(chan struct{})}
 	cmd := c.prepare(ctx)
@@ -81,8 +82,8 @@ func (c command) start(ctx context.Context) (*process, error) {
 	return p, nil
 }
 
-// await polls ready until it reports true. It fails when the process ends or ctx does; the process is then left to the
-// caller to stop.
+// await polls ready until it reports true. It fails when the process ends or ctx does; the process is then
+// left to the caller to stop.
 func (p *process) await(ctx context.Context, ready func() bool) error {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -119,8 +120,8 @@ func (p *process) failure(what string) error {
 	return fmt.Errorf("%s %s: %w%s", p.name, what, cause, p.log.tail())
 }
 
-// stop sends the signals in turn until the process ends: after the first it waits for patience or ctx, after each
-// further one for quickEnd, after a final SIGKILL without limit.
+// stop sends the signals in turn until the process ends: after the first it waits for patience or ctx, after
+// each further one for quickEnd, after a final SIGKILL without limit.
 func (p *process) stop(ctx context.Context, patience time.Duration, signals ...syscall.Signal) error {
 	p.stopping.Store(true)
 	later := context.WithoutCancel(ctx)
@@ -159,7 +160,8 @@ type serverLog struct {
 	offset int64 // where the messages of this run begin
 }
 
-// openLog appends to path. A file that has grown past 8 MiB starts anew: it serves to see why a server would not start.
+// openLog appends to path. A file that has grown past 8 MiB starts anew: it serves to see why a server would
+// not start.
 func openLog(path string) (*serverLog, error) {
 	const maxSize = 8 << 20
 	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | openNoFollow

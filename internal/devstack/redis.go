@@ -18,14 +18,16 @@ const redisSocket = "redis.sock"
 
 // RedisConfig says what to start.
 type RedisConfig struct {
-	// DataDir keeps the append-only file. It is required with AppendOnly and unused without. Its path with ".lock"
-	// appended is the lock file. See [CheckDir] for what a root process must observe.
+	// DataDir keeps the append-only file. It is required with AppendOnly and unused without. Its path with
+	// ".lock" appended is the lock file. See [CheckDir] for what a root process must observe.
 	DataDir string
-	// AppendOnly writes every change to DataDir and to the disk every second. Without it the data ends with the server.
+	// AppendOnly writes every change to DataDir and to the disk every second. Without it the data ends with
+	// the server.
 	AppendOnly bool
 	// LogFile is appended to, in a directory that exists. When empty the log lasts as long as the server.
 	LogFile string
-	// Bin is the program. When empty redis-server, else valkey-server, is looked for on PATH and nowhere else.
+	// Bin is the program. When empty redis-server, else valkey-server, is looked for on PATH and nowhere
+	// else.
 	Bin string
 }
 
@@ -47,9 +49,9 @@ func FindRedis() (string, error) {
 	return "", ErrNoRedis
 }
 
-// StartRedis starts a redis-server and returns when it answers. Like [StartPostgres] it waits for the server of a killed
-// process, and its errors carry the last lines of the server's log. Without a program the error is [ErrNoRedis]. ctx
-// bounds the start only.
+// StartRedis starts a redis-server and returns when it answers. Like [StartPostgres] it waits for the server
+// of a killed process, and its errors carry the last lines of the server's log. Without a program the error
+// is [ErrNoRedis]. ctx bounds the start only.
 func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if runtime.GOOS == "windows" {
 		return nil, fmt.Errorf("starting redis-server on Windows: %w", errors.ErrUnsupported)
@@ -61,8 +63,9 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	start := launch{
 		logFile: cfg.LogFile,
 		socket:  redisSocket,
-		// Every change is handed to the kernel before it is answered, so nothing is lost by SIGKILL. SIGTERM is no
-		// order to redis-server: it stays while its first append-only file is not written, for good where it cannot be.
+		// Every change is handed to the kernel before it is answered, so nothing is lost by SIGKILL. SIGTERM
+		// is no order to redis-server: it stays while its first append-only file is not written, for good
+		// where it cannot be.
 		onDeath: syscall.SIGKILL,
 		// Nothing is to be saved, so nothing is waited for: an orderly end takes redis-server up to 100 ms.
 		signals:   []syscall.Signal{syscall.SIGKILL},
@@ -162,13 +165,13 @@ func answersPing(ctx context.Context, socket string) bool {
 // URL is the server's address in the form that go-redis parses, with the password where there is one.
 func (r *Redis) URL() string { return r.url }
 
-// Stop ends the server and waits until it is gone; with AppendOnly everything is on the disk then. When ctx ends before,
-// the server is killed. Only the first call does anything.
+// Stop ends the server and waits until it is gone; with AppendOnly everything is on the disk then. When ctx
+// ends before, the server is killed. Only the first call does anything.
 func (r *Redis) Stop(ctx context.Context) error { return r.stop(ctx) }
 
 // Done is closed when the server has ended, by itself or through Stop.
 func (r *Redis) Done() <-chan struct{} { return r.done }
 
-// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs and after
-// Stop.
+// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs
+// and after Stop.
 func (r *Redis) Err() error { return r.whyDone() }

@@ -2,6 +2,6 @@
 
 package devstack
 
-// runsIn cannot tell here in what directory a process works, so any process counts: refusing a start is safer than two
-// servers on the same data.
+// runsIn cannot tell here in what directory a process works, so any process counts: refusing a start is safer
+// than two servers on the same data.
 func runsIn(int, string) bool { return true }

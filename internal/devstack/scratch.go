@@ -16,15 +16,15 @@ const (
 	scratchLock      = "lock"
 )
 
-// Scratch is a private directory that lasts no longer than this process: if the process dies without removing it, the
-// next [NewScratch] in the same parent does.
+// Scratch is a private directory that lasts no longer than this process: if the process dies without removing
+// it, the next [NewScratch] in the same parent does.
 type Scratch struct {
 	Dir    string
 	remove func() error
 }
 
-// NewScratch makes a scratch directory in parent, with mode 0700 and owned by the user that this process's servers run
-// as, and removes those that dead processes left there.
+// NewScratch makes a scratch directory in parent, with mode 0700 and owned by the user that this process's
+// servers run as, and removes those that dead processes left there.
 func NewScratch(parent string) (*Scratch, error) {
 	parent, err := filepath.Abs(parent)
 	if err != nil {
@@ -66,8 +66,8 @@ func newScratch(parent string, acct account) (*Scratch, error) {
 // Remove removes the directory and what is in it. Only the first call does anything.
 func (s *Scratch) Remove() error { return s.remove() }
 
-// sweep removes the scratch directories in parent whose process is gone. What cannot be removed belongs to somebody
-// else or is in use: the next sweep looks again.
+// sweep removes the scratch directories in parent whose process is gone. What cannot be removed belongs to
+// somebody else or is in use: the next sweep looks again.
 func sweep(parent string, acct account) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -113,8 +113,8 @@ func removeScratch(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// socketDir makes the private directory of a server's socket. The path of a socket has at most 104 bytes on macOS and
-// 108 on Linux, one of them for the end, so it is made as near to the root as possible.
+// socketDir makes the private directory of a server's socket. The path of a socket has at most 104 bytes on
+// macOS and 108 on Linux, one of them for the end, so it is made as near to the root as possible.
 func socketDir(acct account, socket string) (*Scratch, error) {
 	const maxPath = 103
 	var errs []error

@@ -126,8 +126,9 @@ func (s *server) becomeReady(ctx context.Context, lock *fileLock, ready func(pid
 	return err
 }
 
-// Stop ends the server in good order and waits until it is gone. When ctx ends before, the server is told to end at
-// once; when it does not obey, it is killed, and only then there is an error. Only the first call does anything.
+// Stop ends the server in good order and waits until it is gone. When ctx ends before, the server is told to
+// end at once; when it does not obey, it is killed, and only then there is an error. Only the first call does
+// anything.
 func (s *server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		const patience = 10 * time.Second
@@ -140,8 +141,8 @@ func (s *server) Stop(ctx context.Context) error {
 // Done is closed when the server has ended, by itself or through Stop.
 func (s *server) Done() <-chan struct{} { return s.done }
 
-// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs and after
-// Stop.
+// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs
+// and after Stop.
 func (s *server) Err() error { return s.err() }
 
 // undoList is what to do, last thing first, when a start fails or a server has ended.

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// readBuffer holds the requests of eight validations. It is a connection's own for as
-	// long as it is open.
+	// readBuffer holds the requests of eight validations. It is a connection's own for as long as it is open.
 	readBuffer  = 8 << 10
 	frameHeader = 9
 	// prefixSize is the length in bytes of the prefix of a message (gRPC over HTTP/2,
@@ -26,29 +25,27 @@ const (
 	hugePrefix = 0x7f
 	// nobody is a stream that clients cannot open: gRPC drops what is sent to it.
 	nobody = 2
-	// frameCost is what gRPC keeps for a frame beside its bytes: an entry in a list that
-	// doubles, and a buffer's header.
+	// frameCost is what gRPC keeps for a frame beside its bytes: an entry in a list that doubles, and a
+	// buffer's header.
 	frameCost = 192
-	// pooledFrom is the size of a frame from which gRPC takes a buffer of the pool, which
-	// has sizes of powers of two.
+	// pooledFrom is the size of a frame from which gRPC takes a buffer of the pool, which has sizes of powers
+	// of two.
 	pooledFrom = 1 << 10
-	// costFactor is how much more than its limit a message may take in memory, sent in
-	// tiny frames or in ones that fill a buffer badly.
+	// costFactor is how much more than its limit a message may take in memory, sent in tiny frames or in ones
+	// that fill a buffer badly.
 	costFactor = 3
-	// freeHeaders is what the headers of a call may have without being counted: a token
-	// of each kind fits.
+	// freeHeaders is what the headers of a call may have without being counted: a token of each kind fits.
 	freeHeaders = 2 << 10
-	// freeBlock is what a block of headers that goes on in another frame may have without
-	// being counted: the whole of a call that is not refused.
+	// freeBlock is what a block of headers that goes on in another frame may have without being counted: the
+	// whole of a call that is not refused.
 	freeBlock = 16 << 10
-	// mostEnded is how many calls a connection has before those are looked for that have
-	// ended: twice what it can have under way.
+	// mostEnded is how many calls a connection has before those are looked for that have ended: twice what it
+	// can have under way.
 	mostEnded = 256
 )
 
-// conn is a connection after its handshake. gRPC reads from it frame by frame, in one
-// goroutine, which also runs the tap handle: when that runs, the last frame that was
-// read is the HEADERS frame of its call.
+// conn is a connection after its handshake. gRPC reads from it frame by frame, in one goroutine, which also
+// runs the tap handle: when that runs, the last frame that was read is the HEADERS frame of its call.
 type conn struct {
 	net.Conn
 	guard *Guard
@@ -60,8 +57,8 @@ type conn struct {
 	buf  []byte
 	r, w int
 	left int // bytes of the present frame that gRPC has not read yet
-	// The last HEADERS frame: its stream, whether nothing follows it, and whether its
-	// block goes on in a CONTINUATION frame.
+	// The last HEADERS frame: its stream, whether nothing follows it, and whether its block goes on in a
+	// CONTINUATION frame.
 	stream      uint32
 	ended, open bool
 
@@ -180,9 +177,9 @@ func parseHeader(b []byte) (length int, kind http2.FrameType, flags http2.Flags,
 	return int(b[0])<<16 | int(b[1])<<8 | int(b[2]), http2.FrameType(b[3]), http2.Flags(b[4]), binary.BigEndian.Uint32(b[5:]) &^ (1 << 31)
 }
 
-// data counts a DATA frame before gRPC reads it. A message that says of itself that it
-// is over its method's limit gets a length that gRPC refuses at once, with its own
-// RESOURCE_EXHAUSTED. What is over it all the same never reaches its call.
+// data counts a DATA frame before gRPC reads it. A message that says of itself that it is over its method's
+// limit gets a length that gRPC refuses at once, with its own RESOURCE_EXHAUSTED. What is over it all the
+// same never reaches its call.
 func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	c.mu.Lock()
 	a := c.half[stream]
@@ -224,9 +221,9 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	return nil
 }
 
-// headers counts a frame of a block of headers that has several. gRPC keeps the block until
-// it is whole, and no part of it can be left out, since later blocks refer to it: a
-// connection over what all may hold is closed.
+// headers counts a frame of a block of headers that has several. gRPC keeps the block until it is whole, and
+// no part of it can be left out, since later blocks refer to it: a connection over what all may hold is
+// closed.
 func (c *conn) headers(length int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,8 +241,8 @@ func (c *conn) headers(length int) error {
 
 var errTooManyHeaders = errors.New("inbound: too many headers of which the rest is to come")
 
-// divert makes two frames of a DATA frame: the prefix for its call, and the rest for
-// nobody. gRPC would keep it with the call, 16 KiB for each that it refuses.
+// divert makes two frames of a DATA frame: the prefix for its call, and the rest for nobody. gRPC would keep
+// it with the call, 16 KiB for each that it refuses.
 func (c *conn) divert(length int) {
 	const head = frameHeader + prefixSize
 	copy(c.buf[c.r-frameHeader:], c.buf[c.r:c.r+head])
@@ -268,8 +265,8 @@ func costOf(length int) int {
 	return 1<<bits.Len(uint(length-1)) + frameCost
 }
 
-// arrived says whether the whole message of the call whose headers were read last has
-// been read ahead, as is usual: a client sends both at once.
+// arrived says whether the whole message of the call whose headers were read last has been read ahead, as is
+// usual: a client sends both at once.
 func (c *conn) arrived() bool {
 	if c.ended {
 		return true
@@ -314,8 +311,7 @@ func (c *conn) await(parent context.Context, limit, headers int, within time.Dur
 	return a
 }
 
-// trimLocked brings what half-sent calls hold down to the connection's share. c.mu must be
-// held.
+// trimLocked brings what half-sent calls hold down to the connection's share. c.mu must be held.
 func (c *conn) trimLocked() {
 	for c.cost > c.guard.share(heldBytes, leastBytes, mostBytes) {
 		c.evictLocked()
@@ -370,8 +366,7 @@ func (c *conn) cutLocked(a *arrival) {
 	a.cancel()
 }
 
-// refuseLocked lets nothing more of a call through, and counts it no more. c.mu must be
-// held.
+// refuseLocked lets nothing more of a call through, and counts it no more. c.mu must be held.
 func (c *conn) refuseLocked(a *arrival) {
 	if !a.refused {
 		c.guard.half.Add(-1)
@@ -381,8 +376,7 @@ func (c *conn) refuseLocked(a *arrival) {
 	a.cost = 0
 }
 
-// forgetEndedLocked forgets calls that gRPC has ended before their message was here.
-// c.mu must be held.
+// forgetEndedLocked forgets calls that gRPC has ended before their message was here. c.mu must be held.
 func (c *conn) forgetEndedLocked() {
 	for _, a := range c.half {
 		if a.parent.Err() != nil {

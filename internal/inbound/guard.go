@@ -23,10 +23,9 @@ const (
 	sweepEvery = 500 * time.Millisecond
 	// grace is how old a half-sent call may get, however many there are, for the same reason.
 	grace = 5 * time.Second
-	// mostHalf is how many half-sent calls there may be of any age. Each holds a goroutine
-	// and a stream, 10 KiB. In a burst of 2,000 logins of a busy client all are half-sent at
-	// a time: it sends the headers of a call when it begins, and the message when the call's
-	// turn comes.
+	// mostHalf is how many half-sent calls there may be of any age. Each holds a goroutine and a stream, 10
+	// KiB. In a burst of 2,000 logins of a busy client all are half-sent at a time: it sends the headers of a
+	// call when it begins, and the message when the call's turn comes.
 	mostHalf = 2560
 	// looked is how many connections (Guard) or addresses (Limiter) are compared to find one that holds many.
 	looked = 32
@@ -36,8 +35,8 @@ const (
 	// heldBytes is the memory that incomplete messages may take. The connections that have such messages
 	// share it.
 	heldBytes = 4 << 20
-	// heldBlocks is what all connections together may have of header blocks that are not
-	// whole, beyond the first freeBlock of each.
+	// heldBlocks is what all connections together may have of header blocks that are not whole, beyond the
+	// first freeBlock of each.
 	heldBlocks = 4 << 20
 	// Bounds of a connection's share.
 	leastCalls, mostCalls = 2, 32
@@ -48,14 +47,14 @@ const (
 
 // GuardConfig has what NewGuard needs. All fields are required.
 type GuardConfig struct {
-	// ArrivalTime is how long a message may take to arrive after the headers of its
-	// call, and a frame after its first byte. 1 s or more.
+	// ArrivalTime is how long a message may take to arrive after the headers of its call, and a frame after
+	// its first byte. 1 s or more.
 	ArrivalTime time.Duration
 	Logger      *slog.Logger
 }
 
-// Guard cuts off calls whose message does not arrive. It sits between the connection and
-// gRPC, as the server's credentials, and follows the frames that gRPC reads.
+// Guard cuts off calls whose message does not arrive. It sits between the connection and gRPC, as the
+// server's credentials, and follows the frames that gRPC reads.
 type Guard struct {
 	arrivalTime time.Duration
 	log         *slog.Logger
@@ -78,8 +77,8 @@ type Guard struct {
 // NewGuard returns a guard that watches nothing yet.
 func NewGuard(cfg GuardConfig) *Guard {
 	g := &Guard{arrivalTime: cfg.ArrivalTime, log: cfg.Logger, conns: map[*conn]struct{}{}, toldAt: -logEvery}
-	// 256 bytes to 16 KiB, HTTP/2's largest frame; gRPC's write buffers; its largest. In its
-	// own pool a frame of 1,025 bytes takes 4 KiB.
+	// 256 bytes to 16 KiB, HTTP/2's largest frame; gRPC's write buffers; its largest. In its own pool a frame
+	// of 1,025 bytes takes 4 KiB.
 	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 20)
 	g.pool = pool
 	if err != nil { // of exponents that are no such
@@ -89,10 +88,10 @@ func NewGuard(cfg GuardConfig) *Guard {
 	return g
 }
 
-// Stats are the calls that were cut off so far: Late ones whose message did not arrive
-// in time, Large ones whose message is over its method's limit, Evicted ones to make
-// room while many were half-sent. Stalled are connections that were closed because a
-// frame, or a block of headers while there were too many of those, did not end.
+// Stats are the calls that were cut off so far: Late ones whose message did not arrive in time, Large ones
+// whose message is over its method's limit, Evicted ones to make room while many were half-sent. Stalled are
+// connections that were closed because a frame, or a block of headers while there were too many of those, did
+// not end.
 type Stats struct{ Late, Large, Evicted, Stalled int64 }
 
 // Stats returns the counts.
@@ -135,8 +134,8 @@ func Began(ctx context.Context) (time.Time, bool) {
 	return c.began, true
 }
 
-// Unnamed says whether a call came over a connection whose proxy sent a PROXY header that
-// names no client. The peer is the proxy then, and the words are somebody else's.
+// Unnamed says whether a call came over a connection whose proxy sent a PROXY header that names no client.
+// The peer is the proxy then, and the words are somebody else's.
 func Unnamed(ctx context.Context) bool {
 	c := connOf(ctx)
 	return c != nil && c.unnamed

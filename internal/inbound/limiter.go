@@ -15,13 +15,13 @@ const userTimeout = 20 * time.Second
 
 // LimiterConfig has what NewLimiter needs.
 type LimiterConfig struct {
-	// Most is how many connections there may be, MostPerAddress how many of one network
-	// address (an IPv6 address counts by its /64). Both are 1 or more.
+	// Most is how many connections there may be, MostPerAddress how many of one network address (an IPv6
+	// address counts by its /64). Both are 1 or more.
 	Most, MostPerAddress int
 	// Proxies are peers for whom only Most holds: they connect for all of their clients.
 	Proxies []netip.Prefix
-	// ProxyProtocol lets those, and nobody else, begin a connection with a header of the PROXY
-	// protocol. The connection then has its client's address, and counts as the client's.
+	// ProxyProtocol lets those, and nobody else, begin a connection with a header of the PROXY protocol. The
+	// connection then has its client's address, and counts as the client's.
 	ProxyProtocol bool
 	// Listener is the name in the log.
 	Listener string
@@ -50,8 +50,8 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 	return &Limiter{cfg: cfg, peers: map[netip.Prefix]map[*counted]struct{}{}}
 }
 
-// LimiterStats are the connections that are Open, those that wait for a header among them, and how many were closed so far: new
-// ones because there were too many of all (RefusedAll) or of their address
+// LimiterStats are the connections that are Open, those that wait for a header among them, and how many were
+// closed so far: new ones because there were too many of all (RefusedAll) or of their address
 // (RefusedAddress), and others to make room for an address with fewer (Displaced).
 type LimiterStats struct{ Open, RefusedAll, RefusedAddress, Displaced int64 }
 
@@ -165,9 +165,8 @@ func (l *Limiter) take(c *counted, exempt bool) (displaced *counted, ok bool) {
 	return displaced, true
 }
 
-// displaceLocked takes the place of a connection whose address has at least two more than
-// mine: of a few addresses, in the map's random order, the one with the most. Proxies keep
-// theirs. l.mu must be held.
+// displaceLocked takes the place of a connection whose address has at least two more than mine: of a few
+// addresses, in the map's random order, the one with the most. Proxies keep theirs. l.mu must be held.
 func (l *Limiter) displaceLocked(mine int) *counted {
 	var victim *counted
 	most, seen := mine+1, 0
@@ -202,8 +201,8 @@ func (l *Limiter) freeLocked(c *counted) {
 	l.open--
 }
 
-// tellLocked writes a line for the first connection that is closed, and one a minute while
-// it goes on. l.mu must be held.
+// tellLocked writes a line for the first connection that is closed, and one a minute while it goes on. l.mu
+// must be held.
 func (l *Limiter) tellLocked(bound string, peer netip.Addr) {
 	l.untold++
 	now := time.Now() //nolint:forbidigo // transports go by the machine's clock
@@ -223,8 +222,8 @@ type counted struct {
 	peer    netip.Prefix
 	exempt  bool
 
-	// Of the PROXY protocol, and fixed before anybody reads: the client that the header names, whether there was a header
-	// that names none, and what was read behind it.
+	// Of the PROXY protocol, and fixed before anybody reads: the client that the header names, whether there
+	// was a header that names none, and what was read behind it.
 	client  *net.TCPAddr
 	unnamed bool
 	early   []byte

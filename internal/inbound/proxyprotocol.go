@@ -12,19 +12,20 @@ import (
 )
 
 const (
-	// headerTime is what a peer has for its header, or for its first bytes where it sends none: proxies send it
-	// with the handshake of TCP.
+	// headerTime is what a peer has for its header, or for its first bytes where it sends none: proxies send
+	// it with the handshake of TCP.
 	headerTime = 5 * time.Second
-	// headerBuffer holds a header of version 1 (107 bytes) and nearly every one of version 2. The library takes no more
-	// than 4 KiB of the latter.
+	// headerBuffer holds a header of version 1 (107 bytes) and nearly every one of version 2. The library
+	// takes no more than 4 KiB of the latter.
 	headerBuffer = 256
-	// waitingShare is the part of Most that may wait for the header of a proxy besides: a client's address is known
-	// after it, and only then who must give up a place.
+	// waitingShare is the part of Most that may wait for the header of a proxy besides: a client's address is
+	// known after it, and only then who must give up a place.
 	waitingShare = 8
 )
 
-// announced is a listener whose connections begin with a header of the PROXY protocol, version 1 or 2, where a proxy
-// sends one. Headers are read beside each other, and a connection is accepted when its client is known.
+// announced is a listener whose connections begin with a header of the PROXY protocol, version 1 or 2, where
+// a proxy sends one. Headers are read beside each other, and a connection is accepted when its client is
+// known.
 type announced struct {
 	net.Listener
 	limiter *Limiter
@@ -61,7 +62,8 @@ func (a *announced) Close() error {
 	return a.Listener.Close()
 }
 
-// accept takes connections until the listener is closed. Whoever calls Accept waits after an error, and so does this.
+// accept takes connections until the listener is closed. Whoever calls Accept waits after an error, and so
+// does this.
 func (a *announced) accept() {
 	for a.closed.Err() == nil {
 		raw, err := a.Listener.Accept()
@@ -86,8 +88,8 @@ func (a *announced) deliver(next acceptance) {
 	}
 }
 
-// place has a new connection counted until its client is known: a proxy's waits beside the others, anybody else's has the
-// place that it keeps.
+// place has a new connection counted until its client is known: a proxy's waits beside the others, anybody
+// else's has the place that it keeps.
 func (l *Limiter) place(raw net.Conn) (*counted, bool) {
 	c := &counted{Conn: raw, limiter: l}
 	var proxy bool
@@ -145,9 +147,10 @@ func isGone(err error) bool {
 
 var errNotTrusted = errors.New("only trusted proxies may send a PROXY header")
 
-// readHeader learns from whom a connection comes. A trusted proxy that sends no header speaks for itself: load balancers
-// probe without one, and so do commands on this machine. After a header that names nobody (LOCAL, UNKNOWN) the connection
-// has the proxy's own address; what it says in x-forwarded-for is its client's word and is not believed.
+// readHeader learns from whom a connection comes. A trusted proxy that sends no header speaks for itself:
+// load balancers probe without one, and so do commands on this machine. After a header that names nobody
+// (LOCAL, UNKNOWN) the connection has the proxy's own address; what it says in x-forwarded-for is its
+// client's word and is not believed.
 func (c *counted) readHeader(proxy bool, until time.Time) error {
 	if err := c.SetReadDeadline(until); err != nil {
 		return err

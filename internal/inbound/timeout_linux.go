@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout bounds how long the kernel waits for a peer to acknowledge. A connection
-// on which it fails has gRPC's keepalive.
+// setUserTimeout bounds how long the kernel waits for a peer to acknowledge. A connection on which it fails
+// has gRPC's keepalive.
 func setUserTimeout(c *net.TCPConn, timeout time.Duration) {
 	raw, err := c.SyscallConn()
 	if err != nil {

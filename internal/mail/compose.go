@@ -16,9 +16,8 @@ import (
 //go:embed templates
 var templateFiles embed.FS
 
-// composer writes the mails. They hold nothing that a user has chosen: a name
-// typed at sign-up would let anyone send a text of theirs to anyone, with this
-// service's good reputation.
+// composer writes the mails. They hold nothing that a user has chosen: a name typed at sign-up would let
+// anyone send a text of theirs to anyone, with this service's good reputation.
 type composer struct {
 	product string
 	page    *url.URL
@@ -120,8 +119,7 @@ func (c *composer) compose(name, to string, now time.Time, v view) (Message, err
 
 func spellTime(t time.Time) string { return t.UTC().Format("2 January 2006 at 15:04 UTC") }
 
-// spell writes a duration for people, rounded down so that no link is promised
-// to live longer than it does.
+// spell writes a duration for people, rounded down so that no link is promised to live longer than it does.
 func spell(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

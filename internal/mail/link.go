@@ -10,11 +10,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// ParseResetURL checks the address of the page that a reset link leads to: an
-// absolute https URL, or http when the host is this machine, without user name,
-// without a token parameter of its own. A query and a fragment are kept. Where the
-// operator says insecure it may also be http at an address or name of a local network,
-// and the scheme of an app, as myapp://reset. Errors wrap [ErrResetURL].
+// ParseResetURL checks the address of the page that a reset link leads to: an absolute https URL, or http
+// when the host is this machine, without user name, without a token parameter of its own. A query and a
+// fragment are kept. Where the operator says insecure it may also be http at an address or name of a local
+// network, and the scheme of an app, as myapp://reset. Errors wrap [ErrResetURL].
 func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -97,9 +96,9 @@ func LinkWeakness(page *url.URL) string {
 	return "has the scheme of an app: any other app on a device can claim it, and gets the links then. Use an https address that the app is registered for (App Links, Universal Links)"
 }
 
-// resetLink appends the token as it was written: re-encoding could change what a
-// router compares. It goes into the fragment where there is one, since that is where
-// the router of such a page looks, and what no server sees; else into the query.
+// resetLink appends the token as it was written: re-encoding could change what a router compares. It goes
+// into the fragment where there is one, since that is where the router of such a page looks, and what no
+// server sees; else into the query.
 func resetLink(page *url.URL, token string) string {
 	parameter := "token=" + url.QueryEscape(token)
 	u := *page

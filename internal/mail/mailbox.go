@@ -17,13 +17,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// defaultMailboxSize is enough for a test run to find its mails again, at about
-// 4 KiB each.
+// defaultMailboxSize is enough for a test run to find its mails again, at about 4 KiB each.
 const defaultMailboxSize = 200
 
-// Mailbox is the [Sender] of development: it keeps the newest messages in memory
-// and shows them on a page and as JSON. Its handlers answer only requests that
-// name this machine as their host. Safe for concurrent use.
+// Mailbox is the [Sender] of development: it keeps the newest messages in memory and shows them on a page and
+// as JSON. Its handlers answer only requests that name this machine as their host. Safe for concurrent use.
 type Mailbox struct {
 	size    int
 	forward Sender
@@ -33,8 +31,8 @@ type Mailbox struct {
 	messages []Message // oldest first
 }
 
-// NewMailbox keeps the newest size messages (default 200) and passes each one on
-// to forward, unless that is nil.
+// NewMailbox keeps the newest size messages (default 200) and passes each one on to forward, unless that is
+// nil.
 func NewMailbox(size int, forward Sender) *Mailbox {
 	if size <= 0 {
 		size = defaultMailboxSize
@@ -46,8 +44,8 @@ func NewMailbox(size int, forward Sender) *Mailbox {
 	}
 }
 
-// Send keeps m, then forwards it and returns what that returned. A message whose
-// forwarding failed stays visible; its retry appears as another one.
+// Send keeps m, then forwards it and returns what that returned. A message whose forwarding failed stays
+// visible; its retry appears as another one.
 func (b *Mailbox) Send(ctx context.Context, m Message) error {
 	b.mu.Lock()
 	if len(b.messages) == b.size {
@@ -70,8 +68,8 @@ func (b *Mailbox) Messages() []Message {
 	return messages
 }
 
-// Page serves the messages as HTML (/dev/mailbox). The HTML of a mail is shown
-// in a sandboxed frame: no scripts, no forms, no origin; links open in a new tab.
+// Page serves the messages as HTML (/dev/mailbox). The HTML of a mail is shown in a sandboxed frame: no
+// scripts, no forms, no origin; links open in a new tab.
 func (b *Mailbox) Page(w http.ResponseWriter, r *http.Request) {
 	if !admit(w, r) {
 		return
@@ -81,8 +79,8 @@ func (b *Mailbox) Page(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the mailbox page could not be written", http.StatusInternalServerError)
 		return
 	}
-	// The frames inherit this policy: inline styles are for the mails, and images
-	// are not loaded, which keeps tracking pixels quiet.
+	// The frames inherit this policy: inline styles are for the mails, and images are not loaded, which keeps
+	// tracking pixels quiet.
 	w.Header().Set("Content-Security-Policy",
 		"default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	answer(w, "text/html; charset=utf-8", body.Bytes())
@@ -97,8 +95,8 @@ type mailJSON struct {
 	Time    time.Time `json:"time"`
 }
 
-// JSON serves the messages as an array (/dev/mailbox.json), newest first, each
-// with to, subject, text, html and time (RFC 3339); [] when there are none.
+// JSON serves the messages as an array (/dev/mailbox.json), newest first, each with to, subject, text, html
+// and time (RFC 3339); [] when there are none.
 func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	if !admit(w, r) {
 		return
@@ -117,9 +115,9 @@ func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	answer(w, "application/json", append(body, '\n'))
 }
 
-// admit refuses everything but reads that were addressed to this machine. A web
-// page elsewhere can make its own host name resolve to 127.0.0.1 (DNS rebinding)
-// and would then read the links as its own origin; the Host header gives it away.
+// admit refuses everything but reads that were addressed to this machine. A web page elsewhere can make its
+// own host name resolve to 127.0.0.1 (DNS rebinding) and would then read the links as its own origin; the
+// Host header gives it away.
 func admit(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

@@ -13,14 +13,14 @@ const (
 	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
 	noticeExtra = 24
 	noticeWait  = time.Hour
-	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs
-	// to a replica of a newer version. strangeAge is when nobody comes for it any more.
+	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs to a replica of a
+	// newer version. strangeAge is when nobody comes for it any more.
 	strangeWait = time.Minute
 	strangeAge  = 24 * time.Hour
 )
 
-// Notice is what happened to an account. The values are in rows that outlive a
-// deployment, and name the templates: add, never change.
+// Notice is what happened to an account. The values are in rows that outlive a deployment, and name the
+// templates: add, never change.
 type Notice string
 
 // The notices. A mail says what happened, when, and what to do. It holds no text that the client who caused
@@ -30,11 +30,10 @@ const (
 	PasswordChanged Notice = "password_changed"
 	// RefreshTokenReused: a spent refresh token came back, and its session was ended.
 	RefreshTokenReused Notice = "refresh_token_reused"
-	// PasswordLoginClosed: after too many wrong passwords in a row none is looked at
-	// until a reset.
+	// PasswordLoginClosed: after too many wrong passwords in a row none is looked at until a reset.
 	PasswordLoginClosed Notice = "password_login_closed"
-	// PasswordClientClosed: after too many wrong passwords in a row by one device or session
-	// none of it is looked at.
+	// PasswordClientClosed: after too many wrong passwords in a row by one device or session none of it is
+	// looked at.
 	PasswordClientClosed Notice = "password_client_closed"
 	// LoginsLimited: many wrong passwords were tried, and logins are slowed down.
 	LoginsLimited Notice = "logins_limited"

@@ -22,8 +22,9 @@ const tokenTimeout = 10 * time.Second
 // ErrOAuth means that the settings for access tokens cannot be used.
 var ErrOAuth = errors.New("mail: unusable OAuth settings")
 
-// OAuth is where access tokens for XOAUTH2 come from: a refresh token that somebody was given for the mailbox (RFC 6749,
-// section 6), or without one the client's own credentials (section 4.4), as Microsoft 365 has them for services.
+// OAuth is where access tokens for XOAUTH2 come from: a refresh token that somebody was given for the mailbox
+// (RFC 6749, section 6), or without one the client's own credentials (section 4.4), as Microsoft 365 has them
+// for services.
 type OAuth struct {
 	// TokenURL is the token endpoint: https, or http on this machine.
 	TokenURL string
@@ -83,7 +84,8 @@ func (t *accessTokens) current() oauth2.TokenSource {
 	defer t.mu.Unlock()
 	if t.source == nil {
 		o := t.settings
-		// Tokens outlive the mail that they were fetched for, so its context is not theirs; the timeout bounds the request.
+		// Tokens outlive the mail that they were fetched for, so its context is not theirs; the timeout
+		// bounds the request.
 		ctx := context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Timeout: tokenTimeout})
 		if o.RefreshToken != "" {
 			config := oauth2.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, Endpoint: oauth2.Endpoint{TokenURL: o.TokenURL}}

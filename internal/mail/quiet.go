@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// quietHandler passes on what the job queue has to say from warnings upwards, and
-// of its attributes those that are known to describe a job rather than hold it:
-// arguments have addresses in them, and panic values may be a whole mail.
+// quietHandler passes on what the job queue has to say from warnings upwards, and of its attributes those
+// that are known to describe a job rather than hold it: arguments have addresses in them, and panic values
+// may be a whole mail.
 type quietHandler struct {
 	next slog.Handler
 	mute *atomic.Bool // nothing more is to be said
@@ -47,9 +47,9 @@ func (h *quietHandler) WithGroup(name string) slog.Handler {
 	return &quietHandler{next: h.next.WithGroup(name), mute: h.mute}
 }
 
-// harmless is an allow list, so that what a new version logs is dropped first.
-// Error texts are fine: the workers return this package's words, and pgx prints
-// the message and code of a database error, not the row in its detail.
+// harmless is an allow list, so that what a new version logs is dropped first. Error texts are fine: the
+// workers return this package's words, and pgx prints the message and code of a database error, not the row
+// in its detail.
 func harmless(key string) bool {
 	switch key {
 	case "attempt", "client_id", "duration", "err", "error", "job_id", "job_kind", "kind",

@@ -20,8 +20,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
-// defaultTimeout bounds one delivery. It stays below the minute that a job has,
-// so that a hanging server is reported as such.
+// defaultTimeout bounds one delivery. It stays below the minute that a job has, so that a hanging server is
+// reported as such.
 const defaultTimeout = 30 * time.Second
 
 // SMTPConfig configures [NewSMTP].
@@ -30,8 +30,7 @@ type SMTPConfig struct {
 	URL string
 	// From is the sender, see [ParseFrom].
 	From string
-	// Timeout bounds one delivery from connecting to the server's last reply.
-	// Default 30 s.
+	// Timeout bounds one delivery from connecting to the server's last reply. Default 30 s.
 	Timeout time.Duration
 	// RootCAs verifies the server's certificate. Nil means the system's roots. See [RootCAs].
 	RootCAs *x509.CertPool
@@ -41,9 +40,8 @@ type SMTPConfig struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// SMTP delivers to a mail server, one connection per message: a service that
-// sends a mail now and then has no use for an idle connection that the server
-// closes. Safe for concurrent use.
+// SMTP delivers to a mail server, one connection per message: a service that sends a mail now and then has no
+// use for an idle connection that the server closes. Safe for concurrent use.
 type SMTP struct {
 	server  SMTPServer
 	from    *netmail.Address
@@ -53,8 +51,7 @@ type SMTP struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// NewSMTP checks the settings; it does not connect. Errors wrap [ErrSMTPURL],
-// [ErrFrom] or [ErrOAuth].
+// NewSMTP checks the settings; it does not connect. Errors wrap [ErrSMTPURL], [ErrFrom] or [ErrOAuth].
 func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 	server, err := ParseSMTPURL(cfg.URL)
 	if err != nil {
@@ -108,8 +105,7 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 	if err != nil {
 		return s.fail(ctx, "connect", err, quoted{m, secret})
 	}
-	// The SMTP library waits in reads and writes: closing under its feet is what
-	// ends them when ctx does.
+	// The SMTP library waits in reads and writes: closing under its feet is what ends them when ctx does.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer func() { _ = conn.Close() }()
@@ -180,8 +176,8 @@ func (s *SMTP) write(m Message) (*letter, error) {
 	return &letter{msg: msg, from: s.from, to: to}, nil
 }
 
-// fits keeps a letter back that the server cannot be given as it is. A relay that is handed an address that needs
-// SMTPUTF8 without being asked for it may change the part before the @ to that of another mailbox.
+// fits keeps a letter back that the server cannot be given as it is. A relay that is handed an address that
+// needs SMTPUTF8 without being asked for it may change the part before the @ to that of another mailbox.
 func (l *letter) fits(client *smtp.Client, rule SMTPUTF8) error {
 	if !l.needsUTF8() {
 		return nil
@@ -214,9 +210,9 @@ func noSMTPUTF8(client *smtp.Client, rule SMTPUTF8) string {
 // eximHello is how Exim answers EHLO: "relay.example.com Hello app.example.com [192.0.2.1]".
 var eximHello = regexp.MustCompile(`^\S+ Hello (\S+ at )?\S+ \[[0-9A-Fa-f.:]+\]$`)
 
-// isExim says whether the server looks like Exim: since version 4.94 it offers an extension of its own, and all versions
-// greet by name and address. Exim 4.96 hands jörg@example.org as xn--jrg-sna@example.org to a server without SMTPUTF8;
-// whoever has that mailbox would get the links.
+// isExim says whether the server looks like Exim: since version 4.94 it offers an extension of its own, and
+// all versions greet by name and address. Exim 4.96 hands jörg@example.org as xn--jrg-sna@example.org to a
+// server without SMTPUTF8; whoever has that mailbox would get the links.
 func isExim(client *smtp.Client) bool {
 	own, _ := client.Extension("PIPECONNECT")
 	return own || eximHello.MatchString(client.HelloResponse())
@@ -229,8 +225,8 @@ func (l *letter) needsUTF8() bool {
 
 // transfer hands the letter over, and returns the server's last answer. On an error it names the step.
 func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
-	// The library asks for SMTPUTF8 wherever it is offered. A relay that was asked for it and cannot pass it on bounces
-	// the mail, or rewrites its addresses (see isExim): asked for only where nothing else will do.
+	// The library asks for SMTPUTF8 wherever it is offered. A relay that was asked for it and cannot pass it
+	// on bounces the mail, or rewrites its addresses (see isExim): asked for only where nothing else will do.
 	client.SkipSMTPUTF8(!l.needsUTF8())
 	if err := client.Mail((&netmail.Address{Address: l.from.Address}).String()); err != nil {
 		return "", "sender", err
@@ -268,15 +264,14 @@ func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// open greets the server, upgrades to TLS and logs in. On an error it names the
-// step.
+// open greets the server, upgrades to TLS and logs in. On an error it names the step.
 func (s *SMTP) open(conn net.Conn, secret string, say func(string)) (*smtp.Client, string, error) {
 	client, err := smtp.NewClient(conn, s.server.Host)
 	if err != nil {
 		return nil, "greeting", err
 	}
-	// The domain of the sender: unlike the name of a container it is fully
-	// qualified, as RFC 5321, 4.1.1.1 wants it.
+	// The domain of the sender: unlike the name of a container it is fully qualified, as RFC 5321, 4.1.1.1
+	// wants it.
 	if err := client.Hello(domainOf(s.from.Address)); err != nil {
 		return nil, "greeting", err
 	}
@@ -319,9 +314,9 @@ func (s *SMTP) upgrade(client *smtp.Client) error {
 	return client.StartTLS(s.tls)
 }
 
-// login sends the credentials, over TLS only unless the server is this machine.
-// PLAIN comes first: inside verified TLS it is as safe as the others, and the
-// challenge mechanisms are often offered by servers that cannot serve them.
+// login sends the credentials, over TLS only unless the server is this machine. PLAIN comes first: inside
+// verified TLS it is as safe as the others, and the challenge mechanisms are often offered by servers that
+// cannot serve them.
 func (s *SMTP) login(client *smtp.Client, secret string) error {
 	if _, encrypted := client.TLSConnectionState(); !encrypted && !s.server.loopback() {
 		return errPlaintext
@@ -334,8 +329,8 @@ func (s *SMTP) login(client *smtp.Client, secret string) error {
 		return errNoXOAUTH2
 	case s.server.XOAUTH2:
 		return client.Auth(smtp.XOAuth2Auth(user, secret))
-	// The library's own rule for plaintext knows fewer spellings of loopback than
-	// the one above, which has already decided: hence the last argument.
+	// The library's own rule for plaintext knows fewer spellings of loopback than the one above, which has
+	// already decided: hence the last argument.
 	case slices.Contains(mechanisms, "PLAIN"):
 		return client.Auth(smtp.PlainAuth("", user, password, host, true))
 	case slices.Contains(mechanisms, "LOGIN"):

@@ -37,9 +37,10 @@ func (s *SMTP) fail(ctx context.Context, op string, err error, q quoted) *SendEr
 	return e
 }
 
-// isFinal says whether the same message will be refused again. 5yz to the sender is a matter of settings that an operator
-// can mend while the job waits, and so is 5.7 to anything: relaying that is not allowed, a sender that SPF does not list,
-// a reputation. A mailbox that is full (5.2.2, and 552 of servers without enhanced codes) is emptied by its owner.
+// isFinal says whether the same message will be refused again. 5yz to the sender is a matter of settings that
+// an operator can mend while the job waits, and so is 5.7 to anything: relaying that is not allowed, a sender
+// that SPF does not list, a reputation. A mailbox that is full (5.2.2, and 552 of servers without enhanced
+// codes) is emptied by its owner.
 func isFinal(op string, code int, enhanced string) bool {
 	if code < 500 || op != "recipient" && op != "content" {
 		return false
@@ -141,8 +142,8 @@ func namesIn(cert *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// RootCAs reads the authorities that a mail server's certificate must be signed by, PEM certificates, in place of the
-// system's. Errors say what is wrong with the file.
+// RootCAs reads the authorities that a mail server's certificate must be signed by, PEM certificates, in
+// place of the system's. Errors say what is wrong with the file.
 func RootCAs(file string) (*x509.CertPool, error) {
 	content, err := os.ReadFile(file) //nolint:gosec // G304: the operator names it
 	if err != nil {

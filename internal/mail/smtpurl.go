@@ -13,9 +13,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// Settings that do not parse. The errors of the Parse functions wrap them and
-// add a constant explanation: no part of the input is quoted, because a
-// password with an unescaped "/" or "@" ends up anywhere in a parsed URL.
+// Settings that do not parse. The errors of the Parse functions wrap them and add a constant explanation: no
+// part of the input is quoted, because a password with an unescaped "/" or "@" ends up anywhere in a parsed
+// URL.
 var (
 	ErrSMTPURL  = errors.New("mail: unusable SMTP URL")
 	ErrFrom     = errors.New("mail: unusable sender address")
@@ -115,12 +115,11 @@ func (s SMTPServer) Weakness() string {
 	return ""
 }
 
-// ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The
-// ports default to 587 (RFC 6409) and 465 (RFC 8314). User name and password
-// are percent-decoded. For smtp, ?starttls= is "required" (the default),
-// "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone, ?smtputf8= is "trusted" or "never"; credentials together with "never" are refused
-// unless the host is this machine. Errors wrap [ErrSMTPURL] and never quote the
-// input.
+// ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The ports default to 587 (RFC 6409)
+// and 465 (RFC 8314). User name and password are percent-decoded. For smtp, ?starttls= is "required" (the
+// default), "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone, ?smtputf8= is "trusted" or
+// "never"; credentials together with "never" are refused unless the host is this machine. Errors wrap
+// [ErrSMTPURL] and never quote the input.
 func ParseSMTPURL(raw string) (SMTPServer, error) {
 	// The error of url.Parse quotes the URL, password included.
 	u, err := url.Parse(raw)
@@ -240,8 +239,8 @@ func (s *SMTPServer) setSTARTTLS(value string) error {
 	return nil
 }
 
-// validHost accepts IP addresses and ASCII host names. Underscores are allowed:
-// container networks have them in names.
+// validHost accepts IP addresses and ASCII host names. Underscores are allowed: container networks have them
+// in names.
 func validHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -264,9 +263,8 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
-// ParseFrom reads a sender such as "Example <no-reply@example.com>" or a bare
-// address. The domain has to be ASCII (punycode): it also serves as the name in
-// EHLO and in Message-ID. Errors wrap [ErrFrom].
+// ParseFrom reads a sender such as "Example <no-reply@example.com>" or a bare address. The domain has to be
+// ASCII (punycode): it also serves as the name in EHLO and in Message-ID. Errors wrap [ErrFrom].
 func ParseFrom(from string) (*netmail.Address, error) {
 	if hasControl(from) {
 		return nil, fmt.Errorf("%w: it holds control characters", ErrFrom)

@@ -45,8 +45,8 @@ func mailNames() []string {
 	return names
 }
 
-// LoadTemplates reads a folder, and tries every template in it. language is the BCP 47 tag of their words. Errors wrap
-// [ErrTemplates].
+// LoadTemplates reads a folder, and tries every template in it. language is the BCP 47 tag of their words.
+// Errors wrap [ErrTemplates].
 func LoadTemplates(dir, language string) (*Templates, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxWords is how much of a reply is kept, in bytes: enough for the longest that large providers send, not for a mail
-	// that is quoted whole.
+	// maxWords is how much of a reply is kept, in bytes: enough for the longest that large providers send,
+	// not for a mail that is quoted whole.
 	maxWords = 400
 	// sharedRun is how many bytes in a row a word of a reply may have in common with the mail.
 	sharedRun = 8
@@ -26,7 +26,8 @@ const (
 // enhancedPrefix is an enhanced status code (RFC 3463) at the start of a line.
 var enhancedPrefix = regexp.MustCompile(`(?m)^[ \t]*([245])\.\d{1,3}\.\d{1,3}(?:[ \t]+|$)`)
 
-// enhancedCode is the one that a reply starts with, "" without one or if it is of another class than the code.
+// enhancedCode is the one that a reply starts with, "" without one or if it is of another class than the
+// code.
 func enhancedCode(code int, text string) string {
 	found := strings.TrimSpace(enhancedPrefix.FindString(text))
 	if found == "" || !strings.HasPrefix(text, found) || found[:1] != strconv.Itoa(code/100) {
@@ -99,8 +100,8 @@ func isPlain(run string) bool {
 	return true
 }
 
-// isOpaque says whether a word is long and of the letters of base64 or hex, with a digit or a capital inside. Words with
-// dots, slashes and colons are hosts and pages of help.
+// isOpaque says whether a word is long and of the letters of base64 or hex, with a digit or a capital inside.
+// Words with dots, slashes and colons are hosts and pages of help.
 func isOpaque(word string) bool {
 	if len(word) < opaqueWord {
 		return false

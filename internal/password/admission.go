@@ -11,13 +11,12 @@ import (
 const (
 	// smoothing is the weight of a new measurement in the running average.
 	smoothing = 0.25
-	// outlier caps a measurement at this multiple of the average: a machine that
-	// stood still for seconds during one hash raises the estimate by a quarter
-	// and not a hundredfold, which would turn everybody away.
+	// outlier caps a measurement at this multiple of the average: a machine that stood still for seconds
+	// during one hash raises the estimate by a quarter and not a hundredfold, which would turn everybody
+	// away.
 	outlier = 2
-	// probeEvery lets one call through on an idle machine although the estimate
-	// says that it will be late. Without it, an estimate that is too high could
-	// never be corrected, since only hashing measures.
+	// probeEvery lets one call through on an idle machine although the estimate says that it will be late.
+	// Without it, an estimate that is too high could never be corrected, since only hashing measures.
 	probeEvery = time.Second
 
 	minRetryAfter = time.Second
@@ -44,9 +43,9 @@ type admission struct {
 	totals  Stats // only its sums are kept up
 }
 
-// pace is how fast this machine computes the hashes of one engine. Each is measured
-// by its own hashes only: were they mixed, a processor without instructions for SHA
-// would make Argon2 look slow, and turn its callers away.
+// pace is how fast this machine computes the hashes of one engine. Each is measured by its own hashes only:
+// were they mixed, a processor without instructions for SHA would make Argon2 look slow, and turn its callers
+// away.
 type pace struct {
 	rate   float64   // running average of nanoseconds per unit
 	probed time.Time // last measurement or probe
@@ -71,8 +70,8 @@ func newAdmission(slots, queue int, now func() time.Time, rate float64) *admissi
 	return a
 }
 
-// acquire returns a ticket that holds a slot and must be given to release. It
-// fails with *OverloadedError, or with ctx.Err() if ctx ends first.
+// acquire returns a ticket that holds a slot and must be given to release. It fails with *OverloadedError, or
+// with ctx.Err() if ctx ends first.
 func (a *admission) acquire(ctx context.Context, by Claim, w work) (*ticket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -192,8 +191,8 @@ func (a *admission) start(t *ticket, now time.Time) {
 	a.running = append(a.running, t)
 }
 
-// free hands the slot straight to the next in the queue: were it only marked as free,
-// a newcomer could overtake.
+// free hands the slot straight to the next in the queue: were it only marked as free, a newcomer could
+// overtake.
 func (a *admission) free(t *ticket, now time.Time) {
 	i := slices.Index(a.running, t)
 	a.running = slices.Delete(a.running, i, i+1)

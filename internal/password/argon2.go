@@ -10,16 +10,15 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Argon2 returns the text to store for a hash of a format that holds its parts
-// apart, as Keycloak's does. The variant is "i", "d" or "id", and the version 19:
-// 1.3. Errors are those of Canonical.
+// Argon2 returns the text to store for a hash of a format that holds its parts apart, as Keycloak's does. The
+// variant is "i", "d" or "id", and the version 19: 1.3. Errors are those of Canonical.
 func Argon2(variant string, version int, p Params, salt, key []byte) (string, error) {
 	base64 := base64.RawStdEncoding.EncodeToString
 	return Canonical(fmt.Sprintf("$argon2%s$v=%d$%s$%s$%s", variant, version, p.encode(), base64(salt), base64(key)))
 }
 
-// readArgon2 reads the PHC string, with the parameters in any order. The bounds are
-// those of Params, 8 to 64 bytes of salt, and 16 to 64 bytes of key.
+// readArgon2 reads the PHC string, with the parameters in any order. The bounds are those of Params, 8 to 64
+// bytes of salt, and 16 to 64 bytes of key.
 func readArgon2(encoded string) (digest, error) {
 	parts := strings.Split(encoded, "$")
 	if len(parts) == 5 && strings.HasPrefix(parts[2], "m=") {

@@ -14,12 +14,11 @@ const (
 	// maxBcryptCost takes 0.8 s; 12 is the common default (0.2 s).
 	maxBcryptCost = 14
 	minBcryptCost = 4
-	// bcryptTime is in nanoseconds for each of the 2^cost rounds: 50 ms for cost 10,
-	// 404 ms for cost 13.
+	// bcryptTime is in nanoseconds for each of the 2^cost rounds: 50 ms for cost 10, 404 ms for cost 13.
 	bcryptTime = 49_300
 
-	// maxBcryptPassword is what is read of a password and the NUL behind it, which are
-	// repeated up to this length.
+	// maxBcryptPassword is what is read of a password and the NUL behind it, which are repeated up to this
+	// length.
 	maxBcryptPassword = 72
 
 	bcryptSaltLength, bcryptKeyLength = 22, 31 // characters
@@ -29,9 +28,8 @@ const (
 	djangoBcrypt = "bcrypt_sha256$"
 )
 
-// bcryptHash compares as all implementations do: the first 72 bytes count, so that a
-// longer password matches with any end. A NUL is a byte like others, as for programs
-// in Go; C ends the password there.
+// bcryptHash compares as all implementations do: the first 72 bytes count, so that a longer password matches
+// with any end. A NUL is a byte like others, as for programs in Go; C ends the password there.
 type bcryptHash struct {
 	prehash bool   // the password is the hexadecimal SHA-256 of what was typed
 	head    string // "$2b$12$"
@@ -63,8 +61,8 @@ func readBcrypt(encoded string) (digest, error) {
 	return bcryptHash{prehash: prehash, head: text[:head], cost: cost, tail: salt + key}, nil
 }
 
-// respellBcrypt clears the bits that the last character has and the bytes have
-// not. Old versions of other programs left them at random in the salt.
+// respellBcrypt clears the bits that the last character has and the bytes have not. Old versions of other
+// programs left them at random in the salt.
 func respellBcrypt(what, text string) (string, error) {
 	encoding := base64.NewEncoding(bcryptAlphabet).WithPadding(base64.NoPadding)
 	data, err := encoding.DecodeString(text)
@@ -89,8 +87,8 @@ func (b bcryptHash) work(string) work {
 
 func (b bcryptHash) accepts(string) bool { return true }
 
-// whole is false for 72 bytes too: the owner's password may go on behind them. With a
-// NUL, "a\x00a" is hashed as "a" is.
+// whole is false for 72 bytes too: the owner's password may go on behind them. With a NUL, "a\x00a" is hashed
+// as "a" is.
 func (b bcryptHash) whole(password string) bool {
 	return b.prehash || len(password) < maxBcryptPassword && !strings.Contains(password, "\x00")
 }

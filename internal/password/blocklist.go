@@ -8,15 +8,14 @@ import (
 	"sync"
 )
 
-// commonWords has one word a line, folded and sorted by bytes, then a tab and a
-// letter: a word of class 'a'+n is among the first 2^(n+1) guesses. Where it comes
-// from is in blocklist/README.md.
+// commonWords has one word a line, folded and sorted by bytes, then a tab and a letter: a word of class 'a'+n
+// is among the first 2^(n+1) guesses. Where it comes from is in blocklist/README.md.
 //
 //go:embed blocklist/words.txt
 var commonWords string
 
-// wordList finds words in text in the order of its lines. Beside the text, which is
-// in the binary, it takes four bytes a line; a map would take some megabytes.
+// wordList finds words in text in the order of its lines. Beside the text, which is in the binary, it takes
+// four bytes a line; a map would take some megabytes.
 type wordList struct {
 	text   string
 	starts []uint32
@@ -79,8 +78,8 @@ func (l *wordList) narrow(in lineRange, b byte) lineRange {
 	return lineRange{first, low, in.depth + 1}
 }
 
-// word is the number of guesses to the word that the whole of in's common beginning
-// is; ok is false where it is none.
+// word is the number of guesses to the word that the whole of in's common beginning is; ok is false where it
+// is none.
 func (l *wordList) word(in lineRange) (guesses float64, ok bool) {
 	end := int(l.starts[in.low]) + in.depth
 	if l.text[end] != '\t' { // sorts before all that can be in a word

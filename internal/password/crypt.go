@@ -15,28 +15,28 @@ import (
 const (
 	cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-	// maxCryptPassword is libxcrypt's CRYPT_MAX_PASSPHRASE_SIZE. These kinds hash the
-	// password again in each round, so that a longer one would multiply their time.
+	// maxCryptPassword is libxcrypt's CRYPT_MAX_PASSPHRASE_SIZE. These kinds hash the password again in each
+	// round, so that a longer one would multiply their time.
 	maxCryptPassword = 512
 
-	// Outside of these bounds the specification moves rounds to the nearer one; it
-	// goes up to 999,999,999, which is minutes. passlib makes 656,000. A million takes
-	// 0.1 and 0.25 s ($5$, $6$), and 0.6 and 1.5 s with a password of 512 bytes.
+	// Outside of these bounds the specification moves rounds to the nearer one; it goes up to 999,999,999,
+	// which is minutes. passlib makes 656,000. A million takes 0.1 and 0.25 s ($5$, $6$), and 0.6 and 1.5 s
+	// with a password of 512 bytes.
 	minRounds, defaultRounds, maxRounds = 1000, 5000, 1_000_000
 	maxSHACryptSalt                     = 16
 	maxMD5CryptSalt                     = 8
 	md5CryptKey                         = 22
 	md5CryptRounds                      = 1000
 
-	// phpass stands at 2^8 to 2^13 rounds in practice and allows 2^30. 2^20 take 0.1 s,
-	// and 0.7 s with 512 bytes.
+	// phpass stands at 2^8 to 2^13 rounds in practice and allows 2^30. 2^20 take 0.1 s, and 0.7 s with 512
+	// bytes.
 	minPHPass, maxPHPass = 7, 20
 	phpassSalt           = 8
 	phpassKey            = 22
 )
 
-// perRound is the time of a round in nanoseconds for an empty password, and in
-// hundredths of a nanosecond what each byte of the password adds.
+// perRound is the time of a round in nanoseconds for an empty password, and in hundredths of a nanosecond
+// what each byte of the password adds.
 type perRound struct {
 	empty, perByte uint64
 }
@@ -58,8 +58,7 @@ type shaCryptVariant struct {
 	keyLength int    // characters
 	last      string // what the last character can be
 	engine    engine
-	// Measured: 127 and 229 ns with 13 bytes, 214 and 554 with 128, 0.6 and 1.5 µs
-	// with 512.
+	// Measured: 127 and 229 ns with 13 bytes, 214 and 554 with 128, 0.6 and 1.5 µs with 512.
 	time perRound
 }
 
@@ -123,8 +122,8 @@ func (s shaCrypt) key(password string) []byte {
 
 func (s shaCrypt) weakerThan(Params) bool { return true }
 
-// md5Crypt is $1$ of FreeBSD and $apr1$ of Apache, which differ in the prefix
-// that is hashed with the rest; go-crypt has the first only.
+// md5Crypt is $1$ of FreeBSD and $apr1$ of Apache, which differ in the prefix that is hashed with the rest;
+// go-crypt has the first only.
 type md5Crypt struct {
 	prefix     string
 	salt, want string
@@ -195,8 +194,7 @@ func (m md5Crypt) key(password []byte) []byte {
 	return encodeCrypt([]byte{s[12], s[6], s[0], s[13], s[7], s[1], s[14], s[8], s[2], s[15], s[9], s[3], s[5], s[10], s[4], s[11]})
 }
 
-// phpass is the "portable" hash of phpass 0.3, which WordPress, and as $H$ phpBB,
-// have used.
+// phpass is the "portable" hash of phpass 0.3, which WordPress, and as $H$ phpBB, have used.
 type phpass struct {
 	logRounds  uint64
 	salt, want string
@@ -247,8 +245,8 @@ func (p phpass) key(password string) []byte {
 
 func (p phpass) weakerThan(Params) bool { return true }
 
-// checkCrypt holds salt and key against the alphabet of crypt. The last character
-// of a key has fewer bits than the others.
+// checkCrypt holds salt and key against the alphabet of crypt. The last character of a key has fewer bits
+// than the others.
 func checkCrypt(salt string, maxSalt int, key string, keyLength int, last string) error {
 	if len(salt) < minForeignSalt || len(salt) > maxSalt {
 		return malformed("salt has %d characters, not %d to %d", len(salt), minForeignSalt, maxSalt)

@@ -11,8 +11,8 @@ import (
 
 // Decoy counts the stored hashes of one kind that have the same parameters.
 type Decoy struct {
-	// Setting is the text of those hashes up to the salt, such as
-	// "$argon2id$v=19$m=19456,t=2,p=1$", "$2b$12$" or "{SSHA}".
+	// Setting is the text of those hashes up to the salt, such as "$argon2id$v=19$m=19456,t=2,p=1$",
+	// "$2b$12$" or "{SSHA}".
 	Setting string
 	Weight  int64 // a count; only its proportion to the others matters
 }

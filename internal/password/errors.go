@@ -9,12 +9,10 @@ import (
 // ErrOverloaded is what every *OverloadedError wraps.
 var ErrOverloaded = errors.New("too many passwords are being checked")
 
-// OverloadedError says that a call was turned away before any hashing, because
-// the queue is full or because the work ahead would not leave time to finish
-// before the caller's deadline.
+// OverloadedError says that a call was turned away before any hashing, because the queue is full or because
+// the work ahead would not leave time to finish before the caller's deadline.
 type OverloadedError struct {
-	// RetryAfter is when the work that is ahead now will be done, in whole
-	// seconds, 1 s to 30 s.
+	// RetryAfter is when the work that is ahead now will be done, in whole seconds, 1 s to 30 s.
 	RetryAfter time.Duration
 }
 

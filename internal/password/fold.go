@@ -7,8 +7,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// fold makes texts comparable as people see them: NFKC, lower case, Latin letters
-// without accents, and without what is not seen (joiners, soft hyphens).
+// fold makes texts comparable as people see them: NFKC, lower case, Latin letters without accents, and
+// without what is not seen (joiners, soft hyphens).
 func fold(s string) string {
 	var out strings.Builder
 	afterLatin := false
@@ -49,8 +49,8 @@ func withoutAccent(r rune) string {
 	return string(r)
 }
 
-// lookAlikes are the letters that people write r for, r itself aside: "p@55w0rd", and
-// Cyrillic and Greek letters that look like Latin ones.
+// lookAlikes are the letters that people write r for, r itself aside: "p@55w0rd", and Cyrillic and Greek
+// letters that look like Latin ones.
 func lookAlikes(r rune) string {
 	switch r {
 	case '4', '@', 'а', 'α':

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// ErrMalformedHash is returned for a stored hash that is not in one of the
-// forms listed at Canonical, or whose parameters are out of bounds.
+// ErrMalformedHash is returned for a stored hash that is not in one of the forms listed at Canonical, or
+// whose parameters are out of bounds.
 var ErrMalformedHash = errors.New("malformed or unsupported password hash")
 
-// ErrUnsupportedHash is returned for a hash of a kind or version that is not
-// verified here. It is an ErrMalformedHash too.
+// ErrUnsupportedHash is returned for a hash of a kind or version that is not verified here. It is an
+// ErrMalformedHash too.
 var ErrUnsupportedHash = fmt.Errorf("%w: unknown kind or version", ErrMalformedHash)
 
 // maxForeignLength is well above the longest form, Firebase's with 424 bytes.
@@ -41,8 +41,8 @@ type digest interface {
 	weakerThan(want Params) bool
 }
 
-// Canonical checks a hash that another program made and returns the text to
-// store for it, which is what Verify reads:
+// Canonical checks a hash that another program made and returns the text to store for it, which is what
+// Verify reads:
 //
 //	stored text                                  kind, and the spellings that are mapped to it
 //	$argon2id$v=19$m=,t=,p=$SALT$KEY             and argon2i, argon2d; parameters in any order, padding, Django's argon2$argon2id$…
@@ -57,15 +57,14 @@ type digest interface {
 //	$P$LSALTKEY                                  phpass; $H$ (phpBB)
 //	{SSHA}BASE64                                 salted SHA-1, and {SSHA256}, {SSHA512}; letters of any case, no padding
 //
-// {CRYPT} before those that begin with $ is left out. Each line has its bounds beside
-// the code that reads it: one hash takes at most about a second of a core and
-// 256 MiB, as Argon2id with MaxCost does (0.6 to 0.9 s).
+// {CRYPT} before those that begin with $ is left out. Each line has its bounds beside the code that reads it:
+// one hash takes at most about a second of a core and 256 MiB, as Argon2id with MaxCost does (0.6 to 0.9 s).
 //
-// A PBKDF2 key longer than the digest is cut to its length. Argon2 1.0 (v=16, or
-// no v) is not supported: no library in Go computes it.
+// A PBKDF2 key longer than the digest is cut to its length. Argon2 1.0 (v=16, or no v) is not supported: no
+// library in Go computes it.
 //
-// Errors wrap ErrMalformedHash, and ErrUnsupportedHash where that is the reason;
-// they say which part is wrong without any of the salt or key.
+// Errors wrap ErrMalformedHash, and ErrUnsupportedHash where that is the reason; they say which part is wrong
+// without any of the salt or key.
 func Canonical(encoded string) (string, error) {
 	d, err := read(encoded)
 	if err != nil {
@@ -74,8 +73,7 @@ func Canonical(encoded string) (string, error) {
 	return d.encode(), nil
 }
 
-// CheckStored says why Verify cannot use a stored hash; nil: it can. Its errors are
-// those of Canonical.
+// CheckStored says why Verify cannot use a stored hash; nil: it can. Its errors are those of Canonical.
 func CheckStored(encoded string) error {
 	_, err := readStored(encoded)
 	return err
@@ -93,8 +91,8 @@ func readStored(encoded string) (digest, error) {
 	return d, nil
 }
 
-// readSetting completes a setting, as digest.setting gives it, to a digest that
-// costs what those with this setting cost and that no password matches.
+// readSetting completes a setting, as digest.setting gives it, to a digest that costs what those with this
+// setting cost and that no password matches.
 func readSetting(setting string) (digest, error) {
 	for _, k := range kinds() {
 		if hasAnyPrefix(setting, k.prefixes) {

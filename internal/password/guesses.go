@@ -11,12 +11,12 @@ import (
 // (Wheeler, USENIX Security 2016): enough where guesses are counted, as they are here.
 const minGuesses = 1e6
 
-// maxJudged is how many code points of a folded password are looked at, so that
-// the work is bounded: NFKC makes up to 18 of one. More can only add guesses.
+// maxJudged is how many code points of a folded password are looked at, so that the work is bounded: NFKC
+// makes up to 18 of one. More can only add guesses.
 const maxJudged = MaxLength
 
-// Guesses that parts of a password take. Small numbers are what everybody adds:
-// a capital costs nothing, a year 20 and "!" 4.
+// Guesses that parts of a password take. Small numbers are what everybody adds: a capital costs nothing, a
+// year 20 and "!" 4.
 const (
 	contextGuesses   = 3   // a word of the account or the service
 	yearGuesses      = 20  // 1900 to 2099, the near ones first: no window that ages
@@ -48,8 +48,8 @@ type judged struct {
 // cracking programs: at least 1. It looks at the first 128 code points.
 func Guesses(text string) float64 { return guesses(fold(text), nil) }
 
-// guesses estimates the guesses to a folded password for somebody who knows the
-// context: the least product over all ways to put it together from parts.
+// guesses estimates the guesses to a folded password for somebody who knows the context: the least product
+// over all ways to put it together from parts.
 func guesses(folded string, context []string) float64 {
 	j := judge([]rune(folded), context)
 	return j.least(0, len(j.text))
@@ -118,8 +118,8 @@ func single(r rune) float64 {
 	return anyOtherGuesses
 }
 
-// addRuns adds stretches of three and more that go up or down by one, such as "abcd"
-// and "4321", or stay the same.
+// addRuns adds stretches of three and more that go up or down by one, such as "abcd" and "4321", or stay the
+// same.
 func (j *judged) addRuns() {
 	for step := rune(-1); step <= 1; step++ {
 		for from := 0; from < len(j.text); {
@@ -157,8 +157,7 @@ func next(r, step rune) rune {
 	return r + step
 }
 
-// addDoubled adds stretches of three and more code points that are typed twice each,
-// such as "qqww11".
+// addDoubled adds stretches of three and more code points that are typed twice each, such as "qqww11".
 func (j *judged) addDoubled() {
 	for from := range j.text {
 		guesses, to := float64(changed), from
@@ -172,8 +171,8 @@ func (j *judged) addDoubled() {
 	}
 }
 
-// addRepeats adds stretches that say the same two and more code points again, such
-// as "testtest": the first time is guessed, and how often.
+// addRepeats adds stretches that say the same two and more code points again, such as "testtest": the first
+// time is guessed, and how often.
 func (j *judged) addRepeats() {
 	text := j.text
 	for from := range text {

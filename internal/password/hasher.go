@@ -1,11 +1,10 @@
-// Package password keeps and checks passwords: Argon2id hashes as PHC strings,
-// computed in a bounded number of slots behind a queue that knows each caller's
-// deadline, and the rules that a new password has to meet. It also checks, but never
-// makes, the hashes of other programs that Canonical lists.
+// Package password keeps and checks passwords: Argon2id hashes as PHC strings, computed in a bounded number
+// of slots behind a queue that knows each caller's deadline, and the rules that a new password has to meet.
+// It also checks, but never makes, the hashes of other programs that Canonical lists.
 //
-// Memory is bounded by Config.Slots times the memory of one hash, whatever the
-// number of callers. The password rules and the hashing are separate: Policy is
-// for new passwords, and Hasher refuses only what is longer than MaxLength.
+// Memory is bounded by Config.Slots times the memory of one hash, whatever the number of callers. The
+// password rules and the hashing are separate: Policy is for new passwords, and Hasher refuses only what is
+// longer than MaxLength.
 package password
 
 import (
@@ -26,8 +25,8 @@ const (
 	// calibrationMemoryKiB is small, so that New takes a few milliseconds.
 	calibrationMemoryKiB = 4096
 	calibrationRuns      = 3
-	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two
-	// passes. It stands in when the clock does not move during calibration.
+	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two passes. It stands in when
+	// the clock does not move during calibration.
 	nominalRate = 570
 )
 
@@ -35,13 +34,13 @@ const (
 type Config struct {
 	// Params are those of new hashes. Required.
 	Params Params
-	// Slots is how many hashes are computed at once, at least 1. As many as there
-	// are cores (divided by Params.Threads) keeps them busy; more only adds memory.
+	// Slots is how many hashes are computed at once, at least 1. As many as there are cores (divided by
+	// Params.Threads) keeps them busy; more only adds memory.
 	Slots int
 	// Queue is how many callers may wait for a slot, at least 0.
 	Queue int
-	// DecoyKey, at least 32 bytes, keys the choice of a decoy for accounts that
-	// do not exist. Replicas share it, or they would answer differently.
+	// DecoyKey, at least 32 bytes, keys the choice of a decoy for accounts that do not exist. Replicas share
+	// it, or they would answer differently.
 	DecoyKey []byte
 	// Now is the clock of deadlines and measurements. Nil means time.Now.
 	Now func() time.Time
@@ -111,9 +110,8 @@ func New(cfg Config) (*Hasher, error) {
 	return h, nil
 }
 
-// Hash returns the PHC string of the password with Config.Params and a fresh
-// salt. It fails with ErrTooLong before anything is computed, with
-// *OverloadedError, or with ctx.Err() if ctx ends while it waits.
+// Hash returns the PHC string of the password with Config.Params and a fresh salt. It fails with ErrTooLong
+// before anything is computed, with *OverloadedError, or with ctx.Err() if ctx ends while it waits.
 func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, error) {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -174,10 +172,9 @@ func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password s
 	return err
 }
 
-// SetDecoys sets the proportions in which stored hashes are of a kind and have its
-// parameters, so that unknown accounts cost what known ones cost also while hashes
-// of several programs lie side by side. Entries with a weight below one or a
-// setting that no stored hash can have are left out; with no entry at all
+// SetDecoys sets the proportions in which stored hashes are of a kind and have its parameters, so that
+// unknown accounts cost what known ones cost also while hashes of several programs lie side by side. Entries
+// with a weight below one or a setting that no stored hash can have are left out; with no entry at all
 // Config.Params are used.
 func (h *Hasher) SetDecoys(decoys []Decoy) {
 	h.decoys.Store(newDecoyTable(decoys, h.params))
@@ -230,8 +227,8 @@ func (h *Hasher) timed(w work, hash func()) {
 	h.admission.measured(w, h.now().Sub(started))
 }
 
-// calibrate returns nanoseconds per KiB and pass, the best of a few runs: one
-// that was interrupted says nothing about the machine.
+// calibrate returns nanoseconds per KiB and pass, the best of a few runs: one that was interrupted says
+// nothing about the machine.
 func calibrate(params Params, now func() time.Time) float64 {
 	p := Params{MemoryKiB: min(params.MemoryKiB, calibrationMemoryKiB), Time: 1, Threads: 1}
 	var best time.Duration

@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// kind is one row of the table of hash forms. Everything that must know a form reads it from here: Canonical and
-// Verify (read), the decoys (setting, filler) and the report of a takeover (names). TestEveryKindIsKnownEverywhere
-// fails if a row lacks one of them.
+// kind is one row of the table of hash forms. Everything that must know a form reads it from here: Canonical
+// and Verify (read), the decoys (setting, filler) and the report of a takeover (names).
+// TestEveryKindIsKnownEverywhere fails if a row lacks one of them.
 type kind struct {
 	// prefixes of the text, in the spelling that respell returns.
 	prefixes []string
 	read     func(encoded string) (digest, error)
-	// setting is a regular expression for what digest.setting returns: the stored text up to its salt. PostgreSQL
-	// and Go read it alike. Empty: the form is never stored, because read maps it to another one.
+	// setting is a regular expression for what digest.setting returns: the stored text up to its salt.
+	// PostgreSQL and Go read it alike. Empty: the form is never stored, because read maps it to another one.
 	setting string
-	// filler completes a setting to the text of a hash, with a salt and a key of the usual lengths. No password has
-	// that hash.
+	// filler completes a setting to the text of a hash, with a salt and a key of the usual lengths. No
+	// password has that hash.
 	filler string
 	// names tell people which kind a text is, in the order in which they are tried.
 	names []naming
 }
 
-// naming names the texts that a regular expression matches; the name may use its groups. No group may hold a part of
-// a salt or a key.
+// naming names the texts that a regular expression matches; the name may use its groups. No group may hold a
+// part of a salt or a key.
 type naming struct {
 	pattern, name string
 }
@@ -96,7 +96,8 @@ func kinds() []kind {
 	}
 }
 
-// otherNames are for texts that no kind names: forms that Verify cannot read, and broken ones. They are tried last.
+// otherNames are for texts that no kind names: forms that Verify cannot read, and broken ones. They are tried
+// last.
 func otherNames() []naming {
 	return []naming{
 		{`^\$(argon2id|argon2i|argon2d)\$`, "$1 of another form"},
@@ -133,8 +134,8 @@ func respell(encoded string) string {
 	return encoded
 }
 
-// SettingPattern is a regular expression, for Go and for PostgreSQL, that matches the Decoy.Setting at the beginning
-// of a stored hash of any kind. What it matches holds no part of a salt or a key.
+// SettingPattern is a regular expression, for Go and for PostgreSQL, that matches the Decoy.Setting at the
+// beginning of a stored hash of any kind. What it matches holds no part of a salt or a key.
 func SettingPattern() string {
 	var all []string
 	for _, k := range kinds() {
@@ -148,9 +149,10 @@ func SettingPattern() string {
 // Unrecognised is what Kind returns for a text of no known form.
 const Unrecognised = "not recognised"
 
-// Kind names the kind and the parameters of a hash for people, such as "bcrypt 2b cost 12", also of kinds that Verify
-// cannot read and of hashes that are broken behind their salt. The name holds no part of a salt or a key. A text that
-// is not recognised may be a password in clear: Kind then returns Unrecognised and nothing of it.
+// Kind names the kind and the parameters of a hash for people, such as "bcrypt 2b cost 12", also of kinds
+// that Verify cannot read and of hashes that are broken behind their salt. The name holds no part of a salt
+// or a key. A text that is not recognised may be a password in clear: Kind then returns Unrecognised and
+// nothing of it.
 func Kind(encoded string) string {
 	for _, n := range compiledNames() {
 		if at := n.pattern.FindStringSubmatchIndex(encoded); at != nil {

@@ -10,17 +10,17 @@ import (
 // MaxLength is the most code points of a password after NFC normalisation.
 const MaxLength = 128
 
-// maxTypedBytes bounds the work of normalising. No code point decomposes into
-// more than four (U+1F82 does), so text that has MaxLength of them after NFC was
-// typed with at most four times as many, of at most four bytes each.
+// maxTypedBytes bounds the work of normalising. No code point decomposes into more than four (U+1F82 does),
+// so text that has MaxLength of them after NFC was typed with at most four times as many, of at most four
+// bytes each.
 const maxTypedBytes = MaxLength * 4 * utf8.UTFMax
 
 // ErrTooLong is returned for a password of more than MaxLength code points.
 var ErrTooLong = errors.New("password is longer than 128 characters")
 
-// normalise returns the NFC form, so that é typed on one keyboard as one code
-// point and on another as two is one password. Nothing is ever cut off. Bytes
-// that are not UTF-8 stay as they are and count as one code point each.
+// normalise returns the NFC form, so that é typed on one keyboard as one code point and on another as two is
+// one password. Nothing is ever cut off. Bytes that are not UTF-8 stay as they are and count as one code
+// point each.
 func normalise(password string) (string, error) {
 	if len(password) > maxTypedBytes {
 		return "", ErrTooLong

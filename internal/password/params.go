@@ -2,8 +2,8 @@ package password
 
 import "fmt"
 
-// Bounds of the Argon2id parameters, in new hashes and in stored ones alike: a
-// hash that came in with an import must not be able to eat the machine.
+// Bounds of the Argon2id parameters, in new hashes and in stored ones alike: a hash that came in with an
+// import must not be able to eat the machine.
 const (
 	// MaxMemoryKiB is 256 MiB per slot, libsodium's "moderate" setting.
 	MaxMemoryKiB = 256 * 1024
@@ -11,8 +11,8 @@ const (
 	MaxTime = 32
 	// MaxThreads is the most lanes; each is a goroutine while a hash runs.
 	MaxThreads = 64
-	// MaxCost bounds memory times passes, in KiB: at about 0.6 µs each, 0.6 s of
-	// one core. It leaves room for 256 MiB with four passes.
+	// MaxCost bounds memory times passes, in KiB: at about 0.6 µs each, 0.6 s of one core. It leaves room for
+	// 256 MiB with four passes.
 	MaxCost = 1 << 20
 
 	// minMemoryPerThread is from RFC 9106, section 3.1: memory is at least 8*p KiB.
@@ -42,8 +42,7 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// cost is the work of one hash in KiB times passes, the unit that hashing time
-// is proportional to.
+// cost is the work of one hash in KiB times passes, the unit that hashing time is proportional to.
 func (p Params) cost() uint64 {
 	return uint64(p.MemoryKiB) * uint64(p.Time)
 }

@@ -24,10 +24,9 @@ type pbkdf2Digest struct {
 	new    func() hash.Hash
 }
 
-// pbkdf2Digests have bounds that take up to 0.6, 0.4 and 0.9 s with the SHA
-// instructions of this processor; SHA-1 and SHA-256 take three to four times as
-// long without. Recommended in 2026 are 1,300,000, 600,000 and 210,000 (OWASP),
-// and Django makes 1,500,000 of SHA-256.
+// pbkdf2Digests have bounds that take up to 0.6, 0.4 and 0.9 s with the SHA instructions of this processor;
+// SHA-1 and SHA-256 take three to four times as long without. Recommended in 2026 are 1,300,000, 600,000 and
+// 210,000 (OWASP), and Django makes 1,500,000 of SHA-256.
 func pbkdf2Digests() []pbkdf2Digest {
 	return []pbkdf2Digest{
 		{"sha1", "$pbkdf2$", sha1.Size, engineSHA1, 162, 3_000_000, sha1.New},
@@ -44,9 +43,8 @@ type pbkdf2Hash struct {
 	salt, want []byte
 }
 
-// PBKDF2 returns the text to store for a hash of a format that holds its parts
-// apart, as Keycloak's does. The digest is "sha1", "sha256" or "sha512". Errors are
-// those of Canonical.
+// PBKDF2 returns the text to store for a hash of a format that holds its parts apart, as Keycloak's does. The
+// digest is "sha1", "sha256" or "sha512". Errors are those of Canonical.
 func PBKDF2(digest string, iterations int, salt, key []byte) (string, error) {
 	h, err := newPBKDF2(digest, strconv.Itoa(iterations), salt, key)
 	if err != nil {
@@ -153,10 +151,9 @@ func (p pbkdf2Hash) key(password string) []byte {
 
 func (p pbkdf2Hash) weakerThan(Params) bool { return true }
 
-// wholeKey is whole for a password that is a key of HMAC (RFC 2104, section 2). HMAC
-// pads a key with NULs, so that some behind it change nothing, and takes one that is
-// longer than a block by its digest, which is hardly ever UTF-8 (for SHA-1 one in
-// 100,000) and known only to those who know the password.
+// wholeKey is whole for a password that is a key of HMAC (RFC 2104, section 2). HMAC pads a key with NULs, so
+// that some behind it change nothing, and takes one that is longer than a block by its digest, which is
+// hardly ever UTF-8 (for SHA-1 one in 100,000) and known only to those who know the password.
 func wholeKey(password string) bool {
 	return !strings.Contains(password, "\x00") && utf8.ValidString(password)
 }

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// newSaltLength and newKeyLength are those of new hashes, the values that
-	// RFC 9106, section 4 recommends. More adds nothing against guessing.
+	// newSaltLength and newKeyLength are those of new hashes, the values that RFC 9106, section 4 recommends.
+	// More adds nothing against guessing.
 	newSaltLength = 16
 	newKeyLength  = 32
 
@@ -21,8 +21,8 @@ const (
 	argon2Version = 19
 )
 
-// argon2Hash is a parsed Argon2 hash. Its salt and key stay inside, so that printing
-// or logging one shows its parameters only.
+// argon2Hash is a parsed Argon2 hash. Its salt and key stay inside, so that printing or logging one shows its
+// parameters only.
 type argon2Hash struct {
 	Params Params
 
@@ -50,11 +50,10 @@ func (h argon2Hash) encode() string {
 		"$" + base64.RawStdEncoding.EncodeToString(h.key)
 }
 
-// weakerThan reports whether rewriting the hash with want makes it stronger in
-// something and weaker in nothing. Cost is memory times passes; the memory
-// itself must not shrink either, since it is what makes guessing on a GPU
-// expensive. Lengths count up to those of new hashes: a key of 64 bytes is no
-// harder to guess for than one of 32 and must not pin a cheap hash for ever.
+// weakerThan reports whether rewriting the hash with want makes it stronger in something and weaker in
+// nothing. Cost is memory times passes; the memory itself must not shrink either, since it is what makes
+// guessing on a GPU expensive. Lengths count up to those of new hashes: a key of 64 bytes is no harder to
+// guess for than one of 32 and must not pin a cheap hash for ever.
 //
 // The other variants are always rewritten: RFC 9106, section 4 wants Argon2id.
 func (h argon2Hash) weakerThan(want Params) bool {
@@ -97,8 +96,8 @@ func parseParams(text string) (Params, error) {
 	return params, nil
 }
 
-// parseNumber reads a decimal number of at most bits bits. ParseUint refuses
-// signs, spaces, underscores and the empty string, but not leading zeros.
+// parseNumber reads a decimal number of at most bits bits. ParseUint refuses signs, spaces, underscores and
+// the empty string, but not leading zeros.
 func parseNumber(field, name string, bits int) (uint64, error) {
 	digits, ok := strings.CutPrefix(field, name)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 // saltedSHATime is in nanoseconds, for SHA-512 and a short password.
 const saltedSHATime = 600
 
-// saltedSHA is a salted digest as LDAP servers keep it (OpenLDAP's {SSHA}), the
-// base64 of the digest followed by the salt.
+// saltedSHA is a salted digest as LDAP servers keep it (OpenLDAP's {SSHA}), the base64 of the digest followed
+// by the salt.
 type saltedSHA struct {
 	saltedSHAScheme
 	want, salt []byte

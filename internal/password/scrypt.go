@@ -14,15 +14,13 @@ import (
 )
 
 const (
-	// scryptTime is in nanoseconds per N*r*p: 35 ms for N=2^14, r=8, and 303 ms for
-	// N=2^17, r=8, p=1.
+	// scryptTime is in nanoseconds per N*r*p: 35 ms for N=2^14, r=8, and 303 ms for N=2^17, r=8, p=1.
 	scryptTime = 270
-	// maxScryptBlocks bounds N*r*p, and with it the memory, 128*N*r bytes, to 256 MiB
-	// and the time to 0.6 s.
+	// maxScryptBlocks bounds N*r*p, and with it the memory, 128*N*r bytes, to 256 MiB and the time to 0.6 s.
 	maxScryptBlocks = MaxMemoryKiB * 1024 / 128
 	maxScryptLogN   = 20
-	// maxScryptR and maxScryptP are far above what is in use (8, and 1 to 10), and
-	// keep the buffers that grow with r and p below 1 MiB.
+	// maxScryptR and maxScryptP are far above what is in use (8, and 1 to 10), and keep the buffers that grow
+	// with r and p below 1 MiB.
 	maxScryptR, maxScryptP = 64, 64
 
 	minForeignSalt = 1
@@ -38,8 +36,8 @@ type scryptParams struct {
 	logN, r, p uint64
 }
 
-// newScryptParams takes N itself for ln too: Kratos writes that. No logarithm in
-// bounds is as large as the least N that could be confused with it.
+// newScryptParams takes N itself for ln too: Kratos writes that. No logarithm in bounds is as large as the
+// least N that could be confused with it.
 func newScryptParams(text string) (scryptParams, error) {
 	values, err := fields(text, "ln", "r", "p")
 	if err != nil {
@@ -140,8 +138,8 @@ func (s scryptHash) matches(password string) bool {
 
 func (s scryptHash) weakerThan(Params) bool { return true }
 
-// FirebaseScrypt are a Firebase project's parameters, as its console shows them
-// (there, the bytes are in base64).
+// FirebaseScrypt are a Firebase project's parameters, as its console shows them (there, the bytes are in
+// base64).
 type FirebaseScrypt struct {
 	SignerKey     []byte // base64_signer_key, 32 to 64 bytes
 	SaltSeparator []byte // base64_salt_separator, at most 16 bytes
@@ -161,8 +159,8 @@ func (f FirebaseScrypt) Encode(salt, key []byte) (string, error) {
 		base64(salt), base64(key), base64(f.SaltSeparator), base64(f.SignerKey)))
 }
 
-// firebaseHash is the signer key, encrypted with a key that scrypt makes of the
-// password (github.com/firebase/scrypt).
+// firebaseHash is the signer key, encrypted with a key that scrypt makes of the password
+// (github.com/firebase/scrypt).
 type firebaseHash struct {
 	scryptParams
 	salt, want, separator, signer []byte

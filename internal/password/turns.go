@@ -7,21 +7,19 @@ import (
 
 // turns holds the callers that wait for a slot and says whose turn it is.
 //
-// Known clients and strangers get half of the time each while both wait, whichever
-// are more. Within each, networks take turns call by call, the addresses of a network
-// likewise, and the calls of an address go by arrival. So a network's wait depends on
-// how many networks wait, and not on how many calls the others have sent. Nothing is
-// remembered of networks that do not wait any more: memory is that of the callers.
+// Known clients and strangers get half of the time each while both wait, whichever are more. Within each,
+// networks take turns call by call, the addresses of a network likewise, and the calls of an address go by
+// arrival. So a network's wait depends on how many networks wait, and not on how many calls the others have
+// sent. Nothing is remembered of networks that do not wait any more: memory is that of the callers.
 type turns struct {
 	known, strangers *line
 	units            [engines]uint64 // work that waits
-	// lead is how much more time known clients were given than strangers while both
-	// waited. Those who do not wait save nothing up.
+	// lead is how much more time known clients were given than strangers while both waited. Those who do not
+	// wait save nothing up.
 	lead time.Duration
 }
 
-// line is a class, a network or an address: lines that take turns, the next one
-// first, or calls by arrival.
+// line is a class, a network or an address: lines that take turns, the next one first, or calls by arrival.
 type line struct {
 	key   string
 	size  int // calls, also those of its lines
@@ -53,8 +51,8 @@ func (q *turns) class(t *ticket) *line {
 	return q.strangers
 }
 
-// add puts a caller behind those of its address. A network or an address that has
-// not waited has its first turn after those that have.
+// add puts a caller behind those of its address. A network or an address that has not waited has its first
+// turn after those that have.
 func (q *turns) add(t *ticket) {
 	q.class(t).add(t, t.path())
 	q.units[t.work.engine] += t.work.units
@@ -160,8 +158,7 @@ func (l *line) remove(t *ticket, path []string) (found bool) {
 	return true
 }
 
-// next does not change what a copy shares with its original: the calls, and lines of
-// another owner.
+// next does not change what a copy shares with its original: the calls, and lines of another owner.
 func (l *line) next(gone func(*ticket) bool) *ticket {
 	for len(l.lines) > 0 {
 		first := l.lines[0].of(l.owner)
@@ -197,8 +194,8 @@ func (l *line) of(owner *turns) *line {
 	return &theirs
 }
 
-// crowding prefers the lines of path, if there is one, among those of equal size, and
-// otherwise the one whose turn comes last.
+// crowding prefers the lines of path, if there is one, among those of equal size, and otherwise the one whose
+// turn comes last.
 func (l *line) crowding(path []string) *ticket {
 	if len(l.lines) == 0 {
 		return l.calls[len(l.calls)-1]

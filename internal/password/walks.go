@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// walkBegin is the places where people begin to walk over the keys, and walkTurn what
-	// each turn multiplies, but for one that makes a zigzag go on: "1q2w3e4r5t" has one.
+	// walkBegin is the places where people begin to walk over the keys, and walkTurn what each turn
+	// multiplies, but for one that makes a zigzag go on: "1q2w3e4r5t" has one.
 	walkBegin = 40
 	walkTurn  = 3
 	// walkAgain is what it multiplies to make the same steps from another key: "1qaz2wsx".
@@ -19,8 +19,8 @@ const (
 // keyboard has the keys of one layout by place: what is typed without and with shift.
 type keyboard map[rune]place
 
-// place is a row and a column. A key touches its neighbours in the row, those of its
-// column and the next in the row above, and of its column and the one before below.
+// place is a row and a column. A key touches its neighbours in the row, those of its column and the next in
+// the row above, and of its column and the one before below.
 type place struct{ row, column int }
 
 // layouts are those of most Latin keyboards.

@@ -8,12 +8,11 @@ import (
 // longestWord bounds the search at one place, in code points: no listed word is longer.
 const longestWord = 32
 
-// maxSteps bounds the search for listed words in one password: "1" may be i and l too,
-// and 128 of them begin 20,000 words and more. Ordinary passwords take under a thousand.
+// maxSteps bounds the search for listed words in one password: "1" may be i and l too, and 128 of them begin
+// 20,000 words and more. Ordinary passwords take under a thousand.
 const maxSteps = 20_000
 
-// addWords adds the listed words and those of the context, with substitutions undone,
-// forwards and backwards.
+// addWords adds the listed words and those of the context, with substitutions undone, forwards and backwards.
 func (j *judged) addWords(context []string) {
 	words := make([][]rune, len(context))
 	for i, word := range context {
@@ -46,8 +45,7 @@ func (j *judged) addWords(context []string) {
 	}
 }
 
-// spells reports whether text begins with word, and whether substitutions had to be
-// undone for it.
+// spells reports whether text begins with word, and whether substitutions had to be undone for it.
 func spells(text, word []rune) (spelled, altered bool) {
 	if len(text) < len(word) {
 		return false, false

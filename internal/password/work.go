@@ -1,7 +1,7 @@
 package password
 
-// engine is what computes a hash. Each has a pace of its own on every machine:
-// some have instructions for SHA-256, some have slow memory.
+// engine is what computes a hash. Each has a pace of its own on every machine: some have instructions for
+// SHA-256, some have slow memory.
 type engine uint8
 
 const (
@@ -22,8 +22,8 @@ type work struct {
 	units  uint64
 }
 
-// foreignWork converts nanoseconds into units. They were measured on the machine
-// where a unit takes nominalRate (one core of a Xeon with SHA instructions).
+// foreignWork converts nanoseconds into units. They were measured on the machine where a unit takes
+// nominalRate (one core of a Xeon with SHA instructions).
 func foreignWork(e engine, nanoseconds uint64) work {
 	return work{engine: e, units: 1 + nanoseconds/nominalRate}
 }

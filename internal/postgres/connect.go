@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// connector makes connections that ask for no parameter when they connect: poolers refuse most (pgbouncer: "unsupported
-// startup parameter"). What Latchkey and the URL set is set by a statement afterwards, one round trip for each
-// connection.
+// connector makes connections that ask for no parameter when they connect: poolers refuse most (pgbouncer:
+// "unsupported startup parameter"). What Latchkey and the URL set is set by a statement afterwards, one round
+// trip for each connection.
 type connector struct {
 	config   *pgxpool.Config
 	settings map[string]string
@@ -79,8 +79,8 @@ func (c *connector) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// Connect makes one connection beside those of a pool, which PostgreSQL knows by name. It has no limits but those of
-// the role and the URL.
+// Connect makes one connection beside those of a pool, which PostgreSQL knows by name. It has no limits but
+// those of the role and the URL.
 func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	c, err := newConnector(url, name, nil)
 	if err != nil {
@@ -92,17 +92,17 @@ func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 // Pooler is what stands between Latchkey and PostgreSQL.
 type Pooler string
 
-// What there may be: nothing; a pooler that gives a client one connection for as long as it is connected (session mode),
-// which is as good as nothing; or one that gives it another for each transaction, where nothing that is set, locked or
-// listened for outlasts one.
+// What there may be: nothing; a pooler that gives a client one connection for as long as it is connected
+// (session mode), which is as good as nothing; or one that gives it another for each transaction, where
+// nothing that is set, locked or listened for outlasts one.
 const (
 	NoPooler          Pooler = ""
 	SessionPooler     Pooler = "session"
 	TransactionPooler Pooler = "transaction"
 )
 
-// probeTime is what the second connection gets: in session mode it waits for ever where the first has the pool's only
-// one.
+// probeTime is what the second connection gets: in session mode it waits for ever where the first has the
+// pool's only one.
 const probeTime = 2 * time.Second
 
 // FindPooler looks for a pooler with two connections. A pooler gives its clients process ids of its own. One
@@ -179,8 +179,9 @@ func RequireSession(ctx context.Context, url string) (Pooler, error) {
 	return found, err
 }
 
-// CheckTransactionPooler returns an *UnfitError if something that Latchkey relies on has to be set for a session, which
-// a pooler in transaction mode cannot; and what is left to the role's settings and better not left open.
+// CheckTransactionPooler returns an *UnfitError if something that Latchkey relies on has to be set for a
+// session, which a pooler in transaction mode cannot; and what is left to the role's settings and better not
+// left open.
 func CheckTransactionPooler(ctx context.Context, url string) (warning string, err error) {
 	c, err := newConnector(url, "latchkey probe", nil)
 	if err != nil {

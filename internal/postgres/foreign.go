@@ -41,9 +41,9 @@ func ownTables() []string {
 	return []string{"audit_events", "ledger_head", "password_resets", "replicas", "revocations", "signing_keys"}
 }
 
-// CheckForeign returns an *UnfitError if the database is another program's: if it has a table users that is neither
-// Latchkey's nor the older backends', tables with the names of ours without that one, or migrations of another program
-// under the name of ours. It only reads, and changes nothing.
+// CheckForeign returns an *UnfitError if the database is another program's: if it has a table users that is
+// neither Latchkey's nor the older backends', tables with the names of ours without that one, or migrations
+// of another program under the name of ours. It only reads, and changes nothing.
 func CheckForeign(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -149,8 +149,8 @@ func (s *surroundings) wrong() string {
 // stopPatience is how long a connection of a replica may last that was stopped.
 const stopPatience = time.Second
 
-// CheckTakeBack is CheckForeign for the way back, which leads out of other programs' databases, too. It returns an
-// error as well while a replica is connected: what is taken away is what it works with.
+// CheckTakeBack is CheckForeign for the way back, which leads out of other programs' databases, too. It
+// returns an error as well while a replica is connected: what is taken away is what it works with.
 func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -178,13 +178,13 @@ func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// TakeBackUsers takes back what the first migration made and its own way back leaves: the table users where nothing is
-// in it, the indexes and the trigger that older backends have as well; and what a second migration left that stopped
-// half-way. Whatever was there before stays. kept is true if the table was made by Latchkey and stays, for the accounts
-// in it.
+// TakeBackUsers takes back what the first migration made and its own way back leaves: the table users where
+// nothing is in it, the indexes and the trigger that older backends have as well; and what a second migration
+// left that stopped half-way. Whatever was there before stays. kept is true if the table was made by Latchkey
+// and stays, for the accounts in it.
 //
-// What the first migration made was written by the transaction that recorded it, so it has its xmin. After a dump and a
-// restore nothing has, and all of it stays.
+// What the first migration made was written by the transaction that recorded it, so it has its xmin. After a
+// dump and a restore nothing has, and all of it stays.
 func TakeBackUsers(ctx context.Context, conn *pgx.Conn) (kept bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var statements []string
@@ -219,8 +219,8 @@ func TakeBackUsers(ctx context.Context, conn *pgx.Conn) (kept bool, err error) {
 	return kept, nil
 }
 
-// madeByFirst lists what is to be said, and whether the table itself was made. Its trigger and its indexes go with it
-// or, where the table stays for its accounts, stay: they are the table's own.
+// madeByFirst lists what is to be said, and whether the table itself was made. Its trigger and its indexes go
+// with it or, where the table stays for its accounts, stay: they are the table's own.
 const madeByFirst = `
 WITH first AS (
     SELECT xmin::text AS made FROM goose_db_version WHERE version_id = 1 AND is_applied ORDER BY id DESC LIMIT 1

@@ -40,8 +40,9 @@ func hopelessCode(err error) string {
 // standby is said of a server that is not the primary.
 const standby = "it is a standby, or read-only, and takes no writes: name the primary, or all hosts and target_session_attrs=read-write"
 
-// Explain says what is wrong with the server or its URL where a command failed for that, "" if it failed for something
-// else. Unlike [Hopeless] it is for what is tried once: it also tells of a server that may yet become the primary.
+// Explain says what is wrong with the server or its URL where a command failed for that, "" if it failed for
+// something else. Unlike [Hopeless] it is for what is tried once: it also tells of a server that may yet
+// become the primary.
 func Explain(err error) string {
 	if IsReadOnly(err) {
 		return standby

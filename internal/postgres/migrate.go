@@ -13,22 +13,20 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// migrateLock is the key of the advisory lock that lets one replica migrate at a
-// time: "latchkey" in ASCII.
+// migrateLock is the key of the advisory lock that lets one replica migrate at a time: "latchkey" in ASCII.
 const migrateLock = 0x6c617463686b6579
 
-// statementLock is held by the very connection that the migrations run on. When a
-// process is killed the server still ends the statement that it was given, which may
-// be the build of an index: nobody else goes on before that.
+// statementLock is held by the very connection that the migrations run on. When a process is killed the
+// server still ends the statement that it was given, which may be the build of an index: nobody else goes on
+// before that.
 const statementLock = migrateLock + 1
 
-// defaultLockTimeout: a migration that cannot have its lock must not make the whole
-// service queue up behind it.
+// defaultLockTimeout: a migration that cannot have its lock must not make the whole service queue up behind
+// it.
 const defaultLockTimeout = 10 * time.Second
 
-// lockPoll is how often a replica that waits for its turn asks again. It must not
-// wait inside PostgreSQL: CREATE INDEX CONCURRENTLY waits for every snapshot older
-// than itself, and a waiting query holds one.
+// lockPoll is how often a replica that waits for its turn asks again. It must not wait inside PostgreSQL:
+// CREATE INDEX CONCURRENTLY waits for every snapshot older than itself, and a waiting query holds one.
 const lockPoll = 100 * time.Millisecond
 
 // MigrationStatus is one migration and whether the database has it.
@@ -37,28 +35,27 @@ type MigrationStatus struct {
 	Applied bool
 }
 
-// Migrations runs the goose migrations of FS on one database, one replica at a
-// time.
+// Migrations runs the goose migrations of FS on one database, one replica at a time.
 type Migrations struct {
 	// URL is a connection string as libpq takes it.
 	URL string
 	// FS holds the migrations at its root.
 	FS fs.FS
-	// LockTimeout is how long a statement waits for a lock, and with it whatever
-	// queues up behind it. Zero means 10 s, or what URL sets.
+	// LockTimeout is how long a statement waits for a lock, and with it whatever queues up behind it. Zero
+	// means 10 s, or what URL sets.
 	LockTimeout time.Duration
-	// Each is called by Up for each missing migration in its order and runs it, as
-	// often as it likes: one that failed can be run again. Nil: they are just run.
+	// Each is called by Up for each missing migration in its order and runs it, as often as it likes: one
+	// that failed can be run again. Nil: they are just run.
 	Each func(ctx context.Context, name string, run func() error) error
-	// CheckUp is asked before anything is read or written by Up and Status, CheckDown by Down; their errors end it.
-	// Nil: not asked.
+	// CheckUp is asked before anything is read or written by Up and Status, CheckDown by Down; their errors
+	// end it. Nil: not asked.
 	CheckUp, CheckDown func(ctx context.Context, conn *pgx.Conn) error
 	// BeforeFirst runs before the first migration is taken back. Nil: nothing.
 	BeforeFirst func(ctx context.Context, conn *pgx.Conn) error
 }
 
-// Up applies what is missing and returns the names of what it applied. also runs
-// under the same lock, after the migrations; nil: nothing.
+// Up applies what is missing and returns the names of what it applied. also runs under the same lock, after
+// the migrations; nil: nothing.
 func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([]string, error) {
 	var applied []string
 	err := m.locked(ctx, m.CheckUp, func(p *goose.Provider, _ *pgx.Conn) error {
@@ -103,8 +100,7 @@ func (m Migrations) eachPending(ctx context.Context, p *goose.Provider, applied 
 	return nil
 }
 
-// Down takes back the newest migration and returns its name, or "" when there is
-// none.
+// Down takes back the newest migration and returns its name, or "" when there is none.
 func (m Migrations) Down(ctx context.Context) (string, error) {
 	var name string
 	err := m.locked(ctx, m.CheckDown, func(p *goose.Provider, conn *pgx.Conn) error {
@@ -156,7 +152,8 @@ func (m Migrations) Status(ctx context.Context) ([]MigrationStatus, error) {
 	return list, err
 }
 
-// connector: a role or database may have limits for its services: filling a column takes as long as there are rows.
+// connector: a role or database may have limits for its services: filling a column takes as long as there are
+// rows.
 func (m Migrations) connector() (*connector, error) {
 	c, err := newConnector(m.URL, "latchkey migrate", map[string]string{
 		"lock_timeout": milliseconds(defaultLockTimeout), "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
@@ -246,8 +243,8 @@ func (sessionLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	})
 }
 
-// SessionUnlock implements goose's lock.SessionLocker. On a connection that broke
-// there is nothing to unlock: the lock went with it.
+// SessionUnlock implements goose's lock.SessionLocker. On a connection that broke there is nothing to unlock:
+// the lock went with it.
 func (sessionLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	_, _ = conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", int64(statementLock))
 	return nil

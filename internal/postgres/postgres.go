@@ -20,16 +20,16 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// Limits of one connection. A hung server is noticed by the client's own
-// deadlines; these stop work whose caller is gone.
+// Limits of one connection. A hung server is noticed by the client's own deadlines; these stop work whose
+// caller is gone.
 const (
 	connectTimeout   = 3 * time.Second
 	statementTimeout = "10s"
-	// A replica that stalls inside a transaction would hold its locks, the ledger's
-	// head among them, for everybody.
+	// A replica that stalls inside a transaction would hold its locks, the ledger's head among them, for
+	// everybody.
 	idleInTransactionTimeout = "5s"
-	// Connections are made anew, so that they find the primary after a failover:
-	// pgx looks for it only when it connects.
+	// Connections are made anew, so that they find the primary after a failover: pgx looks for it only when
+	// it connects.
 	connLifetime = 15 * time.Minute
 	rollbackTime = 3 * time.Second
 )
@@ -48,13 +48,12 @@ type Config struct {
 	Tracer pgx.QueryTracer
 }
 
-// Open makes a pool. It connects when it is used; its error is one of the URL and
-// holds no password.
+// Open makes a pool. It connects when it is used; its error is one of the URL and holds no password.
 func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	c, err := newConnector(cfg.URL, cmp.Or(cfg.Name, "latchkey"), map[string]string{
 		"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransactionTimeout,
-		// Every statement was written for it: with another one, which a role or a database may have as its default,
-		// those that meet fail (40001) instead of waiting for each other.
+		// Every statement was written for it: with another one, which a role or a database may have as its
+		// default, those that meet fail (40001) instead of waiting for each other.
 		"default_transaction_isolation": "read committed",
 	})
 	if err != nil {
@@ -66,7 +65,8 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	}
 	if cfg.Pooler == TransactionPooler {
 		c.settings = nil // they would be the next client's
-		// A statement that was prepared by name is on another connection the next time; pgbouncer knows them from 1.21 on.
+		// A statement that was prepared by name is on another connection the next time; pgbouncer knows them
+		// from 1.21 on.
 		if parsed.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 			parsed.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		}
@@ -94,17 +94,15 @@ func setDefault(params map[string]string, name, value string) {
 	}
 }
 
-// InTx runs fn in a transaction and commits when it returns nil. When the commit's
-// answer is lost the error says so and the outcome is unknown: callers must not
-// report success.
+// InTx runs fn in a transaction and commits when it returns nil. When the commit's answer is lost the error
+// says so and the outcome is unknown: callers must not report success.
 func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
 	tx, err := pool.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() {
-		// The caller may be gone; its locks must go all the same. After a commit
-		// this does nothing.
+		// The caller may be gone; its locks must go all the same. After a commit this does nothing.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
 		defer cancel()
 		_ = tx.Rollback(clean)
@@ -118,9 +116,8 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) err
 	return nil
 }
 
-// IsUnavailable reports whether err says that PostgreSQL did not do its work,
-// rather than that the work was wrong: it cannot be reached, did not answer in
-// time, is shutting down, starting, full or read-only.
+// IsUnavailable reports whether err says that PostgreSQL did not do its work, rather than that the work was
+// wrong: it cannot be reached, did not answer in time, is shutting down, starting, full or read-only.
 func IsUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code[:min(2, len(pg.Code))] {
@@ -137,8 +134,8 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
 }
 
-// Weakness says who else can read or answer what url sends to another machine, "" if
-// nobody; and how the password of such a connection reads, "" if there is none.
+// Weakness says who else can read or answer what url sends to another machine, "" if nobody; and how the
+// password of such a connection reads, "" if there is none.
 func Weakness(url string) (weakness, password string) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -169,8 +166,8 @@ func (e *UnfitError) Error() string { return "this PostgreSQL cannot be used: " 
 // minVersion is PostgreSQL 14: CREATE OR REPLACE TRIGGER lets migrations run again.
 const minVersion = 140000
 
-// CheckServer asks the server for what Latchkey needs of it. The error is an
-// *UnfitError where waiting would not help.
+// CheckServer asks the server for what Latchkey needs of it. The error is an *UnfitError where waiting would
+// not help.
 func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string

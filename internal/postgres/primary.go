@@ -21,8 +21,8 @@ const (
 // errReadOnlyServer: a server was found, and is not the primary.
 var errReadOnlyServer = errors.New("the server takes no writes")
 
-// lookForPrimary passes over the hosts that take no writes, also where the URL does not
-// ask for that: the first of several that answers may be a standby.
+// lookForPrimary passes over the hosts that take no writes, also where the URL does not ask for that: the
+// first of several that answers may be a standby.
 func lookForPrimary(cfg *pgconn.Config) {
 	if severalHosts(cfg) && cfg.ValidateConnect == nil {
 		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
@@ -46,17 +46,16 @@ func severalHosts(cfg *pgconn.Config) bool {
 	})
 }
 
-// leaving gives up the connections to a server that is not the primary any more: pgx
-// looks for it only when it connects.
+// leaving gives up the connections to a server that is not the primary any more: pgx looks for it only when
+// it connects.
 type leaving struct {
 	closed pgconn.PgErrorHandler // pgx's own
 	pool   atomic.Pointer[pgxpool.Pool]
 	last   atomic.Int64 // when all connections were given up, in milliseconds
 }
 
-// onError is false when the connection is to be closed. The pool's others most likely
-// lead to the same server. Once a second is enough: where there is no other server,
-// every write fails.
+// onError is false when the connection is to be closed. The pool's others most likely lead to the same
+// server. Once a second is enough: where there is no other server, every write fails.
 func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 	if err.Code != readOnly {
 		return l.closed(conn, err)
@@ -69,9 +68,8 @@ func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 	return false
 }
 
-// IsReadOnly reports whether err says that the server is not the primary, or takes no
-// writes, or that none of those in the URL does. The connection that it came from is
-// closed.
+// IsReadOnly reports whether err says that the server is not the primary, or takes no writes, or that none of
+// those in the URL does. The connection that it came from is closed.
 func IsReadOnly(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == readOnly || errors.Is(err, errReadOnlyServer)

@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// CheckURL returns an error that says which part of a connection string is wrong. It has nothing of the string in it.
+// CheckURL returns an error that says which part of a connection string is wrong. It has nothing of the
+// string in it.
 func CheckURL(text string) error {
 	_, err := pgxpool.ParseConfig(text)
 	if err == nil {

@@ -1,6 +1,6 @@
-// Package reload lets many callers share one reading of something that is slow to read, such as signing keys: one
-// reading at a time, and a new one at most once per interval for all callers together. Anybody can send a token with
-// an unknown key id, so without a bound strangers could make a service read as often as they like.
+// Package reload lets many callers share one reading of something that is slow to read, such as signing keys:
+// one reading at a time, and a new one at most once per interval for all callers together. Anybody can send a
+// token with an unknown key id, so without a bound strangers could make a service read as often as they like.
 package reload
 
 import (
@@ -39,16 +39,17 @@ func (a *Attempt) ended() bool {
 
 // Gate decides when a new Attempt may begin. It is safe for concurrent use; it must not be copied.
 type Gate struct {
-	// Interval is the least time from one Attempt that Join returns as new to the next, if the first has ended.
+	// Interval is the least time from one Attempt that Join returns as new to the next, if the first has
+	// ended.
 	Interval time.Duration
 
 	mu   sync.Mutex
 	last *Attempt // the newest, or nil
 }
 
-// Join returns the newest Attempt if it has not ended or was asked for less than Interval before now, and a new one
-// otherwise. For a new one the caller must see to it that it is read. A clock that was set back does not hold up a
-// new one.
+// Join returns the newest Attempt if it has not ended or was asked for less than Interval before now, and a
+// new one otherwise. For a new one the caller must see to it that it is read. A clock that was set back does
+// not hold up a new one.
 func (g *Gate) Join(now time.Time) (a *Attempt, isNew bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,8 +63,8 @@ func (g *Gate) Join(now time.Time) (a *Attempt, isNew bool) {
 	return g.last, true
 }
 
-// Renew is for a caller who knows that a reading which began before now is out of date: from now on Join returns an
-// Attempt that has not begun. It reports whether that is a new one, which the caller must see to.
+// Renew is for a caller who knows that a reading which began before now is out of date: from now on Join
+// returns an Attempt that has not begun. It reports whether that is a new one, which the caller must see to.
 func (g *Gate) Renew(now time.Time) (isNew bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

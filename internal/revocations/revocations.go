@@ -1,5 +1,5 @@
-// Package revocations decides which access tokens the rows of the revocation ledger refuse. The service and the
-// services that check tokens with authverify use this one definition.
+// Package revocations decides which access tokens the rows of the revocation ledger refuse. The service and
+// the services that check tokens with authverify use this one definition.
 package revocations
 
 import (
@@ -11,8 +11,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// Table holds the rows of the revocation ledger that refuse tokens which have not expired. An answer costs a few
-// look-ups in memory. The zero value refuses nothing. It is safe for concurrent use.
+// Table holds the rows of the revocation ledger that refuse tokens which have not expired. An answer costs a
+// few look-ups in memory. The zero value refuses nothing. It is safe for concurrent use.
 type Table struct {
 	mu       sync.RWMutex
 	sessions map[sessionKey]time.Time // to when it can be forgotten
@@ -21,13 +21,13 @@ type Table struct {
 	keys     map[string]struct{}
 }
 
-// sessionKey has the account too: a session's identifier is no secret, so whoever
-// revokes a session must name its account, and a row bites only where both match.
+// sessionKey has the account too: a session's identifier is no secret, so whoever revokes a session must name
+// its account, and a row bites only where both match.
 type sessionKey struct{ session, user uuid.UUID }
 
-// cutoff refuses positions below a row's own, but for the session that the row
-// excepts. Of any number of rows two positions decide: the highest of all, for
-// everybody else, and the highest of those that do not except the same session.
+// cutoff refuses positions below a row's own, but for the session that the row excepts. Of any number of rows
+// two positions decide: the highest of all, for everybody else, and the highest of those that do not except
+// the same session.
 type cutoff struct {
 	seq    int64
 	except uuid.UUID // of the row at seq
@@ -55,10 +55,9 @@ func (c *cutoff) refuses(session uuid.UUID, ledger int64) bool {
 	return ledger < c.seq
 }
 
-// Apply takes in a row of the ledger. Rows must come in the order of their
-// positions; one that is known already changes nothing. The result is false for a
-// row whose kind or form is not known: something was revoked, and nobody here can
-// tell what, so nothing that was cached must be trusted.
+// Apply takes in a row of the ledger. Rows must come in the order of their positions; one that is known
+// already changes nothing. The result is false for a row whose kind or form is not known: something was
+// revoked, and nobody here can tell what, so nothing that was cached must be trusted.
 func (r *Table) Apply(row *latchkeyv1.Revocation) bool {
 	expire := row.GetExpireTime().AsTime()
 	r.mu.Lock()
@@ -121,8 +120,8 @@ func (r *Table) applyUser(row *latchkeyv1.Revocation, expire time.Time) bool {
 	return true
 }
 
-// keepLonger notes until when a row is needed. Of two rows about one thing the second
-// may end first, when clocks differ or rows are sent again.
+// keepLonger notes until when a row is needed. Of two rows about one thing the second may end first, when
+// clocks differ or rows are sent again.
 func keepLonger[K comparable](rows map[K]time.Time, key K, expire time.Time) {
 	if known, ok := rows[key]; !ok || expire.After(known) {
 		rows[key] = expire
@@ -139,9 +138,8 @@ func exception(row *latchkeyv1.Revocation) (except uuid.UUID, ok bool) {
 	return except, err == nil
 }
 
-// Refuses says whether a token of this account and session, whose login was at the
-// ledger's position (the claim "led") and which the key signed (its "kid"), was
-// revoked.
+// Refuses says whether a token of this account and session, whose login was at the ledger's position (the
+// claim "led") and which the key signed (its "kid"), was revoked.
 func (r *Table) Refuses(user, session uuid.UUID, ledger int64, key string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -166,10 +164,9 @@ func (r *Table) RefusesKey(key string) bool {
 	return revoked
 }
 
-// Forget drops rows that reach no token that is still in its life at now, and
-// returns how many. Keys stay: whoever has stolen one signs new tokens with it at any
-// time, and should the keys fail to be read again, the row is all that refuses them.
-// There are as many as operators have revoked.
+// Forget drops rows that reach no token that is still in its life at now, and returns how many. Keys stay:
+// whoever has stolen one signs new tokens with it at any time, and should the keys fail to be read again, the
+// row is all that refuses them. There are as many as operators have revoked.
 func (r *Table) Forget(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// auth0User is a line of Auth0's user export, of the password export that its support
-// makes (MongoDB's field names), or an element of its bulk import format.
+// auth0User is a line of Auth0's user export, of the password export that its support makes (MongoDB's field
+// names), or an element of its bulk import format.
 type auth0User struct {
 	Email         string     `json:"email"`
 	EmailVerified bool       `json:"email_verified"`
@@ -88,8 +88,8 @@ func parseAuth0(cut raw) (User, error) {
 	return u, nil
 }
 
-// encode is the hash as password.Canonical takes it. Of the algorithms that Auth0
-// imports, argon2, bcrypt, pbkdf2 and ldap carry everything in their text.
+// encode is the hash as password.Canonical takes it. Of the algorithms that Auth0 imports, argon2, bcrypt,
+// pbkdf2 and ldap carry everything in their text.
 func (h *auth0Hash) encode() (string, error) {
 	switch h.Algorithm {
 	case "argon2", "bcrypt", "pbkdf2", "ldap":

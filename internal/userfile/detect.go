@@ -46,8 +46,8 @@ func look(head []byte) sight {
 	return s
 }
 
-// closes says that a line that is no JSON is meant to be an object: it is a broken
-// line, and not the first line of an object over several.
+// closes says that a line that is no JSON is meant to be an object: it is a broken line, and not the first
+// line of an object over several.
 func closes(line []byte) bool {
 	return bytes.HasSuffix(bytes.TrimSpace(line), []byte("}")) || !bytes.HasSuffix(bytes.TrimSpace(line), []byte(",")) &&
 		len(bytes.TrimSpace(line)) > 1

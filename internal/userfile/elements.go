@@ -7,17 +7,15 @@ import (
 	"io"
 )
 
-// elements cuts a JSON document into its users without reading it whole.
-// encoding/json's decoder holds a whole token, and a string of a gigabyte is one: this
-// looks at brackets and quotes only, and leaves it to encoding/json to refuse what is
-// between them.
+// elements cuts a JSON document into its users without reading it whole. encoding/json's decoder holds a
+// whole token, and a string of a gigabyte is one: this looks at brackets and quotes only, and leaves it to
+// encoding/json to refuse what is between them.
 type elements struct {
 	in     *bufio.Reader
 	within shape
 	number int64
 	buf    []byte
-	// open says that the array of users has begun, done that it has ended, found that
-	// there was one.
+	// open says that the array of users has begun, done that it has ended, found that there was one.
 	open, done, found bool
 	first             bool // nothing of the present array or object was read yet
 }
@@ -153,8 +151,7 @@ func (e *elements) pass() error {
 	return err
 }
 
-// more says whether the array or object, which ends with the byte last, has another
-// member, and goes to it.
+// more says whether the array or object, which ends with the byte last, has another member, and goes to it.
 func (e *elements) more(last byte) (bool, error) {
 	b, err := e.skipSpace()
 	switch {

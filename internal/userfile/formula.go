@@ -8,15 +8,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// People open exports in spreadsheets, which run a cell that begins with "=", "+", "-"
-// or "@" as a formula, and anybody can sign up with such a name. So a part that could be
-// taken for one gets an apostrophe before it, which spreadsheets read as "this is text",
-// and an import takes it away again. A part begins where the cell does, and after each
-// character at which a spreadsheet may be told to split: a program that is set to
+// People open exports in spreadsheets, which run a cell that begins with "=", "+", "-" or "@" as a formula,
+// and anybody can sign up with such a name. So a part that could be taken for one gets an apostrophe before
+// it, which spreadsheets read as "this is text", and an import takes it away again. A part begins where the
+// cell does, and after each character at which a spreadsheet may be told to split: a program that is set to
 // semicolons cuts ours, too.
 //
-// What has an apostrophe already gets one more, so that the way back is exact for every
-// text: an import takes one away, and only where an export would have put it.
+// What has an apostrophe already gets one more, so that the way back is exact for every text: an import takes
+// one away, and only where an export would have put it.
 
 // defuse returns a cell that no spreadsheet runs.
 func defuse(cell string) string {
@@ -41,9 +40,8 @@ func arm(cell string) string {
 // splitters are what programs split lines at, and the lines themselves.
 const splitters = ",;|\t\r\n"
 
-// eachPart puts a cell together again from what change makes of its parts; breaks says
-// that it is the first one and that white space follows at which programs split, which
-// some of them skip.
+// eachPart puts a cell together again from what change makes of its parts; breaks says that it is the first
+// one and that white space follows at which programs split, which some of them skip.
 func eachPart(cell string, change func(part string, breaks bool) string) string {
 	var b strings.Builder
 	for rest, first := cell, true; ; first = false {
@@ -58,9 +56,8 @@ func eachPart(cell string, change func(part string, breaks bool) string) string 
 	}
 }
 
-// runs says whether a part may be a formula: whether one begins it, or follows white
-// space, invisible characters and quotes, which programs skip on the way, apostrophes
-// among them.
+// runs says whether a part may be a formula: whether one begins it, or follows white space, invisible
+// characters and quotes, which programs skip on the way, apostrophes among them.
 func runs(part string, breaks bool) bool {
 	for _, r := range part {
 		switch {

@@ -23,8 +23,7 @@ type keycloakUser struct {
 	Credentials      []keycloakCredential `json:"credentials"`
 }
 
-// keycloakCredential holds JSON in its strings; before Keycloak 8 it had the fields
-// below instead.
+// keycloakCredential holds JSON in its strings; before Keycloak 8 it had the fields below instead.
 type keycloakCredential struct {
 	Type           string `json:"type"`
 	SecretData     string `json:"secretData"`

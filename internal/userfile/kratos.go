@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// kratosIdentity is an identity as `GET /admin/identities?include_credential=password`
-// returns it, or as it is imported.
+// kratosIdentity is an identity as `GET /admin/identities?include_credential=password` returns it, or as it
+// is imported.
 type kratosIdentity struct {
 	ID        string `json:"id"`
 	State     string `json:"state"`

@@ -17,8 +17,8 @@ func columns() []string {
 	}
 }
 
-// checkColumns refuses a name that is none: a column "password-hash" would leave
-// everybody without a password.
+// checkColumns refuses a name that is none: a column "password-hash" would leave everybody without a
+// password.
 func checkColumns(named map[string]int) error {
 	for name := range named {
 		if !slices.Contains(columns(), name) {

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// maxRowLines is how many lines a field in quotes may go over. A quote too many would
-// otherwise take the rest of the file for one field: it costs one line.
+// maxRowLines is how many lines a field in quotes may go over. A quote too many would otherwise take the rest
+// of the file for one field: it costs one line.
 const maxRowLines = 100
 
 // row is one record of CSV.
@@ -132,8 +132,7 @@ func (r *rows) join(first line, more []line, closed bool) (row, error) {
 	return row{r.columns, fields}, nil
 }
 
-// quoted returns the lines that belong to the first one because a quote is open, and
-// whether it was closed.
+// quoted returns the lines that belong to the first one because a quote is open, and whether it was closed.
 func (r *rows) quoted(first line) (more []line, closed bool, err error) {
 	closed = bytes.Count(first.text, []byte(`"`))%2 == 0
 	size := len(first.text)

@@ -49,8 +49,8 @@ type User struct {
 	// ID is kept. Nil: the account gets a new one.
 	ID    uuid.UUID
 	Email string
-	// PasswordHash is in a form that password.Canonical takes. Empty: nobody can log in
-	// before the password is reset.
+	// PasswordHash is in a form that password.Canonical takes. Empty: nobody can log in before the password
+	// is reset.
 	PasswordHash        string
 	FirstName, LastName string
 	// CreatedAt and LastLoginAt: zero where the file does not tell.
@@ -62,8 +62,7 @@ type User struct {
 
 // Record is one line or element.
 type Record struct {
-	// Number counts from 1: lines of the file, or elements of a JSON document, as
-	// Reader.Unit says.
+	// Number counts from 1: lines of the file, or elements of a JSON document, as Reader.Unit says.
 	Number int64
 	User   User
 	// Err says why it is no account. User.Email may be set all the same, to name it.
@@ -74,8 +73,8 @@ type Record struct {
 type Options struct {
 	// Format of the file. Empty: the first 64 KiB decide.
 	Format Format
-	// Firebase are the hash parameters of the project. Without them Firebase's accounts
-	// with passwords cannot be read.
+	// Firebase are the hash parameters of the project. Without them Firebase's accounts with passwords cannot
+	// be read.
 	Firebase *password.FirebaseScrypt
 	// Now is the clock, for bans that end. Required.
 	Now func() time.Time
@@ -109,8 +108,8 @@ type fatalError struct{ error }
 // Unwrap is for errors.Is.
 func (f fatalError) Unwrap() error { return f.error }
 
-// NewReader looks at the beginning of in, which may be compressed with gzip, and
-// fails where the format is not clear, or the file not in it.
+// NewReader looks at the beginning of in, which may be compressed with gzip, and fails where the format is
+// not clear, or the file not in it.
 func NewReader(in io.Reader, opts Options) (*Reader, error) {
 	buffered := bufio.NewReaderSize(in, peekSize)
 	if head, _ := buffered.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
@@ -201,8 +200,8 @@ func (r *Reader) Format() Format { return r.format }
 // Unit is what records are numbered by: "line" or "element".
 func (r *Reader) Unit() string { return r.source.unit() }
 
-// Next returns the next record, or io.EOF. A record that is no account has its Err;
-// an error means that the rest cannot be read.
+// Next returns the next record, or io.EOF. A record that is no account has its Err; an error means that the
+// rest cannot be read.
 func (r *Reader) Next() (Record, error) {
 	cut, err := r.source.next()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// unmarshal reads JSON. Its errors name the field and not the value, which may be a
-// secret in the wrong place.
+// unmarshal reads JSON. Its errors name the field and not the value, which may be a secret in the wrong
+// place.
 func unmarshal(text []byte, to any, strict bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if strict {
@@ -54,8 +54,8 @@ type valueError struct{ text string }
 // Error implements error.
 func (v *valueError) Error() string { return v.text }
 
-// moment is a time as exports write it: RFC 3339, PostgreSQL's text, milliseconds
-// since 1970, or MongoDB's {"$date": …}.
+// moment is a time as exports write it: RFC 3339, PostgreSQL's text, milliseconds since 1970, or MongoDB's
+// {"$date": …}.
 type moment struct{ time.Time }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -130,8 +130,8 @@ func foreignID(text string) uuid.UUID {
 	return id
 }
 
-// splitName takes the first word for the first name where an export has the whole
-// name only, as its owner chose it to be shown.
+// splitName takes the first word for the first name where an export has the whole name only, as its owner
+// chose it to be shown.
 func splitName(name string) (first, last string) {
 	first, last, _ = strings.Cut(strings.TrimSpace(name), " ")
 	return first, strings.TrimSpace(last)

@@ -21,8 +21,8 @@ const (
 	maxName  = 100
 )
 
-// account is a checked record. Its strings are its own: they do not keep the line that
-// they were read from in memory.
+// account is a checked record. Its strings are its own: they do not keep the line that they were read from in
+// memory.
 type account struct {
 	number    int64
 	id        uuid.UUID
@@ -38,8 +38,8 @@ type account struct {
 	verified  bool
 }
 
-// check applies the rules that Login has for addresses, so that old ones pass, and the
-// bounds of the table. Nothing is cut or changed: what does not fit is refused.
+// check applies the rules that Login has for addresses, so that old ones pass, and the bounds of the table.
+// Nothing is cut or changed: what does not fit is refused.
 func check(record userfile.Record, now time.Time) (account, error) {
 	if record.Err != nil {
 		return account{}, record.Err
@@ -76,9 +76,8 @@ func check(record userfile.Record, now time.Time) (account, error) {
 	return a, nil
 }
 
-// checkEmail: what Login refuses could never log in; an address without an @ is
-// another column, one with a control character would be shown to people, and a
-// look-alike could be somebody else's.
+// checkEmail: what Login refuses could never log in; an address without an @ is another column, one with a
+// control character would be shown to people, and a look-alike could be somebody else's.
 func checkEmail(email string) error {
 	name, domain, ok := strings.Cut(email, "@")
 	switch {
@@ -101,8 +100,8 @@ func checkEmail(email string) error {
 	return nil
 }
 
-// checkName: names may be missing, and otherwise have the characters that sign-up
-// allows: they stand in mails.
+// checkName: names may be missing, and otherwise have the characters that sign-up allows: they stand in
+// mails.
 func checkName(which, name string) error {
 	switch {
 	case !utf8.ValidString(name):

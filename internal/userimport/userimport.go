@@ -17,13 +17,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-// batchSize is how many records share a transaction. The time of a commit is spread
-// over that many accounts, and that many are held in memory four times at most, 10 MiB.
+// batchSize is how many records share a transaction. The time of a commit is spread over that many accounts,
+// and that many are held in memory four times at most, 10 MiB.
 const batchSize = 5000
 
-// Source is where records come from: a userfile.Reader, or a stream. Next is called
-// from one goroutine and may still be under way when Run has returned because its
-// context ended.
+// Source is where records come from: a userfile.Reader, or a stream. Next is called from one goroutine and
+// may still be under way when Run has returned because its context ended.
 type Source interface {
 	// Next returns the next record, or io.EOF. After another error there is no next.
 	Next() (userfile.Record, error)
@@ -55,9 +54,8 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// DryRun writes nothing; the counts and the refusals say what an import would do.
 	DryRun bool
-	// Remember bounds how many addresses of this import are remembered, at 16 bytes
-	// each. A record whose address is remembered is refused as a duplicate; beyond,
-	// it counts as existing. Zero: DefaultRemember.
+	// Remember bounds how many addresses of this import are remembered, at 16 bytes each. A record whose
+	// address is remembered is refused as a duplicate; beyond, it counts as existing. Zero: DefaultRemember.
 	Remember int
 	// Refused is called for each record that was not taken, in the order of the records. Required.
 	Refused func(Refusal)
@@ -153,8 +151,8 @@ func nextBatch(ctx context.Context, source Source, now time.Time) *batch {
 	return b
 }
 
-// double refuses an account whose address or identifier another one of the batch has.
-// Those of earlier batches are found in the table.
+// double refuses an account whose address or identifier another one of the batch has. Those of earlier
+// batches are found in the table.
 func double(a account, lookups map[string]int64, ids map[[16]byte]int64) error {
 	if other, ok := lookups[a.lookup]; ok {
 		return fmt.Errorf("record %d has this address already", other)

@@ -16,8 +16,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-// attempts is how often a batch is tried that other programs' transactions stand in
-// the way of. Batches are sorted, so that two imports wait for each other instead.
+// attempts is how often a batch is tried that other programs' transactions stand in the way of. Batches are
+// sorted, so that two imports wait for each other instead.
 const attempts = 5
 
 // writer writes batches, one at a time.
@@ -26,8 +26,8 @@ type writer struct {
 	queries *db.Queries
 	seen    *seen
 	counts  Counts
-	// lookFirst says that most of the last batch was there: the next one is looked up
-	// before anything is sent to be written, which is several times faster.
+	// lookFirst says that most of the last batch was there: the next one is looked up before anything is sent
+	// to be written, which is several times faster.
 	lookFirst bool
 }
 
@@ -118,8 +118,7 @@ func (w *writer) countCreated(tried []account, created map[uuid.UUID]bool) []acc
 	return left
 }
 
-// countDry counts what would be made. What an earlier batch would have made is not in
-// the table.
+// countDry counts what would be made. What an earlier batch would have made is not in the table.
 func (w *writer) countDry(b *batch, free []account) {
 	for _, a := range free {
 		switch {
@@ -139,8 +138,8 @@ func (w *writer) countDry(b *batch, free []account) {
 
 func refuse(a account, reason string) Refusal { return Refusal{a.number, a.email, reason} }
 
-// insert makes the accounts that are not there, in one transaction, and returns the
-// identifiers of those that it made.
+// insert makes the accounts that are not there, in one transaction, and returns the identifiers of those that
+// it made.
 func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]bool, error) {
 	params := db.ImportUsersParams{Now: w.cfg.Now()}
 	for _, a := range accounts {
@@ -180,8 +179,8 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 	}
 }
 
-// inTheWay says that nothing was written because of another transaction: a deadlock,
-// or a conflict between serializable ones.
+// inTheWay says that nothing was written because of another transaction: a deadlock, or a conflict between
+// serializable ones.
 func inTheWay(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pg.Code == "40P01" || pg.Code == "40001")
@@ -217,8 +216,8 @@ func (w *writer) holders(ctx context.Context, accounts []account) (holders, erro
 	return h, nil
 }
 
-// of says whether the account is there, or why it cannot be made. Its hash and names
-// play no part: they change once their owner uses the account.
+// of says whether the account is there, or why it cannot be made. Its hash and names play no part: they
+// change once their owner uses the account.
 func (h holders) of(a account) (reason string, exists bool) {
 	if id, ok := h.byEmail[a.email]; ok {
 		if a.idGiven && id != a.id {
