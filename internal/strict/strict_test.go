@@ -32,3 +32,19 @@ func TestObjectUUID(t *testing.T) {
 		}
 	}
 }
+
+func TestParseObjectRefuses(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		``, `null`, `[]`, `"a"`, `1`, `{"a":1}{}`, `{"a":1} x`, `{"a":1,}`, `{"a":1,"a":1}`, `{"a":1,"\u0061":2}`,
+		`{"a":{"b":1,"b":2}}`, `{"a":[{"b":1,"b":2}]}`, "{\"\xff\":1}", `{"a":` + nested(16) + `}`,
+	} {
+		if object, err := ParseObject([]byte(text)); !errors.Is(err, ErrObject) || object != nil {
+			t.Errorf("%s: %v, %v", text, object, err)
+		}
+	}
+	object, err := ParseObject([]byte(` {"a":1,"A":2,"b":` + nested(15) + `} `))
+	if first, ok := object.Integer("a"); err != nil || !ok || first != 1 || len(object) != 3 {
+		t.Errorf("%v, %v", object, err)
+	}
+}
