@@ -34,7 +34,7 @@ type Config struct {
 	// Issuer is "iss" of the tokens that are accepted: LATCHKEY_ISSUER.
 	Issuer string
 	// Audience is what "aud" must be, alone or among others: LATCHKEY_AUDIENCE. Never
-	// LATCHKEY_ACCOUNT_AUDIENCE: whoever is shown such a token can use the account.
+	// LATCHKEY_ACCOUNT_AUDIENCE: a service that is shown such a token can use the account.
 	Audience string
 	// MaxTTL is the longest life, exp - iat, that is accepted. It should be LATCHKEY_ACCESS_TOKEN_TTL, for
 	// Latchkey reports revocations for as long as that. Zero: 15 minutes.

@@ -7,12 +7,12 @@
 //
 // # What is promised
 //
-// While the stream runs, a revocation is known some milliseconds after Latchkey has it, and refuses every
-// token it reaches from then on. When no proof has come for Config.MaxStaleness that all revocations are
-// known, tokens are refused (or accepted, with Config.FailOpen) until one comes. So after a revocation its
-// tokens are accepted for MaxStaleness at most, and 3 s more where the network holds back what it has already
-// been given: that is how late a heartbeat may come before its stream is given up. Latchkey itself promises
-// more: its ValidateToken refuses from the moment on in which the revoking call returns.
+// While the stream runs, a revocation is known some milliseconds after Latchkey has it, and from then on every
+// token that it reaches is refused. If no proof that all revocations are known has come for
+// [Config.MaxStaleness], tokens are refused (or accepted, with [Config.FailOpen]) until one comes. So after a
+// revocation its tokens are accepted for MaxStaleness at most, plus 3 s if the network delays data on its
+// way: a stream is given up when its heartbeat is 3 s late. Latchkey itself promises more: its ValidateToken
+// refuses the token as soon as the revoking call returns.
 //
 // # How tokens are read
 //
