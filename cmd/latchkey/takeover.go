@@ -16,9 +16,9 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
-	"github.com/latchkey-auth/latchkey/internal/takeover"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
 // TestTakeoverUsage: what means nothing is exit 2, and nothing is touched.

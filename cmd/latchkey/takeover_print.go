@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
 // groupsShown of the shared addresses are shown to people; JSON has up to 1,000.

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )

@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/latchkey-auth/latchkey/internal/takeover"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
