@@ -161,6 +161,9 @@ func (a account) explain(err error, path string) error {
 		return err
 	}
 	if !a.drop {
+		if _, missing := os.Lstat(path); missing != nil {
+			return fmt.Errorf("%w (%s may belong to another user, such as root, or be read-only: choose another directory)", err, filepath.Dir(path))
+		}
 		return fmt.Errorf("%w (%s may have been made by another user, such as root: remove it or choose another directory)",
 			err, path)
 	}
