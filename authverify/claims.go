@@ -14,7 +14,7 @@ type Claims struct {
 	SessionID uuid.UUID
 	// Ledger is "led": the position of the revocation ledger, 0 or more, that the user's status was read at.
 	// Revocations beyond it refuse the token.
-	Ledger int64
+	Position int64
 	// ID is "jti", never empty.
 	ID string
 	// ClientID is "client_id", never empty in a token.

@@ -214,7 +214,7 @@ func (v *Verifier) judge(found *verified) error {
 		return atjwt.Invalid("its key was revoked")
 	case !now.Before(claims.ExpireTime):
 		return ErrExpired
-	case revoked.Refuses(claims.UserID, claims.SessionID, claims.Ledger, found.keyID):
+	case revoked.Refuses(claims.UserID, claims.SessionID, claims.Position, found.keyID):
 		return ErrRevoked
 	case !fresh && !v.cfg.FailOpen:
 		return fmt.Errorf("%w: revocations are not up to date", ErrUnavailable)

@@ -193,7 +193,7 @@ func TestVerifyReturnsCopies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if claims.UserID != p.user || claims.SessionID != p.session || claims.Ledger != 5 ||
+		if claims.UserID != p.user || claims.SessionID != p.session || claims.Position != 5 ||
 			!slices.Equal(claims.AMR, []string{"pwd"}) || claims.ClientID != "app" {
 			t.Fatalf("got %+v", claims)
 		}

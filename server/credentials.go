@@ -69,6 +69,6 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		return nil, refusal.New(code, v.Reason, "the access token is not accepted: refresh it or log in again")
 	}
 	return revoke.WithAuthority(ctx, revoke.Authority{
-		UserID: v.Claims.UserID, SessionID: v.Claims.SessionID, Ledger: v.Claims.Ledger, KeyID: v.KeyID,
+		UserID: v.Claims.UserID, SessionID: v.Claims.SessionID, Position: v.Claims.Position, KeyID: v.KeyID,
 	}), nil
 }

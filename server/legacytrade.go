@@ -163,7 +163,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 		if err != nil {
 			return err
 		}
-		start.Ledger = account.Ledger
+		start.Position = account.Position
 		if err = s.spendLegacyRefresh(ctx, tx, old, start.ID, old.requestHash(requestID)); err != nil {
 			return err
 		}
@@ -299,7 +299,7 @@ func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash [
 		return login.Tokens{}, fmt.Errorf("read the session: %w", err)
 	}
 	sess := answer.Session
-	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Ledger: sess.Ledger})
+	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Position: sess.Position})
 	if err != nil {
 		return login.Tokens{}, err
 	}

@@ -178,7 +178,7 @@ func TestLinksLast(t *testing.T) {
 	}
 	wantRefused(t, tryReset(t.Context(), s, first, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 	_, other, _, err := resetsOf(s).IssueReset(t.Context(), mail.ResetLink{
-		UserID: uuid.MustParse(user.GetId()), Ledger: int64(count(t, s, "SELECT seq FROM ledger_head")),
+		UserID: uuid.MustParse(user.GetId()), Position: int64(count(t, s, "SELECT seq FROM ledger_head")),
 	})
 	if err != nil || other == next {
 		t.Fatalf("another key: %v", err)

@@ -204,8 +204,8 @@ func (i *Issuer) fill(claims authverify.Claims) authverify.Claims {
 	if claims.ClientID == "" {
 		claims.ClientID = clientID
 	}
-	if claims.Ledger == 0 {
-		claims.Ledger = i.ledger.position()
+	if claims.Position == 0 {
+		claims.Position = i.ledger.position()
 	}
 	if claims.IssuedAt.IsZero() {
 		claims.IssuedAt = i.Now().Truncate(time.Second).UTC()

@@ -42,7 +42,7 @@ func TestIssuer(t *testing.T) {
 	issuer.RevokeUser(other.UserID, second.SessionID)
 	check(others, authverify.ErrRevoked)
 	check(seconds, nil)
-	other.Ledger = 0 // a new login
+	other.Position = 0 // a new login
 	check(issuer.Issue(other), nil)
 	issuer.RevokeUser(other.UserID, uuid.Nil)
 	check(seconds, authverify.ErrRevoked)

@@ -417,20 +417,20 @@ func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, arg Revocatio
 
 const revokedSessions = `-- name: RevokedSessions :many
 SELECT asked.session_id::uuid
-FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS ledger) AS asked
+FROM (SELECT unnest($1::uuid[]) AS session_id, unnest($2::bigint[]) AS position) AS asked
 WHERE latchkey_on_primary()
-    AND EXISTS (SELECT FROM latchkey_refusals($3::uuid, asked.session_id, asked.ledger, NULL))
+    AND EXISTS (SELECT FROM latchkey_refusals($3::uuid, asked.session_id, asked.position, NULL))
 `
 
 type RevokedSessionsParams struct {
 	SessionIds []uuid.UUID
-	Ledgers    []int64
+	Positions  []int64
 	UserID     uuid.UUID
 }
 
 // RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
 func (q *Queries) RevokedSessions(ctx context.Context, db DBTX, arg RevokedSessionsParams) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, revokedSessions, arg.SessionIds, arg.Ledgers, arg.UserID)
+	rows, err := db.Query(ctx, revokedSessions, arg.SessionIds, arg.Positions, arg.UserID)
 	if err != nil {
 		return nil, err
 	}
@@ -453,7 +453,7 @@ const sessionOfUserRevoked = `-- name: SessionOfUserRevoked :one
 SELECT EXISTS (
         SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid AND user_id = $2::uuid
     ) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger
+    (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary()
 `
 
@@ -463,8 +463,8 @@ type SessionOfUserRevokedParams struct {
 }
 
 type SessionOfUserRevokedRow struct {
-	Revoked bool
-	Ledger  int64
+	Revoked  bool
+	Position int64
 }
 
 // SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
@@ -472,19 +472,19 @@ type SessionOfUserRevokedRow struct {
 func (q *Queries) SessionOfUserRevoked(ctx context.Context, db DBTX, arg SessionOfUserRevokedParams) (SessionOfUserRevokedRow, error) {
 	row := db.QueryRow(ctx, sessionOfUserRevoked, arg.SessionID, arg.UserID)
 	var i SessionOfUserRevokedRow
-	err := row.Scan(&i.Revoked, &i.Ledger)
+	err := row.Scan(&i.Revoked, &i.Position)
 	return i, err
 }
 
 const sessionRevoked = `-- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = $1::uuid) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger
+    (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary()
 `
 
 type SessionRevokedRow struct {
-	Revoked bool
-	Ledger  int64
+	Revoked  bool
+	Position int64
 }
 
 // SessionRevoked says whether a session was ended, and the position up to which that
@@ -492,7 +492,7 @@ type SessionRevokedRow struct {
 func (q *Queries) SessionRevoked(ctx context.Context, db DBTX, sessionID uuid.UUID) (SessionRevokedRow, error) {
 	row := db.QueryRow(ctx, sessionRevoked, sessionID)
 	var i SessionRevokedRow
-	err := row.Scan(&i.Revoked, &i.Ledger)
+	err := row.Scan(&i.Revoked, &i.Position)
 	return i, err
 }
 

@@ -29,14 +29,14 @@ SELECT latchkey_ended_since($1::uuid, $2::bigint)::boolean WHERE latchkey_on_pri
 `
 
 type EndedSinceParams struct {
-	UserID uuid.UUID
-	Ledger int64
+	UserID   uuid.UUID
+	Position int64
 }
 
 // EndedSince says whether the account's sessions were ended after a position, and its
 // links with them, or its address changed.
 func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams) (bool, error) {
-	row := db.QueryRow(ctx, endedSince, arg.UserID, arg.Ledger)
+	row := db.QueryRow(ctx, endedSince, arg.UserID, arg.Position)
 	var column_1 bool
 	err := row.Scan(&column_1)
 	return column_1, err
@@ -188,7 +188,7 @@ type ReplacePasswordResetParams struct {
 	UserID    uuid.UUID
 	TokenHash []byte
 	Nonce     []byte
-	Ledger    int64
+	Position  int64
 	CreatedAt time.Time
 	ExpiresAt time.Time
 }
@@ -200,7 +200,7 @@ func (q *Queries) ReplacePasswordReset(ctx context.Context, db DBTX, arg Replace
 		arg.UserID,
 		arg.TokenHash,
 		arg.Nonce,
-		arg.Ledger,
+		arg.Position,
 		arg.CreatedAt,
 		arg.ExpiresAt,
 	)

@@ -99,13 +99,13 @@ func (q *Queries) FindUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 }
 
 const findUserAt = `-- name: FindUserAt :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger FROM users
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS position FROM users
 WHERE id = $1 AND latchkey_on_primary()
 `
 
 type FindUserAtRow struct {
-	User   User
-	Ledger int64
+	User     User
+	Position int64
 }
 
 // FindUserAt reads an account and the ledger's position in one statement: what was
@@ -125,13 +125,13 @@ func (q *Queries) FindUserAt(ctx context.Context, db DBTX, id uuid.UUID) (FindUs
 		&i.User.IsActive,
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
-		&i.Ledger,
+		&i.Position,
 	)
 	return i, err
 }
 
 const findUserByEmail = `-- name: FindUserByEmail :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS ledger,
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE (users.email = $1 OR users.email_lookup = $2::text) AND latchkey_on_primary()
@@ -146,7 +146,7 @@ type FindUserByEmailParams struct {
 
 type FindUserByEmailRow struct {
 	User          User
-	Ledger        int64
+	Position      int64
 	PasswordEpoch int64
 	DevicesSince  *time.Time
 	ResetNetwork  []byte
@@ -171,7 +171,7 @@ func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEm
 		&i.User.IsActive,
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
-		&i.Ledger,
+		&i.Position,
 		&i.PasswordEpoch,
 		&i.DevicesSince,
 		&i.ResetNetwork,
@@ -184,7 +184,7 @@ const findUserForSession = `-- name: FindUserForSession :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup,
 EXISTS (SELECT FROM latchkey_refusals(users.id, $1::uuid, $2::bigint, NULL))::boolean AS revoked,
 EXISTS (SELECT FROM latchkey_refusals(NULL, NULL, NULL, $3::text))::boolean AS key_revoked,
-(SELECT seq FROM ledger_head)::bigint AS ledger,
+(SELECT seq FROM ledger_head)::bigint AS position,
 coalesce(m.generation, 0)::bigint AS mark, m.marked_at
 FROM users LEFT JOIN session_marks m ON m.session_id = $1::uuid AND m.user_id = users.id
 WHERE users.id = $4 AND latchkey_on_primary()
@@ -192,7 +192,7 @@ WHERE users.id = $4 AND latchkey_on_primary()
 
 type FindUserForSessionParams struct {
 	SessionID uuid.UUID
-	Ledger    int64
+	Position  int64
 	KeyID     string
 	UserID    uuid.UUID
 }
@@ -201,7 +201,7 @@ type FindUserForSessionRow struct {
 	User       User
 	Revoked    bool
 	KeyRevoked bool
-	Ledger     int64
+	Position   int64
 	Mark       int64
 	MarkedAt   *time.Time
 }
@@ -212,7 +212,7 @@ type FindUserForSessionRow struct {
 func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserForSessionParams) (FindUserForSessionRow, error) {
 	row := db.QueryRow(ctx, findUserForSession,
 		arg.SessionID,
-		arg.Ledger,
+		arg.Position,
 		arg.KeyID,
 		arg.UserID,
 	)
@@ -231,7 +231,7 @@ func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserF
 		&i.User.EmailLookup,
 		&i.Revoked,
 		&i.KeyRevoked,
-		&i.Ledger,
+		&i.Position,
 		&i.Mark,
 		&i.MarkedAt,
 	)

@@ -25,7 +25,7 @@ type Credential struct {
 	// Lookup is what the address as typed counts by, also where no account has it.
 	Lookup string
 	// Ledger is the ledger's position that was read with the hash: a revocation after it refuses the session.
-	Ledger int64
+	Position int64
 	// PasswordEpoch is the number of the password, 0 before the first that was counted.
 	PasswordEpoch int64
 	// DevicesSince is when the account was given its first device token, ResetTime when its password was last reset, and
@@ -37,7 +37,7 @@ type Credential struct {
 
 func credential(row db.FindUserByEmailRow, lookup string) Credential {
 	return Credential{
-		User: FromRow(row.User), Hash: row.User.PasswordHash, Lookup: lookup, Ledger: row.Ledger, PasswordEpoch: row.PasswordEpoch,
+		User: FromRow(row.User), Hash: row.User.PasswordHash, Lookup: lookup, Position: row.Position, PasswordEpoch: row.PasswordEpoch,
 		DevicesSince: row.DevicesSince, ResetTime: row.ResetAt, ResetNetwork: row.ResetNetwork,
 	}
 }

@@ -137,11 +137,11 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 		if err != nil {
 			return err
 		}
-		isEnded, err := queries.EndedSince(ctx, tx, db.EndedSinceParams{UserID: link.UserID, Ledger: link.Ledger})
+		isEnded, err := queries.EndedSince(ctx, tx, db.EndedSinceParams{UserID: link.UserID, Position: link.Position})
 		if err != nil || isEnded {
 			return err
 		}
-		if token, err = r.liveToken(ctx, tx, link.UserID, link.Ledger); err != nil {
+		if token, err = r.liveToken(ctx, tx, link.UserID, link.Position); err != nil {
 			return err
 		}
 		to, ok = user.Email, true
@@ -177,7 +177,7 @@ func (r Resets) liveToken(ctx context.Context, tx pgx.Tx, userID uuid.UUID, ledg
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
 	token := r.derive(userID, nonce[:])
 	return token, queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
-		UserID: userID, TokenHash: HashResetToken(token), Nonce: nonce[:], Ledger: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
+		UserID: userID, TokenHash: HashResetToken(token), Nonce: nonce[:], Position: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
 	})
 }
 

@@ -28,7 +28,7 @@ type Claims struct {
 	SessionID uuid.UUID
 	// Ledger is "led": the position of the revocation ledger, 0 or more, that the
 	// user's status was read at. Revocations beyond it refuse the token.
-	Ledger int64
+	Position int64
 	// ID is "jti", never empty.
 	ID string
 	// ClientID is "client_id", never empty in a token.
@@ -66,7 +66,7 @@ func (r Rules) Write(c Claims) (map[string]any, error) {
 	switch {
 	case c.UserID == uuid.Nil || c.SessionID == uuid.Nil && !r.Sessionless:
 		return nil, fmt.Errorf("%w: the user id and the session id are needed", ErrClaims)
-	case c.Ledger < 0:
+	case c.Position < 0:
 		return nil, fmt.Errorf("%w: the ledger position is negative", ErrClaims)
 	case c.ID == "" || !utf8.ValidString(c.ID):
 		return nil, fmt.Errorf("%w: the token id is empty or not UTF-8", ErrClaims)
@@ -77,7 +77,7 @@ func (r Rules) Write(c Claims) (map[string]any, error) {
 	}
 	wire := map[string]any{
 		"iss": r.Issuer, "aud": r.Audience, "client_id": c.ClientID,
-		"sub": c.UserID.String(), "led": c.Ledger,
+		"sub": c.UserID.String(), "led": c.Position,
 		"jti": c.ID, "iat": issued, "exp": expire,
 	}
 	if c.SessionID != uuid.Nil {
@@ -161,7 +161,7 @@ func (c *Claims) readIdentity(wire strict.Object, sessionless bool) error {
 			return invalid("sid is not a UUID")
 		}
 	}
-	if c.Ledger, ok = wire.Integer("led"); !ok {
+	if c.Position, ok = wire.Integer("led"); !ok {
 		return invalid("led is not a position")
 	}
 	if c.ID, _ = wire.Text("jti"); c.ID == "" {

@@ -86,7 +86,7 @@ func checkAccepted(t *testing.T, ring *forger, header, payload string, claims *C
 	}
 	now := ring.clock.Now()
 	life := claims.ExpireTime.Sub(claims.IssuedAt)
-	if claims.Ledger < 0 || !now.Before(claims.ExpireTime) || claims.IssuedAt.After(now.Add(60*time.Second)) ||
+	if claims.Position < 0 || !now.Before(claims.ExpireTime) || claims.IssuedAt.After(now.Add(60*time.Second)) ||
 		life <= 0 || life > testMaxTTL {
 		t.Fatalf("accepted the times %s", payload)
 	}

@@ -158,7 +158,7 @@ func testClaims() Claims {
 	return Claims{
 		UserID:    uuid.MustParse("0197c2a4-1111-7abc-8def-0123456789ab"),
 		SessionID: uuid.MustParse("0197c2a4-2222-7abc-8def-0123456789ab"),
-		Ledger:    9_007_199_254_740_993, // 2^53 + 1: a float would lose it.
+		Position:  9_007_199_254_740_993, // 2^53 + 1: a float would lose it.
 		ID:        "3f6f0c6e-jti", ClientID: testClientID,
 		AuthTime: issued.Add(-time.Minute), IssuedAt: issued, ExpireTime: issued.Add(15 * time.Minute),
 		AMR: []string{"pwd", "otp"},
@@ -187,7 +187,7 @@ func wireClaims() map[string]any {
 	c := testClaims()
 	return map[string]any{
 		"iss": testIssuer, "aud": testAudience, "client_id": testClientID,
-		"sub": c.UserID.String(), "sid": c.SessionID.String(), "led": c.Ledger, "jti": c.ID,
+		"sub": c.UserID.String(), "sid": c.SessionID.String(), "led": c.Position, "jti": c.ID,
 		"iat": c.IssuedAt.Unix(), "exp": c.ExpireTime.Unix(),
 	}
 }

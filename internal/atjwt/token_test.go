@@ -256,7 +256,7 @@ func TestVerifyStrangers(t *testing.T) {
 		f := newForger(t, EdDSA)
 		first := f.sign(t, testClaims())
 		claims := testClaims()
-		claims.Ledger++
+		claims.Position++
 		second := f.sign(t, claims)
 		f.wantRefused(t, first[:strings.LastIndex(first, ".")]+second[strings.LastIndex(second, "."):], "signature")
 	})

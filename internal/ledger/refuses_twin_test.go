@@ -94,7 +94,7 @@ func TestRefusesAsSQL(t *testing.T) {
 func (th things) compareSessions(t *rapid.T, tx pgx.Tx, memory *revocations.Table, user uuid.UUID, last int64) {
 	for position := range last + 1 {
 		params := db.RevokedSessionsParams{UserID: user, SessionIds: th.sessions}
-		params.Ledgers = slices.Repeat([]int64{position}, len(th.sessions))
+		params.Positions = slices.Repeat([]int64{position}, len(th.sessions))
 		revoked, err := db.New().RevokedSessions(context.Background(), tx, params)
 		if err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func (th things) compareTokens(t *rapid.T, tx pgx.Tx, memory *revocations.Table,
 	for u, user := range th.users {
 		for s, session := range th.sessions {
 			found, err := db.New().FindUserForSession(ctx, tx, db.FindUserForSessionParams{
-				UserID: user, SessionID: session, Ledger: position, KeyID: key,
+				UserID: user, SessionID: session, Position: position, KeyID: key,
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -75,7 +75,7 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 func (f *Flow) admit(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
 	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
 	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
-		UserID: found.ID, Ledger: found.Ledger, DeviceName: req.DeviceName,
+		UserID: found.ID, Position: found.Position, DeviceName: req.DeviceName,
 		Address: caller.From(ctx).AddressText(), AMR: []string{AMRPassword},
 	})
 	if err != nil {

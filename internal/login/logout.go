@@ -39,7 +39,7 @@ func (f *Flow) LogOut(ctx context.Context, refreshToken string, all bool) error 
 func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) error {
 	sess := presented.Session
 	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
-		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+		UserID: sess.UserID, SessionID: sess.ID, Position: sess.Position,
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("look the account up: %w", err)
@@ -62,7 +62,7 @@ func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) erro
 
 // LogOutAllOf ends all sessions of the account by the authority of one.
 func (f *Flow) LogOutAllOf(ctx context.Context, sess session.Session) error {
-	by := revoke.Authority{UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger}
+	by := revoke.Authority{UserID: sess.UserID, SessionID: sess.ID, Position: sess.Position}
 	return f.LogOutAllBy(ctx, by, revoke.Ending{Except: uuid.Nil, Kind: audit.AllLoggedOut})
 }
 

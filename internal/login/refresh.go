@@ -31,7 +31,7 @@ func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tok
 	}
 	sess := presented.Session
 	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
-		UserID: sess.UserID, SessionID: sess.ID, Ledger: sess.Ledger,
+		UserID: sess.UserID, SessionID: sess.ID, Position: sess.Position,
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return Tokens{}, fmt.Errorf("look the account up: %w", err)
@@ -84,7 +84,7 @@ func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
 	}
 	// "Ended" is only said once it is final, which the call that ended it may still be
 	// waiting for.
-	err = f.cfg.Revoker.WaitFinal(ctx, ended.Ledger)
+	err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (f *Flow) live(ctx context.Context, userID uuid.UUID, all []session.Session
 	params := db.RevokedSessionsParams{UserID: userID}
 	for _, sess := range all {
 		params.SessionIds = append(params.SessionIds, sess.ID)
-		params.Ledgers = append(params.Ledgers, sess.Ledger)
+		params.Positions = append(params.Positions, sess.Position)
 	}
 	revoked, err := f.queries.RevokedSessions(ctx, f.cfg.Pool, params)
 	if err != nil {

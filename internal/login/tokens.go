@@ -59,7 +59,7 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 	claims := token.Claims{
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
-		Ledger:     sess.Ledger,
+		Position:   sess.Position,
 		ID:         accessTokenID(sess, issued, false),
 		ClientID:   f.cfg.ClientID,
 		AuthTime:   sess.AuthTime,

@@ -46,7 +46,7 @@ type ResetLink struct {
 	// UserID is whose it is.
 	UserID uuid.UUID
 	// Ledger is the position of the ledger when it was asked for.
-	Ledger int64
+	Position int64
 	// TraceID and CallID are those of the request.
 	TraceID, CallID string
 }
@@ -151,17 +151,17 @@ func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]
 
 func (d *delivery) link(owner uuid.UUID, request db.ResetRequest) river.InsertManyParams {
 	return river.InsertManyParams{
-		Args:       linkArgs{UserID: owner, Ledger: request.Ledger, TraceID: request.TraceID, CallID: request.CallID},
+		Args:       linkArgs{UserID: owner, Position: request.Ledger, TraceID: request.TraceID, CallID: request.CallID},
 		InsertOpts: &river.InsertOpts{Queue: queueLinks, Priority: int(request.Priority), MaxAttempts: len(d.waits) + 1},
 	}
 }
 
 // linkArgs hold the position of the ledger when the link was asked for.
 type linkArgs struct {
-	UserID  uuid.UUID `json:"user_id"`
-	Ledger  int64     `json:"ledger"`
-	TraceID string    `json:"trace_id,omitempty"`
-	CallID  string    `json:"call_id,omitempty"`
+	UserID   uuid.UUID `json:"user_id"`
+	Position int64     `json:"ledger"`
+	TraceID  string    `json:"trace_id,omitempty"`
+	CallID   string    `json:"call_id,omitempty"`
 }
 
 // Kind names the job in the table.
@@ -227,7 +227,7 @@ func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnsw
 		WHERE args @> jsonb_build_object('user_id', $1::text) AND kind = $2 AND id <> $3 AND (attempted_at, id) < ($7, $3)`
 	began := *job.AttemptedAt
 	err = d.pool.QueryRow(ctx, query, job.Args.UserID.String(), job.Kind, job.ID,
-		job.CreatedAt, job.Args.Ledger, began.Add(-jobTimeout), began).Scan(&isAnswered, &isBusy)
+		job.CreatedAt, job.Args.Position, began.Add(-jobTimeout), began).Scan(&isAnswered, &isBusy)
 	return isAnswered, isBusy, err
 }
 

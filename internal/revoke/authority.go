@@ -19,7 +19,7 @@ import (
 type Authority struct {
 	UserID, SessionID uuid.UUID
 	// Ledger is the position that the session carries.
-	Ledger int64
+	Position int64
 	// KeyID is what signed the access token; "" when it was a refresh token.
 	KeyID string
 }
@@ -91,7 +91,7 @@ func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, endi
 	}
 	last := by
 	if ending.Except == uuid.Nil {
-		last.Ledger = ended.Position // the row itself ends the session too
+		last.Position = ended.Position // the row itself ends the session too
 	}
 	return ended, r.refuseEnded(ctx, tx, last)
 }
@@ -117,7 +117,7 @@ func (r *Revoker) recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 // refuseEnded refuses what a validation would refuse now.
 func (r *Revoker) refuseEnded(ctx context.Context, tx pgx.Tx, by Authority) error {
 	found, err := r.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{
-		UserID: by.UserID, SessionID: by.SessionID, Ledger: by.Ledger, KeyID: by.KeyID,
+		UserID: by.UserID, SessionID: by.SessionID, Position: by.Position, KeyID: by.KeyID,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

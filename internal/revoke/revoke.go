@@ -117,7 +117,7 @@ func (r *Revoker) SessionOnce(ctx context.Context, kind audit.Kind, userID, sess
 		return false, fmt.Errorf("look the session up: %w", err)
 	}
 	if known.Revoked {
-		return false, r.WaitFinal(ctx, known.Ledger)
+		return false, r.WaitFinal(ctx, known.Position)
 	}
 	return true, r.Session(ctx, kind, userID, sessionID)
 }
@@ -133,7 +133,7 @@ func (r *Revoker) OwnSession(ctx context.Context, by Authority, sessionID uuid.U
 	if known.Revoked {
 		// By a call that may still be waiting.
 		r.DropSession(ctx, by.UserID, sessionID)
-		return r.WaitFinal(ctx, known.Ledger)
+		return r.WaitFinal(ctx, known.Position)
 	}
 	if err := r.boundUnknown(ctx, by.UserID, sessionID); err != nil {
 		return err

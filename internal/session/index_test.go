@@ -260,7 +260,7 @@ func TestClearIndex(t *testing.T) {
 	store, user, _ := limited(t, b, 0)
 	var sessions []Session
 	for position := range int64(5) {
-		created, err := store.Create(t.Context(), Start{UserID: user, Ledger: position})
+		created, err := store.Create(t.Context(), Start{UserID: user, Position: position})
 		if err != nil {
 			t.Fatal(err)
 		}

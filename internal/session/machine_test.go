@@ -61,7 +61,7 @@ func (m *machine) newStore(t *rapid.T) {
 
 func (m *machine) create(t *rapid.T) {
 	user := rapid.SampledFrom(m.users).Draw(t, "user")
-	created, err := m.store.Create(t.Context(), Start{UserID: user, Ledger: int64(len(m.sessions))})
+	created, err := m.store.Create(t.Context(), Start{UserID: user, Position: int64(len(m.sessions))})
 	if err != nil {
 		t.Fatal(err)
 	}

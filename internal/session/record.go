@@ -116,7 +116,7 @@ func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 func (r record) session() Session {
 	return Session{
 		ID: r.id, UserID: r.user,
-		Generation: r.generation, Ledger: r.ledger,
+		Generation: r.generation, Position: r.ledger,
 		CreateTime: fromMillis(r.created), AuthTime: fromMillis(r.authenticated),
 		RotateTime: fromMillis(r.rotated),
 		IdleEnd:    fromMillis(r.idleEnd), End: fromMillis(r.end),

@@ -114,7 +114,7 @@ type Session struct {
 	// Generation is the one that the next refresh token to be spent carries.
 	Generation uint64
 	// Ledger is the position of the revocation ledger at which the user was authenticated. It never changes.
-	Ledger int64
+	Position int64
 	// CreateTime is when the session started, AuthTime when the user last proved who they are.
 	CreateTime, AuthTime time.Time
 	// RotateTime is the last advance, or the creation.
@@ -142,7 +142,7 @@ type Start struct {
 	// UserID must not be zero.
 	UserID uuid.UUID
 	// Ledger is the position read together with the user's password hash, before it was checked.
-	Ledger int64
+	Position int64
 	// DeviceName and Address are kept for display. Their lengths are the caller's business.
 	DeviceName, Address string
 	AMR                 []string
@@ -215,7 +215,7 @@ func (s *Store) newRecord(start Start, now int64) (record, error) {
 	}
 	end := now + s.max
 	rec := record{
-		bound:      bound{id: id, user: start.UserID, end: end, ledger: start.Ledger},
+		bound:      bound{id: id, user: start.UserID, end: end, ledger: start.Position},
 		generation: firstGeneration,
 		created:    now, authenticated: authenticated, rotated: now,
 		idleEnd: min(now+s.idle, end),

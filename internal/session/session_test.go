@@ -59,7 +59,7 @@ func create(t testing.TB, store *Store) (Session, string) {
 func createFor(t testing.TB, store *Store, userID uuid.UUID) (Session, string) {
 	t.Helper()
 	created, err := store.Create(t.Context(), Start{
-		UserID: userID, Ledger: 1<<40 + 7, DeviceName: "Ada's téléphone", Address: "2001:db8::1",
+		UserID: userID, Position: 1<<40 + 7, DeviceName: "Ada's téléphone", Address: "2001:db8::1",
 		AMR: []string{"pwd", "otp"},
 	})
 	if err != nil {
@@ -124,7 +124,7 @@ func TestLife(t *testing.T) {
 	start := b.clock.Now().UTC()
 	created, first := create(t, b.store)
 	want := Session{
-		ID: created.ID, UserID: created.UserID, Generation: 1, Ledger: 1<<40 + 7,
+		ID: created.ID, UserID: created.UserID, Generation: 1, Position: 1<<40 + 7,
 		CreateTime: start, AuthTime: start, RotateTime: start, IdleEnd: start.Add(testIdle), End: start.Add(testMax),
 		DeviceName: "Ada's téléphone", Address: "2001:db8::1", AMR: []string{"pwd", "otp"},
 	}
@@ -383,7 +383,7 @@ func TestReissue(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id, proved := uuid.New(), b.clock.Now().Add(-48*time.Hour)
-	created, err := b.store.Create(t.Context(), Start{UserID: uuid.New(), Ledger: 7, ID: id, AuthTime: proved, AMR: []string{"pwd"}})
+	created, err := b.store.Create(t.Context(), Start{UserID: uuid.New(), Position: 7, ID: id, AuthTime: proved, AMR: []string{"pwd"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func (k macKey) tokenMAC(b bound, generation uint64) ([macSize]byte, error) {
 		Generation uint64
 		User       [16]byte
 		End        int64
-		Ledger     int64
+		Position   int64
 	}{tokenVersion, b.id, generation, b.user, b.end, b.ledger})
 	if err != nil {
 		return [macSize]byte{}, fmt.Errorf("session: encode the MAC's input: %w", err)

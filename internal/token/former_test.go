@@ -79,7 +79,7 @@ func TestSignForBoth(t *testing.T) {
 	}
 	verified, err := k.VerifyAny(t.Context(), token)
 	got, id := verified.Claims, verified.KeyID
-	if err != nil || id != k.FormerKeyID() || got.Ledger != claims.Ledger || got.SessionID != claims.SessionID || !got.ExpireTime.Equal(claims.ExpireTime) {
+	if err != nil || id != k.FormerKeyID() || got.Position != claims.Position || got.SessionID != claims.SessionID || !got.ExpireTime.Equal(claims.ExpireTime) {
 		t.Errorf("%+v, %q, %v", got, id, err)
 	}
 	if !k.Has(id) {

@@ -89,7 +89,7 @@ func drawClaims(r *rapid.T, now time.Time) Claims {
 	age := time.Duration(rapid.Int64Range(-int64(50*time.Second), int64(life-2*time.Second)).Draw(r, "age"))
 	claims := Claims{
 		UserID: id("user"), SessionID: id("session"),
-		Ledger:   rapid.Int64Range(0, 1<<63-1).Draw(r, "ledger"),
+		Position: rapid.Int64Range(0, 1<<63-1).Draw(r, "ledger"),
 		ID:       rapid.StringN(1, 40, 160).Draw(r, "jti"),
 		ClientID: rapid.StringN(0, 40, 160).Draw(r, "client"),
 		IssuedAt: now.Add(-age), ExpireTime: now.Add(-age).Add(life),
@@ -110,7 +110,7 @@ func TestSignRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Claims){
 		"no user":              func(c *Claims) { c.UserID = uuid.Nil },
 		"no session":           func(c *Claims) { c.SessionID = uuid.Nil },
-		"negative ledger":      func(c *Claims) { c.Ledger = -1 },
+		"negative ledger":      func(c *Claims) { c.Position = -1 },
 		"no jti":               func(c *Claims) { c.ID = "" },
 		"jti not UTF-8":        func(c *Claims) { c.ID = "\xff" },
 		"client id not UTF-8":  func(c *Claims) { c.ClientID = "\xff" },

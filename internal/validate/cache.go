@@ -183,7 +183,7 @@ func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	defer c.mu.Unlock()
 	// A row about some account came while this one was read, perhaps about this one:
 	// it is not kept. Rows about accounts are rare.
-	if found.Ledger >= c.lastUser && resets == c.resets {
+	if found.Position >= c.lastUser && resets == c.resets {
 		c.users.Set(id, read)
 	}
 	return read, nil

@@ -118,7 +118,7 @@ func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Pu
 	if err != nil {
 		return Verdict{}, err
 	}
-	revoked := v.cfg.Ledger.Refuses(shown.claims.UserID, shown.claims.SessionID, shown.claims.Ledger, shown.keyID)
+	revoked := v.cfg.Ledger.Refuses(shown.claims.UserID, shown.claims.SessionID, shown.claims.Position, shown.keyID)
 	return judge(shown, found, revoked)
 }
 
@@ -139,7 +139,7 @@ func (v *Validator) validateInStore(ctx context.Context, shown *verified) (Verdi
 	}
 	v.inStore.Add(1)
 	found, err := v.queries.FindUserForSession(ctx, v.cfg.Pool, db.FindUserForSessionParams{
-		UserID: shown.claims.UserID, SessionID: shown.claims.SessionID, Ledger: shown.claims.Ledger, KeyID: shown.keyID,
+		UserID: shown.claims.UserID, SessionID: shown.claims.SessionID, Position: shown.claims.Position, KeyID: shown.keyID,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

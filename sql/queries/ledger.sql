@@ -41,7 +41,7 @@ SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, now() 
 -- is known.
 -- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger
+    (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary();
 
 -- SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
@@ -50,15 +50,15 @@ WHERE latchkey_on_primary();
 SELECT EXISTS (
         SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid AND user_id = @user_id::uuid
     ) AS revoked,
-    (SELECT seq FROM ledger_head)::bigint AS ledger
+    (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary();
 
 -- RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
 -- name: RevokedSessions :many
 SELECT asked.session_id::uuid
-FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@ledgers::bigint[]) AS ledger) AS asked
+FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@positions::bigint[]) AS position) AS asked
 WHERE latchkey_on_primary()
-    AND EXISTS (SELECT FROM latchkey_refusals(@user_id::uuid, asked.session_id, asked.ledger, NULL));
+    AND EXISTS (SELECT FROM latchkey_refusals(@user_id::uuid, asked.session_id, asked.position, NULL));
 
 -- name: LedgerHead :one
 SELECT seq FROM ledger_head WHERE latchkey_on_primary();

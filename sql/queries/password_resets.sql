@@ -2,7 +2,7 @@
 -- next row of the ledger that ends all sessions of the account, and with its address.
 -- name: ReplacePasswordReset :exec
 INSERT INTO password_resets (user_id, token_hash, nonce, ledger, created_at, expires_at)
-VALUES (@user_id, @token_hash, @nonce::bytea, @ledger, @created_at, @expires_at)
+VALUES (@user_id, @token_hash, @nonce::bytea, @position, @created_at, @expires_at)
 ON CONFLICT (user_id) DO UPDATE
 SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
     created_at = excluded.created_at, expires_at = excluded.expires_at;
@@ -36,7 +36,7 @@ DELETE FROM password_resets WHERE expires_at <= @now::timestamptz;
 -- EndedSince says whether the account's sessions were ended after a position, and its
 -- links with them, or its address changed.
 -- name: EndedSince :one
-SELECT latchkey_ended_since(@user_id::uuid, @ledger::bigint)::boolean WHERE latchkey_on_primary();
+SELECT latchkey_ended_since(@user_id::uuid, @position::bigint)::boolean WHERE latchkey_on_primary();
 
 -- FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
 -- that the caller gave an address; those that nobody has are left out.

@@ -10,7 +10,7 @@ RETURNING *;
 -- session that carries this position is refused by any revocation that came later.
 -- The exact address wins over the one that differs in letter case. With it comes what guards the password.
 -- name: FindUserByEmail :one
-SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger,
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE (users.email = @email OR users.email_lookup = @email_lookup::text) AND latchkey_on_primary()
@@ -27,7 +27,7 @@ SELECT * FROM users WHERE id = @id FOR UPDATE;
 -- FindUserAt reads an account and the ledger's position in one statement: what was
 -- read holds until a later row names the account.
 -- name: FindUserAt :one
-SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS ledger FROM users
+SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position FROM users
 WHERE id = @id AND latchkey_on_primary();
 
 -- FindUserForSession reads the account of a session or access token. revoked is true if the ledger refuses the
@@ -35,9 +35,9 @@ WHERE id = @id AND latchkey_on_primary();
 -- refresh tokens that Redis is known to have reached for the session, 0 if none is known.
 -- name: FindUserForSession :one
 SELECT sqlc.embed(users),
-EXISTS (SELECT FROM latchkey_refusals(users.id, @session_id::uuid, @ledger::bigint, NULL))::boolean AS revoked,
+EXISTS (SELECT FROM latchkey_refusals(users.id, @session_id::uuid, @position::bigint, NULL))::boolean AS revoked,
 EXISTS (SELECT FROM latchkey_refusals(NULL, NULL, NULL, @key_id::text))::boolean AS key_revoked,
-(SELECT seq FROM ledger_head)::bigint AS ledger,
+(SELECT seq FROM ledger_head)::bigint AS position,
 coalesce(m.generation, 0)::bigint AS mark, m.marked_at
 FROM users LEFT JOIN session_marks m ON m.session_id = @session_id::uuid AND m.user_id = users.id
 WHERE users.id = @user_id AND latchkey_on_primary();

@@ -69,7 +69,7 @@ func (s sessions) with(n int) sessions {
 	return s
 }
 
-func (s sessions) and(other sessions) sessions {
+func (s sessions) union(other sessions) sessions {
 	for i := range s {
 		s[i] |= other[i]
 	}
@@ -123,7 +123,7 @@ func (s *state) commit(call int64, except int) *state {
 	}
 	reached := s.begun.without(spared)
 	next := *s
-	next.revoking = s.revoking.and(reached)
+	next.revoking = s.revoking.union(reached)
 	next.begin(underWay{call: call, reached: reached})
 	return &next
 }
@@ -140,7 +140,7 @@ func (s *state) end(call int64) *state {
 		return s
 	}
 	next := *s
-	next.ended = s.ended.and(s.underWay[i].reached)
+	next.ended = s.ended.union(s.underWay[i].reached)
 	next.underWay = slices.Delete(slices.Clone(s.underWay), i, i+1)
 	return &next
 }

@@ -60,8 +60,8 @@ func mutants() []mutant {
 			"internal/ledger/trust.go", "return now.boot < until.boot && now.wall.Before(until.wall)", "return now.boot > 0",
 		}}},
 		{name: "tokens carry the position of their making", scenario: loginDuringReset, settings: usual, edits: []edit{{
-			"internal/login/login.go", "Ledger: found.Ledger,",
-			"Ledger: func() int64 { head, _ := f.queries.LedgerHead(ctx, f.cfg.Pool); return head }(),",
+			"internal/login/login.go", "Position: found.Position,",
+			"Position: func() int64 { head, _ := f.queries.LedgerHead(ctx, f.cfg.Pool); return head }(),",
 		}}},
 		{
 			name: "read before joining", scenario: revokeWhileJoining, settings: quick,
@@ -82,7 +82,7 @@ func mutants() []mutant {
 			"gen/db/ledger.sql.go", "FROM ledger_head h\nWHERE latchkey_on_primary()\n`", "FROM ledger_head h\n`",
 		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
-			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Ledger)", "err = ctx.Err()",
+			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",
 		}}},
 	}
 }
