@@ -232,6 +232,9 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%v: exit %d (%v), printed %q", test.args, exitCode(err), err, out.String())
 		}
 	}
+	if err := run(t.Context(), []string{"migrate", "sideways"}, nil, io.Discard); err == nil || !strings.Contains(err.Error(), `there is no "sideways"`) {
+		t.Errorf("a word that is not known, without settings: %v", err)
+	}
 }
 
 // TestServeNamesWhatIsMissing runs the program: exit code and what is printed are

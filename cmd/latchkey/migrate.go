@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +38,9 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	if len(args) != 1 && !sure {
 		return &usageError{migrateUsage}
 	}
+	if !slices.Contains([]string{"up", "down", "status"}, args[0]) {
+		return &usageError{fmt.Sprintf("latchkey migrate: there is no %q\n%s", args[0], migrateUsage)}
+	}
 	cfg, err := databaseConfig(environ)
 	if err != nil {
 		return err
@@ -46,10 +50,8 @@ func migrate(ctx context.Context, args, environ []string, stdout io.Writer) erro
 		return migrateUp(ctx, cfg, stdout)
 	case "down":
 		return migrateDown(ctx, cfg, sure, os.Stdin, os.Stderr, stdout)
-	case "status":
-		return migrateStatus(ctx, cfg, stdout)
 	}
-	return &usageError{fmt.Sprintf("latchkey migrate: there is no %q\n%s", args[0], migrateUsage)}
+	return migrateStatus(ctx, cfg, stdout)
 }
 
 // migrateDown asks, takes back one migration, and says what came of it.
