@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/app"
@@ -142,7 +144,13 @@ func TestIsolationOfTheRole(t *testing.T) {
 		var all sync.WaitGroup
 		for range 30 {
 			all.Go(func() {
-				if _, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword}); err != nil {
+				_, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword})
+				// A busy machine has many attempts open at once, and puts further ones off by a second.
+				for began := time.Now(); status.Code(err) == codes.ResourceExhausted && time.Since(began) < patience; {
+					time.Sleep(time.Second)
+					_, err = auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword})
+				}
+				if err != nil {
 					t.Errorf("%s: %v", level, err)
 				}
 			})
