@@ -21,7 +21,7 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 		level = slog.LevelDebug // health and reflection: probes come every second or so, from every side
 	}
 	now, code := s.cfg.Now(), status.Code(err)
-	if !s.cfg.Logger.Enabled(ctx, level) || !s.flood.allows(kind{accessLine, method, code}, now) {
+	if !s.cfg.Log.all.Enabled(ctx, level) || !s.cfg.Log.flood.allows(kind{accessLine, method, code}, now) {
 		return
 	}
 	c := caller.From(ctx)
@@ -39,7 +39,7 @@ func (s *Server) logCall(ctx context.Context, method string, start time.Time, er
 	if reason := reasonOf(err); reason != "" {
 		attrs = append(attrs, slog.String("reason", reason))
 	}
-	s.cfg.Logger.LogAttrs(ctx, level, accessLine, attrs...)
+	s.cfg.Log.all.LogAttrs(ctx, level, accessLine, attrs...)
 }
 
 func reasonOf(err error) string {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -240,8 +241,8 @@ func TestSuspendingTheSuspendedWaits(t *testing.T) {
 	}
 	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing was written
 	go func() {
-		position, err := s.Server.Suspend(t.Context(), tx, user.GetId())
-		done <- result{position, err}
+		_, ended, err := s.App.Accounts.ChangeStatus(t.Context(), tx, uuid.MustParse(user.GetId()), false, audit.UserSuspended)
+		done <- result{ended.Position, err}
 	}()
 	commit() // and with it the trigger's row
 	got := <-done

@@ -181,8 +181,8 @@ func TestListUsersRefuses(t *testing.T) {
 		"forged MAC":             {PageToken: flip(good, len(good)-3)},
 		"shortened":              {PageToken: good[:len(good)-1]},
 		"of another service":     {PageToken: elsewhere.GetNextPageToken()},
-		"of another list":        {PageToken: s.Server.SealPage("another list", "", s.Clock.Now(), uuid.New())},
-		"of a list with owners":  {PageToken: s.Server.SealPage(latchkeyv1.AdminService_ListUsers_FullMethodName, "owner", s.Clock.Now(), uuid.New())},
+		"of another list":        {PageToken: s.App.Pages.Seal("another list", "", s.Clock.Now(), uuid.New())},
+		"of a list with owners":  {PageToken: s.App.Pages.Seal(latchkeyv1.AdminService_ListUsers_FullMethodName, "owner", s.Clock.Now(), uuid.New())},
 		"an identifier":          {PageToken: uuid.NewString()},
 		"longer than any can be": {PageToken: strings.Repeat("A", 257)},
 	} {

@@ -37,7 +37,7 @@ func BenchmarkValidateToken(b *testing.B) {
 	ctx = metadata.NewIncomingContext(ctx, metadata.Pairs(":authority", "localhost", "content-type", "application/grpc", "user-agent", "grpc-go/1.85.0"))
 	ctx = grpc.NewContextWithServerTransportStream(ctx, transport{})
 	chain := s.Server.UnaryChain("/latchkey.v1.AuthService/ValidateToken", func(ctx context.Context, req any) (any, error) {
-		return s.Server.ValidateToken(ctx, req.(*latchkeyv1.ValidateTokenRequest)) //nolint:forcetypeassert // it is what is called with below
+		return s.App.Auth.ValidateToken(ctx, req.(*latchkeyv1.ValidateTokenRequest)) //nolint:forcetypeassert // it is what is called with below
 	})
 	b.ReportAllocs()
 	for b.Loop() {

@@ -27,9 +27,15 @@ func checkKey(ctx context.Context, lists ...[][sha256.Size]byte) error {
 	return nil
 }
 
-// showsKey says whether the caller shows any key that is known here.
-func (s *Server) showsKey(ctx context.Context) bool {
-	return knownKey(caller.From(ctx).Credential, s.cfg.AdminKeys, s.cfg.ServiceKeys)
+// Keys are the SHA-256 hashes of the keys that callers may show.
+type Keys struct {
+	// Admin may call what is for operators and for services, Service what is for services only. None: nobody may.
+	Admin, Service [][sha256.Size]byte
+}
+
+// Shown says whether the caller shows any key that is known here.
+func (k Keys) Shown(ctx context.Context) bool {
+	return knownKey(caller.From(ctx).Credential, k.Admin, k.Service)
 }
 
 func knownKey(key string, lists ...[][sha256.Size]byte) bool {
@@ -53,7 +59,7 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
 			"this method needs an access token: send the metadata authorization: Bearer TOKEN once")
 	}
-	v, err := s.validation.Validate(ctx, accessToken, validate.ForAccount)
+	v, err := s.cfg.Validation.Validate(ctx, accessToken, validate.ForAccount)
 	if err != nil {
 		return nil, err
 	}

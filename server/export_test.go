@@ -3,46 +3,38 @@ package server
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
 // FillAfterwards takes every place of work after calls, until free is called.
-func (s *Server) FillAfterwards() (free func()) { return s.afterwards.Fill() }
+func (s *Server) FillAfterwards() (free func()) { return s.cfg.Afterwards.Fill() }
 
 // SetPolicy gives a method another policy. Call it before the first call.
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
 
-// LoseMailer makes every use of the mailer panic.
-func (s *Server) LoseMailer() {
-	s.cfg.Mailer = nil
-	s.wire()
+// PanicIn makes every call of a method panic where its handler would run.
+func (s *Server) PanicIn(method string) {
+	s.middleware = append(slices.Clone(s.middleware), middleware{run: func(ctx context.Context, c *rpc) error {
+		if c.method == method {
+			panic("a fault of the handler")
+		}
+		return c.next(ctx)
+	}})
 }
 
 // SetKeys makes the server know these keys of operators, and none of services.
 func (s *Server) SetKeys(keys ...string) {
-	s.cfg.AdminKeys, s.cfg.ServiceKeys = nil, nil
+	s.cfg.Keys = Keys{}
 	for _, key := range keys {
-		s.cfg.AdminKeys = append(s.cfg.AdminKeys, sha256.Sum256([]byte(key)))
+		s.cfg.Keys.Admin = append(s.cfg.Keys.Admin, sha256.Sum256([]byte(key)))
 	}
-}
-
-// Suspend is SuspendUser up to the wait: the position is what it waits for.
-func (s *Server) Suspend(ctx context.Context, tx pgx.Tx, userID string) (position int64, err error) {
-	id, err := uuid.Parse(userID)
-	if err != nil {
-		return 0, err
-	}
-	_, ended, err := s.accounts.ChangeStatus(ctx, tx, id, false, audit.UserSuspended)
-	return ended.Position, err
 }
 
 // Policies is what the server read from the protos.
@@ -99,7 +91,7 @@ func (s *Server) ForgetDoubts() {
 }
 
 // FloodKinds counts the kinds of log lines that are told apart.
-func (s *Server) FloodKinds() int { return len(*s.flood.kinds.Load()) }
+func (s *Server) FloodKinds() int { return len(*s.cfg.Log.flood.kinds.Load()) }
 
 // HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
 func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
@@ -109,19 +101,6 @@ func (s *Server) ForeignHashesMade() int { return int(s.cfg.Passwords.Stats().Fo
 
 // HashesInUse is said at HashesMade.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }
-
-// PagesWith is a server that can do no more than make and read page tokens.
-func PagesWith(key []byte) *Server { return &Server{cfg: Config{PageTokenKey: key}} }
-
-// SealPage is sealPage.
-func (s *Server) SealPage(purpose, owner string, at time.Time, id uuid.UUID) string {
-	return s.sealPage(purpose, owner, at, id)
-}
-
-// OpenPage is openPage.
-func (s *Server) OpenPage(purpose, owner, text string) (time.Time, uuid.UUID, error) {
-	return s.openPage(purpose, owner, text)
-}
 
 // DetailOf is the detail of that type in what clients see of err; zero without one.
 func DetailOf[T any](err error) T {
@@ -140,6 +119,3 @@ func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.Unary
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
 	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
-
-// Importing is how many imports are under way.
-func (s *Server) Importing() int { return len(s.importing) }

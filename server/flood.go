@@ -18,6 +18,21 @@ const (
 	accessLine = "rpc"
 )
 
+// Log is a log whose lines of one kind are bounded. Use NewLog.
+type Log struct {
+	// Bounded is for everything but the access log.
+	Bounded *slog.Logger
+
+	all   *slog.Logger // the access log, and what tells of a flood
+	flood *flood
+}
+
+// NewLog returns a log to which lines of one kind are written in a second; the rest are counted. Zero: all are written.
+func NewLog(to *slog.Logger, lines int, now func() time.Time) *Log {
+	f := newFlood(lines, now)
+	return &Log{Bounded: slog.New(f.handler(to.Handler())), all: to, flood: f}
+}
+
 // flood bounds the log lines of one kind in a second: somebody who calls as fast as they
 // can must not fill the disk, nor have the log cost more than the calls. What is left
 // out is counted, in a line of its own. The metrics count every call.

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	accounts "github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // TestForeignHash: an account whose hash another program made logs in with its
@@ -102,7 +102,7 @@ func TestForeignDecoys(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, email)
 	insertHash(t, s, "bcrypt@example.com", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW")
-	decoys, err := server.StoredSettings(t.Context(), s.Pool)
+	decoys, err := accounts.StoredSettings(t.Context(), s.Pool)
 	if err != nil || len(decoys) != 2 || decoys[0].Weight != 1 || decoys[1].Weight != 1 {
 		t.Fatalf("%+v, %v", decoys, err)
 	}

@@ -210,7 +210,7 @@ func TestImportShape(t *testing.T) {
 		return err
 	}
 	// Trying before would take the place of one that has not begun.
-	testenv.Eventually(t, patience, "all four have begun", func() bool { return s.Server.Importing() == 4 })
+	testenv.Eventually(t, patience, "all four have begun", func() bool { return s.App.Admin.Importing() == 4 })
 	wantRefused(t, try(), codes.ResourceExhausted, "OVERLOADED")
 	cancel()
 	testenv.Eventually(t, patience, "there is a place again", func() bool { return try() == nil })
@@ -260,7 +260,7 @@ func TestImportStops(t *testing.T) {
 				}
 			}
 			// The server has begun with it once a place is taken.
-			testenv.Eventually(t, patience, "the import has begun", func() bool { return s.Server.Importing() == 1 })
+			testenv.Eventually(t, patience, "the import has begun", func() bool { return s.App.Admin.Importing() == 1 })
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			s.Server.Shutdown(ctx, 0)

@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/internal/token"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 const rotationPeriod = 90 * 24 * time.Hour
@@ -62,7 +62,7 @@ func TestOpenAtOnce(t *testing.T) {
 			calls = append(calls, func() (err error) {
 				keyrings[i], err = token.Open(t.Context(), token.Config{
 					Issuer: testenv.Issuer, Audience: testenv.Audience, ClientID: "latchkey", Algorithm: algorithm,
-					Store: server.KeyStore{Pool: s.Pool}, SealKeys: [][]byte{bytes.Repeat([]byte{1}, 32)}, MaxTTL: time.Hour, Now: s.Clock.Now,
+					Store: keystore.Store{Pool: s.Pool}, SealKeys: [][]byte{bytes.Repeat([]byte{1}, 32)}, MaxTTL: time.Hour, Now: s.Clock.Now,
 				})
 				return err
 			})
@@ -161,7 +161,7 @@ func TestRevokeAtOnce(t *testing.T) {
 func TestChangeFails(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	store := server.KeyStore{Pool: s.Pool}
+	store := keystore.Store{Pool: s.Pool}
 	before, err := store.SigningKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestGoneKeysLeaveNoSecret(t *testing.T) {
 func TestResealOnlyWhatWasRead(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	store := server.KeyStore{Pool: s.Pool}
+	store := keystore.Store{Pool: s.Pool}
 	keys, err := store.SigningKeys(t.Context())
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%v, %v", keys, err)

@@ -2,18 +2,27 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"google.golang.org/grpc/codes"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
@@ -26,10 +35,49 @@ type Legacy struct {
 	Store *legacy.Store
 }
 
+// LegacyConfig is what a LegacyBackend works with. All fields are required.
+type LegacyConfig struct {
+	Legacy   *Legacy
+	Pool     *pgxpool.Pool
+	Sessions *session.Store
+	Keyring  *token.Keyring
+	Trail    *audit.Trail
+	Logger   *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// LegacyBackend honours what the existing backends left: refresh tokens, resets and counters of failed logins. It
+// implements auth.Older, account.Older and login.Older. Use NewLegacyBackend, and Connect before the first call.
+type LegacyBackend struct {
+	cfg     LegacyConfig
+	queries *db.Queries
+	trail   *audit.Trail
+	log     *slog.Logger
+
+	revoker    *revoke.Revoker
+	validation *validate.Validator
+	accounts   *account.Accounts
+	logins     *login.Flow
+}
+
+// NewLegacyBackend returns one that the flows can have as their hook.
+func NewLegacyBackend(cfg LegacyConfig) *LegacyBackend {
+	return &LegacyBackend{cfg: cfg, queries: db.New(), trail: cfg.Trail, log: cfg.Logger}
+}
+
+// Connect gives it the flows that it calls in its turn.
+func (s *LegacyBackend) Connect(revoker *revoke.Revoker, validation *validate.Validator, accounts *account.Accounts, logins *login.Flow) {
+	s.revoker, s.validation, s.accounts, s.logins = revoker, validation, accounts, logins
+}
+
+// Contract returns the service of the existing backends' contract.
+func (s *LegacyBackend) Contract() authpb.AuthServiceServer { return newLegacyContract(s) }
+
 // honoursLegacy says whether anything that the existing backends left is taken: until the
 // date that was set, whatever they left.
-func (s *Server) honoursLegacy() bool {
-	return s.cfg.Legacy != nil && s.cfg.Now().Before(s.cfg.Legacy.Tokens.AcceptUntil())
+func (s *LegacyBackend) honoursLegacy() bool {
+	return s.cfg.Now().Before(s.cfg.Legacy.Tokens.AcceptUntil())
 }
 
 // The texts of the old contract. Its clients show them to people: change none.
@@ -62,7 +110,7 @@ const (
 // the handlers of latchkey.v1. What it adds is their words.
 type legacyContract struct {
 	authpb.UnimplementedAuthServiceServer
-	server *Server
+	server *LegacyBackend
 
 	mu    sync.Mutex
 	noted map[legacyClient]time.Time
@@ -71,7 +119,7 @@ type legacyContract struct {
 // legacyClient is somebody who still calls the old contract.
 type legacyClient struct{ address, userAgent string }
 
-func newLegacyContract(s *Server) *legacyContract {
+func newLegacyContract(s *LegacyBackend) *legacyContract {
 	return &legacyContract{server: s, noted: map[legacyClient]time.Time{}}
 }
 
@@ -115,8 +163,10 @@ func (l *legacyContract) Login(ctx context.Context, req *authpb.LoginRequest) (*
 func (l *legacyContract) ForgotPassword(ctx context.Context, req *authpb.ForgotPasswordRequest) (*authpb.ForgotPasswordResponse, error) {
 	l.note(ctx, "ForgotPassword")
 	forgot := &latchkeyv1.ForgotPasswordRequest{Email: req.GetEmail()}
-	err := l.server.checkMessage(forgot)
-	if err == nil {
+	err := protovalidate.Validate(forgot)
+	if err != nil {
+		err = invalidRequest(err)
+	} else {
 		err = l.server.accounts.ForgotPassword(ctx, req.GetEmail())
 	}
 	if err != nil && !refusedFor(err, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED) {

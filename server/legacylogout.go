@@ -16,10 +16,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// logOutLegacy is Logout with a refresh token of an existing backend. One that was
+// LogOut implements auth.Older: Logout with a refresh token of an existing backend. One that was
 // traded stands for the session that it was traded for, as a spent token of ours does
 // for its session; any other is spent, for no session.
-func (s *Server) logOutLegacy(ctx context.Context, refreshToken string, all bool) error {
+func (s *LegacyBackend) LogOut(ctx context.Context, refreshToken string, all bool) error {
 	old, err := s.openLegacyRefresh(ctx, refreshToken)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func (s *Server) logOutLegacy(ctx context.Context, refreshToken string, all bool
 
 // endLegacy spends the token and ends what stands for its session, so that the very
 // token is refused by whoever asks the ledger.
-func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
+func (s *LegacyBackend) endLegacy(ctx context.Context, old *legacyRefresh) error {
 	_, err := revoke.InTx(ctx, s.revoker, func(ctx context.Context, tx pgx.Tx) (struct{}, revoke.Ended, error) {
 		if err := s.spendLegacyRefresh(ctx, tx, old, uuid.Nil, nil); err != nil {
 			return struct{}{}, revoke.Ended{}, err
@@ -57,7 +57,7 @@ func (s *Server) endLegacy(ctx context.Context, old *legacyRefresh) error {
 }
 
 // logOutAllLegacy ends all sessions of the account, and with them every old token.
-func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
+func (s *LegacyBackend) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error {
 	by := revoke.Authority{UserID: old.UserID, SessionID: old.SessionID()}
 	return s.logins.LogOutAllBy(ctx, by, revoke.Ending{
 		Except: uuid.Nil, Kind: audit.AllLoggedOut,
@@ -67,7 +67,7 @@ func (s *Server) logOutAllLegacy(ctx context.Context, old *legacyRefresh) error 
 
 // logOutTraded is Logout with an old token that was spent. For all sessions it speaks only
 // within the grace of its trade, as a spent token of ours does.
-func (s *Server) logOutTraded(ctx context.Context, old *legacyRefresh, all bool) error {
+func (s *LegacyBackend) logOutTraded(ctx context.Context, old *legacyRefresh, all bool) error {
 	traded := old.spent.SessionID
 	switch {
 	case !traded.Valid:

@@ -15,35 +15,32 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// legacyHooks is what the flows ask of an existing backend. It implements account.Older and login.Older.
-type legacyHooks struct{ *Server }
-
 // FindReset implements account.Older. The token of an existing backend lives while its key in Redis does.
-func (h legacyHooks) FindReset(ctx context.Context, resetToken string) (account.User, account.ResetSpending, error) {
+func (s *LegacyBackend) FindReset(ctx context.Context, resetToken string) (account.User, account.ResetSpending, error) {
 	var none account.ResetSpending
-	if !h.honoursLegacy() {
+	if !s.honoursLegacy() {
 		return account.User{}, none, refusal.ResetTokenInvalid()
 	}
-	found, ok, err := h.cfg.Legacy.Store.FindReset(ctx, resetToken)
+	found, ok, err := s.cfg.Legacy.Store.FindReset(ctx, resetToken)
 	if err != nil {
 		return account.User{}, none, fmt.Errorf("look the old reset token up: %w", err)
 	}
 	if !ok {
 		return account.User{}, none, refusal.ResetTokenInvalid()
 	}
-	row, err := h.legacyResetAccount(ctx, h.cfg.Pool, found, resetToken)
+	row, err := s.legacyResetAccount(ctx, s.cfg.Pool, found, resetToken)
 	return account.FromRow(row), account.ResetSpending{
-		InTx:       func(ctx context.Context, tx pgx.Tx) error { return h.spendLegacyReset(ctx, tx, found, resetToken) },
-		Afterwards: func(ctx context.Context) { h.forgetLegacyReset(ctx, resetToken) },
+		InTx:       func(ctx context.Context, tx pgx.Tx) error { return s.spendLegacyReset(ctx, tx, found, resetToken) },
+		Afterwards: func(ctx context.Context) { s.forgetLegacyReset(ctx, resetToken) },
 	}, err
 }
 
 // Failures implements login.Older. It costs one round trip, and the flow one more for each counter that there is.
-func (h legacyHooks) Failures(ctx context.Context, addresses ...string) ([]login.OlderFailures, error) {
-	if !h.honoursLegacy() {
+func (s *LegacyBackend) Failures(ctx context.Context, addresses ...string) ([]login.OlderFailures, error) {
+	if !s.honoursLegacy() {
 		return nil, nil
 	}
-	counters, err := h.cfg.Legacy.Store.Attempts(ctx, addresses...)
+	counters, err := s.cfg.Legacy.Store.Attempts(ctx, addresses...)
 	if err != nil {
 		return nil, err
 	}
@@ -55,17 +52,17 @@ func (h legacyHooks) Failures(ctx context.Context, addresses ...string) ([]login
 }
 
 // ForgetFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
-func (h legacyHooks) ForgetFailures(ctx context.Context, addresses ...string) {
-	if !h.honoursLegacy() {
+func (s *LegacyBackend) ForgetFailures(ctx context.Context, addresses ...string) {
+	if !s.honoursLegacy() {
 		return
 	}
-	if err := h.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
+	if err := s.cfg.Legacy.Store.ForgetAttempts(ctx, addresses...); err != nil {
 		c := caller.From(ctx)
-		h.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
+		s.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
 	}
 }
 
-func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
+func (s *LegacyBackend) legacyResetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
 	if !s.honoursLegacy() { // asked again after the hash, which may have taken its time
 		return db.User{}, refusal.ResetTokenInvalid()
 	}
@@ -85,7 +82,7 @@ func (s *Server) legacyResetAccount(ctx context.Context, on db.DBTX, found legac
 // the password was hashed is asked again: another token of the account may have been
 // spent meanwhile. The row stays for good: there are few, and Redis may be restored
 // with the token at any time.
-func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.Reset, resetToken string) error {
+func (s *LegacyBackend) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.Reset, resetToken string) error {
 	if _, err := s.legacyResetAccount(ctx, tx, found, resetToken); err != nil {
 		return err
 	}
@@ -103,7 +100,7 @@ func (s *Server) spendLegacyReset(ctx context.Context, tx pgx.Tx, found legacy.R
 
 // forgetLegacyReset keeps the token's own backend from accepting it again. Here it is
 // spent either way, so a failure is only logged.
-func (s *Server) forgetLegacyReset(ctx context.Context, resetToken string) {
+func (s *LegacyBackend) forgetLegacyReset(ctx context.Context, resetToken string) {
 	if err := s.cfg.Legacy.Store.ForgetReset(ctx, resetToken); err != nil {
 		s.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}

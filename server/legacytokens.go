@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -14,28 +13,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
-// MemoryConfig says what a Memory works with. All fields are required but Legacy.
-type MemoryConfig struct {
-	// Pool is the database, Keyring checks tokens.
-	Pool    *pgxpool.Pool
-	Keyring *token.Keyring
-	// Entries bounds the verified tokens and the accounts that are held, each.
-	Entries int
-	// Legacy has tokens of existing backends accepted. Nil: none is.
-	Legacy *Legacy
-	Logger *slog.Logger
+// Access returns the hook for access tokens of an existing backend.
+func (l *Legacy) Access(pool *pgxpool.Pool, keyring *token.Keyring) validate.Older {
+	return &legacyAccess{Legacy: l, pool: pool, keyring: keyring}
 }
 
-// NewMemory makes an empty one.
-func NewMemory(cfg MemoryConfig) (*Memory, error) {
-	made := validate.CacheConfig{Pool: cfg.Pool, Keyring: cfg.Keyring, Entries: cfg.Entries, Logger: cfg.Logger}
-	if cfg.Legacy != nil {
-		made.Older = &legacyAccess{Legacy: cfg.Legacy, pool: cfg.Pool, keyring: cfg.Keyring}
-	}
-	return validate.NewCache(made)
-}
-
-// legacyAccess is the hook for access tokens of an existing backend.
+// legacyAccess implements Access.
 type legacyAccess struct {
 	*Legacy
 	pool    *pgxpool.Pool

@@ -36,10 +36,8 @@ func forGood() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) 
 // errSpentMeanwhile: another call has spent the token first.
 var errSpentMeanwhile = errors.New("the token was spent meanwhile")
 
-// isLegacyToken tells the tokens of an existing backend, which are JWTs, from ours.
-func (s *Server) isLegacyToken(refreshToken string) bool {
-	return s.cfg.Legacy != nil && strings.Count(refreshToken, ".") == 2
-}
+// Owns implements auth.Older: the tokens of an existing backend are JWTs.
+func (s *LegacyBackend) Owns(refreshToken string) bool { return strings.Count(refreshToken, ".") == 2 }
 
 // legacyRefresh is a refresh token of an existing backend.
 type legacyRefresh struct {
@@ -51,7 +49,7 @@ type legacyRefresh struct {
 
 // openLegacyRefresh finds out whether a token is one. PostgreSQL is asked before Redis,
 // which may have lost the key of what was traded, or have it again.
-func (s *Server) openLegacyRefresh(ctx context.Context, text string) (*legacyRefresh, error) {
+func (s *LegacyBackend) openLegacyRefresh(ctx context.Context, text string) (*legacyRefresh, error) {
 	verified, err := s.cfg.Legacy.Tokens.Verify(text)
 	// The Go backend's access tokens say that they are none, whatever Redis says.
 	if err != nil || verified.Backend == legacy.Go && !verified.NeverAccess() {
@@ -71,7 +69,7 @@ func (s *Server) openLegacyRefresh(ctx context.Context, text string) (*legacyRef
 	return old, nil
 }
 
-func (s *Server) readSpent(ctx context.Context, old *legacyRefresh) error {
+func (s *LegacyBackend) readSpent(ctx context.Context, old *legacyRefresh) error {
 	spent, err := s.queries.FindLegacyTrade(ctx, s.cfg.Pool, old.Hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
@@ -86,7 +84,7 @@ func (s *Server) readSpent(ctx context.Context, old *legacyRefresh) error {
 // spendLegacyRefresh makes the token spent, for a session or for none (uuid.Nil), or
 // fails with errSpentMeanwhile. The row stays until the token is too old for its own
 // backend: the date up to which old tokens are accepted may be put off.
-func (s *Server) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *legacyRefresh, sessionID uuid.UUID, requestHash []byte) error {
+func (s *LegacyBackend) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *legacyRefresh, sessionID uuid.UUID, requestHash []byte) error {
 	keepUntil := old.End.Add(login.SpentMargin)
 	if keepUntil.After(forGood()) {
 		keepUntil = forGood()
@@ -116,10 +114,10 @@ func (old *legacyRefresh) requestHash(requestID string) []byte {
 	return mac.Sum(nil)
 }
 
-// refreshLegacy trades a refresh token of an existing backend for a session, once. Its
+// Refresh implements auth.Older. It trades a refresh token of an existing backend for a session, once. Its
 // holder never proved who they are to this service: what the session says of that is
 // what the token says.
-func (s *Server) refreshLegacy(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
+func (s *LegacyBackend) Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
 	if err := s.logins.CheckClock(); err != nil {
 		return login.Tokens{}, err
 	}
@@ -143,7 +141,7 @@ func (s *Server) refreshLegacy(ctx context.Context, refreshToken, requestID stri
 // neither. The session comes into being before the commit, so that no token is spent
 // for one that does not exist; when the process dies between the two, nobody holds the
 // session's token, and the old one is still good.
-func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
+func (s *LegacyBackend) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
 	start := session.Start{
 		UserID: old.UserID, Address: caller.From(ctx).AddressText(),
 		AMR: []string{login.AMRPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
@@ -192,7 +190,7 @@ func (s *Server) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID 
 // admitLegacy locks the account and refuses what a refresh would. An old token carries
 // the ledger's position 0: whatever has ended the account's sessions here ends it too.
 // The session gets the position that was read with that.
-func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
+func (s *LegacyBackend) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
 	switch forgotten, err := s.validation.Forgotten(old.IssuedAt); {
 	case err != nil:
 		return account, err
@@ -211,7 +209,7 @@ func (s *Server) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh)
 
 // liveAccount refuses a session whose account is gone or disabled, or that the ledger
 // or its key's end has ended, and returns the account and the ledger's position.
-func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
+func (s *LegacyBackend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
 	account, err := s.queries.FindUserForSession(ctx, on, of)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return account, fmt.Errorf("look the account up: %w", err)
@@ -224,7 +222,7 @@ func (s *Server) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForS
 
 // createLegacySession starts the session and makes its tokens. The account is locked
 // meanwhile, so Redis gets no longer than besteffort.SettleTime.
-func (s *Server) createLegacySession(
+func (s *LegacyBackend) createLegacySession(
 	ctx context.Context, tx pgx.Tx, old *legacyRefresh, start session.Start, email string,
 ) (login.Tokens, []uuid.UUID, error) {
 	creating, cancel := context.WithTimeout(ctx, besteffort.SettleTime)
@@ -250,7 +248,7 @@ func (s *Server) createLegacySession(
 // not used it. Anybody else is refused. Two holders of one token are either a client
 // that races with itself, within the grace, or an owner and a thief: then nobody can
 // tell which of them has the session, and it is ended.
-func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
+func (s *LegacyBackend) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
 	spent := old.spent
 	if spent == nil || !spent.SessionID.Valid {
 		return login.Tokens{}, s.revoker.RefuseEnded(ctx) // logged out
@@ -270,7 +268,7 @@ func (s *Server) repeatTrade(ctx context.Context, old *legacyRefresh, requestID 
 
 // endReusedTrade ends the session of a trade whose token somebody has shown again, and
 // returns the refusal.
-func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
+func (s *LegacyBackend) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
 	ended, err := s.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
 	if err != nil {
 		return err
@@ -283,7 +281,7 @@ func (s *Server) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error
 
 // reissue makes the answer of a trade again. It fails with session.ErrReused once the
 // answer was used.
-func (s *Server) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
+func (s *LegacyBackend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
 	if len(answerHash) != sha256.Size {
 		return login.Tokens{}, errors.New("a trade without the hash of its answer")
 	}

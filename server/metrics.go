@@ -101,7 +101,7 @@ func (s *Server) ledgerMetrics() []prometheus.Collector {
 		counter("latchkey_ledger_wait_seconds_total", "Time that revocations took to become final after their commit.", func() float64 { return stats().WaitTime.Seconds() }),
 		counter("latchkey_ledger_session_ends_total", "Ended sessions that were written to the ledger.", func() float64 { return float64(stats().Appends) }),
 		counter("latchkey_ledger_session_end_flushes_total", "Transactions that they shared.", func() float64 { return float64(stats().Flushes) }),
-		counter("latchkey_validations_in_store_total", "Validations that asked PostgreSQL, because memory was not trusted.", func() float64 { return float64(s.validation.InStore()) }),
+		counter("latchkey_validations_in_store_total", "Validations that asked PostgreSQL, because memory was not trusted.", func() float64 { return float64(s.cfg.Validation.InStore()) }),
 	}
 }
 

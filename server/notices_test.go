@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	accounts "github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/server"
@@ -18,7 +19,7 @@ import (
 func TestNoticesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	counter := server.Resets{Pool: s.Pool, Now: s.Clock.Now}
+	counter := accounts.Resets{Pool: s.Pool, Now: s.Clock.Now}
 	admit := func(user uuid.UUID, notice mail.Notice, end func(pgx.Tx) error) bool {
 		t.Helper()
 		tx, err := s.Pool.Begin(t.Context())
@@ -90,6 +91,6 @@ func TestNoticesAreBounded(t *testing.T) {
 }
 
 // resetsOf makes reset links as the server's sender of mails does.
-func resetsOf(s *testenv.Server) server.Resets {
-	return server.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Key: make([]byte, 32), Now: s.Clock.Now}
+func resetsOf(s *testenv.Server) accounts.Resets {
+	return accounts.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Key: make([]byte, 32), Now: s.Clock.Now}
 }

@@ -76,13 +76,13 @@ const sitesOfNetwork = 8
 // proxy's. soon: a Redis that does not answer must not hold the call up.
 func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Policy, soon bool) error {
 	rate := policy.GetAddressRate()
-	if rate == nil || !s.cfg.AddressLimit || s.showsKey(ctx) {
+	if rate == nil || !s.cfg.AddressLimit || s.cfg.Keys.Shown(ctx) {
 		return nil
 	}
 	scope := method[strings.LastIndex(method, "/")+1:]
 	allow := s.cfg.Rates.Allow
 	if soon {
-		allow = s.redis.Allow
+		allow = s.cfg.BestEffort.Allow
 	}
 	c := caller.From(ctx)
 	limit := ratelimit.Rate{PerMinute: rate.GetPerMinute(), Burst: rate.GetBurst()}
@@ -120,9 +120,9 @@ func (s *Server) identify(ctx context.Context, method string, policy *latchkeyv1
 	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
 		return s.authenticate(ctx)
 	case latchkeyv1.AuthClass_AUTH_CLASS_ADMIN:
-		return ctx, checkKey(ctx, s.cfg.AdminKeys)
+		return ctx, checkKey(ctx, s.cfg.Keys.Admin)
 	case latchkeyv1.AuthClass_AUTH_CLASS_SERVICE:
-		return ctx, checkKey(ctx, s.cfg.AdminKeys, s.cfg.ServiceKeys)
+		return ctx, checkKey(ctx, s.cfg.Keys.Admin, s.cfg.Keys.Service)
 	case latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED:
 	}
 	return nil, fmt.Errorf("%s: auth class %v is not served", method, policy.GetAuth())

@@ -1,12 +1,11 @@
-// Package server is what Latchkey does for its callers: one file for each group of
-// RPCs, the middleware around them, health and the HTTP pages. A request flows
-// from the middleware to a handler, which calls a flow, such as internal/login.
+// Package server has what every RPC shares: the listener, the middleware, policies, errors, health and the HTTP pages. A
+// request goes through the middleware to a service (server/auth, server/admin and others), which calls a flow, such as
+// internal/login.
 package server
 
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -33,19 +32,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
-	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
-	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/account"
-	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
-	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
-	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
-	"github.com/latchkey-auth/latchkey/internal/revoke"
-	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
@@ -91,51 +82,26 @@ const (
 // Config is what a Server works with. All fields are required but those that say
 // otherwise.
 type Config struct {
-	// Pool and Redis are the stores. Sessions, the limiters and the mailer use the
-	// same ones.
-	Pool  *pgxpool.Pool
-	Redis redis.UniversalClient
+	// Register adds the services; each method must have a policy.
+	Register func(grpc.ServiceRegistrar)
+	// Validation checks the access tokens of methods of AUTH_CLASS_SESSION, Keys those of operators and services.
+	Validation *validate.Validator
+	Keys       Keys
 
-	// Ledger is the revocation ledger, Memory what validations are answered from, and a
-	// follower of it.
-	Ledger *ledger.Ledger
-	Memory *Memory
-
-	Sessions  *session.Store
+	// Pool and Redis are the stores, whose health is watched; Ledger, Keyring and Passwords are for metrics and pages.
+	Pool      *pgxpool.Pool
+	Redis     redis.UniversalClient
+	Ledger    *ledger.Ledger
 	Keyring   *token.Keyring
 	Passwords *password.Hasher
-	// PasswordPolicy is for new passwords.
-	PasswordPolicy password.Policy
-	// LoginFailures counts wrong passwords of an account by where they come from,
-	// ResetRequests counts calls of ForgotPassword likewise.
-	LoginFailures *ratelimit.Attempts
-	ResetRequests *ratelimit.Attempts
-	// Rates counts calls by network address, where AddressLimit bounds them, and what an
-	// account has written down for nothing.
+
+	// Rates counts calls by network address, where AddressLimit bounds them, and BestEffort those that Redis must not
+	// hold up.
 	Rates        *ratelimit.GCRA
+	BestEffort   *besteffort.Redis
 	AddressLimit bool
-	Mailer       account.Mailer
-	// Devices makes the tokens by which clients are known. NewDeviceMails tells owners of
-	// logins without one.
-	Devices        *device.Tokens
-	NewDeviceMails bool
-	// HideAccounts has SignUp answer alike whether or not the address is taken, and tell
-	// the account's owner by mail.
-	HideAccounts bool
-
-	// AccessTokenTTL is the life of an access token.
-	AccessTokenTTL time.Duration
-	// ClientID is the client_id claim of access tokens.
-	ClientID string
-	// PageTokenKey authenticates page tokens: the same on all replicas.
-	PageTokenKey []byte
-	// AdminKeys are the SHA-256 hashes of the keys that may call what is for operators
-	// and for services, ServiceKeys of those for services only. None: nobody may.
-	AdminKeys, ServiceKeys [][sha256.Size]byte
-
-	// Legacy is what is honoured of the backends that Latchkey takes over from. Nil:
-	// nothing.
-	Legacy *Legacy
+	// Afterwards is waited for by Shutdown.
+	Afterwards *besteffort.Afterwards
 
 	// TLS secures the gRPC listener. Nil: plaintext.
 	TLS *tls.Config
@@ -157,13 +123,10 @@ type Config struct {
 
 	// Metrics is where the server registers its own.
 	Metrics *prometheus.Registry
-	Logger  *slog.Logger
-	// LogLines is how many lines of one kind are logged a second; the rest are counted.
-	// Zero: all.
-	LogLines int
-	// Now is the clock. ClockRight says whether it can date tokens: nil, always.
-	Now        func() time.Time
-	ClockRight func() bool
+	// Log has the access log, and bounds all others.
+	Log *Log
+	// Now is the clock.
+	Now func() time.Time
 	// Warnings are what an operator should look at soon and no reason to take the replica
 	// out; /readyz shows them. They name no secret. Nil: none.
 	Warnings func() []string
@@ -171,16 +134,9 @@ type Config struct {
 
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
 type Server struct {
-	latchkeyv1.UnimplementedAuthServiceServer
-	latchkeyv1.UnimplementedAdminServiceServer
-	latchkeyv1.UnimplementedRevocationServiceServer
-	latchkeyv1.UnimplementedSessionServiceServer
-
 	cfg        Config
-	log        *slog.Logger // bounded by flood; the access log and what tells of a flood go to cfg.Logger
-	flood      *flood
+	log        *slog.Logger // bounded; the access log goes to cfg.Log
 	queries    *db.Queries
-	trail      *audit.Trail
 	policies   policies
 	middleware []middleware
 	validator  protovalidate.Validator
@@ -194,60 +150,38 @@ type Server struct {
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
-	guard      *inbound.Guard
-	intakes    map[string]intake
-	redis      *besteffort.Redis
-	afterwards *besteffort.Afterwards
-	revoker    *revoke.Revoker
-	validation *validate.Validator
-	accounts   *account.Accounts
-	logins     *login.Flow
-	forwarded  unheardProxies
-	importing  chan struct{} // holds one for each import
+	guard     *inbound.Guard
+	intakes   map[string]intake
+	forwarded unheardProxies
 }
 
 // New makes a server. It does not listen yet. A method without a policy is an error.
 func New(cfg Config) (*Server, error) {
-	if len(cfg.PageTokenKey) == 0 {
-		return nil, errors.New("page tokens without a key could be made by anybody")
-	}
 	cfg.ConnectionAge = cmp.Or(cfg.ConnectionAge, connectionAge)
 	s := &Server{
 		cfg:     cfg,
-		flood:   newFlood(cfg.LogLines, cfg.Now),
-		queries: db.New(), trail: audit.New(cfg.Now),
-		started: make(chan struct{}), importing: make(chan struct{}, imports),
+		log:     cfg.Log.Bounded,
+		queries: db.New(),
+		started: make(chan struct{}),
 		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
 			// From a validation (tens of microseconds) to a queued hash (seconds).
 			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
 		)),
 	}
-	s.log = slog.New(s.flood.handler(cfg.Logger.Handler()))
 	s.draining, s.drain = context.WithCancel(context.Background())
-	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Logger})
+	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Log.all})
 	s.middleware = s.chain()
 	if err := checkChain(s.middleware); err != nil {
 		return nil, err
 	}
 	s.grpc = grpc.NewServer(s.options()...)
-	latchkeyv1.RegisterAuthServiceServer(s.grpc, s)
-	latchkeyv1.RegisterAdminServiceServer(s.grpc, s)
-	latchkeyv1.RegisterRevocationServiceServer(s.grpc, s)
-	latchkeyv1.RegisterSessionServiceServer(s.grpc, s)
-	if cfg.Legacy != nil {
-		authpb.RegisterAuthServiceServer(s.grpc, newLegacyContract(s))
-	}
+	cfg.Register(s.grpc)
 	s.health = health.NewServer()
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
 	var err error
-	s.redis, err = besteffort.NewRedis(cfg.Rates, s.log, cfg.Now)
-	if err != nil {
-		return nil, err
-	}
-	s.wire()
 	s.policies, err = readPolicies(s.grpc.GetServiceInfo())
 	if err != nil {
 		return nil, err
@@ -261,33 +195,6 @@ func New(cfg Config) (*Server, error) {
 	s.rpcMetrics.InitializeMetrics(s.grpc)
 	s.setServing(false)
 	return s, s.registerMetrics()
-}
-
-// wire makes the flows.
-func (s *Server) wire() {
-	cfg := s.cfg
-	s.afterwards = besteffort.NewAfterwards(s.log)
-	s.revoker = revoke.New(revoke.Config{
-		Pool: cfg.Pool, Ledger: cfg.Ledger, Sessions: cfg.Sessions, Trail: s.trail, Redis: s.redis, Logger: s.log,
-	})
-	s.validation = validate.New(validate.Config{Pool: cfg.Pool, Keyring: cfg.Keyring, Ledger: cfg.Ledger, Cache: cfg.Memory, Now: cfg.Now})
-	logins := login.Config{
-		Pool: cfg.Pool, Sessions: cfg.Sessions, Keyring: cfg.Keyring, Passwords: cfg.Passwords, Failures: cfg.LoginFailures, Rates: cfg.Rates,
-		Devices: cfg.Devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: cfg.Mailer,
-		Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Afterwards: s.afterwards,
-		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: s.log, Now: cfg.Now, ClockRight: cfg.ClockRight,
-	}
-	accounts := account.Config{
-		Pool: cfg.Pool, Passwords: cfg.Passwords, Policy: cfg.PasswordPolicy, LoginFailures: cfg.LoginFailures, ResetRequests: cfg.ResetRequests,
-		Rates: cfg.Rates, Uncounted: func(ctx context.Context) bool { return !cfg.AddressLimit || s.showsKey(ctx) },
-		Mailer: cfg.Mailer, HideAccounts: cfg.HideAccounts, Revoker: s.revoker, Trail: s.trail, Redis: s.redis, Now: cfg.Now,
-	}
-	if cfg.Legacy != nil {
-		logins.Older, accounts.Older = legacyHooks{s}, legacyHooks{s}
-	}
-	s.logins = login.New(logins)
-	accounts.Guesses = s.logins
-	s.accounts = account.New(accounts)
 }
 
 // requests are the messages that our methods take.
@@ -343,8 +250,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	close(s.started)
 	go s.watchStores(watching)
 	go s.guard.Run(watching)
-	go s.flood.run(watching, s.cfg.Logger)
-	defer s.flood.tell(ctx, s.cfg.Logger)
+	go s.cfg.Log.flood.run(watching, s.cfg.Log.all)
+	defer s.cfg.Log.flood.tell(ctx, s.cfg.Log.all)
 	//nolint:contextcheck // a listener lives as long as the server
 	if err := s.grpc.Serve(s.Bound(l, "grpc")); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("gRPC on %s: %w", l.Addr(), err)
@@ -402,7 +309,7 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 		s.grpc.Stop()
 		<-drained
 	}
-	s.afterwards.Wait()
+	s.cfg.Afterwards.Wait()
 }
 
 // Handler serves the HTTP pages: the JWKS, discovery and health.

@@ -27,7 +27,7 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 		s.forwarded.saw(ctx, s)
 	}
 	in, ok := s.intakes[info.FullMethodName]
-	if !ok || in.bulk && knownKey(bearer(ctx), s.cfg.AdminKeys) {
+	if !ok || in.bulk && knownKey(bearer(ctx), s.cfg.Keys.Admin) {
 		return ctx, nil // gRPC knows no such method, or trusts an operator with its own limit
 	}
 	return s.guard.Await(ctx, info.Header, in.limit, in.within), nil

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +11,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/login"
-	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
 // Upkeep deletes rows that have no more use.
@@ -53,20 +51,3 @@ func inBatches(deleteSome func() (int64, error)) error {
 		}
 	}
 }
-
-// StoredSettings counts the kinds and parameters of stored hashes, from a sample of
-// 10,000.
-func StoredSettings(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
-	rows, err := db.New().SampleHashSettings(ctx, pool, password.SettingPattern())
-	if err != nil {
-		return nil, fmt.Errorf("sample stored hashes: %w", err)
-	}
-	decoys := make([]password.Decoy, len(rows))
-	for i, row := range rows {
-		decoys[i] = password.Decoy{Setting: row.Setting, Weight: row.Weight}
-	}
-	return decoys, nil
-}
-
-// Resets makes reset tokens for the sender of mails.
-type Resets = account.Resets

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	accounts "github.com/latchkey-auth/latchkey/internal/account"
 	argon "github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/server"
@@ -84,7 +85,7 @@ func TestStoredSettings(t *testing.T) {
 	} {
 		execSQL(t, s, "INSERT INTO users (email, password_hash, first_name, last_name) VALUES ($1, $2, 'F', 'L')", fmt.Sprintf("a%d@b", i), hash)
 	}
-	got, err := server.StoredSettings(t.Context(), s.Pool)
+	got, err := accounts.StoredSettings(t.Context(), s.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}

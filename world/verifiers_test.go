@@ -19,9 +19,9 @@ import (
 	"time"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 	"github.com/latchkey-auth/latchkey/internal/token"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // update writes the table of verifiers into the documentation.
@@ -192,7 +192,7 @@ func tokenFrom(t *testing.T, auth latchkeyv1.AuthServiceClient) string {
 // activeKey is the public key that signs, in PEM.
 func activeKey(t *testing.T, s *testenv.Server) []byte {
 	t.Helper()
-	keys, err := server.KeyStore{Pool: s.Pool}.SigningKeys(t.Context())
+	keys, err := keystore.Store{Pool: s.Pool}.SigningKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/token"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 const keysUsage = `usage: latchkey keys list [--json]
@@ -106,7 +106,7 @@ func (k *keysCommand) list(ctx context.Context, show func([]listedKey) error) er
 	if err := k.checkSchema(ctx); err != nil {
 		return err
 	}
-	rows, err := server.KeyStore{Pool: k.pool}.SigningKeys(ctx)
+	rows, err := keystore.Store{Pool: k.pool}.SigningKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("read the signing keys: %w", err)
 	}

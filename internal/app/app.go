@@ -3,10 +3,8 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"time"
@@ -15,16 +13,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
-	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/server/admin"
+	"github.com/latchkey-auth/latchkey/server/auth"
+	"github.com/latchkey-auth/latchkey/server/page"
 )
 
 const (
@@ -83,6 +85,10 @@ type App struct {
 	Ledger   *ledger.Ledger
 	Server   *server.Server
 	Metrics  *prometheus.Registry
+	Accounts *account.Accounts
+	Auth     *auth.Service
+	Admin    *admin.Service
+	Pages    page.Tokens
 
 	cfg         *config.Config
 	log         *slog.Logger
@@ -120,21 +126,22 @@ func New(ctx context.Context, c Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	memory, err := server.NewMemory(server.MemoryConfig{
-		Pool: a.stores.Pool, Keyring: a.Keyring, Entries: a.cfg.CacheEntries, Legacy: former.legacy, Logger: a.log,
-	})
+	cached := validate.CacheConfig{Pool: a.stores.Pool, Keyring: a.Keyring, Entries: a.cfg.CacheEntries, Logger: a.log}
+	if former.legacy != nil {
+		cached.Older = former.legacy.Access(a.stores.Pool, a.Keyring)
+	}
+	cache, err := validate.NewCache(cached)
 	if err != nil {
 		return nil, err
 	}
 	a.Ledger, err = ledger.New(ledger.Config{
 		Pool: a.stores.Pool, Direct: a.stores.Direct, Lease: a.cfg.ReplicaLease, SessionLife: a.cfg.SessionMaxTTL, AccessLife: a.cfg.AccessTokenTTL,
-		LegacyUntil: former.until, Followers: []ledger.Follower{memory}, Logger: a.log, Now: a.now,
+		LegacyUntil: former.until, Followers: []ledger.Follower{cache}, Logger: a.log, Now: a.now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.Server, err = a.newServer(keys, memory, former.legacy)
-	return a, err
+	return a, a.newServer(keys, cache, former.legacy)
 }
 
 // newLeaves builds what needs the stores and nothing of ours: hashing, sessions and signing keys.
@@ -157,7 +164,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, former formerBackend
 	a.Keyring, err = token.Open(ctx, token.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
 		Type: cfg.TokenType, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
-		Former: former.former, Store: server.KeyStore{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
+		Former: former.former, Store: keystore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
 	})
 	if err != nil {
 		return err
@@ -182,7 +189,7 @@ func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*token.Rotator, error) 
 // newRotator works on the keys that token.Open reads.
 func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func() time.Time) (*token.Rotator, error) {
 	return token.NewRotator(token.RotatorConfig{
-		Store: server.KeyStore{Pool: pool}, SealKeys: keys.seal, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+		Store: keystore.Store{Pool: pool}, SealKeys: keys.seal, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
 		Period: cfg.KeyRotation, MaxTTL: maxAccessLife, Now: now,
 	})
 }
@@ -198,7 +205,7 @@ func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 		Templates: templates,
 		Pool:      a.stores.Pool,
 		PollOnly:  a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
-		Accounts:  server.Resets{Pool: a.stores.Pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: a.now},
+		Accounts:  account.Resets{Pool: a.stores.Pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: a.now},
 		Sender:    sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: ProductName(cfg),
 		Sweep: upkeep.Sweep, Logger: a.log, Now: a.now,
 	})
@@ -206,54 +213,6 @@ func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 		return nil, err
 	}
 	return outbox, a.registerOutbox(outbox)
-}
-
-func (a *App) newServer(keys *subkeys, memory *server.Memory, old *server.Legacy) (*server.Server, error) {
-	cfg, st := a.cfg, a.stores
-	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: st.Redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
-		Redis: st.Redis, Name: "reset", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
-	})
-	if err != nil {
-		return nil, err
-	}
-	devices, err := device.New(keys.device, a.now)
-	if err != nil {
-		return nil, err
-	}
-	rates, err := ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.Redis, Now: a.now})
-	if err != nil {
-		return nil, err
-	}
-	a.certificate, err = loadTLS(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.certificate.register(a.Metrics); err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	clockRight := a.Ledger.ClockRight
-	if a.overrides.Now != nil && !a.overrides.CheckClock {
-		clockRight = nil
-	}
-	return server.New(server.Config{
-		Pool: st.Pool, Redis: st.Redis, Ledger: a.Ledger, Memory: memory,
-		Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher,
-		PasswordPolicy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
-		LoginFailures:  failures, ResetRequests: resets, Rates: rates, AddressLimit: cfg.AddressRateLimit, Mailer: a.outbox,
-		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, HideAccounts: cfg.HideAccounts,
-		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID,
-		PageTokenKey: keys.pageToken, AdminKeys: cfg.AdminKeySHA256, ServiceKeys: cfg.ServiceKeySHA256,
-		Legacy: old, TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
-		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
-		Metrics: a.Metrics, Logger: a.log, LogLines: cfg.LogLines, Now: a.now, ClockRight: clockRight, Warnings: a.certificate.warnings,
-		ArrivalTime: a.overrides.ArrivalTime, ConnectionAge: a.overrides.ConnectionAge,
-	})
 }
 
 // serviceWords are what a stranger knows the service by, and guesses passwords with.

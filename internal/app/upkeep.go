@@ -5,7 +5,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/internal/account"
 )
 
 // keepUp lets unknown accounts cost what known ones cost while the stored hashes
@@ -50,7 +50,7 @@ func (a *App) tendKeys(ctx context.Context) {
 }
 
 func (a *App) countHashes(ctx context.Context) {
-	decoys, err := server.StoredSettings(ctx, a.stores.Pool)
+	decoys, err := account.StoredSettings(ctx, a.stores.Pool)
 	if err != nil {
 		a.log.WarnContext(ctx, "kinds of stored hashes not counted", "error", err)
 		return

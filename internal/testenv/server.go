@@ -166,6 +166,8 @@ type Server struct {
 	Calls *StoreCalls
 	// Rotator moves the signing keys. It does nothing unless the test calls it.
 	Rotator *token.Rotator
+	// App is the service with what the contract does not show.
+	App *app.App
 	// Server is the thing itself.
 	Server *server.Server
 
@@ -307,6 +309,7 @@ func (s *Server) run(t testing.TB, o Options) {
 	})
 	must(t, err)
 	s.Sessions, s.Keyring, s.Rotator, s.Ledger, s.Server, s.Metrics = a.Sessions, a.Keyring, a.Rotator, a.Ledger, a.Server, a.Metrics
+	s.App = a
 	cfg.GRPCAddr, cfg.HTTPAddr, cfg.OpsAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	l, err := app.Listen(t.Context(), cfg)
 	must(t, err)

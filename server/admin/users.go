@@ -1,4 +1,4 @@
-package server
+package admin
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 const defaultUsersPage = 100
 
 // GetUser implements latchkey.v1.AdminService.
-func (s *Server) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*latchkeyv1.GetUserResponse, error) {
+func (s *Service) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*latchkeyv1.GetUserResponse, error) {
 	user, err := s.askedUser(ctx, req)
 	switch {
 	case err != nil:
@@ -25,19 +25,19 @@ func (s *Server) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (*
 	return &latchkeyv1.GetUserResponse{Account: user.ForOperators()}, nil
 }
 
-func (s *Server) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (account.User, error) {
+func (s *Service) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (account.User, error) {
 	if email := req.GetEmail(); email != "" {
-		return s.accounts.Find(ctx, email)
+		return s.Accounts.Find(ctx, email)
 	}
 	id, err := userID(req.GetUserId())
 	if err != nil {
 		return account.User{}, err
 	}
-	return s.accounts.ByID(ctx, id)
+	return s.Accounts.ByID(ctx, id)
 }
 
 // ListUsers implements latchkey.v1.AdminService.
-func (s *Server) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest) (*latchkeyv1.ListUsersResponse, error) {
+func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest) (*latchkeyv1.ListUsersResponse, error) {
 	const purpose = latchkeyv1.AdminService_ListUsers_FullMethodName
 	size := req.GetPageSize()
 	if size == 0 {
@@ -46,13 +46,13 @@ func (s *Server) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest
 	before := account.Newest()
 	if text := req.GetPageToken(); text != "" {
 		var err error
-		before.Time, before.ID, err = s.openPage(purpose, "", text)
+		before.Time, before.ID, err = s.Pages.Open(purpose, "", text)
 		if err != nil {
 			return nil, err
 		}
 	}
 	// One more than is returned says whether there is a next page.
-	users, err := s.accounts.List(ctx, before, size+1)
+	users, err := s.Accounts.List(ctx, before, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (s *Server) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest
 	if len(users) > int(size) {
 		users = users[:size]
 		last := users[size-1]
-		resp.NextPageToken = s.sealPage(purpose, "", last.CreateTime, last.ID)
+		resp.NextPageToken = s.Pages.Seal(purpose, "", last.CreateTime, last.ID)
 	}
 	for _, u := range users {
 		resp.Accounts = append(resp.Accounts, u.ForOperators())

@@ -1,4 +1,5 @@
-package server
+// Package revocations serves latchkey.v1.RevocationService.
+package revocations
 
 import (
 	"context"
@@ -26,10 +27,17 @@ const (
 	silenceTime = 5 * time.Second
 )
 
+// Service implements latchkey.v1.RevocationService. All fields are required.
+type Service struct {
+	latchkeyv1.UnimplementedRevocationServiceServer
+
+	Ledger *ledger.Ledger
+}
+
 // WatchRevocations implements latchkey.v1.RevocationService. All watchers read one log
 // in memory, each from its own place: a slow one holds up nobody and costs what a fast
 // one costs.
-func (s *Server) WatchRevocations(
+func (s *Service) WatchRevocations(
 	req *latchkeyv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[latchkeyv1.WatchRevocationsResponse],
 ) error {
 	after, err := parseCursor(req.GetCursor())
@@ -44,8 +52,8 @@ func (s *Server) WatchRevocations(
 			return watchEnd(ctx)
 		}
 		// Asked before the reading, which then has every row that the lease covers.
-		trusted := s.cfg.Ledger.Trusted()
-		read, err := s.cfg.Ledger.ReadAfter(after, watchBatch)
+		trusted := s.Ledger.Trusted()
+		read, err := s.Ledger.ReadAfter(after, watchBatch)
 		// A cursor of a replica that is a moment ahead of this one is good after the next
 		// confirm, or never.
 		ahead := after.Seq > read.Head.Seq && !waited

@@ -1,51 +1,50 @@
-package server
+package admin
 
 import (
 	"context"
 
-	"github.com/google/uuid"
-
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/server/sessions"
 )
 
 // ListUserSessions implements latchkey.v1.AdminService.
-func (s *Server) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUserSessionsRequest) (*latchkeyv1.ListUserSessionsResponse, error) {
+func (s *Service) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUserSessionsRequest) (*latchkeyv1.ListUserSessionsResponse, error) {
 	user, err := s.knownAccount(ctx, req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	sessions, next, err := s.pageOfSessions(ctx, user.ID, uuid.Nil, userSessionsPage, req)
+	shown, next, err := sessions.Page(ctx, s.Logins, s.Pages, sessions.List{UserID: user.ID, Purpose: userSessionsPage}, req)
 	if err != nil {
 		return nil, err
 	}
-	return &latchkeyv1.ListUserSessionsResponse{Sessions: sessions, NextPageToken: next}, nil
+	return &latchkeyv1.ListUserSessionsResponse{Sessions: shown, NextPageToken: next}, nil
 }
 
 // RevokeUserSession implements latchkey.v1.AdminService. As with RevokeSession, Redis is
 // not asked whether there is such a session: the row names the account, and bites only
 // where both match.
-func (s *Server) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUserSessionRequest) (*latchkeyv1.RevokeUserSessionResponse, error) {
+func (s *Service) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUserSessionRequest) (*latchkeyv1.RevokeUserSessionResponse, error) {
 	user, err := s.knownAccount(ctx, req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	id, err := sessionID(req.GetSessionId())
+	id, err := sessions.ParseID(req.GetSessionId())
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.revoker.SessionOnce(ctx, audit.UserSessionRevoked, user.ID, id); err != nil {
+	if _, err := s.Revoker.SessionOnce(ctx, audit.UserSessionRevoked, user.ID, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionResponse{}, nil
 }
 
 // knownAccount refuses an identifier that no account has.
-func (s *Server) knownAccount(ctx context.Context, text string) (account.User, error) {
+func (s *Service) knownAccount(ctx context.Context, text string) (account.User, error) {
 	id, err := userID(text)
 	if err != nil {
 		return account.User{}, err
 	}
-	return s.accounts.Known(ctx, id)
+	return s.Accounts.Known(ctx, id)
 }

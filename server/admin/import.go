@@ -1,4 +1,4 @@
-package server
+package admin
 
 import (
 	"context"
@@ -34,7 +34,7 @@ const (
 // ImportUsers implements latchkey.v1.AdminService. No event of audit is written for
 // each account: the trail is of what people do to accounts, and a million rows that
 // say the same would double the work. The log has a line for the import.
-func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.ImportUsersRequest, latchkeyv1.ImportUsersResponse]) error {
+func (s *Service) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.ImportUsersRequest, latchkeyv1.ImportUsersResponse]) error {
 	select {
 	case s.importing <- struct{}{}:
 		defer func() { <-s.importing }()
@@ -51,14 +51,14 @@ func (s *Server) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Import
 	dryRun := source.dryRun // Run may return while the source is still read from
 	resp := &latchkeyv1.ImportUsersResponse{}
 	counts, err := userimport.Run(ctx, userimport.Config{
-		Pool: s.cfg.Pool, DryRun: dryRun, Remember: rememberedImports, Now: s.cfg.Now,
+		Pool: s.Pool, DryRun: dryRun, Remember: rememberedImports, Now: s.Now,
 		Refused: func(r userimport.Refusal) {
 			if len(resp.GetRefusals()) < refusalsKept {
 				resp.Refusals = append(resp.Refusals, &latchkeyv1.ImportRefusal{Number: r.Number, Email: r.Email, Reason: r.Reason})
 			}
 		},
 	}, source)
-	s.log.InfoContext(ctx, "accounts imported", "created", counts.Created, "existing", counts.Existing, "refused", counts.Refused,
+	s.Logger.InfoContext(ctx, "accounts imported", "created", counts.Created, "existing", counts.Existing, "refused", counts.Refused,
 		"dry_run", dryRun, "whole", err == nil, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID)
 	if err != nil {
 		return err

@@ -1,4 +1,5 @@
-package server
+// Package keystore keeps the signing keys in PostgreSQL, and announces their changes by the ledger.
+package keystore
 
 import (
 	"context"
@@ -14,21 +15,21 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
-// KeyStore keeps the signing keys in PostgreSQL. It implements token.KeyStore.
-type KeyStore struct {
+// Store is the keys of one database. It implements token.KeyStore.
+type Store struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
 }
 
 // SigningKeys implements token.KeyStore.
-func (k KeyStore) SigningKeys(ctx context.Context) ([]token.StoredKey, error) {
+func (k Store) SigningKeys(ctx context.Context) ([]token.StoredKey, error) {
 	return signingKeys(ctx, k.Pool)
 }
 
 // ChangeSigningKeys implements token.KeyStore; its position is one of the ledger. The
 // table's lock makes replicas take turns, so that each finds what the one before it
 // has done. The head's lock comes last, as for all that appends.
-func (k KeyStore) ChangeSigningKeys(
+func (k Store) ChangeSigningKeys(
 	ctx context.Context, change func([]token.StoredKey) (token.KeyUpdate, error),
 ) (int64, error) {
 	var position int64
@@ -60,7 +61,7 @@ func (k KeyStore) ChangeSigningKeys(
 }
 
 // ResealSigningKey implements token.KeyStore.
-func (k KeyStore) ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error {
+func (k Store) ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error {
 	_, err := db.New().ResealSigningKey(ctx, k.Pool, db.ResealSigningKeyParams{ID: id, OldSealed: old, Sealed: sealed})
 	return err
 }

@@ -1,4 +1,4 @@
-package server
+package admin
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 )
 
 // SuspendUser implements latchkey.v1.AdminService.
-func (s *Server) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRequest) (*latchkeyv1.SuspendUserResponse, error) {
+func (s *Service) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRequest) (*latchkeyv1.SuspendUserResponse, error) {
 	id, err := userID(req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.accounts.Suspend(ctx, id)
+	user, err := s.Accounts.Suspend(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -23,12 +23,12 @@ func (s *Server) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserReq
 }
 
 // ReactivateUser implements latchkey.v1.AdminService.
-func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateUserRequest) (*latchkeyv1.ReactivateUserResponse, error) {
+func (s *Service) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateUserRequest) (*latchkeyv1.ReactivateUserResponse, error) {
 	id, err := userID(req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.accounts.Reactivate(ctx, id)
+	user, err := s.Accounts.Reactivate(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -36,20 +36,20 @@ func (s *Server) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateU
 }
 
 // RevokeUserSessions implements latchkey.v1.AdminService.
-func (s *Server) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeUserSessionsRequest) (*latchkeyv1.RevokeUserSessionsResponse, error) {
+func (s *Service) RevokeUserSessions(ctx context.Context, req *latchkeyv1.RevokeUserSessionsRequest) (*latchkeyv1.RevokeUserSessionsResponse, error) {
 	id, err := userID(req.GetUserId())
 	if err != nil {
 		return nil, err
 	}
-	if err := s.revoker.User(ctx, id); err != nil {
+	if err := s.Revoker.User(ctx, id); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeUserSessionsResponse{}, nil
 }
 
 // RevokeAllSessions implements latchkey.v1.AdminService.
-func (s *Server) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAllSessionsRequest) (*latchkeyv1.RevokeAllSessionsResponse, error) {
-	if err := s.revoker.All(ctx); err != nil {
+func (s *Service) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAllSessionsRequest) (*latchkeyv1.RevokeAllSessionsResponse, error) {
+	if err := s.Revoker.All(ctx); err != nil {
 		return nil, err
 	}
 	return &latchkeyv1.RevokeAllSessionsResponse{}, nil

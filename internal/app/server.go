@@ -1,0 +1,164 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/password"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/validate"
+	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/server/admin"
+	"github.com/latchkey-auth/latchkey/server/auth"
+	"github.com/latchkey-auth/latchkey/server/page"
+	"github.com/latchkey-auth/latchkey/server/revocations"
+	"github.com/latchkey-auth/latchkey/server/sessions"
+)
+
+// flows are what the services call, and what they share with the server.
+type flows struct {
+	log        *server.Log
+	keys       server.Keys
+	rates      *ratelimit.GCRA
+	redis      *besteffort.Redis
+	afterwards *besteffort.Afterwards
+	revoker    *revoke.Revoker
+	validation *validate.Validator
+	accounts   *account.Accounts
+	logins     *login.Flow
+	old        *server.LegacyBackend // nil: nothing of an existing backend is honoured
+}
+
+// newServer builds flows, services and the server around them.
+func (a *App) newServer(keys *subkeys, cache *validate.Cache, old *server.Legacy) error {
+	cfg := a.cfg
+	f, err := a.newFlows(keys, cache, old)
+	if err != nil {
+		return err
+	}
+	a.Accounts = f.accounts
+	if a.Pages, err = page.New(keys.pageToken); err != nil {
+		return err
+	}
+	if a.certificate, err = loadTLS(cfg); err != nil {
+		return err
+	}
+	if err := a.certificate.register(a.Metrics); err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	a.newServices(f)
+	a.Server, err = server.New(server.Config{
+		Register: func(r grpc.ServiceRegistrar) { a.register(r, f) }, Validation: f.validation, Keys: f.keys,
+		Pool: a.stores.Pool, Redis: a.stores.Redis, Ledger: a.Ledger, Keyring: a.Keyring, Passwords: a.hasher,
+		Rates: f.rates, BestEffort: f.redis, AddressLimit: cfg.AddressRateLimit, Afterwards: f.afterwards,
+		TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
+		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
+		Metrics: a.Metrics, Log: f.log, Now: a.now, Warnings: a.certificate.warnings,
+		ArrivalTime: a.overrides.ArrivalTime, ConnectionAge: a.overrides.ConnectionAge,
+	})
+	return err
+}
+
+// newFlows builds what is independent of gRPC.
+func (a *App) newFlows(keys *subkeys, cache *validate.Cache, old *server.Legacy) (*flows, error) {
+	st, cfg := a.stores, a.cfg
+	f := &flows{log: server.NewLog(a.log, cfg.LogLines, a.now), keys: server.Keys{Admin: cfg.AdminKeySHA256, Service: cfg.ServiceKeySHA256}}
+	log, trail := f.log.Bounded, audit.New(a.now)
+	var err error
+	if f.rates, err = ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.Redis, Now: a.now}); err != nil {
+		return nil, err
+	}
+	if f.redis, err = besteffort.NewRedis(f.rates, log, a.now); err != nil {
+		return nil, err
+	}
+	f.afterwards = besteffort.NewAfterwards(log)
+	f.revoker = revoke.New(revoke.Config{Pool: st.Pool, Ledger: a.Ledger, Sessions: a.Sessions, Trail: trail, Redis: f.redis, Logger: log})
+	f.validation = validate.New(validate.Config{Pool: st.Pool, Keyring: a.Keyring, Ledger: a.Ledger, Cache: cache, Now: a.now})
+	logins, accounts, err := a.flowConfigs(keys, f, trail)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil {
+		f.old = server.NewLegacyBackend(server.LegacyConfig{
+			Legacy: old, Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Trail: trail, Logger: log, Now: a.now,
+		})
+		logins.Older, accounts.Older = f.old, f.old
+	}
+	f.logins = login.New(logins)
+	accounts.Guesses = f.logins
+	f.accounts = account.New(accounts)
+	if old != nil {
+		f.old.Connect(f.revoker, f.validation, f.accounts, f.logins)
+	}
+	return f, nil
+}
+
+// flowConfigs are those of logins and accounts, without the hooks of existing backends.
+func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins login.Config, accounts account.Config, err error) {
+	st, cfg := a.stores, a.cfg
+	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.Redis, Name: "login", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
+	})
+	if err != nil {
+		return logins, accounts, err
+	}
+	resets, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
+		Redis: st.Redis, Name: "reset", Key: keys.attempts, Limit: failuresAllowed, Window: failureWindow, Now: a.now,
+	})
+	if err != nil {
+		return logins, accounts, err
+	}
+	devices, err := device.New(keys.device, a.now)
+	if err != nil {
+		return logins, accounts, err
+	}
+	clockRight := a.Ledger.ClockRight
+	if a.overrides.Now != nil && !a.overrides.CheckClock {
+		clockRight = nil
+	}
+	logins = login.Config{
+		Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher, Failures: failures, Rates: f.rates,
+		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox,
+		Revoker: f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
+		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
+	}
+	accounts = account.Config{
+		Pool: st.Pool, Passwords: a.hasher, Policy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
+		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
+		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
+		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Revoker: f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
+	}
+	return logins, accounts, nil
+}
+
+func (a *App) newServices(f *flows) {
+	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation}
+	if f.old != nil {
+		a.Auth.Older = f.old
+	}
+	a.Admin = admin.New(admin.Config{
+		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool, Logger: f.log.Bounded, Now: a.now,
+	})
+}
+
+// register adds one service for each of the contract's.
+func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
+	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
+	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
+	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
+	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
+	if f.old != nil {
+		authpb.RegisterAuthServiceServer(r, f.old.Contract())
+	}
+}

@@ -1,0 +1,45 @@
+// Package admin serves latchkey.v1.AdminService: it translates messages and calls flows.
+package admin
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/server/page"
+)
+
+// userSessionsPage is the purpose of page tokens of ListUserSessions.
+const userSessionsPage = "ListUserSessions"
+
+// Config is what a Service works with. All fields are required.
+type Config struct {
+	Accounts *account.Accounts
+	Logins   *login.Flow
+	Revoker  *revoke.Revoker
+	Pages    page.Tokens
+	// Pool is where imports write.
+	Pool   *pgxpool.Pool
+	Logger *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Service implements latchkey.v1.AdminService. Use New.
+type Service struct {
+	latchkeyv1.UnimplementedAdminServiceServer
+	Config
+
+	importing chan struct{} // holds one for each import
+}
+
+// New returns a Service.
+func New(cfg Config) *Service { return &Service{Config: cfg, importing: make(chan struct{}, imports)} }
+
+// Importing is how many imports are under way.
+func (s *Service) Importing() int { return len(s.importing) }

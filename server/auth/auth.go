@@ -1,0 +1,130 @@
+// Package auth serves latchkey.v1.AuthService: it translates messages and calls flows.
+package auth
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/validate"
+)
+
+// Older is the hook for refresh tokens of the backends that Latchkey takes over from.
+type Older interface {
+	// Owns tells their tokens from ours, without looking whether they are good.
+	Owns(refreshToken string) bool
+	// Refresh and LogOut are those of login.Flow.
+	Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error)
+	LogOut(ctx context.Context, refreshToken string, all bool) error
+}
+
+// Service implements latchkey.v1.AuthService. All fields are required but Older.
+type Service struct {
+	latchkeyv1.UnimplementedAuthServiceServer
+
+	Accounts   *account.Accounts
+	Logins     *login.Flow
+	Validation *validate.Validator
+	// Older is nil when nothing of an existing backend is honoured.
+	Older Older
+}
+
+// SignUp implements latchkey.v1.AuthService.
+func (s *Service) SignUp(ctx context.Context, req *latchkeyv1.SignUpRequest) (*latchkeyv1.SignUpResponse, error) {
+	user, shown, err := s.Accounts.SignUp(ctx, account.NewUser{
+		Email: req.GetEmail(), Password: req.GetPassword(), FirstName: req.GetFirstName(), LastName: req.GetLastName(),
+	}, s.Accounts.CheckPassword)
+	if err != nil {
+		return nil, err
+	}
+	resp := &latchkeyv1.SignUpResponse{}
+	if shown {
+		resp.User = user.Message()
+	}
+	return resp, nil
+}
+
+// ForgotPassword implements latchkey.v1.AuthService.
+func (s *Service) ForgotPassword(ctx context.Context, req *latchkeyv1.ForgotPasswordRequest) (*latchkeyv1.ForgotPasswordResponse, error) {
+	if err := s.Accounts.ForgotPassword(ctx, req.GetEmail()); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ForgotPasswordResponse{}, nil
+}
+
+// ResetPassword implements latchkey.v1.AuthService.
+func (s *Service) ResetPassword(ctx context.Context, req *latchkeyv1.ResetPasswordRequest) (*latchkeyv1.ResetPasswordResponse, error) {
+	if err := s.Accounts.ResetPassword(ctx, req.GetToken(), req.GetNewPassword(), s.Accounts.CheckPassword); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ResetPasswordResponse{}, nil
+}
+
+// ChangePassword implements latchkey.v1.AuthService.
+func (s *Service) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePasswordRequest) (*latchkeyv1.ChangePasswordResponse, error) {
+	by, err := revoke.FromContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	epoch, err := s.Accounts.ChangePassword(ctx, by, req.GetCurrentPassword(), req.GetNewPassword())
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ChangePasswordResponse{DeviceToken: s.Logins.DeviceToken(by.UserID, epoch, uuid.Nil)}, nil
+}
+
+// Login implements latchkey.v1.AuthService.
+func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
+	result, err := s.Logins.LogIn(ctx, login.Request{
+		Email: req.GetEmail(), Password: req.GetPassword(), DeviceName: req.GetDeviceName(), DeviceToken: req.GetDeviceToken(),
+		KeepsDeviceTokens: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.LoginResponse{
+		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: result.Tokens.Message()},
+		User:   result.User.Message(), DeviceToken: result.DeviceToken,
+	}, nil
+}
+
+// RefreshToken implements latchkey.v1.AuthService.
+func (s *Service) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshTokenRequest) (*latchkeyv1.RefreshTokenResponse, error) {
+	refresh := s.Logins.Refresh
+	if s.Older != nil && s.Older.Owns(req.GetRefreshToken()) {
+		refresh = s.Older.Refresh
+	}
+	tokens, err := refresh(ctx, req.GetRefreshToken(), req.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens.Message()}, nil
+}
+
+// Logout implements latchkey.v1.AuthService.
+func (s *Service) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*latchkeyv1.LogoutResponse, error) {
+	logOut := s.Logins.LogOut
+	if s.Older != nil && s.Older.Owns(req.GetRefreshToken()) {
+		logOut = s.Older.LogOut
+	}
+	if err := logOut(ctx, req.GetRefreshToken(), req.GetAllSessions()); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.LogoutResponse{}, nil
+}
+
+// ValidateToken implements latchkey.v1.AuthService.
+func (s *Service) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTokenRequest) (*latchkeyv1.ValidateTokenResponse, error) {
+	v, err := s.Validation.Validate(ctx, req.GetAccessToken(), validate.ForServices)
+	if err != nil {
+		return nil, err
+	}
+	if v.Reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+		return &latchkeyv1.ValidateTokenResponse{Reason: v.Reason}, nil
+	}
+	return &latchkeyv1.ValidateTokenResponse{Valid: true, User: v.User, SessionId: v.SessionID, ExpireTime: v.ExpireTime}, nil
+}
