@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/caller"
-	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -35,7 +33,7 @@ const reasonPrefix = "ERROR_REASON_"
 // that the error was not foreseen: it is for the log, and the client gets no more
 // than the trace id.
 func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
-	if known := refusalIn(err); known != nil {
+	if known := RefusalIn(err); known != nil {
 		return statusOfRefusal(known, traceID), false
 	}
 	if errors.Is(err, context.Canceled) {
@@ -49,18 +47,12 @@ func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 	return withDetails(status.New(codes.Internal, "internal error, see the log for trace id "+traceID), &errdetails.RequestInfo{RequestId: traceID}), true
 }
 
-// refusalIn is the refusal that an error becomes, or nil.
-func refusalIn(err error) *refusal.Error {
+// RefusalIn returns the refusal that the server makes of an error, or nil.
+func RefusalIn(err error) *refusal.Error {
 	if known := refusal.In(err); known != nil {
 		return known
 	}
 	return refusalOf(err)
-}
-
-// refusedFor says whether err becomes a refusal for one of the reasons.
-func refusedFor(err error, reasons ...latchkeyv1.ErrorReason) bool {
-	known := refusalIn(err)
-	return known != nil && slices.Contains(reasons, known.Reason)
 }
 
 // refusalOf knows the errors of the leaf packages.
@@ -83,7 +75,7 @@ func refusalOf(err error) *refusal.Error {
 			Details: []protoadapt.MessageV1{refusal.RetryInfo(limited.RetryAfter)},
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, ratelimit.ErrUnavailable),
-		errors.Is(err, token.ErrUnavailable), errors.Is(err, legacy.ErrUnavailable), postgres.IsUnavailable(err):
+		errors.Is(err, token.ErrUnavailable), errors.Is(err, refusal.ErrStoreUnavailable), postgres.IsUnavailable(err):
 		return &refusal.Error{
 			Code: codes.Unavailable, Reason: latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
 			Message: "a store did not answer: try again",
@@ -122,9 +114,9 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	return st.Err()
 }
 
-// invalidRequest turns violations into field violations. Their texts name rules,
+// InvalidRequest turns violations into field violations. Their texts name rules,
 // never values.
-func invalidRequest(err error) error {
+func InvalidRequest(err error) error {
 	var invalid *protovalidate.ValidationError
 	if !errors.As(err, &invalid) {
 		return fmt.Errorf("validate: %w", err)

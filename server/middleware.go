@@ -256,7 +256,7 @@ func (s *Server) checkMessage(m any) error {
 		return nil
 	}
 	if err := s.validator.Validate(msg); err != nil {
-		return invalidRequest(err)
+		return InvalidRequest(err)
 	}
 	return nil
 }

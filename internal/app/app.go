@@ -115,11 +115,11 @@ func New(ctx context.Context, c Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	former, err := newFormerBackends(a.cfg, a.stores.Redis, a.now)
+	older, err := newOlder(a.cfg, a.stores.Redis, a.now)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.newLeaves(ctx, keys, former); err != nil {
+	if err := a.newLeaves(ctx, keys, older); err != nil {
 		return nil, err
 	}
 	a.outbox, err = a.newOutbox(keys, c.Sender)
@@ -127,25 +127,23 @@ func New(ctx context.Context, c Config) (*App, error) {
 		return nil, err
 	}
 	cached := validate.CacheConfig{Pool: a.stores.Pool, Keyring: a.Keyring, Entries: a.cfg.CacheEntries, Logger: a.log}
-	if former.legacy != nil {
-		cached.Older = former.legacy.Access(a.stores.Pool, a.Keyring)
-	}
+	older.hookCache(&cached)
 	cache, err := validate.NewCache(cached)
 	if err != nil {
 		return nil, err
 	}
 	a.Ledger, err = ledger.New(ledger.Config{
 		Pool: a.stores.Pool, Direct: a.stores.Direct, Lease: a.cfg.ReplicaLease, SessionLife: a.cfg.SessionMaxTTL, AccessLife: a.cfg.AccessTokenTTL,
-		LegacyUntil: former.until, Followers: []ledger.Follower{cache}, Logger: a.log, Now: a.now,
+		LegacyUntil: older.until, Followers: []ledger.Follower{cache}, Logger: a.log, Now: a.now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return a, a.newServer(keys, cache, former.legacy)
+	return a, a.newServer(keys, cache, older)
 }
 
 // newLeaves builds what needs the stores and nothing of ours: hashing, sessions and signing keys.
-func (a *App) newLeaves(ctx context.Context, keys *subkeys, former formerBackends) (err error) {
+func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err error) {
 	cfg := a.cfg
 	slots, queue := hashLimits(cfg)
 	a.hasher, err = password.New(password.Config{
@@ -164,7 +162,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, former formerBackend
 	a.Keyring, err = token.Open(ctx, token.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
 		Type: cfg.TokenType, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
-		Former: former.former, Store: keystore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
+		Former: older.key, Store: keystore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
 	})
 	if err != nil {
 		return err

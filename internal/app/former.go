@@ -6,11 +6,18 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
 
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/legacy/backend"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/server/auth"
 )
 
 // The settings that name the Go backend's keys.
@@ -19,36 +26,75 @@ const (
 	LegacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
 )
 
-// formerBackends is what the settings say of the backends that are taken over from. The zero
-// value is that they say nothing.
-type formerBackends struct {
-	legacy *server.Legacy
-	// former is the Go backend's key; nil when none is set.
-	former *token.FormerKey
-	// until is when no token of theirs is accepted any more; zero: none ever is.
+// older is all that the rest of the service knows of the older backends: what it asks them by hooks. The zero value
+// has none.
+type older struct {
+	// key is the Go backend's; nil when none is set.
+	key *token.FormerKey
+	// until is when nothing that they left is accepted any more; zero: nothing ever is.
 	until time.Time
+
+	left    *backend.Left    // nil: no backend is taken over
+	backend *backend.Backend // made with the flows
 }
 
-func newFormerBackends(cfg *config.Config, client redis.UniversalClient, now func() time.Time) (formerBackends, error) {
+func newOlder(cfg *config.Config, client redis.UniversalClient, now func() time.Time) (*older, error) {
 	if !cfg.LegacyEnabled {
-		return formerBackends{}, nil
+		return &older{}, nil
 	}
-	former, err := formerKey(cfg)
+	key, err := formerKey(cfg)
 	if err != nil {
-		return formerBackends{}, err
+		return nil, err
 	}
 	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: now}
-	if former != nil {
-		accepted.RS256 = former.Public
+	if key != nil {
+		accepted.RS256 = key.Public
 	}
 	tokens, err := legacy.NewTokens(accepted)
 	if err != nil {
-		return formerBackends{}, err
+		return nil, err
 	}
-	return formerBackends{
-		legacy: &server.Legacy{Tokens: tokens, Store: legacy.NewStore(client)},
-		former: former, until: cfg.LegacyAcceptUntil,
-	}, nil
+	return &older{key: key, until: cfg.LegacyAcceptUntil, left: &backend.Left{Tokens: tokens, Store: legacy.NewStore(client)}}, nil
+}
+
+// hookCache sets the hook for their access tokens.
+func (o *older) hookCache(cached *validate.CacheConfig) {
+	if o.left != nil {
+		cached.Older = o.left.Access(cached.Pool, cached.Keyring)
+	}
+}
+
+// hookFlows sets the hooks for their failed logins and resets.
+func (o *older) hookFlows(logins *login.Config, accounts *account.Config) {
+	if o.left == nil {
+		return
+	}
+	o.backend = backend.New(backend.Config{
+		Left: o.left, Pool: logins.Pool, Sessions: logins.Sessions, Keyring: logins.Keyring, Trail: logins.Trail, Logger: logins.Logger,
+		Now: logins.Now, Refusal: server.RefusalIn, Invalid: server.InvalidRequest,
+	})
+	logins.Older, accounts.Older = o.backend, o.backend
+}
+
+// connect hands them the flows that they call in their turn.
+func (o *older) connect(f *flows) {
+	if o.backend != nil {
+		o.backend.Connect(f.revoker, f.validation, f.accounts, f.logins)
+	}
+}
+
+// hookService sets the hook for their refresh tokens.
+func (o *older) hookService(service *auth.Service) {
+	if o.backend != nil {
+		service.Older = o.backend
+	}
+}
+
+// register adds the service of their contract.
+func (o *older) register(r grpc.ServiceRegistrar) {
+	if o.backend != nil {
+		authpb.RegisterAuthServiceServer(r, o.backend.Contract())
+	}
 }
 
 // formerKey reads the Go backend's keys; nil when none is set. The private one has the
@@ -87,4 +133,36 @@ func ReadKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func
 		return nil, config.Reject(variable, err.Error())
 	}
 	return key, nil
+}
+
+// judgesOfOlder check the files of keys of an older backend, before anything starts.
+func judgesOfOlder() []config.Judge {
+	return []config.Judge{whereOlder(judgeFormerPublic), whereOlder(judgeFormerPrivate), whereOlder(judgeFormerKeys)}
+}
+
+// judgeFormerPublic, judgeFormerPrivate and judgeFormerKeys: each file by itself, then
+// whether both are halves of one key.
+func judgeFormerPublic(cfg *config.Config) error {
+	_, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
+	return err
+}
+
+func judgeFormerPrivate(cfg *config.Config) error {
+	_, err := ReadKey(LegacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
+	return err
+}
+
+func judgeFormerKeys(cfg *config.Config) error {
+	_, err := formerKey(cfg)
+	return err
+}
+
+// whereOlder leaves out the files of a backend that is not taken over.
+func whereOlder(judge config.Judge) config.Judge {
+	return func(cfg *config.Config) error {
+		if !cfg.LegacyEnabled {
+			return nil
+		}
+		return judge(cfg)
+	}
 }

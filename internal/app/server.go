@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
@@ -37,13 +36,13 @@ type flows struct {
 	validation *validate.Validator
 	accounts   *account.Accounts
 	logins     *login.Flow
-	old        *server.LegacyBackend // nil: nothing of an existing backend is honoured
+	older      *older
 }
 
 // newServer builds flows, services and the server around them.
-func (a *App) newServer(keys *subkeys, cache *validate.Cache, old *server.Legacy) error {
+func (a *App) newServer(keys *subkeys, cache *validate.Cache, older *older) error {
 	cfg := a.cfg
-	f, err := a.newFlows(keys, cache, old)
+	f, err := a.newFlows(keys, cache, older)
 	if err != nil {
 		return err
 	}
@@ -71,9 +70,9 @@ func (a *App) newServer(keys *subkeys, cache *validate.Cache, old *server.Legacy
 }
 
 // newFlows builds what is independent of gRPC.
-func (a *App) newFlows(keys *subkeys, cache *validate.Cache, old *server.Legacy) (*flows, error) {
+func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flows, error) {
 	st, cfg := a.stores, a.cfg
-	f := &flows{log: server.NewLog(a.log, cfg.LogLines, a.now), keys: server.Keys{Admin: cfg.AdminKeySHA256, Service: cfg.ServiceKeySHA256}}
+	f := &flows{older: older, log: server.NewLog(a.log, cfg.LogLines, a.now), keys: server.Keys{Admin: cfg.AdminKeySHA256, Service: cfg.ServiceKeySHA256}}
 	log, trail := f.log.Bounded, audit.New(a.now)
 	var err error
 	if f.rates, err = ratelimit.NewGCRA(ratelimit.GCRAConfig{Redis: st.Redis, Now: a.now}); err != nil {
@@ -89,22 +88,15 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, old *server.Legacy)
 	if err != nil {
 		return nil, err
 	}
-	if old != nil {
-		f.old = server.NewLegacyBackend(server.LegacyConfig{
-			Legacy: old, Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Trail: trail, Logger: log, Now: a.now,
-		})
-		logins.Older, accounts.Older = f.old, f.old
-	}
+	older.hookFlows(&logins, &accounts)
 	f.logins = login.New(logins)
 	accounts.Guesses = f.logins
 	f.accounts = account.New(accounts)
-	if old != nil {
-		f.old.Connect(f.revoker, f.validation, f.accounts, f.logins)
-	}
+	older.connect(f)
 	return f, nil
 }
 
-// flowConfigs are those of logins and accounts, without the hooks of existing backends.
+// flowConfigs are those of logins and accounts, without the hooks of the older backends.
 func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins login.Config, accounts account.Config, err error) {
 	st, cfg := a.stores, a.cfg
 	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
@@ -144,9 +136,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 
 func (a *App) newServices(f *flows) {
 	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation}
-	if f.old != nil {
-		a.Auth.Older = f.old
-	}
+	f.older.hookService(a.Auth)
 	a.Admin = admin.New(admin.Config{
 		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool, Logger: f.log.Bounded, Now: a.now,
 	})
@@ -158,7 +148,5 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
-	if f.old != nil {
-		authpb.RegisterAuthServiceServer(r, f.old.Contract())
-	}
+	f.older.register(r)
 }

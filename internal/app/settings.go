@@ -6,7 +6,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -18,7 +17,7 @@ func LoadSettings(environ []string, profile config.Profile, judges ...config.Jud
 	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
 		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // files that other commands need not have
-		judges = append(judges, whereLegacy(judgeFormerPublic), whereLegacy(judgeFormerPrivate), whereLegacy(judgeFormerKeys))
+		judges = append(judges, judgesOfOlder()...)
 	}
 	return config.Load(environ, profile, judges...)
 }
@@ -115,33 +114,6 @@ func judgeTLS(cfg *config.Config) error {
 	}
 	_, err := loadTLS(cfg)
 	return err
-}
-
-// judgeFormerPublic, judgeFormerPrivate and judgeFormerKeys: each file by itself, then
-// whether both are halves of one key.
-func judgeFormerPublic(cfg *config.Config) error {
-	_, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
-	return err
-}
-
-func judgeFormerPrivate(cfg *config.Config) error {
-	_, err := ReadKey(LegacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
-	return err
-}
-
-func judgeFormerKeys(cfg *config.Config) error {
-	_, err := formerKey(cfg)
-	return err
-}
-
-// whereLegacy leaves out the files of a backend that is not taken over.
-func whereLegacy(judge config.Judge) config.Judge {
-	return func(cfg *config.Config) error {
-		if !cfg.LegacyEnabled {
-			return nil
-		}
-		return judge(cfg)
-	}
 }
 
 func unusable(variable string, err error) error {

@@ -11,10 +11,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
-)
 
-// ErrUnavailable reports that Redis did not answer. Whoever cannot ask must refuse.
-var ErrUnavailable = errors.New("legacy: Redis is unavailable")
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+)
 
 // attemptsWindow is how long the Go backend counts failed logins.
 const attemptsWindow = 15 * time.Minute
@@ -199,6 +198,7 @@ func canonical(text string) (uuid.UUID, bool) {
 	return id, err == nil && id != uuid.Nil && id.String() == text
 }
 
+// unavailable reports that Redis did not answer: a caller that cannot ask must refuse.
 func unavailable(doing string, err error) error {
-	return fmt.Errorf("%w: %s: %w", ErrUnavailable, doing, err)
+	return fmt.Errorf("legacy: %s: %w: %w", doing, refusal.ErrStoreUnavailable, err)
 }

@@ -15,6 +15,10 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
+// ErrStoreUnavailable is wrapped by the errors of hooks whose store did not answer. The server answers them with
+// STORE_UNAVAILABLE, as it does the errors of the leaf packages for the same.
+var ErrStoreUnavailable = errors.New("a store did not answer")
+
 // Error is an answer that the client can act on.
 type Error struct {
 	Code   codes.Code

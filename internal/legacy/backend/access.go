@@ -1,4 +1,4 @@
-package server
+package backend
 
 import (
 	"context"
@@ -13,14 +13,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
-// Access returns the hook for access tokens of an existing backend.
-func (l *Legacy) Access(pool *pgxpool.Pool, keyring *token.Keyring) validate.Older {
-	return &legacyAccess{Legacy: l, pool: pool, keyring: keyring}
+// Access returns the hook for access tokens of an older backend.
+func (l *Left) Access(pool *pgxpool.Pool, keyring *token.Keyring) validate.Older {
+	return &access{Left: l, pool: pool, keyring: keyring}
 }
 
-// legacyAccess implements Access.
-type legacyAccess struct {
-	*Legacy
+// access implements Access.
+type access struct {
+	*Left
 	pool    *pgxpool.Pool
 	keyring *token.Keyring
 }
@@ -31,7 +31,7 @@ type legacyAccess struct {
 // Validations ask no store, so the stores are asked once for each token, here: what is
 // an access token stays one. The backend that makes both look the same writes a
 // refresh token to Redis before it hands it out.
-func (l *legacyAccess) Verify(ctx context.Context, accessToken string) (*validate.OlderToken, error) {
+func (l *access) Verify(ctx context.Context, accessToken string) (*validate.OlderToken, error) {
 	found, err := l.Tokens.Verify(accessToken)
 	switch {
 	case errors.Is(err, legacy.ErrExpired):
@@ -57,7 +57,7 @@ func (l *legacyAccess) Verify(ctx context.Context, accessToken string) (*validat
 // isRefreshToken says whether a token is one that only a trade takes. Those of the
 // Rust backend look like its access tokens: Redis knows them, or PostgreSQL those that
 // were traded, and who cannot ask must not accept.
-func (l *legacyAccess) isRefreshToken(ctx context.Context, found *legacy.Token) (bool, error) {
+func (l *access) isRefreshToken(ctx context.Context, found *legacy.Token) (bool, error) {
 	if found.NeverAccess() || found.Backend == legacy.Go {
 		return found.NeverAccess(), nil
 	}

@@ -1,4 +1,4 @@
-package server
+package backend
 
 import (
 	"context"
@@ -25,8 +25,8 @@ import (
 
 // The kinds of spent tokens. They are stored: rename none.
 const (
-	legacyRefreshKind = "refresh"
-	legacyResetKind   = "reset"
+	refreshKind = "refresh"
+	resetKind   = "reset"
 )
 
 // forGood is when a row that is to stay may go. PostgreSQL's own years go further, but
@@ -36,30 +36,30 @@ func forGood() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) 
 // errSpentMeanwhile: another call has spent the token first.
 var errSpentMeanwhile = errors.New("the token was spent meanwhile")
 
-// Owns implements auth.Older: the tokens of an existing backend are JWTs.
-func (s *LegacyBackend) Owns(refreshToken string) bool { return strings.Count(refreshToken, ".") == 2 }
+// Owns implements auth.Older: the tokens of an older backend are JWTs.
+func (b *Backend) Owns(refreshToken string) bool { return strings.Count(refreshToken, ".") == 2 }
 
-// legacyRefresh is a refresh token of an existing backend.
-type legacyRefresh struct {
+// oldRefresh is a refresh token of an older backend.
+type oldRefresh struct {
 	*legacy.Token
 	text string
 	// spent says what became of it. Nil: it has not been spent.
 	spent *db.FindLegacyTradeRow
 }
 
-// openLegacyRefresh finds out whether a token is one. PostgreSQL is asked before Redis,
+// openRefresh finds out whether a token is one. PostgreSQL is asked before Redis,
 // which may have lost the key of what was traded, or have it again.
-func (s *LegacyBackend) openLegacyRefresh(ctx context.Context, text string) (*legacyRefresh, error) {
-	verified, err := s.cfg.Legacy.Tokens.Verify(text)
+func (b *Backend) openRefresh(ctx context.Context, text string) (*oldRefresh, error) {
+	verified, err := b.cfg.Left.Tokens.Verify(text)
 	// The Go backend's access tokens say that they are none, whatever Redis says.
 	if err != nil || verified.Backend == legacy.Go && !verified.NeverAccess() {
 		return nil, refusal.RefreshTokenInvalid()
 	}
-	old := &legacyRefresh{Token: verified, text: text}
-	if err := s.readSpent(ctx, old); err != nil || old.spent != nil {
+	old := &oldRefresh{Token: verified, text: text}
+	if err := b.readSpent(ctx, old); err != nil || old.spent != nil {
 		return old, err
 	}
-	kept, err := s.cfg.Legacy.Store.IsRefresh(ctx, verified)
+	kept, err := b.cfg.Left.Store.IsRefresh(ctx, verified)
 	if err != nil {
 		return nil, fmt.Errorf("look the old refresh token up: %w", err)
 	}
@@ -69,8 +69,8 @@ func (s *LegacyBackend) openLegacyRefresh(ctx context.Context, text string) (*le
 	return old, nil
 }
 
-func (s *LegacyBackend) readSpent(ctx context.Context, old *legacyRefresh) error {
-	spent, err := s.queries.FindLegacyTrade(ctx, s.cfg.Pool, old.Hash[:])
+func (b *Backend) readSpent(ctx context.Context, old *oldRefresh) error {
+	spent, err := b.queries.FindLegacyTrade(ctx, b.cfg.Pool, old.Hash[:])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -81,18 +81,18 @@ func (s *LegacyBackend) readSpent(ctx context.Context, old *legacyRefresh) error
 	return nil
 }
 
-// spendLegacyRefresh makes the token spent, for a session or for none (uuid.Nil), or
+// spendRefresh makes the token spent, for a session or for none (uuid.Nil), or
 // fails with errSpentMeanwhile. The row stays until the token is too old for its own
 // backend: the date up to which old tokens are accepted may be put off.
-func (s *LegacyBackend) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *legacyRefresh, sessionID uuid.UUID, requestHash []byte) error {
+func (b *Backend) spendRefresh(ctx context.Context, tx pgx.Tx, old *oldRefresh, sessionID uuid.UUID, requestHash []byte) error {
 	keepUntil := old.End.Add(login.SpentMargin)
 	if keepUntil.After(forGood()) {
 		keepUntil = forGood()
 	}
-	spent, err := s.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
-		TokenHash: old.Hash[:], Kind: legacyRefreshKind, UserID: old.UserID,
+	spent, err := b.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
+		TokenHash: old.Hash[:], Kind: refreshKind, UserID: old.UserID,
 		SessionID:   uuid.NullUUID{UUID: sessionID, Valid: sessionID != uuid.Nil},
-		RequestHash: requestHash, SpentAt: s.cfg.Now(), KeepUntil: keepUntil,
+		RequestHash: requestHash, SpentAt: b.cfg.Now(), KeepUntil: keepUntil,
 	})
 	if err != nil {
 		return fmt.Errorf("spend the old refresh token: %w", err)
@@ -105,7 +105,7 @@ func (s *LegacyBackend) spendLegacyRefresh(ctx context.Context, tx pgx.Tx, old *
 
 // requestHash is what is stored of a request id, which may be as short as a number:
 // nobody can guess it without the token.
-func (old *legacyRefresh) requestHash(requestID string) []byte {
+func (old *oldRefresh) requestHash(requestID string) []byte {
 	if requestID == "" {
 		return nil
 	}
@@ -114,34 +114,34 @@ func (old *legacyRefresh) requestHash(requestID string) []byte {
 	return mac.Sum(nil)
 }
 
-// Refresh implements auth.Older. It trades a refresh token of an existing backend for a session, once. Its
+// Refresh implements auth.Older. It trades a refresh token of an older backend for a session, once. Its
 // holder never proved who they are to this service: what the session says of that is
 // what the token says.
-func (s *LegacyBackend) Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
-	if err := s.logins.CheckClock(); err != nil {
+func (b *Backend) Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
+	if err := b.logins.CheckClock(); err != nil {
 		return login.Tokens{}, err
 	}
-	old, err := s.openLegacyRefresh(ctx, refreshToken)
+	old, err := b.openRefresh(ctx, refreshToken)
 	if err != nil {
 		return login.Tokens{}, err
 	}
 	if old.spent == nil {
-		tokens, err := s.tradeLegacy(ctx, old, requestID)
+		tokens, err := b.trade(ctx, old, requestID)
 		if !errors.Is(err, errSpentMeanwhile) {
 			return tokens, err
 		}
-		if err := s.readSpent(ctx, old); err != nil {
+		if err := b.readSpent(ctx, old); err != nil {
 			return login.Tokens{}, err
 		}
 	}
-	return s.repeatTrade(ctx, old, requestID)
+	return b.repeatTrade(ctx, old, requestID)
 }
 
-// tradeLegacy spends the token and starts the session in one transaction, or does
+// trade spends the token and starts the session in one transaction, or does
 // neither. The session comes into being before the commit, so that no token is spent
 // for one that does not exist; when the process dies between the two, nobody holds the
 // session's token, and the old one is still good.
-func (s *LegacyBackend) tradeLegacy(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
+func (b *Backend) trade(ctx context.Context, old *oldRefresh, requestID string) (login.Tokens, error) {
 	start := session.Start{
 		UserID: old.UserID, Address: caller.From(ctx).AddressText(),
 		AMR: []string{login.AMRPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
@@ -156,61 +156,61 @@ func (s *LegacyBackend) tradeLegacy(ctx context.Context, old *legacyRefresh, req
 	var tokens login.Tokens
 	var evicted []uuid.UUID
 	created, committing := false, false
-	err = postgres.InTx(ctx, s.cfg.Pool, func(tx pgx.Tx) error {
-		account, err := s.admitLegacy(ctx, tx, old)
+	err = postgres.InTx(ctx, b.cfg.Pool, func(tx pgx.Tx) error {
+		account, err := b.checkAccount(ctx, tx, old)
 		if err != nil {
 			return err
 		}
 		start.Position = account.Position
-		if err = s.spendLegacyRefresh(ctx, tx, old, start.ID, old.requestHash(requestID)); err != nil {
+		if err = b.spendRefresh(ctx, tx, old, start.ID, old.requestHash(requestID)); err != nil {
 			return err
 		}
-		if err = s.trail.Record(ctx, tx, audit.LegacyTraded, old.UserID, start.ID); err != nil {
+		if err = b.trail.Record(ctx, tx, audit.LegacyTraded, old.UserID, start.ID); err != nil {
 			return fmt.Errorf("record the trade: %w", err)
 		}
 		created = true
-		tokens, evicted, err = s.createLegacySession(ctx, tx, old, start, account.User.Email)
+		tokens, evicted, err = b.createSession(ctx, tx, old, start, account.User.Email)
 		committing = err == nil
 		return err
 	})
 	if err != nil {
 		// Whether a commit without an answer has happened is not known: the session stays.
 		if created && !committing {
-			s.revoker.DropSession(ctx, old.UserID, start.ID)
+			b.revoker.DropSession(ctx, old.UserID, start.ID)
 		}
 		return login.Tokens{}, err
 	}
 	// The token is spent by now: what could not be ended is handed to a later login.
-	if err := s.logins.Evict(ctx, old.UserID, evicted); err != nil {
-		s.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
+	if err := b.logins.Evict(ctx, old.UserID, evicted); err != nil {
+		b.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 	return tokens, nil
 }
 
-// admitLegacy locks the account and refuses what a refresh would. An old token carries
+// checkAccount locks the account and refuses what a refresh would. An old token carries
 // the ledger's position 0: whatever has ended the account's sessions here ends it too.
 // The session gets the position that was read with that.
-func (s *LegacyBackend) admitLegacy(ctx context.Context, tx pgx.Tx, old *legacyRefresh) (account db.FindUserForSessionRow, err error) {
-	switch forgotten, err := s.validation.Forgotten(old.IssuedAt); {
+func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) (account db.FindUserForSessionRow, err error) {
+	switch forgotten, err := b.validation.Forgotten(old.IssuedAt); {
 	case err != nil:
 		return account, err
 	case forgotten:
 		return account, refusal.SessionEnded()
 	}
-	if _, err := s.queries.LockUser(ctx, tx, old.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	if _, err := b.queries.LockUser(ctx, tx, old.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return account, fmt.Errorf("lock the account: %w", err)
 	}
 	of := db.FindUserForSessionParams{UserID: old.UserID, SessionID: old.SessionID()}
 	if old.Backend == legacy.Go {
-		of.KeyID = s.cfg.Keyring.FormerKeyID()
+		of.KeyID = b.cfg.Keyring.FormerKeyID()
 	}
-	return s.liveAccount(ctx, tx, of)
+	return b.liveAccount(ctx, tx, of)
 }
 
 // liveAccount refuses a session whose account is gone or disabled, or that the ledger
 // or its key's end has ended, and returns the account and the ledger's position.
-func (s *LegacyBackend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
-	account, err := s.queries.FindUserForSession(ctx, on, of)
+func (b *Backend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
+	account, err := b.queries.FindUserForSession(ctx, on, of)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return account, fmt.Errorf("look the account up: %w", err)
 	}
@@ -220,23 +220,23 @@ func (s *LegacyBackend) liveAccount(ctx context.Context, on db.DBTX, of db.FindU
 	return account, nil
 }
 
-// createLegacySession starts the session and makes its tokens. The account is locked
+// createSession starts the session and makes its tokens. The account is locked
 // meanwhile, so Redis gets no longer than besteffort.SettleTime.
-func (s *LegacyBackend) createLegacySession(
-	ctx context.Context, tx pgx.Tx, old *legacyRefresh, start session.Start, email string,
+func (b *Backend) createSession(
+	ctx context.Context, tx pgx.Tx, old *oldRefresh, start session.Start, email string,
 ) (login.Tokens, []uuid.UUID, error) {
 	creating, cancel := context.WithTimeout(ctx, besteffort.SettleTime)
 	defer cancel()
-	created, err := s.cfg.Sessions.Create(creating, start)
+	created, err := b.cfg.Sessions.Create(creating, start)
 	if err != nil {
 		return login.Tokens{}, nil, fmt.Errorf("start the session: %w", err)
 	}
-	tokens, err := s.logins.Issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
+	tokens, err := b.logins.Issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
 	if err != nil {
 		return login.Tokens{}, nil, err
 	}
 	answer := sha256.Sum256([]byte(created.RefreshToken))
-	err = s.queries.NoteLegacyAnswer(ctx, tx, db.NoteLegacyAnswerParams{AnswerHash: answer[:], TokenHash: old.Hash[:]})
+	err = b.queries.NoteLegacyAnswer(ctx, tx, db.NoteLegacyAnswerParams{AnswerHash: answer[:], TokenHash: old.Hash[:]})
 	if err != nil {
 		return login.Tokens{}, nil, fmt.Errorf("note the answer: %w", err)
 	}
@@ -248,28 +248,28 @@ func (s *LegacyBackend) createLegacySession(
 // not used it. Anybody else is refused. Two holders of one token are either a client
 // that races with itself, within the grace, or an owner and a thief: then nobody can
 // tell which of them has the session, and it is ended.
-func (s *LegacyBackend) repeatTrade(ctx context.Context, old *legacyRefresh, requestID string) (login.Tokens, error) {
+func (b *Backend) repeatTrade(ctx context.Context, old *oldRefresh, requestID string) (login.Tokens, error) {
 	spent := old.spent
 	if spent == nil || !spent.SessionID.Valid {
-		return login.Tokens{}, s.revoker.RefuseEnded(ctx) // logged out
+		return login.Tokens{}, b.revoker.RefuseEnded(ctx) // logged out
 	}
 	id := spent.SessionID.UUID
 	if requestID != "" && hmac.Equal(old.requestHash(requestID), spent.RequestHash) {
-		tokens, err := s.reissue(ctx, old.UserID, id, spent.AnswerHash)
+		tokens, err := b.reissue(ctx, old.UserID, id, spent.AnswerHash)
 		if !errors.Is(err, session.ErrReused) {
 			return tokens, err
 		}
 	}
-	if s.cfg.Sessions.InGrace(spent.SpentAt) {
+	if b.cfg.Sessions.InGrace(spent.SpentAt) {
 		return login.Tokens{}, refusal.RefreshTokenInvalid()
 	}
-	return login.Tokens{}, s.endReusedTrade(ctx, old.UserID, id)
+	return login.Tokens{}, b.endReusedTrade(ctx, old.UserID, id)
 }
 
 // endReusedTrade ends the session of a trade whose token somebody has shown again, and
 // returns the refusal.
-func (s *LegacyBackend) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
-	ended, err := s.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
+func (b *Backend) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
+	ended, err := b.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
 	if err != nil {
 		return err
 	}
@@ -281,28 +281,28 @@ func (s *LegacyBackend) endReusedTrade(ctx context.Context, userID, id uuid.UUID
 
 // reissue makes the answer of a trade again. It fails with session.ErrReused once the
 // answer was used.
-func (s *LegacyBackend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
+func (b *Backend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
 	if len(answerHash) != sha256.Size {
 		return login.Tokens{}, errors.New("a trade without the hash of its answer")
 	}
-	answer, err := s.cfg.Sessions.Reissue(ctx, id, [sha256.Size]byte(answerHash))
+	answer, err := b.cfg.Sessions.Reissue(ctx, id, [sha256.Size]byte(answerHash))
 	switch {
 	case errors.Is(err, session.ErrEnded):
 		return login.Tokens{}, refusal.SessionEnded()
 	case errors.Is(err, session.ErrForged):
 		return login.Tokens{}, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrUnknown):
-		return login.Tokens{}, s.logins.UnknownSession(ctx, id)
+		return login.Tokens{}, b.logins.UnknownSession(ctx, id)
 	case err != nil:
 		return login.Tokens{}, fmt.Errorf("read the session: %w", err)
 	}
 	sess := answer.Session
-	account, err := s.liveAccount(ctx, s.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Position: sess.Position})
+	account, err := b.liveAccount(ctx, b.cfg.Pool, db.FindUserForSessionParams{UserID: userID, SessionID: id, Position: sess.Position})
 	if err != nil {
 		return login.Tokens{}, err
 	}
 	if login.MarkOf(account).Generation > sess.Generation {
 		return login.Tokens{}, session.ErrReused // Redis has an older copy of itself back
 	}
-	return s.logins.Issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
+	return b.logins.Issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
 }

@@ -1,0 +1,77 @@
+// Package backend implements the hooks by which the core asks for what older backends left: their tokens, resets and
+// counters of failed logins. It serves their contract as well. docs/legacy-removal.md lists the hooks.
+package backend
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/session"
+	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/validate"
+)
+
+// Left is what the older backends left. All fields are required.
+type Left struct {
+	// Tokens checks what they have signed.
+	Tokens *legacy.Tokens
+	// Store is what they left in Redis.
+	Store *legacy.Store
+}
+
+// Config is what a Backend works with. All fields are required.
+type Config struct {
+	Left     *Left
+	Pool     *pgxpool.Pool
+	Sessions *session.Store
+	Keyring  *token.Keyring
+	Trail    *audit.Trail
+	Logger   *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+	// Refusal returns the refusal that the server makes of an error, or nil. Invalid makes one of violations.
+	Refusal func(error) *refusal.Error
+	Invalid func(error) error
+}
+
+// Backend honours what the older backends left. It implements auth.Older, account.Older and login.Older. Use New, and
+// Connect before the first call.
+type Backend struct {
+	cfg     Config
+	queries *db.Queries
+	trail   *audit.Trail
+	log     *slog.Logger
+
+	revoker    *revoke.Revoker
+	validation *validate.Validator
+	accounts   *account.Accounts
+	logins     *login.Flow
+}
+
+// New returns a Backend that the flows can have as their hook.
+func New(cfg Config) *Backend {
+	return &Backend{cfg: cfg, queries: db.New(), trail: cfg.Trail, log: cfg.Logger}
+}
+
+// Connect gives it the flows that it calls in its turn.
+func (b *Backend) Connect(revoker *revoke.Revoker, validation *validate.Validator, accounts *account.Accounts, logins *login.Flow) {
+	b.revoker, b.validation, b.accounts, b.logins = revoker, validation, accounts, logins
+}
+
+// Contract returns the service of the older backends' contract.
+func (b *Backend) Contract() authpb.AuthServiceServer { return newContract(b) }
+
+// isAccepting says whether anything that the older backends left is accepted: until the date that was set, all of it.
+func (b *Backend) isAccepting() bool {
+	return b.cfg.Now().Before(b.cfg.Left.Tokens.AcceptUntil())
+}

@@ -1,0 +1,107 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
+	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+)
+
+// FindReset implements account.Older. The token of an older backend lives while its key in Redis does.
+func (b *Backend) FindReset(ctx context.Context, resetToken string) (account.User, account.ResetSpending, error) {
+	var none account.ResetSpending
+	if !b.isAccepting() {
+		return account.User{}, none, refusal.ResetTokenInvalid()
+	}
+	found, ok, err := b.cfg.Left.Store.FindReset(ctx, resetToken)
+	if err != nil {
+		return account.User{}, none, fmt.Errorf("look the old reset token up: %w", err)
+	}
+	if !ok {
+		return account.User{}, none, refusal.ResetTokenInvalid()
+	}
+	row, err := b.resetAccount(ctx, b.cfg.Pool, found, resetToken)
+	return account.FromRow(row), account.ResetSpending{
+		InTx:       func(ctx context.Context, tx pgx.Tx) error { return b.spendReset(ctx, tx, found, resetToken) },
+		Afterwards: func(ctx context.Context) { b.forgetReset(ctx, resetToken) },
+	}, err
+}
+
+// Failures implements login.Older. It costs one round trip, and the flow one more for each counter that there is.
+func (b *Backend) Failures(ctx context.Context, addresses ...string) ([]login.OlderFailures, error) {
+	if !b.isAccepting() {
+		return nil, nil
+	}
+	counters, err := b.cfg.Left.Store.Attempts(ctx, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]login.OlderFailures, len(counters))
+	for i, c := range counters {
+		found[i] = login.OlderFailures{Address: c.Address, Count: c.Failures, Ends: c.Ends}
+	}
+	return found, nil
+}
+
+// ForgetFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
+func (b *Backend) ForgetFailures(ctx context.Context, addresses ...string) {
+	if !b.isAccepting() {
+		return
+	}
+	if err := b.cfg.Left.Store.ForgetAttempts(ctx, addresses...); err != nil {
+		c := caller.From(ctx)
+		b.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
+	}
+}
+
+func (b *Backend) resetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
+	if !b.isAccepting() { // asked again after the hash, which may have taken its time
+		return db.User{}, refusal.ResetTokenInvalid()
+	}
+	user, err := b.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
+		UserID: found.UserID, TokenHash: account.HashResetToken(resetToken), IsUndated: found.IsUndated,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return user, refusal.ResetTokenInvalid()
+	}
+	if err != nil {
+		return user, fmt.Errorf("look the old reset token up: %w", err)
+	}
+	return user, nil
+}
+
+// spendReset spends the token of an account that is locked. What was found before
+// the password was hashed is asked again: another token of the account may have been
+// spent meanwhile. The row stays for good: there are few, and Redis may be restored
+// with the token at any time.
+func (b *Backend) spendReset(ctx context.Context, tx pgx.Tx, found legacy.Reset, resetToken string) error {
+	if _, err := b.resetAccount(ctx, tx, found, resetToken); err != nil {
+		return err
+	}
+	spent, err := b.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
+		TokenHash: account.HashResetToken(resetToken), Kind: resetKind, UserID: found.UserID, SpentAt: b.cfg.Now(), KeepUntil: forGood(),
+	})
+	if err != nil {
+		return fmt.Errorf("spend the old reset token: %w", err)
+	}
+	if spent == 0 {
+		return refusal.ResetTokenInvalid()
+	}
+	return nil
+}
+
+// forgetReset keeps the token's own backend from accepting it again. Here it is
+// spent either way, so a failure is only logged.
+func (b *Backend) forgetReset(ctx context.Context, resetToken string) {
+	if err := b.cfg.Left.Store.ForgetReset(ctx, resetToken); err != nil {
+		b.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
+	}
+}
