@@ -96,7 +96,7 @@ func TestAttack19ServiceThatIsShownAToken(t *testing.T) {
 			t.Error("a service accepts the account token")
 		}
 	}
-	// The tokens of existing backends were shown to services as well. A trade makes one.
+	// The tokens of older backends were shown to services as well. A trade makes one.
 	for _, sess := range backend.Sessions {
 		wantServiceRefused(t, s, sess.AccessToken)
 	}

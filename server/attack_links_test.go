@@ -363,7 +363,7 @@ func TestAttack11OneSession(t *testing.T) {
 	noError(t, tryReset(t.Context(), s, resetToken, newPassword))
 }
 
-// TestAttack11OldLinks: the reset tokens that an existing backend left in Redis end with the
+// TestAttack11OldLinks: the reset tokens that an older backend left in Redis end with the
 // sessions too. One that lives longer than its backend lets it does not outlive the hour for
 // which the rest are refused.
 func TestAttack11OldLinks(t *testing.T) {
@@ -393,7 +393,7 @@ func TestAttack11OldLinks(t *testing.T) {
 	}
 }
 
-// TestAttack15Date: after the date nothing that the existing backends left in Redis is
+// TestAttack15Date: after the date nothing that the older backends left in Redis is
 // honoured, however long it stays there, also when the date passes under way.
 func TestAttack15Date(t *testing.T) {
 	t.Parallel()

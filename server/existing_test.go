@@ -82,7 +82,7 @@ func TestExistingHashesAreRewrittenWhereWeaker(t *testing.T) {
 	}
 }
 
-// oldBackendReads stands in for the existing backends: it reads the parameters of a
+// oldBackendReads stands in for the older backends: it reads the parameters of a
 // PHC string and computes Argon2id with them.
 func oldBackendReads(t *testing.T, hash, pass string) bool {
 	t.Helper()

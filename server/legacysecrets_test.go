@@ -9,7 +9,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// TestNoSecretOfATakeoverIsStoredOrLogged shows everything that the existing backends
+// TestNoSecretOfATakeoverIsStoredOrLogged shows everything that the older backends
 // handed out, rightly and wrongly, to both contracts, and looks for it in PostgreSQL
 // and in the log. Redis has what they put there themselves.
 func TestNoSecretOfATakeoverIsStoredOrLogged(t *testing.T) {

@@ -48,7 +48,7 @@ func rsaPEM(t *testing.T, bits int) (private, public []byte) {
 	return private, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
 }
 
-// TestLegacyKeysAreChecked: whatever is wrong with a key of the existing backends is
+// TestLegacyKeysAreChecked: whatever is wrong with a key of the older backends is
 // said in one line that names the setting.
 func TestLegacyKeysAreChecked(t *testing.T) {
 	t.Parallel()

@@ -33,7 +33,7 @@ type Guesses interface {
 	CheckCurrent(ctx context.Context, sessionID uuid.UUID, c Credential, typed string) error
 }
 
-// Older is the hook for what the backends that Latchkey takes over from left of accounts.
+// Older is the hook for what the older backends left of accounts.
 type Older interface {
 	// FindReset returns the account of a reset token of theirs, and how it is spent; refusal.ResetTokenInvalid for any other.
 	FindReset(ctx context.Context, resetToken string) (User, ResetSpending, error)
@@ -61,7 +61,7 @@ type Config struct {
 	Revoker      *revoke.Revoker
 	Trail        *audit.Trail
 	Redis        *besteffort.Redis
-	// Older is nil when nothing of an existing backend is honoured.
+	// Older is nil when nothing of an older backend is honoured.
 	Older Older
 	// Now is the clock.
 	Now func() time.Time

@@ -31,7 +31,7 @@ import (
 
 const (
 	// failuresAllowed in failureWindow, for logins and for requests of reset mails:
-	// what the backends that Latchkey takes over from allow.
+	// what the older backends allow.
 	failuresAllowed = 5
 	failureWindow   = 15 * time.Minute
 	// maxAccessLife is the longest that LATCHKEY_ACCESS_TOKEN_TTL can be set to:

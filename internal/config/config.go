@@ -100,7 +100,7 @@ type Config struct {
 	LogLines                 int           `env:"LATCHKEY_LOG_LINES" envDefault:"20" min:"0" max:"1000000" form:"a number" example:"20" doc:"calls of one method with one code that are logged a second, and lines of one other kind; the rest are counted in a line a second; 0: all are logged"`
 	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
 
-	// Takeover from the existing backends.
+	// Takeover from the older backends.
 
 	LegacyEnabled             bool      `env:"LATCHKEY_LEGACY_ENABLED" envDefault:"false" form:"true or false" example:"true" doc:"serve the existing backends' contract beside latchkey.v1, and honour the refresh tokens, reset tokens and attempt counters that they left in Redis; needs LATCHKEY_LEGACY_ACCEPT_UNTIL"`
 	LegacyRS256PublicKeyFile  string    `env:"LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-public.pem" doc:"the Go backend's public key (PEM): tokens that it signed are accepted"`

@@ -1,4 +1,4 @@
-// Package legacy reads what the two backends that Latchkey takes over from have
+// Package legacy reads what the two older backends have
 // handed out and left behind: their tokens, and their keys in Redis. Nothing here
 // makes anything of theirs, and nothing here decides what a token is worth: the
 // account, the ledger and what was spent are asked elsewhere.
@@ -104,7 +104,7 @@ type TokensConfig struct {
 	Now func() time.Time
 }
 
-// Tokens checks tokens of the existing backends. It is safe for concurrent use.
+// Tokens checks tokens of the older backends. It is safe for concurrent use.
 type Tokens struct{ cfg TokensConfig }
 
 // NewTokens returns a checker, or says what is wrong with cfg.

@@ -18,11 +18,11 @@ import (
 // attemptsWindow is how long the Go backend counts failed logins.
 const attemptsWindow = 15 * time.Minute
 
-// Store reads what the existing backends left in Redis. It changes nothing that they
+// Store reads what the older backends left in Redis. It changes nothing that they
 // still need: what was spent is remembered in PostgreSQL.
 type Store struct{ redis redis.UniversalClient }
 
-// NewStore uses the Redis that the existing backends used.
+// NewStore uses the Redis that the older backends used.
 func NewStore(client redis.UniversalClient) *Store { return &Store{client} }
 
 // IsRefresh says whether the token is a refresh token that its backend keeps: under

@@ -32,7 +32,7 @@ type Notifier interface {
 	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
 }
 
-// Older is the hook for the failed logins that the backends left which Latchkey takes over from.
+// Older is the hook for the failed logins that the older backends counted.
 type Older interface {
 	// Failures reads the counters of addresses; those without one are left out.
 	Failures(ctx context.Context, addresses ...string) ([]OlderFailures, error)
@@ -67,7 +67,7 @@ type Config struct {
 	Trail          *audit.Trail
 	Redis          *besteffort.Redis
 	Afterwards     *besteffort.Afterwards
-	// Older is nil when nothing of an existing backend is honoured.
+	// Older is nil when nothing of an older backend is honoured.
 	Older Older
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.
 	AccessTokenTTL time.Duration

@@ -42,7 +42,7 @@ func (t Tokens) Message() *latchkeyv1.Tokens {
 // Issue makes the access token that goes with a refresh token. It is a function of
 // the session and of at, so that the repeat of a refresh has the identical answer
 // (with EdDSA, ES256 and RS256 as signed here, to the byte). The address is the
-// account's: it is in tokens that an existing backend accepts too.
+// account's: it is in tokens that an older backend accepts too.
 func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at time.Time, refreshToken string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err

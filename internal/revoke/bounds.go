@@ -30,7 +30,7 @@ func othersRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 2, Burst: 10
 // invent identifiers. Redis knows the sessions that there are. What it has lost, and all
 // of them while it does not answer, are counted, and over the bound the audit trail is
 // asked, so that a session which once began can always be ended. The exception are
-// access tokens of an existing backend, which leave no trace before they are ended.
+// access tokens of an older backend, which leave no trace before they are ended.
 func (r *Revoker) boundUnknown(ctx context.Context, userID, id uuid.UUID) error {
 	err := r.cfg.Redis.Ask(ctx, func(ctx context.Context) error {
 		_, err := r.cfg.Sessions.Get(ctx, userID, id)

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// existing is a snapshot of the stores that the existing backends served from: a dump
+// existing is a snapshot of the stores that the older backends served from: a dump
 // of the database, every key in Redis, and what their clients hold.
 //
 //go:embed existing

@@ -260,7 +260,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	return cfg
 }
 
-// legacyFor is how long a test's server accepts tokens of an existing backend.
+// legacyFor is how long a test's server accepts tokens of an older backend.
 const legacyFor = 90 * 24 * time.Hour
 
 func (s *Server) legacy(t testing.TB, o Options, cfg *config.Config) {

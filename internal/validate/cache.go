@@ -36,7 +36,7 @@ type CacheConfig struct {
 	Keyring *token.Keyring
 	// Entries bounds the verified tokens and the accounts that are held, each.
 	Entries int
-	// Older has tokens of existing backends accepted. Nil: none is.
+	// Older has tokens of older backends accepted. Nil: none is.
 	Older  Older
 	Logger *slog.Logger
 }
@@ -147,7 +147,7 @@ func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (
 }
 
 // verifySigned checks the signature of a token that is not known. One of ours names its
-// key and one of an existing backend does not, so that none is ever taken for the other.
+// key and one of an older backend does not, so that none is ever taken for the other.
 func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
 	found, err := c.cfg.Keyring.VerifyAny(ctx, accessToken)
 	if errors.Is(err, token.ErrInvalid) && c.cfg.Older != nil {

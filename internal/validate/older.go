@@ -15,7 +15,7 @@ import (
 // against a time of PostgreSQL's.
 const forgottenMargin = 2 * time.Minute
 
-// Older is the hook for access tokens of the backends that Latchkey takes over from.
+// Older is the hook for access tokens of the older backends.
 type Older interface {
 	// Verify returns what a token says whose signature and form are right. The errors are those of token.Keyring.
 	Verify(ctx context.Context, accessToken string) (*OlderToken, error)

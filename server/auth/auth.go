@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
-// Older is the hook for refresh tokens of the backends that Latchkey takes over from.
+// Older is the hook for refresh tokens of the older backends.
 type Older interface {
 	// Owns tells their tokens from ours, without looking whether they are good.
 	Owns(refreshToken string) bool
@@ -29,7 +29,7 @@ type Service struct {
 	Accounts   *account.Accounts
 	Logins     *login.Flow
 	Validation *validate.Validator
-	// Older is nil when nothing of an existing backend is honoured.
+	// Older is nil when nothing of an older backend is honoured.
 	Older Older
 }
 

@@ -1,4 +1,4 @@
-// Package takeover looks at the database and the Redis of an existing backend and says
+// Package takeover looks at the database and the Redis of an older backend and says
 // what Latchkey would do to them, what it cannot decide alone, and what stands in the
 // way. Check only reads; Hold and Settle are the two small writes that the migrations
 // leave to do.
