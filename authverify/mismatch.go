@@ -21,7 +21,7 @@ type mismatches struct {
 }
 
 // tell logs m, unless there was a line about its claim within mismatchEvery.
-func (t *mismatches) tell(m *atjwt.Mismatch, now time.Time) {
+func (t *mismatches) tell(m *atjwt.MismatchError, now time.Time) {
 	last, field := &t.iss, "Config.Issuer"
 	if m.Claim == "aud" {
 		last, field = &t.aud, "Config.Audience"

@@ -190,7 +190,7 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	}
 	now := v.cfg.Now()
 	claims, err := parsed.Claims(key, v.rules, now)
-	if wrong, ok := errors.AsType[*atjwt.Mismatch](err); ok {
+	if wrong, ok := errors.AsType[*atjwt.MismatchError](err); ok {
 		v.mismatches.tell(wrong, now)
 	}
 	if err != nil {

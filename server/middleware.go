@@ -176,6 +176,7 @@ func (c *rpc) measure(ctx context.Context, unary grpc.UnaryServerInterceptor, st
 		})
 		return err
 	}
+	//nolint:contextcheck // the stream carries the context
 	return streaming(c.server, &stream{c.stream, ctx}, c.streamInfo, func(_ any, counted grpc.ServerStream) error {
 		c.stream = counted
 		return c.next(counted.Context())

@@ -103,11 +103,9 @@ func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout 
 	opsServer := newHTTPServer(a.opsPages(), a.Server.HTTPErrors("ops"))
 	failed := make(chan error, 3)
 	go func() { failed <- a.Server.Serve(background, l.GRPC) }()
-	go func() {
-		tlsConfig := cmp.Or(a.overrides.TLS, a.certificate.config())
-		failed <- serveHTTP(httpServer, a.Server.Bound(l.HTTP, "http"), tlsConfig) //nolint:contextcheck // a listener lives as long as the server
-	}()
-	go func() { failed <- serveHTTP(opsServer, a.Server.BoundOperations(l.Ops), nil) }() //nolint:contextcheck // likewise
+	pagesTLS := cmp.Or(a.overrides.TLS, a.certificate.config())
+	go func() { failed <- serveHTTP(httpServer, a.Server.Bound(l.HTTP, "http"), pagesTLS) }() //nolint:contextcheck // a listener lives as long as the server
+	go func() { failed <- serveHTTP(opsServer, a.Server.BoundOperations(l.Ops), nil) }()      //nolint:contextcheck // likewise
 
 	if err := a.Server.WaitServing(ctx); err != nil {
 		return err

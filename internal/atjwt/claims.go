@@ -131,10 +131,10 @@ func (r Rules) read(payload []byte, now time.Time) (*Claims, error) {
 	return claims, nil
 }
 
-// checkParties checks who issued the token and for whom. It fails with a *Mismatch.
+// checkParties checks who issued the token and for whom. It fails with a *MismatchError.
 func (r Rules) checkParties(wire strict.Object) error {
 	if issuer, ok := wire.Text("iss"); !ok || issuer != r.Issuer {
-		return &Mismatch{Claim: "iss", Got: shown([]string{issuer}), Want: r.Issuer}
+		return &MismatchError{Claim: "iss", Got: shown([]string{issuer}), Want: r.Issuer}
 	}
 	audience, ok := wire.Text("aud")
 	if ok && audience == r.Audience {
@@ -147,7 +147,7 @@ func (r Rules) checkParties(wire strict.Object) error {
 	if ok {
 		audiences = []string{audience}
 	}
-	return &Mismatch{Claim: "aud", Got: shown(audiences), Want: r.Audience}
+	return &MismatchError{Claim: "aud", Got: shown(audiences), Want: r.Audience}
 }
 
 // readIdentity reads the claims that name things.

@@ -30,8 +30,8 @@ func invalid(reason string) error { return Invalid(reason) }
 // mismatchShown bounds what is logged of a claim, in bytes.
 const mismatchShown = 200
 
-// Mismatch refuses a genuine token of another issuer or for another audience. It is an ErrInvalid.
-type Mismatch struct {
+// MismatchError refuses a genuine token of another issuer or for another audience. It is an ErrInvalid.
+type MismatchError struct {
 	// Claim is "iss" or "aud".
 	Claim string
 	// Got is what the token says, cut to 200 bytes, for the log. Want is what Rules ask for.
@@ -39,7 +39,7 @@ type Mismatch struct {
 }
 
 // Error implements error. Like every ErrInvalid it quotes nothing of the token.
-func (m *Mismatch) Error() string {
+func (m *MismatchError) Error() string {
 	name := "issuer"
 	if m.Claim == "aud" {
 		name = "audience"
@@ -48,7 +48,7 @@ func (m *Mismatch) Error() string {
 }
 
 // Unwrap makes it an ErrInvalid.
-func (m *Mismatch) Unwrap() error { return ErrInvalid }
+func (m *MismatchError) Unwrap() error { return ErrInvalid }
 
 // shown is what may be logged of a claim.
 func shown(values []string) string {
