@@ -97,7 +97,7 @@ func TestDev(t *testing.T) {
 		}
 	}
 	asOperator(addrs["grpc"])
-	if text := p.text(&p.stderr); !strings.Contains(text, "LATCHKEY_ADMIN_KEY_FILE="+filepath.Join(dir, "admin-key")+" ") || !strings.Contains(text, " admin user list --addr "+addrs["grpc"]) {
+	if text := p.greeting(t); !strings.Contains(text, "LATCHKEY_ADMIN_KEY_FILE="+filepath.Join(dir, "admin-key")+" ") || !strings.Contains(text, " admin user list --addr "+addrs["grpc"]) {
 		t.Errorf("nobody is told how to be the operator:\n%s", text)
 	}
 
@@ -429,7 +429,7 @@ func TestDevIssuer(t *testing.T) {
 	auth := latchkeyv1.NewAuthServiceClient(conn)
 	verifyLogin(t, auth, conn, dir, authverify.Config{Issuer: issuer, Audience: "latchkey"})
 	index := get(t, http.DefaultClient, issuer+"/")
-	for name, text := range map[string]string{"greeting": p.text(&p.stderr), "index": html.UnescapeString(index)} {
+	for name, text := range map[string]string{"greeting": p.greeting(t), "index": html.UnescapeString(index)} {
 		for _, want := range []string{issuer, "latchkey", "/dev/mailbox", "/.well-known/jwks.json", "SignUp", `{issuer: "` + issuer + `", audience: "latchkey"}`} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the %s lacks %s:\n%s", name, want, text)
@@ -475,7 +475,7 @@ func TestDevWithTLS(t *testing.T) {
 			_, httpPort, _ := strings.Cut(addrs["http"], ":")
 			_, grpcPort, _ := strings.Cut(addrs["grpc"], ":")
 			base, grpcAddr := "https://"+c.host+":"+httpPort, c.host+":"+grpcPort
-			text := p.text(&p.stderr)
+			text := p.greeting(t)
 			for _, want := range []string{
 				"mails at " + base + "/dev/mailbox", "issuer " + base + ",", "-cacert " + certFile, "NODE_EXTRA_CA_CERTS=" + certFile,
 				"admin user list --addr " + grpcAddr + " --ca " + certFile,

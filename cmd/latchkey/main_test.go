@@ -135,6 +135,14 @@ func (p *process) text(of *bytes.Buffer) string {
 	return of.String()
 }
 
+// greeting is what dev has written to stderr, whole: the ready line on stdout may be read before it.
+func (p *process) greeting(t *testing.T) string {
+	t.Helper()
+	whole := regexp.MustCompile(`(?s)Check a token as another service does[^\n]*\n[^\n]+\n`)
+	testenv.Eventually(t, patience, "dev says how to begin", func() bool { return whole.MatchString(p.text(&p.stderr)) })
+	return p.text(&p.stderr)
+}
+
 // addrs waits for the ready line.
 func (p *process) addrs(t *testing.T) map[string]string {
 	t.Helper()
