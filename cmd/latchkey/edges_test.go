@@ -46,7 +46,12 @@ func TestListenersAtTheirEdges(t *testing.T) {
 
 	open := 0
 	for range 70 {
-		conn := dial(addrs["ops"])
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(t.Context(), "tcp", addrs["ops"])
+		if err != nil {
+			continue // closed before it was seen to be open
+		}
+		t.Cleanup(func() { _ = conn.Close() })
 		if _, err := io.WriteString(conn, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 			continue
 		}
