@@ -24,10 +24,10 @@ const adminTimeout = 20 * time.Second
 
 // adminCommand is one thing that an operator can do.
 type adminCommand struct {
-	words   string   // what it is called by
+	words   string   // its name
 	account bool     // takes an identifier or an address
 	session bool     // takes a session of that account, too
-	flags   []string // that it takes beside the common ones
+	flags   []string // its flags beside the common ones
 	about   string
 	run     func(ctx context.Context, a *adminCall) error
 }
@@ -46,6 +46,64 @@ func adminCommands() []adminCommand {
 	}
 }
 
+func adminGroup() command {
+	group := command{
+		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions: calls a running service",
+		common: []string{"json", "addr", "ca", "server-name", "plaintext"},
+		more: `The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
+file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
+--plaintext sends the key as it is. Exit codes: 0 done, 1 refused or failed, 2 usage or settings.`,
+	}
+	for _, c := range adminCommands() {
+		group.group = append(group.group, command{name: c.words, usage: c.usage(), about: c.about, flags: c.define})
+	}
+	return group
+}
+
+// usage is what follows the name in the usage line.
+func (c adminCommand) usage() string {
+	var parts []string
+	if c.account {
+		parts = append(parts, "ID|EMAIL")
+	}
+	if c.session {
+		parts = append(parts, "SESSION")
+	}
+	for _, name := range c.flags {
+		switch name {
+		case "page-size":
+			parts = append(parts, "[--page-size N]")
+		case "page-token":
+			parts = append(parts, "[--page-token TOKEN]")
+		case "all":
+			parts = append(parts, "[--all]")
+		default:
+			parts = append(parts, "--"+name)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// define defines the flags of a command, and returns what runs it after they are set.
+func (c adminCommand) define(flags *flag.FlagSet) runner {
+	a := &adminCall{command: c}
+	a.target.flags(flags)
+	flags.BoolVar(&a.json, "json", false, "print the answer as JSON, one line for each page")
+	for _, name := range c.flags {
+		switch name {
+		case "page-size":
+			flags.IntVar(&a.size, name, 0, "list `N` in a page, at most 1000; 0 is 100")
+		case "page-token":
+			flags.StringVar(&a.page, name, "", "begin with the page of this `TOKEN`, which the page before names")
+		case "all":
+			flags.BoolVar(&a.all, name, false, "list every page from there on")
+		case "yes":
+			flags.BoolVar(&a.yes, name, false, "do it: everybody has to log in again")
+		}
+	}
+	return a.runner
+}
+
 // adminCall is a command line of `latchkey admin`, and what it works with.
 type adminCall struct {
 	command adminCommand
@@ -62,11 +120,13 @@ type adminCall struct {
 	out    io.Writer
 }
 
-// admin calls a running service as an operator. The key comes from the environment:
-// a command line can be read by everybody on the machine.
-func admin(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	a, err := parseAdmin(args)
-	if err != nil {
+// runner calls a running service as an operator. The key comes from the environment:
+// everybody on the machine can read a command line.
+func (a *adminCall) runner(ctx context.Context, words, environ []string, stdout io.Writer) error {
+	if err := a.take(words); err != nil {
+		return err
+	}
+	if err := a.check(); err != nil {
 		return err
 	}
 	cfg, err := app.LoadSettings(environ, config.Admin)
@@ -95,107 +155,33 @@ func noAdminKey(cfg *config.Config, environ []string) error {
 	return &usageError{fmt.Sprintf("%s; for `latchkey dev` set LATCHKEY_ADMIN_KEY_FILE=%s", missing, filepath.Join(dir, adminKeyFile))}
 }
 
-// parseAdmin takes flags before, between and after the other words.
-func parseAdmin(args []string) (*adminCall, error) {
-	a := &adminCall{}
-	flags := flag.NewFlagSet("admin", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	a.target.flags(flags)
-	flags.BoolVar(&a.json, "json", false, "")
-	flags.IntVar(&a.size, "page-size", 0, "")
-	flags.StringVar(&a.page, "page-token", "", "")
-	flags.BoolVar(&a.all, "all", false, "")
-	flags.BoolVar(&a.yes, "yes", false, "")
-	words, err := wordsBeside(flags, args)
-	if err != nil {
-		return nil, &usageError{fmt.Sprintf("latchkey admin: %v\n\n%s", err, adminUsage())}
-	}
-	if err := a.match(words); err != nil {
-		return nil, err
-	}
-	return a, a.check(flags)
-}
-
-// match finds the command that the words are.
-func (a *adminCall) match(words []string) error {
-	for _, c := range adminCommands() {
-		name := strings.Fields(c.words)
-		if len(words) < len(name) || !slices.Equal(words[:len(name)], name) {
-			continue
-		}
-		rest := words[len(name):]
-		switch {
-		case c.session && len(rest) == 2 && rest[0] != "" && isID(rest[1]):
-			a.account, a.session = rest[0], rest[1]
-		case c.session:
-			return &usageError{fmt.Sprintf("latchkey admin %s takes an account, by an identifier or an address, and the identifier of a session", c.words)}
-		case c.account && len(rest) == 1 && rest[0] != "":
-			a.account = rest[0]
-		case c.account:
-			return &usageError{fmt.Sprintf("latchkey admin %s takes one account: an identifier or an address", c.words)}
-		case len(rest) > 0:
-			return &usageError{fmt.Sprintf("latchkey admin %s takes no %q", c.words, rest[0])}
-		}
-		a.command = c
-		return nil
-	}
-	if len(words) == 0 {
-		return &usageError{adminUsage()}
-	}
-	return &usageError{fmt.Sprintf("latchkey admin: there is no command %q\n\n%s", strings.Join(words, " "), adminUsage())}
-}
-
-// check refuses flags that would not do what whoever typed them thinks.
-func (a *adminCall) check(flags *flag.FlagSet) error {
-	common := append(a.target.flagNames(), "json")
-	var stray error
-	flags.Visit(func(f *flag.Flag) {
-		if !slices.Contains(common, f.Name) && !slices.Contains(a.command.flags, f.Name) {
-			stray = &usageError{fmt.Sprintf("latchkey admin %s takes no --%s", a.command.words, f.Name)}
-		}
-	})
+// take reads the words behind the name of the command.
+func (a *adminCall) take(words []string) error {
+	c := a.command
 	switch {
-	case stray != nil:
-		return stray
+	case c.session && len(words) == 2 && words[0] != "" && isID(words[1]):
+		a.account, a.session = words[0], words[1]
+	case c.session:
+		return &usageError{fmt.Sprintf("latchkey admin %s takes an account, by an identifier or an address, and the identifier of a session", c.words)}
+	case c.account && len(words) == 1 && words[0] != "":
+		a.account = words[0]
+	case c.account:
+		return &usageError{fmt.Sprintf("latchkey admin %s takes one account: an identifier or an address", c.words)}
+	case len(words) > 0:
+		return &usageError{fmt.Sprintf("latchkey admin %s takes no %q", c.words, words[0])}
+	}
+	return nil
+}
+
+// check refuses values of flags that the command cannot use.
+func (a *adminCall) check() error {
+	switch {
 	case a.size < 0 || a.size > 1000:
 		return &usageError{"--page-size must be from 1 to 1000"}
 	case slices.Contains(a.command.flags, "yes") && !a.yes:
 		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: say --yes"}
 	}
 	return a.target.check()
-}
-
-func adminUsage() string {
-	var b strings.Builder
-	b.WriteString("usage: latchkey admin COMMAND [--json] [--addr HOST:PORT] [--ca FILE] [--server-name NAME] [--plaintext]\n")
-	for _, c := range adminCommands() {
-		b.WriteString("\n  " + c.words)
-		if c.account {
-			b.WriteString(" ID|EMAIL")
-		}
-		if c.session {
-			b.WriteString(" SESSION")
-		}
-		for _, name := range c.flags {
-			switch name {
-			case "page-size":
-				b.WriteString(" [--page-size N]")
-			case "page-token":
-				b.WriteString(" [--page-token TOKEN]")
-			case "all":
-				b.WriteString(" [--all]")
-			default:
-				b.WriteString(" --" + name)
-			}
-		}
-		b.WriteString("\n        " + c.about)
-	}
-	b.WriteString(`
-
-The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
-file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
---plaintext sends the key as it is. Exit codes: 0 done, 1 refused or failed, 2 usage or settings.`)
-	return b.String()
 }
 
 // id is the identifier of the account that the command names.

@@ -31,13 +31,11 @@ type adminTarget struct {
 }
 
 func (t *adminTarget) flags(flags *flag.FlagSet) {
-	flags.StringVar(&t.addr, "addr", "", "")
-	flags.StringVar(&t.ca, "ca", "", "")
-	flags.StringVar(&t.serverName, "server-name", "", "")
-	flags.BoolVar(&t.plaintext, "plaintext", false, "")
+	flags.StringVar(&t.addr, "addr", "", "call the service at `HOST:PORT`")
+	flags.StringVar(&t.ca, "ca", "", "verify the service with the authorities in a PEM `FILE`")
+	flags.StringVar(&t.serverName, "server-name", "", "the `NAME` that the service's certificate must have")
+	flags.BoolVar(&t.plaintext, "plaintext", false, "call without TLS: the key is sent as it is")
 }
-
-func (t *adminTarget) flagNames() []string { return []string{"addr", "ca", "server-name", "plaintext"} }
 
 func (t *adminTarget) check() error {
 	if t.plaintext && (t.ca != "" || t.serverName != "") {

@@ -39,13 +39,9 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	log := newLogger(cfg, environ)
 	refused, warned := app.Weaknesses(cfg, config.Dev)
 	app.LogWeak(ctx, append(refused, warned...), log)
-	dir, err := devDir(cfg, environ)
+	dir, release, err := lockDevDir(cfg, environ)
 	if err != nil {
 		return err
-	}
-	release, err := devstack.LockDir(dir)
-	if err != nil {
-		return fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
 	}
 	defer release() //nolint:errcheck // the process ends here, and the lock with it
 	l, err := app.Listen(ctx, cfg)
@@ -53,17 +49,8 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer l.Close()
-	view, err := newDevView(cfg, l, dir)
+	view, err := devDefaults(cfg, l, dir)
 	if err != nil {
-		return err
-	}
-	if cfg.ResetURL == "" {
-		cfg.ResetURL = view.HTTP + "/dev/reset"
-	}
-	if cfg.Issuer == "" { // verifiers fetch the keys from it: it must be where they are
-		cfg.Issuer = view.HTTP
-	}
-	if err := devKeys(cfg, dir); err != nil {
 		return err
 	}
 	local, err := startStores(ctx, cfg, dir, log)
@@ -94,6 +81,33 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	}
 	err = a.Run(ctx, l, devPages(a.Server.Handler(), mailbox, view), stdout)
 	return errors.Join(err, lost())
+}
+
+// lockDevDir makes the folder of dev and locks it: two processes must not start PostgreSQL
+// on the same data.
+func lockDevDir(cfg *config.Config, environ []string) (dir string, release func() error, err error) {
+	if dir, err = devDir(cfg, environ); err != nil {
+		return "", nil, err
+	}
+	if release, err = devstack.LockDir(dir); err != nil {
+		return "", nil, fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
+	}
+	return dir, release, nil
+}
+
+// devDefaults fills in the settings that depend on the listeners, and the keys.
+func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, error) {
+	view, err := newDevView(cfg, l, dir)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.ResetURL == "" {
+		cfg.ResetURL = view.HTTP + "/dev/reset"
+	}
+	if cfg.Issuer == "" { // verifiers fetch the keys from it: it must be where they are
+		cfg.Issuer = view.HTTP
+	}
+	return view, devKeys(cfg, dir)
 }
 
 // devDir is where the data lives: LATCHKEY_DEV_DIR, or a folder of the user's. The

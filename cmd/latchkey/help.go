@@ -1,44 +1,166 @@
 package main
 
 import (
+	"flag"
+	"fmt"
 	"slices"
 	"strings"
 )
 
-const devUsage = `usage: latchkey dev
-
-Runs the whole service on this machine, for development: PostgreSQL and Redis of its own, mails caught at /dev/mailbox, keys made
-and kept in LATCHKEY_DEV_DIR (unset: a folder of yours). Every setting is honoured; none is needed. Those most used:
+const devHelp = `Runs the whole service on this machine, for development: PostgreSQL and Redis of its own, mails caught at /dev/mailbox, keys made
+and kept in LATCHKEY_DEV_DIR (unset: a folder of yours). Every setting has its usual effect; none is needed. The most used are:
   LATCHKEY_GRPC_ADDR  127.0.0.1:50051     LATCHKEY_HTTP_ADDR  127.0.0.1:8080     LATCHKEY_OPS_ADDR  127.0.0.1:9464
 
 Prints "ready grpc=H:P http=H:P ops=H:P" on standard output when it serves; logs go to standard error. Ctrl-C ends it all.
 Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
-const serveUsage = `usage: latchkey serve
-
-Runs the service. It needs LATCHKEY_DATABASE_URL, LATCHKEY_REDIS_URL, LATCHKEY_SECRET_KEY, LATCHKEY_ISSUER, LATCHKEY_SMTP_URL and
+const serveHelp = `Runs the service. It needs LATCHKEY_DATABASE_URL, LATCHKEY_REDIS_URL, LATCHKEY_SECRET_KEY, LATCHKEY_ISSUER, LATCHKEY_SMTP_URL and
 LATCHKEY_RESET_URL, says at once what is missing or wrong, and takes no arguments: "latchkey config" lists every setting with its
 form. A secret can be put in a file: LATCHKEY_SECRET_KEY_FILE instead of LATCHKEY_SECRET_KEY.
 
 Prints "ready grpc=H:P http=H:P ops=H:P" on standard output when it serves; logs go to standard error. SIGTERM stops it in order.
 Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
-const healthcheckUsage = `usage: latchkey healthcheck
-
-Asks the service at LATCHKEY_GRPC_ADDR on this machine for grpc.health.v1, within 3 seconds, over TLS where LATCHKEY_TLS_CERT_FILE is
+const healthcheckHelp = `Asks the service at LATCHKEY_GRPC_ADDR on this machine for grpc.health.v1, within 3 seconds, over TLS if LATCHKEY_TLS_CERT_FILE is
 set. For a container's health check.
 Exit codes: 0 it serves, 1 it does not, 2 usage or settings.`
 
-const configUsage = `usage: latchkey config
-
-Prints every setting with its value, its form and what it is for; secrets are hidden. Warns about those that are too weak.
+const configHelp = `Prints every setting with its value, its form and its purpose; secrets are hidden. Warns about those that are too weak.
 Exit codes: 0 done, 1 failed, 2 settings that cannot be used.`
 
-const versionUsage = `usage: latchkey version
+const versionHelp = `Prints the version, as latchkey --version does.`
 
-Prints the version, as latchkey --version does.`
+// commands is the command table: dispatch, help and completion read it and nothing else.
+func commands() []command {
+	return []command{
+		{name: "dev", about: "run everything on this machine, PostgreSQL and Redis included, and catch mails", more: devHelp, run: dev},
+		{name: "serve", about: "run the service; stores and secrets come from the environment", more: serveHelp, run: serve},
+		migrateGroup(),
+		keysGroup(),
+		usersGroup(),
+		adminGroup(),
+		mailGroup(),
+		takeoverGroup(),
+		{name: "healthcheck", about: "ask the service on this machine whether it serves; exit 0 or 1", more: healthcheckHelp, run: healthcheck},
+		{name: "config", about: "print the settings in force, secrets hidden", more: configHelp, run: printConfig},
+		completionGroup(),
+		{name: "version", about: "print the version", more: versionHelp, run: printVersion},
+	}
+}
 
-// isHelp says whether an argument asks for help wherever it stands.
+func findCommand(name string) (command, error) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, nil
+		}
+	}
+	return command{}, &usageError{fmt.Sprintf("latchkey: there is no command %q\n\n%s", name, usage())}
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString("usage: latchkey COMMAND\n")
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "\n  %-12s %s", c.name, c.about)
+	}
+	b.WriteString("\n\nEverything is set by environment variables: `latchkey config` lists them. `latchkey COMMAND --help` says more.")
+	return b.String()
+}
+
+// help is the help text of a command, or of a group with all its commands.
+func (c command) help() string {
+	if c.group == nil {
+		return "usage: " + c.line("") + "\n\n" + c.more
+	}
+	var b strings.Builder
+	b.WriteString("usage: ")
+	for i, sub := range c.group {
+		if i > 0 {
+			b.WriteString("\n       ")
+		}
+		b.WriteString(sub.line(c.name))
+	}
+	b.WriteString("\n")
+	for _, sub := range c.group {
+		b.WriteString("\n  " + sub.name + "\n")
+		b.WriteString(indent("        ", sub.about, sub.more, sub.flagLines(func(name string) bool { return !slices.Contains(c.common, name) })))
+	}
+	if len(c.common) > 0 {
+		b.WriteString("\n  all of them\n")
+		b.WriteString(indent("        ", c.group[0].flagLines(func(name string) bool { return slices.Contains(c.common, name) })))
+	}
+	return b.String() + "\n" + c.more
+}
+
+// helpFor is the help text of the command of the group that the words name, or of the
+// whole group if they name none. Flags and their values can be among the words.
+func (c command) helpFor(words []string) string {
+	for i := range words {
+		if sub, _, found := c.find(words[i:]); found {
+			return c.subHelp(sub)
+		}
+	}
+	return c.help()
+}
+
+func (c command) subHelp(sub command) string {
+	var b strings.Builder
+	b.WriteString("usage: " + sub.line(c.name) + "\n\n")
+	b.WriteString(indent("", sub.about, sub.more))
+	if flags := sub.flagLines(func(string) bool { return true }); flags != "" {
+		b.WriteString("\n" + indent("  ", flags))
+	}
+	b.WriteString("\n" + c.more)
+	if len(c.group) == 1 {
+		return b.String()
+	}
+	b.WriteString("\n\nThe other commands of latchkey " + c.name + ":")
+	for _, other := range c.group {
+		if other.name != sub.name {
+			b.WriteString("\n  " + other.line(c.name))
+		}
+	}
+	return b.String()
+}
+
+// line is the command as its usage shows it.
+func (c command) line(group string) string {
+	return strings.Join(strings.Fields("latchkey "+group+" "+c.name+" "+c.usage), " ")
+}
+
+// flagLines describes the flags that show accepts.
+func (c command) flagLines(show func(name string) bool) string {
+	set, _ := c.flagSet()
+	var names, texts []string
+	width := 0
+	set.VisitAll(func(f *flag.Flag) {
+		if !show(f.Name) {
+			return
+		}
+		value, text := flag.UnquoteUsage(f)
+		names, texts = append(names, strings.TrimSpace("--"+f.Name+" "+value)), append(texts, text)
+		width = max(width, len(names[len(names)-1]))
+	})
+	var b strings.Builder
+	for i, name := range names {
+		text := strings.ReplaceAll(texts[i], "\n", "\n"+strings.Repeat(" ", width+2))
+		fmt.Fprintf(&b, "%-*s  %s\n", width, name, text)
+	}
+	return b.String()
+}
+
+// indent puts a margin before each line of the texts that are not empty.
+func indent(margin string, texts ...string) string {
+	var b strings.Builder
+	for _, text := range texts {
+		for line := range strings.Lines(text) {
+			b.WriteString(margin + strings.TrimSuffix(line, "\n") + "\n")
+		}
+	}
+	return b.String()
+}
+
+// isHelp says whether an argument asks for help.
 func isHelp(arg string) bool {
 	return arg == "help" || isHelpFlag(arg)
 }

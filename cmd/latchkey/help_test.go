@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"flag"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,8 +24,12 @@ func TestHelp(t *testing.T) {
 		"users":    {"import", "export", "import --dry-run"},
 		"takeover": {"check", "apply"},
 	}
-	for _, c := range adminCommands() {
-		subcommands["admin"] = append(subcommands["admin"], c.words)
+	for _, c := range commands() {
+		for _, sub := range c.group {
+			if !slices.Contains(subcommands[c.name], sub.name) {
+				subcommands[c.name] = append(subcommands[c.name], sub.name)
+			}
+		}
 	}
 	var lines [][]string
 	for _, c := range commands() {
@@ -40,12 +46,116 @@ func TestHelp(t *testing.T) {
 	for _, args := range lines {
 		var out bytes.Buffer
 		err := run(t.Context(), args, environ, &out)
-		name := args[0]
-		if isHelp(name) {
+		name, _, _ := strings.Cut(strings.Join(args, " "), " -") // the words of the command
+		name = strings.TrimSuffix(name, " help")
+		if isHelp(args[0]) {
 			name = args[1]
 		}
 		if err != nil || !strings.HasPrefix(out.String(), "usage: latchkey "+name) || strings.Contains(out.String(), "hunter2") {
 			t.Errorf("%v: %v, printed %q", args, err, out.String())
+		}
+	}
+}
+
+// TestHelpOfSubcommand: the help of a subcommand begins with its own usage and shows each of
+// its flags, wherever help is asked for.
+func TestHelpOfSubcommand(t *testing.T) {
+	t.Parallel()
+	for _, c := range commands() {
+		for _, sub := range c.group {
+			words := strings.Fields(c.name + " " + sub.name)
+			for _, args := range [][]string{append(slices.Clone(words), "-h"), append([]string{"help"}, words...)} {
+				var out bytes.Buffer
+				err := run(t.Context(), args, nil, &out)
+				if text := out.String(); err != nil || !strings.HasPrefix(text, "usage: "+sub.line(c.name)+"\n\n"+sub.about+"\n") {
+					t.Errorf("%v: %v, printed %q", args, err, text)
+				}
+				set, _ := sub.flagSet()
+				set.VisitAll(func(f *flag.Flag) {
+					if _, text := flag.UnquoteUsage(f); text == "" || !strings.Contains(out.String(), "\n  --"+f.Name) {
+						t.Errorf("%v: --%s is not described", args, f.Name)
+					}
+				})
+			}
+		}
+	}
+	for line, want := range map[string]string{
+		"admin --addr 127.0.0.1:1 user list -h": "usage: latchkey admin user list",
+		"admin --help user suspend":             "usage: latchkey admin user suspend",
+		"help migrate down -- --yes":            "usage: latchkey migrate down",
+		"help keys nothing":                     "usage: latchkey keys list [--json]\n       latchkey keys rotate",
+		"users --help":                          "usage: latchkey users import",
+	} {
+		var out bytes.Buffer
+		if err := run(t.Context(), strings.Fields(line), nil, &out); err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%s: %v, printed %q", line, err, out.String())
+		}
+	}
+}
+
+// TestCommandTable: every entry says what it is, can be run in exactly one way, and shows
+// its flags in its usage line, no others.
+func TestCommandTable(t *testing.T) {
+	t.Parallel()
+	named := regexp.MustCompile(`--([a-z-]+)`)
+	for _, c := range commands() {
+		for _, entry := range append([]command{c}, c.group...) {
+			ways := 0
+			for _, set := range []bool{entry.run != nil, entry.flags != nil, entry.group != nil} {
+				if set {
+					ways++
+				}
+			}
+			if entry.name == "" || entry.about == "" || strings.Contains(entry.about, "\n") || ways != 1 {
+				t.Errorf("%s %s: about %q, %d ways to run", c.name, entry.name, entry.about, ways)
+			}
+			var shown, want []string
+			for _, m := range named.FindAllStringSubmatch(entry.usage, -1) {
+				shown = append(shown, m[1])
+			}
+			set, _ := entry.flagSet()
+			set.VisitAll(func(f *flag.Flag) {
+				if !slices.Contains(c.common, f.Name) {
+					want = append(want, f.Name)
+				}
+			})
+			slices.Sort(shown)
+			if !slices.Equal(shown, want) {
+				t.Errorf("%s %s: usage shows %v, flags are %v", c.name, entry.name, shown, want)
+			}
+		}
+		if c.group == nil && c.more == "" || !strings.Contains(c.more, "Exit codes: ") && c.name != "version" {
+			t.Errorf("%s: help %q", c.name, c.more)
+		}
+	}
+}
+
+// TestFlagsOfGroups: flags can come before, between and after the words, with one dash or
+// two; a command without flags takes its arguments as they are.
+func TestFlagsOfGroups(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"keys revoke -Ab3_kid":                "LATCHKEY_DATABASE_URL is not set", // an identifier can begin with "-"
+		"keys list -json":                     "LATCHKEY_DATABASE_URL is not set",
+		"keys --json list":                    "LATCHKEY_DATABASE_URL is not set",
+		"keys rotate --json":                  "latchkey keys rotate takes no --json",
+		"users import -dry-run=true - -json":  "LATCHKEY_DATABASE_URL is not set",
+		"users import --json=maybe -":         `invalid value "maybe" for --json`,
+		"users export --dry-run":              "latchkey users export takes no --dry-run",
+		"takeover apply --holder me":          `invalid value "me" for --holder`,
+		"migrate up --yes":                    "usage: latchkey migrate up",
+		"migrate down --yes x":                "usage: latchkey migrate up",
+		"serve -- x":                          `what is "--"?`,
+		"admin -addr h:1 user -json get":      "takes one account",
+		"completion":                          "usage: latchkey completion bash",
+		"completion tcsh":                     `there is no command "tcsh"`,
+		"completion bash -x":                  `what is "-x"?`,
+		"mail test a@example.org b@example.o": "usage: latchkey mail test ADDRESS",
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), strings.Fields(line), nil, &out)
+		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), want) || out.Len() > 0 {
+			t.Errorf("%s: %v, printed %q", line, err, out.String())
 		}
 	}
 }

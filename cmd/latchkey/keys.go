@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -22,18 +22,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
-const keysUsage = `usage: latchkey keys list [--json]
-       latchkey keys rotate [--now]
-       latchkey keys revoke KID
-
-  list     the keys that sign access tokens, and what state each is in
-  rotate   make the next key, which signs when every verifier has had time to read it
-           --now  let it sign at once: services that keep the JWKS must ask for it again
-  revoke   end a key: when the command returns, no replica accepts what it signed
-
-They work on the database at LATCHKEY_DATABASE_URL; rotate and revoke need LATCHKEY_SECRET_KEY.
-Exit codes: 0 done, 1 failed, 2 usage or settings.`
-
 // keysCommand is `latchkey keys`. It works on the database; replicas follow through
 // the ledger.
 type keysCommand struct {
@@ -43,38 +31,56 @@ type keysCommand struct {
 	stdout io.Writer
 }
 
-func keys(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	do, err := parseKeys(args)
-	if err != nil {
-		return err
+func keysGroup() command {
+	return command{
+		name: "keys", about: "list, rotate or revoke: the keys that sign access tokens",
+		more: `They work on the database at LATCHKEY_DATABASE_URL; rotate and revoke need LATCHKEY_SECRET_KEY.
+Exit codes: 0 done, 1 failed, 2 usage or settings.`,
+		group: []command{
+			{
+				name: "list", usage: "[--json]", about: "list the keys that sign access tokens, each with its state",
+				flags: func(flags *flag.FlagSet) runner {
+					asJSON := flags.Bool("json", false, "print them as JSON")
+					return keysRunner(0, func(ctx context.Context, k *keysCommand, _ []string) error {
+						if *asJSON {
+							return k.list(ctx, k.printJSON)
+						}
+						return k.list(ctx, k.printTable)
+					})
+				},
+			},
+			{
+				name: "rotate", usage: "[--now]", about: "make the next key, which signs after every verifier has had time to read it",
+				flags: func(flags *flag.FlagSet) runner {
+					now := flags.Bool("now", false, "let it sign at once: services that keep the JWKS must ask for it again")
+					return keysRunner(0, func(ctx context.Context, k *keysCommand, _ []string) error { return k.rotate(ctx, *now) })
+				},
+			},
+			{
+				name: "revoke", usage: "KID", about: "end a key: when the command returns, no replica accepts what it signed",
+				run: keysRunner(1, func(ctx context.Context, k *keysCommand, words []string) error { return k.revoke(ctx, words[0]) }),
+			},
+		},
 	}
-	cfg, err := databaseConfig(environ)
-	if err != nil {
-		return err
-	}
-	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg)})
-	if err != nil {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
-	}
-	defer pool.Close()
-	return do(ctx, &keysCommand{cfg: cfg, pool: pool, log: newLogger(cfg, environ), stdout: stdout})
 }
 
-// parseKeys reads the command line.
-func parseKeys(args []string) (func(context.Context, *keysCommand) error, error) {
-	switch {
-	case len(args) == 1 && args[0] == "list":
-		return func(ctx context.Context, k *keysCommand) error { return k.list(ctx, k.printTable) }, nil
-	case slices.Equal(args, []string{"list", "--json"}):
-		return func(ctx context.Context, k *keysCommand) error { return k.list(ctx, k.printJSON) }, nil
-	case len(args) == 1 && args[0] == "rotate":
-		return func(ctx context.Context, k *keysCommand) error { return k.rotate(ctx, false) }, nil
-	case slices.Equal(args, []string{"rotate", "--now"}):
-		return func(ctx context.Context, k *keysCommand) error { return k.rotate(ctx, true) }, nil
-	case len(args) == 2 && args[0] == "revoke":
-		return func(ctx context.Context, k *keysCommand) error { return k.revoke(ctx, args[1]) }, nil
+// keysRunner opens the database for a command that takes so many words.
+func keysRunner(words int, do func(context.Context, *keysCommand, []string) error) runner {
+	return func(ctx context.Context, args, environ []string, stdout io.Writer) error {
+		if len(args) != words {
+			return &usageError{keysGroup().help()}
+		}
+		cfg, err := databaseConfig(environ)
+		if err != nil {
+			return err
+		}
+		pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg)})
+		if err != nil {
+			return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+		}
+		defer pool.Close()
+		return do(ctx, &keysCommand{cfg: cfg, pool: pool, log: newLogger(cfg, environ), stdout: stdout}, args)
 	}
-	return nil, &usageError{keysUsage}
 }
 
 // checkSchema refuses a database whose keys this version cannot read.

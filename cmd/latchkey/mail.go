@@ -13,16 +13,21 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-const mailUsage = `usage: latchkey mail test ADDRESS
+func mailGroup() command {
+	return command{
+		name: "mail", about: "test: send a mail with the settings in force",
+		more: `It needs LATCHKEY_SMTP_URL, and LATCHKEY_MAIL_FROM or LATCHKEY_RESET_URL; no database.
+Exit codes: 0 the server has taken the mail, 1 it has not, 2 usage or settings.`,
+		group: []command{{
+			name: "test", usage: "ADDRESS", run: mailTest,
+			about: "send a mail to ADDRESS with the settings in force, and say how far it came and what the server answered",
+		}},
+	}
+}
 
-  test     send a mail to ADDRESS with the settings in force, and say how far it came and what the server answered
-
-It needs LATCHKEY_SMTP_URL, and LATCHKEY_MAIL_FROM or LATCHKEY_RESET_URL; no database.
-Exit codes: 0 the server has taken the mail, 1 it has not, 2 usage or settings.`
-
-func runMail(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	if len(args) != 2 || args[0] != "test" {
-		return &usageError{mailUsage}
+func mailTest(ctx context.Context, words, environ []string, stdout io.Writer) error {
+	if len(words) != 1 {
+		return &usageError{mailGroup().help()}
 	}
 	cfg, err := app.LoadSettings(environ, config.Tool, app.JudgeSMTPCA, func(cfg *config.Config) error {
 		if cfg.SMTPURL == "" {
@@ -37,7 +42,7 @@ func runMail(ctx context.Context, args, environ []string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	m, err := mail.TestMessage(app.ProductName(cfg), address.Mailbox(args[1]), time.Now())
+	m, err := mail.TestMessage(app.ProductName(cfg), address.Mailbox(words[0]), time.Now())
 	if err != nil {
 		return err
 	}

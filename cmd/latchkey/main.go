@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -80,40 +79,6 @@ type usageError struct{ text string }
 // Error implements error.
 func (e *usageError) Error() string { return e.text }
 
-// command is one subcommand. usage is printed for whoever asks for help, before any
-// setting is read.
-type command struct {
-	name  string
-	about string
-	usage string
-	run   func(ctx context.Context, args, environ []string, stdout io.Writer) error
-}
-
-func commands() []command {
-	return []command{
-		{"dev", "run everything on this machine, PostgreSQL and Redis included, and catch mails", devUsage, dev},
-		{"serve", "run the service; stores and secrets come from the environment", serveUsage, serve},
-		{"migrate", "up, down or status: the database schema", migrateUsage, migrate},
-		{"keys", "list, rotate or revoke: the keys that sign access tokens", keysUsage, keys},
-		{"users", "import or export: accounts in files, those of other programs too", usersUsage, users},
-		{"admin", "find, suspend and reactivate accounts, end sessions: calls a running service", adminUsage(), admin},
-		{"mail", "test: send a mail with the settings in force", mailUsage, runMail},
-		{"takeover", "check or apply: take over the database and Redis of an old backend", takeoverUsage, runTakeover},
-		{"healthcheck", "ask the service on this machine whether it serves; exit 0 or 1", healthcheckUsage, healthcheck},
-		{"config", "print the settings in force, secrets hidden", configUsage, printConfig},
-		{"version", "print the version", versionUsage, printVersion},
-	}
-}
-
-func findCommand(name string) (command, error) {
-	for _, c := range commands() {
-		if c.name == name {
-			return c, nil
-		}
-	}
-	return command{}, &usageError{fmt.Sprintf("latchkey: there is no command %q\n\n%s", name, usage())}
-}
-
 // run is the whole program: what main does with the process's own arguments,
 // environment and output.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
@@ -121,11 +86,14 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return &usageError{usage()}
 	}
 	name, rest := args[0], args[1:]
+	asked := false
 	switch {
 	case name == "--version" || name == "-version":
 		return printVersion(ctx, rest, environ, stdout)
+	case name == completeName:
+		return printCandidates(stdout, rest)
 	case isHelp(name) && len(rest) > 0 && !isHelp(rest[0]): // latchkey help keys
-		name, rest = rest[0], []string{"help"}
+		name, rest, asked = rest[0], rest[1:], true
 	case isHelp(name):
 		_, err := fmt.Fprintln(stdout, usage())
 		return err
@@ -134,21 +102,11 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if wantsHelp(rest) {
-		_, err := fmt.Fprintln(stdout, c.usage)
+	if asked || wantsHelp(rest) {
+		_, err := fmt.Fprintln(stdout, c.helpFor(rest))
 		return err
 	}
-	return app.Explain(c.run(ctx, rest, environ, stdout))
-}
-
-func usage() string {
-	var b strings.Builder
-	b.WriteString("usage: latchkey COMMAND\n")
-	for _, c := range commands() {
-		fmt.Fprintf(&b, "\n  %-12s %s", c.name, c.about)
-	}
-	b.WriteString("\n\nEverything is set by environment variables: `latchkey config` lists them. `latchkey COMMAND --help` says more.")
-	return b.String()
+	return app.Explain(c.exec(ctx, rest, environ, stdout))
 }
 
 // noArguments is for commands that take none.

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -18,40 +18,41 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-const migrateUsage = `usage: latchkey migrate up
-       latchkey migrate down [--yes]
-       latchkey migrate status
+func migrateGroup() command {
+	return command{
+		name: "migrate", about: "up, down or status: the database schema",
+		more: `They work on the database at LATCHKEY_DATABASE_URL.
+Exit codes: 0 done, 1 failed, 2 usage or settings.`,
+		group: []command{
+			{name: "up", about: "bring the schema up to date", run: migrateRunner(migrateUp)},
+			{
+				name: "down", usage: "[--yes]", about: "take back the newest migration, and delete what its tables hold",
+				more: `It asks first, on standard input. Run again, it takes back the migration before, and at last all that Latchkey made
+but accounts. It refuses while replicas run.`,
+				flags: func(flags *flag.FlagSet) runner {
+					sure := flags.Bool("yes", false, "do not ask")
+					return migrateRunner(func(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
+						return migrateDown(ctx, cfg, *sure, os.Stdin, os.Stderr, stdout)
+					})
+				},
+			},
+			{name: "status", about: "list the migrations, applied and pending", run: migrateRunner(migrateStatus)},
+		},
+	}
+}
 
-  up      bring the schema of the database at LATCHKEY_DATABASE_URL up to date
-  down    take back the newest migration, with what is kept in it; asks first, on standard input, unless --yes is there.
-          Run again, it takes back the one before, and at last all that Latchkey made but accounts. It refuses while
-          replicas run.
-  status  list the migrations, applied and pending
-
-Exit codes: 0 done, 1 failed, 2 usage or settings.`
-
-func migrate(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	if len(args) == 0 {
-		return &usageError{migrateUsage}
+// migrateRunner reads the settings for a command that takes no words.
+func migrateRunner(do func(context.Context, *config.Config, io.Writer) error) runner {
+	return func(ctx context.Context, args, environ []string, stdout io.Writer) error {
+		if len(args) > 0 {
+			return &usageError{migrateGroup().help()}
+		}
+		cfg, err := databaseConfig(environ)
+		if err != nil {
+			return err
+		}
+		return do(ctx, cfg, stdout)
 	}
-	sure := len(args) == 2 && args[0] == "down" && args[1] == "--yes"
-	if len(args) != 1 && !sure {
-		return &usageError{migrateUsage}
-	}
-	if !slices.Contains([]string{"up", "down", "status"}, args[0]) {
-		return &usageError{fmt.Sprintf("latchkey migrate: there is no %q\n%s", args[0], migrateUsage)}
-	}
-	cfg, err := databaseConfig(environ)
-	if err != nil {
-		return err
-	}
-	switch args[0] {
-	case "up":
-		return migrateUp(ctx, cfg, stdout)
-	case "down":
-		return migrateDown(ctx, cfg, sure, os.Stdin, os.Stderr, stdout)
-	}
-	return migrateStatus(ctx, cfg, stdout)
 }
 
 // migrateDown asks, takes back one migration, and says what came of it.

@@ -22,17 +22,6 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-const takeoverUsage = `usage: latchkey takeover check [--json] [--token FILE]
-       latchkey takeover apply [--holder USER_ID]...
-
-  check    look at the old backend's database and Redis, change nothing, and say what is there and what apply will do
-           --token   a file with an access token of the old backend, to try its key with
-           --json    the report as JSON
-  apply    migrate in small steps beside the running backend; can be killed and run again
-           --holder  the account that holds an address which several share
-
-docs/takeover.md is the whole move. Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to decide something.`
-
 // decisionsError is a check that found nothing wrong and something to decide.
 type decisionsError struct{ count int64 }
 
@@ -50,57 +39,55 @@ type takeoverCommand struct {
 	keys   takeover.Keys
 }
 
-func runTakeover(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	do, tokenFile, err := parseTakeover(args)
-	if err != nil {
-		return err
+func takeoverGroup() command {
+	return command{
+		name: "takeover", about: "check or apply: take over the database and Redis of an old backend",
+		more: `docs/takeover.md is the whole move.
+Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to decide something.`,
+		group: []command{
+			{
+				name: "check", usage: "[--json] [--token FILE]",
+				about: "read the old backend's database and Redis, change nothing, and say what is there and what apply will do",
+				flags: func(flags *flag.FlagSet) runner {
+					asJSON := flags.Bool("json", false, "print the report as JSON")
+					tokenFile := flags.String("token", "", "a `FILE` with an access token of the old backend, to try its key with")
+					return takeoverRunner(tokenFile, func(ctx context.Context, t *takeoverCommand) error { return t.checkOnly(ctx, *asJSON) })
+				},
+			},
+			{
+				name: "apply", usage: "[--holder USER_ID]...",
+				about: "migrate in small steps beside the running backend; can be killed and run again",
+				flags: func(flags *flag.FlagSet) runner {
+					var holders []uuid.UUID
+					flags.Func("holder", "the `USER_ID` of the account that holds an address which several share", func(text string) error {
+						id, err := uuid.Parse(text)
+						holders = append(holders, id)
+						return err
+					})
+					return takeoverRunner(new(string), func(ctx context.Context, t *takeoverCommand) error { return t.apply(ctx, holders) })
+				},
+			},
+		},
 	}
-	cfg, err := databaseConfig(environ)
-	if err != nil {
-		return err
-	}
-	t := &takeoverCommand{cfg: cfg, log: newLogger(cfg, environ), stdout: stdout}
-	t.keys, err = takeoverKeys(cfg, tokenFile)
-	if err != nil {
-		return err
-	}
-	return do(ctx, t)
 }
 
-// parseTakeover reads the command line.
-func parseTakeover(args []string) (do func(context.Context, *takeoverCommand) error, tokenFile string, err error) {
-	bad := func(text string) (func(context.Context, *takeoverCommand) error, string, error) {
-		return nil, "", &usageError{"latchkey takeover: " + text + "\n" + takeoverUsage}
-	}
-	if len(args) == 0 {
-		return nil, "", &usageError{takeoverUsage}
-	}
-	flags := flag.NewFlagSet("takeover "+args[0], flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	var asJSON bool
-	var holders []uuid.UUID
-	switch args[0] {
-	case "check":
-		flags.BoolVar(&asJSON, "json", false, "")
-		flags.StringVar(&tokenFile, "token", "", "")
-		do = func(ctx context.Context, t *takeoverCommand) error { return t.checkOnly(ctx, asJSON) }
-	case "apply":
-		flags.Func("holder", "", func(text string) error {
-			id, err := uuid.Parse(text)
-			holders = append(holders, id)
+// takeoverRunner reads the settings and the old backends' keys.
+func takeoverRunner(tokenFile *string, do func(context.Context, *takeoverCommand) error) runner {
+	return func(ctx context.Context, words, environ []string, stdout io.Writer) error {
+		if len(words) > 0 {
+			return takeoverGroup().wrongUsage(fmt.Sprintf("what is %q?", words[0]))
+		}
+		cfg, err := databaseConfig(environ)
+		if err != nil {
 			return err
-		})
-		do = func(ctx context.Context, t *takeoverCommand) error { return t.apply(ctx, holders) }
-	default:
-		return bad(fmt.Sprintf("there is no %q", args[0]))
+		}
+		t := &takeoverCommand{cfg: cfg, log: newLogger(cfg, environ), stdout: stdout}
+		t.keys, err = takeoverKeys(cfg, *tokenFile)
+		if err != nil {
+			return err
+		}
+		return do(ctx, t)
 	}
-	if err := flags.Parse(args[1:]); err != nil {
-		return bad(err.Error())
-	}
-	if flags.NArg() > 0 {
-		return bad(fmt.Sprintf("what is %q?", flags.Arg(0)))
-	}
-	return do, tokenFile, nil
 }
 
 // connectTime is what one store has to answer: whoever runs the command waits for it.

@@ -18,27 +18,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-const usersUsage = `usage: latchkey users import [--format FORMAT] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE
-       latchkey users export [--format jsonl|csv] [--with-hashes] [FILE]
-
-  import
-        make accounts from a file; - is standard input. Formats: jsonl and csv (ours, as export writes them), auth0,
-        firebase, keycloak, supabase, kratos; told from the file where it is clear, and gzip is fine. Accounts that are
-        there are left as they are: run it again after an interruption, or at any time.
-        --firebase-config  the file with the hash parameters that the Firebase console shows (hash_config { … })
-        --dry-run          write nothing, and say what would happen
-        --report           write each line that was refused to a file, as JSON Lines {"line", "email", "reason"};
-                           standard error has the first 100
-        --json             print the summary as JSON
-  export
-        write all accounts, oldest first, to a file (which must not exist, and only its owner may read) or to standard
-        output. Times are UTC.
-        --with-hashes      with their password hashes: whoever has them can try passwords at leisure
-
-Both work on the database at LATCHKEY_DATABASE_URL; no service need run, and none need stop. docs/import.md has the
-fields, and what each program's export has to be made with.
-Exit codes: 0 done, 1 failed, or some lines were refused, 2 usage or settings.`
-
 // usersCommand is `latchkey users`. It works on the database.
 type usersCommand struct {
 	cfg    *config.Config
@@ -56,58 +35,77 @@ type usersCommand struct {
 	file       string
 }
 
-func users(ctx context.Context, args, environ []string, stdout io.Writer) error {
-	u := &usersCommand{stdout: stdout, stderr: os.Stderr}
-	do, err := u.parse(args)
-	if err != nil {
-		return err
+func usersGroup() command {
+	return command{
+		name: "users", noun: "command ", about: "import or export: accounts in files, those of other programs too",
+		more: `Both work on the database at LATCHKEY_DATABASE_URL; the service need not run, and need not stop. docs/import.md lists the
+fields, and says how to make the export of each program.
+Exit codes: 0 done, 1 failed, or some lines were refused, 2 usage or settings.`,
+		group: []command{
+			{
+				name: "import", usage: "[--format FORMAT] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
+				about: "make accounts from a file; - is standard input",
+				more: `Formats: jsonl and csv (ours, as export writes them), auth0, firebase, keycloak, supabase, kratos. Without --format
+the command reads the format from the file, where it is clear; gzip is fine. Accounts that are there are left as
+they are: run it again after an interruption, or at any time.`,
+				flags: importFlags,
+			},
+			{
+				name: "export", usage: "[--format jsonl|csv] [--with-hashes] [FILE]",
+				about: "write all accounts, oldest first, to a file or to standard output",
+				more:  "The file must not exist; only its owner may read it. Times are UTC.",
+				flags: exportFlags,
+			},
+		},
 	}
-	u.cfg, err = databaseConfig(environ)
-	if err != nil {
-		return err
-	}
-	u.pool, err = postgres.Open(ctx, postgres.Config{URL: app.DirectURL(u.cfg), MaxConns: 2})
-	if err != nil {
-		return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
-	}
-	defer u.pool.Close()
-	u.log = newLogger(u.cfg, environ)
-	if err := u.checkSchema(ctx); err != nil {
-		return err
-	}
-	return do(ctx)
 }
 
-// parse reads the command line.
-func (u *usersCommand) parse(args []string) (func(context.Context) error, error) {
-	if len(args) == 0 {
-		return nil, &usageError{usersUsage}
-	}
-	flags := flag.NewFlagSet("users", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.Func("format", "", func(text string) error {
+func importFlags(flags *flag.FlagSet) runner {
+	u := &usersCommand{stderr: os.Stderr}
+	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file")
+	flags.StringVar(&u.firebase, "firebase-config", "", "the `FILE` with the hash parameters that the Firebase console shows (hash_config { … })")
+	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and say what would happen")
+	flags.StringVar(&u.report, "report", "",
+		"write each line that was refused to a `FILE`, as JSON Lines {\"line\", \"email\", \"reason\"};\nstandard error shows the first 100")
+	flags.BoolVar(&u.json, "json", false, "print the summary as JSON")
+	return u.runner("import", u.importFile)
+}
+
+func exportFlags(flags *flag.FlagSet) runner {
+	u := &usersCommand{stderr: os.Stderr}
+	u.formatFlag(flags, "the `FORMAT` to write, jsonl or csv; jsonl if it is not given")
+	flags.BoolVar(&u.withHashes, "with-hashes", false, "with their password hashes: anybody who has them can try passwords without limits")
+	return u.runner("export", u.exportFile)
+}
+
+func (u *usersCommand) formatFlag(flags *flag.FlagSet, about string) {
+	flags.Func("format", about, func(text string) error {
 		u.format = userfile.Format(text)
 		return nil
 	})
-	var do func(context.Context) error
-	switch args[0] {
-	case "import":
-		do = u.importFile
-		flags.StringVar(&u.firebase, "firebase-config", "", "")
-		flags.BoolVar(&u.dryRun, "dry-run", false, "")
-		flags.StringVar(&u.report, "report", "", "")
-		flags.BoolVar(&u.json, "json", false, "")
-	case "export":
-		do = u.exportFile
-		flags.BoolVar(&u.withHashes, "with-hashes", false, "")
-	default:
-		return nil, &usageError{fmt.Sprintf("latchkey users: there is no command %q\n\n%s", args[0], usersUsage)}
+}
+
+// runner checks the command line, opens the database, and runs do.
+func (u *usersCommand) runner(name string, do func(context.Context) error) runner {
+	return func(ctx context.Context, words, environ []string, stdout io.Writer) error {
+		if err := u.check(name, words); err != nil {
+			return err
+		}
+		var err error
+		if u.cfg, err = databaseConfig(environ); err != nil {
+			return err
+		}
+		u.pool, err = postgres.Open(ctx, postgres.Config{URL: app.DirectURL(u.cfg), MaxConns: 2})
+		if err != nil {
+			return config.Reject("LATCHKEY_DATABASE_URL", "is not usable")
+		}
+		defer u.pool.Close()
+		u.log, u.stdout = newLogger(u.cfg, environ), stdout
+		if err := u.checkSchema(ctx); err != nil {
+			return err
+		}
+		return do(ctx)
 	}
-	words, err := wordsBeside(flags, args[1:])
-	if err != nil {
-		return nil, &usageError{fmt.Sprintf("latchkey users %s: %v\n\n%s", args[0], err, usersUsage)}
-	}
-	return do, u.check(args[0], words)
 }
 
 // check refuses what a command does not take.
@@ -130,24 +128,6 @@ func (u *usersCommand) check(command string, words []string) error {
 		u.file = words[0]
 	}
 	return nil
-}
-
-// wordsBeside takes flags before, between and after the other words.
-func wordsBeside(flags *flag.FlagSet, args []string) ([]string, error) {
-	var words []string
-	for rest := args; len(rest) > 0; {
-		if err := flags.Parse(rest); err != nil {
-			return nil, err
-		}
-		taken := len(rest) - flags.NArg()
-		if taken > 0 && rest[taken-1] == "--" { // what follows is no flag, whatever it begins with
-			return append(words, flags.Args()...), nil
-		}
-		if rest = flags.Args(); len(rest) > 0 {
-			words, rest = append(words, rest[0]), rest[1:]
-		}
-	}
-	return words, nil
 }
 
 // checkSchema refuses a table that lacks what this version writes.

@@ -286,7 +286,8 @@ func TestUsersUsage(t *testing.T) {
 		t.Errorf("without a database: %v", err)
 	}
 	for _, args := range [][]string{{"help"}, {"import", "-h"}} {
-		if out := mustRunUsers(t, settings, args...); out != usersUsage+"\n" {
+		want := usersGroup().helpFor(args) + "\n"
+		if out := mustRunUsers(t, settings, args...); out != want || !strings.Contains(out, "latchkey users import [--format FORMAT]") {
 			t.Errorf("%q: %s", args, out)
 		}
 	}
