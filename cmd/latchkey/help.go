@@ -32,7 +32,7 @@ const versionHelp = `Prints the version, as latchkey --version does.`
 
 // commands is the command table: dispatch, help and completion read it and nothing else.
 func commands() []command {
-	return []command{
+	return slices.Concat([]command{
 		{name: "dev", about: "run everything on this machine, PostgreSQL and Redis included, and catch mails", more: devHelp, run: dev},
 		{name: "serve", about: "run the service; stores and secrets come from the environment", more: serveHelp, run: serve},
 		migrateGroup(),
@@ -40,12 +40,12 @@ func commands() []command {
 		usersGroup(),
 		adminGroup(),
 		mailGroup(),
-		takeoverGroup(),
+	}, olderCommands(), []command{
 		{name: "healthcheck", about: "ask the service on this machine whether it serves; exit 0 or 1", more: healthcheckHelp, run: healthcheck},
 		{name: "config", about: "print the settings in force, secrets hidden", more: configHelp, run: printConfig},
 		completionGroup(),
 		{name: "version", about: "print the version", more: versionHelp, run: printVersion},
-	}
+	})
 }
 
 func findCommand(name string) (command, error) {

@@ -19,10 +19,9 @@ import (
 
 // Exit codes are part of what scripts rely on.
 const (
-	exitDone      = 0
-	exitFailed    = 1
-	exitUsage     = 2 // usage or settings
-	exitDecisions = 3 // takeover check: somebody has to decide something
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2 // usage or settings
 )
 
 // sameWish is how long after the first signal to stop further SIGTERMs say nothing new:
@@ -61,16 +60,23 @@ func untilSignal(ctx context.Context) context.Context {
 func exitCode(err error) int {
 	var settings *config.Error
 	var usage *usageError
-	var decisions *decisionsError
+	var own codedError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &settings), errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &decisions):
-		return exitDecisions
+	case errors.As(err, &own):
+		return own.exitCode()
 	}
 	return exitFailed
+}
+
+// codedError is the error of a command that has an exit code of its own, beside those
+// above.
+type codedError interface {
+	error
+	exitCode() int
 }
 
 // usageError is a command line that means nothing.

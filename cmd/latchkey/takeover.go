@@ -22,6 +22,13 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
+// olderCommands is the hook of the command table: the commands that exist only for the
+// older backends.
+func olderCommands() []command { return []command{takeoverGroup()} }
+
+// exitDecisions is the exit code of `takeover check` when somebody has to decide something.
+const exitDecisions = 3
+
 // decisionsError is a check that found nothing wrong and something to decide.
 type decisionsError struct{ count int64 }
 
@@ -29,6 +36,8 @@ type decisionsError struct{ count int64 }
 func (e *decisionsError) Error() string {
 	return "latchkey takeover: several accounts share " + plural(e.count, "address") + ": somebody has to decide who holds what"
 }
+
+func (*decisionsError) exitCode() int { return exitDecisions }
 
 // takeoverCommand is `latchkey takeover`. It works on the stores of an old backend,
 // which may go on serving meanwhile.

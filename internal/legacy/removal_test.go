@@ -20,9 +20,10 @@ func TestRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := removal(t, root)
+	binary := filepath.Join(t.TempDir(), "latchkey")
 	// -vet=off: vet has seen these packages, and reads no overlay.
 	for _, args := range [][]string{
-		{"build", "-overlay", list, "-o", os.DevNull, "./cmd/latchkey"},
+		{"build", "-overlay", list, "-o", binary, "./cmd/latchkey"},
 		{"test", "-overlay", list, "-vet=off", "-run", "^(TestSignUp|TestLogin|TestRefresh|TestLogout|TestValidateTellsWhy)$", "./server"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
@@ -30,6 +31,10 @@ func TestRemoval(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+	}
+	usage, err := exec.CommandContext(t.Context(), binary, "help").CombinedOutput()
+	if err != nil || !strings.Contains(string(usage), "\n  serve ") || strings.Contains(string(usage), "takeover") {
+		t.Errorf("the commands that are left: %v\n%s", err, usage)
 	}
 }
 
