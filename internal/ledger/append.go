@@ -13,11 +13,10 @@ import (
 )
 
 const (
-	// appendTime bounds one append: with the longest lease it still is final, or said
-	// to be unknown, within the time of a call.
+	// appendTime bounds one append. With the longest lease after it, a call of 15 s can still answer that the row is
+	// final, or that nobody knows.
 	appendTime = 5 * time.Second
-	// maxBatch bounds how long one transaction holds the head's lock: 500 rows take
-	// some 15 ms.
+	// maxBatch bounds how long one transaction holds the head's lock: 500 rows take about 15 ms.
 	maxBatch = 500
 )
 
@@ -29,8 +28,7 @@ type SessionEnd struct {
 	Kind, Address, TraceID, CallID string
 }
 
-// batch gathers ends of sessions while an append is under way, so that any number of
-// them costs one flush.
+// batch collects ends of sessions while an append runs, so that any number of them costs one flush.
 type batch struct {
 	mu       sync.Mutex
 	pending  []*appending
@@ -46,8 +44,8 @@ type appending struct {
 	err      error
 }
 
-// Append writes the end of a session and returns its position, which is not final
-// before Wait. The append goes on when ctx ends: the outcome is not known then.
+// Append writes the end of a session and returns its position. The row is not final until Wait returns. If ctx ends
+// first, Append returns its error and the append continues: the row may or may not be written.
 func (l *Ledger) Append(ctx context.Context, end SessionEnd) (position int64, err error) {
 	a := &appending{end: end, done: make(chan struct{})}
 	b := &l.batch
@@ -66,7 +64,7 @@ func (l *Ledger) Append(ctx context.Context, end SessionEnd) (position int64, er
 	}
 }
 
-// flush appends what is pending until nothing is.
+// flush appends the pending rows, batch by batch, until there are none.
 func (l *Ledger) flush(ctx context.Context) {
 	b := &l.batch
 	for {
@@ -82,8 +80,7 @@ func (l *Ledger) flush(ctx context.Context) {
 		b.mu.Unlock()
 		position, err := l.appendAll(ctx, taken)
 		for _, a := range taken {
-			// The last row's position stands for all: who waits for it has waited for
-			// the ones before.
+			// All get the last row's position: a wait for it covers the rows before it.
 			a.position, a.err = position, err
 			close(a.done)
 		}

@@ -21,8 +21,8 @@ type clocks struct {
 	wall time.Time
 }
 
-func (c *clocks) trust() *trust {
-	return &trust{boot: func() time.Duration { return c.boot }, wall: func() time.Time { return c.wall }}
+func (c *clocks) trust() *lease {
+	return &lease{boot: func() time.Duration { return c.boot }, wall: func() time.Time { return c.wall }}
 }
 
 // TestTrustEndsByEitherClock: a lease runs from when the question was sent, and the
@@ -87,16 +87,16 @@ func TestReadingFromBefore(t *testing.T) {
 	l.applied.Store(7)
 	l.waiters.round, w.round = 3, 3
 	rows := []db.ListReplicasRow{{ID: own, AppliedSeq: 6, LeaseMs: 5000}}
-	l.release(rows, true)
+	l.releaseLocked(rows, true)
 	if isDone(w) {
 		t.Fatal("final by a reading from before the commit")
 	}
 	l.waiters.round++
-	l.release(append(rows, db.ListReplicasRow{ID: uuid.New(), AppliedSeq: 6, LeaseMs: 5000}), true)
+	l.releaseLocked(append(rows, db.ListReplicasRow{ID: uuid.New(), AppliedSeq: 6, LeaseMs: 5000}), true)
 	if isDone(w) {
 		t.Fatal("final though the other replica has not applied the row")
 	}
-	l.release(rows, true)
+	l.releaseLocked(rows, true)
 	if !isDone(w) {
 		t.Fatal("not final though all have applied the row")
 	}
@@ -109,14 +109,14 @@ func TestLongestLease(t *testing.T) {
 	c := &clocks{}
 	l, w := waiting(t, c, 7)
 	l.waiters.round = 1
-	l.release([]db.ListReplicasRow{{ID: uuid.New(), AppliedSeq: 0, LeaseMs: 60_000}}, true)
+	l.releaseLocked([]db.ListReplicasRow{{ID: uuid.New(), AppliedSeq: 0, LeaseMs: 60_000}}, true)
 	c.boot = 59 * time.Second
-	l.release(nil, false)
+	l.releaseLocked(nil, false)
 	if isDone(w) {
 		t.Fatal("final before the longest lease was over")
 	}
 	c.boot = time.Minute
-	if _, late := l.release(nil, false); !isDone(w) || late != 7 {
+	if _, late := l.releaseLocked(nil, false); !isDone(w) || late != 7 {
 		t.Fatal("not final though the longest lease is over")
 	}
 }
@@ -128,14 +128,14 @@ func TestFailover(t *testing.T) {
 	c := &clocks{boot: time.Hour}
 	l, w := waiting(t, c, 2<<timelineBits)
 	l.waiters.round = 1
-	l.waiters.see(1<<timelineBits+5, c.boot-time.Minute)
-	l.waiters.see(2<<timelineBits, c.boot)
-	l.release(nil, true)
+	l.waiters.noteTimeline(1<<timelineBits+5, c.boot-time.Minute)
+	l.waiters.noteTimeline(2<<timelineBits, c.boot)
+	l.releaseLocked(nil, true)
 	if isDone(w) {
 		t.Fatal("final by a table that may lack replicas")
 	}
 	c.boot += l.waiters.known.longest
-	l.release(nil, true)
+	l.releaseLocked(nil, true)
 	if !isDone(w) {
 		t.Fatal("not final after one lease")
 	}
@@ -163,7 +163,7 @@ func TestLogModel(t *testing.T) {
 			"forget": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
 				before := l.len()
-				l.forget(now)
+				l.dropExpired(now)
 				forgotten += before - l.len()
 			},
 			"read": func(t *rapid.T) {

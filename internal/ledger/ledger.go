@@ -1,11 +1,9 @@
-// Package ledger is the revocation ledger: numbered rows in PostgreSQL, each
-// committed with the fact that it reports. Every replica follows the rows and may
-// answer from memory while a lease proves that it has applied all of them; a
-// revocation is final once every replica has applied its row or can no longer trust
-// its memory.
+// Package ledger is the revocation ledger: numbered rows in PostgreSQL, each committed in the transaction of the fact
+// that it reports. Every replica applies the rows to its memory. It may answer from memory while it has a lease, which
+// proves that it has applied all rows. A revocation is final when every replica has applied its row or has no lease.
 //
-// The files: append.go writes rows, tail.go follows them, listen.go wakes it, trust.go is
-// the lease, wait.go the revoker's side of it, log.go what watchers read.
+// append.go writes rows, tail.go reads them and renews the lease, listen.go wakes the tail, trust.go has the lease,
+// wait.go waits until a row is final, and log.go serves watchers.
 package ledger
 
 import (
@@ -23,32 +21,30 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
-// Bounds of Config.Lease. Under the least a busy machine would lose it all the time;
-// over the most a revocation might not be final within the 15 s of a call.
+// Bounds of Config.Lease. A busy machine would often lose a shorter lease. With a longer one, a revocation might not be
+// final within the 15 s of a call.
 const (
 	MinLease = 300 * time.Millisecond
 	MaxLease = 10 * time.Second
 )
 
-// Config says how a process takes part in the ledger.
+// Config has the settings of one process.
 type Config struct {
 	// Pool is the database. Following takes two connections of its own beside it.
 	Pool *pgxpool.Pool
-	// Direct is where those two lead when Pool is behind a pooler that shares connections:
-	// LISTEN would succeed through it and hear nothing. Nil: where Pool leads.
+	// Direct is used for those two if Pool leads to a pooler that shares connections: LISTEN would succeed there and
+	// receive nothing. Nil: Pool is used.
 	Direct *pgxpool.Pool
-	// Lease is how long memory may be trusted after it was seen to be up to date, and
-	// so the longest that a revocation takes when a replica is gone. From MinLease to
-	// MaxLease; all replicas should have the same.
+	// Lease is how long this process may answer from memory after it had all rows. It is also how long a revocation
+	// takes when a replica has died. From MinLease to MaxLease; all replicas should have the same.
 	Lease time.Duration
 	// SessionLife and AccessLife are the longest lives of the sessions and access
 	// tokens that this process issues. Rows are kept for as long.
 	SessionLife, AccessLife time.Duration
-	// LegacyUntil is when this process accepts no token of another system any more. They
-	// carry no position and may have any life, so what can refuse one is kept as long.
-	// Zero: it accepts none.
+	// LegacyUntil is when this process stops accepting tokens of the older backends. They carry no position and may
+	// live for any time, so rows that can refuse one are kept until then. Zero: it accepts none.
 	LegacyUntil time.Time
-	// Followers hear of every row before it counts as applied.
+	// Followers are called for every row before it counts as applied.
 	Followers []Follower
 	Logger    *slog.Logger
 	// Now is the wall clock.
@@ -57,44 +53,43 @@ type Config struct {
 	Boot func() time.Duration
 }
 
-// Follower keeps something in memory that rows change. It is called by one goroutine,
-// in the order of the rows, and holds up revocations while it works.
+// Follower has something in memory that rows change. One goroutine calls it, in the order of the rows. Revocations wait
+// while it works.
 type Follower interface {
 	// Applied is called for each row.
 	Applied(row *latchkeyv1.Revocation)
-	// Reset is called when rows may have been missed: whatever they could have
-	// changed must be forgotten.
+	// Reset is called when rows may have been missed: the follower must drop everything that they could have changed.
 	Reset()
 }
 
-// Ledger is one process's part in the ledger. It is safe for concurrent use. Without
-// Run it never trusts its memory, and can append and wait all the same.
+// Ledger is one process's view of the ledger. It is safe for concurrent use. Without Run it never has a lease, but it
+// can append and wait.
 type Ledger struct {
 	cfg     Config
 	queries *db.Queries
 	// pageSize is the constant, less in tests.
 	pageSize int32
 
-	// revoked is whole at any time: a reading of everything anew is done aside.
+	// revoked always has all rows: a reload fills another table and then replaces this one.
 	revoked atomic.Pointer[revocations.Table]
 	log     rowLog
-	trust   trust
+	lease   lease
 	waiters waiters
 	batch   batch
 
 	id      atomic.Pointer[uuid.UUID] // of its row in replicas; nil before the first join
 	applied atomic.Int64
-	poked   chan struct{}
+	woken   chan struct{}
 	listens atomic.Bool
-	// followed: it was, once. failed is the last failure.
+	// followed is true once all rows were read for the first time. failed is the last failure.
 	followed atomic.Bool
 	failed   atomic.Pointer[error]
 	hangUp   atomic.Pointer[context.CancelCauseFunc] // of listen
 	tail     tail
 	skewed   atomic.Bool
-	// forgotten is read with each confirm; nil before the first.
-	forgotten atomic.Pointer[time.Time]
-	blind     bool // a row was not understood; only the tail looks
+	// forgotten is read with each renewal; nil before the first.
+	forgotten  atomic.Pointer[time.Time]
+	unknownRow bool // a row had an unknown kind; used by the tail only
 }
 
 // New checks cfg. It does not connect.
@@ -108,36 +103,35 @@ func New(cfg Config) (*Ledger, error) {
 	if cfg.Boot == nil {
 		cfg.Boot = bootTime
 	}
-	l := &Ledger{cfg: cfg, queries: db.New(), pageSize: pageSize, poked: make(chan struct{}, 1)}
+	l := &Ledger{cfg: cfg, queries: db.New(), pageSize: pageSize, woken: make(chan struct{}, 1)}
 	l.log.changed = make(chan struct{})
 	l.tail.table = &revocations.Table{}
 	l.revoked.Store(l.tail.table)
-	l.trust.boot, l.trust.wall = cfg.Boot, cfg.Now
+	l.lease.boot, l.lease.wall = cfg.Boot, cfg.Now
 	l.waiters.known.longest = cfg.Lease
 	return l, nil
 }
 
-// Trusted says whether what Refuses answers is all that was final when Trusted was
-// called. Ask it first: an answer of Refuses that was had before proves nothing.
-func (l *Ledger) Trusted() bool { return l.trust.valid() }
+// Trusted returns whether the lease is valid: whether memory has every row that was final at this moment. Call it before
+// Refuses. The other order proves nothing, since a row may become final in between.
+func (l *Ledger) Trusted() bool { return l.lease.valid() }
 
-// ClockRight says whether the wall clock was within 30 s of PostgreSQL's when the two
-// were compared last. Tokens that are dated by a clock that is fast outlive the rows
-// that refuse them in the memory of other replicas.
+// ClockRight returns whether the wall clock was within 30 s of PostgreSQL's at the last comparison. A token that is dated
+// by a fast clock would outlive, in the memory of other replicas, the rows that refuse it.
 func (l *Ledger) ClockRight() bool { return !l.skewed.Load() }
 
-// Refuses says whether a token of this account and session, whose login was at the
-// ledger's position and which the key signed, was revoked.
+// Refuses returns whether a row in memory refuses a token of this account and session, with the position of its login
+// and the key that signed it.
 func (l *Ledger) Refuses(user, session uuid.UUID, position int64, key string) bool {
 	return l.revoked.Load().Refuses(user, session, position, key)
 }
 
-// RefusesKey says whether the signing key was revoked.
+// RefusesKey returns whether the signing key was revoked.
 func (l *Ledger) RefusesKey(key string) bool { return l.revoked.Load().RefusesKey(key) }
 
-// Forgotten is the time up to which the ledger may have lost rows that could refuse a
-// token of another system, the zero time when it has all: of one that was issued
-// before, nobody can tell whether it was revoked. False: not known yet.
+// Forgotten returns the time up to which the ledger may have deleted rows that could refuse a token of the older
+// backends, or the zero time if it has all of them. For a token that was issued before that time, nobody can tell
+// whether it was revoked. It returns false before the first renewal.
 func (l *Ledger) Forgotten() (time.Time, bool) {
 	at := l.forgotten.Load()
 	if at == nil {
@@ -148,16 +142,16 @@ func (l *Ledger) Forgotten() (time.Time, bool) {
 
 // Stats are for metrics.
 type Stats struct {
-	// Trusted says whether validations are answered from memory.
+	// Trusted is whether validations are answered from memory.
 	Trusted bool
 	// Applied is the newest position in memory, Rows how many rows are held there.
 	Applied int64
 	Rows    int
-	// Waits and WaitTime add up how long revocations took to become final after their
-	// commit; TimedOut are those among them that waited a whole lease.
+	// Waits counts revocations that became final, and WaitTime adds up how long each took after its commit. TimedOut
+	// counts those that waited a whole lease.
 	Waits, TimedOut int64
 	WaitTime        time.Duration
-	// Appends are rows of sessions, Flushes the transactions that they shared.
+	// Appends counts rows about sessions, Flushes the transactions that they shared.
 	Appends, Flushes int64
 }
 
@@ -170,10 +164,10 @@ func (l *Ledger) Stats() Stats {
 	}
 }
 
-// poke has the tail look for rows now.
-func (l *Ledger) poke() {
+// wake makes the tail look for rows now.
+func (l *Ledger) wake() {
 	select {
-	case l.poked <- struct{}{}:
-	default: // it will look anyway
+	case l.woken <- struct{}{}:
+	default: // it is about to look
 	}
 }

@@ -7,14 +7,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// channel is where every append is told.
+// channel is where every append sends a notice.
 const channel = "latchkey_ledger"
 
-// connect opens a connection of this process's own: a lease must not wait for one of
-// the pool's.
+// connect opens a connection outside the pool: a renewal must not wait until the pool has a free one.
 func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
 	config := cmp.Or(l.cfg.Direct, l.cfg.Pool).Config()
-	config.ConnConfig.Tracer = nil // what follows the ledger is no call's doing
+	config.ConnConfig.Tracer = nil // its statements belong to no call
 	config.ConnConfig.RuntimeParams["application_name"] = name
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
@@ -24,18 +23,18 @@ func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
 		err = config.AfterConnect(ctx, conn)
 	}
 	if err == nil {
-		// How far a replica has come needs no flush: should PostgreSQL lose it, revokers
-		// wait for longer. Joining does, and does not go over this connection.
+		// The row's applied position needs no flush: if PostgreSQL loses it, revokers only wait longer. Joining needs
+		// one, and uses another connection.
 		_, err = conn.Exec(ctx, "SET synchronous_commit = off", pgx.QueryExecModeSimpleProtocol)
 	}
 	if err != nil {
-		_ = conn.Close(context.WithoutCancel(ctx)) // of no use as it is
+		_ = conn.Close(context.WithoutCancel(ctx)) // it lacks its settings
 		return nil, err
 	}
 	return conn, nil
 }
 
-// listen has the tail look for rows whenever one was committed.
+// listen wakes the tail whenever a row was committed.
 func (l *Ledger) listen(ctx context.Context) error {
 	conn, err := l.connect(ctx, "latchkey listen")
 	if err != nil {
@@ -51,14 +50,14 @@ func (l *Ledger) listen(ctx context.Context) error {
 	l.listens.Store(true)
 	defer l.listens.Store(false)
 	for {
-		l.poke() // also once at the beginning: rows came before
+		l.wake() // at the beginning too: rows may have come before LISTEN
 		if _, err := conn.WaitForNotification(ctx); err != nil {
 			return cmp.Or(context.Cause(ctx), err)
 		}
 	}
 }
 
-// relisten has listen connect anew.
+// relisten makes listen open a new connection.
 func (l *Ledger) relisten(why error) {
 	if hangUp := l.hangUp.Load(); hangUp != nil {
 		(*hangUp)(why)

@@ -11,8 +11,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// ErrCursorExpired says that the rows after a position are no longer held, or that
-// the position belongs to another history: begin anew.
+// ErrCursorExpired means that the rows after a position are no longer in memory, or that the position belongs to another
+// history. Start again from the zero position.
 var ErrCursorExpired = errors.New("ledger: the rows after this position are no longer kept")
 
 // Position is a place in one history of the ledger. The zero value is before
@@ -24,18 +24,17 @@ type Position struct {
 	Tip uuid.UUID
 }
 
-// rowLog is the rows that can still matter, in order. Watchers read it each at their
-// own pace and hold no more of it than a position, so that a slow one costs nothing.
+// rowLog has the rows that can still refuse a token, in order. Each watcher reads it at its own speed and keeps only a
+// position, so a slow watcher costs nothing.
 type rowLog struct {
 	mu   sync.RWMutex
 	rows []logRow
-	// base is the last row that was forgotten, or what was applied when the log began:
-	// reading may go on after it.
+	// base is the last row that was dropped, or the position at which the log began. Reading may start after it.
 	base Position
 	head Position
-	// partial: rows up to the head are still being read, after begin.
+	// partial is true from begin to finish, while rows up to the head are being read.
 	partial bool
-	// changed is closed and made anew when rows came or a confirm succeeded.
+	// changed is closed and replaced by each heartbeat.
 	changed chan struct{}
 }
 
@@ -57,22 +56,21 @@ func (l *rowLog) append(row *latchkeyv1.Revocation, tip uuid.UUID) {
 	l.head = Position{row.GetPosition(), tip}
 }
 
-// begin empties the log. Reading may go on after base, and comes to no end before
-// finish: a part of the rows must not pass for all of them.
+// begin empties the log. Until finish, no read is complete: a watcher must not take a part of the rows for all of them.
 func (l *rowLog) begin(base Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rows, l.base, l.head, l.partial = nil, base, base, true
 }
 
-// finish says that every row up to the head was read.
+// finish marks the log as complete: every row up to the head was read.
 func (l *rowLog) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.partial = false
 }
 
-// moveTo takes note that everything up to head was read, whether or not it is held.
+// moveTo sets the head: everything up to it was read, though the log may not have the rows.
 func (l *rowLog) moveTo(head Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,16 +80,16 @@ func (l *rowLog) moveTo(head Position) {
 	}
 }
 
-// announce wakes readers.
-func (l *rowLog) announce() {
+// heartbeat wakes readers.
+func (l *rowLog) heartbeat() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// forget drops rows from the front that reach no token any more at now.
-func (l *rowLog) forget(now time.Time) {
+// dropExpired drops rows from the front whose tokens have all expired at now.
+func (l *rowLog) dropExpired(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
@@ -106,22 +104,20 @@ func (l *rowLog) forget(now time.Time) {
 	l.rows = append([]logRow(nil), l.rows[n:]...)
 }
 
-// Read is what a watcher gets.
+// Read is the result of ReadAfter.
 type Read struct {
 	// Rows are the next ones, in order.
 	Rows []*latchkeyv1.Revocation
-	// Next is where to go on, Head the newest position known here.
+	// Next is the position to pass to the next ReadAfter, Head the newest position known here.
 	Next, Head Position
-	// Complete says that Next is Head, and that there is nothing before Head that is
-	// still to be read.
+	// Complete is true if Next is Head and this process has read every row up to Head.
 	Complete bool
 	// Changed is closed when there may be more.
 	Changed <-chan struct{}
 }
 
-// ReadAfter returns up to limit rows after a position. The zero position is the
-// beginning of what is held: every row that can still matter. ErrCursorExpired: the
-// position is not one of those.
+// ReadAfter returns up to limit rows after a position. From the zero position, it returns every row that can still refuse
+// a token. It returns ErrCursorExpired if the position is not in the log.
 func (l *Ledger) ReadAfter(after Position, limit int) (Read, error) {
 	return l.log.readAfter(after, limit)
 }

@@ -32,7 +32,7 @@ func TestSeveralPages(t *testing.T) {
 			fresh[i] = uuid.New()
 		}
 		sessions = slices.Concat(sessions, fresh)
-		// One transaction, so that one confirm finds them all.
+		// One transaction, so that one renewal finds them all.
 		last := query[int64](t, pool, `SELECT max(latchkey_append_revocation('session', session, $1, NULL, NULL, NULL))
 			FROM unnest($2::uuid[]) AS session`, user, fresh)
 		resets := follows.follower.timesReset()

@@ -16,20 +16,21 @@ import (
 )
 
 const (
-	// confirmEvery bounds how old what watchers are told is; a third of a short lease
-	// is less: two lost confirms still leave time for a third.
-	confirmEvery = time.Second
-	// deafConfirmEvery is for when nobody wakes the tail: each revocation waits for it.
-	deafConfirmEvery = 500 * time.Millisecond
-	// margin is how much longer than its tokens' life a row is held in memory: for the
-	// clocks' difference, twice, and for transactions that began before they committed.
+	// renewEvery is the longest time between two renewals: watchers learn the head that often. A third of a short
+	// lease is less: two lost renewals still leave time for a third.
+	renewEvery = time.Second
+	// renewDeafEvery is used while LISTEN does not work and nobody wakes the tail: each revocation waits for the next
+	// renewal.
+	renewDeafEvery = 500 * time.Millisecond
+	// margin is how much longer than its tokens' life a row stays in memory: twice the clocks' difference, and a minute
+	// for transactions that began long before they committed.
 	margin = 2 * time.Minute
-	// announceEvery is how often watchers hear that nothing has happened. A little less
-	// than confirmEvery, so that each confirm that waited so long tells them.
-	announceEvery = 900 * time.Millisecond
-	forgetEvery   = 10 * time.Second
-	// resumeWithin is how long memory may have gone without a confirm and be caught up
-	// with: rows about changed accounts are kept for an hour.
+	// heartbeatEvery is how often watchers get a heartbeat if there are no rows. It is a little less than renewEvery, so
+	// that each renewal after a quiet second sends one.
+	heartbeatEvery = 900 * time.Millisecond
+	dropEvery      = 10 * time.Second
+	// resumeWithin is how long memory may miss renewals and still catch up. After that it is read anew: rows about
+	// changed accounts are deleted after an hour.
 	resumeWithin = 30 * time.Minute
 
 	// pageSize is how many rows one query reads: some 1 MB.
@@ -43,12 +44,13 @@ const (
 var (
 	errNotPrimary = errors.New("this server is not, or no longer, the primary: connecting anew")
 	errNotJoined  = errors.New("this replica is not, or no longer, in the table of replicas")
-	errSkew       = errors.New("the wall clock is over 30 s from PostgreSQL's: validations ask PostgreSQL until it is right")
-	errBlind      = errors.New("a newer version of Latchkey wrote a row of an unknown kind: update this replica; until then validations ask PostgreSQL")
+	errWrongClock = errors.New("the wall clock is over 30 s from PostgreSQL's: validations ask PostgreSQL until it is right")
+	errUnknownRow = errors.New("a newer version of Latchkey wrote a row of an unknown kind: update this replica; until then validations ask PostgreSQL")
 	errGap        = errors.New("the newest row of the ledger is missing")
 )
 
-// Run follows the ledger until ctx ends, then leaves: trust first, the row after it.
+// Run follows the ledger until ctx ends. Then it drops the lease first and deletes this replica's row after it: in the
+// other order, this process could answer from memory while revokers no longer wait for it.
 func (l *Ledger) Run(ctx context.Context) {
 	listening := make(chan struct{})
 	go func() {
@@ -57,19 +59,18 @@ func (l *Ledger) Run(ctx context.Context) {
 	}()
 	l.retry(ctx, "follow the revocation ledger", l.follow)
 	<-listening
-	l.trust.drop()
+	l.lease.drop()
 	l.leave(ctx)
 }
 
 // WaitTrusted waits until memory is trusted for the first time, or ctx ends.
 func (l *Ledger) WaitTrusted(ctx context.Context) error { return l.wait(ctx, l.Trusted) }
 
-// WaitFollowed waits until the ledger was read to its end for the first time, or ctx ends.
-// Memory is trusted then, unless the clock is wrong or a newer version wrote what this one
-// does not understand: Run logs that, and validations ask PostgreSQL.
+// WaitFollowed waits until the ledger was read to its end for the first time, or ctx ends. Memory is trusted then, unless
+// the clock is wrong or a newer version wrote a row of an unknown kind: Run logs that, and validations ask PostgreSQL.
 func (l *Ledger) WaitFollowed(ctx context.Context) error { return l.wait(ctx, l.followed.Load) }
 
-// Failed is why the ledger could not be followed the last time; nil: it never failed.
+// Failed returns the last error of following the ledger, or nil if there was none.
 func (l *Ledger) Failed() error {
 	if err := l.failed.Load(); err != nil {
 		return *err
@@ -92,7 +93,7 @@ func (l *Ledger) wait(ctx context.Context, until func() bool) error {
 	return nil
 }
 
-// retry runs one part until ctx ends, and again after it failed.
+// retry runs one part until ctx ends, and starts it again after each failure.
 func (l *Ledger) retry(ctx context.Context, what string, part func(context.Context) error) {
 	pause := firstRetry
 	last := ""
@@ -104,7 +105,7 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 		}
 		l.failed.Store(&err)
 		if text := err.Error(); text != last {
-			last = text // once for each reason: it may go on for hours
+			last = text // log each reason once: it may last for hours
 			l.cfg.Logger.WarnContext(ctx, "the ledger is not followed", "doing", what, "error", err)
 		}
 		if l.cfg.Boot()-began > longestRetry {
@@ -120,23 +121,22 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 	}
 }
 
-// tail is how far this process has followed the ledger. Only follow's goroutine uses
-// it; it outlives a connection.
+// tail has how far this process has followed the ledger. Only follow's goroutine uses it. It survives a lost connection.
 type tail struct {
-	joined    bool
-	applied   Position
-	table     *revocations.Table // what rows are applied to
-	noted     int64              // what its row in replicas says
-	confirmed time.Duration      // boot clock
-	forgotten time.Duration
-	life      time.Duration // of the longest access token that may be out
-	legacy    time.Time     // until when some replica accepts tokens of another system
-	announced time.Duration
-	withheld  error // why trust is not given although all rows are applied
+	joined      bool
+	applied     Position
+	table       *revocations.Table // what rows are applied to
+	noted       int64              // what its row in replicas says
+	renewed     time.Duration      // boot clock
+	dropped     time.Duration
+	life        time.Duration // of the longest access token that may be out
+	legacy      time.Time     // until when some replica accepts tokens of another system
+	heartbeatAt time.Duration
+	withheld    error // why there is no lease although all rows are applied
 }
 
-// follow joins where need be and confirms until something fails. A connection that
-// breaks is no reason to give up a lease that runs.
+// follow joins if this replica has no row, and renews the lease until something fails. A broken connection does not end
+// the current lease.
 func (l *Ledger) follow(ctx context.Context) error {
 	conn, err := l.connect(ctx, "latchkey ledger")
 	if err != nil {
@@ -150,12 +150,12 @@ func (l *Ledger) follow(ctx context.Context) error {
 			}
 			l.tail.joined, l.tail.noted = true, 0
 		}
-		if err := l.confirmInTime(ctx, conn); err != nil {
+		if err := l.renewInTime(ctx, conn); err != nil {
 			return err
 		}
-		timer := time.NewTimer(l.nextConfirm())
+		timer := time.NewTimer(l.nextRenewal())
 		select {
-		case <-l.poked:
+		case <-l.woken:
 		case <-timer.C:
 		case <-ctx.Done():
 		}
@@ -166,10 +166,10 @@ func (l *Ledger) follow(ctx context.Context) error {
 	}
 }
 
-func (l *Ledger) nextConfirm() time.Duration {
-	every := min(l.cfg.Lease/3, confirmEvery)
+func (l *Ledger) nextRenewal() time.Duration {
+	every := min(l.cfg.Lease/3, renewEvery)
 	if !l.listens.Load() {
-		every = min(every, deafConfirmEvery)
+		every = min(every, renewDeafEvery)
 	}
 	return every
 }
@@ -226,32 +226,31 @@ func (l *Ledger) leave(ctx context.Context) {
 	}
 }
 
-func (l *Ledger) confirmInTime(ctx context.Context, conn *pgx.Conn) error {
+func (l *Ledger) renewInTime(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, max(l.cfg.Lease, time.Second))
 	defer cancel()
-	err := l.confirm(ctx, conn)
+	err := l.renew(ctx, conn)
 	if isReadOnly(err) {
-		// Another server may be the primary by now: nothing that is known is believed, and
-		// no notice of a row comes from this one any more.
-		l.trust.drop()
+		// Another server may be the primary by now: rows may be missing here, and this server sends no more notices.
+		l.lease.drop()
 		l.relisten(errNotPrimary)
 		return errors.Join(errNotPrimary, err)
 	}
 	return err
 }
 
-// isReadOnly says whether a statement found that its server is not the primary.
+// isReadOnly returns whether a statement failed because its server is not the primary.
 func isReadOnly(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == "25006"
 }
 
-// confirm reads the head and this replica's row in one statement, then what it has not
-// applied in later ones, which see at least all rows up to that head. Then memory is
-// right for one lease from before the first statement was sent.
-func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
+// renew reads the head and this replica's row in one statement, and then, in later statements, the rows that it has not
+// applied: these see at least all rows up to that head. Memory is then right for one lease, counted from before the
+// first statement was sent.
+func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 	t := &l.tail
-	sent := l.trust.now()
+	sent := l.lease.now()
 	head, err := l.queries.ConfirmReplica(ctx, conn, db.ConfirmReplicaParams{
 		ID: *l.id.Load(), AppliedSeq: t.applied.Seq, AppliedTip: t.applied.Tip,
 	})
@@ -259,24 +258,23 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if !head.Joined {
-		l.trust.drop()
+		l.lease.drop()
 		t.joined = false
 		return errNotJoined
 	}
 	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
 	t.legacy = orZero(head.LegacyUntil)
 	if now := (Position{head.Seq, head.Tip}); t.applied != now {
-		t.announced = 0
+		t.heartbeatAt = 0
 		// A ledger that was empty has no row whose tip could be compared.
 		known := head.Known || t.applied.Seq == 0 && t.applied.Tip != uuid.Nil
-		resume := known && sent.boot-t.confirmed < resumeWithin
+		resume := known && sent.boot-t.renewed < resumeWithin
 		if err := l.catchUp(ctx, conn, now, resume); err != nil {
 			return err
 		}
 	}
-	// Also when the row is a new one, or when it could not be written the last time:
-	// revokers that ask for a position from before would wait a lease for this replica,
-	// and give it up.
+	// Write it also if the row is new, or if the last write failed: otherwise revokers with an earlier position would
+	// wait a lease for this replica and then mark it dead.
 	if t.noted != t.applied.Seq {
 		err := l.queries.SetReplicaApplied(ctx, conn, db.SetReplicaAppliedParams{ID: *l.id.Load(), AppliedSeq: t.applied.Seq})
 		if err != nil {
@@ -286,56 +284,55 @@ func (l *Ledger) confirm(ctx context.Context, conn *pgx.Conn) error {
 	}
 	forgotten := orZero(head.ForgottenAt)
 	l.forgotten.Store(&forgotten)
-	l.waiters.see(head.Seq, sent.boot)
-	t.confirmed = sent.boot
-	if sent.boot-t.forgotten > forgetEvery {
-		t.forgotten = sent.boot
-		l.log.forget(head.DatabaseTime)
+	l.waiters.noteTimeline(head.Seq, sent.boot)
+	t.renewed = sent.boot
+	if sent.boot-t.dropped > dropEvery {
+		t.dropped = sent.boot
+		l.log.dropExpired(head.DatabaseTime)
 		t.table.Forget(head.DatabaseTime)
 	}
-	l.settle(ctx, sent, head.DatabaseTime)
+	l.grantLease(ctx, sent, head.DatabaseTime)
 	return nil
 }
 
-// settle trusts memory that has all rows, unless something else is wrong.
-func (l *Ledger) settle(ctx context.Context, sent moment, databaseTime time.Time) {
+// grantLease grants the lease to memory that has all rows, unless the clock is wrong or a row had an unknown kind.
+func (l *Ledger) grantLease(ctx context.Context, sent moment, databaseTime time.Time) {
 	var withheld error
 	l.skewed.Store(databaseTime.Sub(sent.wall).Abs() > maxSkew)
 	switch {
 	case l.skewed.Load():
-		withheld = errSkew
-	case l.blind:
-		withheld = errBlind
+		withheld = errWrongClock
+	case l.unknownRow:
+		withheld = errUnknownRow
 	}
 	if withheld != nil {
-		l.trust.drop()
-		if !errors.Is(l.tail.withheld, withheld) { // once: it may go on for hours
+		l.lease.drop()
+		if !errors.Is(l.tail.withheld, withheld) { // log it once: it may last for hours
 			l.cfg.Logger.ErrorContext(ctx, "memory is not trusted", "error", withheld)
 		}
 	} else {
-		if !l.trust.valid() {
-			l.tail.announced = 0
+		if !l.lease.valid() {
+			l.tail.heartbeatAt = 0
 		}
-		l.trust.grant(sent, l.cfg.Lease)
+		l.lease.grant(sent, l.cfg.Lease)
 	}
 	l.tail.withheld = withheld
 	l.followed.Store(true)
-	// A notice that told nothing new wakes nobody.
-	if l.tail.announced == 0 || sent.boot-l.tail.announced >= announceEvery {
-		l.tail.announced = sent.boot
-		l.log.announce()
+	// A renewal without a new row sends no heartbeat before its time.
+	if l.tail.heartbeatAt == 0 || sent.boot-l.tail.heartbeatAt >= heartbeatEvery {
+		l.tail.heartbeatAt = sent.boot
+		l.log.heartbeat()
 	}
 }
 
-// catchUp applies the rows after the last one, or where that one is not known to the
-// ledger any more, everything anew: PostgreSQL was restored, or a failover lost rows.
+// catchUp applies the rows after the last applied one (resume). If the ledger no longer has that row, PostgreSQL was
+// restored or a failover lost rows: catchUp then reads everything anew.
 func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, resume bool) error {
 	t := &l.tail
 	if !resume {
-		l.trust.drop()
-		// A validation that asked for trust a moment ago has yet to ask what is refused,
-		// and a table that is being filled would accept what was final long before. The
-		// former one stands until this one is whole.
+		l.lease.drop()
+		// A validation that called Trusted a moment ago will call Refuses next. A half-filled table would let it accept
+		// a token that was refused long before, so the former table stays in use until this one has all rows.
 		t.table = &revocations.Table{}
 		l.log.begin(Position{})
 		l.applied.Store(0) // positions of another history say nothing about this one
@@ -394,9 +391,9 @@ func (l *Ledger) readPage(ctx context.Context, conn *pgx.Conn, resume bool) ([]d
 func (l *Ledger) apply(row db.Revocation) {
 	message := revocation(row, l.tail.life)
 	if !l.tail.table.Apply(l.tail.heldFor(message)) {
-		l.blind = true
-		// Now: the row counts as applied before settle is there, and is final then.
-		l.trust.drop()
+		l.unknownRow = true
+		// Drop the lease now: the row counts as applied, and so as final, before grantLease runs.
+		l.lease.drop()
 	}
 	for _, f := range l.cfg.Followers {
 		f.Applied(message)
@@ -404,7 +401,7 @@ func (l *Ledger) apply(row db.Revocation) {
 	l.log.append(message, row.Tip)
 }
 
-// revocation is the row as watchers get it.
+// revocation converts a row to the message that watchers get.
 func revocation(row db.Revocation, life time.Duration) *latchkeyv1.Revocation {
 	text := func(id uuid.NullUUID) string {
 		if !id.Valid {

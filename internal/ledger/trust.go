@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxSkew is how far the wall clock may be from PostgreSQL's. Tokens expire by the
-// wall clock and rows are forgotten by PostgreSQL's: margin covers the difference.
+// maxSkew is how far the wall clock may be from PostgreSQL's. Tokens expire according to the wall clock, and memory
+// drops rows according to PostgreSQL's: margin covers the difference.
 const maxSkew = 30 * time.Second
 
 // moment is one reading of both clocks.
@@ -15,26 +15,25 @@ type moment struct {
 	wall time.Time
 }
 
-// trust is the lease on memory. It ends by whichever of two clocks is faster: one
-// that goes on while the machine sleeps, and the wall clock, should the first be
-// broken.
-type trust struct {
+// lease is how long this process may answer from memory. It expires on the faster of two clocks: one that also counts
+// while the machine sleeps, and the wall clock, in case the first is broken.
+type lease struct {
 	boot  func() time.Duration
 	wall  func() time.Time
 	until atomic.Pointer[moment]
 }
 
-func (t *trust) now() moment { return moment{t.boot(), t.wall()} }
+func (t *lease) now() moment { return moment{t.boot(), t.wall()} }
 
-// grant trusts memory from what was read at "at" on: not from when the answer came,
-// since what was committed in between is not in it.
-func (t *trust) grant(at moment, lease time.Duration) {
-	t.until.Store(&moment{at.boot + lease, at.wall.Add(lease)})
+// grant starts the lease when the question was sent (at), not when the answer came: a row that was committed in between
+// is not in memory.
+func (t *lease) grant(at moment, length time.Duration) {
+	t.until.Store(&moment{at.boot + length, at.wall.Add(length)})
 }
 
-func (t *trust) drop() { t.until.Store(nil) }
+func (t *lease) drop() { t.until.Store(nil) }
 
-func (t *trust) valid() bool {
+func (t *lease) valid() bool {
 	until := t.until.Load()
 	if until == nil {
 		return false

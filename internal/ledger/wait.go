@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	// The first answers are there after about a millisecond; a replica that takes
-	// longer is busy or gone, and asking more often would not help it.
+	// The first replicas have applied a row after about a millisecond. One that takes longer is busy or dead, and more
+	// frequent polls would not help it.
 	firstPoll   = 500 * time.Microsecond
 	longestPoll = 20 * time.Millisecond
 	pollTimeout = time.Second
-	// timelineBits are those of a position that the server's timeline fills.
+	// timelineBits is how far the server's timeline is shifted in a position.
 	timelineBits = 40
 )
 
-// waiters are the revocations that are not final yet. One goroutine asks for all.
+// waiters has the revocations that are not final yet. One goroutine polls the replicas for all of them.
 type waiters struct {
 	mu      sync.Mutex
 	waiting map[*waiter]struct{}
-	asking  bool
-	// round counts the readings of the table. One that began before a waiter came may
-	// lack a replica that joined in between and trusts a memory without the row.
+	polling bool
+	// round counts the reads of the table. A read that began before a waiter came may lack a replica that joined in
+	// between and has a lease on memory without the row.
 	round int64
 	known replicaSet
-	// burying are replicas that are to be deleted.
-	burying map[uuid.UUID]struct{}
+	// dying has the replicas that will be deleted.
+	dying map[uuid.UUID]struct{}
 
 	waits, timedOut, waited atomic.Int64
 }
@@ -40,45 +40,43 @@ type waiters struct {
 type waiter struct {
 	position int64
 	since    time.Duration // on the boot clock, when the commit had returned
-	round    int64         // the last reading that had begun by then
+	round    int64         // the last read that had begun by then
 	done     chan struct{}
 }
 
-// replicaSet is what this process knows of the table of replicas.
+// replicaSet is what this process knows about the table of replicas.
 type replicaSet struct {
-	// longest is the longest lease seen in it: one that has gone from the table
-	// meanwhile is no reason to wait less.
+	// longest is the longest lease ever seen in it. A replica that has left the table may still have its lease.
 	longest time.Duration
-	// timeline of the last position, and until when (boot clock) the table may lack
-	// joins that a failover lost.
+	// timeline is that of the last position. Until incomplete (boot clock) the table may lack replicas whose join was
+	// lost in a failover.
 	timeline   int64
 	incomplete time.Duration
 }
 
-// Wait returns nil once the row at position, whose commit has returned, is final: each
-// replica has applied it, or one lease has passed since Wait was called. By then a
-// replica that did not see the row has no trust left, since it asked for its lease
-// before the row was visible; one that joins later reads after its join and sees it.
-// Nothing but the clock of this process counts, and PostgreSQL may even be gone.
+// Wait returns nil when the row at position is final. Its commit must have returned. The row is final when each replica
+// has applied it, or when one lease has passed since Wait was called: a replica that did not see the row sent its renewal
+// before the row was visible, so its lease has expired by then; a replica that joins later reads after its join and sees
+// the row. Only the clock of this process counts, and PostgreSQL may even be down.
 //
-// Position 0 is final. An error is ctx's: the row stands, and may not be final.
+// Position 0 is final. An error is that of ctx: the row is written, but may not be final.
 func (l *Ledger) Wait(ctx context.Context, position int64) error {
 	if position == 0 {
 		return nil
 	}
-	l.poke()
+	l.wake()
 	w := &waiter{position: position, since: l.cfg.Boot(), done: make(chan struct{})}
 	ws := &l.waiters
-	ws.see(position, w.since)
+	ws.noteTimeline(position, w.since)
 	ws.mu.Lock()
 	if ws.waiting == nil {
 		ws.waiting = map[*waiter]struct{}{}
 	}
 	w.round = ws.round
 	ws.waiting[w] = struct{}{}
-	if !ws.asking {
-		ws.asking = true
-		go l.ask(context.WithoutCancel(ctx))
+	if !ws.polling {
+		ws.polling = true
+		go l.pollReplicas(context.WithoutCancel(ctx))
 	}
 	ws.mu.Unlock()
 	select {
@@ -89,9 +87,9 @@ func (l *Ledger) Wait(ctx context.Context, position int64) error {
 	}
 }
 
-// see notes a change of timeline: a failover to a standby may have lost replicas that
-// had just joined, and they may trust their memory for one more lease.
-func (ws *waiters) see(position int64, now time.Duration) {
+// noteTimeline notices a change of timeline: a failover to a standby may have lost the rows of replicas that had just
+// joined, and they may keep their lease for its whole length.
+func (ws *waiters) noteTimeline(position int64, now time.Duration) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	timeline := position >> timelineBits
@@ -113,8 +111,8 @@ func (r *replicaSet) learn(replicas []db.ListReplicasRow) {
 	}
 }
 
-// ask reads the table of replicas until nobody waits any more.
-func (l *Ledger) ask(ctx context.Context) {
+// pollReplicas reads the table of replicas until nobody waits any more.
+func (l *Ledger) pollReplicas(ctx context.Context) {
 	ws := &l.waiters
 	pause := firstPoll
 	for {
@@ -123,14 +121,14 @@ func (l *Ledger) ask(ctx context.Context) {
 		ws.mu.Unlock()
 		replicas, err := l.readReplicas(ctx)
 		ws.mu.Lock()
-		released, late := l.release(replicas, err == nil)
+		released, late := l.releaseLocked(replicas, err == nil)
 		if len(ws.waiting) == 0 {
-			ws.asking = false
+			ws.polling = false
 		}
-		over := !ws.asking
+		over := !ws.polling
 		ws.mu.Unlock()
 		if late > 0 {
-			l.expel(ctx, replicas, late)
+			l.markDead(ctx, replicas, late)
 		}
 		if over {
 			return
@@ -154,9 +152,9 @@ func (l *Ledger) readReplicas(ctx context.Context) ([]db.ListReplicasRow, error)
 	return l.queries.ListReplicas(ctx, l.cfg.Pool)
 }
 
-// release lets those go whose rows are final, and returns the highest position that
-// some replica did not apply within a lease, or 0. Without an answer only time counts.
-func (l *Ledger) release(replicas []db.ListReplicasRow, answered bool) (released bool, late int64) {
+// releaseLocked wakes waiters whose rows are final. It returns the highest position that some replica did not apply
+// within a lease, or 0. If the read failed (answered is false), only time counts. ws.mu must be held.
+func (l *Ledger) releaseLocked(replicas []db.ListReplicasRow, answered bool) (released bool, late int64) {
 	ws := &l.waiters
 	ws.known.learn(replicas)
 	now := l.cfg.Boot()
@@ -179,8 +177,8 @@ func (l *Ledger) release(replicas []db.ListReplicasRow, answered bool) (released
 	return released, late
 }
 
-// allApplied looks at this process's own memory rather than at its row, which is
-// written a moment later.
+// allApplied returns whether all replicas have applied the row at position. For this process it looks at its memory: its
+// row in the table is written a moment later.
 func (l *Ledger) allApplied(replicas []db.ListReplicasRow, position int64) bool {
 	own := l.id.Load()
 	for _, r := range replicas {
@@ -195,15 +193,14 @@ func (l *Ledger) allApplied(replicas []db.ListReplicasRow, position int64) bool 
 	return true
 }
 
-// expel marks replicas that did not apply a row within a lease: they are gone or
-// stalled, and every revocation would wait a lease for them. They may come back by
-// joining anew.
-func (l *Ledger) expel(ctx context.Context, replicas []db.ListReplicasRow, position int64) {
+// markDead marks replicas that did not apply a row within a lease: they are dead or stalled, and every revocation would
+// wait a lease for them. A replica that was only stalled joins again.
+func (l *Ledger) markDead(ctx context.Context, replicas []db.ListReplicasRow, position int64) {
 	ws := &l.waiters
 	var late []uuid.UUID
 	ws.mu.Lock()
 	for _, r := range replicas {
-		if _, known := ws.burying[r.ID]; r.AppliedSeq < position && !known {
+		if _, known := ws.dying[r.ID]; r.AppliedSeq < position && !known {
 			late = append(late, r.ID)
 		}
 	}
@@ -220,21 +217,20 @@ func (l *Ledger) expel(ctx context.Context, replicas []db.ListReplicasRow, posit
 	}
 	l.cfg.Logger.WarnContext(ctx, "replicas did not follow the ledger within a lease", "replicas", late, "position", position)
 	ws.mu.Lock()
-	if ws.burying == nil {
-		ws.burying = map[uuid.UUID]struct{}{}
+	if ws.dying == nil {
+		ws.dying = map[uuid.UUID]struct{}{}
 	}
 	for _, id := range late {
-		ws.burying[id] = struct{}{}
+		ws.dying[id] = struct{}{}
 	}
 	lease := ws.known.longest
 	ws.mu.Unlock()
-	time.AfterFunc(lease, func() { l.bury(context.WithoutCancel(ctx), late) })
+	time.AfterFunc(lease, func() { l.deleteDead(context.WithoutCancel(ctx), late) })
 }
 
-// bury deletes replicas that were marked a lease ago, on this process's own clock:
-// they have no trust left. Should this process die before, the next revoker that
-// finds them in its way does the same.
-func (l *Ledger) bury(ctx context.Context, ids []uuid.UUID) {
+// deleteDead deletes replicas that were marked a lease ago, on this process's own clock: their leases have expired. If
+// this process dies before, the next revoker that has to wait for them deletes them.
+func (l *Ledger) deleteDead(ctx context.Context, ids []uuid.UUID) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	if err := l.queries.DeleteReplicas(ctx, l.cfg.Pool, ids); err != nil {
@@ -243,6 +239,6 @@ func (l *Ledger) bury(ctx context.Context, ids []uuid.UUID) {
 	l.waiters.mu.Lock()
 	defer l.waiters.mu.Unlock()
 	for _, id := range ids {
-		delete(l.waiters.burying, id)
+		delete(l.waiters.dying, id)
 	}
 }

@@ -33,7 +33,7 @@ const (
 	lateJoin = `		if !l.tail.joined {
 			early := uuid.New()
 			l.id.Store(&early)
-			if err := l.confirmInTime(ctx, conn); err != nil {
+			if err := l.renewInTime(ctx, conn); err != nil {
 				return err
 			}
 			` + joinGap + `
