@@ -49,15 +49,29 @@ type User struct {
 	// ID is kept. Nil: the account gets a new one.
 	ID    uuid.UUID
 	Email string
-	// PasswordHash is in a form that password.Canonical takes. Empty: nobody can log in before the password
-	// is reset.
+	// PasswordHash is as its program wrote it, in a form that package hashforms reads together with
+	// PasswordParts. Empty: nobody can log in before the password is reset.
 	PasswordHash        string
+	PasswordParts       PasswordParts
 	FirstName, LastName string
 	// CreatedAt and LastLoginAt: zero where the file does not tell.
 	CreatedAt, LastLoginAt time.Time
 	// Suspended says that the account may not be used.
 	Suspended     bool
 	EmailVerified bool
+}
+
+// PasswordParts is what a file holds of a password hash beside its text. The zero value: nothing, the text
+// says it all.
+type PasswordParts struct {
+	// Scheme names how the parts belong together, one of hashforms.Schemes, such as "passport-local-mongoose",
+	// "pbkdf2" or "scrypt".
+	Scheme string
+	// Salt is as the file writes it.
+	Salt string
+	// Params are parameters of the scheme, such as "iterations=25000,digest=sha256". Those that are missing
+	// have the scheme's own values.
+	Params string
 }
 
 // Record is one line or element.

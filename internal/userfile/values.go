@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ type unknownFieldError struct{ field string }
 
 // Error implements error.
 func (u *unknownFieldError) Error() string {
-	return "there is no field " + u.field + ": " + strings.Join(columns(), ", ")
+	return "there is no field " + u.field + ": " + strings.Join(slices.Concat(columns(), partColumns()), ", ")
 }
 
 // valueError reports a value without a meaning. The caller knows the field and adds its name.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/hashforms"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
@@ -40,7 +41,7 @@ type account struct {
 
 // check applies the rules that Login has for addresses, so that old ones pass, and the bounds of the table.
 // Nothing is cut or changed: what does not fit is refused.
-func check(record userfile.Record, now time.Time) (account, error) {
+func check(record userfile.Record, hashes hashforms.Options, now time.Time) (account, error) {
 	if record.Err != nil {
 		return account{}, record.Err
 	}
@@ -69,7 +70,9 @@ func check(record userfile.Record, now time.Time) (account, error) {
 	}
 	if u.PasswordHash != "" {
 		var err error
-		if a.hash, err = password.Canonical(u.PasswordHash); err != nil {
+		parts := u.PasswordParts
+		source := hashforms.Source{Text: u.PasswordHash, Scheme: parts.Scheme, Salt: parts.Salt, Params: parts.Params}
+		if a.hash, err = hashes.Stored(source); err != nil {
 			return account{}, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/latchkey-auth/latchkey/internal/hashforms"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
@@ -61,6 +62,8 @@ type Config struct {
 	Refused func(Refusal)
 	// Progress is called after each batch. Optional.
 	Progress func(Counts)
+	// Hashes say how password hashes are read. The zero value: as their texts say.
+	Hashes hashforms.Options
 	// Now is the clock. Required.
 	Now func() time.Time
 }
@@ -83,7 +86,7 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	batches := make(chan *batch, 1)
-	go readBatches(reading, source, cfg.Now(), batches)
+	go readBatches(reading, source, cfg.Hashes, cfg.Now(), batches)
 	w := newWriter(cfg)
 	for {
 		select {
@@ -107,7 +110,7 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 }
 
 // readBatches fills batches until the source ends or ctx does.
-func readBatches(ctx context.Context, source Source, now time.Time, to chan<- *batch) {
+func readBatches(ctx context.Context, source Source, hashes hashforms.Options, now time.Time, to chan<- *batch) {
 	defer func() {
 		// Of a goroutine of its own, it would end the whole service.
 		if value := recover(); value != nil {
@@ -118,7 +121,7 @@ func readBatches(ctx context.Context, source Source, now time.Time, to chan<- *b
 		}
 	}()
 	for ended := false; !ended; {
-		b := nextBatch(ctx, source, now)
+		b := nextBatch(ctx, source, hashes, now)
 		ended = b.err != nil
 		select {
 		case to <- b:
@@ -128,7 +131,7 @@ func readBatches(ctx context.Context, source Source, now time.Time, to chan<- *b
 	}
 }
 
-func nextBatch(ctx context.Context, source Source, now time.Time) *batch {
+func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now time.Time) *batch {
 	b := &batch{accounts: make([]account, 0, batchSize)}
 	lookups, ids := map[string]int64{}, map[[16]byte]int64{}
 	for b.read < batchSize && ctx.Err() == nil {
@@ -138,7 +141,7 @@ func nextBatch(ctx context.Context, source Source, now time.Time) *batch {
 			return b
 		}
 		b.read++
-		a, err := check(record, now)
+		a, err := check(record, hashes, now)
 		if err == nil {
 			err = double(a, lookups, ids)
 		}
