@@ -362,6 +362,9 @@ func TestOldTokensStayEnded(t *testing.T) {
 	backend := testenv.Existing(t)
 	s := testenv.Start(t, testenv.Options{Legacy: backend})
 	revoked, suspended, good := backend.Sessions[0], backend.Sessions[1], backend.Sessions[2]
+	// Issued before what is done here, also when that is made to be 80 days ago.
+	suspended.AccessToken = rustToken(t, backend.JWT.Rust.Secret, suspended.UserID, s.Clock.Now().Add(-100*24*time.Hour), 100_000*time.Hour)
+	wantValid(t, s, suspended.AccessToken, 0)
 	if _, err := s.SessionService.RevokeSession(asOld(t, revoked), &latchkeyv1.RevokeSessionRequest{SessionId: oldSession(revoked.AccessToken)}); err != nil {
 		t.Fatal(err)
 	}

@@ -127,6 +127,34 @@ func (q *Queries) NoteLegacyAnswer(ctx context.Context, db DBTX, arg NoteLegacyA
 	return err
 }
 
+const positionOfOlderToken = `-- name: PositionOfOlderToken :one
+SELECT coalesce(least(
+    (SELECT min(r.seq) FROM revocations r WHERE r.kind = 'user' AND r.user_id = $1::uuid AND r.created_at >= $2::timestamptz),
+    (SELECT min(r.seq) FROM revocations r WHERE r.kind = 'all' AND r.created_at >= $2::timestamptz)
+) - 1, h.seq)::bigint AS position, clock_timestamp()::timestamptz AS database_time
+FROM ledger_head h WHERE latchkey_on_primary()
+`
+
+type PositionOfOlderTokenParams struct {
+	UserID          uuid.UUID
+	SurelyLaterThan time.Time
+}
+
+type PositionOfOlderTokenRow struct {
+	Position     int64
+	DatabaseTime time.Time
+}
+
+// PositionOfOlderToken returns the ledger's position that a token of an older backend is worth, which carries none and
+// says only when it was issued. It is one below the first row that ended the account's sessions and is not surely older
+// than the token; where there is no such row, it is the head. A row that comes later is above it, whatever its time.
+func (q *Queries) PositionOfOlderToken(ctx context.Context, db DBTX, arg PositionOfOlderTokenParams) (PositionOfOlderTokenRow, error) {
+	row := db.QueryRow(ctx, positionOfOlderToken, arg.UserID, arg.SurelyLaterThan)
+	var i PositionOfOlderTokenRow
+	err := row.Scan(&i.Position, &i.DatabaseTime)
+	return i, err
+}
+
 const spendLegacyToken = `-- name: SpendLegacyToken :execrows
 INSERT INTO legacy_spent (token_hash, kind, user_id, session_id, request_hash, spent_at, keep_until)
 VALUES (

@@ -21,8 +21,8 @@ type Older interface {
 	Verify(ctx context.Context, accessToken string) (*OlderToken, error)
 }
 
-// OlderToken is a token of an older backend. Its claims carry position 0, so that every revocation of the account, and
-// one that names the session, refuses it.
+// OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time at which the
+// token was issued, or 0, which every revocation of the account refuses. One that names the session refuses it always.
 type OlderToken struct {
 	Claims *token.Claims
 	// KeyID is that of the key that has signed it, where the service knows the key; "" elsewhere.

@@ -48,3 +48,13 @@ WHERE u.id = @user_id AND u.is_active AND latchkey_on_primary()
 DELETE FROM legacy_spent WHERE token_hash IN (
     SELECT token_hash FROM legacy_spent WHERE keep_until <= @now::timestamptz ORDER BY keep_until LIMIT 5000
 );
+
+-- PositionOfOlderToken returns the ledger's position that a token of an older backend is worth, which carries none and
+-- says only when it was issued. It is one below the first row that ended the account's sessions and is not surely older
+-- than the token; where there is no such row, it is the head. A row that comes later is above it, whatever its time.
+-- name: PositionOfOlderToken :one
+SELECT coalesce(least(
+    (SELECT min(r.seq) FROM revocations r WHERE r.kind = 'user' AND r.user_id = @user_id::uuid AND r.created_at >= @surely_later_than::timestamptz),
+    (SELECT min(r.seq) FROM revocations r WHERE r.kind = 'all' AND r.created_at >= @surely_later_than::timestamptz)
+) - 1, h.seq)::bigint AS position, clock_timestamp()::timestamptz AS database_time
+FROM ledger_head h WHERE latchkey_on_primary();

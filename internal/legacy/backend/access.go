@@ -25,8 +25,9 @@ type access struct {
 	keyring *token.Keyring
 }
 
-// Verify implements validate.Older. The session of a token is made of its own hash and its position is 0, so that every
-// revocation of its account, and one that names the session, refuses it.
+// Verify implements validate.Older. The session of a token is made of its own hash, so that a revocation that names the
+// session refuses it. Its position follows from the time at which it was issued (positionOf): a revocation of its account
+// refuses it unless the token is surely later.
 //
 // Validations ask no store, so the stores are asked once for each token, here: what is
 // an access token stays one. The backend that makes both look the same writes a
@@ -43,8 +44,12 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 	if err != nil {
 		return nil, err
 	}
+	position, err := positionOf(ctx, l.pool, found)
+	if err != nil {
+		return nil, err
+	}
 	old := &validate.OlderToken{Refresh: refresh, Issued: found.IssuedAt, Claims: &token.Claims{
-		UserID: found.UserID, SessionID: found.SessionID(), ID: found.ID,
+		UserID: found.UserID, SessionID: found.SessionID(), ID: found.ID, Position: position,
 		AuthTime: found.IssuedAt, // there was no refresh: each was issued by a login
 		IssuedAt: found.IssuedAt, ExpireTime: found.ExpireTime,
 	}}

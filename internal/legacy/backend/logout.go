@@ -58,7 +58,11 @@ func (b *Backend) endToken(ctx context.Context, old *oldRefresh) error {
 
 // logOutAll ends all sessions of the account, and with them every old token.
 func (b *Backend) logOutAll(ctx context.Context, old *oldRefresh) error {
-	by := revoke.Authority{UserID: old.UserID, SessionID: old.SessionID()}
+	position, err := positionOf(ctx, b.cfg.Pool, old.Token)
+	if err != nil {
+		return err
+	}
+	by := revoke.Authority{UserID: old.UserID, SessionID: old.SessionID(), Position: position}
 	return b.logins.LogOutAllBy(ctx, by, revoke.Ending{
 		Except: uuid.Nil, Kind: audit.AllLoggedOut,
 		Change: func(ctx context.Context, tx pgx.Tx) error { return b.spendRefresh(ctx, tx, old, uuid.Nil, nil) },

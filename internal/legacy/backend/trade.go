@@ -187,8 +187,8 @@ func (b *Backend) trade(ctx context.Context, old *oldRefresh, requestID string) 
 	return tokens, nil
 }
 
-// checkAccount locks the account and refuses what a refresh would. An old token carries
-// the ledger's position 0: whatever has ended the account's sessions here ends it too.
+// checkAccount locks the account and refuses what a refresh would. Whatever has ended the
+// account's sessions here ends an old token too, unless it was issued later (positionOf).
 // The session gets the position that was read with that.
 func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) (account db.FindUserForSessionRow, err error) {
 	switch forgotten, err := b.validation.Forgotten(old.IssuedAt); {
@@ -200,7 +200,11 @@ func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) 
 	if _, err := b.queries.LockUser(ctx, tx, old.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return account, fmt.Errorf("lock the account: %w", err)
 	}
-	of := db.FindUserForSessionParams{UserID: old.UserID, SessionID: old.SessionID()}
+	position, err := positionOf(ctx, tx, old.Token)
+	if err != nil {
+		return account, err
+	}
+	of := db.FindUserForSessionParams{UserID: old.UserID, SessionID: old.SessionID(), Position: position}
 	if old.Backend == legacy.Go {
 		of.KeyID = b.cfg.Keyring.FormerKeyID()
 	}
