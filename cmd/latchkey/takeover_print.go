@@ -46,6 +46,10 @@ func printDatabase(b *strings.Builder, d *takeover.Database) {
 	const mib = 1 << 20
 	fmt.Fprintf(b, "Database %s, schema %s, PostgreSQL %d, as role %s\n", printable(d.Name), printable(d.Schema), d.Version/10000, printable(d.Role))
 	a := d.Accounts
+	if a.Hashes == nil { // not read: "0 accounts" would be wrong
+		b.WriteString("  its accounts were not read: it is not the database of an older backend, or a right is missing (see the problems)\n")
+		return
+	}
 	fmt.Fprintf(b, "  %s: %d disabled, %d verified, %d never logged in; %.1f MiB with indexes\n",
 		plural(a.Total, "account"), a.Disabled, a.Verified, a.NeverLoggedIn, float64(d.TableBytes)/mib)
 	for _, kind := range a.Hashes {
