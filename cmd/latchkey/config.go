@@ -4,12 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
-	"strings"
-
-	"github.com/lmittmann/tint"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
@@ -51,35 +45,4 @@ func databaseConfig(environ []string) (*config.Config, error) {
 		}
 		return nil
 	})
-}
-
-// newLogger writes to stderr: lines for people on a terminal, else JSON.
-func newLogger(cfg *config.Config, environ []string) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // one of four known words: config saw to it
-	text := cfg.LogFormat == "text"
-	if cfg.LogFormat == "auto" {
-		info, err := os.Stderr.Stat()
-		text = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
-	if text {
-		handler = tint.NewTextHandler(os.Stderr, &tint.Options{Level: level, TimeFormat: "15:04:05.000"})
-	}
-	log := slog.New(handler)
-	if unknown := config.Unknown(environ); len(unknown) > 0 {
-		log.Warn("these variables are no settings: misspelt?", "variables", strings.Join(unknown, " "))
-	}
-	redis.SetLogger(redisLog{log})
-	return log
-}
-
-// redisLog takes what go-redis says beside the errors that it returns, which would go
-// to stderr past the log: attempts and addresses, no keys or values. Failures that
-// matter are told by those who meet them.
-type redisLog struct{ log *slog.Logger }
-
-// Printf implements the logger of go-redis.
-func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
-	r.log.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, args...))
 }

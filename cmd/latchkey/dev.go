@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/app"
@@ -83,18 +82,6 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	return errors.Join(err, lost())
 }
 
-// lockDevDir makes the folder of dev and locks it: two processes must not start PostgreSQL
-// on the same data.
-func lockDevDir(cfg *config.Config, environ []string) (dir string, release func() error, err error) {
-	if dir, err = devDir(cfg, environ); err != nil {
-		return "", nil, err
-	}
-	if release, err = devstack.LockDir(dir); err != nil {
-		return "", nil, fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
-	}
-	return dir, release, nil
-}
-
 // devDefaults fills in the settings that depend on the listeners, and the keys.
 func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, error) {
 	view, err := newDevView(cfg, l, dir)
@@ -110,45 +97,6 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	return view, devKeys(cfg, dir)
 }
 
-// devDir is where the data lives: LATCHKEY_DEV_DIR, or a folder of the user's. The
-// servers of a root process run as another user, who cannot enter /root.
-func devDir(cfg *config.Config, environ []string) (string, error) {
-	dir := cfg.DevDir
-	if dir == "" {
-		dir = defaultDevDir(environ)
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // G301: the servers' user must reach its own folders inside
-		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
-	}
-	if err := devstack.CheckDir(dir); err != nil {
-		return "", fmt.Errorf("LATCHKEY_DEV_DIR: %w", err)
-	}
-	return dir, nil
-}
-
-func defaultDevDir(environ []string) string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/latchkey-dev"
-	}
-	home := ""
-	for _, pair := range environ {
-		if data, ok := strings.CutPrefix(pair, "XDG_DATA_HOME="); ok && filepath.IsAbs(data) {
-			return filepath.Join(data, "latchkey-dev")
-		}
-		if value, ok := strings.CutPrefix(pair, "HOME="); ok {
-			home = value
-		}
-	}
-	if home == "" {
-		return filepath.Join(os.TempDir(), fmt.Sprintf("latchkey-dev-%d", os.Getuid()))
-	}
-	return filepath.Join(home, ".local", "share", "latchkey-dev")
-}
-
 // localStores are the servers that dev started itself.
 type localStores struct {
 	postgres *devstack.Postgres
@@ -161,8 +109,8 @@ func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.
 	if cfg.DatabaseURL == "" {
 		var err error
 		local.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
-			DataDir: filepath.Join(dir, "postgres"), Durable: true, LogFile: filepath.Join(dir, "postgres.log"),
-			CacheDir: filepath.Join(dir, "cache"), Notify: func(message string) { log.InfoContext(ctx, "PostgreSQL", "note", message) },
+			DataDir: filepath.Join(dir, postgresDir), Durable: true, LogFile: filepath.Join(dir, postgresDir+".log"),
+			CacheDir: filepath.Join(dir, cacheDir), Notify: func(message string) { log.InfoContext(ctx, "PostgreSQL", "note", message) },
 		})
 		if err != nil {
 			return local, err
@@ -177,7 +125,7 @@ func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.
 	}
 	var err error
 	local.redis, err = devstack.StartRedis(ctx, devstack.RedisConfig{
-		DataDir: filepath.Join(dir, "redis"), AppendOnly: true, LogFile: filepath.Join(dir, "redis.log"),
+		DataDir: filepath.Join(dir, redisDir), AppendOnly: true, LogFile: filepath.Join(dir, redisDir+".log"),
 	})
 	if errors.Is(err, devstack.ErrNoRedis) {
 		log.WarnContext(ctx, "no redis-server on this machine: sessions live in this process and end with it; install redis-server to keep them")

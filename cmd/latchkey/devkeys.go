@@ -19,6 +19,8 @@ const (
 	secretKeyFile  = "secret-key"
 	adminKeyFile   = "admin-key"
 	serviceKeyFile = "service-key"
+	// newSuffix is added to the name of a file until it is whole.
+	newSuffix = ".new"
 	// devKeySize is 256 bits: a key that nobody guesses needs no slow hash.
 	devKeySize = 32
 )
@@ -83,7 +85,7 @@ func keep(dir, name, remedy string, form *base64.Encoding, key interface{ Unmars
 // writeWhole writes a file that is there whole or not at all, for the owner of its
 // folder. In a folder of somebody else's, root must not follow a link.
 func writeWhole(path string, content []byte) error {
-	temporary := path + ".new"
+	temporary := path + newSuffix
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

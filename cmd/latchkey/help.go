@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-const devHelp = `Runs the whole service on this machine, for development: PostgreSQL and Redis of its own, mails caught at /dev/mailbox, keys made
-and kept in LATCHKEY_DEV_DIR (unset: a folder of yours). Every setting has its usual effect; none is needed. The most used are:
+const devHelp = `Runs the whole service on this machine, for development: PostgreSQL and Redis of its own, mails caught at /dev/mailbox, keys that it
+makes. Its data stays in LATCHKEY_DEV_DIR (unset: a folder of yours); to start anew, stop it and delete that folder.
+Every setting has its usual effect, and none is needed. The most used are:
   LATCHKEY_GRPC_ADDR  127.0.0.1:50051     LATCHKEY_HTTP_ADDR  127.0.0.1:8080     LATCHKEY_OPS_ADDR  127.0.0.1:9464
 
 Prints "ready grpc=H:P http=H:P ops=H:P" on standard output when it serves; logs go to standard error. Ctrl-C ends it all.

@@ -110,7 +110,7 @@ type Config struct {
 
 	// Development.
 
-	DevDir string `env:"LATCHKEY_DEV_DIR" form:"a path" example:"/tmp/latchkey-dev" doc:"where latchkey dev keeps its data; unset: a folder of the user's own"`
+	DevDir string `env:"LATCHKEY_DEV_DIR" form:"a path of an empty or new folder, or of one that dev has used before" example:"/tmp/latchkey-dev" doc:"where latchkey dev keeps its data; unset: a folder of the user's own"`
 }
 
 // Profile is what a command needs from the settings.

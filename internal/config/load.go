@@ -165,7 +165,7 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	}
 	for _, f := range fields() {
 		name := f.variable()
-		if f.tag("form") == "a path" && (strings.Contains(values[name], "-----BEGIN") || strings.Contains(values[name], "\n")) {
+		if strings.HasPrefix(f.tag("form"), "a path") && (strings.Contains(values[name], "-----BEGIN") || strings.Contains(values[name], "\n")) {
 			add(name, "holds a key or a certificate itself")
 			continue
 		}

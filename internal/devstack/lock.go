@@ -31,7 +31,10 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is in use by process %d", e.Dir, e.PID)
 }
 
-// LockDir takes dir for this process, creating it when it is absent: an advisory lock on the file dir/lock,
+// LockFile is the name of the file that [LockDir] makes.
+const LockFile = "lock"
+
+// LockDir takes dir for this process, creating it when it is absent: an advisory lock on its [LockFile],
 // which holds the number of this process. The lock ends with release or with the process, however that ends,
 // so a lock file that is left behind never blocks. When another process holds it the error is a
 // [*LockedError]. The lock file is given to its folder's owner, see [OwnAsFolder].
@@ -39,7 +42,7 @@ func LockDir(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, privateDirMode()); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
 	}
-	path := filepath.Join(dir, "lock")
+	path := filepath.Join(dir, LockFile)
 	lock, err := takeLock(path)
 	if errors.Is(err, errLockHeld) {
 		return nil, &LockedError{Dir: dir, PID: waitForHolder(path)}
