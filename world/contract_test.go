@@ -3,6 +3,8 @@
 package world
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -41,6 +43,9 @@ func TestExamples(t *testing.T) {
 	}
 	run := func(t *testing.T, pkg, version string, program ...string) {
 		t.Helper()
+		endsInOneLine(t, 2, "LATCHKEY_SERVICE_KEY is not set", nil, program...)
+		endsInOneLine(t, 1, "KEY_INVALID", []string{"LATCHKEY_ADDR=" + s.grpc, "LATCHKEY_SERVICE_KEY=wrong"}, program...)
+		endsInOneLine(t, 1, "UNAVAILABLE", []string{"LATCHKEY_ADDR=127.0.0.1:1", "LATCHKEY_SERVICE_KEY=wrong"}, program...)
 		settings := []string{"LATCHKEY_ADDR=" + s.grpc, "LATCHKEY_SERVICE_KEY=" + strings.TrimSpace(string(key))}
 		out := command(t, exampleTime, nil, "env", append(settings, program...)...)
 		if found := exampleLines.FindSubmatch(out); found == nil || string(found[1]) != string(found[2]) {
@@ -86,6 +91,23 @@ func TestExamples(t *testing.T) {
 		record("protobuf-compiler", versions[2], "Python from latchkey.binpb", "works")
 		run(t, "python3-grpcio", versions[0], "/usr/bin/python3", filepath.Join(python, "main.py"))
 	})
+}
+
+// endsInOneLine runs an example that cannot do its work: it says why in one line, without a stack trace, and exits with
+// that code.
+func endsInOneLine(t *testing.T, code int, says string, settings []string, program ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program[0], program[1:]...)
+	cmd.Env = append(os.Environ(), settings...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	_ = cmd.Run() // the code says it
+	text := strings.TrimSuffix(stderr.String(), "\n")
+	if got := cmd.ProcessState.ExitCode(); got != code || strings.Contains(text, "\n") || !strings.Contains(strings.ToUpper(text), strings.ToUpper(says)) {
+		t.Errorf("%v %v: exit %d:\n%s", settings, program, got, text)
+	}
 }
 
 // repository links folders of this repository into dir, where a copied example looks for them.

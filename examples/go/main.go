@@ -1,7 +1,7 @@
 // Command go is a client of Latchkey in Go. It signs up, logs in, watches revocations, refreshes with a request id that it
 // keeps, reads refusals and logs out. See ../README.md.
 //
-// A service that checks access tokens needs none of the watching: the package authverify does it.
+// A service that checks access tokens need not watch by itself: the package authverify does that.
 package main
 
 import (
@@ -30,45 +30,70 @@ const deadline = 10 * time.Second
 
 func main() {
 	if err := run(context.Background(), os.Getenv, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, describe(err))
+		if errors.Is(err, errNoKey) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
 
+var errNoKey = errors.New("LATCHKEY_SERVICE_KEY is not set: the watch of revocations needs a service key. `latchkey dev` " +
+	"keeps one in the file service-key of its folder: see examples/README.md")
+
 func run(ctx context.Context, getenv func(string) string, stdout io.Writer) error {
-	say := func(words ...any) { _, _ = fmt.Fprintln(stdout, words...) }
 	address := getenv("LATCHKEY_ADDR")
 	if address == "" {
 		address = "127.0.0.1:50051"
 	}
+	key := getenv("LATCHKEY_SERVICE_KEY")
+	if key == "" {
+		return errNoKey
+	}
 	conn, err := grpc.NewClient(address,
 		// In production: credentials.NewTLS. Passwords and tokens go over this connection.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// A connection that died silently is noticed after 13 s.
+		// The client notices a dead connection after 13 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	auth := latchkeyv1.NewAuthServiceClient(conn)
+	c := &client{
+		auth: latchkeyv1.NewAuthServiceClient(conn), revocations: latchkeyv1.NewRevocationServiceClient(conn), key: key, stdout: stdout,
+		email: "ada-" + uuid.NewString() + "@example.com", password: "correct horse battery",
+	}
+	return c.show(ctx)
+}
 
-	email, password := "ada-"+uuid.NewString()+"@example.com", "correct horse battery"
-	if err := signUp(ctx, auth, email, password); err != nil {
+// client shows the life of one account.
+type client struct {
+	auth            latchkeyv1.AuthServiceClient
+	revocations     latchkeyv1.RevocationServiceClient
+	key             string
+	stdout          io.Writer
+	email, password string
+}
+
+func (c *client) say(words ...any) { _, _ = fmt.Fprintln(c.stdout, words...) }
+
+func (c *client) show(ctx context.Context) error {
+	if err := signUp(ctx, c.auth, c.email, c.password); err != nil {
 		return err
 	}
-	say("signed up:", email)
-	login, err := logIn(ctx, auth, email, password)
+	c.say("signed up:", c.email)
+	login, err := logIn(ctx, c.auth, c.email, c.password)
 	if err != nil {
 		return err
 	}
 	tokens := login.GetTokens()
-	say("logged in: session", tokens.GetSessionId())
+	c.say("logged in: session", tokens.GetSessionId())
 
-	watching, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx) // the watch ends with this function
 	defer stop()
 	heard := make(chan *latchkeyv1.Revocation, 1)
 	w := &watcher{
-		revocations: latchkeyv1.NewRevocationServiceClient(conn), key: getenv("LATCHKEY_SERVICE_KEY"), ready: make(chan struct{}),
+		revocations: c.revocations, key: c.key, ready: make(chan struct{}),
 		onRevocation: func(r *latchkeyv1.Revocation) {
 			if r.GetSessionId() == tokens.GetSessionId() {
 				heard <- r
@@ -76,46 +101,53 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 		},
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- w.watch(watching) }()
+	go func() { ended <- w.watch(ctx) }()
 	select {
 	case <-w.ready:
-		say("watching revocations")
+		c.say("watching revocations")
 	case err := <-ended:
 		return err
 	}
-
-	// The first answer is thrown away, as if it had been lost on the way.
-	requestID := uuid.NewString()
-	lost, err := refresh(ctx, auth, tokens.GetRefreshToken(), requestID)
+	next, err := c.refreshTwice(ctx, tokens.GetRefreshToken())
 	if err != nil {
 		return err
 	}
-	next, err := refresh(ctx, auth, tokens.GetRefreshToken(), requestID)
-	if err != nil {
-		return err
-	}
-	if lost.GetRefreshToken() != next.GetRefreshToken() {
-		return errors.New("the repeat was answered with another refresh token")
-	}
-	say("refreshed: the repeat has the same refresh token")
-
-	_, wrongPassword := logIn(ctx, auth, email, "not the password")
-	for _, err := range []error{wrongPassword, signUp(ctx, auth, "no address", password)} {
-		r := refusalOf(err)
-		say("refused:", r.code, r.reason, "["+strings.Join(r.fields, "; ")+"]", "trace id", r.traceID)
-	}
-
-	call, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	if _, err := auth.Logout(call, &latchkeyv1.LogoutRequest{RefreshToken: next.GetRefreshToken()}); err != nil {
+	c.showRefusals(ctx)
+	if err := logOut(ctx, c.auth, next); err != nil {
 		return err
 	}
 	select {
 	case r := <-heard:
-		say("revoked:", r.GetKind(), r.GetSessionId())
+		c.say("revoked:", r.GetKind(), r.GetSessionId())
 		return nil
 	case err := <-ended:
 		return err
+	}
+}
+
+// refreshTwice returns the next refresh token. It throws the first answer away, as if it had been lost on the way.
+func (c *client) refreshTwice(ctx context.Context, token string) (next string, err error) {
+	requestID := uuid.NewString()
+	lost, err := refresh(ctx, c.auth, token, requestID)
+	if err != nil {
+		return "", err
+	}
+	again, err := refresh(ctx, c.auth, token, requestID)
+	if err != nil {
+		return "", err
+	}
+	if lost.GetRefreshToken() != again.GetRefreshToken() {
+		return "", errors.New("the repeat was answered with another refresh token")
+	}
+	c.say("refreshed: the repeat has the same refresh token")
+	return again.GetRefreshToken(), nil
+}
+
+func (c *client) showRefusals(ctx context.Context) {
+	_, wrongPassword := logIn(ctx, c.auth, c.email, "not the password")
+	for _, err := range []error{wrongPassword, signUp(ctx, c.auth, "no address", c.password)} {
+		r := refusalOf(err)
+		c.say("refused:", r.code, r.reason, "["+strings.Join(r.fields, "; ")+"]", "trace id", r.traceID)
 	}
 }
 
@@ -132,8 +164,16 @@ func logIn(ctx context.Context, auth latchkeyv1.AuthServiceClient, email, passwo
 	return auth.Login(ctx, &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceName: "Go example"})
 }
 
-// refresh trades the refresh token for the next pair of tokens. While no answer comes, it asks again with the same request
-// id, kept with the token until then: the service knows the repeat by it, and answers with the same tokens.
+func logOut(ctx context.Context, auth latchkeyv1.AuthServiceClient, refreshToken string) error {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	_, err := auth.Logout(ctx, &latchkeyv1.LogoutRequest{RefreshToken: refreshToken})
+	return err
+}
+
+// refresh trades the refresh token for the next pair of tokens. If no answer comes, it asks again with the same request id:
+// the service recognises the repeat and answers with the same tokens. An app stores the id beside the token until the answer is
+// there.
 func refresh(ctx context.Context, auth latchkeyv1.AuthServiceClient, token, requestID string) (*latchkeyv1.Tokens, error) {
 	for attempt := 0; ; attempt++ {
 		call, cancel := context.WithTimeout(ctx, deadline)
@@ -152,8 +192,8 @@ func refresh(ctx context.Context, auth latchkeyv1.AuthServiceClient, token, requ
 	}
 }
 
-// refusal is what Latchkey says about an error: a reason to act on, the fields that are wrong, when to try again, and the
-// trace id, by which operators find the call in the log.
+// refusal is what Latchkey says about an error: a reason that a program can act on, the fields that are wrong, when to try
+// again, and the trace id, with which operators find the call in the log.
 type refusal struct {
 	code       codes.Code
 	reason     string
@@ -184,7 +224,16 @@ func refusalOf(err error) refusal {
 	return r
 }
 
-// watcher tells of every revocation.
+// describe says in one line what ended the program.
+func describe(err error) string {
+	if _, isStatus := status.FromError(err); !isStatus {
+		return err.Error()
+	}
+	r := refusalOf(err)
+	return strings.TrimSpace(fmt.Sprintf("%s %s", r.code, r.reason)) + ": " + status.Convert(err).Message()
+}
+
+// watcher calls onRevocation for each revocation.
 type watcher struct {
 	revocations  latchkeyv1.RevocationServiceClient
 	key          string
@@ -195,8 +244,8 @@ type watcher struct {
 	synced bool
 }
 
-// watch goes from one stream to the next until ctx is over. Streams end now and then, by themselves when their connection has
-// grown old: the next one goes on after the last cursor, and nothing is missed.
+// watch reads one stream after another until ctx ends. The service ends a stream when its connection is too old; the next stream
+// continues after the last cursor, so that no revocation is missed.
 func (w *watcher) watch(ctx context.Context) error {
 	for failures := 0; ; failures++ {
 		before := w.cursor

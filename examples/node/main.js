@@ -23,20 +23,20 @@ const { latchkey } = grpc.loadPackageDefinition(contract);
 
 // In production: grpc.credentials.createSsl(). Passwords and tokens go over this connection.
 const credentials = grpc.credentials.createInsecure();
-// A connection that died silently is noticed after 13 s.
+// The client notices a dead connection after 13 s.
 const options = { 'grpc.keepalive_time_ms': 10_000, 'grpc.keepalive_timeout_ms': 3_000 };
 const auth = new latchkey.v1.AuthService(address, credentials, options);
 const revocations = new latchkey.v1.RevocationService(address, credentials, options);
 
-// call makes one unary call, with a deadline of its own.
+// call makes one unary call, within 10 s.
 function call(method, request) {
   return new Promise((resolve, reject) => {
     auth[method](request, { deadline: Date.now() + 10_000 }, (err, response) => (err ? reject(err) : resolve(response)));
   });
 }
 
-// refusal reads what Latchkey says about an error: a reason to act on, the fields that are wrong, when to try again,
-// and the trace id, by which operators find the call in the log.
+// refusal reads what Latchkey says about an error: a reason that a program can act on, the fields that are wrong, when to
+// try again, and the trace id, with which operators find the call in the log.
 function refusal(err) {
   const found = { code: grpc.status[err.code] ?? String(err.code), reason: '', fields: [], retryAfter: 0, traceId: '' };
   const [bytes] = err.metadata?.get('grpc-status-details-bin') ?? [];
@@ -57,8 +57,9 @@ function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-// refresh trades the refresh token for the next pair of tokens. While no answer comes, it asks again with the same
-// request id, kept with the token until then: the service knows the repeat by it, and answers with the same tokens.
+// refresh trades the refresh token for the next pair of tokens. If no answer comes, it asks again with the same request id:
+// the service recognises the repeat and answers with the same tokens. An app stores the id beside the token until the answer
+// is there.
 async function refresh(token, requestId = randomUUID()) {
   for (let attempt = 0; ; attempt++) {
     try {
@@ -71,8 +72,8 @@ async function refresh(token, requestId = randomUUID()) {
   }
 }
 
-// watch tells of every revocation, from one stream to the next, until stop is called. Streams end now and then, by
-// themselves when their connection has grown old: the next one goes on after the last cursor, and nothing is missed.
+// watch calls onRevocation for each revocation, and reads one stream after another until stop is called. The service ends a
+// stream when its connection is too old; the next stream continues after the last cursor, so that no revocation is missed.
 function watch(onRevocation) {
   let cursor = '';
   let stream;
@@ -162,7 +163,21 @@ async function main() {
   revocations.close();
 }
 
+// describe says in one line what ended the program.
+function describe(err) {
+  if (grpc.status[err.code] === undefined) return err.stack; // a fault of this program
+  const { code, reason } = refusal(err);
+  return `${`${code} ${reason}`.trim()}: ${err.details}`;
+}
+
+if (!serviceKey) {
+  console.error(
+    'LATCHKEY_SERVICE_KEY is not set: the watch of revocations needs a service key. `latchkey dev` keeps one in the file ' +
+      'service-key of its folder: see examples/README.md',
+  );
+  process.exit(2);
+}
 main().catch((err) => {
-  console.error(err);
+  console.error(describe(err));
   process.exit(1);
 });

@@ -23,7 +23,7 @@ ADDRESS = os.environ.get("LATCHKEY_ADDR", "127.0.0.1:50051")
 SERVICE_KEY = os.environ.get("LATCHKEY_SERVICE_KEY", "")
 # Seconds for one call.
 DEADLINE = 10
-# A connection that died silently is noticed after 13 s. gRPC's C core sends few pings without data unless told.
+# The client notices a dead connection after 13 s. Without the last line gRPC's C core sends few pings if there is no data.
 OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
@@ -32,8 +32,8 @@ OPTIONS = [
 
 
 class Refusal:
-    """What Latchkey says about an error: a reason to act on, the fields that are wrong, when to try again (seconds), and
-    the trace id, by which operators find the call in the log.
+    """What Latchkey says about an error: a reason that a program can act on, the fields that are wrong, when to try again
+    (seconds), and the trace id, with which operators find the call in the log.
     """
 
     def __init__(self, err):
@@ -62,8 +62,9 @@ class Refusal:
 
 
 def refresh(auth, token, request_id=None):
-    """Trades the refresh token for the next pair of tokens. While no answer comes, it asks again with the same request
-    id, kept with the token until then: the service knows the repeat by it, and answers with the same tokens.
+    """Trades the refresh token for the next pair of tokens. If no answer comes, it asks again with the same request id:
+    the service recognises the repeat and answers with the same tokens. An app stores the id beside the token until the
+    answer is there.
     """
     request = auth_service_pb2.RefreshTokenRequest(refresh_token=token, request_id=request_id or str(uuid.uuid4()))
     for attempt in range(5):
@@ -77,15 +78,15 @@ def refresh(auth, token, request_id=None):
 
 
 class Watcher(threading.Thread):
-    """Tells of every revocation, from one stream to the next, until stop is called. Streams end now and then, by
-    themselves when their connection has grown old: the next one goes on after the last cursor, and nothing is missed.
+    """Calls on_revocation for each revocation, and reads one stream after another until stop is called. The service ends a
+    stream when its connection is too old; the next stream continues after the last cursor, so that no revocation is missed.
     """
 
     def __init__(self, revocations, on_revocation):
         super().__init__(daemon=True)
         self.revocations = revocations
         self.on_revocation = on_revocation
-        self.ready = threading.Event()  # the snapshot is here, or never comes: see failed
+        self.ready = threading.Event()  # the snapshot is here, or failed is set
         self.failed = None
         self.stopped = threading.Event()
         self.stream = None
@@ -195,5 +196,20 @@ def main():
         watcher.stop()
 
 
+def fail(code, text):
+    print(text, file=sys.stderr)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    if not SERVICE_KEY:
+        fail(
+            2,
+            "LATCHKEY_SERVICE_KEY is not set: the watch of revocations needs a service key. `latchkey dev` keeps one in the "
+            "file service-key of its folder: see examples/README.md",
+        )
+    try:
+        main()
+    except grpc.RpcError as error:
+        described = Refusal(error)
+        fail(1, "%s: %s" % (" ".join(filter(None, (described.code, described.reason))), error.details()))
