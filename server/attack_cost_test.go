@@ -23,37 +23,60 @@ import (
 // that has a pattern looks at the length first.
 func TestAttack08LengthBeforePattern(t *testing.T) {
 	t.Parallel()
-	guarded := regexp.MustCompile(`^(this == '' \|\| )?this\.size\(\) (> \d+ \|\||<= \d+ &&) `)
+	guarded := regexp.MustCompile(`^(!rule \|\| )?(this == '' \|\| )?this\.size\(\) (> \d+ \|\||<= \d+ &&) `)
 	patterns := 0
-	for _, file := range []protoreflect.FileDescriptor{
-		latchkeyv1.File_latchkey_v1_auth_service_proto, latchkeyv1.File_latchkey_v1_admin_service_proto,
-		latchkeyv1.File_latchkey_v1_session_service_proto, latchkeyv1.File_latchkey_v1_revocation_service_proto, authpb.File_auth_auth_proto,
-	} {
-		for i := range file.Messages().Len() {
-			fields := file.Messages().Get(i).Fields()
-			for j := range fields.Len() {
-				rules, _ := proto.GetExtension(fields.Get(j).Options(), validate.E_Field).(*validate.FieldRules)
-				for _, rule := range rules.GetCel() {
-					if !strings.Contains(rule.GetExpression(), "matches(") {
-						continue
-					}
-					patterns++
-					if !guarded.MatchString(rule.GetExpression()) {
-						t.Errorf("%s: %s has a pattern before the length", fields.Get(j).FullName(), rule.GetId())
-					}
-					if most, ok := skipsLonger(rule.GetExpression()); ok && !bounded(rules, most) {
-						t.Errorf("%s: %s lets more than %d characters pass, and nothing else refuses them", fields.Get(j).FullName(), rule.GetId(), most)
-					}
-				}
-				if rules.GetString().HasPattern() || len(rules.GetCelExpression()) > 0 {
-					t.Errorf("%s: say this with (buf.validate.field).cel, which can look at the length first", fields.Get(j).FullName())
-				}
+	for _, field := range contractFields() {
+		rules, _ := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
+		expressions := slices.Concat(rules.GetCel(), predefined(rules))
+		for _, rule := range expressions {
+			if !strings.Contains(rule.GetExpression(), "matches(") {
+				continue
 			}
+			patterns++
+			if !guarded.MatchString(rule.GetExpression()) {
+				t.Errorf("%s: %s has a pattern before the length", field.FullName(), rule.GetId())
+			}
+			if most, ok := skipsLonger(rule.GetExpression()); ok && !bounded(rules, expressions, most) {
+				t.Errorf("%s: %s lets more than %d characters pass, and nothing else refuses them", field.FullName(), rule.GetId(), most)
+			}
+		}
+		if rules.GetString().HasPattern() || len(rules.GetCelExpression()) > 0 {
+			t.Errorf("%s: say this with (buf.validate.field).cel, which can look at the length first", field.FullName())
 		}
 	}
 	if patterns < 12 {
 		t.Errorf("only %d patterns were found", patterns)
 	}
+}
+
+// contractFields are the fields of all messages of both contracts.
+func contractFields() []protoreflect.FieldDescriptor {
+	var list []protoreflect.FieldDescriptor
+	for _, file := range []protoreflect.FileDescriptor{
+		latchkeyv1.File_latchkey_v1_auth_service_proto, latchkeyv1.File_latchkey_v1_session_service_proto,
+		latchkeyv1.File_latchkey_v1_admin_service_proto, latchkeyv1.File_latchkey_v1_revocation_service_proto, authpb.File_auth_auth_proto,
+	} {
+		for i := range file.Messages().Len() {
+			fields := file.Messages().Get(i).Fields()
+			for j := range fields.Len() {
+				list = append(list, fields.Get(j))
+			}
+		}
+	}
+	return list
+}
+
+// predefined are the expressions of the rules that rules.proto makes and a field names.
+func predefined(rules *validate.FieldRules) []*validate.Rule {
+	var list []*validate.Rule
+	rules.GetString().ProtoReflect().Range(func(rule protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if rule.IsExtension() {
+			made, _ := proto.GetExtension(rule.Options(), validate.E_Predefined).(*validate.PredefinedRules)
+			list = append(list, made.GetCel()...)
+		}
+		return true
+	})
+	return list
 }
 
 // skipsLonger is the length from which on a rule does not look at the text any more.
@@ -67,11 +90,11 @@ func skipsLonger(expression string) (most uint64, ok bool) {
 }
 
 // bounded says whether a field refuses texts of more than that many characters.
-func bounded(rules *validate.FieldRules, most uint64) bool {
+func bounded(rules *validate.FieldRules, expressions []*validate.Rule, most uint64) bool {
 	if s := rules.GetString(); s.HasMaxLen() && s.GetMaxLen() <= most || s.HasMaxBytes() && s.GetMaxBytes() <= most {
 		return true
 	}
-	return slices.ContainsFunc(rules.GetCel(), func(r *validate.Rule) bool {
+	return slices.ContainsFunc(expressions, func(r *validate.Rule) bool {
 		return strings.Contains(r.GetExpression(), fmt.Sprintf("size() <= %d", most))
 	})
 }

@@ -693,36 +693,30 @@ var File_auth_auth_proto protoreflect.FileDescriptor
 
 const file_auth_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x0fauth/auth.proto\x12\x04auth\x1a\x1bbuf/validate/validate.proto\x1a\x18latchkey/v1/policy.proto\"h\n" +
+	"\x0fauth/auth.proto\x12\x04auth\x1a\x15auth/auth_rules.proto\x1a\x1bbuf/validate/validate.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\"h\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1d\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tR\tfirstName\x12\x1b\n" +
-	"\tlast_name\x18\x04 \x01(\tR\blastName\"\xa0\t\n" +
+	"\tlast_name\x18\x04 \x01(\tR\blastName\"\xf2\x03\n" +
 	"\rSignUpRequest\x12\xde\x02\n" +
 	"\x05email\x18\x01 \x01(\tB\xc7\x02\xbaH\xc3\x02\xba\x01\xba\x02\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd8\x01this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\x03(\xff\x01R\x05email\x12\xbb\x03\n" +
-	"\bpassword\x18\x02 \x01(\tB\x9e\x03\xbaH\x97\x03\xba\x01a\n" +
-	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xf4\x01\n" +
-	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1a\x86\x01this.size() > 128 || this.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')\x80\x01\x01R\bpassword\x12\xb7\x01\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd8\x01this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\x03(\xff\x01R\x05email\x12*\n" +
+	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xc8\xfc\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12*\n" +
 	"\n" +
-	"first_name\x18\x03 \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8f\x01\n" +
-	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a;this.size() <= 100 && this.matches(r\"^[A-Za-z '-]{2,100}$\")R\tfirstName\x12\xb5\x01\n" +
-	"\tlast_name\x18\x04 \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8f\x01\n" +
-	"\tname.form\x12Emust be 2 to 100 letters from A to Z, spaces, hyphens and apostrophes\x1a;this.size() <= 100 && this.matches(r\"^[A-Za-z '-]{2,100}$\")R\blastName\"d\n" +
+	"first_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xd0\xfc\x92\x89\x0e\x01R\tfirstName\x12(\n" +
+	"\tlast_name\x18\x04 \x01(\tB\v\xbaH\br\x06\xd0\xfc\x92\x89\x0e\x01R\blastName\"d\n" +
 	"\x0eSignUpResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1e\n" +
 	"\x04user\x18\x03 \x01(\v2\n" +
-	".auth.UserR\x04user\"\xd1\x01\n" +
+	".auth.UserR\x04user\"\x97\x01\n" +
 	"\fLoginRequest\x12[\n" +
 	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01(\xff\x01R\x05email\x12d\n" +
-	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\"\xa0\x01\n" +
+	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01(\xff\x01R\x05email\x12*\n" +
+	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\"\xa0\x01\n" +
 	"\rLoginResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12\x1d\n" +
@@ -734,13 +728,10 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x05email\x18\x01 \x01(\tR\x05email\"L\n" +
 	"\x16ForgotPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xf6\x03\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"d\n" +
 	"\x14ResetPasswordRequest\x12\x19\n" +
-	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12\xc2\x03\n" +
-	"\fnew_password\x18\x02 \x01(\tB\x9e\x03\xbaH\x97\x03\xba\x01a\n" +
-	"\x0fpassword.length\x12\x18must have 8 to 128 bytes\x1a4bytes(this).size() >= 8 && bytes(this).size() <= 128\xba\x01\xf4\x01\n" +
-	"\x13password.characters\x12Tmust have an upper-case letter, a lower-case letter, a digit and a special character\x1a\x86\x01this.size() > 128 || this.matches(r'\\p{Lu}') && this.matches(r'\\p{Ll}') && this.matches(r'\\p{Nd}') && this.matches(r'[!-/:-@\\[-`{-~]')\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')\x80\x01\x01R\vnewPassword\"K\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x121\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xc8\xfc\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"K\n" +
 	"\x15ResetPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"H\n" +
@@ -812,6 +803,7 @@ func file_auth_auth_proto_init() {
 	if File_auth_auth_proto != nil {
 		return
 	}
+	file_auth_auth_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1202,15 +1202,14 @@ var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
+	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
 	"\aAccount\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12\x1c\n" +
 	"\tsuspended\x18\x02 \x01(\bR\tsuspended\x12B\n" +
-	"\x0flast_login_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastLoginTime\"\xa6\x01\n" +
+	"\x0flast_login_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastLoginTime\"l\n" +
 	"\x0eGetUserRequest\x12#\n" +
-	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12]\n" +
-	"\x05email\x18\x02 \x01(\tBE\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\xff\x01H\x00R\x05emailB\x10\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12#\n" +
+	"\x05email\x18\x02 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01H\x00R\x05emailB\x10\n" +
 	"\aaccount\x12\x05\xbaH\x02\b\x01\"A\n" +
 	"\x0fGetUserResponse\x12.\n" +
 	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\"d\n" +
@@ -1371,6 +1370,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 		return
 	}
 	file_latchkey_v1_policy_proto_init()
+	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_session_service_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_admin_service_proto_msgTypes[1].OneofWrappers = []any{

@@ -931,31 +931,21 @@ var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x16latchkey/v1/user.proto\"\xe1\b\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x85\x04\n" +
 	"\rSignUpRequest\x12\xf1\x02\n" +
 	"\x05email\x18\x01 \x01(\tB\xda\x02\xbaH\xd6\x02\xba\x01\xc8\x02\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xe6\x01this == '' || this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12d\n" +
-	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\bpassword\x12\xba\x02\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xe6\x01this == '' || this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12*\n" +
+	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12*\n" +
 	"\n" +
-	"first_name\x18\x03 \x01(\tB\x9a\x02\xbaH\x96\x02\xba\x01\xa5\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01d\n" +
-	"\n" +
-	"name.blank\x12\x17must not be only spaces\x1a=this == '' || this.size() > 100 || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\tfirstName\x12\xb8\x02\n" +
-	"\tlast_name\x18\x04 \x01(\tB\x9a\x02\xbaH\x96\x02\xba\x01\xa5\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\xba\x01d\n" +
-	"\n" +
-	"name.blank\x12\x17must not be only spaces\x1a=this == '' || this.size() > 100 || this.matches(r'[^\\pZ\\pC]')r\x04\x10\x01\x18dR\blastName\"7\n" +
+	"first_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc0\xf6\x92\x89\x0e\x01R\tfirstName\x12(\n" +
+	"\tlast_name\x18\x04 \x01(\tB\v\xbaH\br\x06\xc0\xf6\x92\x89\x0e\x01R\blastName\"7\n" +
 	"\x0eSignUpResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xd7\x03\n" +
-	"\fLoginRequest\x12[\n" +
-	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\xff\x01R\x05email\x12d\n" +
-	"\bpassword\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\bpassword\x12\xd3\x01\n" +
-	"\vdevice_name\x18\x03 \x01(\tB\xb1\x01\xbaH\xad\x01\xba\x01\xa5\x01\n" +
-	"\x0fname.characters\x120must not contain control or direction characters\x1a`this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')r\x02\x18dR\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xbb\x01\n" +
+	"\fLoginRequest\x12!\n" +
+	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01R\x05email\x12*\n" +
+	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12,\n" +
+	"\vdevice_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
 	"deviceName\x12.\n" +
 	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\x97\x01\n" +
 	"\rLoginResponse\x12-\n" +
@@ -983,21 +973,17 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\tsessionId\x12;\n" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"t\n" +
-	"\x15ForgotPasswordRequest\x12[\n" +
-	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\xff\x01R\x05email\"\x18\n" +
-	"\x16ForgotPasswordResponse\"\xa8\x01\n" +
+	"expireTime\":\n" +
+	"\x15ForgotPasswordRequest\x12!\n" +
+	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01R\x05email\"\x18\n" +
+	"\x16ForgotPasswordResponse\"n\n" +
 	"\x14ResetPasswordRequest\x12#\n" +
-	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\x12k\n" +
-	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"\x17\n" +
-	"\x15ResetPasswordResponse\"\xf9\x01\n" +
-	"\x15ChangePasswordRequest\x12s\n" +
-	"\x10current_password\x18\x01 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x0fcurrentPassword\x12k\n" +
-	"\fnew_password\x18\x02 \x01(\tBH\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\b\x18\x80\x01\x80\x01\x01R\vnewPassword\"@\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\x121\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"\x17\n" +
+	"\x15ResetPasswordResponse\"\x85\x01\n" +
+	"\x15ChangePasswordRequest\x129\n" +
+	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
 	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\x87\x06\n" +
 	"\vAuthService\x12O\n" +
@@ -1088,6 +1074,7 @@ func file_latchkey_v1_auth_service_proto_init() {
 	}
 	file_latchkey_v1_error_reason_proto_init()
 	file_latchkey_v1_policy_proto_init()
+	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_auth_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*LoginResponse_Tokens)(nil),
