@@ -12,7 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
 // What Config uses where it says nothing.
@@ -150,6 +150,6 @@ func (c Config) complete() (Config, error) {
 }
 
 // rules are what tokens must satisfy beyond their signature.
-func (c Config) rules() atjwt.Rules {
-	return atjwt.Rules{Issuer: c.Issuer, Audience: c.Audience, MaxTTL: c.MaxTTL, Sessionless: c.Sessionless}
+func (c Config) rules() accesstoken.Rules {
+	return accesstoken.Rules{Issuer: c.Issuer, Audience: c.Audience, MaxTTL: c.MaxTTL, Sessionless: c.Sessionless}
 }

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/reload"
 )
 
@@ -37,7 +37,7 @@ type keySource struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	keys   atomic.Pointer[map[string]*atjwt.Key]
+	keys   atomic.Pointer[map[string]*accesstoken.Key]
 	loaded chan struct{} // closed once keys were fetched
 	wake   chan struct{} // holds one wish for a fetch
 	closed chan struct{} // closed once run has returned
@@ -51,17 +51,17 @@ func newKeySource(c Config) *keySource {
 		loaded: make(chan struct{}), wake: make(chan struct{}, 1), closed: make(chan struct{}),
 		gate: reload.Gate{Interval: keysMinInterval},
 	}
-	k.keys.Store(&map[string]*atjwt.Key{})
+	k.keys.Store(&map[string]*accesstoken.Key{})
 	return k
 }
 
 // get returns the key called id, or nil.
-func (k *keySource) get(id string) *atjwt.Key { return (*k.keys.Load())[id] }
+func (k *keySource) get(id string) *accesstoken.Key { return (*k.keys.Load())[id] }
 
 // find returns the key called id. If it is not known, find asks the issuer, at most once per keysMinInterval
 // for all callers together. Between two fetches the answer of the last one counts: a key that it did not have
 // is refused with ErrInvalid, and if it failed, find returns ErrUnavailable.
-func (k *keySource) find(ctx context.Context, id string) (*atjwt.Key, error) {
+func (k *keySource) find(ctx context.Context, id string) (*accesstoken.Key, error) {
 	if key := k.get(id); key != nil {
 		return key, nil
 	}
@@ -82,7 +82,7 @@ func (k *keySource) find(ctx context.Context, id string) (*atjwt.Key, error) {
 	if err := current.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return nil, atjwt.Invalid("unknown key id")
+	return nil, accesstoken.Invalid("unknown key id")
 }
 
 // changed says that the issuer's keys are others now. A caller who looks for a key from now on waits for a
@@ -148,7 +148,7 @@ func (k *keySource) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keys of %s: %w", k.url, err)
 	}
-	keys, err := atjwt.ParseJWKS(document)
+	keys, err := accesstoken.ParseJWKS(document)
 	if err != nil {
 		return fmt.Errorf("keys of %s: %w", k.url, err)
 	}

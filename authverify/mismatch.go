@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
 // mismatchEvery is the time between two log lines about one claim: where a setting is wrong, every token is
@@ -21,7 +21,7 @@ type mismatches struct {
 }
 
 // tell logs m, unless there was a line about its claim within mismatchEvery.
-func (t *mismatches) tell(m *atjwt.MismatchError, now time.Time) {
+func (t *mismatches) tell(m *accesstoken.MismatchError, now time.Time) {
 	last, field := &t.iss, "Config.Issuer"
 	if m.Claim == "aud" {
 		last, field = &t.aud, "Config.Audience"

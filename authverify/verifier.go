@@ -12,7 +12,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/revocations"
 )
 
@@ -32,7 +32,7 @@ const (
 // concurrent use.
 type Verifier struct {
 	cfg   Config
-	rules atjwt.Rules
+	rules accesstoken.Rules
 	keys  *keySource
 	fresh freshness
 	// mismatches logs tokens of another issuer or audience: a setting is wrong, here or there.
@@ -56,7 +56,7 @@ type Verifier struct {
 type verified struct {
 	claims Claims
 	keyID  string
-	key    *atjwt.Key
+	key    *accesstoken.Key
 }
 
 // NewVerifier returns a Verifier and starts what it does in the background, until
@@ -172,15 +172,15 @@ func (v *Verifier) check(ctx context.Context, token string) (*verified, error) {
 
 // authentic returns what a genuine token says.
 func (v *Verifier) authentic(ctx context.Context, token string) (*verified, error) {
-	if len(token) > atjwt.MaxTokenBytes {
-		return nil, atjwt.Invalid("longer than 4096 bytes")
+	if len(token) > accesstoken.MaxTokenBytes {
+		return nil, accesstoken.Invalid("longer than 4096 bytes")
 	}
 	hash := sha256.Sum256([]byte(token))
 	// A key that was withdrawn, or replaced under its id, takes what it signed along.
 	if found, ok := v.seen.GetIfPresent(hash); ok && v.keys.get(found.keyID) == found.key {
 		return found, nil
 	}
-	parsed, err := atjwt.ParseToken(token)
+	parsed, err := accesstoken.ParseToken(token)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	}
 	now := v.cfg.Now()
 	claims, err := parsed.Claims(key, v.rules, now)
-	if wrong, ok := errors.AsType[*atjwt.MismatchError](err); ok {
+	if wrong, ok := errors.AsType[*accesstoken.MismatchError](err); ok {
 		v.mismatches.tell(wrong, now)
 	}
 	if err != nil {
@@ -211,7 +211,7 @@ func (v *Verifier) judge(found *verified) error {
 	claims := &found.claims
 	switch {
 	case revoked.RefusesKey(found.keyID):
-		return atjwt.Invalid("its key was revoked")
+		return accesstoken.Invalid("its key was revoked")
 	case !now.Before(claims.ExpireTime):
 		return ErrExpired
 	case revoked.Refuses(claims.UserID, claims.SessionID, claims.Position, found.keyID):

@@ -25,7 +25,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/authverify"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
 const (
@@ -55,7 +55,7 @@ type world struct {
 
 type testKey struct {
 	private ed25519.PrivateKey
-	jwk     atjwt.JWK
+	jwk     accesstoken.JWK
 }
 
 // stream is one call of WatchRevocations.
@@ -138,7 +138,7 @@ func (w *world) serveJWKS(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var set struct {
-		Keys []atjwt.JWK `json:"keys"`
+		Keys []accesstoken.JWK `json:"keys"`
 	}
 	for _, key := range w.keys {
 		set.Keys = append(set.Keys, key.jwk)
@@ -201,11 +201,11 @@ func newTestKey(t testing.TB, id string) testKey {
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwk, err := atjwt.NewJWK(public)
+	jwk, err := accesstoken.NewJWK(public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	jwk.KeyID, jwk.Use, jwk.Algorithm = id, "sig", atjwt.EdDSA
+	jwk.KeyID, jwk.Use, jwk.Algorithm = id, "sig", accesstoken.EdDSA
 	return testKey{private, jwk}
 }
 
@@ -350,7 +350,7 @@ func (w *world) sign(t testing.TB, id string, header, claims map[string]any) str
 func (k testKey) sign(t testing.TB, header, claims map[string]any) string {
 	t.Helper()
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(claims))
-	unsigned.Header["typ"], unsigned.Header["kid"] = atjwt.TokenType, k.jwk.KeyID
+	unsigned.Header["typ"], unsigned.Header["kid"] = accesstoken.TokenType, k.jwk.KeyID
 	maps.Copy(unsigned.Header, header)
 	signed, err := unsigned.SigningString()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
 const (
@@ -24,7 +24,7 @@ type discovery struct {
 	JWKSURI string `json:"jwks_uri"`
 	// Algorithms are those of the keys in the JWKS. No ID tokens are issued; the name is where libraries look for what
 	// the issuer signs with.
-	Algorithms []token.Algorithm `json:"id_token_signing_alg_values_supported"`
+	Algorithms []accesstoken.Algorithm `json:"id_token_signing_alg_values_supported"`
 }
 
 // serveDiscovery describes the issuer. It may be kept for as long as the JWKS, which is when another algorithm begins.

@@ -20,7 +20,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
 // errorDomain is the domain of every ErrorInfo.
@@ -75,7 +75,7 @@ func refusalOf(err error) *refusal.Error {
 			Details: []protoadapt.MessageV1{refusal.RetryInfo(limited.RetryAfter)},
 		}
 	case errors.Is(err, session.ErrUnavailable), errors.Is(err, ratelimit.ErrUnavailable),
-		errors.Is(err, token.ErrUnavailable), errors.Is(err, refusal.ErrStoreUnavailable), postgres.IsUnavailable(err):
+		errors.Is(err, signing.ErrUnavailable), errors.Is(err, refusal.ErrStoreUnavailable), postgres.IsUnavailable(err):
 		return &refusal.Error{
 			Code: codes.Unavailable, Reason: latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
 			Message: "a store did not answer: try again",

@@ -73,7 +73,7 @@ func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // jwksMaxAge is how long a JWKS may be kept. A key is published for
-// token.PublishAhead before it signs, which leaves 5 minutes for replicas that hear
+// signing.PublishAhead before it signs, which leaves 5 minutes for replicas that hear
 // of it late and caches that are.
 const jwksMaxAge = 5 * time.Minute
 

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // takeover starts a server on the snapshot, and its replica.
@@ -44,7 +44,7 @@ func oneOfEach(t *testing.T, backend *testenv.ExistingBackend) map[string]testen
 	return found
 }
 
-func claimsOf(t *testing.T, s *testenv.Server, accessToken string) *token.Claims {
+func claimsOf(t *testing.T, s *testenv.Server, accessToken string) *accesstoken.Claims {
 	t.Helper()
 	claims, err := s.Keyring.Verify(t.Context(), accessToken)
 	if err != nil {

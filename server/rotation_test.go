@@ -12,8 +12,8 @@ import (
 	"time"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // activeKey is the kid of the key that signs.
@@ -156,7 +156,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	for round := range 4 {
 		// A day begins: one replica notices and makes the next key, the other hears of
 		// it 30 s later.
-		for _, d := range []time.Duration{24 * time.Hour, 30 * time.Second, token.PublishAhead, 30 * time.Second, 5 * time.Minute} {
+		for _, d := range []time.Duration{24 * time.Hour, 30 * time.Second, signing.PublishAhead, 30 * time.Second, 5 * time.Minute} {
 			clock.Advance(d)
 			tending := replicas[round%2]
 			if _, err := tending.Rotator.Tend(t.Context()); err != nil {
@@ -191,7 +191,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Errorf("%d keys seen in %d calls: this shows nothing", len(c.kids), c.calls)
 		}
 	}
-	if keysIn(t, replicas[0], token.StateGone) < forced || keysIn(t, replicas[0], token.StateActive) != 1 {
+	if keysIn(t, replicas[0], signing.StateGone) < forced || keysIn(t, replicas[0], signing.StateActive) != 1 {
 		t.Error("former keys did not go")
 	}
 }
@@ -360,7 +360,7 @@ func TestJWKSOverARotation(t *testing.T) {
 	if kid := kidOf(account(t, s).GetAccessToken()); kid != first {
 		t.Errorf("the pending key signs: %s", kid)
 	}
-	s.Clock.Advance(token.PublishAhead)
+	s.Clock.Advance(signing.PublishAhead)
 	if _, err := s.Rotator.Tend(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
@@ -92,7 +92,7 @@ type Config struct {
 	Pool      *pgxpool.Pool
 	Redis     redis.UniversalClient
 	Ledger    *ledger.Ledger
-	Keyring   *token.Keyring
+	Keyring   *signing.Keyring
 	Passwords *password.Hasher
 
 	// Rates counts calls by network address, where AddressLimit bounds them, and BestEffort those that Redis must not

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // TestAccessTokenForm holds what RFC 9068 and the contract say of the token.
 func TestAccessTokenForm(t *testing.T) {
 	t.Parallel()
-	for _, algorithm := range []token.Algorithm{"EdDSA", "ES256", "RS256"} {
+	for _, algorithm := range []accesstoken.Algorithm{"EdDSA", "ES256", "RS256"} {
 		t.Run(string(algorithm), func(t *testing.T) {
 			t.Parallel()
 			s := testenv.Start(t, testenv.Options{Algorithm: algorithm})

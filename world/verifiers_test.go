@@ -19,9 +19,10 @@ import (
 	"time"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/keystore"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+	"github.com/latchkey-auth/latchkey/internal/signing"
+	"github.com/latchkey-auth/latchkey/internal/signingstore"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // update writes the table of verifiers into the documentation.
@@ -134,9 +135,9 @@ func newIssuer(t *testing.T, algorithm, typ, among string, ago time.Duration) is
 		t.Fatal(err)
 	}
 	i := issuer{algorithm: algorithm, typ: typ, among: among, url: "http://" + l.Addr().String()}
-	options := testenv.Options{Issuer: i.url, Algorithm: token.Algorithm(algorithm), TokenType: typ, WallClock: ago == 0}
+	options := testenv.Options{Issuer: i.url, Algorithm: accesstoken.Algorithm(algorithm), TokenType: typ, WallClock: ago == 0}
 	if among != "" {
-		earlier := testenv.Start(t, testenv.Options{Algorithm: token.Algorithm(among), WallClock: true})
+		earlier := testenv.Start(t, testenv.Options{Algorithm: accesstoken.Algorithm(among), WallClock: true})
 		options.DatabaseURL, options.RedisURL = earlier.DatabaseURL, earlier.RedisURL
 	}
 	s := testenv.Start(t, options)
@@ -192,11 +193,11 @@ func tokenFrom(t *testing.T, auth latchkeyv1.AuthServiceClient) string {
 // activeKey is the public key that signs, in PEM.
 func activeKey(t *testing.T, s *testenv.Server) []byte {
 	t.Helper()
-	keys, err := keystore.Store{Pool: s.Pool}.SigningKeys(t.Context())
+	keys, err := signingstore.Store{Pool: s.Pool}.SigningKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(keys, func(key token.StoredKey) bool { return key.State == token.StateActive })
+	i := slices.IndexFunc(keys, func(key signing.StoredKey) bool { return key.State == signing.StateActive })
 	if i < 0 {
 		t.Fatal("no key signs")
 	}

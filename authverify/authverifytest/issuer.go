@@ -34,7 +34,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/authverify"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/atjwt"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
 const (
@@ -66,7 +66,7 @@ type Issuer struct {
 type signingKey struct {
 	id      string
 	private ed25519.PrivateKey
-	jwk     atjwt.JWK
+	jwk     accesstoken.JWK
 }
 
 // NewIssuer returns an issuer with one key and nothing revoked, until the test ends.
@@ -243,8 +243,8 @@ func (i *Issuer) IssueSessionless(claims authverify.Claims) string {
 
 func (i *Issuer) sign(claims authverify.Claims) string {
 	i.t.Helper()
-	rules := atjwt.Rules{Issuer: i.jwks.URL, Audience: Audience, MaxTTL: 24 * time.Hour, Sessionless: true}
-	wire, err := rules.Write(atjwt.Claims(claims))
+	rules := accesstoken.Rules{Issuer: i.jwks.URL, Audience: Audience, MaxTTL: 24 * time.Hour, Sessionless: true}
+	wire, err := rules.Write(accesstoken.Claims(claims))
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
@@ -252,7 +252,7 @@ func (i *Issuer) sign(claims authverify.Claims) string {
 	key := i.keys[len(i.keys)-1]
 	i.mu.Unlock()
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(wire))
-	unsigned.Header["typ"], unsigned.Header["kid"] = atjwt.TokenType, key.id
+	unsigned.Header["typ"], unsigned.Header["kid"] = accesstoken.TokenType, key.id
 	token, err := unsigned.SignedString(key.private)
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
@@ -275,12 +275,12 @@ func (i *Issuer) addKey() string {
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
-	jwk, err := atjwt.NewJWK(public)
+	jwk, err := accesstoken.NewJWK(public)
 	if err != nil {
 		i.t.Fatalf("authverifytest: %v", err)
 	}
 	jwk.KeyID = jwk.Thumbprint()
-	jwk.Use, jwk.Algorithm = "sig", atjwt.EdDSA
+	jwk.Use, jwk.Algorithm = "sig", accesstoken.EdDSA
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = append(i.keys, signingKey{jwk.KeyID, private, jwk})
@@ -297,7 +297,7 @@ func (i *Issuer) serveJWKS(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var set struct {
-		Keys []atjwt.JWK `json:"keys"`
+		Keys []accesstoken.JWK `json:"keys"`
 	}
 	i.mu.Lock()
 	for _, key := range i.keys {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/devstack"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
 // Files of the dev folder.
@@ -54,7 +54,7 @@ func anew(dir string) string {
 
 // explainSealed adds that to what a start says whose secret key opens nothing.
 func explainSealed(err error, dir string) error {
-	if !errors.Is(err, token.ErrSealed) {
+	if !errors.Is(err, signing.ErrSealed) {
 		return err
 	}
 	return fmt.Errorf("%w. Under dev it is the key in the folder unless LATCHKEY_SECRET_KEY is set: %s", err, anew(dir))

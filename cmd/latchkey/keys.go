@@ -14,12 +14,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
+	"github.com/latchkey-auth/latchkey/internal/signingstore"
 )
 
 // keysCommand is `latchkey keys`. It works on the database; replicas follow through
@@ -99,12 +100,12 @@ func (k *keysCommand) checkSchema(ctx context.Context) error {
 
 // listedKey is what list shows of a key.
 type listedKey struct {
-	KeyID     string          `json:"kid"`
-	Algorithm token.Algorithm `json:"algorithm"`
-	State     token.State     `json:"state"`
-	Created   time.Time       `json:"created"`
-	Activated time.Time       `json:"activated,omitzero"`
-	Retired   time.Time       `json:"retired,omitzero"`
+	KeyID     string                `json:"kid"`
+	Algorithm accesstoken.Algorithm `json:"algorithm"`
+	State     signing.State         `json:"state"`
+	Created   time.Time             `json:"created"`
+	Activated time.Time             `json:"activated,omitzero"`
+	Retired   time.Time             `json:"retired,omitzero"`
 }
 
 // list needs no secret key: nothing is opened.
@@ -112,7 +113,7 @@ func (k *keysCommand) list(ctx context.Context, show func([]listedKey) error) er
 	if err := k.checkSchema(ctx); err != nil {
 		return err
 	}
-	rows, err := keystore.Store{Pool: k.pool}.SigningKeys(ctx)
+	rows, err := signingstore.Store{Pool: k.pool}.SigningKeys(ctx)
 	if err != nil {
 		return fmt.Errorf("read the signing keys: %w", err)
 	}
@@ -150,7 +151,7 @@ func (k *keysCommand) printTable(listed []listedKey) error {
 
 // tools are what changes keys and waits until replicas have followed. They need the
 // secret key, for keys that are made.
-func (k *keysCommand) tools(ctx context.Context) (*token.Rotator, *ledger.Ledger, error) {
+func (k *keysCommand) tools(ctx context.Context) (*signing.Rotator, *ledger.Ledger, error) {
 	rotator, err := app.NewRotator(k.cfg, k.pool)
 	if err != nil {
 		return nil, nil, err
@@ -202,7 +203,7 @@ func (k *keysCommand) revoke(ctx context.Context, id string) error {
 		return err
 	}
 	outcome, err := rotator.Revoke(ctx, id)
-	if errors.Is(err, token.ErrUnknownKey) {
+	if errors.Is(err, signing.ErrUnknownKey) {
 		return fmt.Errorf("there is no signing key %q: `latchkey keys list` shows those that there are", id)
 	}
 	if err != nil {
@@ -219,7 +220,7 @@ func (k *keysCommand) revoke(ctx context.Context, id string) error {
 	return err
 }
 
-func (k *keysCommand) printChanges(outcome token.Outcome) error {
+func (k *keysCommand) printChanges(outcome signing.Outcome) error {
 	for _, change := range outcome.Changes {
 		if _, err := fmt.Fprintf(k.stdout, "%s %s: %s -> %s\n", change.ID, change.Algorithm, orNew(change.From), change.To); err != nil {
 			return err
@@ -228,7 +229,7 @@ func (k *keysCommand) printChanges(outcome token.Outcome) error {
 	return nil
 }
 
-func orNew(state token.State) token.State {
+func orNew(state signing.State) signing.State {
 	if state == "" {
 		return "new"
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // keysDatabase is a migrated database, what the command needs to work on it, and a
@@ -55,17 +55,17 @@ func runKeys(t *testing.T, settings map[string]string, args ...string) string {
 }
 
 // keysByState lists the kids.
-func keysByState(t *testing.T, settings map[string]string) map[token.State][]string {
+func keysByState(t *testing.T, settings map[string]string) map[signing.State][]string {
 	t.Helper()
 	var listed []listedKey
 	if err := json.Unmarshal([]byte(runKeys(t, settings, "list", "--json")), &listed); err != nil {
 		t.Fatal(err)
 	}
-	states := map[token.State][]string{}
+	states := map[signing.State][]string{}
 	for _, key := range listed {
 		states[key.State] = append(states[key.State], key.KeyID)
-		if key.Created.IsZero() || key.Activated.IsZero() != (key.State == token.StatePending) ||
-			key.Retired.IsZero() != (key.State == token.StatePending || key.State == token.StateActive) {
+		if key.Created.IsZero() || key.Activated.IsZero() != (key.State == signing.StatePending) ||
+			key.Retired.IsZero() != (key.State == signing.StatePending || key.State == signing.StateActive) {
 			t.Errorf("times of %+v", key)
 		}
 	}
@@ -95,7 +95,7 @@ func TestKeys(t *testing.T) {
 		}
 		return resp.GetValid()
 	}
-	first := keysByState(t, settings)[token.StateActive][0]
+	first := keysByState(t, settings)[signing.StateActive][0]
 	if out := runKeys(t, settings, "list"); !strings.HasPrefix(out, "KID") || !strings.Contains(out, first) || !strings.Contains(out, "EdDSA") || strings.Count(out, "\n") != 2 {
 		t.Errorf("list:\n%s", out)
 	}
@@ -104,7 +104,7 @@ func TestKeys(t *testing.T) {
 	}
 
 	out := runKeys(t, settings, "rotate")
-	pending := keysByState(t, settings)[token.StatePending]
+	pending := keysByState(t, settings)[signing.StatePending]
 	if len(pending) != 1 || !strings.HasPrefix(out, pending[0]+" EdDSA: new -> pending\n"+pending[0]+" is published and begins to sign at ") {
 		t.Errorf("rotate: %v\n%s", pending, out)
 	}
@@ -113,7 +113,7 @@ func TestKeys(t *testing.T) {
 	}
 	out = runKeys(t, settings, "rotate", "--now")
 	states := keysByState(t, settings)
-	if !slices.Equal(states[token.StateActive], pending) || !slices.Equal(states[token.StateVerifyOnly], []string{first}) || !strings.Contains(out, "signs from now on") {
+	if !slices.Equal(states[signing.StateActive], pending) || !slices.Equal(states[signing.StateVerifyOnly], []string{first}) || !strings.Contains(out, "signs from now on") {
 		t.Errorf("rotate --now: %v\n%s", states, out)
 	}
 	if !valid(login.GetTokens().GetAccessToken()) {
@@ -134,7 +134,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	states = keysByState(t, settings)
-	if !slices.Equal(states[token.StateGone], pending) || len(states[token.StateActive]) != 1 {
+	if !slices.Equal(states[signing.StateGone], pending) || len(states[signing.StateActive]) != 1 {
 		t.Errorf("revoke: %v", states)
 	}
 	err = run(t.Context(), []string{"keys", "revoke", "no-such-key"}, pairs(settings), io.Discard)
@@ -148,7 +148,7 @@ func TestKeysNeedTheRightSecret(t *testing.T) {
 	t.Parallel()
 	settings, _ := keysDatabase(t)
 	runKeys(t, settings, "rotate", "--now")
-	active := keysByState(t, settings)[token.StateActive][0]
+	active := keysByState(t, settings)[signing.StateActive][0]
 	right := settings["LATCHKEY_SECRET_KEY"]
 	for _, args := range [][]string{{"keys", "rotate"}, {"keys", "rotate", "--now"}, {"keys", "revoke", active}} {
 		settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "row0", "zzzz", 1)
@@ -160,7 +160,7 @@ func TestKeysNeedTheRightSecret(t *testing.T) {
 			t.Errorf("%v without: %v", args, err)
 		}
 	}
-	if states := keysByState(t, settings); len(states) != 1 || !slices.Equal(states[token.StateActive], []string{active}) {
+	if states := keysByState(t, settings); len(states) != 1 || !slices.Equal(states[signing.StateActive], []string{active}) {
 		t.Errorf("changed: %v", states)
 	}
 	url := settings["LATCHKEY_DATABASE_URL"]
@@ -189,7 +189,7 @@ func TestScheduleRunsWithTheService(t *testing.T) {
 	addrs := p.addrs(t)
 	var pending []string
 	testenv.Eventually(t, patience, "the next key is there", func() bool {
-		pending = keysByState(t, settings)[token.StatePending]
+		pending = keysByState(t, settings)[signing.StatePending]
 		return len(pending) == 1
 	})
 	testenv.Eventually(t, patience, "it is published", func() bool {
@@ -227,7 +227,7 @@ func TestKeysWaitForReplicas(t *testing.T) {
 	settings, pool := keysDatabase(t)
 	settings["LATCHKEY_REPLICA_LEASE"] = "300ms" // the replica's is longer
 	runKeys(t, settings, "rotate", "--now")
-	first := keysByState(t, settings)[token.StateActive][0]
+	first := keysByState(t, settings)[signing.StateActive][0]
 	replica := join(t, pool, ledger.MaxLease)
 	begin := func(args ...string) (done chan error, said *bytes.Buffer) {
 		before := head(t, pool)
@@ -262,12 +262,12 @@ func TestKeysWaitForReplicas(t *testing.T) {
 	done, _ := begin("rotate", "--now")
 	stillWaits(done)
 	states := keysByState(t, settings)
-	if !slices.Equal(states[token.StateActive], []string{first}) || len(states[token.StatePending]) != 1 {
+	if !slices.Equal(states[signing.StateActive], []string{first}) || len(states[signing.StatePending]) != 1 {
 		t.Errorf("%v: it signs before the replica knows it", states)
 	}
 	apply(done)
-	second := keysByState(t, settings)[token.StateActive]
-	if !slices.Equal(second, states[token.StatePending]) {
+	second := keysByState(t, settings)[signing.StateActive]
+	if !slices.Equal(second, states[signing.StatePending]) {
 		t.Errorf("%v signs", second)
 	}
 

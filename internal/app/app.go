@@ -13,15 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/keystore"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
+	"github.com/latchkey-auth/latchkey/internal/signingstore"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server"
 	"github.com/latchkey-auth/latchkey/server/admin"
@@ -80,8 +81,8 @@ type Overrides struct {
 // App is the service with everything that it runs on. Its fields are for tests that look behind the contract.
 type App struct {
 	Sessions *session.Store
-	Keyring  *token.Keyring
-	Rotator  *token.Rotator
+	Keyring  *signing.Keyring
+	Rotator  *signing.Rotator
 	Ledger   *ledger.Ledger
 	Server   *server.Server
 	Metrics  *prometheus.Registry
@@ -159,10 +160,10 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	if err != nil {
 		return err
 	}
-	a.Keyring, err = token.Open(ctx, token.Config{
+	a.Keyring, err = signing.Open(ctx, signing.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
-		Type: cfg.TokenType, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
-		Former: older.key, Store: keystore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
+		Type: cfg.TokenType, Algorithm: accesstoken.Algorithm(cfg.TokenAlgorithm),
+		Former: older.key, Store: signingstore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
 	})
 	if err != nil {
 		return err
@@ -176,7 +177,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 }
 
 // NewRotator is for commands that change signing keys.
-func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*token.Rotator, error) {
+func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*signing.Rotator, error) {
 	keys, err := deriveKeys(cfg)
 	if err != nil {
 		return nil, err
@@ -184,10 +185,10 @@ func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*token.Rotator, error) 
 	return newRotator(cfg, keys, pool, time.Now)
 }
 
-// newRotator works on the keys that token.Open reads.
-func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func() time.Time) (*token.Rotator, error) {
-	return token.NewRotator(token.RotatorConfig{
-		Store: keystore.Store{Pool: pool}, SealKeys: keys.seal, Algorithm: token.Algorithm(cfg.TokenAlgorithm),
+// newRotator works on the keys that signing.Open reads.
+func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func() time.Time) (*signing.Rotator, error) {
+	return signing.NewRotator(signing.RotatorConfig{
+		Store: signingstore.Store{Pool: pool}, SealKeys: keys.seal, Algorithm: accesstoken.Algorithm(cfg.TokenAlgorithm),
 		Period: cfg.KeyRotation, MaxTTL: maxAccessLife, Now: now,
 	})
 }

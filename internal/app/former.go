@@ -14,7 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/legacy/backend"
 	"github.com/latchkey-auth/latchkey/internal/login"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server"
 	"github.com/latchkey-auth/latchkey/server/auth"
@@ -30,7 +30,7 @@ const (
 // has none.
 type older struct {
 	// key is the Go backend's; nil when none is set.
-	key *token.FormerKey
+	key *signing.FormerKey
 	// until is when nothing that they left is accepted any more; zero: nothing ever is.
 	until time.Time
 
@@ -99,7 +99,7 @@ func (o *older) register(r grpc.ServiceRegistrar) {
 
 // formerKey reads the Go backend's keys; nil when none is set. The private one has the
 // public one in it, and has to be that of the public one when both are set.
-func formerKey(cfg *config.Config) (*token.FormerKey, error) {
+func formerKey(cfg *config.Config) (*signing.FormerKey, error) {
 	public, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func formerKey(cfg *config.Config) (*token.FormerKey, error) {
 	case private != nil && !private.PublicKey.Equal(public):
 		return nil, config.Reject(LegacyPrivateKeyFile, "holds another key than "+LegacyPublicKeyFile+": set the two halves of one, or the private one only")
 	}
-	return &token.FormerKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
+	return &signing.FormerKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
 }
 
 // ReadKey reads a key of the settings; nil when none is set.

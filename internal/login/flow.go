@@ -22,7 +22,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
 // Notifier queues mails to the owners of accounts.
@@ -52,7 +52,7 @@ type OlderFailures struct {
 type Config struct {
 	Pool      *pgxpool.Pool
 	Sessions  *session.Store
-	Keyring   *token.Keyring
+	Keyring   *signing.Keyring
 	Passwords *password.Hasher
 	// Failures counts wrong passwords of an account by where they come from.
 	Failures *ratelimit.Attempts

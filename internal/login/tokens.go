@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // Tokens are what a client gets for a session.
@@ -55,7 +55,7 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 	if !expires.After(issued) {
 		return Tokens{}, refusal.SessionEnded() // in its last second a session gets no more tokens
 	}
-	claims := token.Claims{
+	claims := accesstoken.Claims{
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
 		Position:   sess.Position,

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
@@ -35,7 +36,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 	pg "github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/server"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
@@ -78,7 +79,7 @@ type Options struct {
 	// AccountAudience sets account tokens apart. Zero: it does not.
 	AccountAudience string
 	// Algorithm is what signing keys are for. Zero: what those of the database are for, ES256 in a new one.
-	Algorithm token.Algorithm
+	Algorithm accesstoken.Algorithm
 	// TokenType is "typ" of access tokens. Zero: at+jwt.
 	TokenType string
 	// Issuer is "iss" of access tokens. Zero: Issuer.
@@ -158,14 +159,14 @@ type Server struct {
 	// DatabaseURL and RedisURL are the stores.
 	DatabaseURL, RedisURL string
 	// Keyring and Sessions are the server's, for tests that make tokens.
-	Keyring  *token.Keyring
+	Keyring  *signing.Keyring
 	Sessions *session.Store
 	// Ledger is the server's, and runs.
 	Ledger *ledger.Ledger
 	// Calls counts what the server asks its stores.
 	Calls *StoreCalls
 	// Rotator moves the signing keys. It does nothing unless the test calls it.
-	Rotator *token.Rotator
+	Rotator *signing.Rotator
 	// App is the service with what the contract does not show.
 	App *app.App
 	// Server is the thing itself.

@@ -17,8 +17,9 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
 // usualToken has room for an access token of ours, so that hashing one needs no copy
@@ -33,7 +34,7 @@ const keysReloadTime = 2 * time.Second
 type CacheConfig struct {
 	// Pool is the database, Keyring checks tokens.
 	Pool    *pgxpool.Pool
-	Keyring *token.Keyring
+	Keyring *signing.Keyring
 	// Entries bounds the verified tokens and the accounts that are held, each.
 	Entries int
 	// Older has tokens of older backends accepted. Nil: none is.
@@ -58,7 +59,7 @@ type Cache struct {
 
 // verified is a token whose signature and form were right. It is not changed.
 type verified struct {
-	claims  *token.Claims
+	claims  *accesstoken.Claims
 	keyID   string
 	session string
 	expire  *timestamppb.Timestamp
@@ -131,7 +132,7 @@ func (c *Cache) reloadKeys() {
 }
 
 // verify returns what the token says, once its signature, form and time are right. The
-// errors are those of token.Keyring.
+// errors are those of signing.Keyring.
 func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (*verified, error) {
 	var buffer [usualToken]byte
 	sum := sha256.Sum256(append(buffer[:0], accessToken...))
@@ -150,7 +151,7 @@ func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (
 // key and one of an older backend does not, so that none is ever taken for the other.
 func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
 	found, err := c.cfg.Keyring.VerifyAny(ctx, accessToken)
-	if errors.Is(err, token.ErrInvalid) && c.cfg.Older != nil {
+	if errors.Is(err, accesstoken.ErrInvalid) && c.cfg.Older != nil {
 		return c.verifyOlder(ctx, accessToken)
 	}
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
-	"github.com/latchkey-auth/latchkey/internal/token"
 )
 
 // forgottenMargin is for the clock of the backend that issued a token: "iat" is held
@@ -17,14 +17,14 @@ const forgottenMargin = 2 * time.Minute
 
 // Older is the hook for access tokens of the older backends.
 type Older interface {
-	// Verify returns what a token says whose signature and form are right. The errors are those of token.Keyring.
+	// Verify returns what a token says whose signature and form are right. The errors are those of signing.Keyring.
 	Verify(ctx context.Context, accessToken string) (*OlderToken, error)
 }
 
 // OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time at which the
 // token was issued, or 0, which every revocation of the account refuses. One that names the session refuses it always.
 type OlderToken struct {
-	Claims *token.Claims
+	Claims *accesstoken.Claims
 	// KeyID is that of the key that has signed it, where the service knows the key; "" elsewhere.
 	KeyID string
 	// Refresh: it is a refresh token, and will always be one.
@@ -53,10 +53,10 @@ func (c *Cache) stillGood(v *verified) bool {
 // its expiry is no later than the end of all acceptance.
 func (v *verified) inTime(now time.Time) (*verified, error) {
 	if !now.Before(v.claims.ExpireTime) {
-		return nil, token.ErrExpired
+		return nil, accesstoken.ErrExpired
 	}
 	if v.older != nil && v.older.Refresh {
-		return nil, fmt.Errorf("%w: a refresh token", token.ErrInvalid)
+		return nil, fmt.Errorf("%w: a refresh token", accesstoken.ErrInvalid)
 	}
 	return v, nil
 }

@@ -15,9 +15,10 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
 // untrustedValidations are those that ask PostgreSQL at once, while memory is not
@@ -27,7 +28,7 @@ const untrustedValidations = 8
 // Config is what a Validator works with. All fields are required.
 type Config struct {
 	Pool    *pgxpool.Pool
-	Keyring *token.Keyring
+	Keyring *signing.Keyring
 	// Ledger is followed by Cache.
 	Ledger *ledger.Ledger
 	Cache  *Cache
@@ -71,7 +72,7 @@ type Verdict struct {
 	// User is the account, shared by all who hold the verdict: do not change it.
 	User *latchkeyv1.User
 	// Claims are the token's, KeyID what has signed it. Do not change them.
-	Claims *token.Claims
+	Claims *accesstoken.Claims
 	KeyID  string
 	// SessionID and ExpireTime are those of Claims, in the form of the contract. Do not change them.
 	SessionID  string
@@ -90,9 +91,9 @@ func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Pu
 	trusted := v.cfg.Ledger.Trusted()
 	shown, err := v.cfg.Cache.verify(ctx, v.cfg.Now(), accessToken)
 	switch {
-	case errors.Is(err, token.ErrInvalid):
+	case errors.Is(err, accesstoken.ErrInvalid):
 		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID)
-	case errors.Is(err, token.ErrExpired):
+	case errors.Is(err, accesstoken.ErrExpired):
 		return refused(latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED)
 	case err != nil:
 		return Verdict{}, fmt.Errorf("verify the access token: %w", err)

@@ -8,13 +8,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
 // Access returns the hook for access tokens of an older backend.
-func (l *Left) Access(pool *pgxpool.Pool, keyring *token.Keyring) validate.Older {
+func (l *Left) Access(pool *pgxpool.Pool, keyring *signing.Keyring) validate.Older {
 	return &access{Left: l, pool: pool, keyring: keyring}
 }
 
@@ -22,7 +23,7 @@ func (l *Left) Access(pool *pgxpool.Pool, keyring *token.Keyring) validate.Older
 type access struct {
 	*Left
 	pool    *pgxpool.Pool
-	keyring *token.Keyring
+	keyring *signing.Keyring
 }
 
 // Verify implements validate.Older. The session of a token is made of its own hash, so that a revocation that names the
@@ -36,9 +37,9 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 	found, err := l.Tokens.Verify(accessToken)
 	switch {
 	case errors.Is(err, legacy.ErrExpired):
-		return nil, token.ErrExpired
+		return nil, accesstoken.ErrExpired
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", token.ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", accesstoken.ErrInvalid, err)
 	}
 	refresh, err := l.isRefreshToken(ctx, found)
 	if err != nil {
@@ -48,7 +49,7 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 	if err != nil {
 		return nil, err
 	}
-	old := &validate.OlderToken{Refresh: refresh, Issued: found.IssuedAt, Claims: &token.Claims{
+	old := &validate.OlderToken{Refresh: refresh, Issued: found.IssuedAt, Claims: &accesstoken.Claims{
 		UserID: found.UserID, SessionID: found.SessionID(), ID: found.ID, Position: position,
 		AuthTime: found.IssuedAt, // there was no refresh: each was issued by a login
 		IssuedAt: found.IssuedAt, ExpireTime: found.ExpireTime,

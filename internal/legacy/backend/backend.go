@@ -17,7 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
@@ -34,7 +34,7 @@ type Config struct {
 	Left     *Left
 	Pool     *pgxpool.Pool
 	Sessions *session.Store
-	Keyring  *token.Keyring
+	Keyring  *signing.Keyring
 	Trail    *audit.Trail
 	Logger   *slog.Logger
 	// Now is the clock.

@@ -10,13 +10,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/login"
-	"github.com/latchkey-auth/latchkey/internal/token"
+	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server/auth"
 )
 
 type older struct {
-	key   *token.FormerKey
+	key   *signing.FormerKey
 	until time.Time
 }
 

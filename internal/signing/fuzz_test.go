@@ -1,0 +1,29 @@
+package signing
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+)
+
+// Opening never panics and yields nothing but what was sealed.
+func FuzzSealerOpen(f *testing.F) {
+	s := mustSealer(f, testSealKey(1), testSealKey(2))
+	plain := []byte("private")
+	sealed := s.seal("kid", accesstoken.EdDSA, plain)
+	f.Add(sealed)
+	f.Add(sealed[:sealHeadBytes])
+	f.Add(mustSealer(f, testSealKey(3)).seal("kid", accesstoken.EdDSA, plain))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, _, err := s.open("kid", accesstoken.EdDSA, data)
+		if err == nil && !bytes.Equal(got, plain) {
+			t.Fatalf("opened %x as %x", data, got)
+		}
+		if err != nil && !errors.Is(err, ErrSealed) {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,47 @@
+package signing
+
+import (
+	"context"
+
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+)
+
+// Has says whether the key called id verifies tokens now.
+func (k *Keyring) Has(id string) bool {
+	return k.keys.Load().verifying[id] != nil || k.former.verifies(id, k.now())
+}
+
+// Verified is a genuine token that is in force.
+type Verified struct {
+	*accesstoken.Claims
+	// KeyID is what signed it.
+	KeyID string
+	// ForAccount says that it is for Config.AccountAudience, and so for no service. A
+	// token that names both audiences is for services.
+	ForAccount bool
+}
+
+// VerifyAny is Verify for both audiences, and says which the token is for.
+func (k *Keyring) VerifyAny(ctx context.Context, token string) (Verified, error) {
+	parsed, err := accesstoken.ParseToken(token)
+	if err != nil {
+		return Verified{}, err
+	}
+	verified := Verified{KeyID: parsed.KeyID()}
+	if k.former.is(parsed.KeyID()) { // which signs none for accounts
+		verified.Claims, err = k.former.claims(parsed, k.now())
+		return verified, err
+	}
+	key, err := k.find(ctx, parsed.KeyID())
+	if err != nil {
+		return Verified{}, err
+	}
+	rules := []accesstoken.Rules{k.rules}
+	if k.account != nil {
+		rules = append(rules, *k.account)
+	}
+	var kept int
+	verified.Claims, kept, err = parsed.ClaimsUnder(key.verifying, k.now(), rules...)
+	verified.ForAccount = kept > 0
+	return verified, err
+}
