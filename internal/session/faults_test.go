@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
 // A change of the secret logs nobody out, and a retry across it gets the answer that was lost.
@@ -179,16 +181,16 @@ func TestLastGeneration(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := func(generation uint64) string {
-		text, err := b.store.keys.current().issue(presented.rec.bound, generation)
+		text, err := b.store.keys.Current().Issue(presented.rec.Binding, generation)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return text
 	}
 	// Near 2^53, where doubles would begin to skip.
-	for generation := uint64(maxGeneration - 4); generation < maxGeneration; generation++ {
+	for generation := uint64(refreshtoken.LastGeneration - 4); generation < refreshtoken.LastGeneration; generation++ {
 		want := Advanced
-		if generation == maxGeneration-4 {
+		if generation == refreshtoken.LastGeneration-4 {
 			want = CaughtUp
 		}
 		rotation := mustRefresh(t, b.store, at(generation), "", want)
@@ -197,9 +199,9 @@ func TestLastGeneration(t *testing.T) {
 		}
 		mustRefresh(t, b.store, at(generation), "", RepeatedInGrace)
 	}
-	wantRefused(t, b.store, at(maxGeneration), "", ErrEnded)
-	wantRefused(t, b.store, at(maxGeneration-2), "", ErrLate)
-	wantRefused(t, b.store, at(maxGeneration-3), "", ErrReused)
+	wantRefused(t, b.store, at(refreshtoken.LastGeneration), "", ErrEnded)
+	wantRefused(t, b.store, at(refreshtoken.LastGeneration-2), "", ErrLate)
+	wantRefused(t, b.store, at(refreshtoken.LastGeneration-3), "", ErrReused)
 	if got := b.dump(t)[redisKey(created.ID)][fieldGen]; got != "9007199254740991" {
 		t.Fatalf("stored generation %s", got)
 	}
@@ -344,26 +346,26 @@ func TestRedisHoldsNoSecret(t *testing.T) {
 		_, text := create(t, b.store)
 		for j := range 6 {
 			request := fmt.Sprintf("request-%d-%d-0c6f7a3b", i, j)
-			tok, err := parseToken(text)
+			tok, err := refreshtoken.Parse(text)
 			if err != nil {
 				t.Fatal(err)
 			}
-			secrets = append(secrets, text, strings.TrimPrefix(text, tokenPrefix), request)
-			add(tok.mac[:])
+			secrets = append(secrets, text, strings.TrimPrefix(text, refreshtoken.Prefix), request)
+			add(tok.MAC[:])
 			add([]byte(request))
 			successor := mustRefresh(t, b.store, text, request, Advanced).RefreshToken
 			mustRefresh(t, b.store, text, request, RepeatedSameRequest)
 			mustRefresh(t, b.store, text, "", RepeatedInGrace)
 			text = successor
 		}
-		tok, err := parseToken(text)
+		tok, err := refreshtoken.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		secrets = append(secrets, text)
-		add(tok.mac[:])
+		add(tok.MAC[:])
 	}
-	add(b.store.keys.current().secret)
+	add(testKey(1))
 
 	var all strings.Builder
 	for key, fields := range b.dump(t) {

@@ -96,7 +96,7 @@ func (s *Store) readIndex(ctx context.Context, userID uuid.UUID, now int64) ([]r
 	for i, entry := range entries {
 		rec, err := readRecord(ids[i], replies[i].Val())
 		switch {
-		case err == nil && rec.user == userID && rec.idleEnd+expiryMargin.Milliseconds() > now:
+		case err == nil && rec.UserID == userID && rec.idleEnd+expiryMargin.Milliseconds() > now:
 			records = append(records, rec)
 		case max(entry.Score, -entry.Score) <= float64(now-settleTime.Milliseconds()):
 			gone = append(gone, entry.Member)
@@ -143,7 +143,7 @@ func (s *Store) Get(ctx context.Context, userID, sessionID uuid.UUID) (Session, 
 		return Session{}, unavailable("read a session", err)
 	}
 	rec, err := readRecord(sessionID, fields)
-	if err != nil || rec.user != userID || rec.session().Ended(fromMillis(now)) {
+	if err != nil || rec.UserID != userID || rec.session().Ended(fromMillis(now)) {
 		return Session{}, &UnknownError{SessionID: sessionID}
 	}
 	return rec.session(), nil
@@ -180,8 +180,8 @@ func (s *Store) ClearIndex(ctx context.Context, userID, except uuid.UUID, before
 	}
 	var ended []any
 	for _, rec := range records {
-		if rec.ledger < before && rec.id != except {
-			ended = append(ended, rec.id.String())
+		if rec.Position < before && rec.SessionID != except {
+			ended = append(ended, rec.SessionID.String())
 		}
 	}
 	return s.unlist(ctx, userID, ended)

@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-)
 
-// saltSize is that of the hash: a guess at a salt is as hopeless as one at a key.
-const saltSize = 32
+	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
+)
 
 // The fields of the hash in Redis. rotate.lua has the same names.
 const (
@@ -36,7 +35,7 @@ const (
 // record is a session as Redis holds it. Times are milliseconds since 1970. What only the script needs (the hash of
 // the request id that led to the latest generation) is left out.
 type record struct {
-	bound
+	refreshtoken.Binding
 
 	generation             uint64
 	created, authenticated int64
@@ -50,8 +49,8 @@ type record struct {
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // bindings are the values that the script compares with the store: those that the MAC was checked against.
-func (b bound) bindings() (user, end, ledger, salt string) {
-	return b.user.String(), decimal(b.end), decimal(b.ledger), hex.EncodeToString(b.salt[:])
+func (r record) bindings() (user, end, ledger, salt string) {
+	return r.UserID.String(), decimal(r.End), decimal(r.Position), hex.EncodeToString(r.Salt[:])
 }
 
 // fields returns the pairs of a new session for HSET.
@@ -82,7 +81,7 @@ func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 		return n
 	}
 	r := record{
-		bound:         bound{id: id, end: integer(fieldEnd), ledger: integer(fieldLedger)},
+		Binding:       refreshtoken.Binding{SessionID: id, End: integer(fieldEnd), Position: integer(fieldLedger)},
 		created:       integer(fieldCreated),
 		authenticated: integer(fieldAuth),
 		rotated:       integer(fieldRotated),
@@ -98,14 +97,14 @@ func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 	if r.generation, err = strconv.ParseUint(fields[fieldGen], 10, 53); err != nil {
 		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldGen, err))
 	}
-	if r.user, err = uuid.Parse(fields[fieldUser]); err != nil {
+	if r.UserID, err = uuid.Parse(fields[fieldUser]); err != nil {
 		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldUser, err))
 	}
 	salt, err := hex.DecodeString(fields[fieldSalt])
-	if err != nil || len(salt) != saltSize {
-		bad = errors.Join(bad, fmt.Errorf("field %s: not %d bytes in hex", fieldSalt, saltSize))
+	if err != nil || len(salt) != refreshtoken.SaltSize {
+		bad = errors.Join(bad, fmt.Errorf("field %s: not %d bytes in hex", fieldSalt, refreshtoken.SaltSize))
 	} else {
-		r.salt = [saltSize]byte(salt)
+		r.Salt = [refreshtoken.SaltSize]byte(salt)
 	}
 	if err := json.Unmarshal([]byte(fields[fieldAMR]), &r.amr); err != nil {
 		bad = errors.Join(bad, fmt.Errorf("field %s: %w", fieldAMR, err))
@@ -115,11 +114,11 @@ func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 
 func (r record) session() Session {
 	return Session{
-		ID: r.id, UserID: r.user,
-		Generation: r.generation, Position: r.ledger,
+		ID: r.SessionID, UserID: r.UserID,
+		Generation: r.generation, Position: r.Position,
 		CreateTime: fromMillis(r.created), AuthTime: fromMillis(r.authenticated),
 		RotateTime: fromMillis(r.rotated),
-		IdleEnd:    fromMillis(r.idleEnd), End: fromMillis(r.end),
+		IdleEnd:    fromMillis(r.idleEnd), End: fromMillis(r.End),
 		DeviceName: r.device, Address: r.address,
 		AMR: r.amr,
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
 // rotateLua compares a token's generation with the session's and advances it, or says why not, in one step.
@@ -25,7 +27,7 @@ type Presented struct {
 	// Generation is the token's own.
 	Generation uint64
 
-	key keyID
+	key refreshtoken.KeyID
 	rec record
 }
 
@@ -34,31 +36,31 @@ type Presented struct {
 //
 // The errors are ErrMalformed and ErrForged, which are ErrInvalid, *UnknownError, and ErrUnavailable.
 func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, error) {
-	tok, err := parseToken(refreshToken)
+	tok, err := refreshtoken.Parse(refreshToken)
 	if err != nil {
-		return nil, err
+		return nil, ErrMalformed
 	}
-	key, found := s.keys.find(tok.key)
+	key, found := s.keys.Find(tok.KeyID)
 	if !found {
 		return nil, ErrForged
 	}
-	fields, err := s.redis.HGetAll(ctx, redisKey(tok.session)).Result()
+	fields, err := s.redis.HGetAll(ctx, redisKey(tok.SessionID)).Result()
 	if err != nil {
 		return nil, unavailable("read a session", err)
 	}
-	rec, err := readRecord(tok.session, fields)
+	rec, err := readRecord(tok.SessionID, fields)
 	if err != nil {
 		// No hash, or one that lost fields: either way the session is gone, and logging in again repairs it.
-		return nil, &UnknownError{SessionID: tok.session}
+		return nil, &UnknownError{SessionID: tok.SessionID}
 	}
-	mac, err := key.tokenMAC(rec.bound, tok.generation)
+	mac, err := key.MAC(rec.Binding, tok.Generation)
 	if err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(mac[:], tok.mac[:]) {
+	if !hmac.Equal(mac[:], tok.MAC[:]) {
 		return nil, ErrForged
 	}
-	return &Presented{Session: rec.session(), Generation: tok.generation, key: tok.key, rec: rec}, nil
+	return &Presented{Session: rec.session(), Generation: tok.Generation, key: tok.KeyID, rec: rec}, nil
 }
 
 // Outcome says how a rotation came to its successor.
@@ -119,16 +121,16 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark
 	if err != nil {
 		return Rotation{}, err
 	}
-	if now >= p.rec.end || p.Generation >= maxGeneration {
+	if now >= p.rec.End || p.Generation >= refreshtoken.LastGeneration {
 		return Rotation{}, ErrEnded
 	}
 	// The request id is hashed under the key of the presented token, which a retry presents again: a change of the
 	// current key between the two does not make the retry look like another request.
-	key, found := s.keys.find(p.key)
+	key, found := s.keys.Find(p.key)
 	if !found {
 		return Rotation{}, ErrForged
 	}
-	request, err := key.requestHash(p.rec.bound, p.Generation, requestID)
+	request, err := key.RequestHash(p.rec.Binding, p.Generation, requestID)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -141,10 +143,10 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark
 
 func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now int64, mark Mark) ([]string, error) {
 	user, end, ledger, salt := p.rec.bindings()
-	idleEnd := min(now+s.idle, p.rec.end)
-	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(p.rec.id)},
+	idleEnd := min(now+s.idle, p.rec.End)
+	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(p.rec.SessionID)},
 		user, end, ledger, salt,
-		p.Generation, p.Generation+1, request, s.keys.current().id.String(),
+		p.Generation, p.Generation+1, request, s.keys.Current().ID.String(),
 		now, s.grace, idleEnd, s.lifetime(idleEnd, now).Milliseconds(),
 		mark.Generation, mark.Time.UnixMilli(),
 	).StringSlice()
@@ -176,7 +178,7 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 	case "ended":
 		return Rotation{}, ErrEnded
 	case "unknown":
-		return Rotation{}, &UnknownError{SessionID: p.rec.id}
+		return Rotation{}, &UnknownError{SessionID: p.rec.SessionID}
 	default:
 		return Rotation{}, fmt.Errorf("%w: advance a session: unforeseen answer", ErrUnavailable)
 	}
@@ -197,7 +199,7 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 	// key would change the answer with the key. When that key is gone the first answer is worthless, and the current
 	// key serves.
 	rec.key = reply[3]
-	text, err := s.keys.named(rec.key).issue(rec.bound, rec.generation)
+	text, err := s.keys.Named(rec.key).Issue(rec.Binding, rec.generation)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -231,10 +233,10 @@ func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID, sum [sha256.Si
 		return Rotation{}, &UnknownError{SessionID: sessionID}
 	case rec.session().Ended(fromMillis(now)):
 		return Rotation{}, ErrEnded
-	case rec.generation != firstGeneration:
+	case rec.generation != refreshtoken.FirstGeneration:
 		return Rotation{}, ErrReused
 	}
-	text, err := s.keys.named(rec.key).issue(rec.bound, firstGeneration)
+	text, err := s.keys.Named(rec.key).Issue(rec.Binding, refreshtoken.FirstGeneration)
 	if err != nil {
 		return Rotation{}, err
 	}

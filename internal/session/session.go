@@ -25,6 +25,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
 // expiryMargin is how long Redis keeps a session beyond its end, so that replicas whose clocks differ a little agree
@@ -61,7 +63,7 @@ type Config struct {
 // Store creates, opens, advances and deletes sessions. It is safe for concurrent use.
 type Store struct {
 	redis redis.UniversalClient
-	keys  keyring
+	keys  refreshtoken.Keys
 	// In milliseconds.
 	idle, max, grace int64
 	limit            int
@@ -76,7 +78,7 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("session: Redis is nil")
 	}
-	keys, err := newKeyring(cfg.MACKeys)
+	keys, err := refreshtoken.NewKeys(cfg.MACKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +180,7 @@ func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
-	text, err := s.keys.current().issue(rec.bound, firstGeneration)
+	text, err := s.keys.Current().Issue(rec.Binding, refreshtoken.FirstGeneration)
 	if err != nil {
 		return Created{}, err
 	}
@@ -186,14 +188,14 @@ func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
-	evicted, err := s.enter(ctx, rec.user, rec.id, now)
+	evicted, err := s.enter(ctx, rec.UserID, rec.SessionID, now)
 	if err != nil {
 		return Created{}, err
 	}
 	// In one transaction: a session without an expiry would stay for good.
 	_, err = s.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.HSet(ctx, redisKey(rec.id), fields...)
-		tx.PExpire(ctx, redisKey(rec.id), s.lifetime(rec.idleEnd, now))
+		tx.HSet(ctx, redisKey(rec.SessionID), fields...)
+		tx.PExpire(ctx, redisKey(rec.SessionID), s.lifetime(rec.idleEnd, now))
 		return nil
 	})
 	if err != nil {
@@ -215,15 +217,15 @@ func (s *Store) newRecord(start Start, now int64) (record, error) {
 	}
 	end := now + s.max
 	rec := record{
-		bound:      bound{id: id, user: start.UserID, end: end, ledger: start.Position},
-		generation: firstGeneration,
+		Binding:    refreshtoken.Binding{SessionID: id, UserID: start.UserID, End: end, Position: start.Position},
+		generation: refreshtoken.FirstGeneration,
 		created:    now, authenticated: authenticated, rotated: now,
 		idleEnd: min(now+s.idle, end),
-		key:     s.keys.current().id.String(),
+		key:     s.keys.Current().ID.String(),
 		device:  start.DeviceName, address: start.Address,
 		amr: slices.Clone(start.AMR),
 	}
-	if _, err := rand.Read(rec.salt[:]); err != nil {
+	if _, err := rand.Read(rec.Salt[:]); err != nil {
 		return record{}, fmt.Errorf("session: make a salt: %w", err)
 	}
 	return rec, nil

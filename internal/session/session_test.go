@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
 const (
@@ -303,51 +305,51 @@ func TestForged(t *testing.T) {
 	b := setup(t)
 	_, text := create(t, b.store)
 	_, other := create(t, b.store)
-	tok, err := parseToken(text)
+	tok, err := refreshtoken.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	otherTok, err := parseToken(other)
+	otherTok, err := refreshtoken.Parse(other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantForged := func(name string, forged token) {
+	wantForged := func(name string, forged refreshtoken.Token) {
 		t.Helper()
-		if _, err := b.store.Open(t.Context(), forged.encode()); !errors.Is(err, ErrForged) || !errors.Is(err, ErrInvalid) {
+		if _, err := b.store.Open(t.Context(), forged.Encode()); !errors.Is(err, ErrForged) || !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v, want ErrForged", name, err)
 		}
 	}
 	before := b.dump(t)
-	for i := range tok.mac {
+	for i := range tok.MAC {
 		forged := tok
-		forged.mac[i] ^= 1
+		forged.MAC[i] ^= 1
 		wantForged("a MAC with another bit", forged)
 	}
 	forged := tok
-	forged.generation++
+	forged.Generation++
 	wantForged("the next generation", forged)
 	forged = tok
-	forged.generation = maxGeneration
+	forged.Generation = refreshtoken.LastGeneration
 	wantForged("the last generation", forged)
 	forged = tok
-	forged.session = otherTok.session
+	forged.SessionID = otherTok.SessionID
 	wantForged("another session", forged)
 	forged = tok
-	forged.key[0] ^= 1
+	forged.KeyID[0] ^= 1
 	wantForged("an unknown key", forged)
 	forged = tok
-	forged.mac = [macSize]byte{}
+	forged.MAC = [sha256.Size]byte{}
 	wantForged("no MAC", forged)
 
 	stranger := b.withKeys(t, testKey(2))
-	stranger.keys[0].id = b.store.keys[0].id // so that not even the id of the key gives it away
+	stranger.keys[0].ID = b.store.keys[0].ID // so that not even the id of the key gives it away
 	if _, err := stranger.Open(t.Context(), text); !errors.Is(err, ErrForged) {
 		t.Errorf("another secret: %v, want ErrForged", err)
 	}
 	forged = tok
-	forged.session = uuid.New()
+	forged.SessionID = uuid.New()
 	var unknown *UnknownError
-	if _, err := b.store.Open(t.Context(), forged.encode()); !errors.As(err, &unknown) || unknown.SessionID != forged.session {
+	if _, err := b.store.Open(t.Context(), forged.Encode()); !errors.As(err, &unknown) || unknown.SessionID != forged.SessionID {
 		t.Errorf("no such session: %v, want UnknownError", err)
 	}
 	if !reflect.DeepEqual(before, b.dump(t)) {
@@ -414,7 +416,7 @@ func TestReissue(t *testing.T) {
 	// Whoever can write to Redis gets no token for what they wrote.
 	for _, field := range []string{fieldUser, fieldLedger, fieldEnd, fieldSalt} {
 		was := b.client.HGet(t.Context(), redisKey(id), field).Val()
-		other := map[string]string{fieldUser: uuid.NewString(), fieldSalt: strings.Repeat("00", saltSize)}[field]
+		other := map[string]string{fieldUser: uuid.NewString(), fieldSalt: strings.Repeat("00", refreshtoken.SaltSize)}[field]
 		if other == "" {
 			other = was + "0"
 		}
