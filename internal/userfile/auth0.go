@@ -21,17 +21,8 @@ type auth0User struct {
 	PasswordHash  string     `json:"passwordHash"`
 	BulkHash      string     `json:"password_hash"`
 	Custom        *auth0Hash `json:"custom_password_hash"`
-	UserMetadata  auth0Names `json:"user_metadata"`
+	UserMetadata  namesText  `json:"user_metadata"`
 	names
-}
-
-// auth0Names is metadata that any program may have written: never an error.
-type auth0Names struct{ names }
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (a *auth0Names) UnmarshalJSON(text []byte) error {
-	_ = unmarshal(text, &a.names, false) // whatever else it is has no names
-	return nil
 }
 
 // auth0Hash is custom_password_hash.
@@ -79,13 +70,13 @@ func parseAuth0(cut raw) (User, error) {
 	if u.PasswordHash == "" {
 		u.PasswordHash = a.BulkHash
 	}
-	if u.PasswordHash == "" && a.Custom != nil {
-		var err error
+	err := firstError(a.CreatedAt.in("created_at"), a.LastLogin.in("last_login"))
+	if err == nil && u.PasswordHash == "" && a.Custom != nil {
 		if u.PasswordHash, err = a.Custom.encode(); err != nil {
 			return u, err
 		}
 	}
-	return u, nil
+	return u, err
 }
 
 // encode is the hash as password.Canonical takes it. Of the algorithms that Auth0 imports, argon2, bcrypt,
@@ -102,9 +93,6 @@ func (h *auth0Hash) encode() (string, error) {
 	if p.Cost == 0 {
 		p = h.Password
 	}
-	if p.Cost < 2 || bits.OnesCount(uint(p.Cost)) != 1 {
-		return "", errors.New("custom_password_hash: cost is not a power of two")
-	}
 	key, err := decodeAs(h.Hash.Encoding, h.Hash.Value)
 	if err != nil {
 		return "", fmt.Errorf("custom_password_hash: hash: %w", err)
@@ -113,7 +101,19 @@ func (h *auth0Hash) encode() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("custom_password_hash: salt: %w", err)
 	}
-	return fmt.Sprintf("$scrypt$ln=%d,r=%d,p=%d$%s$%s", bits.TrailingZeros(uint(p.Cost)), p.BlockSize, p.Parallelization,
+	text, err := scryptText(p.Cost, p.BlockSize, p.Parallelization, salt, key)
+	if err != nil {
+		return "", fmt.Errorf("custom_password_hash: %w", err)
+	}
+	return text, nil
+}
+
+// scryptText is a hash of scrypt as password.Canonical takes it.
+func scryptText(cost, blockSize, lanes int, salt, key []byte) (string, error) {
+	if cost < 2 || bits.OnesCount(uint(cost)) != 1 {
+		return "", errors.New("cost is not a power of two")
+	}
+	return fmt.Sprintf("$scrypt$ln=%d,r=%d,p=%d$%s$%s", bits.TrailingZeros(uint(cost)), blockSize, lanes,
 		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key)), nil
 }
 

@@ -5,45 +5,68 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 )
 
 // sight is what the beginning of a file shows.
 type sight struct {
 	empty, json bool
-	within      shape
-	keys        map[string]bool // of the first object, and of the first user in it
-	header      []string        // the first line of CSV
+	// lines says that each line is a document, path where in the documents the users are.
+	lines bool
+	path  []string
+	// names are those of the columns, or of the members of the first objects down to the first user: as they
+	// are, and in lower case.
+	names map[string]bool
 }
 
 // look reads the beginning of a file.
 func look(head []byte) sight {
+	s := sight{names: map[string]bool{}}
 	text := bytes.TrimSpace(head)
-	if len(text) == 0 {
-		return sight{empty: true}
-	}
-	if text[0] != '{' && text[0] != '[' {
-		line, _, _ := strings.Cut(string(text), "\n")
-		return sight{header: headerFields(line)}
-	}
-	s := sight{json: true, keys: map[string]bool{}}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if text[0] == '[' {
-		s.within = inArray
-		_, _ = dec.Token() // the bracket
-	}
-	s.readKeys(dec)
 	switch {
-	case s.within == inArray:
-	case s.keys["users"] || s.keys["realm"]:
-		s.within = inUsers
+	case len(text) == 0:
+		s.empty = true
+	case text[0] == '{', text[0] == '[':
+		s.json = true
+		s.lookAtJSON(text)
 	default:
-		line, _, whole := bytes.Cut(text, []byte("\n"))
-		if whole && !json.Valid(line) && !closes(line) {
-			s.within = inSequence
-		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		s.lookAtHeader(line)
 	}
 	return s
+}
+
+func (s *sight) lookAtHeader(line string) {
+	header, _ := headerFields(strings.TrimRight(line, "\r"))
+	for _, name := range header {
+		s.names[name] = true
+	}
+	if len(header) >= firebaseColumns && slices.Contains([]string{"true", "false"}, header[2]) {
+		s.names["firebase-row"] = true
+	}
+}
+
+func (s *sight) lookAtJSON(text []byte) {
+	in := &memberNames{sight: s, text: text, dec: json.NewDecoder(bytes.NewReader(text))}
+	if text[0] == '[' {
+		_, _ = in.dec.Token() // the bracket
+		s.path = []string{eachOf}
+		for in.dec.More() && !in.object() { // phpMyAdmin's comments come first
+			clear(s.names)
+		}
+	} else {
+		in.object()
+	}
+	// They are further down in the file, or not in the first realm or organization.
+	for top, users := range map[string]string{"realm": "users", "orgs": "humanUsers"} {
+		if s.names[top] && !slices.Contains(s.path, users) {
+			s.path = append(s.path, users, eachOf)
+		}
+	}
+	line, _, whole := bytes.Cut(text, []byte("\n"))
+	s.lines = len(s.path) == 0 && (!whole || json.Valid(line) || closes(line))
 }
 
 // closes says that a line that is no JSON is meant to be an object: it is a broken line, and not the first
@@ -53,84 +76,183 @@ func closes(line []byte) bool {
 		len(bytes.TrimSpace(line)) > 1
 }
 
-// readKeys collects the keys of the object that is next, as far as it goes.
-func (s *sight) readKeys(dec *json.Decoder) {
-	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		return
+// memberNames reads the names of members at the beginning of a document.
+type memberNames struct {
+	*sight
+	text []byte
+	dec  *json.Decoder
+}
+
+// object collects the names of members of the object that is next, as far as it goes, down to the first user.
+// It returns false for an object that is none and holds none.
+func (m *memberNames) object() bool {
+	if open, err := m.dec.Token(); err != nil || open != json.Delim('{') {
+		return true
 	}
-	for dec.More() {
-		token, err := dec.Token()
-		key, isKey := token.(string)
-		if err != nil || !isKey {
-			return
+	comment := false
+	for m.dec.More() {
+		token, err := m.dec.Token()
+		name, isName := token.(string)
+		if err != nil || !isName {
+			return true
 		}
-		s.keys[key] = true
-		if key == "users" {
-			if open, err := dec.Token(); err != nil || open != json.Delim('[') {
-				return
-			}
-			s.readKeys(dec)
-			return
+		m.names[name], m.names[strings.ToLower(name)] = true, true
+		if m.holdsUsers(name) {
+			return m.object()
 		}
 		var value json.RawMessage
-		if dec.Decode(&value) != nil {
-			return
+		if m.dec.Decode(&value) != nil {
+			return true
+		}
+		comment = comment || name == "type" && (string(value) == `"header"` || string(value) == `"database"`)
+		if name == "user_id" && bytes.IndexByte(value, '|') > 0 {
+			m.names["user_id|"] = true // Auth0's "auth0|5f7c8f0a"
 		}
 	}
+	_, _ = m.dec.Token() // the end of the object
+	return !comment
 }
 
-func (s *sight) jsonSource(in *bufio.Reader) source {
-	if s.within == inLines {
-		return newLines(in)
+// holdsUsers goes into the member that was named last if it holds users, or what holds them.
+func (m *memberNames) holdsUsers(name string) bool {
+	rest := bytes.TrimLeft(m.text[m.dec.InputOffset():], " \t\r\n:")
+	array := bytes.HasPrefix(rest, []byte("["))
+	switch name {
+	case "users", "Users", "humanUsers", "result", "orgs":
+		if !array && !bytes.HasPrefix(rest, []byte("{")) || m.names["email"] {
+			return false
+		}
+		array = true // or the reading ends there
+	case "dataOrgs", "data_orgs":
+		if array {
+			return false
+		}
+	case "data": // of phpMyAdmin's tables; others have a member of this name in each user
+		if !array || !m.names["type"] || m.names["email"] {
+			return false
+		}
+	default:
+		return false
 	}
-	return newElements(in, s.within)
+	m.path = append(m.path, name)
+	if array {
+		_, _ = m.dec.Token() // the bracket
+		m.path = append(m.path, eachOf)
+	}
+	return true
 }
 
-// has counts which of the keys are there.
-func (s *sight) has(keys ...string) int {
-	n := 0
-	for _, key := range keys {
-		if s.keys[key] {
-			n++
+// source cuts the file into records of a format.
+func (s sight) source(in *bufio.Reader, of spec) (source, error) {
+	switch {
+	case s.json && !of.json:
+		return nil, fmt.Errorf("this is JSON, not CSV, which %s files are", of.format)
+	case s.json && s.lines, s.empty:
+		return newLines(in), nil
+	case s.json:
+		return newElements(in, s.path), nil
+	case !of.csv:
+		return nil, fmt.Errorf("this is not JSON, which %s files are: it begins with neither { nor [", of.format)
+	case of.format == Firebase:
+		return newFirebaseRows(in), nil
+	}
+	rows, err := newRows(in)
+	if err != nil {
+		return nil, err
+	}
+	if of.format == CSV {
+		return rows, checkColumns(rows.columns)
+	}
+	return rows, of.checkColumns(rows.columns)
+}
+
+// checkColumns refuses CSV without a column for the address.
+func (s spec) checkColumns(named map[string]int) error {
+	for _, name := range s.email {
+		if _, ok := named[name]; ok {
+			return nil
 		}
 	}
-	return n
+	return fmt.Errorf("there is no column %s, in which %s files have the address; perhaps the line of column names is missing",
+		strings.Join(s.email, " or "), s.format)
 }
 
-// format recognises the format by keys that no other format has.
-func (s *sight) format() (Format, error) {
-	if s.empty {
+// has reports whether a name is there. With a capital letter it is meant as it is.
+func (s sight) has(name string) bool { return s.names[name] }
+
+// choose returns the format that was asked for, or the one that the file shows, and refuses what cannot be it.
+func (s sight) choose(asked Format) (Format, error) {
+	if asked != "" && asked.spec().format == "" {
+		return "", fmt.Errorf("there is no format %q: %s", asked, formatNames())
+	}
+	shown := s.shown(func(f spec) []sign { return f.signs })
+	switch {
+	case asked != "" && len(shown) == 1 && shown[0] != asked:
+		return "", fmt.Errorf("this looks like %s, not like %s: say --format %s, or leave it out",
+			shown[0].Describe(), asked.Describe(), shown[0])
+	case asked != "":
+		return asked, nil
+	case s.empty:
 		return JSONL, nil
-	}
-	var found []Format
-	if s.json {
-		for _, f := range []struct {
-			format Format
-			keys   []string
-		}{
-			{Firebase, []string{"localId"}},
-			{Kratos, []string{"traits"}},
-			{Keycloak, []string{"realm", "credentials", "createdTimestamp"}},
-			{Supabase, []string{"encrypted_password", "raw_user_meta_data", "email_confirmed_at"}},
-			{Auth0, []string{"passwordHash", "custom_password_hash", "user_id", "identities", "_id"}},
-			{JSONL, []string{"password_hash", "first_name", "last_name", "active"}},
-		} {
-			if s.has(f.keys...) > 0 {
-				found = append(found, f.format)
-			}
-		}
-	} else {
-		found = csvFormats(s.header)
+	case s.ours():
+		return s.own(), nil
+	case len(shown) == 0:
+		shown = s.shown(func(f spec) []sign { return f.hints })
 	}
 	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case found != nil && found[0] == Firebase: // its keys passwordHash and users are those of others too
-		return Firebase, nil
-	case found != nil && found[0] == Kratos: // and so are Kratos's credentials
-		return Kratos, nil
-	case len(found) == 0 && s.json && s.keys["email"]:
-		return JSONL, nil
+	case len(shown) == 1:
+		return shown[0], nil
+	case len(shown) > 1:
+		return "", fmt.Errorf("the file could be %s: say which with --format", orList(shown))
+	case s.names["accountid"] && s.names["providerid"]:
+		return "", errors.New("this looks like the table account of better-auth, which has no addresses: " +
+			"join it with the table user, as docs/import.md shows")
+	case s.names["email"]:
+		return s.own(), nil
 	}
-	return "", errors.New("the format is not clear from the beginning of the file: say --format, one of " + formatNames())
+	return "", errors.New("the format is not clear from the beginning of the file, which has no email: say --format, one of " + formatNames())
+}
+
+// shown returns the formats that the file has a sign of.
+func (s sight) shown(signs func(spec) []sign) []Format {
+	var found []Format
+	for _, f := range foreignSpecs() {
+		if (s.json && f.json || !s.json && f.csv) && slices.ContainsFunc(signs(f), func(sign sign) bool { return sign.seen(s) }) {
+			found = append(found, f.format)
+		}
+	}
+	return found
+}
+
+// own is which of our own formats the file can be.
+func (s sight) own() Format {
+	if s.json {
+		return JSONL
+	}
+	return CSV
+}
+
+// ours reports whether the file has what our own formats have and nothing else.
+func (s sight) ours() bool {
+	for name := range s.names {
+		if !slices.Contains(columns(), name) {
+			return false
+		}
+	}
+	return s.names["email"]
+}
+
+// orList is "a, b or c".
+func orList(formats []Format) string {
+	var b strings.Builder
+	for i, f := range formats {
+		switch {
+		case i > 0 && i == len(formats)-1:
+			b.WriteString(" or ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(f))
+	}
+	return b.String()
 }

@@ -7,30 +7,29 @@ import (
 	"io"
 )
 
-// elements cuts a JSON document into its users without reading it whole. encoding/json's decoder holds a
+// elements cuts JSON documents into their users without reading them whole. encoding/json's decoder holds a
 // whole token, and a string of a gigabyte is one: this looks at brackets and quotes only, and leaves it to
 // encoding/json to refuse what is between them.
+//
+// A file may hold several documents one after the other, as a program that saves page after page writes them.
 type elements struct {
-	in     *bufio.Reader
-	within shape
+	in *bufio.Reader
+	// path leads from the document to its users: names of members, and eachOf for the elements of an array.
+	// Empty: each document is a user.
+	path   []string
 	number int64
 	buf    []byte
-	// open says that the array of users has begun, done that it has ended, found that there was one.
-	open, done, found bool
-	first             bool // nothing of the present array or object was read yet
+	// open are the arrays and objects of the path that were entered and not left; of each, whether nothing of
+	// it was read yet.
+	open []bool
+	// found says that the last array of the path was there.
+	found bool
 }
 
-// shape is where in the document the users are.
-type shape int
+// eachOf is the step of a path into all elements of an array.
+const eachOf = "[]"
 
-const (
-	inLines    shape = iota // one object a line
-	inSequence              // one object after the other, over several lines each
-	inArray                 // [user, user]
-	inUsers                 // {…, "users": [user, user], …}
-)
-
-func newElements(in *bufio.Reader, within shape) *elements { return &elements{in: in, within: within} }
+func newElements(in *bufio.Reader, path []string) *elements { return &elements{in: in, path: path} }
 
 func (e *elements) unit() string { return "element" }
 
@@ -60,86 +59,121 @@ func (e *elements) next() (raw, error) {
 
 // advance goes to the next user, or returns io.EOF.
 func (e *elements) advance() error {
-	if e.done {
-		return io.EOF
-	}
-	if !e.open {
-		if err := e.begin(); err != nil {
-			return err
-		}
-	}
-	if e.within == inSequence {
-		_, err := e.skipSpace()
-		return err // io.EOF: that was all
-	}
 	for {
-		more, err := e.more(']')
+		if len(e.open) == 0 {
+			if err := e.document(); err != nil || len(e.path) == 0 {
+				return err
+			}
+		}
+		var found bool
+		var err error
+		if e.path[len(e.open)-1] == eachOf {
+			found, err = e.element()
+		} else {
+			err = e.member()
+		}
 		if err != nil {
 			return e.errCut(err)
 		}
-		if more {
+		if found {
 			return nil
-		}
-		if e.within == inArray {
-			e.done = true
-			return io.EOF
-		}
-		// Keycloak never writes "users" twice; a file put together by hand may have it.
-		e.first = false
-		if err := e.findUsers(); err != nil {
-			return err
 		}
 	}
 }
 
-// begin goes to the first user.
-func (e *elements) begin() error {
-	e.open = true
-	switch e.within {
-	case inArray:
-		e.first = true
-		return e.expect('[')
-	case inUsers:
-		e.first = true
-		if err := e.expect('{'); err != nil {
-			return err
-		}
-		return e.findUsers()
-	case inLines, inSequence:
+// document goes to the next document of the file, or returns io.EOF.
+func (e *elements) document() error {
+	_, err := e.skipSpace()
+	switch {
+	case errors.Is(err, io.EOF) && !e.found && len(e.path) > 1:
+		return fmt.Errorf("there is no %q in it: an export without its users?", e.path[len(e.path)-2])
+	case err != nil, len(e.path) == 0:
+		return err
 	}
+	return e.enter()
+}
+
+// enter goes into the array or object that the next step of the path is about.
+func (e *elements) enter() error {
+	opening := byte('{')
+	if e.path[len(e.open)] == eachOf {
+		opening = '['
+	}
+	if err := e.expect(opening); err != nil {
+		return err
+	}
+	e.open = append(e.open, true)
+	e.found = e.found || len(e.open) == len(e.path)
 	return nil
 }
 
-// findUsers passes over the members of the object up to "users", and into its array.
-func (e *elements) findUsers() error {
-	for {
-		more, err := e.more('}')
-		if err != nil {
-			return e.errCut(err)
-		}
-		if !more {
-			e.done = true
-			if !e.found {
-				return errors.New(`there is no "users" in it: an export without its users?`)
-			}
-			return io.EOF
-		}
-		if _, err := e.value(true); err != nil {
-			return e.errCut(err)
-		}
-		users := string(e.buf) == `"users"`
-		if err := e.expect(':'); err != nil {
-			return err
-		}
-		if !users {
-			if err := e.pass(); err != nil {
-				return e.errCut(err)
-			}
-			continue
-		}
-		e.found, e.first = true, true
-		return e.expect('[')
+// more says whether the array or object that was entered last, which ends with the byte last, has another
+// member, and goes to it. If not, it leaves it.
+func (e *elements) more(last byte) (bool, error) {
+	first := &e.open[len(e.open)-1]
+	b, err := e.skipSpace()
+	switch {
+	case err != nil:
+		return false, err
+	case b == last:
+		_, _ = e.in.Discard(1) // it was just there
+		e.open = e.open[:len(e.open)-1]
+		return false, nil
+	case *first:
+		*first = false
+		return true, nil
+	case b != ',':
+		return false, fmt.Errorf("behind element %d there is neither , nor %c: the rest cannot be read", e.number, last)
 	}
+	_, _ = e.in.Discard(1) // it was just there
+	_, err = e.skipSpace()
+	return true, err
+}
+
+// element goes to the next element of the array that was entered last; found says that it is a user. Those
+// without what the path needs are passed over, such as the comment at the top of a phpMyAdmin export.
+func (e *elements) element() (found bool, err error) {
+	more, err := e.more(']')
+	if err != nil || !more {
+		return false, err
+	}
+	if len(e.open) == len(e.path) {
+		return true, nil
+	}
+	return false, e.enterOrPass()
+}
+
+// member goes to the member of the object that the path names, and passes over the others. No program writes
+// it twice; a file put together by hand may have it.
+func (e *elements) member() error {
+	name := `"` + e.path[len(e.open)-1] + `"`
+	more, err := e.more('}')
+	if err != nil || !more {
+		return err
+	}
+	if _, err := e.value(true); err != nil {
+		return err
+	}
+	named := string(e.buf) == name
+	if err := e.expect(':'); err != nil {
+		return err
+	}
+	if b, err := e.skipSpace(); err != nil || !named || b == 'n' { // null
+		return firstError(err, e.pass())
+	}
+	return e.enter()
+}
+
+// enterOrPass enters what the path can go on in, and passes over everything else.
+func (e *elements) enterOrPass() error {
+	b, err := e.skipSpace()
+	if err != nil {
+		return err
+	}
+	if b == '{' && e.path[len(e.open)] != eachOf || b == '[' && e.path[len(e.open)] == eachOf {
+		return e.enter()
+	}
+	return e.pass()
 }
 
 // pass passes over a value.
@@ -149,26 +183,6 @@ func (e *elements) pass() error {
 	}
 	_, err := e.value(false)
 	return err
-}
-
-// more says whether the array or object, which ends with the byte last, has another member, and goes to it.
-func (e *elements) more(last byte) (bool, error) {
-	b, err := e.skipSpace()
-	switch {
-	case err != nil:
-		return false, err
-	case b == last:
-		_, _ = e.in.Discard(1) // it was just there
-		return false, nil
-	case e.first:
-		e.first = false
-		return true, nil
-	case b != ',':
-		return false, fmt.Errorf("behind element %d there is neither , nor %c: the rest cannot be read", e.number, last)
-	}
-	_, _ = e.in.Discard(1) // it was just there
-	_, err = e.skipSpace()
-	return true, err
 }
 
 func (e *elements) expect(want byte) error {

@@ -2,6 +2,8 @@ package userfile
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"regexp"
@@ -41,7 +43,7 @@ func (f firebase) parse(cut raw) (User, error) {
 		ID: foreignID(a.LocalID), Email: a.Email, EmailVerified: a.EmailVerified,
 		CreatedAt: a.CreatedAt.Time, LastLoginAt: a.LastSignedInAt.Time, Suspended: a.Disabled,
 	}
-	if err != nil {
+	if err = firstError(err, a.CreatedAt.in("createdAt"), a.LastSignedInAt.in("lastSignedInAt")); err != nil {
 		return u, err
 	}
 	u.FirstName, u.LastName = splitName(a.DisplayName)
@@ -76,8 +78,8 @@ func (a *firebaseUser) fromRow(fields []string) error {
 	a.LocalID, a.Email, a.PasswordHash, a.Salt, a.DisplayName = fields[0], fields[1], fields[3], fields[4], fields[5]
 	var errs [4]error
 	a.EmailVerified, errs[0] = parseFlag("emailVerified", fields[2], false)
-	a.CreatedAt.Time, errs[1] = parseMoment(fields[23])
-	a.LastSignedInAt.Time, errs[2] = parseMoment(fields[24])
+	a.CreatedAt.Time, errs[1] = parseTime("createdAt", fields[23])
+	a.LastSignedInAt.Time, errs[2] = parseTime("lastSignedInAt", fields[24])
 	a.Disabled, errs[3] = parseFlag("disabled", fields[26], false)
 	return firstError(errs[:]...)
 }
@@ -95,7 +97,9 @@ func (f *firebaseRows) next() (raw, error) {
 	if err != nil || cut.err != nil {
 		return cut, err
 	}
-	cut.row.fields, cut.err = parseRow(cut.json, true)
+	reader := csv.NewReader(bytes.NewReader(cut.json))
+	reader.LazyQuotes, reader.FieldsPerRecord = true, -1
+	cut.row.fields, cut.err = readRow(reader)
 	cut.json = nil
 	return cut, nil
 }

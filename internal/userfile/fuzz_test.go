@@ -71,7 +71,7 @@ func FuzzElements(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var wanted []json.RawMessage
 		valid := json.Unmarshal(data, &wanted) == nil && wanted != nil
-		e := newElements(bufio.NewReader(bytes.NewReader(data)), inArray)
+		e := newElements(bufio.NewReader(bytes.NewReader(data)), []string{eachOf})
 		var got [][]byte
 		for {
 			cut, err := e.next()

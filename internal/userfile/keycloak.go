@@ -13,6 +13,7 @@ import (
 // keycloakUser is a UserRepresentation in the export of a realm.
 type keycloakUser struct {
 	ID               string               `json:"id"`
+	Username         string               `json:"username"`
 	Email            string               `json:"email"`
 	EmailVerified    bool                 `json:"emailVerified"`
 	FirstName        string               `json:"firstName"`
@@ -47,6 +48,9 @@ func parseKeycloak(cut raw) (User, error) {
 	}
 	if a.ServiceAccount != "" {
 		return u, errors.New("it is the service account of a client, not a person's")
+	}
+	if err := firstError(errNoAddress(u, a.Username), a.CreatedTimestamp.in("createdTimestamp")); err != nil {
+		return u, err
 	}
 	for _, credential := range a.Credentials {
 		if credential.Type != "password" {

@@ -1,27 +1,24 @@
 package userfile
 
 import (
-	"errors"
+	"encoding/json"
 	"strings"
 )
 
 // kratosIdentity is an identity as `GET /admin/identities?include_credential=password` returns it, or as it
 // is imported.
 type kratosIdentity struct {
-	ID        string `json:"id"`
-	State     string `json:"state"`
-	CreatedAt moment `json:"created_at"`
-	Traits    struct {
-		Email string `json:"email"`
-		names
-	} `json:"traits"`
-	Verifiable []struct {
-		Value    string `json:"value"`
-		Verified bool   `json:"verified"`
-	} `json:"verifiable_addresses"`
+	ID         string          `json:"id"`
+	State      string          `json:"state"`
+	CreatedAt  moment          `json:"created_at"`
+	Traits     kratosTraits    `json:"traits"`
+	Verifiable []kratosAddress `json:"verifiable_addresses"`
+	Recovery   []kratosAddress `json:"recovery_addresses"`
+
 	Credentials struct {
 		Password struct {
-			Config struct {
+			Identifiers []string `json:"identifiers"`
+			Config      struct {
 				HashedPassword string `json:"hashed_password"`
 				Password       string `json:"password"`
 			} `json:"config"`
@@ -29,22 +26,105 @@ type kratosIdentity struct {
 	} `json:"credentials"`
 }
 
+// kratosAddress is a text, or an object with one: schemas are everybody's own.
+type kratosAddress struct {
+	Value    string `json:"value"`
+	Verified bool   `json:"verified"`
+	Via      string `json:"via"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (k *kratosAddress) UnmarshalJSON(text []byte) error {
+	var object struct {
+		Value    loose `json:"value"`
+		Email    loose `json:"email"`
+		Address  loose `json:"address"`
+		Via      loose `json:"via"`
+		Verified any   `json:"verified"`
+	}
+	if json.Unmarshal(text, &k.Value) == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, &object); err != nil {
+		return nil //nolint:nilerr // a trait of another kind is no address
+	}
+	k.Value, k.Via, k.Verified = string(object.Value+object.Email+object.Address), string(object.Via), object.Verified == true
+	return nil
+}
+
+// kratosTraits are what the schema of the identity names so.
+type kratosTraits struct {
+	Email    kratosAddresses `json:"email"`
+	Emails   kratosAddresses `json:"emails"`
+	Mail     kratosAddresses `json:"mail"`
+	Username loose           `json:"username"`
+	names
+}
+
+// kratosAddresses is one address, or an array of some.
+type kratosAddresses []kratosAddress
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (k *kratosAddresses) UnmarshalJSON(text []byte) error {
+	var list []kratosAddress
+	if json.Unmarshal(text, &list) != nil {
+		list = make([]kratosAddress, 1)
+		_ = list[0].UnmarshalJSON(text) // never fails
+	}
+	*k = list
+	return nil
+}
+
 func parseKratos(cut raw) (User, error) {
 	var a kratosIdentity
 	if err := unmarshal(cut.json, &a, false); err != nil {
-		return User{Email: a.Traits.Email}, err
+		return User{}, err
 	}
 	config := a.Credentials.Password.Config
 	u := User{
-		ID: foreignID(a.ID), Email: a.Traits.Email, PasswordHash: config.HashedPassword,
+		ID: foreignID(a.ID), Email: a.email(), PasswordHash: config.HashedPassword,
 		Suspended: a.State == "inactive", CreatedAt: a.CreatedAt.Time,
 	}
 	u.FirstName, u.LastName = a.Traits.firstLast()
 	for _, address := range a.Verifiable {
 		u.EmailVerified = u.EmailVerified || address.Verified && strings.EqualFold(address.Value, u.Email)
 	}
-	if config.HashedPassword == "" && config.Password != "" {
-		return u, errors.New("the password is in the file as plain text: only hashes are taken over")
+	err := firstError(errNoAddress(u, string(a.Traits.Username)), a.CreatedAt.in("created_at"))
+	if err == nil && config.HashedPassword == "" && config.Password != "" {
+		err = errPlain
 	}
-	return u, nil
+	return u, err
+}
+
+// email is the first address among the usual traits, verified ones first, or else where Kratos keeps those
+// that the schema calls so: to be verified, to log in with, or to recover the account.
+func (a *kratosIdentity) email() string {
+	traits := append(append(a.Traits.Email, a.Traits.Emails...), a.Traits.Mail...)
+	for _, trait := range traits {
+		for _, known := range a.Verifiable {
+			if known.Verified && trait.Value != "" && strings.EqualFold(trait.Value, known.Value) {
+				return trait.Value
+			}
+		}
+	}
+	candidates := traits
+	for _, verified := range []bool{true, false} {
+		for _, address := range a.Verifiable {
+			if address.Verified == verified {
+				candidates = append(candidates, address)
+			}
+		}
+	}
+	for _, identifier := range append(a.Credentials.Password.Identifiers, string(a.Traits.Username)) {
+		candidates = append(candidates, kratosAddress{Value: identifier})
+	}
+	for _, address := range append(candidates, a.Recovery...) {
+		if strings.Contains(address.Value, "@") {
+			return address.Value
+		}
+	}
+	if len(traits) > 0 {
+		return traits[0].Value // to be refused by its value
+	}
+	return ""
 }

@@ -74,7 +74,7 @@ func parseJSONL(cut raw) (User, error) {
 	}
 	var err error
 	u.ID, err = parseID(a.ID)
-	return u, err
+	return u, firstError(err, a.CreatedAt.in("created_at"), a.LastLoginAt.in("last_login_at"))
 }
 
 func parseCSV(cut raw) (User, error) {
@@ -87,8 +87,8 @@ func parseCSV(cut raw) (User, error) {
 	var errs [5]error
 	var active bool
 	u.ID, errs[0] = parseID(get("id"))
-	u.CreatedAt, errs[1] = parseMoment(get("created_at"))
-	u.LastLoginAt, errs[2] = parseMoment(get("last_login_at"))
+	u.CreatedAt, errs[1] = parseTime("created_at", get("created_at"))
+	u.LastLoginAt, errs[2] = parseTime("last_login_at", get("last_login_at"))
 	active, errs[3] = parseFlag("active", get("active"), true)
 	u.EmailVerified, errs[4] = parseFlag("email_verified", get("email_verified"), false)
 	u.Suspended = !active

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 )
 
@@ -33,6 +32,7 @@ func (r row) get(column string) string {
 type rows struct {
 	lines   *lines
 	columns map[string]int
+	comma   rune
 	// waiting lines were read for a record that turned out to be none.
 	waiting []line
 }
@@ -52,7 +52,9 @@ func newRows(in *bufio.Reader) (*rows, error) {
 	if first.tooLong {
 		return nil, errTooLong("line of column names")
 	}
-	for i, name := range headerFields(string(first.text)) {
+	var names []string
+	names, r.comma = headerFields(string(first.text))
+	for i, name := range names {
 		if _, double := r.columns[name]; double {
 			return nil, fmt.Errorf("two columns are named %q", name)
 		}
@@ -61,16 +63,23 @@ func newRows(in *bufio.Reader) (*rows, error) {
 	return r, nil
 }
 
-func headerFields(text string) []string {
-	fields, err := parseRow([]byte(text), false)
-	if err != nil {
-		return nil
+// headerFields returns the names of columns, in lower case, and what separates them: the one of the usual
+// separators that makes most of the line, the comma before the others.
+func headerFields(text string) (names []string, comma rune) {
+	for _, separator := range separators() {
+		fields, err := parseRow([]byte(text), separator)
+		if err == nil && len(fields) > len(names) {
+			names, comma = fields, separator
+		}
 	}
-	for i := range fields {
-		fields[i] = strings.ToLower(strings.TrimSpace(fields[i]))
+	for i := range names {
+		names[i] = strings.ToLower(strings.TrimSpace(names[i]))
 	}
-	return fields
+	return names, comma
 }
+
+// separators are those of RFC 4180, of spreadsheets in countries that write 1,5, of mysql --batch, and of psql.
+func separators() []rune { return []rune{',', ';', '\t', '|'} }
 
 func (r *rows) unit() string { return "line" }
 
@@ -122,12 +131,12 @@ func (r *rows) join(first line, more []line, closed bool) (row, error) {
 	for _, l := range more {
 		text = append(append(text, '\n'), l.text...)
 	}
-	fields, err := parseRow(text, false)
+	fields, err := parseRow(text, r.comma)
 	if err != nil {
 		return row{}, err
 	}
 	if len(fields) != len(r.columns) {
-		return row{}, fmt.Errorf("it has %d fields, and there are %d columns", len(fields), len(r.columns))
+		return row{}, fmt.Errorf("it has %d fields, and there are %d columns, separated by %q", len(fields), len(r.columns), r.comma)
 	}
 	return row{r.columns, fields}, nil
 }
@@ -153,13 +162,19 @@ func (r *rows) quoted(first line) (more []line, closed bool, err error) {
 	return more, closed, nil
 }
 
-// parseRow splits one record at its commas.
-func parseRow(text []byte, lazy bool) ([]string, error) {
+// parseRow splits one record at its separators.
+func parseRow(text []byte, comma rune) ([]string, error) {
 	if bytes.IndexByte(text, '"') < 0 {
-		return strings.Split(string(text), ","), nil
+		return strings.Split(string(text), string(comma)), nil
 	}
 	reader := csv.NewReader(bytes.NewReader(text))
-	reader.LazyQuotes, reader.FieldsPerRecord = lazy, -1
+	reader.Comma, reader.FieldsPerRecord = comma, -1
+	// mysql --batch quotes nothing, so a quote in a field of it is only a quote.
+	reader.LazyQuotes = comma == '\t'
+	return readRow(reader)
+}
+
+func readRow(reader *csv.Reader) ([]string, error) {
 	fields, err := reader.Read()
 	if err != nil {
 		return nil, errors.New("it is not CSV: a quote stands where none can be")
@@ -168,17 +183,4 @@ func parseRow(text []byte, lazy bool) ([]string, error) {
 		return nil, errors.New("it is not CSV: a quote ends before the line does")
 	}
 	return fields, nil
-}
-
-// csvFormats tells CSV by its column names.
-func csvFormats(header []string) []Format {
-	switch {
-	case slices.Contains(header, "encrypted_password"), slices.Contains(header, "raw_user_meta_data"):
-		return []Format{Supabase}
-	case slices.Contains(header, "email"):
-		return []Format{CSV}
-	case len(header) >= firebaseColumns && slices.Contains([]string{"true", "false"}, header[2]):
-		return []Format{Firebase}
-	}
-	return nil
 }

@@ -1,5 +1,5 @@
 // Package userfile reads accounts from files, one at a time, and writes them: our own JSON Lines and CSV, and
-// what Auth0, Firebase, Keycloak, Supabase and Kratos export.
+// what other programs export.
 //
 // Memory grows neither with the file nor with the length of a line: a record longer than MaxRecord is
 // reported and skipped. A record that cannot be read is reported with its number and does not end the
@@ -7,13 +7,9 @@
 package userfile
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,23 +22,6 @@ const MaxRecord = 1 << 20
 
 // peekSize is what the format is told from, and what is read at once.
 const peekSize = 64 << 10
-
-// Format names what a file looks like.
-type Format string
-
-// The formats. JSONL and CSV are our own.
-const (
-	JSONL    Format = "jsonl"
-	CSV      Format = "csv"
-	Auth0    Format = "auth0"
-	Firebase Format = "firebase"
-	Keycloak Format = "keycloak"
-	Supabase Format = "supabase"
-	Kratos   Format = "kratos"
-)
-
-// Formats lists all formats.
-func Formats() []Format { return []Format{JSONL, CSV, Auth0, Firebase, Keycloak, Supabase, Kratos} }
 
 // User is an account in a file. Only Email must be there.
 type User struct {
@@ -98,7 +77,7 @@ type Options struct {
 type Reader struct {
 	format Format
 	source source
-	parse  func(raw) (User, error)
+	parse  parser
 }
 
 // source cuts a file into records.
@@ -122,90 +101,25 @@ type fatalError struct{ error }
 // Unwrap is for errors.Is.
 func (f fatalError) Unwrap() error { return f.error }
 
-// NewReader looks at the beginning of in, which may be compressed with gzip, and fails where the format is
-// not clear, or the file not in it.
+// NewReader looks at the beginning of in, which may be compressed with gzip, or in UTF-16 with a byte order
+// mark, and fails where the format is not clear, or the file not in it.
 func NewReader(in io.Reader, opts Options) (*Reader, error) {
-	buffered := bufio.NewReaderSize(in, peekSize)
-	if head, _ := buffered.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
-		unzipped, err := gzip.NewReader(buffered)
-		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", err)
-		}
-		buffered = bufio.NewReaderSize(unzipped, peekSize)
+	text, err := newText(in)
+	if err != nil {
+		return nil, err
 	}
-	if head, _ := buffered.Peek(3); bytes.Equal(head, []byte("\ufeff")) {
-		_, _ = buffered.Discard(len(head)) // it was just there
-	}
-	head, err := buffered.Peek(peekSize)
+	head, err := text.Peek(peekSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	seen := look(head)
-	if opts.Format == "" {
-		if opts.Format, err = seen.format(); err != nil {
-			return nil, err
-		}
+	if opts.Format, err = seen.choose(opts.Format); err != nil {
+		return nil, err
 	}
-	r := &Reader{format: opts.Format}
-	if seen.json {
-		r.source = seen.jsonSource(buffered)
-	}
-	switch opts.Format {
-	case JSONL:
-		r.parse = parseJSONL
-	case Auth0:
-		r.parse = parseAuth0
-	case Keycloak:
-		r.parse = parseKeycloak
-	case Kratos:
-		r.parse = parseKratos
-	case Supabase:
-		r.parse = supabase{now: opts.Now}.parse
-	case Firebase:
-		r.parse = firebase{hash: opts.Firebase}.parse
-	case CSV:
-		r.parse = parseCSV
-	default:
-		return nil, fmt.Errorf("there is no format %q: %s", opts.Format, formatNames())
-	}
-	return r, r.openCSV(buffered, seen)
-}
-
-// openCSV is for files that are not JSON.
-func (r *Reader) openCSV(in *bufio.Reader, seen sight) error {
-	switch {
-	case seen.json && r.format == CSV:
-		return errors.New("this is JSON, not CSV")
-	case seen.json:
-		return nil
-	case seen.empty:
-		r.source = newLines(in)
-		return nil
-	case r.format == Firebase:
-		r.source = newFirebaseRows(in)
-		return nil
-	case r.format != CSV && r.format != Supabase:
-		return fmt.Errorf("this is not JSON, which %s exports are: it begins with neither { nor [", r.format)
-	}
-	rows, err := newRows(in)
-	if err != nil {
-		return err
-	}
-	if r.format == CSV {
-		if err := checkColumns(rows.columns); err != nil {
-			return err
-		}
-	}
-	r.source = rows
-	return nil
-}
-
-func formatNames() string {
-	var names []string
-	for _, f := range Formats() {
-		names = append(names, string(f))
-	}
-	return strings.Join(names, ", ")
+	of := opts.Format.spec()
+	r := &Reader{format: of.format, parse: of.parse(opts)}
+	r.source, err = seen.source(text, of)
+	return r, err
 }
 
 // Format is what the file is in.

@@ -25,12 +25,9 @@ func unmarshal(text []byte, to any, strict bool) error {
 		return errors.New("behind the object there is more text")
 	}
 	var kind *json.UnmarshalTypeError
-	var own *valueError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &own):
-		return own
 	case errors.As(err, &kind) && kind.Field == "":
 		return fmt.Errorf("it is a JSON %s, not an object", kind.Value)
 	case errors.As(err, &kind):
@@ -49,15 +46,12 @@ func (u *unknownFieldError) Error() string {
 	return "there is no field " + u.field + ": " + strings.Join(slices.Concat(columns(), partColumns()), ", ")
 }
 
-// valueError reports a value without a meaning. The caller knows the field and adds its name.
-type valueError struct{ text string }
-
-// Error implements error.
-func (v *valueError) Error() string { return v.text }
-
-// moment is a time as exports write it: RFC 3339, PostgreSQL's text, milliseconds since 1970, or MongoDB's
-// {"$date": …}.
-type moment struct{ time.Time }
+// moment is a time as exports write it: RFC 3339, the text of a database, seconds or milliseconds since 1970,
+// or MongoDB's {"$date": …}. A text that is no time is kept for in, which knows the name of the field.
+type moment struct {
+	time.Time
+	bad string
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *moment) UnmarshalJSON(text []byte) error {
@@ -70,31 +64,91 @@ func (m *moment) UnmarshalJSON(text []byte) error {
 	if string(text) == "null" || len(text) == 0 {
 		return nil
 	}
+	plain := strings.Trim(string(text), `"`)
 	var err error
-	m.Time, err = parseMoment(strings.Trim(string(text), `"`))
-	return err
+	if m.Time, err = parseMoment(plain); err != nil {
+		m.bad = plain
+	}
+	return nil
 }
 
-// parseMoment takes "" for no time.
+// in returns the error of a time that is none, with the name of its field.
+func (m *moment) in(field string) error {
+	if m == nil || m.bad == "" {
+		return nil
+	}
+	return errNoTime(field, m.bad)
+}
+
+func errNoTime(field, text string) error {
+	return fmt.Errorf("%s is not a time: write it as 2006-01-02T15:04:05Z", quoted(field, text))
+}
+
+// parseTime is parseMoment with an error that names the field.
+func parseTime(field, text string) (time.Time, error) {
+	t, err := parseMoment(text)
+	if err != nil {
+		return t, errNoTime(field, text)
+	}
+	return t, nil
+}
+
+// Numbers are told apart by their size: 1e11 seconds are in the year 5138, and 1e11 milliseconds in 1973.
+const (
+	leastMillis = 1e11
+	leastMicros = 1e14
+	mostMicros  = 1e17
+)
+
+var errMoment = errors.New("not a time")
+
+// parseMoment takes "" for no time, and so are 0 and the zero times of MySQL and .NET, which say "never".
 func parseMoment(text string) (time.Time, error) {
-	if text == "" {
+	if text == "" || strings.HasPrefix(text, "0000-00-00") || strings.HasPrefix(text, "0001-01-01") {
 		return time.Time{}, nil
 	}
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil && ms >= 0 {
-		if ms == 0 {
-			return time.Time{}, nil // "never", in several exports
+	if n, err := strconv.ParseFloat(text, 64); err == nil && text[0] >= '0' && text[0] <= '9' {
+		switch {
+		case n == 0:
+			return time.Time{}, nil
+		case n < leastMillis:
+			return time.UnixMilli(int64(n * 1000)).UTC(), nil
+		case n < leastMicros:
+			return time.UnixMilli(int64(n)).UTC(), nil
+		case n < mostMicros:
+			return time.UnixMicro(int64(n)).UTC(), nil
 		}
-		return time.UnixMilli(ms).UTC(), nil
+		return time.Time{}, errMoment
 	}
 	for _, layout := range []string{
 		time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999Z07", "2006-01-02 15:04:05.999999999Z0700",
-		"2006-01-02 15:04:05.999999999 UTC", "2006-01-02 15:04:05.999999999",
+		"2006-01-02T15:04:05.999999999Z0700", "2006-01-02 15:04:05.999999999 -07:00", "2006-01-02 15:04:05.999999999 -0700",
+		"2006-01-02 15:04:05.999999999 UTC", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05.999999999", "2006-01-02",
 	} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, &valueError{"a time is not in the form 2006-01-02T15:04:05Z"}
+	return time.Time{}, errMoment
+}
+
+// quoted is a field and its value, for an error. A value that could be a hash that is in the wrong column is
+// left out.
+func quoted(field, value string) string {
+	if couldBeHash(value) {
+		return field
+	}
+	return fmt.Sprintf("%s %q", field, value)
+}
+
+// couldBeHash reports whether a value could be a hash or a key: too long for what belongs there, with the
+// characters of hashes, or 16 or more of base64 and hex.
+func couldBeHash(value string) bool {
+	const longest, leastKey = 40, 16
+	isKey := len(value) >= leastKey && !strings.ContainsFunc(value, func(r rune) bool {
+		return !strings.ContainsRune("+/=_", r) && (r > 'z' || r < '0' || r > '9' && r < 'A' || r > 'Z' && r < 'a')
+	})
+	return len(value) > longest || isKey || strings.ContainsAny(value, "${}*!")
 }
 
 // parseFlag takes what programs write for yes and no, and otherwise for "".
@@ -102,12 +156,12 @@ func parseFlag(name, text string, otherwise bool) (bool, error) {
 	switch strings.ToLower(text) {
 	case "":
 		return otherwise, nil
-	case "true", "t", "1", "yes":
+	case "true", "t", "1", "yes", "y":
 		return true, nil
-	case "false", "f", "0", "no":
+	case "false", "f", "0", "no", "n":
 		return false, nil
 	}
-	return false, fmt.Errorf("%s is neither true nor false", name)
+	return false, fmt.Errorf("%s is neither true nor false", quoted(name, text))
 }
 
 // parseID takes "" for none.
@@ -117,9 +171,20 @@ func parseID(text string) (uuid.UUID, error) {
 	}
 	id, err := uuid.Parse(text)
 	if err != nil || len(text) != len(uuid.Nil.String()) {
-		return uuid.Nil, errors.New("id is not a UUID")
+		return uuid.Nil, fmt.Errorf("%s is not a UUID", quoted("id", text))
 	}
 	return id, nil
+}
+
+// errNoAddress names an account without an address by what its program calls it. nil: it has one.
+func errNoAddress(u User, called string) error {
+	switch {
+	case u.Email != "":
+		return nil
+	case called == "" || couldBeHash(called):
+		return errors.New("it has no address (email)")
+	}
+	return fmt.Errorf("it has no address (email): it is the account of %q", called)
 }
 
 // foreignID is an identifier of another program: kept where it is a UUID.
@@ -159,6 +224,19 @@ type names struct {
 	FullName    loose `json:"full_name"`
 	DisplayName loose `json:"display_name"`
 	Name        name  `json:"name"`
+}
+
+// namesText is an object that any program may have written, or its text. Whatever else it is has no names.
+type namesText struct{ names }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *namesText) UnmarshalJSON(text []byte) error {
+	var inner string
+	if json.Unmarshal(text, &inner) == nil {
+		text = []byte(inner)
+	}
+	_ = unmarshal(text, &n.names, false)
+	return nil
 }
 
 // name is a whole name, or its parts.

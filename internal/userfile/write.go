@@ -19,7 +19,7 @@ type Writer struct {
 
 // NewWriter writes to w in JSONL or CSV; Flush ends it.
 func NewWriter(w io.Writer, format Format, hashes bool) (*Writer, error) {
-	switch format {
+	switch format { //nolint:exhaustive // the others are read and not written
 	case JSONL:
 		encoder := json.NewEncoder(w)
 		encoder.SetEscapeHTML(false)
@@ -27,7 +27,6 @@ func NewWriter(w io.Writer, format Format, hashes bool) (*Writer, error) {
 	case CSV:
 		out := &Writer{csv: csv.NewWriter(w), hashes: hashes}
 		return out, out.csv.Write(out.shown(columns()))
-	case Auth0, Firebase, Keycloak, Supabase, Kratos:
 	}
 	return nil, fmt.Errorf("accounts are written as %s or %s, not as %q", JSONL, CSV, format)
 }
@@ -61,10 +60,10 @@ func (w *Writer) Write(u User) error {
 		line.PasswordHash = u.PasswordHash
 	}
 	if !u.CreatedAt.IsZero() {
-		line.CreatedAt = &moment{u.CreatedAt.UTC()}
+		line.CreatedAt = &moment{Time: u.CreatedAt.UTC()}
 	}
 	if !u.LastLoginAt.IsZero() {
-		line.LastLoginAt = &moment{u.LastLoginAt.UTC()}
+		line.LastLoginAt = &moment{Time: u.LastLoginAt.UTC()}
 	}
 	return w.json.Encode(line)
 }
