@@ -234,8 +234,9 @@ func (s sight) own() Format {
 
 // ours reports whether the file has what our own formats have and nothing else.
 func (s sight) ours() bool {
+	known := slices.Concat(columns(), partColumns())
 	for name := range s.names {
-		if !slices.Contains(columns(), name) {
+		if !slices.Contains(known, name) {
 			return false
 		}
 	}

@@ -25,9 +25,12 @@ func unmarshal(text []byte, to any, strict bool) error {
 		return errors.New("behind the object there is more text")
 	}
 	var kind *json.UnmarshalTypeError
+	var own *valueError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &own):
+		return own
 	case errors.As(err, &kind) && kind.Field == "":
 		return fmt.Errorf("it is a JSON %s, not an object", kind.Value)
 	case errors.As(err, &kind):
@@ -45,6 +48,12 @@ type unknownFieldError struct{ field string }
 func (u *unknownFieldError) Error() string {
 	return "there is no field " + u.field + ": " + strings.Join(slices.Concat(columns(), partColumns()), ", ")
 }
+
+// valueError reports a value without a meaning, with the name of its field.
+type valueError struct{ text string }
+
+// Error implements error.
+func (v *valueError) Error() string { return v.text }
 
 // moment is a time as exports write it: RFC 3339, the text of a database, seconds or milliseconds since 1970,
 // or MongoDB's {"$date": …}. A text that is no time is kept for in, which knows the name of the field.
