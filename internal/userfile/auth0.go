@@ -70,7 +70,7 @@ func parseAuth0(cut raw) (User, error) {
 	if u.PasswordHash == "" {
 		u.PasswordHash = a.BulkHash
 	}
-	err := firstError(a.CreatedAt.in("created_at"), a.LastLogin.in("last_login"))
+	err := firstError(errNoAddress(u, a.UserID), a.CreatedAt.in("created_at"), a.LastLogin.in("last_login"))
 	if err == nil && u.PasswordHash == "" && a.Custom != nil {
 		if u.PasswordHash, err = a.Custom.encode(); err != nil {
 			return u, err

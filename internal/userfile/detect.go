@@ -59,14 +59,26 @@ func (s *sight) lookAtJSON(text []byte) {
 	} else {
 		in.object()
 	}
-	// They are further down in the file, or not in the first realm or organization.
-	for top, users := range map[string]string{"realm": "users", "orgs": "humanUsers"} {
-		if s.names[top] && !slices.Contains(s.path, users) {
-			s.path = append(s.path, users, eachOf)
-		}
-	}
+	s.completePath()
 	line, _, whole := bytes.Cut(text, []byte("\n"))
 	s.lines = len(s.path) == 0 && (!whole || json.Valid(line) || closes(line))
+}
+
+// completePath adds what is further down in the file, or not in its first realm or organization.
+func (s *sight) completePath() {
+	last := ""
+	if len(s.path) > 0 {
+		last = s.path[len(s.path)-1]
+	}
+	if last == "dataOrgs" || last == "data_orgs" {
+		s.path = append(s.path, "orgs", eachOf)
+	}
+	switch {
+	case slices.Contains(s.path, "orgs") && !slices.Contains(s.path, "humanUsers"):
+		s.path = append(s.path, "humanUsers", eachOf)
+	case s.names["realm"] && !slices.Contains(s.path, "users"):
+		s.path = append(s.path, "users", eachOf)
+	}
 }
 
 // closes says that a line that is no JSON is meant to be an object: it is a broken line, and not the first

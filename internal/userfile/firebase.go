@@ -43,7 +43,7 @@ func (f firebase) parse(cut raw) (User, error) {
 		ID: foreignID(a.LocalID), Email: a.Email, EmailVerified: a.EmailVerified,
 		CreatedAt: a.CreatedAt.Time, LastLoginAt: a.LastSignedInAt.Time, Suspended: a.Disabled,
 	}
-	if err = firstError(err, a.CreatedAt.in("createdAt"), a.LastSignedInAt.in("lastSignedInAt")); err != nil {
+	if err = firstError(err, errNoAddress(u, a.DisplayName), a.CreatedAt.in("createdAt"), a.LastSignedInAt.in("lastSignedInAt")); err != nil {
 		return u, err
 	}
 	u.FirstName, u.LastName = splitName(a.DisplayName)

@@ -54,6 +54,61 @@ func FuzzKeycloak(f *testing.F) {
 	fuzzFormat(f, Keycloak, `{"realm":"x","users":[{"email":"a","credentials":[{"type":"password","secretData":"{\"value\":\"AAAA\",\"salt\":\"AAAA\"}","credentialData":"{\"hashIterations\":5,\"algorithm\":\"argon2\",\"additionalParameters\":{\"memory\":[\"64\"],\"type\":[\"id\"],\"version\":[\"1.3\"],\"parallelism\":[\"1\"]}}"}]}]}`)
 }
 
+// fuzzExports is fuzzFormat that begins with the exports of the format.
+func fuzzExports(f *testing.F, format Format) {
+	f.Helper()
+	var seeds []string
+	for _, file := range exportFiles(f) {
+		if formatOf(f, file) == format {
+			seeds = append(seeds, readFile(f, file))
+		}
+	}
+	fuzzFormat(f, format, seeds...)
+}
+
+func FuzzAppwrite(f *testing.F) { fuzzExports(f, Appwrite) }
+
+func FuzzASPNET(f *testing.F) { fuzzExports(f, ASPNET) }
+
+func FuzzBetterAuth(f *testing.F) { fuzzExports(f, BetterAuth) }
+
+func FuzzClerk(f *testing.F) { fuzzExports(f, Clerk) }
+
+func FuzzCognito(f *testing.F) { fuzzExports(f, Cognito) }
+
+func FuzzDevise(f *testing.F) { fuzzExports(f, Devise) }
+
+func FuzzDjango(f *testing.F) { fuzzExports(f, Django) }
+
+func FuzzDrupal(f *testing.F) { fuzzExports(f, Drupal) }
+
+func FuzzFusionAuth(f *testing.F) { fuzzExports(f, FusionAuth) }
+
+func FuzzLaravel(f *testing.F) { fuzzExports(f, Laravel) }
+
+func FuzzMattermost(f *testing.F) { fuzzExports(f, Mattermost) }
+
+func FuzzOkta(f *testing.F) { fuzzExports(f, Okta) }
+
+func FuzzSuperTokens(f *testing.F) { fuzzExports(f, SuperTokens) }
+
+func FuzzWordPress(f *testing.F) { fuzzExports(f, WordPress) }
+
+func FuzzZitadel(f *testing.F) { fuzzExports(f, Zitadel) }
+
+// FuzzAnyFile: whatever a file is, its format is found or not, and it is read or not.
+func FuzzAnyFile(f *testing.F) {
+	for _, file := range exportFiles(f) {
+		f.Add([]byte(readFile(f, file)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, _, err := readAll(t, bytes.NewReader(data), "")
+		if err == nil && r.Format().Describe() == "" {
+			t.Errorf("format %q", r.Format())
+		}
+	})
+}
+
 func FuzzSupabase(f *testing.F) {
 	fuzzFormat(f, Supabase, "id,email,encrypted_password,raw_user_meta_data\n,a,,\"{\"\"name\"\":1}\"", `[{"email":"a","raw_user_meta_data":{"name":{"first":"x"}},"banned_until":"2999-01-01 00:00:00+00"}]`)
 }

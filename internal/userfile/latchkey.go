@@ -26,7 +26,7 @@ func partColumns() []string { return []string{"password_scheme", "password_salt"
 func checkColumns(named map[string]int) error {
 	for name := range named {
 		if all := slices.Concat(columns(), partColumns()); !slices.Contains(all, name) {
-			return fmt.Errorf("there is no column %q: %s", name, strings.Join(all, ", "))
+			return fmt.Errorf("there is no column %q: %s; --format names the program if the file is from another one", name, strings.Join(all, ", "))
 		}
 	}
 	if _, ok := named["email"]; !ok {

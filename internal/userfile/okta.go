@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -46,9 +47,12 @@ type oktaHash struct {
 // oktaTable is the report of users, which the admin console writes as CSV.
 func oktaTable() table {
 	return table{
-		email: []string{"email", "login"}, username: []string{"login"}, first: []string{"firstname"}, last: []string{"lastname"},
+		email: []string{"email"}, username: []string{"login"}, first: []string{"firstname"}, last: []string{"lastname"},
 		created: []string{"created"}, login: []string{"lastlogin"},
 		more: func(c cells, u *User, _ time.Time) error {
+			if login := c.get("login"); u.Email == "" && strings.Contains(login, "@") {
+				u.Email = login
+			}
 			u.Suspended = oktaSuspended(c.get("status"))
 			return nil
 		},

@@ -122,6 +122,12 @@ func (r *rows) next() (raw, error) {
 	return cut, nil
 }
 
+// quotes reports whether quotes can be around a field of the line: mysql --batch writes none, so a quote
+// within a field of its lines is only a quote.
+func (r *rows) quotes(text []byte) bool {
+	return r.comma != '\t' || bytes.HasPrefix(text, []byte(`"`)) || bytes.Contains(text, []byte("\t\""))
+}
+
 // join makes one record of its lines.
 func (r *rows) join(first line, more []line, closed bool) (row, error) {
 	if !closed {
@@ -143,7 +149,7 @@ func (r *rows) join(first line, more []line, closed bool) (row, error) {
 
 // quoted returns the lines that belong to the first one because a quote is open, and whether it was closed.
 func (r *rows) quoted(first line) (more []line, closed bool, err error) {
-	closed = bytes.Count(first.text, []byte(`"`))%2 == 0
+	closed = bytes.Count(first.text, []byte(`"`))%2 == 0 || !r.quotes(first.text)
 	size := len(first.text)
 	for !closed && len(more) < maxRowLines {
 		next, err := r.line()
@@ -169,8 +175,7 @@ func parseRow(text []byte, comma rune) ([]string, error) {
 	}
 	reader := csv.NewReader(bytes.NewReader(text))
 	reader.Comma, reader.FieldsPerRecord = comma, -1
-	// mysql --batch quotes nothing, so a quote in a field of it is only a quote.
-	reader.LazyQuotes = comma == '\t'
+	reader.LazyQuotes = comma == '\t' // as for rows.quotes
 	return readRow(reader)
 }
 
