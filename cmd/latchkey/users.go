@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,9 +46,10 @@ Exit codes: 0 done, 1 failed, or some lines were refused, 2 usage or settings.`,
 			{
 				name: "import", usage: "[--format FORMAT] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
 				about: "make accounts from a file; - is standard input",
-				more: `Formats: jsonl and csv (ours, as export writes them), auth0, firebase, keycloak, supabase, kratos. Without --format
-the command reads the format from the file, where it is clear; gzip is fine. Accounts that are there are left as
-they are: run it again after an interruption, or at any time.`,
+				more: `Formats: jsonl and csv (ours, as export writes them), and those of ` + foreignFormats() + `.
+--format list says what files each of them means. Without --format the command reads the format from the file, where
+it is clear; gzip and UTF-16 are fine. Accounts that are there are left as they are: run it again after an
+interruption, or at any time.`,
 				flags: importFlags,
 			},
 			{
@@ -62,7 +64,7 @@ they are: run it again after an interruption, or at any time.`,
 
 func importFlags(flags *flag.FlagSet) runner {
 	u := &usersCommand{stderr: os.Stderr}
-	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file")
+	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file; list prints all")
 	flags.StringVar(&u.firebase, "firebase-config", "", "the `FILE` with the hash parameters that the Firebase console shows (hash_config { … })")
 	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and say what would happen")
 	flags.StringVar(&u.report, "report", "",
@@ -88,6 +90,9 @@ func (u *usersCommand) formatFlag(flags *flag.FlagSet, about string) {
 // runner checks the command line, opens the database, and runs do.
 func (u *usersCommand) runner(name string, do func(context.Context) error) runner {
 	return func(ctx context.Context, words, environ []string, stdout io.Writer) error {
+		if name == "import" && u.format == "list" {
+			return listFormats(stdout)
+		}
 		if err := u.check(name, words); err != nil {
 			return err
 		}
@@ -106,6 +111,36 @@ func (u *usersCommand) runner(name string, do func(context.Context) error) runne
 		}
 		return do(ctx)
 	}
+}
+
+// foreignFormats are the formats of other programs, by comma, over as many lines as the help needs.
+func foreignFormats() string {
+	const width, first = 115, 70
+	var b strings.Builder
+	left := width - first
+	for i, f := range userfile.Formats()[2:] {
+		if i > 0 {
+			b.WriteByte(',')
+			if left -= len(f) + 2; left < 0 {
+				b.WriteByte('\n')
+				left = width - len(f)
+			} else {
+				b.WriteByte(' ')
+			}
+		}
+		b.WriteString(string(f))
+	}
+	return b.String()
+}
+
+// listFormats prints what files each format means.
+func listFormats(stdout io.Writer) error {
+	for _, f := range userfile.Formats() {
+		if _, err := fmt.Fprintf(stdout, "%-12s %s\n", f, f.Describe()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check refuses what a command does not take.
