@@ -85,7 +85,7 @@ type sign string
 
 // seen reports whether the beginning of a file has the sign.
 func (s sign) seen(in sight) bool {
-	for _, name := range strings.Fields(string(s)) {
+	for name := range strings.FieldsSeq(string(s)) {
 		unwanted, not := strings.CutPrefix(name, "!")
 		if not == in.has(unwanted) || !not && !in.has(name) {
 			return false
@@ -110,7 +110,7 @@ func specs() []spec {
 
 // foreignSpecs are those of other programs.
 func foreignSpecs() []spec {
-	list := append(documentSpecs(), tableSpecs()...)
+	list := slices.Concat(documentSpecs(), moreDocumentSpecs(), tableSpecs())
 	slices.SortFunc(list, func(a, b spec) int { return strings.Compare(string(a.format), string(b.format)) })
 	return list
 }
@@ -150,6 +150,11 @@ func documentSpecs() []spec {
 			format: FusionAuth, title: "FusionAuth's users, or its import file", json: true, csv: true, parse: parseFusionAuth,
 			signs: []sign{"encryptionscheme", "encryption_scheme", "insertinstant", "usernamestatus", "uniqueusername"}, email: []string{"email"},
 		},
+	}
+}
+
+func moreDocumentSpecs() []spec {
+	return []spec{
 		{
 			format: Keycloak, title: "Keycloak's export of realms or users", json: true, parse: always(parseKeycloak),
 			signs: []sign{"realm !traits", "createdTimestamp", "credentials !traits !profile !localid"},
