@@ -68,7 +68,7 @@ func TestForeignDatabase(t *testing.T) {
 	for name, test := range map[string]struct{ schema, want string }{
 		"users of another shape":        {shop, "users.id is bigint"},
 		"users that need a tenant":      {nearlyOurs, "users.tenant is NOT NULL without a default"},
-		"an address of another type":    {strings.ReplaceAll(strings.ReplaceAll(nearlyOurs, ", tenant text NOT NULL", ""), "email varchar(255)", "email text"), "users.email is text"},
+		"an address of another type":    {strings.ReplaceAll(strings.ReplaceAll(nearlyOurs, ", tenant text NOT NULL", ""), "email varchar(255)", "email varchar(100)"), "users.email is character varying(100)"},
 		"users is a view":               {"CREATE TABLE people (id uuid); CREATE VIEW users AS SELECT * FROM people", "no ordinary table"},
 		"users elsewhere":               {"CREATE SCHEMA app;" + strings.ReplaceAll(nearlyOurs, "TABLE users", "TABLE app.users") + "ALTER DATABASE %s SET search_path = public, app", `users is in schema "app"`},
 		"a trail without users":         {"CREATE TABLE audit_events (id int)", "a table audit_events and no table users"},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ const groupsShown = 20
 // printReport writes a report for people, in the order in which they need it.
 func printReport(w io.Writer, r *takeover.Report) error {
 	var b strings.Builder
-	printDatabase(&b, r.Database)
+	printDatabase(&b, r)
 	printRedis(&b, r.Redis)
 	printSteps(&b, r)
 	printGroups(&b, fmt.Sprintf("To decide: %s shared by accounts that differ only in letter case", plural(r.DecisionsTotal, "address")), r.Decisions, r.DecisionsTotal, "would hold it")
@@ -39,12 +40,20 @@ func printApplied(w io.Writer, r *takeover.Report) error {
 	return err
 }
 
-func printDatabase(b *strings.Builder, d *takeover.Database) {
+func printDatabase(b *strings.Builder, r *takeover.Report) {
+	d := r.Database
 	if d == nil {
 		return
 	}
 	const mib = 1 << 20
 	fmt.Fprintf(b, "Database %s, schema %s, PostgreSQL %d, as role %s\n", printable(d.Name), printable(d.Schema), d.Version/10000, printable(d.Role))
+	for _, record := range d.Records {
+		fmt.Fprintf(b, "  migrated by %s: %s is at version %d\n", record.Program, record.Table, record.Version)
+	}
+	if !d.AccountsRead {
+		printUnread(b, r)
+		return
+	}
 	a := d.Accounts
 	if a.Hashes == nil { // not read: "0 accounts" would be wrong
 		b.WriteString("  its accounts were not read: it is not the database of an older backend, or a right is missing (see the problems)\n")
@@ -58,6 +67,23 @@ func printDatabase(b *strings.Builder, d *takeover.Database) {
 			fmt.Fprintf(b, " (%d cannot be used)", kind.Unusable)
 		}
 		b.WriteByte('\n')
+	}
+}
+
+// printUnread tells what is there instead of the accounts.
+func printUnread(b *strings.Builder, r *takeover.Report) {
+	d := r.Database
+	switch {
+	case len(d.Tables) > 0:
+		more := ""
+		if rest := d.TablesTotal - int64(len(d.Tables)); rest > 0 {
+			more = fmt.Sprintf(" and %d more", rest)
+		}
+		fmt.Fprintf(b, "  No accounts were read: there is no table users to read. Tables and views: %s%s\n", printable(strings.Join(d.Tables, ", ")), more)
+	case slices.ContainsFunc(r.Problems, func(f takeover.Finding) bool { return f.Code == "empty_database" }):
+		b.WriteString("  No accounts were read: there is no table here\n")
+	default:
+		b.WriteString("  No accounts were read: users does not fit, or may not be read, as the problems below say\n")
 	}
 }
 
@@ -184,6 +210,9 @@ func printFindings(b *strings.Builder, title string, list []takeover.Finding) {
 		}
 		if f.Right != "" {
 			fmt.Fprintf(b, "    right: %s\n", printable(f.Right))
+		}
+		if f.SQL != "" {
+			fmt.Fprintf(b, "    SQL: %s;\n", printable(f.SQL))
 		}
 	}
 }

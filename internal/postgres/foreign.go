@@ -11,7 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// UserColumn is a column of users as the first migration, and that of the older backends, makes it.
+// UserColumn is a column of users as the first migration, and that of the older backends, makes it. Tables that were made
+// by hand may differ a little: see Fits.
 type UserColumn struct {
 	Name, Type string // the type as format_type writes it
 	Nullable   bool
@@ -34,6 +35,30 @@ func UserColumns() []UserColumn {
 		{Name: "is_active", Type: "boolean", NeedsDefault: true, Default: "true"},
 		{Name: "is_verified", Type: "boolean", NeedsDefault: true, Default: "false"},
 	}
+}
+
+// minHashLength is the shortest limit that a column for password hashes may have: the longest hash that Latchkey writes
+// by itself has under 200 characters.
+const minHashLength = 255
+
+// Fits says whether a column of this type, as format_type writes it, serves as well: text, or a longer limit, for a
+// text with a limit; any precision of a time with time zone. What Latchkey writes fits into it, and what it reads from
+// there means the same.
+func (c UserColumn) Fits(found string) bool {
+	const limited, unlimited = "character varying(%d)", "character varying"
+	var limit, most int
+	if c.Type == "text" {
+		limit = minHashLength
+	} else if _, err := fmt.Sscanf(c.Type, limited, &limit); err != nil {
+		const precise = "timestamp(%d) with time zone"
+		_, err := fmt.Sscanf(found, precise, &most)
+		return found == c.Type || err == nil && c.Type == "timestamp with time zone" && found == fmt.Sprintf(precise, most)
+	}
+	if found == "text" || found == unlimited {
+		return true
+	}
+	_, err := fmt.Sscanf(found, limited, &most)
+	return err == nil && found == fmt.Sprintf(limited, most) && most >= limit
 }
 
 // ownTables are names that the migrations use, and that other programs may use as well.
@@ -130,7 +155,7 @@ func (s *surroundings) wrong() string {
 		switch {
 		case !ok:
 			return "its table users has no column " + want.Name
-		case got.Type != want.Type:
+		case !want.Fits(got.Type):
 			return fmt.Sprintf("its column users.%s is %s, and Latchkey's is %s", want.Name, got.Type, want.Type)
 		case got.NotNull == want.Nullable:
 			return fmt.Sprintf("its column users.%s is NOT NULL or may be NULL where Latchkey's is not so", want.Name)

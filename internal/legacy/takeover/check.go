@@ -106,10 +106,12 @@ func (r *Report) readDatabase(ctx context.Context, cfg Config) (readable bool, e
 	if err := r.readAccounts(ctx, tx, cfg.Hash); err != nil {
 		return false, fmt.Errorf("read the accounts: %w", err)
 	}
+	r.Database.AccountsRead = true
 	if err := r.readGroups(ctx, tx, s.hasLookup); err != nil {
 		return false, fmt.Errorf("read the shared addresses: %w", err)
 	}
 	r.Steps = steps(plans, r.Database.Accounts.Total)
+	r.judgeIndexes(s.missing)
 	if r.Applied {
 		return true, nil
 	}

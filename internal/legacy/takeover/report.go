@@ -57,6 +57,8 @@ type Finding struct {
 	Text string `json:"text"`
 	// Right says what would be right, or what helps.
 	Right string `json:"right,omitempty"`
+	// SQL mends it, where that can be said: run it as the owner of users. It may hold several statements.
+	SQL string `json:"sql,omitempty"`
 	// Count is how many accounts, keys or tokens it is about.
 	Count int64 `json:"count,omitempty"`
 	// IDs are the first accounts that it is about, at most five.
@@ -69,10 +71,27 @@ type Database struct {
 	Schema string `json:"schema"`
 	Role   string `json:"role"`
 	// Version is PostgreSQL's own number, such as 150018.
-	Version  int      `json:"version"`
-	Accounts Accounts `json:"accounts"`
+	Version int `json:"version"`
+	// AccountsRead says that users is there, fits and was read: without it Accounts is zero and means nothing.
+	AccountsRead bool     `json:"accounts_read"`
+	Accounts     Accounts `json:"accounts"`
+	// Records are the records of migrations that were found: whose database it is.
+	Records []Record `json:"records"`
+	// Tables are the first 20 tables and views of the database, and TablesTotal counts them, where there is no users to
+	// go on with.
+	Tables      []string `json:"tables,omitempty"`
+	TablesTotal int64    `json:"tables_total,omitempty"`
 	// TableBytes is the size of users with its indexes.
 	TableBytes int64 `json:"table_bytes"`
+}
+
+// Record is what a program that migrates a database keeps in it.
+type Record struct {
+	// Table is its name, Program what keeps it.
+	Table   string `json:"table"`
+	Program string `json:"program"`
+	// Version is the newest that it names; 0: none.
+	Version int64 `json:"version"`
 }
 
 // Accounts counts them.
@@ -185,6 +204,11 @@ type Blocker struct {
 
 func (r *Report) problem(code, text, right string) {
 	r.Problems = append(r.Problems, Finding{Code: code, Text: text, Right: right})
+}
+
+// mendable is a problem that the statements in sql solve.
+func (r *Report) mendable(text, right, sql string) {
+	r.Problems = append(r.Problems, Finding{Code: "foreign_schema", Text: text, Right: right, SQL: sql})
 }
 
 func (r *Report) warn(f Finding) { r.Warnings = append(r.Warnings, f) }

@@ -23,6 +23,7 @@ type schema struct {
 
 	users     relation
 	hasLookup bool
+	missing   []string // indexes that the first migration makes
 }
 
 // relation is users.
@@ -57,11 +58,11 @@ func (s *schema) read(ctx context.Context) (bool, error) {
 	if err := s.readKeys(ctx); err != nil {
 		return false, fmt.Errorf("read the keys of users: %w", err)
 	}
-	if err := s.readOldVersion(ctx); err != nil {
-		return false, fmt.Errorf("read schema_migrations: %w", err)
-	}
 	if err := s.readOurs(ctx); err != nil {
 		return false, err
+	}
+	if err := s.readRecords(ctx); err != nil {
+		return false, fmt.Errorf("read the records of migrations: %w", err)
 	}
 	if !s.report.Applied {
 		s.judgeRights(creatable)
@@ -73,7 +74,7 @@ func (s *schema) read(ctx context.Context) (bool, error) {
 }
 
 func (s *schema) readServer(ctx context.Context) (creatable bool, err error) {
-	d := &Database{}
+	d := &Database{Records: []Record{}}
 	var encoding string
 	var standby bool
 	var pid uint32
@@ -130,10 +131,10 @@ func (s *schema) readUsers(ctx context.Context) (bool, error) {
 		s.foreign(fmt.Sprintf("users is in schema %q, and new tables would be made in schema %q", u.Schema, d.Schema), fmt.Sprintf("search_path=%s in LATCHKEY_DATABASE_URL", u.Schema))
 	}
 	if u.RowSecurity {
-		s.foreign("users has row level security: policies could hide rows and refuse changes", "ALTER TABLE users DISABLE ROW LEVEL SECURITY")
+		s.report.mendable("users has row level security: policies could hide rows and refuse changes", "no row level security", "ALTER TABLE users DISABLE ROW LEVEL SECURITY")
 	}
 	if u.Unlogged {
-		s.foreign("users is unlogged: a crash empties it", "ALTER TABLE users SET LOGGED")
+		s.report.mendable("users is unlogged: a crash empties it", "a logged table", "ALTER TABLE users SET LOGGED")
 	}
 	if u.Inherits {
 		s.foreign("users inherits, or is inherited from", "a table of its own")
@@ -144,26 +145,31 @@ func (s *schema) readUsers(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// tablesNamed of a database without users are named.
+const tablesNamed = 20
+
 // explainNoUsers tells an empty database from a wrong one.
 func (s *schema) explainNoUsers(ctx context.Context) error {
-	var tables int64
+	d := s.report.Database
 	var elsewhere []string
 	err := s.tx.QueryRow(ctx, `
-		SELECT count(*), coalesce(array_agg(n.nspname::text ORDER BY n.nspname) FILTER (WHERE c.relname = 'users'), '{}')
-		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')`).
-		Scan(&tables, &elsewhere)
+		WITH found AS (
+			SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+		)
+		SELECT count(*), coalesce(array_agg(schema ORDER BY schema) FILTER (WHERE name = 'users'), '{}'),
+			ARRAY(SELECT CASE WHEN schema = current_schema() THEN name ELSE schema || '.' || name END FROM found ORDER BY schema, name LIMIT $1)
+		FROM found`, tablesNamed).Scan(&d.TablesTotal, &elsewhere, &d.Tables)
 	if err != nil {
 		return err
 	}
-	d := s.report.Database
 	switch {
 	case len(elsewhere) > 0:
 		s.foreign("there is no table users on the search path; there is one in schema "+strings.Join(elsewhere, ", "), fmt.Sprintf("search_path=%s in LATCHKEY_DATABASE_URL", elsewhere[0]))
-	case tables == 0:
+	case d.TablesTotal == 0:
 		s.report.problem("empty_database", fmt.Sprintf("database %q is empty: there is nothing to take over", d.Name), "the old backend's database in LATCHKEY_DATABASE_URL; a new service needs no takeover")
 	default:
-		s.foreign(fmt.Sprintf("database %q has %d tables and no users", d.Name, tables), "the old backend's database in LATCHKEY_DATABASE_URL")
+		s.foreign(fmt.Sprintf("database %q has %d tables and no users", d.Name, d.TablesTotal), "the old backend's database in LATCHKEY_DATABASE_URL")
 	}
 	return nil
 }
@@ -215,31 +221,33 @@ func (s *schema) judgeColumn(want postgres.UserColumn, found map[string]foundCol
 	name := "users." + want.Name
 	got, ok := found[want.Name]
 	if !ok {
-		s.foreign(name+" is missing", name+" "+want.Type)
+		s.report.mendable(name+" is missing", name+" "+want.Type+nullness(want), mendMissing(want))
 		return false
 	}
-	if got.Type != want.Type {
-		s.foreign(fmt.Sprintf("%s is %s", name, got.Type), want.Type)
+	fits := want.Fits(got.Type)
+	if !fits {
+		right, sql := mendType(want, got)
+		s.report.mendable(fmt.Sprintf("%s is %s", name, got.Type), right, sql)
 	}
-	if got.NotNull == want.Nullable {
-		if want.Nullable {
-			s.foreign(name+" is NOT NULL", "a column that may be NULL")
-		} else {
-			s.foreign(name+" may be NULL", "NOT NULL")
-		}
+	switch {
+	case want.Nullable && got.NotNull:
+		s.report.mendable(name+" is NOT NULL", "a column that may be NULL", alterColumn(want.Name, "DROP NOT NULL"))
+	case !want.Nullable && !got.NotNull:
+		s.report.mendable(name+" may be NULL", "NOT NULL", mendNull(want, got))
 	}
 	switch {
 	case got.Generated:
 		s.foreign(name+" is generated", "a plain column")
 	case want.NeedsDefault && got.Default == "":
-		s.foreign(name+" has no default", "the default of the old backends' first migration")
+		s.report.mendable(name+" has no default", "the default "+defaultOf(want), alterColumn(want.Name, "SET DEFAULT "+defaultOf(want)))
 	case want.Default != "" && got.Default != want.Default:
-		s.foreign(fmt.Sprintf("%s has the default %s", name, got.Default), want.Default)
+		s.report.mendable(fmt.Sprintf("%s has the default %s", name, got.Default), "the default "+want.Default, alterColumn(want.Name, "SET DEFAULT "+want.Default))
 	}
 	if !got.Deterministic {
-		s.foreign(name+" has a nondeterministic collation: addresses that differ would count as one", "the database's own collation")
+		s.report.mendable(name+" has a nondeterministic collation: addresses that differ would count as one", "the database's own collation",
+			alterColumn(want.Name, "TYPE "+got.Type+` COLLATE pg_catalog."default"`))
 	}
-	return got.Type == want.Type && got.NotNull != want.Nullable
+	return fits && (want.Nullable || got.NotNull)
 }
 
 func (s *schema) judgeExtra(c foundColumn) {
@@ -255,85 +263,10 @@ func (s *schema) judgeExtra(c foundColumn) {
 		}
 	case ours:
 	case c.NotNull && c.Default == "" && !c.Generated:
-		s.foreign(name+" is NOT NULL without a default: Latchkey could not add accounts", "a default, or no such column")
+		s.report.mendable(name+" is NOT NULL without a default: Latchkey could not add accounts", "a default, or a column that may be NULL", alterColumn(c.Name, "DROP NOT NULL"))
 	default:
 		s.report.warn(Finding{Code: "extra_column", Text: name + " (" + c.Type + ") is not the old backends': Latchkey leaves it alone"})
 	}
-}
-
-// readKeys looks for the primary key, for the uniqueness of addresses, and for
-// triggers that the fill of the new column would fire.
-func (s *schema) readKeys(ctx context.Context) error {
-	var primary, unique bool
-	var triggers []string
-	err := s.tx.QueryRow(ctx, `
-		WITH keys AS (
-			SELECT i.indisprimary, i.indnkeyatts = 1 AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate AS plain,
-				(SELECT attname FROM pg_attribute WHERE attrelid = i.indrelid AND attnum = i.indkey[0]) AS first
-			FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique
-		)
-		SELECT EXISTS (SELECT FROM keys WHERE plain AND indisprimary AND first = 'id'), EXISTS (SELECT FROM keys WHERE plain AND first = 'email'),
-			(SELECT coalesce(array_agg(tgname::text ORDER BY tgname), '{}') FROM pg_trigger
-			WHERE tgrelid = $1 AND NOT tgisinternal AND tgname <> 'update_users_updated_at' AND tgname NOT LIKE '%latchkey\_%')`, s.users.OID).
-		Scan(&primary, &unique, &triggers)
-	if err != nil {
-		return err
-	}
-	if !primary {
-		s.foreign("users has no primary key (id)", "PRIMARY KEY (id)")
-	}
-	if !unique {
-		s.foreign("users.email is not unique", "UNIQUE (email)")
-	}
-	if len(triggers) > 0 {
-		s.report.warn(Finding{Code: "other_triggers", Count: int64(len(triggers)), Text: "users has triggers that neither the old backends nor Latchkey made, and filling the new column may fire them for every account: " + strings.Join(triggers, ", "), Right: "know what they do"})
-	}
-	return nil
-}
-
-// readOldVersion reads the record of golang-migrate.
-func (s *schema) readOldVersion(ctx context.Context) error {
-	const right = "schema_migrations(version bigint, dirty boolean) with the one row (1, false), as the old backends have it"
-	var columns []string
-	var readable bool
-	err := s.tx.QueryRow(ctx, `
-		SELECT coalesce(array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attname), '{}'),
-			coalesce(has_table_privilege(to_regclass('schema_migrations'), 'SELECT'), false)
-		FROM pg_attribute a WHERE a.attrelid = to_regclass('schema_migrations') AND a.attnum > 0 AND NOT a.attisdropped`).
-		Scan(&columns, &readable)
-	switch {
-	case err != nil:
-		return err
-	case len(columns) == 0:
-		s.foreign("there is no schema_migrations: no old backend has used this database", right)
-		return nil
-	case strings.Join(columns, ", ") != "dirty boolean, version bigint":
-		s.foreign("schema_migrations is another program's ("+strings.Join(columns, ", ")+")", right)
-		return nil
-	case !readable:
-		s.report.problem("no_select", fmt.Sprintf("role %q may not read schema_migrations", s.report.Database.Role), "GRANT SELECT ON schema_migrations TO "+ident(s.report.Database.Role))
-		return nil
-	}
-	rows, err := s.tx.Query(ctx, "SELECT version, dirty FROM schema_migrations ORDER BY version LIMIT 3")
-	if err != nil {
-		return err
-	}
-	type version struct {
-		Version int64
-		Dirty   bool
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[version])
-	switch {
-	case err != nil:
-		return err
-	case len(list) != 1:
-		s.foreign(fmt.Sprintf("schema_migrations has %d rows", len(list)), right)
-	case list[0].Dirty:
-		s.foreign(fmt.Sprintf("schema_migrations is dirty at version %d: a migration of the old backend has failed", list[0].Version), right)
-	case list[0].Version != 1:
-		s.foreign(fmt.Sprintf("schema_migrations is at version %d", list[0].Version), right)
-	}
-	return nil
 }
 
 // judgeRights names what the role lacks for apply.

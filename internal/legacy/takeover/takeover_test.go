@@ -68,7 +68,28 @@ func TestForeignSchemas(t *testing.T) {
 	for _, test := range []struct{ sql, want string }{
 		{"TRUNCATE users; ALTER TABLE users ALTER id DROP DEFAULT, ALTER id TYPE bigint USING 1", "users.id is bigint"},
 		{"ALTER TABLE users DROP COLUMN password_hash", "users.password_hash is missing"},
-		{"ALTER TABLE users ALTER email TYPE text", "users.email is text"},
+		{"ALTER TABLE users ALTER id DROP DEFAULT, ALTER id TYPE text", "users.id is text"},
+		{"ALTER TABLE users ALTER email TYPE char(255)", "users.email is character(255)"},
+		{"ALTER TABLE users ALTER first_name TYPE varchar(50)", "users.first_name is character varying(50)"},
+		{"ALTER TABLE users ALTER password_hash TYPE varchar(128)", "users.password_hash is character varying(128)"},
+		{"CREATE DOMAIN name AS text; ALTER TABLE users ALTER last_name TYPE name", "users.last_name is name"},
+		{"ALTER TABLE users ALTER created_at TYPE timestamp", "users.created_at is timestamp without time zone"},
+		{"ALTER TABLE users ALTER last_login_at TYPE timestamp(3)", "users.last_login_at is timestamp(3) without time zone"},
+		{"ALTER TABLE users ALTER updated_at TYPE date", "users.updated_at is date"},
+		{"ALTER TABLE users ALTER is_active DROP DEFAULT, ALTER is_active TYPE int USING is_active::int, ALTER is_active SET DEFAULT 1", "users.is_active is integer"},
+		{"ALTER TABLE users DROP COLUMN last_login_at", "users.last_login_at is missing"},
+		{"ALTER TABLE users DROP COLUMN is_active", "users.is_active is missing"},
+		{"ALTER TABLE users DROP COLUMN is_verified", "users.is_verified is missing"},
+		{"ALTER TABLE users DROP COLUMN created_at", "users.created_at is missing"},
+		{"ALTER TABLE users DROP COLUMN updated_at", "users.updated_at is missing"},
+		{"ALTER TABLE users DROP COLUMN first_name", "users.first_name is missing"},
+		{"ALTER TABLE users ALTER created_at DROP NOT NULL, ALTER created_at DROP DEFAULT; UPDATE users SET created_at = NULL WHERE email LIKE 'nora%'", "users.created_at may be NULL"},
+		{"ALTER TABLE users ALTER last_name DROP NOT NULL; UPDATE users SET last_name = NULL", "users.last_name may be NULL"},
+		{"ALTER TABLE users ALTER email DROP NOT NULL", "users.email may be NULL"},
+		{"ALTER TABLE users ALTER is_verified DROP DEFAULT", "users.is_verified has no default"},
+		{"ALTER TABLE users ADD name text NOT NULL DEFAULT ''; UPDATE users SET name = email; ALTER TABLE users ADD UNIQUE (name)", "users.name is unique and has a default that is the same for all"},
+		{"ALTER TABLE users DROP CONSTRAINT users_pkey, ADD number bigserial PRIMARY KEY", "users has no primary key (id)"},
+		{"DROP TABLE schema_migrations; " + sqlxRecord + "; UPDATE _sqlx_migrations SET success = false WHERE version = 20240102000000", "migration 20240102000000 of the Rust backend has failed"},
 		{"ALTER TABLE users ALTER email TYPE varchar(100)", "users.email is character varying(100)"},
 		{"TRUNCATE users; CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); ALTER TABLE users ALTER email TYPE varchar(255) COLLATE ci", "nondeterministic collation"},
 		{"ALTER TABLE users ALTER password_hash DROP NOT NULL", "users.password_hash may be NULL"},
@@ -91,10 +112,7 @@ func TestForeignSchemas(t *testing.T) {
 		{"CREATE SCHEMA old; ALTER TABLE users SET SCHEMA old", "there is one in schema old"},
 		{`DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$`, "new tables would be made in schema"},
 		{"DROP TABLE users, schema_migrations", "is empty: there is nothing to take over"},
-		{"DROP TABLE schema_migrations", "there is no schema_migrations"},
-		{"ALTER TABLE schema_migrations ALTER version TYPE varchar", "schema_migrations is another program's (dirty boolean, version character varying)"},
 		{"UPDATE schema_migrations SET dirty = true", "dirty at version 1"},
-		{"UPDATE schema_migrations SET version = 2", "schema_migrations is at version 2"},
 		{"DELETE FROM schema_migrations", "schema_migrations has 0 rows"},
 		{"CREATE TABLE revocations (id int)", "there is a table revocations already"},
 		{"CREATE VIEW replicas AS SELECT 1 AS one", "there is a table replicas already"},
@@ -115,9 +133,81 @@ func TestForeignSchemas(t *testing.T) {
 			}
 			i := slices.IndexFunc(report.Problems, func(f takeover.Finding) bool { return strings.Contains(f.Text, test.want) })
 			if report.Status != takeover.Failed || i < 0 || report.Problems[i].Right == "" {
-				t.Errorf("%s, %+v", report.Status, report.Problems)
+				t.Fatalf("%s, %+v", report.Status, report.Problems)
+			}
+			// What is advised mends it.
+			advice := report.Problems[i].SQL
+			if advice == "" {
+				return
+			}
+			for statement := range strings.SplitSeq(advice, "; ") {
+				mustExec(t, conn, statement)
+			}
+			report = check(t, conn, nil, takeover.Keys{})
+			if slices.ContainsFunc(report.Problems, func(f takeover.Finding) bool { return strings.Contains(f.Text, test.want) }) {
+				t.Errorf("after %s: %+v", advice, report.Problems)
 			}
 		})
+	}
+}
+
+// sqlxRecord makes the record of sqlx, as it is after two migrations.
+const sqlxRecord = `
+	CREATE TABLE _sqlx_migrations (
+		version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
+		success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL);
+	INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES
+		(20240101000000, 'create users', true, sha384('1'), 1000000), (20240102000000, 'more', true, sha384('2'), 1000000)`
+
+// TestOtherRecords: whoever has migrated the database, or nobody: the table users decides.
+func TestOtherRecords(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		sql      string
+		warnings []string
+		records  []takeover.Record
+	}{
+		"the Rust backend":   {"DROP TABLE schema_migrations; " + sqlxRecord, nil, []takeover.Record{{Table: "_sqlx_migrations", Program: "sqlx", Version: 20240102000000}}},
+		"both":               {sqlxRecord, nil, []takeover.Record{{Table: "schema_migrations", Program: "golang-migrate", Version: 1}, {Table: "_sqlx_migrations", Program: "sqlx", Version: 20240102000000}}},
+		"by hand":            {"DROP TABLE schema_migrations", []string{"no_record"}, []takeover.Record{}},
+		"a later version":    {"UPDATE schema_migrations SET version = 2", []string{"other_version"}, []takeover.Record{{Table: "schema_migrations", Program: "golang-migrate", Version: 2}}},
+		"another program's":  {"ALTER TABLE schema_migrations ALTER version TYPE varchar", []string{"other_record", "no_record"}, []takeover.Record{}},
+		"with more programs": {"CREATE TABLE flyway_schema_history (version text)", nil, []takeover.Record{{Table: "schema_migrations", Program: "golang-migrate", Version: 1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := connect(t, testenv.Existing(t).DatabaseURL)
+			mustExec(t, conn, test.sql)
+			report := check(t, conn, nil, takeover.Keys{Settings: takeover.Settings{Enabled: true}})
+			if got := codesOf(report.Warnings); report.Status != takeover.Decisions || !slices.Equal(got, test.warnings) || !slices.Equal(report.Database.Records, test.records) ||
+				!report.Database.AccountsRead || report.Database.Accounts.Total != 15 {
+				t.Errorf("%s, %v, %+v, %+v", report.Status, got, report.Database, report.Problems)
+			}
+		})
+	}
+}
+
+func codesOf(list []takeover.Finding) (codes []string) {
+	for _, f := range list {
+		codes = append(codes, f.Code)
+	}
+	return codes
+}
+
+// TestNothingToRead: what is there is named where there are no accounts to count.
+func TestNothingToRead(t *testing.T) {
+	t.Parallel()
+	for sql, tables := range map[string][]string{
+		"DROP TABLE users, schema_migrations": nil,
+		"DROP TABLE users; CREATE VIEW people AS SELECT 1; CREATE SCHEMA crm; CREATE TABLE crm.leads (id int)": {"crm.leads", "people", "schema_migrations"},
+		"ALTER TABLE users DROP COLUMN email": nil,
+	} {
+		conn := connect(t, testenv.Existing(t).DatabaseURL)
+		mustExec(t, conn, sql)
+		report := check(t, conn, nil, takeover.Keys{})
+		if d := report.Database; report.Status != takeover.Failed || d.AccountsRead || !slices.Equal(d.Tables, tables) || d.TablesTotal != int64(len(tables)) {
+			t.Errorf("%s: %+v", sql, d)
+		}
 	}
 }
 
@@ -126,15 +216,16 @@ func TestHarmlessDifferences(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
 	mustExec(t, conn, `
-		ALTER TABLE users ADD phone text, ADD points int NOT NULL DEFAULT 0;
+		ALTER TABLE users ADD phone text, ADD points int NOT NULL DEFAULT 0, ADD handle text UNIQUE, ADD code uuid NOT NULL DEFAULT gen_random_uuid() UNIQUE,
+			ALTER email TYPE text, ALTER password_hash TYPE varchar(255), ALTER first_name TYPE varchar, ALTER last_name TYPE varchar(200),
+			ALTER created_at TYPE timestamptz(3), ADD CONSTRAINT with_at CHECK (email LIKE '%@%'), DROP CONSTRAINT users_pkey, ADD UNIQUE (id);
+		DROP TRIGGER update_users_updated_at ON users;
+		DROP INDEX idx_users_email, idx_users_created_at;
 		CREATE TRIGGER theirs BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
 		CREATE TABLE orders (user_id uuid REFERENCES users (id))`)
 	report := check(t, conn, nil, takeover.Keys{Settings: takeover.Settings{Enabled: true}})
-	var codes []string
-	for _, f := range report.Warnings {
-		codes = append(codes, f.Code)
-	}
-	if report.Status != takeover.Decisions || !slices.Equal(codes, []string{"extra_column", "extra_column", "other_triggers"}) {
+	codes := codesOf(report.Warnings)
+	if report.Status != takeover.Decisions || !slices.Equal(codes, []string{"extra_column", "extra_column", "extra_column", "extra_column", "other_triggers", "other_constraints"}) {
 		t.Errorf("%s, %v, %+v", report.Status, codes, report.Problems)
 	}
 }

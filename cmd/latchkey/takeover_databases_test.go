@@ -1,0 +1,117 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
+	"github.com/latchkey-auth/latchkey/internal/testenv"
+)
+
+// rustDatabase makes of the Go backend's database one that the Rust backend has migrated, by sqlx.
+const rustDatabase = `
+	DROP TABLE schema_migrations;
+	CREATE TABLE _sqlx_migrations (
+		version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
+		success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL);
+	INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES
+		(20240101000000, 'create users', true, sha384('1'), 1000000);`
+
+// handMade is the table as somebody types it into psql: with the same columns, and otherwise as it came.
+const handMade = `
+	ALTER TABLE users RENAME TO former;
+	CREATE TABLE users (
+		id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+		is_verified boolean NOT NULL DEFAULT false,
+		email text NOT NULL,
+		password_hash varchar(255) NOT NULL,
+		first_name text NOT NULL DEFAULT '',
+		last_name text NOT NULL DEFAULT '',
+		phone text,
+		is_active boolean NOT NULL DEFAULT true,
+		last_login_at timestamptz,
+		created_at timestamptz(3) NOT NULL DEFAULT now(),
+		updated_at timestamptz NOT NULL DEFAULT now());
+	CREATE UNIQUE INDEX one_account_each ON users (email);
+	INSERT INTO users (id, email, password_hash, first_name, last_name, is_active, is_verified, last_login_at, created_at, updated_at)
+		SELECT id, email, password_hash, first_name, last_name, is_active, is_verified, last_login_at, created_at, updated_at FROM former;
+	DROP TABLE former, schema_migrations;
+	DROP FUNCTION update_updated_at_column;`
+
+// everybodyLogsIn serves from the stores of an older backend, and logs each account in.
+func everybodyLogsIn(t *testing.T, old *testenv.ExistingBackend) *testenv.Server {
+	t.Helper()
+	s := testenv.Start(t, testenv.Options{Legacy: old, WallClock: true})
+	logged := 0
+	for _, user := range old.Users {
+		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password})
+		if user.Disabled {
+			if err == nil {
+				t.Errorf("%s is disabled and logs in", user.Email)
+			}
+			continue
+		}
+		if err != nil || resp.GetUser().GetId() != user.ID.String() {
+			t.Errorf("%s: %v, %v", user.Email, resp.GetUser(), err)
+			continue
+		}
+		logged++
+	}
+	if logged < 14 {
+		t.Errorf("%d accounts have logged in", logged)
+	}
+	return s
+}
+
+// TestTakeoverOfOtherDatabases: one of the Rust backend, and one that was made by hand.
+func TestTakeoverOfOtherDatabases(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ schema, told string }{
+		"the Rust backend's": {rustDatabase, "migrated by sqlx: _sqlx_migrations is at version 20240101000000"},
+		"made by hand":       {handMade, "no_record: there is neither schema_migrations nor _sqlx_migrations"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			old, settings := oldStores(t)
+			runSQL(t, old.DatabaseURL, test.schema)
+			before := picture(t, old.DatabaseURL)
+			code, out, err := takeoverRun(t, settings, "check")
+			if code != exitDecisions || !strings.Contains(out, test.told) || !strings.Contains(out, "15 accounts: 1 disabled") {
+				t.Errorf("check: exit %d, %v\n%s", code, err, out)
+			}
+			same(t, "what check only reads", picture(t, old.DatabaseURL), before)
+			takeoverApply(t, settings)
+			if code, report := takeoverCheck(t, settings); code != exitDone || report.Status != takeover.Clear || !report.Applied {
+				t.Errorf("check after: exit %d, %+v", code, report.Problems)
+			}
+			s := everybodyLogsIn(t, old)
+			for _, session := range old.Sessions {
+				if resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: session.AccessToken}); err != nil || !resp.GetValid() {
+					t.Errorf("a token of %s: %v, %v", session.Email, resp.GetReason(), err)
+				}
+			}
+			if _, err := s.Auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: "new@example.com", Password: "Correct-Horse-7-battery", FirstName: "N", LastName: "W"}); err != nil {
+				t.Errorf("sign up: %v", err)
+			}
+		})
+	}
+}
+
+// TestTakeoverFindsNoAccounts: of an empty database, and of another program's, it says what is there.
+func TestTakeoverFindsNoAccounts(t *testing.T) {
+	t.Parallel()
+	for schema, want := range map[string]string{
+		"":                                   "there is no table here",
+		"CREATE TABLE orders (id bigint)":    "Tables and views: orders",
+		shop:                                 "users does not fit",
+		"CREATE VIEW users AS SELECT 1 AS a": "users does not fit",
+	} {
+		url := testenv.EmptyDatabase(t)
+		runSQL(t, url, "SELECT 1;"+schema)
+		code, out, err := takeoverRun(t, map[string]string{"LATCHKEY_DATABASE_URL": url}, "check")
+		if code != exitFailed || !strings.Contains(out, want) || strings.Contains(out, "0 accounts") {
+			t.Errorf("%s: exit %d, %v\n%s", schema, code, err, out)
+		}
+	}
+}

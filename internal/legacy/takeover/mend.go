@@ -1,0 +1,105 @@
+package takeover
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+)
+
+// Tables that were made by hand differ from that of the older backends in small ways. What Latchkey cannot work with is
+// refused, with the statements that mend it: whether an old backend can go on after them is for its operator to say.
+
+// alterColumn is one statement that changes a column of users.
+func alterColumn(name string, changes ...string) string {
+	for i, change := range changes {
+		changes[i] = "ALTER COLUMN " + ident(name) + " " + change
+	}
+	return "ALTER TABLE users " + strings.Join(changes, ", ")
+}
+
+// addedDefault is what an account gets that has no value, where one can be given to all alike.
+func addedDefault(want postgres.UserColumn) string {
+	switch want.Name {
+	case "first_name", "last_name":
+		return "''"
+	case "created_at", "updated_at":
+		return "now()"
+	}
+	return defaultOf(want)
+}
+
+// defaultOf is what a column has by default where an INSERT leaves it out; "": nothing that is needed.
+func defaultOf(want postgres.UserColumn) string {
+	if want.Name == "id" {
+		return "gen_random_uuid()"
+	}
+	return want.Default
+}
+
+func nullness(want postgres.UserColumn) string {
+	if want.Nullable {
+		return ""
+	}
+	return " NOT NULL"
+}
+
+// mendMissing adds the column; "" where nothing can be put into it.
+func mendMissing(want postgres.UserColumn) string {
+	value := addedDefault(want)
+	switch {
+	case want.Nullable:
+		return "ALTER TABLE users ADD COLUMN " + want.Name + " " + want.Type
+	case value == "" || want.Name == "id":
+		return ""
+	}
+	return fmt.Sprintf("ALTER TABLE users ADD COLUMN %s %s NOT NULL DEFAULT %s", want.Name, want.Type, value)
+}
+
+// mendType returns what is wanted, and the statement that converts the column; "" where none can.
+func mendType(want postgres.UserColumn, got foundColumn) (right, sql string) {
+	convert := func(using string) string {
+		changes := []string{fmt.Sprintf("TYPE %s USING %s", want.Type, using)}
+		if got.Default != "" {
+			changes = append([]string{"DROP DEFAULT"}, changes...)
+			if value := addedDefault(want); value != "" {
+				changes = append(changes, "SET DEFAULT "+value)
+			}
+		}
+		return alterColumn(want.Name, changes...)
+	}
+	name := ident(want.Name)
+	switch {
+	case want.Type == "uuid" && !isText(got.Type):
+		return "uuid: other ids cannot stay; `latchkey users import` moves such accounts (docs/import.md)", ""
+	case want.Type == "uuid" || want.Type == "boolean":
+		return want.Type, convert(name + "::text::" + want.Type)
+	case strings.HasPrefix(got.Type, "timestamp") && strings.HasSuffix(got.Type, "without time zone"):
+		return want.Type + "; the statement takes what is there for UTC and writes every row anew, and the old backend has to read the new type",
+			convert(name + " AT TIME ZONE 'UTC'")
+	case want.Type == "timestamp with time zone":
+		return want.Type, convert(name + "::" + want.Type)
+	}
+	return want.Type + ", or longer, or text", convert(name + "::" + want.Type)
+}
+
+func isText(kind string) bool {
+	return kind == "text" || strings.HasPrefix(kind, "character")
+}
+
+// mendNull gives a value to accounts without one, and forbids that there are more.
+func mendNull(want postgres.UserColumn, got foundColumn) string {
+	value := addedDefault(want)
+	changes := []string{"SET NOT NULL"}
+	if got.Default == "" && value != "" {
+		changes = append([]string{"SET DEFAULT " + value}, changes...)
+	}
+	if want.Name == "password_hash" {
+		value = "'!'" // no password: its owner resets it
+	}
+	forbid := alterColumn(want.Name, changes...)
+	if value == "" || want.Name == "id" {
+		return forbid
+	}
+	return fmt.Sprintf("UPDATE users SET %[1]s = %[2]s WHERE %[1]s IS NULL; %[3]s", ident(want.Name), value, forbid)
+}
