@@ -114,9 +114,9 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	return st.Err()
 }
 
-// InvalidRequest turns violations into field violations. Their texts name rules,
+// invalidRequest turns violations into field violations. Their texts name rules,
 // never values.
-func InvalidRequest(err error) error {
+func invalidRequest(err error) error {
 	var invalid *protovalidate.ValidationError
 	if !errors.As(err, &invalid) {
 		return fmt.Errorf("validate: %w", err)

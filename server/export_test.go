@@ -119,3 +119,6 @@ func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.Unary
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
 	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
+
+// InvalidRequest is the refusal of a request with violations.
+func InvalidRequest(err error) error { return invalidRequest(err) }

@@ -166,8 +166,7 @@ func answer(t *testing.T, err error, field string) string {
 	return strings.Join(found, ", ")
 }
 
-// TestOneRuleOneText: rules with the same identifier say the same and have the same patterns, in every field of both
-// contracts. The form of an address is written once for each contract, since they bound its length differently.
+// TestOneRuleOneText: rules with the same identifier say the same and have the same patterns, in every field.
 func TestOneRuleOneText(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(`r'[^']*'|contains\([^)]*\)`)
@@ -187,7 +186,7 @@ func TestOneRuleOneText(t *testing.T) {
 			}
 		}
 	}
-	if len(first) < 8 {
+	if len(first) < 5 {
 		t.Errorf("only %d rules were found", len(first))
 	}
 }

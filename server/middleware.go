@@ -257,7 +257,7 @@ func (s *Server) checkMessage(m any) error {
 		return nil
 	}
 	if err := s.validator.Validate(msg); err != nil {
-		return InvalidRequest(err)
+		return invalidRequest(err)
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func services(t *testing.T) []string {
 	if err != nil || len(found) == 0 {
 		t.Fatalf("no proto files: %v", err)
 	}
-	list := []string{"auth/auth.proto", "auth/auth_rules.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"}
+	list := []string{"auth/auth.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"}
 	for _, file := range found {
 		list = append(list, "latchkey/v1/"+filepath.Base(file))
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
-	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
@@ -71,7 +70,7 @@ func (o *older) hookFlows(logins *login.Config, accounts *account.Config) {
 	}
 	o.backend = backend.New(backend.Config{
 		Left: o.left, Pool: logins.Pool, Sessions: logins.Sessions, Keyring: logins.Keyring, Trail: logins.Trail, Logger: logins.Logger,
-		Now: logins.Now, Refusal: server.RefusalIn, Invalid: server.InvalidRequest,
+		Now: logins.Now, Refusal: server.RefusalIn,
 	})
 	logins.Older, accounts.Older = o.backend, o.backend
 }
@@ -93,7 +92,7 @@ func (o *older) hookService(service *auth.Service) {
 // register adds the service of their contract.
 func (o *older) register(r grpc.ServiceRegistrar) {
 	if o.backend != nil {
-		authpb.RegisterAuthServiceServer(r, o.backend.Contract())
+		o.backend.Register(r)
 	}
 }
 

@@ -13,7 +13,6 @@
 package auth
 
 import (
-	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -105,10 +104,10 @@ func (x *User) GetLastName() string {
 // Request of SignUp.
 type SignUpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address, at most 255 bytes.
+	// Address, at most 255 bytes of ASCII, with a domain of two labels or more.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// Password: 8 to 128 bytes with an upper-case letter, a lower-case letter, a
-	// digit and an ASCII special character.
+	// digit and a special character, all of ASCII. Other characters may be there too.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// First name: 2 to 100 bytes of ASCII letters, space, "-" and "'".
 	FirstName string `protobuf:"bytes,3,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
@@ -243,9 +242,10 @@ func (x *SignUpResponse) GetUser() *User {
 // Request of Login.
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address. Only the length and NUL are checked.
+	// Address, by the rule of SignUp but for white space around it. An account that
+	// has an address of another form logs in too.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// Password, at most 128 code points.
+	// Password, of any length.
 	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -371,7 +371,7 @@ func (x *LoginResponse) GetUser() *User {
 // Request of ForgotPassword.
 type ForgotPasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address.
+	// Address, by the rule of SignUp but for white space around it.
 	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -472,7 +472,7 @@ func (x *ForgotPasswordResponse) GetMessage() string {
 // Request of ResetPassword.
 type ResetPasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Token from the mailed link.
+	// Token from the mailed link, 1 to 2,000 bytes.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// New password, by the rule of SignUp.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
@@ -693,30 +693,27 @@ var File_auth_auth_proto protoreflect.FileDescriptor
 
 const file_auth_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x0fauth/auth.proto\x12\x04auth\x1a\x15auth/auth_rules.proto\x1a\x1bbuf/validate/validate.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\"h\n" +
+	"\x0fauth/auth.proto\x12\x04auth\x1a\x18latchkey/v1/policy.proto\"h\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1d\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tR\tfirstName\x12\x1b\n" +
-	"\tlast_name\x18\x04 \x01(\tR\blastName\"\xf2\x03\n" +
-	"\rSignUpRequest\x12\xde\x02\n" +
-	"\x05email\x18\x01 \x01(\tB\xc7\x02\xbaH\xc3\x02\xba\x01\xba\x02\n" +
+	"\tlast_name\x18\x04 \x01(\tR\blastName\"\x82\x01\n" +
+	"\rSignUpRequest\x12\x14\n" +
+	"\x05email\x18\x01 \x01(\tR\x05email\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\x12\x1d\n" +
 	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xd8\x01this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\x03(\xff\x01R\x05email\x12*\n" +
-	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xc8\xfc\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12*\n" +
-	"\n" +
-	"first_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xd0\xfc\x92\x89\x0e\x01R\tfirstName\x12(\n" +
-	"\tlast_name\x18\x04 \x01(\tB\v\xbaH\br\x06\xd0\xfc\x92\x89\x0e\x01R\blastName\"d\n" +
+	"first_name\x18\x03 \x01(\tR\tfirstName\x12\x1b\n" +
+	"\tlast_name\x18\x04 \x01(\tR\blastName\"d\n" +
 	"\x0eSignUpResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1e\n" +
 	"\x04user\x18\x03 \x01(\v2\n" +
-	".auth.UserR\x04user\"\x97\x01\n" +
-	"\fLoginRequest\x12[\n" +
-	"\x05email\x18\x01 \x01(\tBE\xbaHB\xba\x018\n" +
-	"\x06no_nul\x12\x14must not contain NUL\x1a\x18!this.contains('\\u0000')r\x05\x10\x01(\xff\x01R\x05email\x12*\n" +
-	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\"\xa0\x01\n" +
+	".auth.UserR\x04user\"E\n" +
+	"\fLoginRequest\x12\x14\n" +
+	"\x05email\x18\x01 \x01(\tR\x05email\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"\xa0\x01\n" +
 	"\rLoginResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12\x1d\n" +
@@ -728,15 +725,15 @@ const file_auth_auth_proto_rawDesc = "" +
 	"\x05email\x18\x01 \x01(\tR\x05email\"L\n" +
 	"\x16ForgotPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"d\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"Y\n" +
 	"\x14ResetPasswordRequest\x12\x19\n" +
-	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x121\n" +
-	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xc8\xfc\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"K\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12&\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x03\x80\x01\x01R\vnewPassword\"K\n" +
 	"\x15ResetPasswordResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"H\n" +
-	"\x14ValidateTokenRequest\x120\n" +
-	"\faccess_token\x18\x01 \x01(\tB\r\xbaH\ar\x05 \x01(\xd0\x0f\x80\x01\x01R\vaccessToken\"g\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\">\n" +
+	"\x14ValidateTokenRequest\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\"g\n" +
 	"\x15ValidateTokenResponse\x12\x14\n" +
 	"\x05valid\x18\x01 \x01(\bR\x05valid\x12\x1e\n" +
 	"\x04user\x18\x02 \x01(\v2\n" +
@@ -803,7 +800,6 @@ func file_auth_auth_proto_init() {
 	if File_auth_auth_proto != nil {
 		return
 	}
-	file_auth_auth_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -37,7 +37,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // AuthService is what clients of the existing backends call. `Status.message` is
-// shown to people, so the texts given here are part of the contract. Refusals carry
+// shown to people, so the texts are part of the contract. Requests that break a rule
+// are refused with INVALID_ARGUMENT and the text of the first rule that they break;
+// the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry
 // the same details as those of latchkey.v1.
 type AuthServiceClient interface {
 	// SignUp makes an account.
@@ -54,7 +56,7 @@ type AuthServiceClient interface {
 	// ForgotPassword mails a link for a new password.
 	//
 	// OK "If your email is registered, you will receive a password reset link",
-	// whatever the address.
+	// whether or not somebody has the address.
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with a mailed token and ends all sessions.
 	//
@@ -131,7 +133,9 @@ func (c *authServiceClient) ValidateToken(ctx context.Context, in *ValidateToken
 // for forward compatibility.
 //
 // AuthService is what clients of the existing backends call. `Status.message` is
-// shown to people, so the texts given here are part of the contract. Refusals carry
+// shown to people, so the texts are part of the contract. Requests that break a rule
+// are refused with INVALID_ARGUMENT and the text of the first rule that they break;
+// the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry
 // the same details as those of latchkey.v1.
 type AuthServiceServer interface {
 	// SignUp makes an account.
@@ -148,7 +152,7 @@ type AuthServiceServer interface {
 	// ForgotPassword mails a link for a new password.
 	//
 	// OK "If your email is registered, you will receive a password reset link",
-	// whatever the address.
+	// whether or not somebody has the address.
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with a mailed token and ends all sessions.
 	//

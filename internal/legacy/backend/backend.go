@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
-	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/legacy"
@@ -39,9 +38,8 @@ type Config struct {
 	Logger   *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
-	// Refusal returns the refusal that the server makes of an error, or nil. Invalid makes one of violations.
+	// Refusal returns the refusal that the server makes of an error, or nil.
 	Refusal func(error) *refusal.Error
-	Invalid func(error) error
 }
 
 // Backend honours what the older backends left. It implements auth.Older, account.Older and login.Older. Use New, and
@@ -67,9 +65,6 @@ func New(cfg Config) *Backend {
 func (b *Backend) Connect(revoker *revoke.Revoker, validation *validate.Validator, accounts *account.Accounts, logins *login.Flow) {
 	b.revoker, b.validation, b.accounts, b.logins = revoker, validation, accounts, logins
 }
-
-// Contract returns the service of the older backends' contract.
-func (b *Backend) Contract() authpb.AuthServiceServer { return newContract(b) }
 
 // isAccepting says whether anything that the older backends left is accepted: until the date that was set, all of it.
 func (b *Backend) isAccepting() bool {

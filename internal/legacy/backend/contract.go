@@ -3,12 +3,17 @@ package backend
 import (
 	"context"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"buf.build/go/protovalidate"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -32,6 +37,8 @@ const (
 	textNotValid        = "invalid or expired token"
 	textUserGone        = "user not found"
 	textUserDisabled    = "user account is disabled"
+	// textUnreadable is followed by what is wrong with the bytes, such as invalid UTF-8.
+	textUnreadable = "grpc: error unmarshalling request: "
 )
 
 const (
@@ -49,6 +56,7 @@ const (
 type contract struct {
 	authpb.UnimplementedAuthServiceServer
 	backend *Backend
+	rules   *rules
 
 	mu    sync.Mutex
 	noted map[client]time.Time
@@ -58,19 +66,57 @@ type contract struct {
 type client struct{ address, userAgent string }
 
 func newContract(b *Backend) *contract {
-	return &contract{backend: b, noted: map[client]time.Time{}}
+	return &contract{backend: b, rules: newRules(), noted: map[client]time.Time{}}
 }
 
-// byProto is the account.Rule of the old contract: its proto's rules, which were
-// checked before, and no others, since people's forms were built for them.
-func byProto(string, string, []string) error { return nil }
+// Register serves the older backends' contract.
+func (b *Backend) Register(r grpc.ServiceRegistrar) {
+	desc := authpb.AuthService_ServiceDesc
+	desc.Methods = slices.Clone(desc.Methods)
+	for i, method := range desc.Methods {
+		desc.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			return method.Handler(srv, ctx, func(m any) error { return read(decode, m) }, interceptor)
+		}
+	}
+	r.RegisterService(&desc, newContract(b))
+}
 
-// SignUp implements auth.AuthService. Passwords are judged byProto.
+// read decodes a request, and refuses one with a text that is not UTF-8 in the old words. gRPC answers by itself, in
+// words of its own, when it decodes one; so it is given a message that takes any fields, and they are read here.
+func read(decode func(any) error, request any) error {
+	var anything emptypb.Empty
+	if err := decode(&anything); err != nil {
+		return err
+	}
+	m, ok := request.(proto.Message)
+	if !ok {
+		return status.Errorf(codes.Internal, "%T is no message", request)
+	}
+	if err := proto.Unmarshal(anything.ProtoReflect().GetUnknown(), m); err != nil {
+		return status.Error(codes.Internal, textUnreadable+err.Error())
+	}
+	return nil
+}
+
+// byContract is the account.Rule of the old contract: its own rules, which were checked before, and no others, since
+// people's forms were built for them.
+func byContract(string, string, []string) error { return nil }
+
+// SignUp implements auth.AuthService.
 func (c *contract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*authpb.SignUpResponse, error) {
 	c.note(ctx, "SignUp")
+	err := firstBroken(
+		field{"email", req.GetEmail(), c.rules.newAddress},
+		field{"password", req.GetPassword(), c.rules.chosen},
+		field{"first_name", req.GetFirstName(), c.rules.firstName},
+		field{"last_name", req.GetLastName(), c.rules.lastName},
+	)
+	if err != nil {
+		return nil, err
+	}
 	user, shown, err := c.backend.accounts.SignUp(ctx, account.NewUser{
 		Email: req.GetEmail(), Password: req.GetPassword(), FirstName: req.GetFirstName(), LastName: req.GetLastName(),
-	}, byProto)
+	}, byContract)
 	if err != nil {
 		return nil, c.inOldWords(err)
 	}
@@ -81,10 +127,22 @@ func (c *contract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*auth
 	return resp, nil
 }
 
-// Login implements auth.AuthService.
+// Login implements auth.AuthService. An address that the rules refuse may be that of an account all the same: the Rust
+// backend and latchkey.v1 take more. Its owner gets in, and anybody else hears what the rules say, so that the answer
+// does not tell whether there is such an account.
 func (c *contract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb.LoginResponse, error) {
 	c.note(ctx, "Login")
+	refused := firstBroken(field{"email", req.GetEmail(), c.rules.address})
+	if refused != nil && (req.GetPassword() == "" || !couldBeStored(req.GetEmail())) {
+		return nil, refused
+	}
+	if err := firstBroken(field{"password", req.GetPassword(), c.rules.typed}); err != nil {
+		return nil, err
+	}
 	result, err := c.backend.logins.LogIn(ctx, login.Request{Email: req.GetEmail(), Password: req.GetPassword()})
+	if known := c.backend.cfg.Refusal(err); refused != nil && known != nil && isOfGuess(known.Reason) {
+		return nil, refused
+	}
 	if err != nil {
 		return nil, c.inOldWords(err)
 	}
@@ -95,33 +153,43 @@ func (c *contract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb
 	}, nil
 }
 
-// ForgotPassword implements auth.AuthService. The contract knows one answer: what
-// latchkey.v1 would refuse, an address of the wrong form or too many mails to one,
-// sends nothing.
+// isOfGuess says that a login was refused because its password is wrong, or others were before.
+func isOfGuess(reason latchkeyv1.ErrorReason) bool {
+	return reason == latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS || reason == latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED
+}
+
+// ForgotPassword implements auth.AuthService. Whether there is an account, whether mails can be sent to the address, and
+// how many were, has no part in the answer.
 func (c *contract) ForgotPassword(ctx context.Context, req *authpb.ForgotPasswordRequest) (*authpb.ForgotPasswordResponse, error) {
 	c.note(ctx, "ForgotPassword")
-	forgot := &latchkeyv1.ForgotPasswordRequest{Email: req.GetEmail()}
-	err := protovalidate.Validate(forgot)
-	if err != nil {
-		err = c.backend.cfg.Invalid(err)
-	} else {
-		err = c.backend.accounts.ForgotPassword(ctx, req.GetEmail())
+	if err := firstBroken(field{"email", req.GetEmail(), c.rules.address}); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		switch known := c.backend.cfg.Refusal(err); {
-		case known == nil:
-			return nil, err
-		case known.Reason != latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED && known.Reason != latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED:
+	if couldBeStored(req.GetEmail()) { // not with a thousand spaces around it
+		err := c.backend.accounts.ForgotPassword(ctx, req.GetEmail())
+		if known := c.backend.cfg.Refusal(err); err != nil && (known == nil || !isOfAddress(known.Reason)) {
 			return nil, err
 		}
 	}
 	return &authpb.ForgotPasswordResponse{Success: true, Message: textResetMailed}, nil
 }
 
+// isOfAddress says that no mail was sent because of the address: its form, or the number of mails to it.
+func isOfAddress(reason latchkeyv1.ErrorReason) bool {
+	return reason == latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED || reason == latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED
+}
+
 // ResetPassword implements auth.AuthService.
 func (c *contract) ResetPassword(ctx context.Context, req *authpb.ResetPasswordRequest) (*authpb.ResetPasswordResponse, error) {
 	c.note(ctx, "ResetPassword")
-	if err := c.backend.accounts.ResetPassword(ctx, req.GetToken(), req.GetNewPassword(), byProto); err != nil {
+	err := firstBroken(
+		field{"token", req.GetToken(), c.rules.token},
+		field{"new_password", req.GetNewPassword(), c.rules.chosen},
+	)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.backend.accounts.ResetPassword(ctx, req.GetToken(), req.GetNewPassword(), byContract); err != nil {
 		return nil, c.inOldWords(err)
 	}
 	return &authpb.ResetPasswordResponse{Success: true, Message: textReset}, nil
@@ -130,7 +198,10 @@ func (c *contract) ResetPassword(ctx context.Context, req *authpb.ResetPasswordR
 // ValidateToken implements auth.AuthService.
 func (c *contract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenRequest) (*authpb.ValidateTokenResponse, error) {
 	c.note(ctx, "ValidateToken")
-	v, err := c.backend.validation.Validate(ctx, req.GetAccessToken(), validate.ForServices)
+	if err := firstBroken(field{"access_token", req.GetAccessToken(), c.rules.token}); err != nil {
+		return nil, err
+	}
+	v, err := c.backend.validation.Validate(ctx, withoutLineBreaks(req.GetAccessToken()), validate.ForServices)
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +215,13 @@ func (c *contract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenR
 	default:
 		return &authpb.ValidateTokenResponse{Message: textNotValid}, nil
 	}
+}
+
+// withoutLineBreaks is a token as the Go backend reads it, which leaves out line breaks in the signature, such as the one
+// at the end of a file. Elsewhere they are signed.
+func withoutLineBreaks(token string) string {
+	signature := strings.LastIndexByte(token, '.') + 1
+	return token[:signature] + strings.NewReplacer("\r", "", "\n", "").Replace(token[signature:])
 }
 
 // note logs each client once an hour, so that the operator knows when the old
