@@ -5,10 +5,10 @@
 // source: auth/auth.proto
 
 // The contract of the backends that Latchkey takes over from, as their clients have
-// it: package, names and numbers are theirs, so the rules of latchkey.v1 for names
-// do not apply here. It is served by an adapter over the same handlers while
-// LATCHKEY_LEGACY_ENABLED is true; latchkey.v1 has everything else, such as
-// refreshing and logging out.
+// it. Package, names and numbers are theirs, so the rules of latchkey.v1 for names
+// do not apply here. An adapter over the same flows serves it while
+// LATCHKEY_LEGACY_ENABLED is true; everything else, such as refreshing and logging
+// out, is in latchkey.v1.
 
 package auth
 

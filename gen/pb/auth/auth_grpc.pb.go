@@ -5,10 +5,10 @@
 // source: auth/auth.proto
 
 // The contract of the backends that Latchkey takes over from, as their clients have
-// it: package, names and numbers are theirs, so the rules of latchkey.v1 for names
-// do not apply here. It is served by an adapter over the same handlers while
-// LATCHKEY_LEGACY_ENABLED is true; latchkey.v1 has everything else, such as
-// refreshing and logging out.
+// it. Package, names and numbers are theirs, so the rules of latchkey.v1 for names
+// do not apply here. An adapter over the same flows serves it while
+// LATCHKEY_LEGACY_ENABLED is true; everything else, such as refreshing and logging
+// out, is in latchkey.v1.
 
 package auth
 
@@ -36,8 +36,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuthService is what clients of the existing backends call. `Status.message` is
-// shown to people, so the texts are part of the contract. Requests that break a rule
+// AuthService has the methods that clients of the existing backends call. They show
+// `Status.message` to people, so the texts are part of the contract. Requests that break a rule
 // are refused with INVALID_ARGUMENT and the text of the first rule that they break;
 // the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry
 // the same details as those of latchkey.v1.
@@ -132,8 +132,8 @@ func (c *authServiceClient) ValidateToken(ctx context.Context, in *ValidateToken
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
 //
-// AuthService is what clients of the existing backends call. `Status.message` is
-// shown to people, so the texts are part of the contract. Requests that break a rule
+// AuthService has the methods that clients of the existing backends call. They show
+// `Status.message` to people, so the texts are part of the contract. Requests that break a rule
 // are refused with INVALID_ARGUMENT and the text of the first rule that they break;
 // the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry
 // the same details as those of latchkey.v1.

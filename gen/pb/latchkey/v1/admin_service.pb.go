@@ -887,8 +887,8 @@ type ImportUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Up to 1,000 accounts.
 	Users []*ImportedUser `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
-	// Whether to make no account and only say what would happen: the same in all
-	// messages of a stream.
+	// Whether to create no account and only report what would happen. It must be
+	// the same in all messages of a stream.
 	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -938,8 +938,8 @@ func (x *ImportUsersRequest) GetDryRun() bool {
 	return false
 }
 
-// ImportedUser is an account to be made. Only the address must be there. A value
-// that breaks what is said of it here is reported and does not end the stream.
+// ImportedUser is an account to create. Only the address is required. A value
+// that breaks a rule given here is reported and does not end the stream.
 type ImportedUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identifier to keep: a UUID. Empty: the account gets a new one.
@@ -953,7 +953,7 @@ type ImportedUser struct {
 	PasswordHash string `protobuf:"bytes,3,opt,name=password_hash,json=passwordHash,proto3" json:"password_hash,omitempty"`
 	// First name, at most 100 characters, no control characters. May be empty.
 	FirstName string `protobuf:"bytes,4,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	// Last name, by the same rules as the first name.
+	// Last name. The rules are those of the first name.
 	LastName string `protobuf:"bytes,5,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// When the account was made, since 1970. Unset: now.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -1060,13 +1060,13 @@ func (x *ImportedUser) GetEmailVerified() bool {
 	return false
 }
 
-// Response of ImportUsers. Of the accounts that were sent, each is counted once
-// as created, existing or refused.
+// Response of ImportUsers. Each account that was sent is counted once, as
+// created, existing or refused.
 type ImportUsersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many accounts were made, or would have been.
+	// How many accounts were created, or would have been.
 	CreatedCount int64 `protobuf:"varint,1,opt,name=created_count,json=createdCount,proto3" json:"created_count,omitempty"`
-	// How many were there already, and are as they were.
+	// How many existed before, and were left as they are.
 	ExistingCount int64 `protobuf:"varint,2,opt,name=existing_count,json=existingCount,proto3" json:"existing_count,omitempty"`
 	// How many were refused.
 	RefusedCount int64 `protobuf:"varint,3,opt,name=refused_count,json=refusedCount,proto3" json:"refused_count,omitempty"`
@@ -1141,7 +1141,7 @@ type ImportRefusal struct {
 	Number int64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Its address as it was sent, at most 255 characters.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// Why, for people: nothing of the hash is in it.
+	// Why, as a text for people. It shows nothing of the hash.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -35,9 +35,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // AdminService is for operators. Every call carries an admin key, as
-// `authorization: Bearer KEY`; one that is missing, empty or unknown, and any
-// user's token, is refused with KEY_INVALID. `latchkey admin` calls it from a
-// shell.
+// `authorization: Bearer KEY`. A key that is missing, empty or unknown, and any
+// user's token, is refused with KEY_INVALID. `latchkey admin` calls these methods
+// from a shell.
 type AdminServiceClient interface {
 	// GetUser finds an account by its identifier or its address.
 	//
@@ -45,10 +45,10 @@ type AdminServiceClient interface {
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
 	// ListUsers lists accounts, newest first.
 	//
-	// Refusals: VALIDATION_FAILED for a page token that does not come from here.
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
-	// SuspendUser keeps an account from being used and ends all its sessions. Once
-	// it has answered OK, no replica accepts a token of it. Suspending twice is OK.
+	// SuspendUser blocks an account and ends all its sessions. Once it has answered
+	// OK, no replica accepts a token of the account. Suspending twice is OK.
 	//
 	// Refusals: USER_NOT_FOUND.
 	SuspendUser(ctx context.Context, in *SuspendUserRequest, opts ...grpc.CallOption) (*SuspendUserResponse, error)
@@ -57,35 +57,35 @@ type AdminServiceClient interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	ReactivateUser(ctx context.Context, in *ReactivateUserRequest, opts ...grpc.CallOption) (*ReactivateUserResponse, error)
-	// RevokeUserSessions ends all sessions of an account, which may log in again.
-	// Once it has answered OK, no replica accepts a token of them. Without any
-	// session it is OK.
+	// RevokeUserSessions ends all sessions of an account. Its owner may log in
+	// again. Once it has answered OK, no replica accepts a token of those sessions.
+	// It is OK for an account without sessions.
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
-	// ListUserSessions lists the live sessions of an account, newest login first:
-	// what its owner sees, and what RevokeUserSession takes.
+	// ListUserSessions lists the live sessions of an account, newest login first,
+	// as its owner sees them. RevokeUserSession takes their identifiers.
 	//
-	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that does not
-	// come from here.
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that this method
+	// did not return.
 	ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error)
-	// RevokeUserSession ends one session of an account; the others go on. Once it
-	// has answered OK, no replica accepts an access token of it, and none of its
-	// refresh tokens. It needs no Redis, so that a session which that has lost can
-	// be ended too. An identifier that is unknown, ended before, or of another
-	// account's session is answered with OK and ends nothing.
+	// RevokeUserSession ends one session of an account and no other. Once it has
+	// answered OK, no replica accepts an access token or a refresh token of it. It
+	// does not need Redis, so that it can also end a session that Redis has lost.
+	// For a session that is unknown, was ended before or belongs to another account
+	// the answer is OK, and nothing is ended.
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSession(ctx context.Context, in *RevokeUserSessionRequest, opts ...grpc.CallOption) (*RevokeUserSessionResponse, error)
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(ctx context.Context, in *RevokeAllSessionsRequest, opts ...grpc.CallOption) (*RevokeAllSessionsResponse, error)
-	// ImportUsers makes accounts of another system, with their password hashes.
-	// Send as many messages as there are accounts for; the answer comes when the
-	// last one was sent. An account that cannot be made is reported in it and stops
-	// no other. One that is there already is left as it is, so the same accounts
-	// can be sent again: after a stream that broke, whose whole batches (of 5,000
-	// accounts) stay.
+	// ImportUsers creates the accounts of another system, with their password
+	// hashes. Send any number of messages; the answer follows the last one. An
+	// account that cannot be created is listed in the answer and does not stop the
+	// others. An account that exists is left as it is, so the same accounts can be
+	// sent again, for example after a stream that broke: the complete batches of
+	// 5,000 accounts before that are kept.
 	//
 	// Refusals: VALIDATION_FAILED for a message of more than 1,000 accounts, or a
 	// dry_run that changes within the stream; OVERLOADED while 4 imports are under
@@ -200,9 +200,9 @@ type AdminService_ImportUsersClient = grpc.ClientStreamingClient[ImportUsersRequ
 // for forward compatibility.
 //
 // AdminService is for operators. Every call carries an admin key, as
-// `authorization: Bearer KEY`; one that is missing, empty or unknown, and any
-// user's token, is refused with KEY_INVALID. `latchkey admin` calls it from a
-// shell.
+// `authorization: Bearer KEY`. A key that is missing, empty or unknown, and any
+// user's token, is refused with KEY_INVALID. `latchkey admin` calls these methods
+// from a shell.
 type AdminServiceServer interface {
 	// GetUser finds an account by its identifier or its address.
 	//
@@ -210,10 +210,10 @@ type AdminServiceServer interface {
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
 	// ListUsers lists accounts, newest first.
 	//
-	// Refusals: VALIDATION_FAILED for a page token that does not come from here.
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
-	// SuspendUser keeps an account from being used and ends all its sessions. Once
-	// it has answered OK, no replica accepts a token of it. Suspending twice is OK.
+	// SuspendUser blocks an account and ends all its sessions. Once it has answered
+	// OK, no replica accepts a token of the account. Suspending twice is OK.
 	//
 	// Refusals: USER_NOT_FOUND.
 	SuspendUser(context.Context, *SuspendUserRequest) (*SuspendUserResponse, error)
@@ -222,35 +222,35 @@ type AdminServiceServer interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	ReactivateUser(context.Context, *ReactivateUserRequest) (*ReactivateUserResponse, error)
-	// RevokeUserSessions ends all sessions of an account, which may log in again.
-	// Once it has answered OK, no replica accepts a token of them. Without any
-	// session it is OK.
+	// RevokeUserSessions ends all sessions of an account. Its owner may log in
+	// again. Once it has answered OK, no replica accepts a token of those sessions.
+	// It is OK for an account without sessions.
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
-	// ListUserSessions lists the live sessions of an account, newest login first:
-	// what its owner sees, and what RevokeUserSession takes.
+	// ListUserSessions lists the live sessions of an account, newest login first,
+	// as its owner sees them. RevokeUserSession takes their identifiers.
 	//
-	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that does not
-	// come from here.
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED for a page token that this method
+	// did not return.
 	ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error)
-	// RevokeUserSession ends one session of an account; the others go on. Once it
-	// has answered OK, no replica accepts an access token of it, and none of its
-	// refresh tokens. It needs no Redis, so that a session which that has lost can
-	// be ended too. An identifier that is unknown, ended before, or of another
-	// account's session is answered with OK and ends nothing.
+	// RevokeUserSession ends one session of an account and no other. Once it has
+	// answered OK, no replica accepts an access token or a refresh token of it. It
+	// does not need Redis, so that it can also end a session that Redis has lost.
+	// For a session that is unknown, was ended before or belongs to another account
+	// the answer is OK, and nothing is ended.
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSession(context.Context, *RevokeUserSessionRequest) (*RevokeUserSessionResponse, error)
 	// RevokeAllSessions ends all sessions of all accounts. Once it has answered
 	// OK, no replica accepts a token from before.
 	RevokeAllSessions(context.Context, *RevokeAllSessionsRequest) (*RevokeAllSessionsResponse, error)
-	// ImportUsers makes accounts of another system, with their password hashes.
-	// Send as many messages as there are accounts for; the answer comes when the
-	// last one was sent. An account that cannot be made is reported in it and stops
-	// no other. One that is there already is left as it is, so the same accounts
-	// can be sent again: after a stream that broke, whose whole batches (of 5,000
-	// accounts) stay.
+	// ImportUsers creates the accounts of another system, with their password
+	// hashes. Send any number of messages; the answer follows the last one. An
+	// account that cannot be created is listed in the answer and does not stop the
+	// others. An account that exists is left as it is, so the same accounts can be
+	// sent again, for example after a stream that broke: the complete batches of
+	// 5,000 accounts before that are kept.
 	//
 	// Refusals: VALIDATION_FAILED for a message of more than 1,000 accounts, or a
 	// dry_run that changes within the stream; OVERLOADED while 4 imports are under

@@ -26,21 +26,22 @@ const (
 // Request of SignUp.
 type SignUpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address that the account is to have, at most 255 characters and 320 bytes:
-	// one "@" with something before it and a domain name after it. Letters of any
-	// script are fine (RFC 6531). Addresses that differ only in letter case are one
-	// account, and so are a domain and its A-label form (xn--…). Refused as
-	// EMAIL_LOOK_ALIKE: characters before the "@" that full case folding,
-	// compatibility forms or invisibility make those of another address, such as a
-	// dotted capital I, sharp s, full-width letters. Refused as EMAIL_DOMAIN: a
-	// domain that cannot be written in the DNS, or is another one in disguise.
+	// Address of the new account, at most 255 characters and 320 bytes: a local
+	// part, one "@" and a domain name. Letters of any script are accepted
+	// (RFC 6531). Addresses that differ only in letter case belong to one account,
+	// and so do a domain and its A-label form (xn--…). EMAIL_LOOK_ALIKE refuses
+	// characters before the "@" that become those of another address under full
+	// case folding or in their compatibility form, such as a dotted capital I, sharp
+	// s and full-width letters, and characters that nobody sees. EMAIL_DOMAIN
+	// refuses a domain that the DNS cannot have, or that is written to look like
+	// another one.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
-	// Password, 8 to 128 code points (the service may ask for more than 8), any
-	// characters but NUL. Compared after Unicode normalisation (NFC); never cut.
+	// Password, 8 to 128 code points (the service may require more than 8), any
+	// characters except NUL. Compared after Unicode normalisation (NFC); never cut.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// First name, 1 to 100 characters, no control characters, not only spaces.
 	FirstName string `protobuf:"bytes,3,opt,name=first_name,json=firstName,proto3" json:"first_name,omitempty"`
-	// Last name, by the same rules as the first name.
+	// Last name. The rules are those of the first name.
 	LastName      string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -154,19 +155,19 @@ func (x *SignUpResponse) GetUser() *User {
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Address of the account, at most 255 characters. Only lengths and NUL are
-	// checked, so that addresses that older systems took can log in. Where nobody
-	// has the exact text, white space around it is left out.
+	// checked, so that owners of addresses that older systems accepted can log in.
+	// If no account has exactly this text, white space around it is ignored.
 	Email string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	// Password, at most 128 code points.
 	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
-	// What the owner would call the device in a list of sessions, at most 100
-	// characters. Optional.
+	// Name of the device in the owner's list of sessions, at most 100 characters.
+	// Optional.
 	DeviceName string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	// The newest device token that this client was given for the account, at most
-	// 256 bytes. It proves that the client has logged in before, which gives it
-	// places of its own: others who guess the password cannot keep it out, nor
-	// make it wait behind them. One that is none of the account's, or too old, is
-	// as good as none. Optional.
+	// The newest device token that this client got for the account, at most 256
+	// bytes. It proves that the client has logged in before. Its failures are then
+	// counted separately, so that others who guess the password can neither lock it
+	// out nor make it wait behind them. A token of another account, or one that is
+	// too old, is ignored. Optional.
 	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -233,8 +234,8 @@ func (x *LoginRequest) GetDeviceToken() string {
 // Response of Login.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the right password led to. A client that meets a case it does not know
-	// is too old for the account's settings.
+	// The result of the right password. A client that receives a case that it does
+	// not know is too old for the account's settings.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -242,10 +243,10 @@ type LoginResponse struct {
 	Result isLoginResponse_Result `protobuf_oneof:"result"`
 	// The account.
 	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// Proof that this client has logged in to the account. Keep it, also through a
-	// logout, and send it with the next Login of this account; it takes the place
-	// of the one before. Good for a year, and until the account gets another
-	// password. It opens nothing by itself.
+	// Proof that this client has logged in to the account. Keep it, also after a
+	// logout, and send it with the next Login of this account; it replaces the one
+	// before. It is good for a year, or until the account gets another password. It
+	// gives no access by itself.
 	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -328,9 +329,9 @@ type RefreshTokenRequest struct {
 	// The session's newest refresh token, or one of a backend that the service
 	// took over from.
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
-	// Names this attempt, so that a repeat after a lost answer is known as one:
-	// a random UUID (AIP-155), kept by the client until it has the answer. At
-	// most 64 printable ASCII characters. Optional.
+	// Identifier of this attempt, by which the service recognises a repeat after a
+	// lost answer: a random UUID (AIP-155) that the client keeps until it has the
+	// answer. At most 64 printable ASCII characters. Optional.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -430,8 +431,8 @@ func (x *RefreshTokenResponse) GetTokens() *Tokens {
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any refresh token of the session, or one of a backend that the service took
-	// over from. With all_sessions: its latest one, or one that was traded within
-	// the grace (LATCHKEY_REFRESH_GRACE).
+	// over from. With all_sessions it must be the latest one, or one that was traded
+	// within the grace (LATCHKEY_REFRESH_GRACE).
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// End every session of the account, not only this one.
 	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`
@@ -573,13 +574,13 @@ type ValidateTokenResponse struct {
 	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
 	// The token's account; only when valid.
 	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// Why the token is not good: TOKEN_INVALID, TOKEN_EXPIRED, USER_NOT_FOUND,
-	// ACCOUNT_DISABLED or SESSION_ENDED, the first that applies in this order.
+	// Why the token is not good: the first that applies of TOKEN_INVALID,
+	// TOKEN_EXPIRED, USER_NOT_FOUND, ACCOUNT_DISABLED and SESSION_ENDED.
 	// Unspecified when valid.
 	Reason ErrorReason `protobuf:"varint,3,opt,name=reason,proto3,enum=latchkey.v1.ErrorReason" json:"reason,omitempty"`
 	// Identifier of the token's session; only when valid.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// When the token stops to be accepted; only when valid.
+	// When the token expires; only when valid.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -653,7 +654,7 @@ func (x *ValidateTokenResponse) GetExpireTime() *timestamppb.Timestamp {
 // Request of ForgotPassword.
 type ForgotPasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address of the account, at most 255 characters, by the rules of Login.
+	// Address of the account, at most 255 characters. The rules are those of Login.
 	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -738,7 +739,7 @@ type ResetPasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Token of the mailed link.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// The new password, by the rules of SignUp.
+	// The new password. The rules are those of SignUp.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -830,7 +831,7 @@ type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The current password, at most 128 code points.
 	CurrentPassword string `protobuf:"bytes,1,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
-	// The new password, by the rules of SignUp.
+	// The new password. The rules are those of SignUp.
 	NewPassword   string `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -883,8 +884,8 @@ func (x *ChangePasswordRequest) GetNewPassword() string {
 // Response of ChangePassword.
 type ChangePasswordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A device token for the new password, as in LoginResponse: those for the old
-	// one are good no more.
+	// A device token for the new password, as in LoginResponse. Device tokens for
+	// the old password are not accepted any more.
 	DeviceToken   string `protobuf:"bytes,1,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -33,105 +33,107 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuthService is the life of an account: sign up, log in, stay logged in, log
-// out, get the password back.
+// AuthService has the methods for the life of an account: sign up, log in, stay
+// logged in, log out, reset the password.
 //
-// Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8, or a message or metadata of over 16 KiB, which are
-// RESOURCE_EXHAUSTED, does not; metadata of over 64 KiB ends the connection with every
-// call on it). Every refusal that a client can
-// act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
-// `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
-// with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
-// its policy bounds the calls of one network address, RESOURCE_EXHAUSTED with
-// RATE_LIMITED.
+// Every answer of a method carries the trailer `trace-id`. Answers of gRPC itself
+// do not: it refuses text that is not UTF-8, and refuses a message or metadata of
+// over 16 KiB with RESOURCE_EXHAUSTED. For metadata of over 64 KiB it closes the
+// connection with every call on it. Every refusal that a client can act on carries
+// `google.rpc.ErrorInfo` (see ErrorReason) and `google.rpc.RequestInfo` with the
+// trace id. Any method may answer UNAVAILABLE with STORE_UNAVAILABLE,
+// INVALID_ARGUMENT with VALIDATION_FAILED, and, if its policy bounds the calls of
+// one network address, RESOURCE_EXHAUSTED with RATE_LIMITED.
 type AuthServiceClient interface {
-	// SignUp makes an account. It does not log in. The address is looked up after
-	// the password was hashed, and a call that got so far goes on without its
-	// client.
+	// SignUp creates an account. It does not log in. The service hashes the
+	// password first and then looks the address up; from then on the call is
+	// completed even if its client hangs up.
 	//
 	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
 	// OK without a user whether or not the address is taken, and the owner of a
-	// taken one is told by mail, once an hour at most.
+	// taken address gets a mail, once an hour at most.
 	//
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(ctx context.Context, in *SignUpRequest, opts ...grpc.CallOption) (*SignUpResponse, error)
-	// Login starts a session. An address that matches an account exactly wins
-	// over one that matches in another letter case.
+	// Login starts a session. If one account has exactly this address and another
+	// one has it in another letter case, the exact one is chosen.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
 	// token has five of its own; after the right password, more than 300 sessions
-	// at once or 30 a minute), OVERLOADED (also when the time ended while the
-	// password was compared, right or wrong, which counts as a failure).
+	// at once or 30 a minute), OVERLOADED (also if the deadline passed while the
+	// password was compared; this counts as a failure, whether the password was
+	// right or wrong).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
-	// each is answered with INVALID_CREDENTIALS, until the account gets a new one
-	// by ResetPassword. Clients with a device token have a hundred of their own.
-	// The owner gets a mail.
+	// every login is answered with INVALID_CREDENTIALS, until ResetPassword sets a
+	// new password. Clients with a device token have a hundred of their own. The
+	// owner gets a mail.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
-	// RefreshToken trades a refresh token for the next pair of tokens. It can be
-	// repeated: with the same request_id at any time while the new refresh token
-	// is unused, without one for a few seconds, the answer holds the same refresh
-	// token.
+	// RefreshToken trades a refresh token for the next pair of tokens. A client may
+	// repeat the call and gets the same refresh token again: with the same
+	// request_id as long as the new refresh token is unused, without a request_id
+	// for a few seconds.
 	//
 	// A refresh token of a backend that the service took over from is traded for
-	// a session, once: a repeat needs the request_id of the trade. Without it the
-	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which harms
-	// nobody, and is a reuse from then on. It is also REFRESH_TOKEN_INVALID when
-	// its backend does not keep it any more, and SESSION_ENDED when the password
-	// was changed, the account suspended or all its sessions ended since.
+	// a session, once; a repeat needs the request_id of the trade. Without it the
+	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which ends no
+	// session, and counts as a reuse after that. The answer is also
+	// REFRESH_TOKEN_INVALID if its backend does not keep the token any more, and
+	// SESSION_ENDED if the password was changed, the account suspended or all its
+	// sessions revoked since.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
-	// ended), SESSION_ENDED.
+	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (the session is ended
+	// too), SESSION_ENDED.
 	RefreshToken(ctx context.Context, in *RefreshTokenRequest, opts ...grpc.CallOption) (*RefreshTokenResponse, error)
 	// Logout ends the session of a refresh token, or all sessions of its account.
 	// Once it has answered OK, no replica accepts an access token of them. Any
-	// refresh token of the session will do to end that one, spent ones too; logging
-	// out twice is OK. For all_sessions it must be one that RefreshToken would take:
-	// the latest, or the one before within the grace; of an older one the session
-	// is ended, as by RefreshToken, and no other. A call that runs out of its
-	// deadline goes on and may be repeated.
+	// refresh token of a session, also a spent one, can end that session; logging
+	// out twice is OK. For all_sessions it must be a token that RefreshToken would
+	// accept: the latest, or the one before within the grace. An older token ends
+	// its own session only, as in RefreshToken. If the deadline passes, the service
+	// still completes the call, and the client may repeat it.
 	//
-	// A refresh token of a backend that the service took over from can be
-	// traded no more afterwards; if it was traded, its session is ended. An access
-	// token that this backend issued beside it names neither: it is accepted until
-	// it expires by itself, unless all_sessions is set.
+	// A refresh token of a backend that the service took over from cannot be
+	// traded any more afterwards; if it was traded, its session is ended. An access
+	// token that this backend issued beside it names neither, so it is accepted
+	// until it expires, unless all_sessions is set.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID; only with all_sessions SESSION_ENDED, when
-	// the token's session has ended and so cannot speak for the account, and
-	// REFRESH_TOKEN_REUSED, when the token was spent (and its session is ended).
+	// the token's session has ended and so has no right to act for the account, and
+	// REFRESH_TOKEN_REUSED, when the token was spent (its session is ended too).
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
-	// ValidateToken says whether an access token is good now: genuine, in time,
-	// its account active, its session not ended. A bad token is an answer, not an
-	// error.
+	// ValidateToken says whether an access token is good now: genuine, not expired,
+	// its account active, its session not ended. For a bad token the status is OK,
+	// and the answer has valid = false and a reason.
 	ValidateToken(ctx context.Context, in *ValidateTokenRequest, opts ...grpc.CallOption) (*ValidateTokenResponse, error)
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
 	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network; too
-	// many calls from one network, or from networks that go on asking while many do).
+	// many calls from one network, or from networks that keep asking while many do).
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
-	// sessions of the account and tells its owner by mail. The token is spent
-	// only when the password was set. A token of a backend that the service took
-	// over from is refused for an hour after the password was changed or the
-	// account's sessions were ended: it may have been asked for before.
+	// sessions of the account and sends its owner a mail. The token is spent only
+	// if the password is set. A token of a backend that the service took over from
+	// is refused for an hour after the password was changed or the account's
+	// sessions were ended, because it may have been requested before that.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
 	// ChangePassword sets a new password, ends all other sessions of the account
-	// and tells its owner by mail. The caller's session goes on. Once it has
+	// and sends its owner a mail. The caller's session is not ended. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
 	//
-	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
-	// session has five in 15 minutes and the account fifty, and a hundred in a row
-	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
-	// RATE_LIMITED (also after the right password, for more than 30 changes at once
-	// or one a minute), OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
-	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, or was changed
+	// meanwhile; each session may fail five times in 15 minutes and the account
+	// fifty times, and after a hundred failures in a row only ResetPassword sets a
+	// new one), PASSWORD_TOO_COMMON, RATE_LIMITED (also after the right password,
+	// for more than 30 changes at once or one a minute), OVERLOADED, SESSION_ENDED
+	// (the session was ended meanwhile), TOKEN_INVALID, TOKEN_EXPIRED,
+	// ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 }
 
@@ -227,105 +229,107 @@ func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswo
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
 //
-// AuthService is the life of an account: sign up, log in, stay logged in, log
-// out, get the password back.
+// AuthService has the methods for the life of an account: sign up, log in, stay
+// logged in, log out, reset the password.
 //
-// Every answer of a method carries the trailer `trace-id` (what gRPC itself refuses,
-// such as text that is not UTF-8, or a message or metadata of over 16 KiB, which are
-// RESOURCE_EXHAUSTED, does not; metadata of over 64 KiB ends the connection with every
-// call on it). Every refusal that a client can
-// act on carries `google.rpc.ErrorInfo` (see ErrorReason) and
-// `google.rpc.RequestInfo` with the trace id. Any method may answer UNAVAILABLE
-// with STORE_UNAVAILABLE, INVALID_ARGUMENT with VALIDATION_FAILED, and, where
-// its policy bounds the calls of one network address, RESOURCE_EXHAUSTED with
-// RATE_LIMITED.
+// Every answer of a method carries the trailer `trace-id`. Answers of gRPC itself
+// do not: it refuses text that is not UTF-8, and refuses a message or metadata of
+// over 16 KiB with RESOURCE_EXHAUSTED. For metadata of over 64 KiB it closes the
+// connection with every call on it. Every refusal that a client can act on carries
+// `google.rpc.ErrorInfo` (see ErrorReason) and `google.rpc.RequestInfo` with the
+// trace id. Any method may answer UNAVAILABLE with STORE_UNAVAILABLE,
+// INVALID_ARGUMENT with VALIDATION_FAILED, and, if its policy bounds the calls of
+// one network address, RESOURCE_EXHAUSTED with RATE_LIMITED.
 type AuthServiceServer interface {
-	// SignUp makes an account. It does not log in. The address is looked up after
-	// the password was hashed, and a call that got so far goes on without its
-	// client.
+	// SignUp creates an account. It does not log in. The service hashes the
+	// password first and then looks the address up; from then on the call is
+	// completed even if its client hangs up.
 	//
 	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
 	// OK without a user whether or not the address is taken, and the owner of a
-	// taken one is told by mail, once an hour at most.
+	// taken address gets a mail, once an hour at most.
 	//
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(context.Context, *SignUpRequest) (*SignUpResponse, error)
-	// Login starts a session. An address that matches an account exactly wins
-	// over one that matches in another letter case.
+	// Login starts a session. If one account has exactly this address and another
+	// one has it in another letter case, the exact one is chosen.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
 	// token has five of its own; after the right password, more than 300 sessions
-	// at once or 30 a minute), OVERLOADED (also when the time ended while the
-	// password was compared, right or wrong, which counts as a failure).
+	// at once or 30 a minute), OVERLOADED (also if the deadline passed while the
+	// password was compared; this counts as a failure, whether the password was
+	// right or wrong).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
-	// each is answered with INVALID_CREDENTIALS, until the account gets a new one
-	// by ResetPassword. Clients with a device token have a hundred of their own.
-	// The owner gets a mail.
+	// every login is answered with INVALID_CREDENTIALS, until ResetPassword sets a
+	// new password. Clients with a device token have a hundred of their own. The
+	// owner gets a mail.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
-	// RefreshToken trades a refresh token for the next pair of tokens. It can be
-	// repeated: with the same request_id at any time while the new refresh token
-	// is unused, without one for a few seconds, the answer holds the same refresh
-	// token.
+	// RefreshToken trades a refresh token for the next pair of tokens. A client may
+	// repeat the call and gets the same refresh token again: with the same
+	// request_id as long as the new refresh token is unused, without a request_id
+	// for a few seconds.
 	//
 	// A refresh token of a backend that the service took over from is traded for
-	// a session, once: a repeat needs the request_id of the trade. Without it the
-	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which harms
-	// nobody, and is a reuse from then on. It is also REFRESH_TOKEN_INVALID when
-	// its backend does not keep it any more, and SESSION_ENDED when the password
-	// was changed, the account suspended or all its sessions ended since.
+	// a session, once; a repeat needs the request_id of the trade. Without it the
+	// token is refused with REFRESH_TOKEN_INVALID for a few seconds, which ends no
+	// session, and counts as a reuse after that. The answer is also
+	// REFRESH_TOKEN_INVALID if its backend does not keep the token any more, and
+	// SESSION_ENDED if the password was changed, the account suspended or all its
+	// sessions revoked since.
 	//
-	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (and the session is
-	// ended), SESSION_ENDED.
+	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (the session is ended
+	// too), SESSION_ENDED.
 	RefreshToken(context.Context, *RefreshTokenRequest) (*RefreshTokenResponse, error)
 	// Logout ends the session of a refresh token, or all sessions of its account.
 	// Once it has answered OK, no replica accepts an access token of them. Any
-	// refresh token of the session will do to end that one, spent ones too; logging
-	// out twice is OK. For all_sessions it must be one that RefreshToken would take:
-	// the latest, or the one before within the grace; of an older one the session
-	// is ended, as by RefreshToken, and no other. A call that runs out of its
-	// deadline goes on and may be repeated.
+	// refresh token of a session, also a spent one, can end that session; logging
+	// out twice is OK. For all_sessions it must be a token that RefreshToken would
+	// accept: the latest, or the one before within the grace. An older token ends
+	// its own session only, as in RefreshToken. If the deadline passes, the service
+	// still completes the call, and the client may repeat it.
 	//
-	// A refresh token of a backend that the service took over from can be
-	// traded no more afterwards; if it was traded, its session is ended. An access
-	// token that this backend issued beside it names neither: it is accepted until
-	// it expires by itself, unless all_sessions is set.
+	// A refresh token of a backend that the service took over from cannot be
+	// traded any more afterwards; if it was traded, its session is ended. An access
+	// token that this backend issued beside it names neither, so it is accepted
+	// until it expires, unless all_sessions is set.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID; only with all_sessions SESSION_ENDED, when
-	// the token's session has ended and so cannot speak for the account, and
-	// REFRESH_TOKEN_REUSED, when the token was spent (and its session is ended).
+	// the token's session has ended and so has no right to act for the account, and
+	// REFRESH_TOKEN_REUSED, when the token was spent (its session is ended too).
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
-	// ValidateToken says whether an access token is good now: genuine, in time,
-	// its account active, its session not ended. A bad token is an answer, not an
-	// error.
+	// ValidateToken says whether an access token is good now: genuine, not expired,
+	// its account active, its session not ended. For a bad token the status is OK,
+	// and the answer has valid = false and a reason.
 	ValidateToken(context.Context, *ValidateTokenRequest) (*ValidateTokenResponse, error)
 	// ForgotPassword mails a link for a new password to the account's address.
 	// The answer and its time are the same whether or not the address is known.
 	//
 	// Refusals: RATE_LIMITED (five calls for one address in 15 minutes from one network; too
-	// many calls from one network, or from networks that go on asking while many do).
+	// many calls from one network, or from networks that keep asking while many do).
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
-	// sessions of the account and tells its owner by mail. The token is spent
-	// only when the password was set. A token of a backend that the service took
-	// over from is refused for an hour after the password was changed or the
-	// account's sessions were ended: it may have been asked for before.
+	// sessions of the account and sends its owner a mail. The token is spent only
+	// if the password is set. A token of a backend that the service took over from
+	// is refused for an hour after the password was changed or the account's
+	// sessions were ended, because it may have been requested before that.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
 	// ChangePassword sets a new password, ends all other sessions of the account
-	// and tells its owner by mail. The caller's session goes on. Once it has
+	// and sends its owner a mail. The caller's session is not ended. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
 	//
-	// Refusals: INVALID_CREDENTIALS (the current password is wrong, of which each
-	// session has five in 15 minutes and the account fifty, and a hundred in a row
-	// until it gets a new one by ResetPassword; or was changed meanwhile), PASSWORD_TOO_COMMON,
-	// RATE_LIMITED (also after the right password, for more than 30 changes at once
-	// or one a minute), OVERLOADED, SESSION_ENDED (the session was ended meanwhile),
-	// TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_DISABLED, USER_NOT_FOUND.
+	// Refusals: INVALID_CREDENTIALS (the current password is wrong, or was changed
+	// meanwhile; each session may fail five times in 15 minutes and the account
+	// fifty times, and after a hundred failures in a row only ResetPassword sets a
+	// new one), PASSWORD_TOO_COMMON, RATE_LIMITED (also after the right password,
+	// for more than 30 changes at once or one a minute), OVERLOADED, SESSION_ENDED
+	// (the session was ended meanwhile), TOKEN_INVALID, TOKEN_EXPIRED,
+	// ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }

@@ -59,34 +59,35 @@ const (
 	// RESOURCE_EXHAUSTED: the call could not be served before its deadline;
 	// `google.rpc.RetryInfo` says when to try again.
 	ErrorReason_ERROR_REASON_OVERLOADED ErrorReason = 11
-	// UNAVAILABLE: a store did not answer. Nothing was accepted unchecked; the
-	// call can be tried again.
+	// UNAVAILABLE: a store did not answer. The service accepted nothing that it
+	// could not check; the call can be tried again.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 12
 	// UNAUTHENTICATED, or a ValidateToken answer: not an access token that this
 	// service issued.
 	ErrorReason_ERROR_REASON_TOKEN_INVALID ErrorReason = 13
-	// UNAUTHENTICATED, or a ValidateToken answer: a genuine access token whose
-	// time is over. Refresh and try again.
+	// UNAUTHENTICATED, or a ValidateToken answer: a genuine access token that has
+	// expired. Refresh and try again.
 	ErrorReason_ERROR_REASON_TOKEN_EXPIRED ErrorReason = 14
-	// UNAUTHENTICATED, or a ValidateToken answer: a genuine access token whose
-	// account is gone. NOT_FOUND from AdminService: there is no such account.
+	// UNAUTHENTICATED, or a ValidateToken answer: a genuine access token of an
+	// account that does not exist any more. NOT_FOUND from AdminService: there is no
+	// such account.
 	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 15
 	// UNAUTHENTICATED: the method needs an admin or service key, and the metadata
-	// holds none that is known here. A user's token is none.
+	// holds none that the service knows. A user's token is not such a key.
 	ErrorReason_ERROR_REASON_KEY_INVALID ErrorReason = 16
-	// NOT_FOUND: the caller's account has no such live session. A session of
-	// another account looks the same.
+	// NOT_FOUND: the caller's account has no such live session. The answer is the
+	// same for a session of another account.
 	ErrorReason_ERROR_REASON_SESSION_NOT_FOUND ErrorReason = 17
 	// OUT_OF_RANGE: the revocations after the cursor are no longer kept, or the
-	// cursor belongs to another database. Watch again without one. Also a watcher
-	// that reads too slowly ends here.
+	// cursor belongs to another database. Watch again without one. A watcher that
+	// reads too slowly gets this too.
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 18
-	// UNAVAILABLE: the stream has ended as planned, since the replica stops or the
-	// connection has grown old. Nothing is wrong: open the stream again, a watch
-	// with its last cursor, after what `google.rpc.RetryInfo` says.
+	// UNAVAILABLE: the stream has ended as planned, because the replica stops or
+	// the connection is old. Open the stream again, a watch with its last cursor,
+	// after the delay in `google.rpc.RetryInfo`.
 	ErrorReason_ERROR_REASON_STREAM_ENDED ErrorReason = 19
-	// UNAVAILABLE: the clock of the replica that was asked is wrong, so it issues
-	// no tokens. Nothing was spent: try again, another replica may answer.
+	// UNAVAILABLE: the clock of the replica is wrong, so it issues no tokens. No
+	// token was spent: try again, another replica may answer.
 	ErrorReason_ERROR_REASON_CLOCK_WRONG ErrorReason = 20
 )
 

@@ -27,7 +27,7 @@ const (
 type AuthClass int32
 
 const (
-	// Never valid in a policy: a method must say what it wants.
+	// Never valid in a policy: a method must name its class.
 	AuthClass_AUTH_CLASS_UNSPECIFIED AuthClass = 0
 	// No credential, or one that travels in the request.
 	AuthClass_AUTH_CLASS_PUBLIC AuthClass = 1
@@ -92,13 +92,13 @@ type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who may call the method.
 	Auth AuthClass `protobuf:"varint,1,opt,name=auth,proto3,enum=latchkey.v1.AuthClass" json:"auth,omitempty"`
-	// How often one network address may call the method. Unset: not counted,
-	// for methods that must not touch a store to answer. While Redis does not
-	// answer, each replica counts alone the calls whose credential in the metadata
-	// is good, and those of public methods that revoke; others are refused.
+	// How often one network address may call the method. Unset: not counted, for
+	// methods that must answer without a store. While Redis does not answer, each
+	// replica counts by itself the calls whose credential in the metadata is good,
+	// and those of public methods that revoke; it refuses all others.
 	AddressRate *AddressRate `protobuf:"bytes,2,opt,name=address_rate,json=addressRate,proto3" json:"address_rate,omitempty"`
-	// The method ends sessions: no store that is not needed for that may keep it
-	// from doing so.
+	// The method ends sessions. A store that it does not need for that must not
+	// prevent it.
 	Revokes       bool `protobuf:"varint,3,opt,name=revokes,proto3" json:"revokes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -155,10 +155,11 @@ func (x *Policy) GetRevokes() bool {
 	return false
 }
 
-// AddressRate bounds the calls of one network address (an IPv6 address counts
-// by its /64, and a /48 may make eight times as many calls in all), the one that a
-// trusted proxy names, else the peer's. No address is exempt, loopback included. Calls that show an admin key or a service key in the
-// metadata, as `authorization: Bearer KEY`, are not counted.
+// AddressRate bounds the calls of one network address: the one that a trusted
+// proxy names, else the peer's. Of IPv6 a /64 counts as one address, and a /48 may
+// make eight times as many calls in all. No address is exempt, not even loopback.
+// Calls that carry an admin key or a service key in the metadata, as
+// `authorization: Bearer KEY`, are not counted.
 type AddressRate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Calls a minute in the long run.

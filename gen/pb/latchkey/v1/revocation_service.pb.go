@@ -23,26 +23,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RevocationKind says what a revocation reaches.
+// RevocationKind says which tokens a revocation refuses.
 type RevocationKind int32
 
 const (
-	// A kind that the reader does not know: it must trust nothing it has cached
-	// until it knows more, since something was revoked.
+	// A kind that the reader does not know. Something was revoked, so the reader
+	// must not trust its cache until it knows more.
 	RevocationKind_REVOCATION_KIND_UNSPECIFIED RevocationKind = 0
 	// The session session_id, where its tokens are those of user_id.
 	RevocationKind_REVOCATION_KIND_SESSION RevocationKind = 1
-	// The tokens of user_id from before position, but those of
+	// The tokens of user_id from before position, except those of
 	// except_session_id.
 	RevocationKind_REVOCATION_KIND_USER RevocationKind = 2
-	// Everybody's tokens from before position, but those of except_session_id.
+	// Everybody's tokens from before position, except those of except_session_id.
 	RevocationKind_REVOCATION_KIND_ALL RevocationKind = 3
-	// Whatever the signing key key_id has signed.
+	// All tokens that the signing key key_id has signed.
 	RevocationKind_REVOCATION_KIND_KEY RevocationKind = 4
-	// Nothing: names, address or verification of user_id have changed. For those
-	// who cache them.
+	// No token: names, address or verification of user_id have changed, for readers
+	// that cache them.
 	RevocationKind_REVOCATION_KIND_USER_CHANGED RevocationKind = 5
-	// Nothing: the set of signing keys has changed. For those who cache it.
+	// No token: the set of signing keys has changed, for readers that cache it.
 	RevocationKind_REVOCATION_KIND_KEYS_CHANGED RevocationKind = 6
 )
 
@@ -102,20 +102,19 @@ type Revocation struct {
 	// never used. A token carries the position of its login as the claim `led`:
 	// kinds USER and ALL refuse tokens with a lower one than their own.
 	Position int64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
-	// What it reaches.
+	// Which tokens it refuses.
 	Kind RevocationKind `protobuf:"varint,2,opt,name=kind,proto3,enum=latchkey.v1.RevocationKind" json:"kind,omitempty"`
 	// The account, a UUID. Kinds SESSION, USER and USER_CHANGED.
 	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The session, a UUID. Kind SESSION.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// The session that goes on, a UUID. Kind USER; empty: none does.
+	// The session that is not ended, a UUID. Kind USER. Empty: none.
 	ExceptSessionId string `protobuf:"bytes,5,opt,name=except_session_id,json=exceptSessionId,proto3" json:"except_session_id,omitempty"`
 	// The signing key, by its `kid`. Kind KEY.
 	KeyId string `protobuf:"bytes,6,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
 	// When it was made.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// From when on it reaches no token that is still in its life: a watcher may
-	// forget it then.
+	// When the last token that it refuses has expired. A watcher may drop it then.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -210,8 +209,8 @@ func (x *Revocation) GetExpireTime() *timestamppb.Timestamp {
 // Request of WatchRevocations.
 type WatchRevocationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cursor of the last response that was taken in. Empty: begin with a
-	// snapshot.
+	// The cursor of the last response that the watcher has applied. Empty: begin
+	// with a snapshot.
 	Cursor        string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -259,12 +258,13 @@ type WatchRevocationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Revocations in the order of their positions, at most 500. None: a heartbeat.
 	Revocations []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
-	// Where to go on after this response. Opaque.
+	// Where to continue after this response. Opaque.
 	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// The newest position that the replica knows.
 	Head int64 `protobuf:"varint,3,opt,name=head,proto3" json:"head,omitempty"`
-	// Whether everything up to head has now been sent, and head was just seen to be
-	// the newest row of the ledger. The first true ends the snapshot.
+	// Whether everything up to head has now been sent, and the replica has just
+	// confirmed that head is the newest row of the ledger. The first true is the end
+	// of the snapshot.
 	Complete      bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

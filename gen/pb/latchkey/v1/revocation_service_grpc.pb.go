@@ -26,24 +26,24 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// RevocationService tells other services what was revoked, so that they can
-// check access tokens in their own process. The Go package authverify does.
+// RevocationService sends revocations to other services, so that these can check
+// access tokens in their own process. The Go package authverify does so.
 type RevocationServiceClient interface {
 	// WatchRevocations streams the revocation ledger. Without a cursor it begins
-	// with a snapshot: every revocation that can still matter to a token in its
-	// life. With the cursor of an earlier response it goes on after that. Then it
-	// streams revocations as they happen and about every second, while the replica
-	// knows that it is up to date, a response without any: a heartbeat. A watcher
-	// that gets none must not take silence for news.
+	// with a snapshot: every revocation that can still refuse a token that has not
+	// expired. With the cursor of an earlier response it continues after that. Then
+	// it streams revocations as they happen. About every second, while the replica
+	// knows that it is up to date, it sends a response without any, as a heartbeat.
+	// A watcher that gets no heartbeat must not conclude that nothing was revoked.
 	//
-	// Each watcher reads at its own pace. One that falls behind what is kept (the
-	// longest life of an access token) is refused with CURSOR_EXPIRED.
+	// Each watcher reads at its own pace. Rows are kept for the longest life of an
+	// access token; a watcher that is further behind is refused with
+	// CURSOR_EXPIRED.
 	//
-	// Every stream ends: when the replica stops, and before its connection is an
-	// hour old. It then ends with UNAVAILABLE, STREAM_ENDED
-	// and `google.rpc.RetryInfo`. Watch again with the last cursor, as after any end
-	// that is not named here, such as that of a connection that broke: nothing is
-	// missed.
+	// The replica ends every stream when it stops, and before the connection is an
+	// hour old, with UNAVAILABLE, STREAM_ENDED and `google.rpc.RetryInfo`. Watch
+	// again with the last cursor; nothing is missed. Do the same after an end that
+	// is not listed here, such as a broken connection.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
 	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica
@@ -82,24 +82,24 @@ type RevocationService_WatchRevocationsClient = grpc.ServerStreamingClient[Watch
 // All implementations must embed UnimplementedRevocationServiceServer
 // for forward compatibility.
 //
-// RevocationService tells other services what was revoked, so that they can
-// check access tokens in their own process. The Go package authverify does.
+// RevocationService sends revocations to other services, so that these can check
+// access tokens in their own process. The Go package authverify does so.
 type RevocationServiceServer interface {
 	// WatchRevocations streams the revocation ledger. Without a cursor it begins
-	// with a snapshot: every revocation that can still matter to a token in its
-	// life. With the cursor of an earlier response it goes on after that. Then it
-	// streams revocations as they happen and about every second, while the replica
-	// knows that it is up to date, a response without any: a heartbeat. A watcher
-	// that gets none must not take silence for news.
+	// with a snapshot: every revocation that can still refuse a token that has not
+	// expired. With the cursor of an earlier response it continues after that. Then
+	// it streams revocations as they happen. About every second, while the replica
+	// knows that it is up to date, it sends a response without any, as a heartbeat.
+	// A watcher that gets no heartbeat must not conclude that nothing was revoked.
 	//
-	// Each watcher reads at its own pace. One that falls behind what is kept (the
-	// longest life of an access token) is refused with CURSOR_EXPIRED.
+	// Each watcher reads at its own pace. Rows are kept for the longest life of an
+	// access token; a watcher that is further behind is refused with
+	// CURSOR_EXPIRED.
 	//
-	// Every stream ends: when the replica stops, and before its connection is an
-	// hour old. It then ends with UNAVAILABLE, STREAM_ENDED
-	// and `google.rpc.RetryInfo`. Watch again with the last cursor, as after any end
-	// that is not named here, such as that of a connection that broke: nothing is
-	// missed.
+	// The replica ends every stream when it stops, and before the connection is an
+	// hour old, with UNAVAILABLE, STREAM_ENDED and `google.rpc.RetryInfo`. Watch
+	// again with the last cursor; nothing is missed. Do the same after an end that
+	// is not listed here, such as a broken connection.
 	//
 	// Refusals: KEY_INVALID; VALIDATION_FAILED for a text that is no cursor;
 	// CURSOR_EXPIRED (watch again without one); STORE_UNAVAILABLE when the replica

@@ -28,11 +28,11 @@ type Session struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identifier of the session: a UUID. Not a secret.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What the owner called the device at login, at most 100 characters. Empty
-	// when it was not given.
+	// Name of the device, as given at login, at most 100 characters. Empty if none
+	// was given.
 	DeviceName string `protobuf:"bytes,2,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	// Network address of the login (of the client, where a trusted proxy names
-	// it), as text. Empty on transports that have none.
+	// Network address from which the login came (the client's, if a trusted proxy
+	// names it), as text. Empty on transports that have none.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// When the session was started.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

@@ -29,9 +29,9 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SessionService shows people where they are logged in and lets them end it.
-// Every method acts on the account of the access token that the call carries,
-// and on no other: a session of somebody else looks exactly like an unknown one.
+// SessionService shows people where they are logged in and lets them end those
+// sessions. Every method acts only on the account of the access token that the
+// call carries: it answers for a session of somebody else as for an unknown one.
 //
 // Any method may refuse the access token: UNAUTHENTICATED with TOKEN_INVALID,
 // TOKEN_EXPIRED, SESSION_ENDED or USER_NOT_FOUND, PERMISSION_DENIED with
@@ -39,25 +39,25 @@ const (
 type SessionServiceClient interface {
 	// ListSessions lists the live sessions of the account, newest login first.
 	//
-	// Refusals: VALIDATION_FAILED for a page token that this account did not get
-	// from here.
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return
+	// to this account.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// GetSession describes one live session of the account.
 	//
 	// Refusals: SESSION_NOT_FOUND (unknown, ended, or another account's).
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// RevokeSession ends one session of the account, the caller's own included.
-	// Once it has answered OK, no replica accepts an access token of it. An
-	// identifier that is unknown, ended before, or of another account's session
-	// is answered with OK and ends nothing.
+	// Once it has answered OK, no replica accepts an access token of it. For a
+	// session that is unknown, was ended before or belongs to another account the
+	// answer is OK, and nothing is ended.
 	//
-	// Refusals: RATE_LIMITED after 100 identifiers of which the service does not
-	// know that they are of a session of the account; it never keeps one from being
-	// ended that began here.
+	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know
+	// as sessions of the account. A session that the account started is always
+	// ended, whatever was asked before.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
-	// Once it has answered OK, no replica accepts an access token of them. With
-	// no other session it is OK and ends nothing, however often it is called.
+	// Once it has answered OK, no replica accepts an access token of them. If the
+	// account has no other session, the answer is OK and nothing is ended.
 	RevokeOtherSessions(ctx context.Context, in *RevokeOtherSessionsRequest, opts ...grpc.CallOption) (*RevokeOtherSessionsResponse, error)
 }
 
@@ -113,9 +113,9 @@ func (c *sessionServiceClient) RevokeOtherSessions(ctx context.Context, in *Revo
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
 //
-// SessionService shows people where they are logged in and lets them end it.
-// Every method acts on the account of the access token that the call carries,
-// and on no other: a session of somebody else looks exactly like an unknown one.
+// SessionService shows people where they are logged in and lets them end those
+// sessions. Every method acts only on the account of the access token that the
+// call carries: it answers for a session of somebody else as for an unknown one.
 //
 // Any method may refuse the access token: UNAUTHENTICATED with TOKEN_INVALID,
 // TOKEN_EXPIRED, SESSION_ENDED or USER_NOT_FOUND, PERMISSION_DENIED with
@@ -123,25 +123,25 @@ func (c *sessionServiceClient) RevokeOtherSessions(ctx context.Context, in *Revo
 type SessionServiceServer interface {
 	// ListSessions lists the live sessions of the account, newest login first.
 	//
-	// Refusals: VALIDATION_FAILED for a page token that this account did not get
-	// from here.
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return
+	// to this account.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// GetSession describes one live session of the account.
 	//
 	// Refusals: SESSION_NOT_FOUND (unknown, ended, or another account's).
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// RevokeSession ends one session of the account, the caller's own included.
-	// Once it has answered OK, no replica accepts an access token of it. An
-	// identifier that is unknown, ended before, or of another account's session
-	// is answered with OK and ends nothing.
+	// Once it has answered OK, no replica accepts an access token of it. For a
+	// session that is unknown, was ended before or belongs to another account the
+	// answer is OK, and nothing is ended.
 	//
-	// Refusals: RATE_LIMITED after 100 identifiers of which the service does not
-	// know that they are of a session of the account; it never keeps one from being
-	// ended that began here.
+	// Refusals: RATE_LIMITED after 100 identifiers that the service does not know
+	// as sessions of the account. A session that the account started is always
+	// ended, whatever was asked before.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
 	// RevokeOtherSessions ends every session of the account but the caller's.
-	// Once it has answered OK, no replica accepts an access token of them. With
-	// no other session it is OK and ends nothing, however often it is called.
+	// Once it has answered OK, no replica accepts an access token of them. If the
+	// account has no other session, the answer is OK and nothing is ended.
 	RevokeOtherSessions(context.Context, *RevokeOtherSessionsRequest) (*RevokeOtherSessionsResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -36,7 +36,7 @@ type User struct {
 	LastName string `protobuf:"bytes,4,opt,name=last_name,json=lastName,proto3" json:"last_name,omitempty"`
 	// Whether the owner has proved to receive mail at the address.
 	EmailVerified bool `protobuf:"varint,5,opt,name=email_verified,json=emailVerified,proto3" json:"email_verified,omitempty"`
-	// When the account was made.
+	// When the account was created.
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -125,16 +125,16 @@ type Tokens struct {
 	// Identifier of the session: a UUID, the same through all refreshes. Not a
 	// secret.
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// When the access token stops to be accepted.
+	// When the access token expires.
 	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
-	// When the refresh token stops to be accepted if it is not used. Each refresh
-	// moves it on, up to the session's absolute end.
+	// When the refresh token expires if it is not used. Each refresh moves this
+	// time on, up to the session's absolute end.
 	RefreshExpireTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=refresh_expire_time,json=refreshExpireTime,proto3" json:"refresh_expire_time,omitempty"`
 	// Account token: an access token of the same session and life that only this
 	// service accepts, in methods of AUTH_CLASS_SESSION, which then accept no
-	// other: a service that is shown an access token cannot use it here. Keep it
-	// from services. Empty where the service does not tell the two apart
-	// (LATCHKEY_ACCOUNT_AUDIENCE): those methods take the access token then.
+	// other token: a service that receives an access token cannot use it here. Do
+	// not send it to services. Empty if LATCHKEY_ACCOUNT_AUDIENCE is not set: those
+	// methods then take the access token.
 	AccountToken  string `protobuf:"bytes,6,opt,name=account_token,json=accountToken,proto3" json:"account_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
