@@ -101,14 +101,18 @@ func (r *refusals) close() error {
 
 // importSummary is what --json prints.
 type importSummary struct {
-	Format    userfile.Format `json:"format"`
-	DryRun    bool            `json:"dry_run"`
-	Read      int64           `json:"read"`
-	Created   int64           `json:"created"`
-	Existing  int64           `json:"existing"`
-	Refused   int64           `json:"refused"`
-	Seconds   float64         `json:"seconds"`
-	PerSecond int64           `json:"per_second"`
+	Format  userfile.Format `json:"format"`
+	DryRun  bool            `json:"dry_run"`
+	Read    int64           `json:"read"`
+	Created int64           `json:"created"`
+	// WithoutPassword are those of Created that nobody can log in to before a password is set.
+	WithoutPassword int64 `json:"without_password"`
+	Existing        int64 `json:"existing"`
+	// PasswordsAdded are those of Existing that had no password and got that of the file.
+	PasswordsAdded int64   `json:"passwords_added"`
+	Refused        int64   `json:"refused"`
+	Seconds        float64 `json:"seconds"`
+	PerSecond      int64   `json:"per_second"`
 	// Whole says that the end of the file was reached.
 	Whole bool `json:"whole"`
 }
@@ -135,7 +139,7 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 	}
 	start := time.Now()
 	counts, failed := userimport.Run(ctx, userimport.Config{
-		Pool: u.pool, DryRun: u.dryRun, Refused: refused.tell, Now: time.Now,
+		Pool: u.pool, DryRun: u.dryRun, Fill: true, Refused: refused.tell, Now: time.Now,
 		Progress: func(c userimport.Counts) { tellProgress(bar, c, read.bytes.Load(), size) },
 	}, records)
 	if failed == nil {
@@ -173,20 +177,35 @@ func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format,
 	rate := int64(float64(counts.Read) / took.Seconds())
 	u.log.LogAttrs(ctx, slog.LevelInfo, "accounts imported", slog.String("format", string(format)),
 		slog.Int64("read", counts.Read), slog.Int64("created", counts.Created), slog.Int64("existing", counts.Existing),
+		slog.Int64("without_password", counts.WithoutPassword), slog.Int64("passwords_added", counts.Filled),
 		slog.Int64("refused", counts.Refused), slog.Bool("dry_run", u.dryRun), slog.Bool("whole", whole))
 	if u.json {
 		return json.NewEncoder(u.stdout).Encode(importSummary{
-			Format: format, DryRun: u.dryRun, Read: counts.Read, Created: counts.Created, Existing: counts.Existing,
+			Format: format, DryRun: u.dryRun, Read: counts.Read, Created: counts.Created, WithoutPassword: counts.WithoutPassword,
+			Existing: counts.Existing, PasswordsAdded: counts.Filled,
 			Refused: counts.Refused, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
 		})
 	}
-	made := "created"
-	if u.dryRun {
-		made = "would be created"
-	}
-	_, err := fmt.Fprintf(u.stdout, "%d read, %d %s, %d already there, %d refused (%s, %s, %d/s)\n",
-		counts.Read, counts.Created, made, counts.Existing, counts.Refused, format, took, rate)
+	_, err := fmt.Fprintf(u.stdout, "%d read, %s, %d refused (%s, %s, %d/s)\n",
+		counts.Read, u.written(counts), counts.Refused, format, took, rate)
 	return err
+}
+
+// written says what was done, or would be, and of how many accounts nobody knows a password.
+func (u *usersCommand) written(counts userimport.Counts) string {
+	made, got := "created", "got their password"
+	if u.dryRun {
+		made, got = "would be created", "would get their password"
+	}
+	text := fmt.Sprintf("%d %s", counts.Created, made)
+	if counts.WithoutPassword > 0 {
+		text += fmt.Sprintf(" (%d without a password)", counts.WithoutPassword)
+	}
+	text += fmt.Sprintf(", %d already there", counts.Existing)
+	if counts.Filled > 0 {
+		text += fmt.Sprintf(" (%d had none and %s)", counts.Filled, got)
+	}
+	return text
 }
 
 // openInput opens a file, and says how long it is where that is known.

@@ -72,7 +72,7 @@ func (q *Queries) ExportUsers(ctx context.Context, db DBTX, arg ExportUsersParam
 }
 
 const holdersOf = `-- name: HoldersOf :many
-SELECT id, email, email_lookup FROM users
+SELECT id, email, email_lookup, (password_hash = '!')::boolean AS without_password FROM users
 WHERE email_lookup = ANY($1::text[]) OR email = ANY($2::text[]) OR id = ANY($3::uuid[])
 `
 
@@ -83,12 +83,13 @@ type HoldersOfParams struct {
 }
 
 type HoldersOfRow struct {
-	ID          uuid.UUID
-	Email       string
-	EmailLookup pgtype.Text
+	ID              uuid.UUID
+	Email           string
+	EmailLookup     pgtype.Text
+	WithoutPassword bool
 }
 
-// HoldersOf finds the accounts that hold any of these.
+// HoldersOf finds the accounts that hold any of these, and whether they have no password.
 func (q *Queries) HoldersOf(ctx context.Context, db DBTX, arg HoldersOfParams) ([]HoldersOfRow, error) {
 	rows, err := db.Query(ctx, holdersOf, arg.EmailLookups, arg.Emails, arg.Ids)
 	if err != nil {
@@ -98,7 +99,12 @@ func (q *Queries) HoldersOf(ctx context.Context, db DBTX, arg HoldersOfParams) (
 	items := []HoldersOfRow{}
 	for rows.Next() {
 		var i HoldersOfRow
-		if err := rows.Scan(&i.ID, &i.Email, &i.EmailLookup); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.EmailLookup,
+			&i.WithoutPassword,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -1,6 +1,6 @@
 // Package userimport adds accounts of other systems to the table. It checks each record, writes batches in
 // whole or not at all, and reports every record that it did not take. It leaves existing accounts alone, so
-// that an import can be run again, and goes on where it was interrupted.
+// that an import can be run again, and goes on where it was interrupted; only those without a password may get one.
 package userimport
 
 import (
@@ -39,13 +39,15 @@ type Refusal struct {
 	Reason string
 }
 
-// Counts add up: Read is the sum of the others.
+// Counts add up: Read is the sum of Created, Existing and Refused.
 type Counts struct {
 	Read int64
-	// Created are the accounts that were made, or would have been.
-	Created int64
-	// Existing were there before, and are as they were.
-	Existing int64
+	// Created are the accounts that were made, or would have been, and WithoutPassword those of them that
+	// nobody can log in to before a password is set.
+	Created, WithoutPassword int64
+	// Existing were there before. Filled are those of them that had no password and got, or would have got,
+	// that of the record. The others are as they were.
+	Existing, Filled int64
 	// Refused were not taken, each with a Refusal.
 	Refused int64
 }
@@ -55,6 +57,8 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// DryRun writes nothing; the counts and the refusals say what an import would do.
 	DryRun bool
+	// Fill gives the password of a record to an account that is there and has none.
+	Fill bool
 	// Remember bounds how many addresses of this import are remembered, at 16 bytes each. A record whose
 	// address is remembered is refused as a duplicate; beyond, it counts as existing. Zero: DefaultRemember.
 	Remember int

@@ -32,7 +32,7 @@ func TestEverythingOfAnAccount(t *testing.T) {
 		userfile.User{Email: "bare@example.com"},
 		userfile.User{Email: "CAFE\u0301@example.com", PasswordHash: argonHash},
 	))
-	want(t, counts, refused, userimport.Counts{Read: 3, Created: 3})
+	want(t, counts, refused, userimport.Counts{Read: 3, Created: 3, WithoutPassword: 1})
 	full := p.text(`SELECT concat_ws('|', id, email, email_lookup, password_hash, first_name, last_name,
 		extract(epoch FROM created_at)::bigint, extract(epoch FROM last_login_at)::bigint, is_active, is_verified) FROM users WHERE id = $1`, id(1))
 	if wanted := fmt.Sprintf("%s|Ada@Example.com|ada@example.com|%s|Ada|Lovelace|%d|%d|f|t", id(1), bcryptHash, created.Unix(), login.Unix()); full != wanted {
@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 	source.list = append(source.list, userfile.Record{Number: 99, Err: errors.New("it is not JSON")})
 	counts, refused := p.run(source)
 	n := int64(len(bad))
-	want(t, counts, refused, userimport.Counts{Read: 2*n + 1, Created: n, Refused: n + 1}, append(reasons, "99 : it is not JSON")...)
+	want(t, counts, refused, userimport.Counts{Read: 2*n + 1, Created: n, WithoutPassword: n, Refused: n + 1}, append(reasons, "99 : it is not JSON")...)
 	for i, r := range refused {
 		if strings.Contains(r, "secret123") || strings.Contains(r, "c2FsdHNhbHQ") {
 			t.Errorf("a hash is told: %s", r)
@@ -105,7 +105,7 @@ func TestRefused(t *testing.T) {
 		userfile.User{Email: strings.Repeat("é", 249) + "@b.org", FirstName: strings.Repeat("é", 100)},
 		userfile.User{Email: `"odd quoted"@localhost`},
 	))
-	want(t, counts, refused, userimport.Counts{Read: 2, Created: 2})
+	want(t, counts, refused, userimport.Counts{Read: 2, Created: 2, WithoutPassword: 2})
 }
 
 // TestAgain: what is there is left alone, whatever became of it.
@@ -172,7 +172,7 @@ func TestDuplicates(t *testing.T) {
 		"5301 TWIN@example.com: record 5201 has this address already",
 		"5401 third@example.com: ",
 	}
-	result := userimport.Counts{Read: 6000, Created: 5990, Existing: 1, Refused: 9}
+	result := userimport.Counts{Read: 6000, Created: 5990, WithoutPassword: 2, Existing: 1, Refused: 9}
 	counts, refused := p.run(source(), dry)
 	want(t, counts, refused, result, wanted...)
 	if p.sum() != before {

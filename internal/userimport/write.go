@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
@@ -51,32 +52,10 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 
 func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 	slices.SortFunc(b.accounts, func(x, y account) int { return strings.Compare(x.lookup, y.lookup) })
-	left, existing := b.accounts, int64(0)
-	settle := func() error {
-		held, err := w.holders(ctx, left)
-		if err != nil {
-			return err
-		}
-		var free []account
-		for _, a := range left {
-			reason, exists := held.of(a)
-			switch {
-			case !exists && reason == "":
-				free = append(free, a)
-			case w.seen.has(a.lookup):
-				b.refused = append(b.refused, refuse(a, "an earlier record has this address"))
-			case reason != "":
-				b.refused = append(b.refused, refuse(a, reason))
-			default:
-				existing++
-				w.seen.add(a.lookup)
-			}
-		}
-		left = free
-		return nil
-	}
+	left, found := b.accounts, &existing{}
 	if w.lookFirst || w.cfg.DryRun {
-		if err := settle(); err != nil {
+		var err error
+		if left, err = w.settle(ctx, b, left, found); err != nil {
 			return err
 		}
 	}
@@ -89,18 +68,82 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		left = w.countCreated(left, created)
-		if len(left) > 0 {
-			if err := settle(); err != nil {
-				return err
-			}
+		if left = w.countCreated(left, created); len(left) == 0 {
+			break
+		}
+		if left, err = w.settle(ctx, b, left, found); err != nil {
+			return err
 		}
 	}
 	if w.cfg.DryRun {
 		w.countDry(b, left)
 	}
-	w.counts.Existing += existing
-	w.lookFirst = existing > int64(len(b.accounts)/2)
+	w.counts.Existing += found.count
+	w.lookFirst = found.count > int64(len(b.accounts)/2)
+	return w.fill(ctx, found.fill)
+}
+
+// existing are the accounts of a batch that were there: how many, and the passwords for those without one.
+type existing struct {
+	count int64
+	fill  []db.FillPasswordsParams
+}
+
+// settle finds the accounts that are there, refuses what they stand in the way of, and returns the others.
+func (w *writer) settle(ctx context.Context, b *batch, accounts []account, found *existing) ([]account, error) {
+	held, err := w.holders(ctx, accounts)
+	if err != nil {
+		return nil, err
+	}
+	var free []account
+	for _, a := range accounts {
+		holder, reason := held.of(a)
+		switch {
+		case holder.id == uuid.Nil && reason == "":
+			free = append(free, a)
+		case w.seen.has(a.lookup):
+			b.refused = append(b.refused, refuse(a, "an earlier record has this address"))
+		case reason != "":
+			b.refused = append(b.refused, refuse(a, reason))
+		default:
+			found.count++
+			w.seen.add(a.lookup)
+			if w.cfg.Fill && holder.withoutPassword && a.hash != password.None {
+				found.fill = append(found.fill, db.FillPasswordsParams{ID: holder.id, PasswordHash: a.hash})
+			}
+		}
+	}
+	return free, nil
+}
+
+// fill gives passwords to accounts that have none, and counts those that still had none.
+func (w *writer) fill(ctx context.Context, passwords []db.FillPasswordsParams) error {
+	if len(passwords) == 0 || w.cfg.DryRun {
+		w.counts.Filled += int64(len(passwords))
+		return nil
+	}
+	var filled int64
+	err := w.inTx(ctx, func(tx pgx.Tx) error {
+		filled = 0
+		// The trigger that revokes waits for the commit otherwise, when the setting is that of the last account.
+		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+			return err
+		}
+		var failed error
+		w.queries.FillPasswords(ctx, tx, passwords).QueryRow(func(_ int, _ uuid.UUID, err error) {
+			switch {
+			case err == nil:
+				filled++
+			case !errors.Is(err, pgx.ErrNoRows) && failed == nil:
+				failed = err
+			}
+		})
+		return failed
+	})
+	if err != nil {
+		return fmt.Errorf("write passwords: %w", err)
+	}
+	w.counts.Filled += filled
 	return nil
 }
 
@@ -112,10 +155,18 @@ func (w *writer) countCreated(tried []account, created map[uuid.UUID]bool) []acc
 			left = append(left, a)
 			continue
 		}
-		w.counts.Created++
-		w.seen.add(a.lookup)
+		w.countOne(a)
 	}
 	return left
+}
+
+// countOne counts an account that was made, or would have been.
+func (w *writer) countOne(a account) {
+	w.counts.Created++
+	if a.hash == password.None {
+		w.counts.WithoutPassword++
+	}
+	w.seen.add(a.lookup)
 }
 
 // countDry counts what would be made. What an earlier batch would have made is not in the table.
@@ -127,8 +178,7 @@ func (w *writer) countDry(b *batch, free []account) {
 		case a.idGiven && w.seen.has(a.id.String()):
 			b.refused = append(b.refused, refuse(a, "an earlier record has this id"))
 		default:
-			w.counts.Created++
-			w.seen.add(a.lookup)
+			w.countOne(a)
 			if a.idGiven {
 				w.seen.add(a.id.String())
 			}
@@ -154,27 +204,33 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 		params.AreActive = append(params.AreActive, a.active)
 		params.AreVerified = append(params.AreVerified, a.verified)
 	}
+	var ids []uuid.UUID
+	err := w.inTx(ctx, func(tx pgx.Tx) error {
+		var err error
+		ids, err = w.queries.ImportUsers(ctx, tx, params)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write records %d and others: %w", accounts[0].number, err)
+	}
+	created := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		created[id] = true
+	}
+	return created, nil
+}
+
+// inTx runs do in a transaction, and again where another one is in the way.
+func (w *writer) inTx(ctx context.Context, do func(pgx.Tx) error) error {
 	for try := 1; ; try++ {
-		var ids []uuid.UUID
-		err := postgres.InTx(ctx, w.cfg.Pool, func(tx pgx.Tx) error {
-			var err error
-			ids, err = w.queries.ImportUsers(ctx, tx, params)
+		err := postgres.InTx(ctx, w.cfg.Pool, do)
+		if err == nil || !inTheWay(err) || try == attempts {
 			return err
-		})
-		if err == nil {
-			created := make(map[uuid.UUID]bool, len(ids))
-			for _, id := range ids {
-				created[id] = true
-			}
-			return created, nil
-		}
-		if !inTheWay(err) || try == attempts {
-			return nil, fmt.Errorf("write records %d and others: %w", accounts[0].number, err)
 		}
 		select {
 		case <-time.After(time.Duration(try) * 50 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
@@ -188,8 +244,14 @@ func inTheWay(err error) bool {
 
 // holders are accounts of the table that hold what some records have.
 type holders struct {
-	byEmail, byLookup map[string]uuid.UUID
+	byEmail, byLookup map[string]holder
 	ids               map[uuid.UUID]bool
+}
+
+// holder is an account of the table. The zero value is none.
+type holder struct {
+	id              uuid.UUID
+	withoutPassword bool
 }
 
 func (w *writer) holders(ctx context.Context, accounts []account) (holders, error) {
@@ -205,34 +267,35 @@ func (w *writer) holders(ctx context.Context, accounts []account) (holders, erro
 	if err != nil {
 		return holders{}, fmt.Errorf("look up records %d and others: %w", accounts[0].number, err)
 	}
-	h := holders{map[string]uuid.UUID{}, map[string]uuid.UUID{}, map[uuid.UUID]bool{}}
+	h := holders{map[string]holder{}, map[string]holder{}, map[uuid.UUID]bool{}}
 	for _, row := range rows {
-		h.byEmail[row.Email] = row.ID
+		one := holder{row.ID, row.WithoutPassword}
+		h.byEmail[row.Email] = one
 		if row.EmailLookup.Valid {
-			h.byLookup[row.EmailLookup.String] = row.ID
+			h.byLookup[row.EmailLookup.String] = one
 		}
 		h.ids[row.ID] = true
 	}
 	return h, nil
 }
 
-// of says whether the account is there, or why it cannot be made. Its hash and names play no part: they
+// of returns the account if it is there, or why it cannot be made. Its hash and names play no part: they
 // change once their owner uses the account.
-func (h holders) of(a account) (reason string, exists bool) {
-	if id, ok := h.byEmail[a.email]; ok {
-		if a.idGiven && id != a.id {
-			return "the address is held by another account, " + id.String(), false
+func (h holders) of(a account) (found holder, reason string) {
+	if one, ok := h.byEmail[a.email]; ok {
+		if a.idGiven && one.id != a.id {
+			return holder{}, "the address is held by another account, " + one.id.String()
 		}
-		return "", true
+		return one, ""
 	}
-	if id, ok := h.byLookup[a.lookup]; ok {
-		if a.idGiven && id == a.id {
-			return "", true
+	if one, ok := h.byLookup[a.lookup]; ok {
+		if a.idGiven && one.id == a.id {
+			return one, ""
 		}
-		return "the address differs in letter case only from that of another account, " + id.String(), false
+		return holder{}, "the address differs in letter case only from that of another account, " + one.id.String()
 	}
 	if a.idGiven && h.ids[a.id] {
-		return "the id is held by an account with another address", false
+		return holder{}, "the id is held by an account with another address"
 	}
-	return "", false
+	return holder{}, ""
 }

@@ -13,9 +13,18 @@ SELECT
 ON CONFLICT DO NOTHING
 RETURNING id;
 
--- HoldersOf finds the accounts that hold any of these.
+-- FillPasswords gives accounts their first password hash; '!' is password.None, so no password is ever overwritten.
+-- Nobody could log in, so nothing is revoked: the setting, which lasts for its transaction, says so to the triggers,
+-- which run when a statement has ended, if its transaction has set all constraints immediate. Hence a statement for
+-- each account, all sent at once.
+-- name: FillPasswords :batchone
+UPDATE users SET password_hash = @password_hash
+WHERE id = @id AND password_hash = '!' AND set_config('latchkey.rehash', @id::text, true) IS NOT NULL
+RETURNING id;
+
+-- HoldersOf finds the accounts that hold any of these, and whether they have no password.
 -- name: HoldersOf :many
-SELECT id, email, email_lookup FROM users
+SELECT id, email, email_lookup, (password_hash = '!')::boolean AS without_password FROM users
 WHERE email_lookup = ANY(@email_lookups::text[]) OR email = ANY(@emails::text[]) OR id = ANY(@ids::uuid[]);
 
 -- ExportUsers reads accounts, oldest first, after the last one that was read.
