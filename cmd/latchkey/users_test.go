@@ -17,6 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
+	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
 // bcryptHash is of "user1password".
@@ -209,6 +210,33 @@ func TestUsersImportReport(t *testing.T) {
 	}
 	if out, _ := runUsers(t, settings, "import", file); !strings.HasPrefix(out, "302 read, 0 created, 150 already there, 152 refused (jsonl, ") {
 		t.Errorf("summary %s", out)
+	}
+}
+
+// TestUsersImportWithoutHashes: a list of users without hashes, then the table with them.
+func TestUsersImportWithoutHashes(t *testing.T) {
+	t.Parallel()
+	settings, _ := usersDatabase(t)
+	list := writeFile(t, "list.json", `{"total":2,"users":[{"username":"ada","email":"ada@example.com","createdTimestamp":1508163776686},{"username":"bo","email":"bo@example.com","createdTimestamp":1508163776686}]}`)
+	table := writeFile(t, "users.csv", "email;password_hash\nada@example.com;"+bcryptHash+"\nbo@example.com;\n")
+	for _, step := range []struct{ file, dry, done string }{
+		{list, "2 read, 2 would be created (2 without a password), 0 already there, 0 refused (keycloak, ", "2 read, 2 created (2 without a password), 0 already there, 0 refused (keycloak, "},
+		{table, "2 read, 0 would be created, 2 already there (1 had none and would get their password), 0 refused (csv, ", "2 read, 0 created, 2 already there (1 had none and got their password), 0 refused (csv, "},
+		{table, "2 read, 0 would be created, 2 already there, 0 refused (csv, ", "2 read, 0 created, 2 already there, 0 refused (csv, "},
+	} {
+		if out := mustRunUsers(t, settings, "import", "--dry-run", step.file); !strings.HasPrefix(out, step.dry) {
+			t.Errorf("dry run: %s, want %s", out, step.dry)
+		}
+		if out := mustRunUsers(t, settings, "import", step.file); !strings.HasPrefix(out, step.done) {
+			t.Errorf("%s, want %s", out, step.done)
+		}
+	}
+	exported := mustRunUsers(t, settings, "export", "--with-hashes")
+	if strings.Count(exported, bcryptHash) != 1 || strings.Count(exported, "password_hash") != 1 {
+		t.Errorf("exported %s", exported)
+	}
+	if out := mustRunUsers(t, nil, "import", "--format", "list"); !strings.Contains(out, "keycloak     Keycloak's export") || strings.Count(out, "\n") != len(userfile.Formats()) {
+		t.Errorf("formats: %s", out)
 	}
 }
 
