@@ -69,6 +69,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 		}
 		return ask(questions, answers, fmt.Sprintf("This takes back the newest migration of database %q on %s, and what is kept in its tables is lost.", conn.Config().Database, conn.Config().Host))
 	}
+	m.BeforeDown = postgres.NoteTakeBack
 	m.BeforeFirst = func(ctx context.Context, conn *pgx.Conn) error {
 		kept, err := postgres.TakeBackUsers(ctx, conn)
 		if err != nil {
@@ -78,6 +79,9 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 			if _, err := fmt.Fprintln(stdout, "the table users stays, for the accounts in it: DROP TABLE users is for you to say"); err != nil {
 				return err
 			}
+		}
+		if err := tellTakenBack(ctx, conn, stdout); err != nil {
+			return err
 		}
 		whole, err := mail.TakeBack(ctx, pool)
 		if err == nil && !whole {
@@ -93,6 +97,17 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 		name = "nothing: no migration is left"
 	}
 	_, err = fmt.Fprintln(stdout, "took back", name)
+	return err
+}
+
+// tellTakenBack says what postgres.NoteTakeBack has left, if anything.
+func tellTakenBack(ctx context.Context, conn *pgx.Conn, stdout io.Writer) error {
+	var noted bool
+	err := conn.QueryRow(ctx, "SELECT to_regclass('latchkey_taken_back') IS NOT NULL").Scan(&noted)
+	if err == nil && noted {
+		_, err = fmt.Fprintln(stdout, "the table latchkey_taken_back stays, with the time: if Latchkey ever comes back here, it refuses sessions and tokens from before, "+
+			"some of which had ended. DROP TABLE latchkey_taken_back if it never does")
+	}
 	return err
 }
 

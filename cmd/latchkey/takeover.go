@@ -46,6 +46,8 @@ type takeoverCommand struct {
 	log    *slog.Logger
 	stdout io.Writer
 	keys   takeover.Keys
+
+	restartTold string // the migration of which it was said that its column is there
 }
 
 func takeoverGroup() command {

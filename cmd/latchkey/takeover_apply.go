@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,10 +126,11 @@ func (t *takeoverCommand) one(ctx context.Context, report *takeover.Report, watc
 	began := time.Now()
 	t.log.InfoContext(ctx, "migration begins", "migration", name)
 	for pause := takeoverPause; ; pause = min(2*pause, takeoverLastPause) {
-		err := t.watched(ctx, report.Long(name), watcher, run)
+		err := t.watched(ctx, report, name, watcher, run)
 		var pg *pgconn.PgError
 		switch {
 		case err == nil:
+			t.tellRestart(ctx, report, name)
 			t.log.InfoContext(ctx, "migration ends", "migration", name, "took", time.Since(began).Round(time.Millisecond).String())
 			return nil
 		case !errors.As(err, &pg) || pg.Code != "55P03": // lock_not_available
@@ -144,6 +146,16 @@ func (t *takeoverCommand) one(ctx context.Context, report *takeover.Report, watc
 		case <-time.After(pause):
 		}
 	}
+}
+
+// tellRestart says once that a migration has put its column into users.
+func (t *takeoverCommand) tellRestart(ctx context.Context, report *takeover.Report, name string) {
+	adds := slices.ContainsFunc(report.Steps, func(s takeover.Step) bool { return s.Migration == name && s.Restart != "" })
+	if !adds || t.restartTold == name {
+		return
+	}
+	t.restartTold = name
+	t.log.WarnContext(ctx, "users has a new column: restart now "+takeover.RestartForColumn, "migration", name)
 }
 
 // inTheWay names the transactions that hold a lock on users.
@@ -165,15 +177,15 @@ func (t *takeoverCommand) inTheWay(ctx context.Context, conn *pgx.Conn) string {
 }
 
 // watched tells how far a long migration is while it runs.
-func (t *takeoverCommand) watched(ctx context.Context, long bool, conn *pgx.Conn, run func() error) error {
-	if !long {
+func (t *takeoverCommand) watched(ctx context.Context, report *takeover.Report, name string, conn *pgx.Conn, run func() error) error {
+	if !report.Long(name) {
 		return run()
 	}
 	ctx, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		t.watch(ctx, conn)
+		t.watch(ctx, conn, func() { t.tellRestart(ctx, report, name) })
 	}()
 	err := run()
 	stop()
@@ -181,7 +193,8 @@ func (t *takeoverCommand) watched(ctx context.Context, long bool, conn *pgx.Conn
 	return err
 }
 
-func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn) {
+// watch calls columnAdded whenever it sees that the migration is past its new column.
+func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn, columnAdded func()) {
 	var shown *progress
 	var what string
 	end := func() {
@@ -211,6 +224,7 @@ func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn) {
 		if p.What == "" {
 			continue
 		}
+		columnAdded()
 		if p.What != what {
 			end()
 			what = p.What

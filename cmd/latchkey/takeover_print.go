@@ -135,6 +135,11 @@ func printSteps(b *strings.Builder, r *takeover.Report) {
 		"  milliseconds, rows for one transaction of 1,000; users grows by up to its size. A lock that is not to be had in %s\n"+
 		"  is given up and asked for again, for up to %s.\n",
 		roughly(total), takeoverLockTimeout, takeoverPatience)
+	for _, s := range r.Steps {
+		if s.Restart != "" {
+			fmt.Fprintf(b, "  RESTART as soon as %s has begun (apply says when): %s.\n", s.Migration, s.Restart)
+		}
+	}
 	if len(r.Blockers) > 0 {
 		b.WriteString("  In the way now:\n")
 	}

@@ -50,6 +50,8 @@ type Migrations struct {
 	// CheckUp is asked before anything is read or written by Up and Status, CheckDown by Down; their errors
 	// end it. Nil: not asked.
 	CheckUp, CheckDown func(ctx context.Context, conn *pgx.Conn) error
+	// BeforeDown runs before a migration of this version is taken back. Nil: nothing.
+	BeforeDown func(ctx context.Context, conn *pgx.Conn, version int64) error
 	// BeforeFirst runs before the first migration is taken back. Nil: nothing.
 	BeforeFirst func(ctx context.Context, conn *pgx.Conn) error
 }
@@ -111,6 +113,11 @@ func (m Migrations) Down(ctx context.Context) (string, error) {
 		version, err := p.GetDBVersion(ctx)
 		if err != nil {
 			return err
+		}
+		if m.BeforeDown != nil && version > 0 {
+			if err := m.BeforeDown(ctx, conn, version); err != nil {
+				return err
+			}
 		}
 		sources := p.ListSources()
 		first := m.BeforeFirst != nil && len(sources) > 0 && version == sources[0].Version

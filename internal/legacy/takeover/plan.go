@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -102,7 +103,27 @@ func (s *schema) readOurs(ctx context.Context) error {
 	if err := s.judgeLookup(ctx); err != nil {
 		return fmt.Errorf("look at %s: %w", lookupIndex, err)
 	}
+	if err := s.judgeTakenBack(ctx); err != nil {
+		return fmt.Errorf("look for latchkey_taken_back: %w", err)
+	}
 	return s.judgeQueue(ctx)
+}
+
+// judgeTakenBack tells what a second takeover does to what is left of the first.
+func (s *schema) judgeTakenBack(ctx context.Context) error {
+	var noted bool
+	if err := s.tx.QueryRow(ctx, "SELECT coalesce(has_table_privilege(to_regclass('latchkey_taken_back'), 'SELECT'), false)").Scan(&noted); err != nil || !noted {
+		return err
+	}
+	var at time.Time
+	if err := s.tx.QueryRow(ctx, "SELECT at FROM latchkey_taken_back").Scan(&at); err != nil {
+		return err
+	}
+	s.report.warn(Finding{
+		Code: "taken_back", Text: "Latchkey has served here, until its migrations were taken back at " + at.UTC().Format(time.RFC3339) + ": sessions and tokens from before are refused, since some of them had ended and nobody knows which",
+		Right: "nothing: whoever has only such tokens logs in again",
+	})
+	return nil
 }
 
 func (s *schema) readVersions(ctx context.Context) error {

@@ -184,6 +184,8 @@ type Step struct {
 	Does      string `json:"does"`
 	// Lock on users: PostgreSQL's name of it, "" when users is not locked.
 	Lock string `json:"lock"`
+	// Restart says who has to be restarted after it; "": nobody.
+	Restart string `json:"restart,omitempty"`
 	// Blocks says whom it keeps waiting while the lock is held.
 	Blocks string `json:"blocks"`
 	// Seconds is how long the step takes at a guess, and with Lock set how long the

@@ -18,6 +18,11 @@ const (
 	briefly        = 0.01 // seconds of a statement that only changes the catalog
 )
 
+// RestartForColumn says who does not bear a new column in users. PostgreSQL refuses a prepared statement whose result has
+// another shape than when it was prepared, on every connection that has it.
+const RestartForColumn = "the Rust backend, and whatever else keeps prepared SELECT * statements on users: on its open connections they fail " +
+	"with \"cached plan must not change result type\" from then on. The Go backend names its columns and goes on"
+
 // lockMode is what a note says of one kind of lock on users.
 type lockMode struct {
 	// how follows the note's words in the report.
@@ -103,7 +108,11 @@ func (p *plan) steps(rows int64) []Step {
 	list := make([]Step, 0, len(p.notes))
 	for _, n := range p.notes {
 		mode := lockModes()[n.lock]
-		list = append(list, Step{p.file, n.does + mode.how, n.lock, mode.blocks, mode.seconds(rows)})
+		step := Step{Migration: p.file, Does: n.does + mode.how, Lock: n.lock, Blocks: mode.blocks, Seconds: mode.seconds(rows)}
+		if strings.HasPrefix(n.does, "adds column ") {
+			step.Restart = RestartForColumn
+		}
+		list = append(list, step)
 	}
 	return list
 }
