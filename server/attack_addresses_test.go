@@ -13,8 +13,8 @@ import (
 	authpb "github.com/latchkey-auth/latchkey/gen/pb/auth"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	addresses "github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // lookAlikes are addresses that other software takes for a plain one, with the reason of
@@ -96,7 +96,7 @@ func TestAttack17PlaceOfAnother(t *testing.T) {
 		if message, _ := resetMail(t, s, alike); message.To != alike {
 			t.Errorf("the link for %q went to %q", alike, message.To)
 		}
-		if err := (server.Upkeep{Pool: s.Pool, AuditRetention: 24 * time.Hour, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
+		if err := (jobs.Upkeep{Pool: s.Pool, AuditRetention: 24 * time.Hour, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		signUp(t, s, plain)

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // TestAttack14LogoutAllBySpentToken: a refresh token that was spent long ago does not
@@ -211,7 +211,7 @@ func TestAttack14MarksAreBounded(t *testing.T) {
 	}
 	refresh(t, s, logIn(t, s, email).GetRefreshToken(), "")
 	s.Clock.Advance(testenv.MaxTTL + 2*time.Hour)
-	if err := (server.Upkeep{Pool: s.Pool, AuditRetention: time.Hour, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
+	if err := (jobs.Upkeep{Pool: s.Pool, AuditRetention: time.Hour, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := marks(); n != 0 {

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // TestRowsThatOthersWrite: an account that another program made logs in with its exact
@@ -49,7 +49,7 @@ func TestRowsThatOthersWrite(t *testing.T) {
 		} else if err != nil {
 			wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
 		}
-		if err := (server.Upkeep{Pool: s.Pool, AuditRetention: 1 << 50, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
+		if err := (jobs.Upkeep{Pool: s.Pool, AuditRetention: 1 << 50, Now: s.Clock.Now}).Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := logIn(row.typed); err != nil {

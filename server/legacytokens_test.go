@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // oldSession is the session id that stands for a token of an existing backend.
@@ -378,7 +378,7 @@ func TestOldTokensStayEnded(t *testing.T) {
 	const months = 80 * 24 * time.Hour
 	execSQL(t, s, "UPDATE revocations SET created_at = created_at - $1::interval, keep_until = keep_until - $1::interval", months)
 	execSQL(t, s, "UPDATE ledger_head SET legacy_until = legacy_until - $1::interval", months)
-	upkeep := server.Upkeep{Pool: s.Pool, AuditRetention: months, Now: time.Now}
+	upkeep := jobs.Upkeep{Pool: s.Pool, AuditRetention: months, Now: time.Now}
 	if err := upkeep.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func TestForgottenEnds(t *testing.T) {
 	issued := time.Unix(1795488680, 0)                        // "iat" of the snapshot's
 	lost := issued.Add(time.Hour)
 	execSQL(t, unaware, "UPDATE revocations SET created_at = $1, keep_until = now() - interval '1 minute'", lost)
-	upkeep := server.Upkeep{Pool: unaware.Pool, AuditRetention: time.Hour, Now: time.Now}
+	upkeep := jobs.Upkeep{Pool: unaware.Pool, AuditRetention: time.Hour, Now: time.Now}
 	if err := upkeep.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

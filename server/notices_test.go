@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	accounts "github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // TestNoticesAreBounded: one of a kind in an hour and five in a day, however many
@@ -82,7 +82,7 @@ func TestNoticesAreBounded(t *testing.T) {
 	if n := at(); n != 1 {
 		t.Errorf("with the clock set back: %d admitted, want 1", n)
 	}
-	if err := (server.Upkeep{Pool: s.Pool, AuditRetention: time.Hour, Now: func() time.Time { return s.Clock.Now().Add(26 * time.Hour) }}).Sweep(t.Context()); err != nil {
+	if err := (jobs.Upkeep{Pool: s.Pool, AuditRetention: time.Hour, Now: func() time.Time { return s.Clock.Now().Add(26 * time.Hour) }}).Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(t, s, "SELECT count(*) FROM mail_notices WHERE user_id = $1 AND kind = 'new_device_login'", ada); n != 0 {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	accounts "github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	argon "github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
-	"github.com/latchkey-auth/latchkey/server"
 )
 
 // TestSweep deletes what has no more use, and nothing that has.
@@ -25,7 +25,7 @@ func TestSweep(t *testing.T) {
 	const retention = 90 * 24 * time.Hour
 	execSQL(t, s, "UPDATE audit_events SET created_at = $1", now.Add(-retention))
 	execSQL(t, s, "UPDATE audit_events SET created_at = created_at - interval '1 second' WHERE user_id = $1", other.GetId())
-	upkeep := server.Upkeep{Pool: s.Pool, AuditRetention: retention, Now: s.Clock.Now}
+	upkeep := jobs.Upkeep{Pool: s.Pool, AuditRetention: retention, Now: s.Clock.Now}
 	if err := upkeep.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

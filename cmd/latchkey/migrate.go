@@ -14,7 +14,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
@@ -83,7 +83,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 		if err := tellTakenBack(ctx, conn, stdout); err != nil {
 			return err
 		}
-		whole, err := mail.TakeBack(ctx, pool)
+		whole, err := jobs.TakeBack(ctx, pool)
 		if err == nil && !whole {
 			_, err = fmt.Fprintln(stdout, "the tables of River stay: another program has a queue in them")
 		}
@@ -164,7 +164,7 @@ func migrateStatus(ctx context.Context, cfg *config.Config, stdout io.Writer) er
 		return err
 	}
 	defer pool.Close()
-	outbox, err := mail.Status(ctx, pool)
+	outbox, err := jobs.Status(ctx, pool)
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,6 @@ const (
 	noticesInWindow = 5
 )
 
-// NoticeCountLife is how long after its last notice an account's count of them can bound
-// the next one: a day, and an hour for clocks that differ.
-const NoticeCountLife = 25 * time.Hour
-
 // AdmitNotice implements mail.Accounts: one notice of a kind for an account in an hour and
 // five in a day, over all replicas.
 func (r Resets) AdmitNotice(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID) (bool, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -98,6 +99,7 @@ type App struct {
 	overrides   Overrides
 	hasher      *password.Hasher
 	certificate *certificate // of both public listeners; nil: plaintext
+	jobs        *jobs.Queue
 	outbox      *mail.Outbox
 	eviction    *evictionWatch
 }
@@ -121,6 +123,10 @@ func New(ctx context.Context, c Config) (*App, error) {
 		return nil, err
 	}
 	if err := a.newLeaves(ctx, keys, older); err != nil {
+		return nil, err
+	}
+	a.jobs, err = a.newJobs()
+	if err != nil {
 		return nil, err
 	}
 	a.outbox, err = a.newOutbox(keys, c.Sender)
@@ -193,9 +199,21 @@ func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func(
 	})
 }
 
+func (a *App) newJobs() (*jobs.Queue, error) {
+	upkeep := jobs.Upkeep{Pool: a.stores.Pool, AuditRetention: a.cfg.AuditRetention, Now: a.now}
+	queue, err := jobs.New(jobs.Config{
+		Pool:     a.stores.Pool,
+		PollOnly: a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
+		Sweep:    upkeep.Sweep, Logger: a.log,
+	})
+	if err != nil || a.overrides.NoUpkeep {
+		return queue, err
+	}
+	return queue, queue.AddTask(a.keepUp)
+}
+
 func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error) {
 	cfg := a.cfg
-	upkeep := server.Upkeep{Pool: a.stores.Pool, AuditRetention: cfg.AuditRetention, Now: a.now}
 	templates, err := mailTemplates(cfg)
 	if err != nil {
 		return nil, err
@@ -203,10 +221,10 @@ func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 	outbox, err := mail.New(mail.Config{
 		Templates: templates,
 		Pool:      a.stores.Pool,
-		PollOnly:  a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
+		Jobs:      a.jobs,
 		Accounts:  account.Resets{Pool: a.stores.Pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: a.now},
 		Sender:    sender, ResetURL: cfg.ResetURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: ProductName(cfg),
-		Sweep: upkeep.Sweep, Logger: a.log, Now: a.now,
+		Logger: a.log, Now: a.now,
 	})
 	if err != nil {
 		return nil, err

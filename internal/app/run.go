@@ -84,12 +84,11 @@ func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout 
 	defer runtime.KeepAlive(spare)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	if err := a.outbox.Start(background); err != nil {
-		return fmt.Errorf("start the mail outbox: %w", err)
-	}
 	if !a.overrides.NoUpkeep {
-		a.countHashes(background)
-		go a.keepUp(background)
+		a.countHashes(background) // before the first login
+	}
+	if err := a.jobs.Start(background); err != nil {
+		return fmt.Errorf("start the jobs: %w", err)
 	}
 	go a.certificate.watch(background, a.log)
 	leaveLedger, err := a.followLedger(ctx, background)
@@ -152,7 +151,7 @@ func (a *App) stop(ctx context.Context, servers ...*http.Server) {
 	// Calls that took all of their time leave mails and pages theirs.
 	ctx, cancel := context.WithTimeout(ctx, lastTime)
 	defer cancel()
-	if err := a.outbox.Stop(ctx); err != nil {
+	if err := a.jobs.Stop(ctx); err != nil {
 		a.log.WarnContext(ctx, "mails under way when the service stopped are sent again", "error", err)
 	}
 	for _, s := range servers {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/config"
-	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
@@ -158,10 +158,10 @@ func (s *Stores) prepare(ctx context.Context, cfg *config.Config, cache config.R
 	return s.checkSchema(ctx, cfg)
 }
 
-// AfterMigrations brings up to date what is no migration of ours: the outbox's tables,
+// AfterMigrations brings up to date what is no migration of ours: River's tables,
 // and the form in which addresses are compared, which SQL cannot compute.
 func AfterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := mail.Migrate(ctx, pool); err != nil {
+	if err := jobs.Migrate(ctx, pool); err != nil {
 		return err
 	}
 	if _, err := address.Fill(ctx, pool); err != nil {
@@ -177,7 +177,7 @@ func (s *Stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
-	outbox, err := mail.Status(ctx, s.Pool)
+	outbox, err := jobs.Status(ctx, s.Pool)
 	if err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}

@@ -8,8 +8,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 )
 
-// keepUp lets unknown accounts cost what known ones cost while the stored hashes
-// change, and signing keys move on when they are due.
+// keepUp is a task of each replica, and not a job that one of them does for all: it keeps what a replica has in memory
+// up to date. It counts the kinds of stored hashes, so that unknown accounts go on costing what known ones cost, and
+// moves signing keys on when they are due.
 func (a *App) keepUp(ctx context.Context) {
 	a.tendKeys(ctx) // something may have been due for long
 	a.eviction.look(ctx)

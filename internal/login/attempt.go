@@ -32,9 +32,6 @@ const (
 	// eventsFirst failures within the limiter's window are in the audit trail, then one of eventEvery.
 	eventsFirst = 5
 	eventEvery  = 10
-	// FailuresLife is how long failures in a row of a device or a session are kept: whoever has stolen one has a hundred
-	// guesses a year with it.
-	FailuresLife = 365 * 24 * time.Hour
 )
 
 // guessKind is whose failures are counted together in PostgreSQL. The values are stored: rename none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
@@ -33,7 +34,7 @@ func TestRetryAfterTemporaryRefusal(t *testing.T) {
 	outbox, log := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
 	start(t, outbox)
 	request(t, outbox, "ada@example.org")
-	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "the job is done", func() bool { return jobsIn(t, pool, "completed") == 1 })
 
 	tokens := known.issued("ada@example.org")
 	got := server.got()
@@ -69,7 +70,7 @@ func TestGivesUp(t *testing.T) {
 	})))
 	start(t, outbox)
 	request(t, outbox, "ada@example.org")
-	eventually(t, "the job is given up on", func() bool { return jobs(t, pool, "discarded") == 1 })
+	eventually(t, "the job is given up on", func() bool { return jobsIn(t, pool, "discarded") == 1 })
 	if n := attempts.Load(); n != 3 {
 		t.Errorf("%d attempts, want 3", n)
 	}
@@ -98,7 +99,7 @@ func TestPermanentRefusalIsFinal(t *testing.T) {
 	outbox, _ := newOutbox(t, config(pool, known, sender(t, server, "smtp://mail.example.com")))
 	start(t, outbox)
 	request(t, outbox, "ada@example.org")
-	eventually(t, "the job is cancelled", func() bool { return jobs(t, pool, "cancelled") == 1 })
+	eventually(t, "the job is cancelled", func() bool { return jobsIn(t, pool, "cancelled") == 1 })
 	if n := len(known.issued("ada@example.org")); n != 1 {
 		t.Errorf("%d attempts, want 1", n)
 	}
@@ -130,7 +131,7 @@ func TestNothingSecretIsRecorded(t *testing.T) {
 	})))
 	start(t, outbox)
 	request(t, outbox, "error@example.org", "panic@example.org", "wrapped@example.org", "lookup@example.org")
-	eventually(t, "all are given up on", func() bool { return jobs(t, pool, "discarded") == 4 })
+	eventually(t, "all are given up on", func() bool { return jobsIn(t, pool, "discarded") == 4 })
 	rows := dump(t, pool)
 	noTokens(t, "the table", rows, known)
 	noTokens(t, "the log", log.String(), known)
@@ -155,7 +156,7 @@ func TestAccountGoneBetweenAttempts(t *testing.T) {
 	})))
 	start(t, outbox)
 	request(t, outbox, "ada@example.org")
-	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "the job is done", func() bool { return jobsIn(t, pool, "completed") == 1 })
 	if n := len(known.issued("ada@example.org")); n != 1 {
 		t.Errorf("%d tokens", n)
 	}
@@ -207,7 +208,7 @@ func TestSameAddressWaits(t *testing.T) {
 		t.Errorf("%d tokens while the first mail is on its way", n)
 	}
 	close(gate)
-	eventually(t, "all are done", func() bool { return jobs(t, pool, "completed") == 3 })
+	eventually(t, "all are done", func() bool { return jobsIn(t, pool, "completed") == 3 })
 	if n := count(t, pool, "SELECT count(*) FROM river_job WHERE attempt <> 1 OR errors IS NOT NULL"); n != 0 {
 		t.Errorf("waiting used up attempts: %s", dump(t, pool))
 	}
@@ -277,60 +278,17 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
+// TestSweepIsNoMail: the outbox shares the table with other jobs.
+func TestSweepIsNoMail(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	var calls atomic.Int32
 	cfg := config(pool, newAccounts(), mail.NewMailbox(0, nil))
-	cfg.Sweep = func(ctx context.Context) error {
-		if _, ok := ctx.Deadline(); !ok {
-			return errors.New("no deadline")
-		}
-		calls.Add(1)
-		return errors.New("disk full")
-	}
-	// Two replicas: only the leader asks for sweeps.
-	first, log := newOutbox(t, cfg)
-	second, other := newOutbox(t, cfg)
-	start(t, first)
-	start(t, second)
-	eventually(t, "the sweep has failed and is not repeated", func() bool {
-		return count(t, pool, "SELECT count(*) FROM river_job WHERE kind = 'sweep' AND queue = 'upkeep' AND state = 'discarded'") == 1
+	outbox, _ := newOutboxWith(t, cfg, jobs.Config{Sweep: func(context.Context) error { return errors.New("disk full") }})
+	start(t, outbox)
+	eventually(t, "the sweep has failed", func() bool {
+		return count(t, pool, "SELECT count(*) FROM river_job WHERE kind = 'sweep' AND state = 'discarded'") == 1
 	})
-	if n := calls.Load(); n != 1 {
-		t.Errorf("%d sweeps, want 1", n)
-	}
-	if text := log.String() + other.String(); strings.Count(text, "disk full") != 1 {
-		t.Errorf("log: %s", text)
-	}
-	if stats, err := first.Stats(t.Context()); err != nil || stats != (mail.Stats{}) {
+	if stats, err := outbox.Stats(t.Context()); err != nil || stats != (mail.Stats{}) {
 		t.Errorf("a sweep counts as a mail: %+v, %v", stats, err)
-	}
-}
-
-func TestMigrate(t *testing.T) {
-	t.Parallel()
-	pool := emptyPool(t)
-	before, err := mail.Status(t.Context(), pool)
-	if err != nil || before.Current != 0 || before.Latest < 8 {
-		t.Fatalf("%+v, %v", before, err)
-	}
-	for range 2 {
-		if err := mail.Migrate(t.Context(), pool); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if after, err := mail.Status(t.Context(), pool); err != nil || after.Current != before.Latest || after.Latest != before.Latest {
-		t.Errorf("%+v, %v", after, err)
-	}
-	// A replica of the previous release starts beside one of the next.
-	if _, err := pool.Exec(t.Context(), "INSERT INTO river_migration (line, version) VALUES ('main', 99)"); err != nil {
-		t.Fatal(err)
-	}
-	if err := mail.Migrate(t.Context(), pool); err != nil {
-		t.Error(err)
-	}
-	if newer, err := mail.Status(t.Context(), pool); err != nil || newer.Current != 99 {
-		t.Errorf("%+v, %v", newer, err)
 	}
 }

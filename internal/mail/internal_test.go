@@ -1,13 +1,10 @@
 package mail
 
 import (
-	"bytes"
-	"errors"
-	"log/slog"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 )
 
 func TestWaits(t *testing.T) {
@@ -27,7 +24,7 @@ func TestWaits(t *testing.T) {
 			t.Errorf("attempt %d: in %v, want %v", attempt, got.Sub(before), want)
 		}
 	}
-	if jobTimeout <= defaultTimeout || rescueAfter <= jobTimeout {
+	if jobs.Timeout <= defaultTimeout || jobs.RescueAfter <= jobs.Timeout {
 		t.Error("a delivery must end before its attempt, and the attempt before its rescue")
 	}
 }
@@ -48,30 +45,7 @@ func TestSpell(t *testing.T) {
 // TestKinds: rows that a previous release has inserted must find their worker.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	if (requestArgs{}).Kind() != "password_reset" || (linkArgs{}).Kind() != "reset_link" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" || (sweepArgs{}).Kind() != "sweep" {
+	if (requestArgs{}).Kind() != "password_reset" || (linkArgs{}).Kind() != "reset_link" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" {
 		t.Error("a job kind changed")
-	}
-}
-
-func TestQuietHandler(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	log := slog.New(&quietHandler{next: slog.NewTextHandler(&out, nil), mute: &atomic.Bool{}}).With("args", "ada@example.org", "client_id", "c1")
-	log.Info("job done")
-	if out.Len() != 0 {
-		t.Errorf("ordinary work is logged: %s", &out)
-	}
-	log.WithGroup("g").Warn("job errored", "job_id", 7, "error", errors.New("mail: x"), "panic_val", "token=abc", "encoded_args", "ada@example.org",
-		slog.Group("job", "args", "ada@example.org"))
-	text := out.String()
-	for _, want := range []string{"mail: queue: job errored", "client_id=c1", "g.job_id=7", `g.error="mail: x"`} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%s misses %s", text, want)
-		}
-	}
-	for _, secret := range []string{"ada@", "token"} {
-		if strings.Contains(text, secret) {
-			t.Errorf("%s has %s", text, secret)
-		}
 	}
 }

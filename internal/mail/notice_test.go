@@ -37,7 +37,7 @@ func TestNotices(t *testing.T) {
 			start(t, outbox)
 			notify(t, outbox, notice, uuid.New())
 			notify(t, outbox, notice, ada)
-			eventually(t, "both jobs are done", func() bool { return jobs(t, pool, "completed") == 2 })
+			eventually(t, "both jobs are done", func() bool { return jobsIn(t, pool, "completed") == 2 })
 			if n := len(box.Messages()); n != 1 {
 				t.Fatalf("%d mails, want 1", n)
 			}
@@ -106,11 +106,11 @@ func TestJobsOfOtherVersions(t *testing.T) {
 	insert("notice", "mail_notices", `{"user_id":"`+ada.String()+`","notice":"flown","happened_at":"2026-11-24T03:41:00Z"}`, "25 hours")
 	outbox, _ := newOutbox(t, config(pool, known, box))
 	start(t, outbox)
-	eventually(t, "the old ones are sent", func() bool { return len(box.Messages()) == 2 && jobs(t, pool, "completed") == 3 })
+	eventually(t, "the old ones are sent", func() bool { return len(box.Messages()) == 2 && jobsIn(t, pool, "completed") == 3 })
 	eventually(t, "one of the new ones waits", func() bool {
 		return count(t, pool, "SELECT count(*) FROM river_job WHERE args->>'notice' = 'moved' AND state = 'scheduled' AND attempt = 0") == 1
 	})
-	eventually(t, "the other is given up on", func() bool { return jobs(t, pool, "cancelled") == 1 })
+	eventually(t, "the other is given up on", func() bool { return jobsIn(t, pool, "cancelled") == 1 })
 	for _, m := range box.Messages() {
 		switch m.To {
 		case "ada@example.org":

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -14,44 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 )
 
 const (
-	// queueLinks carries reset links. queueNotices keeps links, which anybody can ask many
-	// of, from holding up warnings.
-	queueLinks   = "mail_links"
-	queueNotices = "mail_notices"
-	// queueFormer is where former versions put both.
-	queueFormer = "mail"
-	// queueUpkeep keeps a long sweep from holding up mails.
-	queueUpkeep = "upkeep"
-
-	// workers is how many mails of a queue one replica sends at a time.
-	workers = 4
-	// fetchPause is how soon a queue of mails is asked again while there is more to do:
-	// the default of 100 ms would bound it to 40 mails a second.
-	fetchPause = 20 * time.Millisecond
-	// jobTimeout ends an attempt, looking up and sending together.
-	jobTimeout = time.Minute
-	// rescueAfter is when another process retries an attempt whose process has died: twice as long as an
-	// attempt can last.
-	rescueAfter = 2 * jobTimeout
-	// softStop is what mails on the way are given when the outbox stops.
-	softStop = 10 * time.Second
-	// answerTime is how long PostgreSQL may take to answer before an orderly stop: a thousand times as long
-	// as it takes when idle.
-	answerTime = 2 * time.Second
-	// hardStop is what interrupted mails get when it is not.
-	hardStop = time.Second
-
-	// Jobs are deleted as soon as they are of no more use, because those of former versions hold addresses.
-	// Sent ones are kept for an hour, which answers "did it go out?"; ones that were given up on are kept for
-	// a day, which is one look at the dashboard. The log keeps the rest, with the trace id and without the
-	// address.
-	keepSent    = time.Hour
-	keepGivenUp = 24 * time.Hour
-
 	// maxAddress bounds what is stored: 64 + 1 + 255 octets (RFC 5321, 4.5.3.1).
 	maxAddress = 320
 	// maxTraceID bounds the caller's id in the same row.
@@ -82,12 +47,10 @@ type Accounts interface {
 
 // Config configures [New].
 type Config struct {
-	// Pool is the database with the migrated schema ([Migrate]). Required. To listen
-	// for new jobs the outbox keeps one connection that it has made the pool open
-	// and give up: it comes on top of the pool's maximum (not with PollOnly). All
-	// others are borrowed for single statements, never while a mail server is
-	// talked to.
+	// Pool is the database with the migrated schema. Required.
 	Pool *pgxpool.Pool
+	// Jobs works the outbox's jobs, on the same database; New adds its workers to it. Required.
+	Jobs *jobs.Queue
 	// Accounts and Sender are required.
 	Accounts Accounts
 	Sender   Sender
@@ -102,12 +65,6 @@ type Config struct {
 	ProductName string
 	// Templates are the operator's own words. Nil means those of this package.
 	Templates *Templates
-	// Sweep deletes expired rows. It is called once an hour and soon after a
-	// start, by one replica at a time, with 10 minutes to finish. Nil means none.
-	Sweep func(ctx context.Context) error
-	// PollOnly looks for jobs twice a second instead of listening: for a Pool
-	// behind a pooler in transaction mode, where LISTEN does not work.
-	PollOnly bool
 	// Logger gets failures (warnings; errors when a mail is given up on), with job
 	// id and trace id, without addresses. Nil means no log.
 	Logger *slog.Logger
@@ -118,26 +75,22 @@ type Config struct {
 	waits []time.Duration
 }
 
-// Outbox inserts and works mail jobs. Any number of replicas may run one on the
-// same database; inserting works without Start.
+// Outbox queues mails and sends them. Any number of replicas may run one on the same database; queueing works before
+// the start of Config.Jobs, sending does not.
 type Outbox struct {
 	pool     *pgxpool.Pool
-	client   *river.Client[pgx.Tx]
+	jobs     *jobs.Queue
 	accounts Accounts
 	delivery *delivery
 	now      func() time.Time
 
 	notice int // attempts of a notice
-	mute   *atomic.Bool
-
-	looking     sync.WaitGroup
-	stopLooking context.CancelFunc // nil before the start
 }
 
 // New checks the settings and builds the outbox; it does not touch the database.
 func New(cfg Config) (*Outbox, error) {
-	if cfg.Pool == nil || cfg.Accounts == nil || cfg.Sender == nil {
-		return nil, errors.New("mail: Pool, Accounts and Sender are required")
+	if cfg.Pool == nil || cfg.Jobs == nil || cfg.Accounts == nil || cfg.Sender == nil {
+		return nil, errors.New("mail: Pool, Jobs, Accounts and Sender are required")
 	}
 	if cfg.ResetTTL < time.Second {
 		return nil, errors.New("mail: ResetTTL must be at least one second")
@@ -170,115 +123,28 @@ func New(cfg Config) (*Outbox, error) {
 	if len(d.waits) == 0 {
 		d.waits = defaultWaits()
 	}
-	mute := &atomic.Bool{}
-	client, err := newClient(cfg, d, logger, mute)
-	if err != nil {
+	if err := d.register(cfg.Jobs); err != nil {
 		return nil, fmt.Errorf("mail: outbox: %w", err)
 	}
 	return &Outbox{
 		pool:     cfg.Pool,
-		client:   client,
+		jobs:     cfg.Jobs,
 		accounts: cfg.Accounts,
 		delivery: d,
 		now:      now,
 		notice:   len(d.waits) + 1 + noticeExtra,
-		mute:     mute,
 	}, nil
 }
 
-func newClient(cfg Config, d *delivery, logger *slog.Logger, mute *atomic.Bool) (*river.Client[pgx.Tx], error) {
-	kinds := river.NewWorkers()
-	if err := errors.Join(
-		river.AddWorkerSafely(kinds, &linkWorker{d: d}),
-		river.AddWorkerSafely(kinds, &noticeWorker{d: d}),
-		river.AddWorkerSafely(kinds, &requestWorker{d: d}),
-		river.AddWorkerSafely(kinds, &changedWorker{d: d}),
-		// Registered without a Sweep as well: another replica, still running with
-		// one, may have inserted its job.
-		river.AddWorkerSafely(kinds, &sweepWorker{sweep: cfg.Sweep, logger: logger}),
-	); err != nil {
-		return nil, err
-	}
-	settings := &river.Config{
-		Logger:  slog.New(&quietHandler{next: logger.Handler(), mute: mute}),
-		Workers: kinds,
-		Queues: map[string]river.QueueConfig{
-			queueLinks:   {MaxWorkers: workers, FetchCooldown: fetchPause},
-			queueNotices: {MaxWorkers: workers, FetchCooldown: fetchPause},
-			queueFormer:  {MaxWorkers: workers, FetchCooldown: fetchPause},
-			// Nobody waits for a sweep: ask rarely.
-			queueUpkeep: {MaxWorkers: 1, FetchPollInterval: 30 * time.Second},
-		},
-		PollOnly:                    cfg.PollOnly,
-		FetchPollInterval:           time.Second,
-		JobTimeout:                  jobTimeout,
-		RescueStuckJobsAfter:        rescueAfter,
-		SoftStopTimeout:             softStop,
-		CompletedJobRetentionPeriod: keepSent,
-		CancelledJobRetentionPeriod: keepGivenUp,
-		DiscardedJobRetentionPeriod: keepGivenUp,
-	}
-	if cfg.PollOnly {
-		settings.FetchPollInterval = 500 * time.Millisecond
-	}
-	if cfg.Sweep != nil {
-		settings.PeriodicJobs = []*river.PeriodicJob{river.NewPeriodicJob(
-			river.PeriodicInterval(time.Hour),
-			func() (river.JobArgs, *river.InsertOpts) { return sweepArgs{}, nil },
-			&river.PeriodicJobOpts{ID: "sweep", RunOnStart: true},
-		)}
-	}
-	return river.NewClient(riverpgxv5.New(cfg.Pool), settings)
-}
-
-// Start begins to work jobs and returns. The end of ctx does not stop the outbox,
-// Stop does.
-func (o *Outbox) Start(ctx context.Context) error {
-	if err := o.client.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("mail: start outbox: %w", err)
-	}
-	looking, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	o.stopLooking = cancel
-	o.looking.Go(func() { o.delivery.lookUp(looking, o.client) })
-	return nil
-}
-
-// Stop takes no new jobs and waits for mails on the way, at most 10 s or until
-// ctx ends. What is interrupted goes back into the table without having used up
-// an attempt.
-//
-// Without PostgreSQL there is nothing to write to: Stop interrupts mails on the
-// way and returns an error within 3 s. What the job queue still tries then, it
-// tries silently.
-func (o *Outbox) Stop(ctx context.Context) error {
-	if o.stopLooking != nil {
-		o.stopLooking() // a batch that is interrupted stays as it was
-		o.looking.Wait()
-	}
-	if err := o.ping(ctx); err != nil {
-		o.mute.Store(true) // three errors about a leadership that ends by itself
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
-		defer cancel()
-		_ = o.client.StopAndCancel(ctx)
-		return fmt.Errorf("mail: stop outbox: PostgreSQL does not answer: %w", err)
-	}
-	if o.client.Stop(ctx) == nil {
-		return nil
-	}
-	// Long enough to write the interrupted jobs back.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	if err := o.client.StopAndCancel(ctx); err != nil {
-		return fmt.Errorf("mail: stop outbox: %w", err)
-	}
-	return nil
-}
-
-// ping asks PostgreSQL even if ctx has ended: a stop in a hurry is still an orderly one.
-func (o *Outbox) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
-	defer cancel()
-	return o.pool.Ping(ctx)
+// register adds the outbox's workers, and the look-up of accounts, which each replica does for the requests it got.
+func (d *delivery) register(queue *jobs.Queue) error {
+	return errors.Join(
+		jobs.AddWorker(queue, &linkWorker{d: d}),
+		jobs.AddWorker(queue, &noticeWorker{d: d}),
+		jobs.AddWorker(queue, &requestWorker{d: d}),
+		jobs.AddWorker(queue, &changedWorker{d: d}),
+		queue.AddTask(func(ctx context.Context) { d.lookUp(ctx, queue) }),
+	)
 }
 
 func isAddress(email string) bool {
@@ -305,9 +171,8 @@ func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uu
 		}
 	}
 	args := noticeArgs{Notice: notice, UserID: userID, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
-	_, err := o.client.InsertTx(ctx, tx, args, &river.InsertOpts{Queue: queueNotices, MaxAttempts: o.notice})
-	if err != nil {
-		return fmt.Errorf("mail: insert job: %w", err)
+	if err := o.jobs.Insert(ctx, tx, args, &river.InsertOpts{Queue: jobs.MailNotices, MaxAttempts: o.notice}); err != nil {
+		return fmt.Errorf("mail: queue the notice: %w", err)
 	}
 	return nil
 }
@@ -352,7 +217,7 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 		s   Stats
 		age float64
 	)
-	err := o.pool.QueryRow(ctx, query, []string{queueLinks, queueNotices, queueFormer}).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
+	err := o.pool.QueryRow(ctx, query, []string{jobs.MailLinks, jobs.MailNotices, jobs.MailFormer}).Scan(&s.Pending, &s.Failing, &s.GivenUp, &age)
 	if err != nil {
 		return Stats{}, fmt.Errorf("mail: outbox statistics: %w", err)
 	}

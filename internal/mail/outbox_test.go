@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
@@ -26,7 +28,7 @@ func TestResetOverSMTP(t *testing.T) {
 
 	request(t, outbox, "ada@EXAMPLE.org")
 	eventually(t, "the mail arrives", func() bool { return len(server.got()) == 1 })
-	eventually(t, "the job is done", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "the job is done", func() bool { return jobsIn(t, pool, "completed") == 1 })
 
 	m := server.got()[0]
 	if m.to != "Ada@example.org" || !m.tls {
@@ -115,7 +117,7 @@ func TestRolledBackNoticeIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	notify(t, outbox, mail.PasswordChanged, bob)
-	eventually(t, "the committed one arrives", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "the committed one arrives", func() bool { return jobsIn(t, pool, "completed") == 1 })
 	if got := box.Messages(); len(got) != 1 || got[0].To != "b@example.org" {
 		t.Errorf("sent %v", got)
 	}
@@ -137,7 +139,7 @@ func TestUnknownAddress(t *testing.T) {
 		t.Errorf("%d shapes of rows, %d jobs", shapes, n)
 	}
 	start(t, outbox)
-	eventually(t, "the mail is sent", func() bool { return jobs(t, pool, "completed") == 1 })
+	eventually(t, "the mail is sent", func() bool { return jobsIn(t, pool, "completed") == 1 })
 	if got := box.Messages(); len(got) != 1 || got[0].To != "ada@example.org" {
 		t.Errorf("sent %v", got)
 	}
@@ -250,8 +252,7 @@ func TestStartOutlivesItsContext(t *testing.T) {
 	pool := newPool(t)
 	box := mail.NewMailbox(0, nil)
 	cfg := config(pool, newAccounts("ada@example.org"), box)
-	cfg.PollOnly = true
-	outbox, _ := newOutbox(t, cfg)
+	outbox, _ := newOutboxWith(t, cfg, jobs.Config{PollOnly: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := outbox.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -286,11 +287,21 @@ func TestRequestResetRefuses(t *testing.T) {
 	}
 }
 
+func newQueue(t *testing.T, pool *pgxpool.Pool) *jobs.Queue {
+	t.Helper()
+	queue, err := jobs.New(jobs.Config{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return queue
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	pool := emptyPool(t)
 	for name, change := range map[string]func(*mail.Config){
 		"no pool":           func(c *mail.Config) { c.Pool = nil },
+		"no jobs":           func(c *mail.Config) { c.Jobs = nil },
 		"no accounts":       func(c *mail.Config) { c.Accounts = nil },
 		"no sender":         func(c *mail.Config) { c.Sender = nil },
 		"no lifetime":       func(c *mail.Config) { c.ResetTTL = 0 },
@@ -301,12 +312,14 @@ func TestNewRefuses(t *testing.T) {
 		"product not UTF-8": func(c *mail.Config) { c.ProductName = "\xff" },
 	} {
 		cfg := config(pool, newAccounts(), mail.NewMailbox(0, nil))
+		cfg.Jobs = newQueue(t, pool)
 		change(&cfg)
 		if _, err := mail.New(cfg); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
 	if _, err := mail.New(mail.Config{
+		Jobs: newQueue(t, pool),
 		Pool: pool, Accounts: newAccounts(), Sender: mail.NewMailbox(0, nil), ResetURL: "http://localhost:3000/reset", ResetTTL: time.Minute,
 		ProductName: "Example",
 	}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 )
 
 const (
@@ -86,11 +87,11 @@ func (d *delivery) wake() {
 
 // lookUp turns requests into links to be sent, a batch in a transaction, until ctx ends. It
 // is one at a time in each replica, so that a flood takes one connection.
-func (d *delivery) lookUp(ctx context.Context, client *river.Client[pgx.Tx]) {
+func (d *delivery) lookUp(ctx context.Context, queue *jobs.Queue) {
 	tick := time.NewTicker(lookPause)
 	defer tick.Stop()
 	for {
-		more, err := d.lookUpBatch(ctx, client)
+		more, err := d.lookUpBatch(ctx, queue)
 		if err != nil && ctx.Err() == nil {
 			d.logger.WarnContext(ctx, "mail: looking up reset requests failed, will be tried again", "err", err)
 		}
@@ -116,7 +117,7 @@ func (d *delivery) woken(failure error) <-chan struct{} {
 }
 
 // lookUpBatch reports whether the batch was full: there may be more then.
-func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]) (more bool, err error) {
+func (d *delivery) lookUpBatch(ctx context.Context, queue *jobs.Queue) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
@@ -140,11 +141,7 @@ func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]
 				links = append(links, d.link(owner, request))
 			}
 		}
-		if len(links) == 0 {
-			return nil
-		}
-		_, err = client.InsertManyTx(ctx, tx, links)
-		return err
+		return queue.InsertMany(ctx, tx, links)
 	})
 	return more && err == nil, err
 }
@@ -152,7 +149,7 @@ func (d *delivery) lookUpBatch(ctx context.Context, client *river.Client[pgx.Tx]
 func (d *delivery) link(owner uuid.UUID, request db.ResetRequest) river.InsertManyParams {
 	return river.InsertManyParams{
 		Args:       linkArgs{UserID: owner, Position: request.Ledger, TraceID: request.TraceID, CallID: request.CallID},
-		InsertOpts: &river.InsertOpts{Queue: queueLinks, Priority: int(request.Priority), MaxAttempts: len(d.waits) + 1},
+		InsertOpts: &river.InsertOpts{Queue: jobs.MailLinks, Priority: int(request.Priority), MaxAttempts: len(d.waits) + 1},
 	}
 }
 
@@ -216,7 +213,7 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 //
 // isBusy: one that began before is still on its way. Without waiting for it, two requests in
 // a row could make their tokens in one order and send them in the other, and the mail that
-// arrives last would hold the dead link. An attempt that began more than jobTimeout before
+// arrives last would hold the dead link. An attempt that began more than jobs.Timeout before
 // this one has ended or died with its process.
 func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnswered, isBusy bool, err error) {
 	const query = `
@@ -227,7 +224,7 @@ func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnsw
 		WHERE args @> jsonb_build_object('user_id', $1::text) AND kind = $2 AND id <> $3 AND (attempted_at, id) < ($7, $3)`
 	began := *job.AttemptedAt
 	err = d.pool.QueryRow(ctx, query, job.Args.UserID.String(), job.Kind, job.ID,
-		job.CreatedAt, job.Args.Position, began.Add(-jobTimeout), began).Scan(&isAnswered, &isBusy)
+		job.CreatedAt, job.Args.Position, began.Add(-jobs.Timeout), began).Scan(&isAnswered, &isBusy)
 	return isAnswered, isBusy, err
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
@@ -156,18 +157,41 @@ func config(pool *pgxpool.Pool, a mail.Accounts, s mail.Sender) mail.Config {
 	return cfg
 }
 
-func newOutbox(t *testing.T, cfg mail.Config) (*mail.Outbox, *safeBuffer) {
+// outbox is an outbox with the queue that works its jobs.
+type outbox struct {
+	*mail.Outbox
+	queue *jobs.Queue
+}
+
+// Start begins to look up and to send.
+func (o *outbox) Start(ctx context.Context) error { return o.queue.Start(ctx) }
+
+// Stop ends both.
+func (o *outbox) Stop(ctx context.Context) error { return o.queue.Stop(ctx) }
+
+func newOutbox(t *testing.T, cfg mail.Config) (*outbox, *safeBuffer) {
+	t.Helper()
+	return newOutboxWith(t, cfg, jobs.Config{})
+}
+
+func newOutboxWith(t *testing.T, cfg mail.Config, queued jobs.Config) (*outbox, *safeBuffer) {
 	t.Helper()
 	log := &safeBuffer{}
 	cfg.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	outbox, err := mail.New(cfg)
+	queued.Pool, queued.Logger = cfg.Pool, cfg.Logger
+	queue, err := jobs.New(queued)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return outbox, log
+	cfg.Jobs = queue
+	made, err := mail.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &outbox{made, queue}, log
 }
 
-func start(t *testing.T, outbox *mail.Outbox) {
+func start(t *testing.T, outbox *outbox) {
 	t.Helper()
 	if err := outbox.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -182,7 +206,7 @@ func start(t *testing.T, outbox *mail.Outbox) {
 }
 
 // notify asks for a notice without a transaction.
-func notify(t *testing.T, outbox *mail.Outbox, notice mail.Notice, user uuid.UUID) {
+func notify(t *testing.T, outbox *outbox, notice mail.Notice, user uuid.UUID) {
 	t.Helper()
 	if err := outbox.Notify(t.Context(), nil, notice, user, "trace-1"); err != nil {
 		t.Fatal(err)
@@ -190,7 +214,7 @@ func notify(t *testing.T, outbox *mail.Outbox, notice mail.Notice, user uuid.UUI
 }
 
 // request asks for a reset without a transaction.
-func request(t *testing.T, outbox *mail.Outbox, emails ...string) {
+func request(t *testing.T, outbox *outbox, emails ...string) {
 	t.Helper()
 	for _, email := range emails {
 		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: email, TraceID: "trace-1"}); err != nil {
@@ -215,8 +239,8 @@ func count(t *testing.T, pool *pgxpool.Pool, query string, args ...any) int {
 	return n
 }
 
-// jobs counts the mail jobs in a state.
-func jobs(t *testing.T, pool *pgxpool.Pool, state string) int {
+// jobsIn counts the mail jobs in a state.
+func jobsIn(t *testing.T, pool *pgxpool.Pool, state string) int {
 	t.Helper()
 	return count(t, pool, "SELECT count(*) FROM river_job WHERE queue LIKE 'mail%' AND state::text = $1", state)
 }

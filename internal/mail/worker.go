@@ -13,19 +13,6 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// The kinds and JSON names below are in rows that outlive a deployment: add,
-// never change.
-
-type sweepArgs struct{}
-
-// Kind names the job in the table.
-func (sweepArgs) Kind() string { return "sweep" }
-
-// InsertOpts asks for one attempt: the next hour brings the next one.
-func (sweepArgs) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Queue: queueUpkeep, MaxAttempts: 1}
-}
-
 // defaultWaits are the waits between the attempts of a reset mail; there is one more attempt than there are waits.
 // They add up to 30 minutes, after which nobody waits for the mail any more: quick while somebody looks at an empty
 // inbox, then slow enough for a greylisting server or a restart. A notice is tried for another day (noticeExtra),
@@ -132,25 +119,4 @@ func (d *delivery) send(ctx context.Context, m Message) error {
 		return &SendError{Op: "message", Reason: "interrupted", cause: ctx.Err()}
 	}
 	return &SendError{Op: "message", Reason: fmt.Sprintf("the sender returned %T", err)}
-}
-
-type sweepWorker struct {
-	river.WorkerDefaults[sweepArgs]
-	sweep  func(ctx context.Context) error
-	logger *slog.Logger
-}
-
-// Timeout leaves time for the backlog of a database that was never swept.
-func (*sweepWorker) Timeout(*river.Job[sweepArgs]) time.Duration { return 10 * time.Minute }
-
-// Work calls the configured sweep.
-func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
-	if w.sweep == nil {
-		return nil
-	}
-	if err := w.sweep(ctx); err != nil {
-		w.logger.ErrorContext(ctx, "mail: sweeping expired rows failed, will be tried in an hour", "err", err)
-		return errors.New("mail: sweep failed")
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package mail
+package jobs
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func (h *quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle copies the record with the harmless attributes.
 func (h *quietHandler) Handle(ctx context.Context, r slog.Record) error {
-	out := slog.NewRecord(r.Time, r.Level, "mail: queue: "+r.Message, r.PC)
+	out := slog.NewRecord(r.Time, r.Level, "jobs: "+r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
 		if harmless(a.Key) {
 			out.AddAttrs(a)
