@@ -58,6 +58,28 @@ type MailNotice struct {
 	InDay    int32
 }
 
+type OneTimeSecret struct {
+	UserID    uuid.UUID
+	Purpose   string
+	Asker     []byte
+	TokenHash []byte
+	Nonce     []byte
+	Ledger    int64
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+type OtherSecret struct {
+	UserID    uuid.UUID
+	Purpose   string
+	Asker     []byte
+	TokenHash []byte
+	Nonce     []byte
+	Ledger    int64
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
 type PasswordFailure struct {
 	UserID   uuid.UUID
 	Kind     string
@@ -87,6 +109,8 @@ type PasswordReset struct {
 	ExpiresAt time.Time
 	Ledger    int64
 	Nonce     []byte
+	Purpose   string
+	Asker     []byte
 }
 
 type Replica struct {

@@ -3,11 +3,6 @@ package account
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,8 +20,6 @@ import (
 )
 
 const (
-	// resetNonceSize is 128 bits: no two tokens of an account are alike.
-	resetNonceSize = 16
 	// linksInWindow bounds the mails to one account, which any number of networks may ask
 	// for. The link in the newest one is good meanwhile.
 	linksInWindow = 5
@@ -117,14 +110,8 @@ func findAll(ctx context.Context, tx pgx.Tx, places []string, form func(i int) s
 	}), nil
 }
 
-// IssueReset returns the one live reset token of the account; ok is false when there is
-// nobody to whom it may be sent: the account is gone or disabled, or its sessions were
-// ended after the position.
-//
-// While a token lives the same one is returned, so that a mail that is sent again, or that
-// somebody else asks for, ends no link that the owner has in hand: it is derived from what
-// is stored, under a key that is not. It lives for another TTL then, until it was made a
-// TTL ago; then the next one is a new one.
+// IssueReset returns the one live reset token of the account, the same one while it lives. ok is false when it must not be
+// sent to anybody: the account is gone or disabled, or its sessions were ended after the position.
 func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token string, ok bool, err error) {
 	queries := db.New()
 	now := r.Now()
@@ -141,7 +128,8 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 		if err != nil || isEnded {
 			return err
 		}
-		if token, err = r.liveToken(ctx, tx, link.UserID, link.Position); err != nil {
+		resets := secrets{purpose: passwordReset(), ttl: r.TTL, key: r.Key, now: r.Now}
+		if token, err = resets.issue(ctx, tx, owner{link.UserID, nobody()}, link.Position); err != nil {
 			return err
 		}
 		to, ok = user.Email, true
@@ -159,35 +147,6 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 }
 
 func (r Resets) trail() *audit.Trail { return audit.New(r.Now) }
-
-// liveToken is the token of an account that is locked.
-func (r Resets) liveToken(ctx context.Context, tx pgx.Tx, userID uuid.UUID, ledger int64) (string, error) {
-	queries, now := db.New(), r.Now()
-	live, err := queries.FindLiveReset(ctx, tx, db.FindLiveResetParams{UserID: userID, MadeAfter: now.Add(-r.TTL), Now: now})
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", err
-	}
-	if err == nil {
-		// A token of another secret key, or of an earlier version, cannot be made again.
-		if token := r.derive(userID, live.Nonce); subtle.ConstantTimeCompare(HashResetToken(token), live.TokenHash) == 1 {
-			return token, queries.ProlongPasswordReset(ctx, tx, db.ProlongPasswordResetParams{UserID: userID, ExpiresAt: now.Add(r.TTL)})
-		}
-	}
-	var nonce [resetNonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
-	token := r.derive(userID, nonce[:])
-	return token, queries.ReplacePasswordReset(ctx, tx, db.ReplacePasswordResetParams{
-		UserID: userID, TokenHash: HashResetToken(token), Nonce: nonce[:], Position: ledger, CreatedAt: now, ExpiresAt: now.Add(r.TTL),
-	})
-}
-
-func (r Resets) derive(userID uuid.UUID, nonce []byte) string {
-	mac := hmac.New(sha256.New, r.Key)
-	mac.Write([]byte("latchkey reset token\x00"))
-	mac.Write(userID[:])
-	mac.Write(nonce)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
 
 // Address returns the address of an account; ok is false when it is gone.
 func (r Resets) Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error) {

@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -110,33 +109,26 @@ type ResetSpending struct {
 
 // findReset is the account whose password the token may set, and how it is spent.
 func (a *Accounts) findReset(ctx context.Context, resetToken string) (User, ResetSpending, error) {
-	tokenHash := HashResetToken(resetToken)
-	found, err := a.queries.FindPasswordReset(ctx, a.cfg.Pool, db.FindPasswordResetParams{TokenHash: tokenHash, Now: a.cfg.Now()})
+	resets := secrets{purpose: passwordReset(), now: a.cfg.Now}
+	user, err := resets.find(ctx, a.cfg.Pool, nobody(), resetToken)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows) && a.cfg.Older != nil:
+	case errors.Is(err, errSecret) && a.cfg.Older != nil:
 		return a.cfg.Older.FindReset(ctx, resetToken)
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, errSecret):
 		return User{}, ResetSpending{}, refusal.ResetTokenInvalid()
 	case err != nil:
 		return User{}, ResetSpending{}, fmt.Errorf("look the reset token up: %w", err)
 	}
-	return FromRow(found.User), ResetSpending{
-		InTx:       func(ctx context.Context, tx pgx.Tx) error { return a.spendReset(ctx, tx, found.User.ID, tokenHash) },
+	return user, ResetSpending{
+		InTx: func(ctx context.Context, tx pgx.Tx) error {
+			err := resets.spend(ctx, tx, owner{user.ID, nobody()}, resetToken)
+			if errors.Is(err, errSecret) {
+				return refusal.ResetTokenInvalid()
+			}
+			return err
+		},
 		Afterwards: func(context.Context) {},
 	}, nil
-}
-
-func (a *Accounts) spendReset(ctx context.Context, tx pgx.Tx, userID uuid.UUID, tokenHash []byte) error {
-	spent, err := a.queries.SpendPasswordReset(ctx, tx, db.SpendPasswordResetParams{
-		TokenHash: tokenHash, UserID: userID, Now: a.cfg.Now(),
-	})
-	if err != nil {
-		return fmt.Errorf("spend the reset token: %w", err)
-	}
-	if spent == 0 {
-		return refusal.ResetTokenInvalid()
-	}
-	return nil
 }
 
 // resetPassword spends the token, sets the password and ends all sessions, or does
@@ -169,10 +161,4 @@ func (a *Accounts) resetPassword(
 		return revoke.Ended{}, err
 	}
 	return a.cfg.Revoker.AppendUser(ctx, tx, audit.PasswordReset, userID)
-}
-
-// HashResetToken is what is stored of a token, which is random.
-func HashResetToken(text string) []byte {
-	sum := sha256.Sum256([]byte(text))
-	return sum[:]
 }

@@ -60,8 +60,8 @@ func (u Upkeep) sweeps(now time.Time) []sweep {
 		{"counted failures of clients that are gone", func(ctx context.Context) (int64, error) {
 			return queries.DeleteOldFailures(ctx, pool, now.Add(-FailuresLife))
 		}},
-		{"expired reset tokens", func(ctx context.Context) (int64, error) {
-			return queries.DeleteExpiredPasswordResets(ctx, pool, now)
+		{"expired one-time secrets", func(ctx context.Context) (int64, error) {
+			return queries.DeleteExpiredSecrets(ctx, pool, now)
 		}},
 		{"old audit events", func(ctx context.Context) (int64, error) {
 			return queries.DeleteAuditEventsBefore(ctx, pool, now.Add(-u.AuditRetention))

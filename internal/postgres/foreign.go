@@ -63,7 +63,7 @@ func (c UserColumn) Fits(found string) bool {
 
 // ownTables are names that the migrations use, and that other programs may use as well.
 func ownTables() []string {
-	return []string{"audit_events", "ledger_head", "password_resets", "replicas", "revocations", "signing_keys"}
+	return []string{"audit_events", "ledger_head", "one_time_secrets", "other_secrets", "password_resets", "replicas", "revocations", "signing_keys"}
 }
 
 // CheckForeign returns an *UnfitError if the database is another program's: if it has a table users that is

@@ -97,8 +97,8 @@ func TestReadsFailElsewhere(t *testing.T) {
 		},
 		"ListReplicas":    func() error { _, err := q.ListReplicas(ctx, pool); return err },
 		"ListSigningKeys": func() error { _, err := q.ListSigningKeys(ctx, pool); return err },
-		"FindPasswordReset": func() error {
-			_, err := q.FindPasswordReset(ctx, pool, db.FindPasswordResetParams{TokenHash: []byte{1}, Now: time.Now()})
+		"FindSecret": func() error {
+			_, err := q.FindSecret(ctx, pool, db.FindSecretParams{Purpose: "password_reset", Asker: []byte{}, TokenHash: []byte{1}, Now: time.Now()})
 			return err
 		},
 		"LegacySpent":     func() error { _, err := q.LegacySpent(ctx, pool, []byte{1}); return err },

@@ -67,7 +67,7 @@ func (b *Backend) resetAccount(ctx context.Context, on db.DBTX, found legacy.Res
 		return db.User{}, refusal.ResetTokenInvalid()
 	}
 	user, err := b.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
-		UserID: found.UserID, TokenHash: account.HashResetToken(resetToken), IsUndated: found.IsUndated,
+		UserID: found.UserID, TokenHash: account.HashToken(resetToken), IsUndated: found.IsUndated,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return user, refusal.ResetTokenInvalid()
@@ -87,7 +87,7 @@ func (b *Backend) spendReset(ctx context.Context, tx pgx.Tx, found legacy.Reset,
 		return err
 	}
 	spent, err := b.queries.SpendLegacyToken(ctx, tx, db.SpendLegacyTokenParams{
-		TokenHash: account.HashResetToken(resetToken), Kind: resetKind, UserID: found.UserID, SpentAt: b.cfg.Now(), KeepUntil: forGood(),
+		TokenHash: account.HashToken(resetToken), Kind: resetKind, UserID: found.UserID, SpentAt: b.cfg.Now(), KeepUntil: forGood(),
 	})
 	if err != nil {
 		return fmt.Errorf("spend the old reset token: %w", err)

@@ -1,0 +1,45 @@
+package account
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+)
+
+// ErrSecret is that of a token that is not good.
+var ErrSecret = errSecret //nolint:gochecknoglobals // a sentinel
+
+// Nobody is the asker of a secret that whoever has it may use.
+func Nobody() []byte { return nobody() }
+
+// Secrets are those of a purpose.
+type Secrets struct{ s secrets }
+
+// ResetSecrets are those with which passwords are reset.
+func ResetSecrets(ttl time.Duration, key []byte, now func() time.Time) Secrets {
+	return Secrets{secrets{purpose: passwordReset(), ttl: ttl, key: key, now: now}}
+}
+
+// OtherSecrets are those of a purpose that a coming feature has.
+func OtherSecrets(ttl time.Duration, key []byte, now func() time.Time) Secrets {
+	return Secrets{secrets{purpose: purpose{name: "verify_address", label: "latchkey verify token\x00"}, ttl: ttl, key: key, now: now}}
+}
+
+// Issue is issue.
+func (s Secrets) Issue(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, position int64) (string, error) {
+	return s.s.issue(ctx, tx, owner{userID, asker}, position)
+}
+
+// Find is find.
+func (s Secrets) Find(ctx context.Context, on db.DBTX, asker []byte, token string) (User, error) {
+	return s.s.find(ctx, on, asker, token)
+}
+
+// Spend is spend.
+func (s Secrets) Spend(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, token string) error {
+	return s.s.spend(ctx, tx, owner{userID, asker}, token)
+}
