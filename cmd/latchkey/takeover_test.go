@@ -101,25 +101,12 @@ func queryStrings(t *testing.T, url, query string) []string {
 	t.Helper()
 	conn := connectTest(t, url)
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	rows, err := conn.Query(t.Context(), query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return list
+	return testenv.Strings(t, conn, query)
 }
 
 func connectTest(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
+	return testenv.Connect(t, url)
 }
 
 func mustExec(t *testing.T, conn *pgx.Conn, statement string, args ...any) {

@@ -59,15 +59,7 @@ func exec(t *testing.T, conn *pgx.Conn, query string, args ...any) {
 
 func texts(t *testing.T, conn *pgx.Conn, query string, args ...any) []string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), query, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return list
+	return testenv.Strings(t, conn, query, args...)
 }
 
 func migrate(t *testing.T, dsn string, files fs.FS) {

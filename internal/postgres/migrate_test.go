@@ -28,12 +28,7 @@ func all(url string) postgres.Migrations {
 
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
+	return testenv.Connect(t, url)
 }
 
 func mustExec(t *testing.T, conn *pgx.Conn, query string, args ...any) {
@@ -45,15 +40,7 @@ func mustExec(t *testing.T, conn *pgx.Conn, query string, args ...any) {
 
 func strs(t *testing.T, conn *pgx.Conn, query string, args ...any) []string {
 	t.Helper()
-	rows, err := conn.Query(t.Context(), query, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return list
+	return testenv.Strings(t, conn, query, args...)
 }
 
 // existing loads the database of an older backend.

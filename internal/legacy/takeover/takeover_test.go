@@ -1,7 +1,6 @@
 package takeover_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -23,12 +22,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	return conn
+	return testenv.Connect(t, url)
 }
 
 func openRedis(t *testing.T, url string) *redis.Client {
