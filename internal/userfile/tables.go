@@ -1,6 +1,9 @@
 package userfile
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // tableSpecs are the formats that are rows of a table, as CSV or JSON: what programs have in their databases.
 func tableSpecs() []spec {
@@ -19,9 +22,10 @@ func tableSpecs() []spec {
 }
 
 func aspNetTable() (spec, table) {
-	return spec{format: ASPNET, title: "the table AspNetUsers of ASP.NET Identity", signs: []sign{
-			"normalizedemail", "securitystamp", "emailconfirmed passwordhash", "emailconfirmed lockoutend",
-		}}, table{
+	return spec{
+			format: ASPNET, title: "the table AspNetUsers of ASP.NET Identity",
+			signs: []sign{"normalizedemail", "securitystamp", "emailconfirmed passwordhash", "emailconfirmed lockoutend"},
+		}, table{
 			id: []string{"id"}, email: []string{"email"}, hash: []string{"passwordhash"},
 			first: []string{"firstname", "givenname"}, last: []string{"lastname", "surname"}, whole: []string{"fullname", "displayname", "name"},
 			created: []string{"createdat", "createdon", "createddate"}, verified: []string{"emailconfirmed"},
@@ -30,21 +34,28 @@ func aspNetTable() (spec, table) {
 }
 
 func betterAuthTable() (spec, table) {
-	return spec{format: BetterAuth, title: "the tables of better-auth or Auth.js", signs: []sign{
-			"emailverified createdat name !localid !createdtimestamp !authservice", "emailverified image !localid", "emailverified password !authservice !localid",
-			"email_verified name password !user_metadata", "user_id email_verified name password_hash !user_id|",
-		}}, table{
+	return spec{
+			format: BetterAuth, title: "the tables of better-auth or Auth.js",
+			signs: []sign{
+				"emailverified createdat name !localid !createdtimestamp !authservice", "emailverified image !localid", "emailverified password !authservice !localid",
+				"email_verified name password !user_metadata", "user_id email_verified name password_hash !user_id|",
+			},
+		}, table{
 			id: []string{"id", "user_id", "userid"}, email: []string{"email"}, hash: []string{"password", "password_hash"}, whole: []string{"name"},
-			created: []string{"createdat", "created_at"}, verified: []string{"emailverified", "email_verified"}, more: betterAuthBan,
+			created: []string{"createdat", "created_at"}, verified: []string{"emailverified", "email_verified"}, more: betterAuthMore,
 		}
 }
 
 func deviseTable() (spec, table) {
-	return spec{format: Devise, title: "the table users of Rails with Devise or has_secure_password", signs: []sign{
-			"reset_password_token !raw_user_meta_data !email_confirmed_at", "reset_password_sent_at !email_confirmed_at", "remember_created_at",
-			"sign_in_count", "current_sign_in_at", "current_sign_in_ip", "unconfirmed_email", "failed_attempts encrypted_password",
-			"password_digest !password_hasher",
-		}, hints: []sign{"encrypted_password"}}, table{
+	return spec{
+			format: Devise, title: "the table users of Rails with Devise or has_secure_password",
+			signs: []sign{
+				"reset_password_token !raw_user_meta_data !email_confirmed_at", "reset_password_sent_at !email_confirmed_at", "remember_created_at",
+				"sign_in_count", "current_sign_in_at", "current_sign_in_ip", "unconfirmed_email", "failed_attempts encrypted_password",
+				"password_digest !password_hasher",
+			},
+			hints: []sign{"encrypted_password"},
+		}, table{
 			id: []string{"id"}, email: []string{"email"}, hash: []string{"encrypted_password", "password_digest"},
 			first: []string{"first_name"}, last: []string{"last_name"}, whole: []string{"full_name", "name"},
 			created: []string{"created_at"}, login: []string{"current_sign_in_at", "last_sign_in_at"}, verified: []string{"confirmed_at"},
@@ -53,9 +64,10 @@ func deviseTable() (spec, table) {
 }
 
 func djangoTable() (spec, table) {
-	return spec{format: Django, title: "the table auth_user of Django, or dumpdata of it", signs: []sign{
-			"date_joined", "is_staff", "is_superuser password", "model pk fields",
-		}}, table{
+	return spec{
+			format: Django, title: "the table auth_user of Django, or dumpdata of it",
+			signs: []sign{"date_joined", "is_staff", "is_superuser password", "model pk fields"},
+		}, table{
 			id: []string{"id", "uuid", "pk"}, email: []string{"email"}, hash: []string{"password"},
 			first: []string{"first_name"}, last: []string{"last_name"}, whole: []string{"name"},
 			created: []string{"date_joined"}, login: []string{"last_login"}, active: []string{"is_active"},
@@ -64,24 +76,34 @@ func djangoTable() (spec, table) {
 }
 
 func drupalTable() (spec, table) {
-	return spec{format: Drupal, title: "the table users_field_data of Drupal", signs: []sign{"mail pass", "mail uid"}, email: []string{"mail"}}, table{
-		email: []string{"mail"}, username: []string{"name"}, hash: []string{"pass"}, created: []string{"created"}, login: []string{"login"}, active: []string{"status"},
-	}
+	return spec{
+			format: Drupal, title: "the table users_field_data of Drupal",
+			signs: []sign{"mail pass", "mail uid"},
+			email: []string{"mail"},
+		}, table{
+			email: []string{"mail"}, username: []string{"name"}, hash: []string{"pass"}, created: []string{"created"}, login: []string{"login"}, active: []string{"status"},
+		}
 }
 
 func laravelTable() (spec, table) {
-	return spec{format: Laravel, title: "the table users of Laravel", signs: []sign{"remember_token", "email_verified_at"}}, table{
-		id: []string{"id", "uuid"}, email: []string{"email"}, hash: []string{"password"},
-		first: []string{"first_name"}, last: []string{"last_name"}, whole: []string{"name"},
-		created: []string{"created_at"}, login: []string{"last_login_at"}, verified: []string{"email_verified_at"}, deleted: []string{"deleted_at"},
-	}
+	return spec{
+			format: Laravel, title: "the table users of Laravel",
+			signs: []sign{"remember_token", "email_verified_at"},
+		}, table{
+			id: []string{"id", "uuid"}, email: []string{"email"}, hash: []string{"password"},
+			first: []string{"first_name"}, last: []string{"last_name"}, whole: []string{"name"},
+			created: []string{"created_at"}, login: []string{"last_login_at"}, verified: []string{"email_verified_at"}, deleted: []string{"deleted_at"},
+		}
 }
 
 func mattermostTable() (spec, table) {
-	return spec{format: Mattermost, title: "the table Users of Mattermost", signs: []sign{"authservice"}}, table{
-		email: []string{"email"}, username: []string{"username"}, hash: []string{"password"}, first: []string{"firstname"}, last: []string{"lastname"},
-		created: []string{"createat"}, verified: []string{"emailverified"}, suspended: []string{"deleteat"},
-	}
+	return spec{
+			format: Mattermost, title: "the table Users of Mattermost",
+			signs: []sign{"authservice"},
+		}, table{
+			email: []string{"email"}, username: []string{"username"}, hash: []string{"password"}, first: []string{"firstname"}, last: []string{"lastname"},
+			created: []string{"createat"}, verified: []string{"emailverified"}, suspended: []string{"deleteat"},
+		}
 }
 
 func supabaseTable() (spec, table) {
@@ -96,9 +118,11 @@ func supabaseTable() (spec, table) {
 }
 
 func wordPressTable() (spec, table) {
-	return spec{format: WordPress, title: "the table wp_users of WordPress", signs: []sign{
-			"user_pass", "user_email user_login", "user_registered",
-		}, email: []string{"user_email"}}, table{
+	return spec{
+			format: WordPress, title: "the table wp_users of WordPress",
+			signs: []sign{"user_pass", "user_email user_login", "user_registered"},
+			email: []string{"user_email"},
+		}, table{
 			email: []string{"user_email"}, username: []string{"user_login"}, hash: []string{"user_pass"}, first: []string{"first_name"}, last: []string{"last_name"},
 			whole: []string{"display_name"}, created: []string{"user_registered"}, suspended: []string{"spam"}, deleted: []string{"deleted"},
 		}
@@ -112,8 +136,12 @@ func aspNetLockout(c cells, u *User, now time.Time) error {
 	return err
 }
 
-// betterAuthBan suspends those who are banned, for good or until a time to come.
-func betterAuthBan(c cells, u *User, now time.Time) error {
+// betterAuthMore names the scheme of salt:key, which other programs write too, and suspends those who are
+// banned, for good or until a time to come.
+func betterAuthMore(c cells, u *User, now time.Time) error {
+	if strings.Contains(u.PasswordHash, ":") && !strings.HasPrefix(u.PasswordHash, "$") {
+		u.PasswordParts.Scheme = "better-auth"
+	}
 	banned, err := c.flag([]string{"banned"})
 	if err != nil || !banned {
 		return err

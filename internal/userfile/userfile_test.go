@@ -228,6 +228,15 @@ func (g *gigabyte) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// wide is UTF-16 of ASCII.
+func wide(text string) string {
+	var out strings.Builder
+	for _, c := range []byte(text) {
+		out.Write([]byte{c, 0})
+	}
+	return out.String()
+}
+
 // TestGigabyte: a line of a gigabyte, and a field, an element or a member of many
 // megabytes, is named and passed over, and takes no memory.
 func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is allocated
@@ -244,6 +253,10 @@ func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is a
 		"deep element": {Kratos, gigabyte{`[{"traits":{"email":"a@example.com"}},`, strings.Repeat("[", 4096), "", less, 0}, -1},
 		"other member": {Keycloak, gigabyte{`{"realm":"x","clients":[`, strings.Repeat(`{"a":"b"},`, 400), `1],"users":[{"email":"a@example.com"},{"email":"b@example.com"}]}`, less, 0}, 0},
 		"name of one":  {Keycloak, gigabyte{`{"realm":"x","`, strings.Repeat(`x`, 4096), `":1,"users":[{"email":"a@example.com"},{"email":"b@example.com"}]}`, less, 0}, 0},
+		"realms":       {Keycloak, gigabyte{`[{"realm":"x","users":[{"email":"a@example.com"}],"clients":[`, strings.Repeat(`{"a":"b"},`, 400), `1]},{"realm":"y","users":[{"email":"b@example.com"}]}]`, less, 0}, 0},
+		"organization": {Zitadel, gigabyte{`{"orgs":[{"humanUsers":[{"user":{"email":{"email":"a@example.com"}}},{"user":"`, strings.Repeat("x", 4096), `"},{"user":{"email":{"email":"b@example.com"}}}]}]}`, less, 0}, 1},
+		"semicolons":   {WordPress, gigabyte{"user_email;user_pass\na@example.com;\n", strings.Repeat("x", 4096), "\nb@example.com;\n", less, 0}, 1},
+		"UTF-16":       {CSV, gigabyte{"\xff\xfe" + wide("email\na@example.com\n"), wide(strings.Repeat("x", 4096)), wide("\nb@example.com\n"), less, 0}, 1},
 		"blank lines":  {JSONL, gigabyte{"{\"email\":\"a@example.com\"}\n", strings.Repeat("\n", 4096), "{\"email\":\"b@example.com\"}", less, 0}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

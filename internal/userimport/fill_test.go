@@ -2,6 +2,7 @@ package userimport_test
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -109,7 +110,7 @@ func TestFillAtOnce(t *testing.T) {
 		p.exec("UPDATE users SET password_hash = $1 WHERE email_lookup = $2", argonHash, fmt.Sprintf("user%07d@example.com", i))
 	}
 	all.Wait()
-	if got := p.text("SELECT count(*)::text FROM users WHERE password_hash = $1", argonHash); got != fmt.Sprint(n/50) {
+	if got := p.text("SELECT count(*)::text FROM users WHERE password_hash = $1", argonHash); got != strconv.Itoa(n/50) {
 		t.Errorf("%s owners kept the password that they set last, of %d", got, n/50)
 	}
 	if sum := filled[0] + filled[1] + filled[2]; sum > n || sum < n-n/50 {
