@@ -24,7 +24,7 @@ const streamCheckInterval = time.Second
 // UNAVAILABLE with STORE_UNAVAILABLE.
 func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		found, err := v.admit(ctx, info.FullMethod)
+		found, err := v.authenticate(ctx, info.FullMethod)
 		if err != nil {
 			return nil, err
 		}
@@ -41,7 +41,7 @@ func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 // sending, since its client does not read, finds out when that ends.
 func (v *Verifier) StreamInterceptor() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		found, err := v.admit(ss.Context(), info.FullMethod)
+		found, err := v.authenticate(ss.Context(), info.FullMethod)
 		if err != nil {
 			return err
 		}
@@ -60,8 +60,8 @@ func (v *Verifier) StreamInterceptor() grpc.StreamServerInterceptor {
 	}
 }
 
-// admit checks the credential of a call. It returns nil for a method that needs none.
-func (v *Verifier) admit(ctx context.Context, method string) (*verified, error) {
+// authenticate checks the credential of a call. It returns nil for a method that needs none.
+func (v *Verifier) authenticate(ctx context.Context, method string) (*verified, error) {
 	switch v.requires(method) {
 	case needsNothing:
 		return nil, nil //nolint:nilnil // no token was asked for, and there is no error

@@ -20,10 +20,10 @@ const (
 	// upkeepInterval is how soon a silent stream is noticed and told of when no
 	// token is checked meanwhile.
 	upkeepInterval = time.Second
-	// forgetInterval is how often revocations are dropped that reach no live token.
-	forgetInterval = time.Minute
-	// forgetMargin keeps them for longer, for a clock that was ahead and is set back.
-	forgetMargin = 5 * time.Minute
+	// dropInterval is how often revocations are dropped that reach no live token.
+	dropInterval = time.Minute
+	// dropMargin keeps them for longer, for a clock that was ahead and is set back.
+	dropMargin = 5 * time.Minute
 )
 
 // Verifier checks access tokens in this process. It fetches the issuer's keys and
@@ -234,8 +234,8 @@ func (v *Verifier) upkeep(ctx context.Context) {
 		}
 		now := v.cfg.Now()
 		v.fresh.check(now)
-		if elapsed(last, now) >= forgetInterval {
-			v.revocations.Load().Forget(now.Add(-forgetMargin))
+		if elapsed(last, now) >= dropInterval {
+			v.revocations.Load().DropExpired(now.Add(-dropMargin))
 			last = now
 		}
 	}

@@ -84,7 +84,7 @@ func TestAttack13RedisThatTakesNoWrite(t *testing.T) {
 			wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unavailable, "STORE_UNAVAILABLE")
 			wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
 			do(t, s.Redis, c.mend)
-			s.Server.ForgetDoubts() // which last for half a minute
+			s.Server.DropDoubts() // which last for half a minute
 			says(t, s, "ok", "ok")
 		})
 	}
@@ -238,7 +238,7 @@ func TestAttack13PostgresDiskFull(t *testing.T) {
 	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unavailable, "STORE_UNAVAILABLE")
 	says(t, s, "disk full", "ok")
 	execSQL(t, s, "DROP TRIGGER full_disk ON audit_events")
-	s.Server.ForgetDoubts() // which last for half a minute
+	s.Server.DropDoubts() // which last for half a minute
 	says(t, s, "ok", "ok")
 	// And where it is the check that meets it.
 	execSQL(t, s, "CREATE TRIGGER full_disk BEFORE INSERT ON store_checks EXECUTE FUNCTION full_disk()")

@@ -83,8 +83,8 @@ func WithDeadline(parent context.Context, deadline time.Time) (context.Context, 
 // CheckStores is checkStores.
 func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx, true) }
 
-// ForgetDoubts ends what calls have met in the stores.
-func (s *Server) ForgetDoubts() {
+// DropDoubts ends what calls have met in the stores.
+func (s *Server) DropDoubts() {
 	s.ready.doubts.mu.Lock()
 	defer s.ready.doubts.mu.Unlock()
 	s.ready.doubts.postgresUntil, s.ready.doubts.redisUntil = time.Time{}, time.Time{}

@@ -111,7 +111,7 @@ func TestLegacyTradeOfARevokedKey(t *testing.T) {
 	backend := testenv.Existing(t)
 	s := testenv.Start(t, testenv.Options{Legacy: backend})
 	byGo, byRust := oldTokens(t, backend)
-	execSQL(t, s, "SELECT latchkey_append_revocation('key', NULL, NULL, NULL, $1, NULL)", s.Keyring.FormerKeyID())
+	execSQL(t, s, "SELECT latchkey_append_revocation('key', NULL, NULL, NULL, $1, NULL)", s.Keyring.OlderKeyID())
 	_, err := tryRefresh(t.Context(), s, byGo.RefreshToken, "")
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 	refresh(t, s, byRust.RefreshToken, "")

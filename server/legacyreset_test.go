@@ -120,7 +120,7 @@ func TestLegacyResetIsOlder(t *testing.T) {
 	}
 	execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '1 hour'")
 	wantRefused(t, tryReset(t.Context(), s, both, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
-	// Changed by an old backend, or by hand, while the new password was being hashed.
+	// Changed by an older backend, or by hand, while the new password was being hashed.
 	execSQL(t, s, "UPDATE users SET first_name = 'Other' WHERE id = $1", reset.UserID) // no such change
 	commit := holdAccount(t, s, "UPDATE users SET password_hash = 'another' WHERE id = $1", reset.UserID)
 	answer := make(chan error, 1)

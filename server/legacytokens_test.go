@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// oldSession is the session id that stands for a token of an existing backend.
+// oldSession is the session id that stands for a token of an older backend.
 func oldSession(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	id := uuid.UUID(sum[:16])
@@ -42,7 +42,7 @@ func oldTokens(t *testing.T, backend *testenv.ExistingBackend) (byGo, byRust tes
 	return byGo, byRust
 }
 
-// asOld makes calls with an access token of an existing backend.
+// asOld makes calls with an access token of an older backend.
 func asOld(t *testing.T, sess testenv.ExistingSession) context.Context {
 	t.Helper()
 	return testenv.WithKey(t.Context(), sess.AccessToken)

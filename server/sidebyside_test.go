@@ -208,9 +208,9 @@ func TestSideBySideEnds(t *testing.T) {
 	}
 }
 
-// TestFormerKeyRevoked: a row of the ledger ends whatever the Go backend's key signed,
+// TestOlderKeyRevoked: a row of the ledger ends whatever the Go backend's key signed,
 // for either system, on every replica and those that start later.
-func TestFormerKeyRevoked(t *testing.T) {
+func TestOlderKeyRevoked(t *testing.T) {
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
 	user := backend.User(t, "nora0@example.com")
@@ -222,7 +222,7 @@ func TestFormerKeyRevoked(t *testing.T) {
 	byRust := rustToken(t, backend.JWT.Rust.Secret, user.ID, s.Clock.Now(), time.Hour)
 	wantValid(t, s, theirs, 0)
 	wantValid(t, s, login.GetTokens().GetAccessToken(), 0)
-	execSQL(t, s, "SELECT latchkey_append_revocation('key', NULL, NULL, NULL, $1, NULL)", s.Keyring.FormerKeyID())
+	execSQL(t, s, "SELECT latchkey_append_revocation('key', NULL, NULL, NULL, $1, NULL)", s.Keyring.OlderKeyID())
 	settled(t, s)
 	execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '60 days'")
 	again := testenv.Start(t, testenv.Options{Legacy: backend, LegacySigningKey: old.key, DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})

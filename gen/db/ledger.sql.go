@@ -190,7 +190,7 @@ DELETE FROM revocations WHERE seq IN (
 `
 
 // DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
-// token of another system. The newest row stays: its tip tells one history from another.
+// token of an older backend. The newest row stays: its tip tells one history from another.
 func (q *Queries) DeleteOldRevocations(ctx context.Context, db DBTX) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldRevocations)
 	if err != nil {
@@ -244,7 +244,7 @@ const keepForLegacy = `-- name: KeepForLegacy :exec
 SELECT latchkey_keep_for_legacy($1::timestamptz)
 `
 
-// KeepForLegacy makes rows that can refuse a token of another system be kept for as long
+// KeepForLegacy makes rows that can refuse a token of an older backend be kept for as long
 // as such tokens are accepted.
 func (q *Queries) KeepForLegacy(ctx context.Context, db DBTX, until time.Time) error {
 	_, err := db.Exec(ctx, keepForLegacy, until)

@@ -37,8 +37,8 @@ type Guesses interface {
 type Older interface {
 	// FindReset returns the account of a reset token of theirs, and how it is spent; refusal.ResetTokenInvalid for any other.
 	FindReset(ctx context.Context, resetToken string) (User, ResetSpending, error)
-	// ForgetFailures ends their counters of failed logins of the addresses. A failure of that is logged.
-	ForgetFailures(ctx context.Context, addresses ...string)
+	// DeleteFailures ends their counters of failed logins of the addresses. A failure of that is logged.
+	DeleteFailures(ctx context.Context, addresses ...string)
 }
 
 // Config is what Accounts work with. All fields are required but Older.

@@ -37,7 +37,7 @@ func (a *Accounts) SignUp(ctx context.Context, n NewUser, rule Rule) (user User,
 	if err != nil {
 		return User{}, false, HashError("hash the password", err)
 	}
-	ctx, cancel := besteffort.Settling(ctx)
+	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
 	err = postgres.InTx(ctx, a.cfg.Pool, func(tx pgx.Tx) error {
 		user, err = a.create(ctx, tx, n, hash)

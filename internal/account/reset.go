@@ -93,7 +93,7 @@ func (a *Accounts) ResetPassword(ctx context.Context, resetToken, newPassword st
 	a.cfg.Redis.Tidy(ctx, func(ctx context.Context) {
 		spend.Afterwards(ctx)
 		if a.cfg.Older != nil {
-			a.cfg.Older.ForgetFailures(ctx, user.Email)
+			a.cfg.Older.DeleteFailures(ctx, user.Email)
 		}
 	})()
 	return nil

@@ -169,7 +169,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	a.Keyring, err = signing.Open(ctx, signing.Config{
 		Issuer: cfg.Issuer, Audience: cfg.Audience, AccountAudience: cfg.AccountAudience, ClientID: cfg.ClientID,
 		Type: cfg.TokenType, Algorithm: accesstoken.Algorithm(cfg.TokenAlgorithm),
-		Former: older.key, Store: signingstore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
+		Older: older.key, Store: signingstore.Store{Pool: a.stores.Pool}, SealKeys: keys.seal, MaxTTL: maxAccessLife, Now: a.now,
 	})
 	if err != nil {
 		return err

@@ -130,11 +130,11 @@ func (s *Stores) prepare(ctx context.Context, cfg *config.Config, cache config.R
 			return err
 		}
 		before := s.Redis
-		settled, err := cache.Settle(ctx, s.Redis)
+		resolved, err := cache.Resolve(ctx, s.Redis)
 		if err != nil {
 			return err
 		}
-		if s.Redis = settled; settled != before {
+		if s.Redis = resolved; resolved != before {
 			log.InfoContext(ctx, "the address is one of a Redis cluster: going on with all of its nodes", "setting", "LATCHKEY_REDIS_URL")
 		}
 		return nil

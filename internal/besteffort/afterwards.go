@@ -45,7 +45,7 @@ func (a *Afterwards) Do(ctx context.Context, doing string, work func(context.Con
 			a.log.WarnContext(ctx, "work after a call was not done", "doing", doing, "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
 		}
 	}
-	place := time.NewTimer(SettleTime)
+	place := time.NewTimer(DetachTime)
 	defer place.Stop()
 	select {
 	case a.places <- struct{}{}:

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// SettleTime bounds what is still done for a call whose caller may be gone: closing its attempt in the limiter, or
+	// DetachTime bounds what is still done for a call whose caller may be gone: closing its attempt in the limiter, or
 	// deleting a session whose token nobody will get.
-	SettleTime = 3 * time.Second
+	DetachTime = 3 * time.Second
 
 	// redisPatience is how long a call waits for Redis in all steps that can be done
 	// without: each takes less than a millisecond as a rule.
@@ -33,9 +33,9 @@ const (
 // ErrImpatient says that Redis was not asked, because it has not answered a moment ago.
 var ErrImpatient = errors.New("no answer from Redis of late")
 
-// Settling returns a context for what must still be done though the caller may be gone: it lasts SettleTime.
-func Settling(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), SettleTime)
+// Detach returns a context for what must still be done though the caller may be gone: it lasts DetachTime.
+func Detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), DetachTime)
 }
 
 // Redis remembers whether Redis has answered of late. Use New.
@@ -88,10 +88,10 @@ func (r *Redis) Allow(ctx context.Context, scope, subject string, rate ratelimit
 }
 
 // Tidy begins work in Redis that the ledger makes superfluous, and returns a function that waits for it, but not for a
-// Redis that does not answer. The work goes on for SettleTime at most.
+// Redis that does not answer. The work goes on for DetachTime at most.
 func (r *Redis) Tidy(ctx context.Context, work func(context.Context)) (wait func()) {
 	done := make(chan struct{})
-	ctx, cancel := Settling(ctx)
+	ctx, cancel := Detach(ctx)
 	go func() {
 		defer close(done)
 		defer cancel()

@@ -102,11 +102,11 @@ type Config struct {
 
 	// Takeover from the older backends.
 
-	LegacyEnabled             bool      `env:"LATCHKEY_LEGACY_ENABLED" envDefault:"false" form:"true or false" example:"true" doc:"serve the existing backends' contract beside latchkey.v1, and honour the refresh tokens, reset tokens and attempt counters that they left in Redis; needs LATCHKEY_LEGACY_ACCEPT_UNTIL"`
+	LegacyEnabled             bool      `env:"LATCHKEY_LEGACY_ENABLED" envDefault:"false" form:"true or false" example:"true" doc:"serve the older backends' contract beside latchkey.v1, and honour the refresh tokens, reset tokens and attempt counters that they left in Redis; needs LATCHKEY_LEGACY_ACCEPT_UNTIL"`
 	LegacyRS256PublicKeyFile  string    `env:"LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-public.pem" doc:"the Go backend's public key (PEM): tokens that it signed are accepted"`
 	LegacyRS256PrivateKeyFile string    `env:"LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-private.pem" doc:"the Go backend's private key (PEM): access tokens are signed with it in a form that both accept, so that both can serve side by side"`
 	LegacyHS256Secret         OldSecret `env:"LATCHKEY_LEGACY_HS256_SECRET" form:"the secret as the Rust backend has it" example:"its JWT_SECRET" secret:"value" doc:"the Rust backend's secret: tokens that it signed are accepted"`
-	LegacyAcceptUntil         time.Time `env:"LATCHKEY_LEGACY_ACCEPT_UNTIL" form:"a time by RFC 3339" example:"2027-03-01T00:00:00Z" doc:"until when tokens of the existing backends are accepted and what they left in Redis is honoured, whatever life it was given"`
+	LegacyAcceptUntil         time.Time `env:"LATCHKEY_LEGACY_ACCEPT_UNTIL" form:"a time by RFC 3339" example:"2027-03-01T00:00:00Z" doc:"until when tokens of the older backends are accepted and what they left in Redis is honoured, whatever life it was given"`
 
 	// Development.
 

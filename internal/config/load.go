@@ -231,7 +231,7 @@ func (c *Config) checkTogether(bad map[string]bool, add func(variable, wrong str
 		add("LATCHKEY_PROXY_PROTOCOL", "is on and LATCHKEY_TRUSTED_PROXIES is not set, so that nobody may send a header")
 	}
 	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
-		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the existing backends left would be honoured for ever")
+		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the older backends left would be honoured for ever")
 	}
 }
 

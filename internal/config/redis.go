@@ -121,11 +121,11 @@ func (u RedisURL) Client() redis.UniversalClient {
 	return client
 }
 
-// Settle returns the client to use from then on. Call it when the server of client answers. It returns client
+// Resolve returns the client to use from then on. Call it when the server of client answers. It returns client
 // itself, or a client for a cluster if a single address was set and a node of a cluster answers, as a managed
 // cluster's endpoint does; client is closed then. An error is permanent: the server that answers cannot be
 // used with these settings.
-func (u RedisURL) Settle(ctx context.Context, client redis.UniversalClient) (redis.UniversalClient, error) {
+func (u RedisURL) Resolve(ctx context.Context, client redis.UniversalClient) (redis.UniversalClient, error) {
 	single, ok := client.(*redis.Client)
 	if !ok || u.sentinels() {
 		return client, nil

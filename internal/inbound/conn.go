@@ -166,7 +166,7 @@ func (c *conn) nextFrame() error {
 	case http2.FrameRSTStream:
 		if c.calls.Load() > 0 {
 			c.mu.Lock()
-			c.forgetLocked(c.half[stream])
+			c.unwatchLocked(c.half[stream])
 			c.mu.Unlock()
 		}
 	}
@@ -214,7 +214,7 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 		c.refuseLocked(a)
 		a.cancel()
 	case flags.Has(http2.FlagDataEndStream):
-		c.forgetLocked(a)
+		c.unwatchLocked(a)
 	}
 	a.started = a.started || length > 0
 	c.trimLocked()
@@ -295,7 +295,7 @@ func (c *conn) await(parent context.Context, limit, headers int, within time.Dur
 		return a
 	}
 	if len(c.half) >= mostEnded {
-		c.forgetEndedLocked()
+		c.unwatchEndedLocked()
 	}
 	if len(c.half) == 0 {
 		c.guard.waiting.Add(1)
@@ -322,7 +322,7 @@ func (c *conn) trimLocked() {
 func (c *conn) sweep(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetEndedLocked()
+	c.unwatchEndedLocked()
 	old := 0
 	for _, a := range c.half {
 		switch age := now - a.began; {
@@ -376,17 +376,17 @@ func (c *conn) refuseLocked(a *arrival) {
 	a.cost = 0
 }
 
-// forgetEndedLocked forgets calls that gRPC has ended before their message was here. c.mu must be held.
-func (c *conn) forgetEndedLocked() {
+// unwatchEndedLocked stops watching calls that gRPC has ended before their message was here. c.mu must be held.
+func (c *conn) unwatchEndedLocked() {
 	for _, a := range c.half {
 		if a.parent.Err() != nil {
-			c.forgetLocked(a)
+			c.unwatchLocked(a)
 		}
 	}
 }
 
-// forgetLocked has a call go on without being watched. c.mu must be held.
-func (c *conn) forgetLocked(a *arrival) {
+// unwatchLocked stops watching a call, which may continue. c.mu must be held.
+func (c *conn) unwatchLocked(a *arrival) {
 	if a == nil || c.half[a.stream] != a {
 		return
 	}
@@ -406,7 +406,7 @@ func (c *conn) Close() error {
 	c.guard.blocks.Add(-int64(max(c.block-freeBlock, 0)))
 	c.block = 0
 	for _, a := range c.half {
-		c.forgetLocked(a)
+		c.unwatchLocked(a)
 		a.cancel()
 	}
 	c.mu.Unlock()

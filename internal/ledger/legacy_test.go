@@ -32,7 +32,7 @@ func sweep(t *testing.T, pool *pgxpool.Pool) {
 	}
 }
 
-// legacySession is an id like those of tokens of another system.
+// legacySession is an id like those of tokens of an older backend.
 func legacySession(t *testing.T) uuid.UUID {
 	t.Helper()
 	id := uuid.New()
@@ -44,7 +44,7 @@ func acceptUntil(until time.Time) func(*ledger.Config) {
 	return func(cfg *ledger.Config) { cfg.LegacyUntil = until }
 }
 
-// refusals are the ends of what another system has handed out, and of a session here.
+// refusals are the ends of what an older backend has handed out, and of a session here.
 type refusals struct{ user, session, owner, ours uuid.UUID }
 
 func refuse(t *testing.T, pool *pgxpool.Pool) refusals {
@@ -67,7 +67,7 @@ func (r refusals) wantHeld(t *testing.T, where *replica) {
 	}
 }
 
-// TestKeptForOtherSystems: what can refuse a token of another system stays in force
+// TestKeptForOtherSystems: what can refuse a token of an older backend stays in force
 // until none is accepted, on replicas that were there or start later, whoever appended
 // it, also before anybody knew of such tokens. What is only about sessions here goes.
 func TestKeptForOtherSystems(t *testing.T) {
@@ -129,7 +129,7 @@ func TestDeletedByHand(t *testing.T) {
 	refuse(t, pool)
 	exec(t, pool, "DELETE FROM revocations WHERE substr(session_id::text, 15, 1) = '4'")
 	if lost := query[bool](t, pool, "SELECT forgotten_at IS NOT NULL FROM ledger_head"); lost {
-		t.Error("the end of a session here is missed for tokens of another system")
+		t.Error("the end of a session here is missed for tokens of an older backend")
 	}
 	exec(t, pool, "DELETE FROM revocations WHERE kind = 'session'")
 	testenv.Eventually(t, patience, "the replica knows that rows are gone", func() bool {

@@ -130,7 +130,7 @@ type tail struct {
 	renewed     time.Duration      // boot clock
 	dropped     time.Duration
 	life        time.Duration // of the longest access token that may be out
-	legacy      time.Time     // until when some replica accepts tokens of another system
+	legacy      time.Time     // until when some replica accepts tokens of an older backend
 	heartbeatAt time.Duration
 	withheld    error // why there is no lease although all rows are applied
 }
@@ -289,7 +289,7 @@ func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 	if sent.boot-t.dropped > dropEvery {
 		t.dropped = sent.boot
 		l.log.dropExpired(head.DatabaseTime)
-		t.table.Forget(head.DatabaseTime)
+		t.table.DropExpired(head.DatabaseTime)
 	}
 	l.grantLease(ctx, sent, head.DatabaseTime)
 	return nil

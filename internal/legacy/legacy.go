@@ -50,10 +50,10 @@ const (
 var (
 	// ErrInvalid reports a token that neither backend has signed. The text around it
 	// quotes nothing of the token.
-	ErrInvalid = errors.New("not a token of an existing backend")
+	ErrInvalid = errors.New("not a token of an older backend")
 	// ErrExpired reports a genuine token that is past its time, or past the end of all
 	// acceptance.
-	ErrExpired = errors.New("token of an existing backend has expired")
+	ErrExpired = errors.New("token of an older backend has expired")
 )
 
 // Token is one that a backend has signed and that is in force.
@@ -115,7 +115,7 @@ func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	case cfg.RS256 != nil && cfg.RS256.N.BitLen() < minRSABits:
 		return nil, fmt.Errorf("legacy: an RSA key of %d bits: %d is the least (RFC 7518, section 3.3)", cfg.RS256.N.BitLen(), minRSABits)
 	case cfg.AcceptUntil.IsZero():
-		return nil, errors.New("legacy: AcceptUntil is needed: without it what the old backends left would be honoured for ever")
+		return nil, errors.New("legacy: AcceptUntil is needed: without it what the older backends left would be honoured for ever")
 	}
 	return &Tokens{cfg}, nil
 }

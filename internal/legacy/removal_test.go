@@ -43,7 +43,7 @@ func TestRemoval(t *testing.T) {
 func removal(t *testing.T, root string) string {
 	t.Helper()
 	testdata := filepath.Join(root, "internal", "legacy", "testdata")
-	replace := map[string]string{filepath.Join(root, "internal", "app", "former.go"): filepath.Join(testdata, "former.go")}
+	replace := map[string]string{filepath.Join(root, "internal", "app", "older.go"): filepath.Join(testdata, "older.go")}
 	err := filepath.WalkDir(filepath.Join(root, "internal", "legacy"), func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -83,9 +83,9 @@ func (s *Store) FindReset(ctx context.Context, token string) (found Reset, ok bo
 	return found, found.UserID != uuid.Nil, nil
 }
 
-// ForgetReset takes a spent reset token from the backends, which would accept it again.
-func (s *Store) ForgetReset(ctx context.Context, token string) error {
-	return s.forget(ctx, resetKeys(token))
+// DeleteReset takes a spent reset token from the backends, which would accept it again.
+func (s *Store) DeleteReset(ctx context.Context, token string) error {
+	return s.delete(ctx, resetKeys(token))
 }
 
 func resetKeys(token string) []string {
@@ -143,13 +143,13 @@ func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, e
 	return found, nil
 }
 
-// ForgetAttempts ends the counters of addresses.
-func (s *Store) ForgetAttempts(ctx context.Context, addresses ...string) error {
+// DeleteAttempts ends the counters of addresses.
+func (s *Store) DeleteAttempts(ctx context.Context, addresses ...string) error {
 	keys := make([]string, len(addresses))
 	for i, address := range addresses {
 		keys[i] = attemptsKey(address)
 	}
-	return s.forget(ctx, keys)
+	return s.delete(ctx, keys)
 }
 
 func attemptsKey(address string) string { return "login_attempts:" + address }
@@ -179,7 +179,7 @@ func (s *Store) values(ctx context.Context, keys []string) (values []string, liv
 	return values, lives, nil
 }
 
-func (s *Store) forget(ctx context.Context, keys []string) error {
+func (s *Store) delete(ctx context.Context, keys []string) error {
 	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, key := range keys {
 			pipe.Del(ctx, key)

@@ -263,26 +263,26 @@ func (f *Flow) compareStored(ctx context.Context, by password.Claim, a *attempt,
 // close settles the place of the attempt and its count in PostgreSQL, also when the caller is gone. What could not be
 // counted must not pass, so its error refuses the right password too.
 func (f *Flow) close(ctx context.Context, a *attempt) error {
-	settling, cancel := besteffort.Settling(ctx)
+	detached, cancel := besteffort.Detach(ctx)
 	defer cancel()
 	var err error
 	switch a.outcome {
 	case notCompared:
-		err = errors.Join(f.lowerFailures(settling, a), a.place.Release(settling))
+		err = errors.Join(f.lowerFailures(detached, a), a.place.Release(detached))
 	case failed:
 		var count ratelimit.Failures
-		if count, err = a.place.Fail(settling); err == nil {
+		if count, err = a.place.Fail(detached); err == nil {
 			// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
 			f.cfg.Afterwards.Do(ctx, "record a failed login", func(ctx context.Context) error { return f.recordFailure(ctx, a, count) })
 		}
 	case succeeded:
 		if f.cfg.Older != nil && len(a.carried) > 0 {
-			f.cfg.Older.ForgetFailures(settling, a.carried...)
+			f.cfg.Older.DeleteFailures(detached, a.carried...)
 		}
 		if a.failures > 0 { // it was counted as a failure, and a later step may refuse: a disabled account, a full queue
-			err = f.lowerFailures(settling, a)
+			err = f.lowerFailures(detached, a)
 		}
-		err = errors.Join(err, a.place.Succeed(settling))
+		err = errors.Join(err, a.place.Succeed(detached))
 	}
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
@@ -307,7 +307,7 @@ func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Fa
 		}
 	}
 	limit, total := f.cfg.Failures.Limits()
-	// Above them when a counter of an existing backend was carried over meanwhile.
+	// Above them when a counter of an older backend was carried over meanwhile.
 	shutOut := count.Source >= limit || count.All >= total
 	sampled := count.All <= eventsFirst || count.All%eventEvery == 0
 	// The replica that counted the hundredth failure may have died before it closed the password: a later failure closes it.

@@ -36,8 +36,8 @@ type Notifier interface {
 type Older interface {
 	// Failures reads the counters of addresses; those without one are left out.
 	Failures(ctx context.Context, addresses ...string) ([]OlderFailures, error)
-	// ForgetFailures ends the counters of addresses. A failure of that is logged: they are carried over again.
-	ForgetFailures(ctx context.Context, addresses ...string)
+	// DeleteFailures ends the counters of addresses. A failure of that is logged: they are carried over again.
+	DeleteFailures(ctx context.Context, addresses ...string)
 }
 
 // OlderFailures is what an older backend has counted for one address.

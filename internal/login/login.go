@@ -61,18 +61,18 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 		return Result{}, refusal.AccountDisabled()
 	}
 	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
-	ctx, cancel := besteffort.Settling(ctx)
+	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
 	if result.Weaker {
 		if err := f.rehash(ctx, account.HashClaim(ctx, true), found, req.Password); err != nil {
 			return Result{}, err
 		}
 	}
-	return f.admit(ctx, found, a.guesser, req)
+	return f.finish(ctx, found, a.guesser, req)
 }
 
-// admit starts a session for somebody whose password was right.
-func (f *Flow) admit(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
+// finish starts a session for somebody whose password was right.
+func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
 	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
 	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
 		UserID: found.ID, Position: found.Position, DeviceName: req.DeviceName,

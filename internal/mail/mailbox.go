@@ -71,7 +71,7 @@ func (b *Mailbox) Messages() []Message {
 // Page serves the messages as HTML (/dev/mailbox). The HTML of a mail is shown in a sandboxed frame: no
 // scripts, no forms, no origin; links open in a new tab.
 func (b *Mailbox) Page(w http.ResponseWriter, r *http.Request) {
-	if !admit(w, r) {
+	if !isLocalRead(w, r) {
 		return
 	}
 	var body bytes.Buffer
@@ -98,7 +98,7 @@ type mailJSON struct {
 // JSON serves the messages as an array (/dev/mailbox.json), newest first, each with to, subject, text, html
 // and time (RFC 3339); [] when there are none.
 func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
-	if !admit(w, r) {
+	if !isLocalRead(w, r) {
 		return
 	}
 	messages := b.Messages()
@@ -115,10 +115,10 @@ func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	answer(w, "application/json", append(body, '\n'))
 }
 
-// admit refuses everything but reads that were addressed to this machine. A web page elsewhere can make its
+// isLocalRead refuses everything but reads that were addressed to this machine. A web page elsewhere can make its
 // own host name resolve to 127.0.0.1 (DNS rebinding) and would then read the links as its own origin; the
 // Host header gives it away.
-func admit(w http.ResponseWriter, r *http.Request) bool {
+func isLocalRead(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "read only", http.StatusMethodNotAllowed)

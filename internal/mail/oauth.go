@@ -98,8 +98,8 @@ func (t *accessTokens) current() oauth2.TokenSource {
 	return t.source
 }
 
-// forget has the next mail fetch a token: the server did not take the one that there is.
-func (t *accessTokens) forget() {
+// drop has the next mail fetch a token: the server did not take the one that there is.
+func (t *accessTokens) drop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.source = nil

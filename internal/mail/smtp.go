@@ -114,7 +114,7 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 	client, op, err := s.open(conn, secret, say)
 	if err != nil {
 		if s.tokens != nil && op == "login" {
-			s.tokens.forget()
+			s.tokens.drop()
 		}
 		return s.fail(ctx, op, err, quoted{m, secret})
 	}

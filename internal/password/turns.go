@@ -64,7 +64,7 @@ func (q *turns) remove(t *ticket) bool {
 		return false
 	}
 	q.units[t.work.engine] -= t.work.units
-	q.settle()
+	q.limitLead()
 	return true
 }
 
@@ -88,11 +88,11 @@ func (q *turns) next(gone func(*ticket) bool, cost func(work) time.Duration) *ti
 	} else {
 		q.lead -= cost(t.work)
 	}
-	q.settle()
+	q.limitLead()
 	return t
 }
 
-func (q *turns) settle() {
+func (q *turns) limitLead() {
 	if q.known.size == 0 {
 		q.lead = max(q.lead, 0)
 	}

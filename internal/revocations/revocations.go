@@ -15,7 +15,7 @@ import (
 // few look-ups in memory. The zero value refuses nothing. It is safe for concurrent use.
 type Table struct {
 	mu       sync.RWMutex
-	sessions map[sessionKey]time.Time // to when it can be forgotten
+	sessions map[sessionKey]time.Time // when it may be dropped
 	users    map[uuid.UUID]*cutoff
 	all      cutoff
 	keys     map[string]struct{}
@@ -164,27 +164,27 @@ func (r *Table) RefusesKey(key string) bool {
 	return revoked
 }
 
-// Forget drops rows that reach no token that is still in its life at now, and returns how many. Keys stay:
+// DropExpired drops rows that reach no token that is still in its life at now, and returns how many. Keys stay:
 // whoever has stolen one signs new tokens with it at any time, and should the keys fail to be read again, the
 // row is all that refuses them. There are as many as operators have revoked.
-func (r *Table) Forget(now time.Time) int {
+func (r *Table) DropExpired(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	forgotten := 0
+	dropped := 0
 	for key, expire := range r.sessions {
 		if !now.Before(expire) {
 			delete(r.sessions, key)
-			forgotten++
+			dropped++
 		}
 	}
 	for user, limit := range r.users {
 		if !now.Before(limit.expire) {
 			delete(r.users, user)
-			forgotten++
+			dropped++
 		}
 	}
 	// What everybody's cut-off refused has expired too, but one row costs nothing.
-	return forgotten
+	return dropped
 }
 
 // Len is how many sessions, accounts and keys there are rows about.

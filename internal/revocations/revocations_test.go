@@ -125,7 +125,7 @@ func TestRevocationsAgainstDefinition(t *testing.T) {
 			},
 			"forget": func(r *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 60).Draw(r, "seconds")) * time.Second)
-				table.Forget(now)
+				table.DropExpired(now)
 				forgot, resend = true, nil
 			},
 			"anew": func(*rapid.T) {
@@ -148,9 +148,9 @@ func (n naive) keyRow(key string) bool {
 	return false
 }
 
-// Forget returns how many it dropped, from the second on in which they may go. A key
+// DropExpired returns how many it dropped, from the second on in which they may go. A key
 // that was revoked stays so: its thief signs tokens with new times.
-func TestRevocationsForget(t *testing.T) {
+func TestRevocationsDropExpired(t *testing.T) {
 	t.Parallel()
 	end := time.Unix(1_800_000_000, 0)
 	var table Table
@@ -162,10 +162,10 @@ func TestRevocationsForget(t *testing.T) {
 		row.Position, row.ExpireTime = int64(position+1), timestamppb.New(end)
 		table.Apply(row)
 	}
-	if got := table.Forget(end.Add(-1)); got != 0 || table.Len() != 3 {
+	if got := table.DropExpired(end.Add(-1)); got != 0 || table.Len() != 3 {
 		t.Errorf("forgot %d, %d are left", got, table.Len())
 	}
-	if got := table.Forget(end); got != 2 || table.Len() != 1 || !table.RefusesKey("k1") {
+	if got := table.DropExpired(end); got != 2 || table.Len() != 1 || !table.RefusesKey("k1") {
 		t.Errorf("forgot %d, %d are left", got, table.Len())
 	}
 }

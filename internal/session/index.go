@@ -22,9 +22,9 @@ var indexLua string
 var deleteLua string
 
 const (
-	// settleTime is for how long an entry of the index stays although its session is not there: a login writes the
+	// danglingTime is for how long an entry of the index stays although its session is not there: a login writes the
 	// entry first, and has at most 15 seconds for the session. The rest is for clocks that differ.
-	settleTime = 2 * time.Minute
+	danglingTime = 2 * time.Minute
 	// takeOverTime is how long after it was taken out a session that is still in the index is handed to another login,
 	// to be ended: whoever took it out has no longer than 15 seconds for that.
 	takeOverTime = 30 * time.Second
@@ -98,7 +98,7 @@ func (s *Store) readIndex(ctx context.Context, userID uuid.UUID, now int64) ([]r
 		switch {
 		case err == nil && rec.UserID == userID && rec.idleEnd+expiryMargin.Milliseconds() > now:
 			records = append(records, rec)
-		case max(entry.Score, -entry.Score) <= float64(now-settleTime.Milliseconds()):
+		case max(entry.Score, -entry.Score) <= float64(now-danglingTime.Milliseconds()):
 			gone = append(gone, entry.Member)
 		}
 	}

@@ -185,7 +185,7 @@ func TestEntryBeforeItsSession(t *testing.T) {
 		}
 		return int(b.client.ZCard(t.Context(), indexKey(user)).Val())
 	}
-	for _, step := range []time.Duration{45 * time.Second, settleTime - 45*time.Second - time.Millisecond} { // 15 s for a call, 30 for the clocks
+	for _, step := range []time.Duration{45 * time.Second, danglingTime - 45*time.Second - time.Millisecond} { // 15 s for a call, 30 for the clocks
 		b.clock.Advance(step)
 		if n := list(); n != 1 {
 			t.Fatalf("%d entries: dropped before its session could come", n)

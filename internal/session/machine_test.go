@@ -182,7 +182,7 @@ func (m *machine) advance(t *rapid.T) {
 		-ms, -2 * time.Second, // another replica, whose clock is behind
 	}
 	if oneIn(t, 4) {
-		steps = []time.Duration{m.idle / 3, m.max / 3, m.idle - ms, m.idle, m.idle + settleTime, m.max - ms, m.max, takeOverTime, takeOverTime}
+		steps = []time.Duration{m.idle / 3, m.max / 3, m.idle - ms, m.idle, m.idle + danglingTime, m.max - ms, m.max, takeOverTime, takeOverTime}
 	}
 	m.clock.Advance(rapid.SampledFrom(steps).Draw(t, "step").Truncate(ms))
 }

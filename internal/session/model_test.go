@@ -76,7 +76,7 @@ func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 func (x modelIndex) clean(gone map[uuid.UUID]bool, now time.Time) int {
 	before := len(x)
 	maps.DeleteFunc(x, func(id uuid.UUID, at int64) bool {
-		return gone[id] && max(at, -at) <= now.Add(-settleTime).UnixMilli()
+		return gone[id] && max(at, -at) <= now.Add(-danglingTime).UnixMilli()
 	})
 	return before - len(x)
 }

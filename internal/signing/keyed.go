@@ -8,7 +8,7 @@ import (
 
 // Has says whether the key called id verifies tokens now.
 func (k *Keyring) Has(id string) bool {
-	return k.keys.Load().verifying[id] != nil || k.former.verifies(id, k.now())
+	return k.keys.Load().verifying[id] != nil || k.older.verifies(id, k.now())
 }
 
 // Verified is a genuine token that is in force.
@@ -28,8 +28,8 @@ func (k *Keyring) VerifyAny(ctx context.Context, token string) (Verified, error)
 		return Verified{}, err
 	}
 	verified := Verified{KeyID: parsed.KeyID()}
-	if k.former.is(parsed.KeyID()) { // which signs none for accounts
-		verified.Claims, err = k.former.claims(parsed, k.now())
+	if k.older.is(parsed.KeyID()) { // which signs none for accounts
+		verified.Claims, err = k.older.claims(parsed, k.now())
 		return verified, err
 	}
 	key, err := k.find(ctx, parsed.KeyID())

@@ -48,7 +48,7 @@ type KeyStore interface {
 }
 
 // Config says whose tokens these are and where their keys live. Every field is
-// needed but AccountAudience, Type, Algorithm and Former.
+// needed but AccountAudience, Type, Algorithm and Older.
 type Config struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
@@ -68,8 +68,8 @@ type Config struct {
 	// makes a pending key of this one, which signs from PublishAhead later on, by
 	// Rotator.Tend; the old key goes on verifying.
 	Algorithm accesstoken.Algorithm
-	// Former is the key of a system that is taken over from. Optional.
-	Former *FormerKey
+	// Older is the key of an older backend. Optional.
+	Older *OlderKey
 	// Store holds the keys.
 	Store KeyStore
 	// SealKeys are secrets of 32 bytes used for nothing else: the current one,
@@ -92,7 +92,7 @@ type Keyring struct {
 	clientID string
 	typ      string
 	now      func() time.Time
-	former   *former
+	older    *older
 	keys     atomic.Pointer[keySet]
 	loading  chan struct{} // holds one token while the store is read: readings never overtake
 	unknown  reload.Gate   // the readings that tokens with unknown key ids asked for
@@ -173,14 +173,14 @@ func newKeyring(config Config) (*Keyring, error) {
 	if typ != accesstoken.TokenType && typ != accesstoken.TokenTypeJWT {
 		return nil, fmt.Errorf("signing: Config.Type %q: use %s or %s", typ, accesstoken.TokenType, accesstoken.TokenTypeJWT)
 	}
-	former, err := newFormer(config.Former, rules)
+	older, err := newOlder(config.Older, rules)
 	if err != nil {
 		return nil, err
 	}
 	return &Keyring{
 		store: config.Store, sealer: sealer, now: config.Now, loading: make(chan struct{}, 1),
 		unknown: reload.Gate{Interval: reloadInterval},
-		rules:   rules, account: account, former: former, clientID: config.ClientID, typ: typ,
+		rules:   rules, account: account, older: older, clientID: config.ClientID, typ: typ,
 	}, nil
 }
 

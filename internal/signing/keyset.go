@@ -98,6 +98,21 @@ func newSigningKey(id string, algorithm accesstoken.Algorithm, private crypto.Si
 	return key, nil
 }
 
+// sign returns the claims as a token of this type under the key.
+func (k *signingKey) sign(wire map[string]any, typ string) (string, error) {
+	unsigned := jwt.NewWithClaims(k.method, jwt.MapClaims(wire))
+	unsigned.Header["typ"] = typ
+	unsigned.Header["kid"] = k.id
+	token, err := unsigned.SignedString(k.private)
+	if err != nil {
+		return "", fmt.Errorf("sign an access token: %w", err)
+	}
+	if len(token) > accesstoken.MaxTokenBytes {
+		return "", fmt.Errorf("%w: the token would exceed %d bytes", accesstoken.ErrClaims, accesstoken.MaxTokenBytes)
+	}
+	return token, nil
+}
+
 // seal returns the private half as PKCS #8 under the current seal key.
 func (k *signingKey) seal(s *sealer) ([]byte, error) {
 	plain, err := x509.MarshalPKCS8PrivateKey(k.private)

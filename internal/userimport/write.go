@@ -55,7 +55,7 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 	left, found := b.accounts, &existing{}
 	if w.lookFirst || w.cfg.DryRun {
 		var err error
-		if left, err = w.settle(ctx, b, left, found); err != nil {
+		if left, err = w.findExisting(ctx, b, left, found); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 		if left = w.countCreated(left, created); len(left) == 0 {
 			break
 		}
-		if left, err = w.settle(ctx, b, left, found); err != nil {
+		if left, err = w.findExisting(ctx, b, left, found); err != nil {
 			return err
 		}
 	}
@@ -89,8 +89,8 @@ type existing struct {
 	fill  []db.FillPasswordsParams
 }
 
-// settle finds the accounts that are there, refuses what they stand in the way of, and returns the others.
-func (w *writer) settle(ctx context.Context, b *batch, accounts []account, found *existing) ([]account, error) {
+// findExisting finds the accounts that exist, refuses records that conflict with them, and returns the others.
+func (w *writer) findExisting(ctx context.Context, b *batch, accounts []account, found *existing) ([]account, error) {
 	held, err := w.holders(ctx, accounts)
 	if err != nil {
 		return nil, err

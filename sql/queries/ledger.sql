@@ -72,7 +72,7 @@ SET session_life = greatest(session_life, make_interval(secs => @session_seconds
 WHERE session_life < make_interval(secs => @session_seconds::double precision)
     OR access_life < make_interval(secs => @access_seconds::double precision);
 
--- KeepForLegacy makes rows that can refuse a token of another system be kept for as long
+-- KeepForLegacy makes rows that can refuse a token of an older backend be kept for as long
 -- as such tokens are accepted.
 -- name: KeepForLegacy :exec
 SELECT latchkey_keep_for_legacy(@until::timestamptz);
@@ -129,7 +129,7 @@ WHERE id = ANY (@ids::uuid[]) AND applied_seq < @seq AND leaving_since IS NULL;
 DELETE FROM replicas WHERE id = ANY (@ids::uuid[]) AND leaving_since IS NOT NULL;
 
 -- DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
--- token of another system. The newest row stays: its tip tells one history from another.
+-- token of an older backend. The newest row stays: its tip tells one history from another.
 -- name: DeleteOldRevocations :execrows
 DELETE FROM revocations WHERE seq IN (
     SELECT v.seq FROM revocations v, ledger_head h

@@ -36,7 +36,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AuthService has the methods that clients of the existing backends call. They show
+// AuthService has the methods that clients of the older backends call. They show
 // `Status.message` to people, so the texts are part of the contract. Requests that break a rule
 // are refused with INVALID_ARGUMENT and the text of the first rule that they break;
 // the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry
@@ -132,7 +132,7 @@ func (c *authServiceClient) ValidateToken(ctx context.Context, in *ValidateToken
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility.
 //
-// AuthService has the methods that clients of the existing backends call. They show
+// AuthService has the methods that clients of the older backends call. They show
 // `Status.message` to people, so the texts are part of the contract. Requests that break a rule
 // are refused with INVALID_ARGUMENT and the text of the first rule that they break;
 // the rules and their texts are in internal/legacy/backend/rules.go. Refusals carry

@@ -55,7 +55,7 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 		IssuedAt: found.IssuedAt, ExpireTime: found.ExpireTime,
 	}}
 	if found.Backend == legacy.Go {
-		old.KeyID = l.keyring.FormerKeyID()
+		old.KeyID = l.keyring.OlderKeyID()
 	}
 	return old, nil
 }

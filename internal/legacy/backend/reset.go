@@ -31,7 +31,7 @@ func (b *Backend) FindReset(ctx context.Context, resetToken string) (account.Use
 	row, err := b.resetAccount(ctx, b.cfg.Pool, found, resetToken)
 	return account.FromRow(row), account.ResetSpending{
 		InTx:       func(ctx context.Context, tx pgx.Tx) error { return b.spendReset(ctx, tx, found, resetToken) },
-		Afterwards: func(ctx context.Context) { b.forgetReset(ctx, resetToken) },
+		Afterwards: func(ctx context.Context) { b.deleteReset(ctx, resetToken) },
 	}, err
 }
 
@@ -51,12 +51,12 @@ func (b *Backend) Failures(ctx context.Context, addresses ...string) ([]login.Ol
 	return found, nil
 }
 
-// ForgetFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
-func (b *Backend) ForgetFailures(ctx context.Context, addresses ...string) {
+// DeleteFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
+func (b *Backend) DeleteFailures(ctx context.Context, addresses ...string) {
 	if !b.isAccepting() {
 		return
 	}
-	if err := b.cfg.Left.Store.ForgetAttempts(ctx, addresses...); err != nil {
+	if err := b.cfg.Left.Store.DeleteAttempts(ctx, addresses...); err != nil {
 		c := caller.From(ctx)
 		b.log.WarnContext(ctx, "old counter of failed logins not cleared, it expires", "trace_id", c.TraceID, "call_id", c.CallID, "error", err)
 	}
@@ -98,10 +98,10 @@ func (b *Backend) spendReset(ctx context.Context, tx pgx.Tx, found legacy.Reset,
 	return nil
 }
 
-// forgetReset keeps the token's own backend from accepting it again. Here it is
+// deleteReset keeps the token's own backend from accepting it again. Here it is
 // spent either way, so a failure is only logged.
-func (b *Backend) forgetReset(ctx context.Context, resetToken string) {
-	if err := b.cfg.Left.Store.ForgetReset(ctx, resetToken); err != nil {
+func (b *Backend) deleteReset(ctx context.Context, resetToken string) {
+	if err := b.cfg.Left.Store.DeleteReset(ctx, resetToken); err != nil {
 		b.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 }

@@ -206,7 +206,7 @@ func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) 
 	}
 	of := db.FindUserForSessionParams{UserID: old.UserID, SessionID: old.SessionID(), Position: position}
 	if old.Backend == legacy.Go {
-		of.KeyID = b.cfg.Keyring.FormerKeyID()
+		of.KeyID = b.cfg.Keyring.OlderKeyID()
 	}
 	return b.liveAccount(ctx, tx, of)
 }
@@ -225,11 +225,11 @@ func (b *Backend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserFor
 }
 
 // createSession starts the session and makes its tokens. The account is locked
-// meanwhile, so Redis gets no longer than besteffort.SettleTime.
+// meanwhile, so Redis gets no longer than besteffort.DetachTime.
 func (b *Backend) createSession(
 	ctx context.Context, tx pgx.Tx, old *oldRefresh, start session.Start, email string,
 ) (login.Tokens, []uuid.UUID, error) {
-	creating, cancel := context.WithTimeout(ctx, besteffort.SettleTime)
+	creating, cancel := context.WithTimeout(ctx, besteffort.DetachTime)
 	defer cancel()
 	created, err := b.cfg.Sessions.Create(creating, start)
 	if err != nil {

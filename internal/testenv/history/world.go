@@ -249,8 +249,8 @@ func (w *world) violations() []violation {
 	return found
 }
 
-// forget drops the calls that were checked.
-func (w *world) forget() {
+// dropCalls drops the calls that were checked.
+func (w *world) dropCalls() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = nil

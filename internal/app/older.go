@@ -29,7 +29,7 @@ const (
 // has none.
 type older struct {
 	// key is the Go backend's; nil when none is set.
-	key *signing.FormerKey
+	key *signing.OlderKey
 	// until is when nothing that they left is accepted any more; zero: nothing ever is.
 	until time.Time
 
@@ -41,7 +41,7 @@ func newOlder(cfg *config.Config, client redis.UniversalClient, now func() time.
 	if !cfg.LegacyEnabled {
 		return &older{}, nil
 	}
-	key, err := formerKey(cfg)
+	key, err := olderKey(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +96,9 @@ func (o *older) register(r grpc.ServiceRegistrar) {
 	}
 }
 
-// formerKey reads the Go backend's keys; nil when none is set. The private one has the
+// olderKey reads the Go backend's keys; nil when none is set. The private one has the
 // public one in it, and has to be that of the public one when both are set.
-func formerKey(cfg *config.Config) (*signing.FormerKey, error) {
+func olderKey(cfg *config.Config) (*signing.OlderKey, error) {
 	public, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func formerKey(cfg *config.Config) (*signing.FormerKey, error) {
 	case private != nil && !private.PublicKey.Equal(public):
 		return nil, config.Reject(LegacyPrivateKeyFile, "holds another key than "+LegacyPublicKeyFile+": set the two halves of one, or the private one only")
 	}
-	return &signing.FormerKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
+	return &signing.OlderKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
 }
 
 // ReadKey reads a key of the settings; nil when none is set.
@@ -136,23 +136,23 @@ func ReadKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func
 
 // judgesOfOlder check the files of keys of an older backend, before anything starts.
 func judgesOfOlder() []config.Judge {
-	return []config.Judge{whereOlder(judgeFormerPublic), whereOlder(judgeFormerPrivate), whereOlder(judgeFormerKeys)}
+	return []config.Judge{whereOlder(judgeOlderPublic), whereOlder(judgeOlderPrivate), whereOlder(judgeOlderKeys)}
 }
 
-// judgeFormerPublic, judgeFormerPrivate and judgeFormerKeys: each file by itself, then
+// judgeOlderPublic, judgeOlderPrivate and judgeOlderKeys: each file by itself, then
 // whether both are halves of one key.
-func judgeFormerPublic(cfg *config.Config) error {
+func judgeOlderPublic(cfg *config.Config) error {
 	_, err := ReadKey(LegacyPublicKeyFile, cfg.LegacyRS256PublicKeyFile, legacy.ParsePublicKey)
 	return err
 }
 
-func judgeFormerPrivate(cfg *config.Config) error {
+func judgeOlderPrivate(cfg *config.Config) error {
 	_, err := ReadKey(LegacyPrivateKeyFile, cfg.LegacyRS256PrivateKeyFile, legacy.ParsePrivateKey)
 	return err
 }
 
-func judgeFormerKeys(cfg *config.Config) error {
-	_, err := formerKey(cfg)
+func judgeOlderKeys(cfg *config.Config) error {
+	_, err := olderKey(cfg)
 	return err
 }
 

@@ -1,4 +1,4 @@
-// The stand-in for internal/app/former.go when the tree of the older backends is deleted: nothing is taken over.
+// The stand-in for internal/app/older.go when the tree of the older backends is deleted: nothing is taken over.
 package app
 
 import (
@@ -16,7 +16,7 @@ import (
 )
 
 type older struct {
-	key   *signing.FormerKey
+	key   *signing.OlderKey
 	until time.Time
 }
 

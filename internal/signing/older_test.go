@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	formerIssuer = "saas-platform"
-	formerEmail  = "ada@example.com"
+	olderIssuer = "saas-platform"
+	olderEmail  = "ada@example.com"
 )
 
 // bothConfig signs for both systems for an hour from the tests' start, with the key of
@@ -27,7 +27,7 @@ func bothConfig(t testing.TB, store KeyStore, c *josetest.Clock) Config {
 	t.Helper()
 	private := josetest.RFC7515A2Key(t)
 	config := testConfig(store, c, accesstoken.EdDSA)
-	config.Former = &FormerKey{Issuer: formerIssuer, Public: &private.PublicKey, Private: private, Until: josetest.Start().Add(time.Hour)}
+	config.Older = &OlderKey{Issuer: olderIssuer, Public: &private.PublicKey, Private: private, Until: josetest.Start().Add(time.Hour)}
 	return config
 }
 
@@ -54,23 +54,23 @@ func part(t testing.TB, token string, n int) map[string]any {
 	return members
 }
 
-// TestSignForBoth: a token has all that ours have, and what the former system reads.
+// TestSignForBoth: a token has all that ours have, and what the older backend reads.
 func TestSignForBoth(t *testing.T) {
 	t.Parallel()
 	c, store := josetest.NewClock(), &memoryStore{}
 	k := mustOpen(t, bothConfig(t, store, c))
 	claims := testClaims()
-	token := mustSignForBoth(t, k, claims, formerEmail)
-	if again := mustSignForBoth(t, k, claims, formerEmail); again != token {
+	token := mustSignForBoth(t, k, claims, olderEmail)
+	if again := mustSignForBoth(t, k, claims, olderEmail); again != token {
 		t.Error("the same claims gave another token")
 	}
-	if id := k.FormerKeyID(); id == "" || part(t, token, 0)["kid"] != id || part(t, token, 0)["alg"] != "RS256" || part(t, token, 0)["typ"] != "at+jwt" {
+	if id := k.OlderKeyID(); id == "" || part(t, token, 0)["kid"] != id || part(t, token, 0)["alg"] != "RS256" || part(t, token, 0)["typ"] != "at+jwt" {
 		t.Errorf("header %v", part(t, token, 0))
 	}
 	said := part(t, token, 1)
 	issued := float64(claims.IssuedAt.Unix())
 	for name, want := range map[string]any{
-		"iss": formerIssuer, "sub": claims.UserID.String(), "user_id": claims.UserID.String(), "email": formerEmail,
+		"iss": olderIssuer, "sub": claims.UserID.String(), "user_id": claims.UserID.String(), "email": olderEmail,
 		"iat": issued, "nbf": issued - 60, "exp": issued + 900, "jti": claims.ID, "sid": claims.SessionID.String(),
 		"aud": testAudience, "client_id": testClientID,
 	} {
@@ -80,74 +80,74 @@ func TestSignForBoth(t *testing.T) {
 	}
 	verified, err := k.VerifyAny(t.Context(), token)
 	got, id := verified.Claims, verified.KeyID
-	if err != nil || id != k.FormerKeyID() || got.Position != claims.Position || got.SessionID != claims.SessionID || !got.ExpireTime.Equal(claims.ExpireTime) {
+	if err != nil || id != k.OlderKeyID() || got.Position != claims.Position || got.SessionID != claims.SessionID || !got.ExpireTime.Equal(claims.ExpireTime) {
 		t.Errorf("%+v, %q, %v", got, id, err)
 	}
 	if !k.Has(id) {
 		t.Error("the keyring does not have the key")
 	}
 	if strings.Contains(string(k.JWKS()), id) {
-		t.Error("the former system's key is published")
+		t.Error("the older backend's key is published")
 	}
 	// A replica that has the public key only reads it; one that has none does not.
 	public := bothConfig(t, store, c)
-	public.Former.Private = nil
+	public.Older.Private = nil
 	reader := mustOpen(t, public)
 	if _, err := reader.Verify(t.Context(), token); err != nil {
 		t.Errorf("by the public key: %v", err)
 	}
-	if native := mustSignForBoth(t, reader, claims, formerEmail); part(t, native, 1)["iss"] != testIssuer {
+	if native := mustSignForBoth(t, reader, claims, olderEmail); part(t, native, 1)["iss"] != testIssuer {
 		t.Error("signed for both without the private key")
 	}
 	if _, err := mustOpen(t, testConfig(store, c, accesstoken.EdDSA)).Verify(t.Context(), token); !errors.Is(err, accesstoken.ErrInvalid) {
-		t.Errorf("without the former key: %v", err)
+		t.Errorf("without the older backend's key: %v", err)
 	}
 }
 
-// TestSignForBothEnds: what the former system would misread, or what would outlive its
+// TestSignForBothEnds: what the older backend would misread, or what would outlive its
 // key, is signed with Latchkey's own.
 func TestSignForBothEnds(t *testing.T) {
 	t.Parallel()
 	c := josetest.NewClock()
 	config := bothConfig(t, &memoryStore{}, c)
 	claims := testClaims()
-	config.Former.Until = claims.ExpireTime
+	config.Older.Until = claims.ExpireTime
 	k := mustOpen(t, config)
-	last := mustSignForBoth(t, k, claims, formerEmail)
-	if part(t, last, 1)["iss"] != formerIssuer {
+	last := mustSignForBoth(t, k, claims, olderEmail)
+	if part(t, last, 1)["iss"] != olderIssuer {
 		t.Error("the last token for both is not one")
 	}
 	longer := claims
 	longer.ExpireTime = claims.ExpireTime.Add(time.Second)
 	for name, token := range map[string]string{
-		"too long": mustSignForBoth(t, k, longer, formerEmail), "no address": mustSignForBoth(t, k, claims, ""),
+		"too long": mustSignForBoth(t, k, longer, olderEmail), "no address": mustSignForBoth(t, k, claims, ""),
 		"Sign": mustSign(t, k, claims),
 	} {
 		if said := part(t, token, 1); said["iss"] != testIssuer || said["email"] != nil || said["user_id"] != nil || said["nbf"] != nil {
 			t.Errorf("%s: %v", name, said)
 		}
-		if verified, err := k.VerifyAny(t.Context(), token); err != nil || verified.KeyID == k.FormerKeyID() {
+		if verified, err := k.VerifyAny(t.Context(), token); err != nil || verified.KeyID == k.OlderKeyID() {
 			t.Errorf("%s: %q, %v", name, verified.KeyID, err)
 		}
 	}
 	c.Add(claims.ExpireTime.Sub(c.Now()) - 1)
-	if _, err := k.Verify(t.Context(), last); err != nil || !k.Has(k.FormerKeyID()) {
+	if _, err := k.Verify(t.Context(), last); err != nil || !k.Has(k.OlderKeyID()) {
 		t.Errorf("in its last moment: %v", err)
 	}
 	c.Add(1)
-	if _, err := k.Verify(t.Context(), last); !errors.Is(err, accesstoken.ErrExpired) || k.Has(k.FormerKeyID()) {
+	if _, err := k.Verify(t.Context(), last); !errors.Is(err, accesstoken.ErrExpired) || k.Has(k.OlderKeyID()) {
 		t.Errorf("after the date: %v", err)
 	}
 }
 
-// TestFormerKeyIsBound: the former key speaks for the former issuer only, with its own
+// TestOlderKeyIsBound: the older backend's key speaks for the older backend's issuer only, with its own
 // algorithm and until its date, and no other key speaks for that issuer.
-func TestFormerKeyIsBound(t *testing.T) {
+func TestOlderKeyIsBound(t *testing.T) {
 	t.Parallel()
 	c := josetest.NewClock()
 	config := bothConfig(t, &memoryStore{}, c)
 	k := mustOpen(t, config)
-	private, id := config.Former.Private, k.FormerKeyID()
+	private, id := config.Older.Private, k.OlderKeyID()
 	claims := testClaims()
 	sign := func(method jwt.SigningMethod, key any, kid, typ string, rules accesstoken.Rules, change func(map[string]any)) string {
 		t.Helper()
@@ -166,23 +166,23 @@ func TestFormerKeyIsBound(t *testing.T) {
 		return token
 	}
 	ours := accesstoken.Rules{Issuer: testIssuer, Audience: testAudience}
-	theirs := accesstoken.Rules{Issuer: formerIssuer, Audience: testAudience}
+	theirs := accesstoken.Rules{Issuer: olderIssuer, Audience: testAudience}
 	nothing := func(map[string]any) {}
 	if _, err := k.Verify(t.Context(), sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, nothing)); err != nil {
 		t.Fatal(err)
 	}
 	active := k.keys.Load().active
 	for name, token := range map[string]string{
-		"our issuer by the former key": sign(jwt.SigningMethodRS256, private, id, "at+jwt", ours, nothing),
-		"the former issuer by our key": sign(active.method, active.private, active.id, "at+jwt", theirs, nothing),
-		"our key by the former's id":   sign(active.method, active.private, id, "at+jwt", theirs, nothing),
-		"the former key by our id":     sign(jwt.SigningMethodRS256, private, active.id, "at+jwt", ours, nothing),
-		"another type":                 sign(jwt.SigningMethodRS256, private, id, "JWT", theirs, nothing),
-		"PS256":                        sign(jwt.SigningMethodPS256, private, id, "at+jwt", theirs, nothing),
-		"the modulus as a secret":      sign(jwt.SigningMethodHS256, private.N.Bytes(), id, "at+jwt", theirs, nothing),
-		"without a session":            sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { delete(w, "sid") }),
-		"for another audience":         sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { w["aud"] = "x" }),
-		"longer than any of ours":      sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { w["exp"] = claims.IssuedAt.Add(2 * time.Hour).Unix() }),
+		"our issuer by the older backend's key": sign(jwt.SigningMethodRS256, private, id, "at+jwt", ours, nothing),
+		"the older backend's issuer by our key": sign(active.method, active.private, active.id, "at+jwt", theirs, nothing),
+		"our key by the older key's id":         sign(active.method, active.private, id, "at+jwt", theirs, nothing),
+		"the older backend's key by our id":     sign(jwt.SigningMethodRS256, private, active.id, "at+jwt", ours, nothing),
+		"another type":                          sign(jwt.SigningMethodRS256, private, id, "JWT", theirs, nothing),
+		"PS256":                                 sign(jwt.SigningMethodPS256, private, id, "at+jwt", theirs, nothing),
+		"the modulus as a secret":               sign(jwt.SigningMethodHS256, private.N.Bytes(), id, "at+jwt", theirs, nothing),
+		"without a session":                     sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { delete(w, "sid") }),
+		"for another audience":                  sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { w["aud"] = "x" }),
+		"longer than any of ours":               sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) { w["exp"] = claims.IssuedAt.Add(2 * time.Hour).Unix() }),
 		"beyond the date of its key": sign(jwt.SigningMethodRS256, private, id, "at+jwt", theirs, func(w map[string]any) {
 			w["exp"] = josetest.Start().Add(time.Hour).Unix() + 1
 			w["iat"] = claims.IssuedAt.Unix() + 30
@@ -194,21 +194,21 @@ func TestFormerKeyIsBound(t *testing.T) {
 	}
 }
 
-func TestFormerKeyNeeds(t *testing.T) {
+func TestOlderKeyNeeds(t *testing.T) {
 	t.Parallel()
 	other, err := generate(accesstoken.RS256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range map[string]func(*FormerKey){
-		"no issuer":      func(f *FormerKey) { f.Issuer = "" },
-		"no public key":  func(f *FormerKey) { f.Public = nil },
-		"no date":        func(f *FormerKey) { f.Until = time.Time{} },
-		"another's half": func(f *FormerKey) { f.Public = other.Public().(*rsa.PublicKey) }, //nolint:forcetypeassert // of RS256
-		"a small key":    func(f *FormerKey) { f.Public, f.Private = &rsa.PublicKey{N: big.NewInt(15), E: 65537}, nil },
+	for name, change := range map[string]func(*OlderKey){
+		"no issuer":      func(f *OlderKey) { f.Issuer = "" },
+		"no public key":  func(f *OlderKey) { f.Public = nil },
+		"no date":        func(f *OlderKey) { f.Until = time.Time{} },
+		"another's half": func(f *OlderKey) { f.Public = other.Public().(*rsa.PublicKey) }, //nolint:forcetypeassert // of RS256
+		"a small key":    func(f *OlderKey) { f.Public, f.Private = &rsa.PublicKey{N: big.NewInt(15), E: 65537}, nil },
 	} {
 		config := bothConfig(t, &memoryStore{}, josetest.NewClock())
-		change(config.Former)
+		change(config.Older)
 		if _, err := Open(t.Context(), config); err == nil {
 			t.Errorf("%s: taken", name)
 		}
