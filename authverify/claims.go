@@ -10,21 +10,23 @@ import (
 type Claims struct {
 	// UserID is "sub", the account. Never the nil UUID.
 	UserID uuid.UUID
-	// SessionID is "sid". The nil UUID means that the token has no session; only Config.Sessionless lets those pass.
+	// SessionID is "sid". The nil UUID means that the token has no session, which only Config.Sessionless
+	// allows.
 	SessionID uuid.UUID
-	// Ledger is "led": the position of the revocation ledger, 0 or more, that the user's status was read at.
-	// Revocations beyond it refuse the token.
+	// Position is "led": the position of the ledger, 0 or more, at which the user's status was read. Revocations
+	// at higher positions refuse the token.
 	Position int64
 	// ID is "jti", never empty.
 	ID string
 	// ClientID is "client_id", never empty in a token.
 	ClientID string
-	// AuthTime is "auth_time": when the user last proved who they are. Zero when the token does not say.
+	// AuthTime is "auth_time": when the user last logged in. Zero if the token does not say.
 	AuthTime time.Time
 	// IssuedAt is "iat".
 	IssuedAt time.Time
-	// ExpireTime is "exp": the token is expired from this second on. It lies after IssuedAt, by Config.MaxTTL at most.
+	// ExpireTime is "exp": the token is expired from this second on. It is after IssuedAt, by Config.MaxTTL at
+	// most.
 	ExpireTime time.Time
-	// AMR is "amr": how the user proved it (RFC 8176). May be empty.
+	// AMR is "amr": the methods of the login (RFC 8176). May be empty.
 	AMR []string
 }

@@ -17,8 +17,8 @@ import (
 
 // What Config uses where it says nothing.
 const (
-	// defaultMaxStaleness is ten heartbeats of the stream: a restart of the replica that is watched, or a
-	// lost connection, passes unnoticed.
+	// defaultMaxStaleness is ten heartbeats of the stream: a restart of the replica that is watched, or a lost
+	// connection, passes unnoticed.
 	defaultMaxStaleness = 10 * time.Second
 	// defaultMaxTTL is Latchkey's own default of LATCHKEY_ACCESS_TOKEN_TTL.
 	defaultMaxTTL = 15 * time.Minute
@@ -33,8 +33,8 @@ const (
 type Config struct {
 	// Issuer is "iss" of the tokens that are accepted: LATCHKEY_ISSUER.
 	Issuer string
-	// Audience is what "aud" must be, alone or among others: LATCHKEY_AUDIENCE. Never
-	// LATCHKEY_ACCOUNT_AUDIENCE: a service that is shown such a token can use the account.
+	// Audience is what "aud" must be, alone or among others: LATCHKEY_AUDIENCE. Never LATCHKEY_ACCOUNT_AUDIENCE:
+	// a service that is shown such a token can use the account.
 	Audience string
 	// MaxTTL is the longest life, exp - iat, that is accepted. It should be LATCHKEY_ACCESS_TOKEN_TTL, for
 	// Latchkey reports revocations for as long as that. Zero: 15 minutes.
@@ -45,25 +45,25 @@ type Config struct {
 	// the default, refuses them, so that a handler may rely on a session.
 	Sessionless bool
 
-	// JWKSURL is the address of the public keys. Somebody who can change its answer can sign in as anybody,
-	// so it should be https. Empty: Issuer followed by /.well-known/jwks.json.
+	// JWKSURL is the address of the public keys. Somebody who can change its answer can sign in as anybody, so
+	// it should be https. Empty: Issuer followed by /.well-known/jwks.json.
 	JWKSURL string
 	// HTTPClient fetches the keys, within 5 s whatever its own limit is. Nil: one that follows no redirects.
 	HTTPClient *http.Client
 
 	// Conn is a connection to Latchkey's gRPC listener, such as a *grpc.ClientConn. It belongs to the caller,
 	// who closes it after the Verifier. It should be encrypted, for it carries ServiceKey, and made with
-	// grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
-	// or else a connection that died silently is only replaced when the operating system gives it up, after
-	// many minutes.
+	// grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}), or
+	// else a connection that died silently is only replaced when the operating system gives it up, after many
+	// minutes.
 	Conn grpc.ClientConnInterface
 	// ServiceKey is one of those whose hashes are in LATCHKEY_SERVICE_KEY_SHA256.
 	ServiceKey string
 
 	// MaxStaleness is how old the newest proof that all revocations are known may be. With an older one every
 	// token is refused with ErrUnavailable, or accepted when FailOpen is set. It bounds how long after a
-	// revocation its tokens are still accepted here when Latchkey cannot be reached; when it can, that is
-	// some milliseconds. Zero: 10 s. At least 3 s: heartbeats come each second.
+	// revocation its tokens are still accepted here when Latchkey cannot be reached; when it can, that is some
+	// milliseconds. Zero: 10 s. At least 3 s: heartbeats come each second.
 	MaxStaleness time.Duration
 	// FailOpen accepts tokens on their signature and the revocations that are known while Latchkey cannot be
 	// reached, for as long as they live: a session that was revoked meanwhile goes on. False, the default,
@@ -75,12 +75,11 @@ type Config struct {
 	// (grpc.reflection.v1.ServerReflection and v1alpha). An empty list: none.
 	PublicServices []string
 
-	// CacheSize is how many tokens are remembered whose signature was checked. Zero: 50,000, which take about
-	// 30 MB.
+	// CacheSize is how many tokens are remembered whose signature was checked. Zero: 50,000, which take about 30
+	// MB.
 	CacheSize int
-	// OnFreshness, if set, is called at each change with whether revocations are up to date within
-	// MaxStaleness; at first they are not. It is for a metric: it must return at once and call no method of
-	// the Verifier.
+	// OnFreshness, if set, is called at each change with whether revocations are up to date within MaxStaleness;
+	// at first they are not. It is for a metric: it must return at once and call no method of the Verifier.
 	OnFreshness func(fresh bool)
 	// Logger gets a line about each of these changes, and about each failure of the stream or of the keys. It
 	// also gets a line, once a minute, when the Verifier refuses tokens that the issuer's keys have signed,

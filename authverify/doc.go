@@ -7,8 +7,8 @@
 //
 // # What is promised
 //
-// While the stream runs, a revocation is known some milliseconds after Latchkey has it, and from then on every
-// token that it reaches is refused. If no proof that all revocations are known has come for
+// While the stream runs, a revocation is known some milliseconds after Latchkey has it, and from then on
+// every token that it reaches is refused. If no proof that all revocations are known has come for
 // [Config.MaxStaleness], tokens are refused (or accepted, with [Config.FailOpen]) until one comes. So after a
 // revocation its tokens are accepted for MaxStaleness at most, plus 3 s if the network delays data on its
 // way: a stream is given up when its heartbeat is 3 s late. Latchkey itself promises more: its ValidateToken

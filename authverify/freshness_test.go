@@ -6,8 +6,8 @@ import (
 	"unsafe"
 )
 
-// While a machine sleeps the monotonic clock stands still; the wall clock can be set
-// in either direction. Whichever has moved further counts.
+// While a machine sleeps the monotonic clock stands still; the wall clock can be set in either direction.
+// Whichever has moved further counts.
 func TestElapsed(t *testing.T) {
 	t.Parallel()
 	from := time.Now()

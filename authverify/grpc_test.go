@@ -21,8 +21,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// app is a service with a method of each class: Latchkey's own protos declare them.
-// It answers with the caller's session, where there is one.
+// app is a service with a method of each class: Latchkey's own protos declare them. It answers with the
+// caller's session, where there is one.
 type app struct {
 	latchkeyv1.UnimplementedAuthServiceServer
 	latchkeyv1.UnimplementedSessionServiceServer
@@ -346,8 +346,8 @@ func talkTo(ctx context.Context, t *testing.T, conn *grpc.ClientConn, p person) 
 	return talk
 }
 
-// No message is taken after a revocation is known, not even within the second until
-// the next periodic check; and a client that is done ends its stream as ever.
+// No message is taken after a revocation is known, not even within the second until the next periodic check;
+// and a client that is done ends its stream as ever.
 func TestStreamChecksEachMessage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -17,8 +17,8 @@ func (w *world) unknown(t testing.TB) string {
 	return newTestKey(t, "nobody").sign(t, nil, w.claims(newPerson(t)))
 }
 
-// A key that is not known is asked for, at most once a second however many tokens
-// name it; tokens with known keys never cause a fetch.
+// A key that is not known is asked for, at most once a second however many tokens name it; tokens with known
+// keys never cause a fetch.
 func TestKeysAskedForSeldom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -109,8 +109,7 @@ func TestKeysFetchFails(t *testing.T) {
 	}
 }
 
-// A change of the keys that the stream tells of is fetched without any token, and a
-// failure is made up for.
+// A change of the keys that the stream tells of is fetched without any token, and a failure is made up for.
 func TestKeysChanged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

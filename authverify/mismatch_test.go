@@ -30,8 +30,8 @@ func (b *logBuffer) count(part string) int {
 	return strings.Count(b.text.String(), part)
 }
 
-// TestMismatchIsTold: a Verifier that is set up for another issuer or audience says so,
-// with both values, once a minute. It logs nothing about a token whose signature is wrong.
+// TestMismatchIsTold: a Verifier that is set up for another issuer or audience says so, with both values,
+// once a minute. It logs nothing about a token whose signature is wrong.
 func TestMismatchIsTold(t *testing.T) {
 	t.Parallel()
 	for claim, c := range map[string]struct {

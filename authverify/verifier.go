@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// upkeepInterval is how soon a silent stream is noticed and told of when no
-	// token is checked meanwhile.
+	// upkeepInterval is how soon a silent stream is noticed and told of when no token is checked meanwhile.
 	upkeepInterval = time.Second
 	// dropInterval is how often revocations are dropped that reach no live token.
 	dropInterval = time.Minute
@@ -26,10 +25,9 @@ const (
 	dropMargin = 5 * time.Minute
 )
 
-// Verifier checks access tokens in this process. It fetches the issuer's keys and
-// follows its revocations in the background; a check is a look-up in memory and,
-// for a token that was not seen before, one signature check. It is safe for
-// concurrent use.
+// Verifier checks access tokens in this process. It fetches the issuer's keys and follows its revocations in
+// the background; a check is a look-up in memory and, for a token that was not seen before, one signature
+// check. It is safe for concurrent use.
 type Verifier struct {
 	cfg   Config
 	rules accesstoken.Rules
@@ -37,9 +35,9 @@ type Verifier struct {
 	fresh freshness
 	// mismatches logs tokens of another issuer or audience: a setting is wrong, here or there.
 	mismatches mismatches
-	// seen has tokens whose signature was checked, by the hash of the whole token:
-	// what they say, never a verdict. Otter, for reads take no lock there and a wave
-	// of tokens that come once does not push out those that come often.
+	// seen has tokens whose signature was checked, by the hash of the whole token: what they say, never a
+	// verdict. Otter, for reads take no lock there and a wave of tokens that come once does not push out those
+	// that come often.
 	seen        *otter.Cache[[sha256.Size]byte, *verified]
 	revocations atomic.Pointer[revocations.Table]
 	position    atomic.Int64
@@ -59,9 +57,9 @@ type verified struct {
 	key    *accesstoken.Key
 }
 
-// NewVerifier returns a Verifier and starts what it does in the background, until
-// Close. Tokens are refused with ErrUnavailable until keys and revocations are
-// there: wait for Ready. It fails when config lacks something.
+// NewVerifier returns a Verifier and starts what it does in the background, until Close. Tokens are refused
+// with ErrUnavailable until keys and revocations are there: wait for Ready. It fails when config lacks
+// something.
 func NewVerifier(config Config) (*Verifier, error) {
 	config, err := config.complete()
 	if err != nil {
@@ -91,16 +89,16 @@ func NewVerifier(config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// Close ends what runs in the background and waits for it. Checks that come later
-// find that revocations are not up to date.
+// Close ends what runs in the background and waits for it. Checks that come later find that revocations are
+// not up to date.
 func (v *Verifier) Close() {
 	v.stop()
 	v.background.Wait()
 	v.fresh.distrust()
 }
 
-// Ready waits for the first keys and the first complete snapshot of revocations.
-// When ctx ends before, it fails with ErrUnavailable and says what is missing.
+// Ready waits for the first keys and the first complete snapshot of revocations. When ctx ends before, it
+// fails with ErrUnavailable and says what is missing.
 func (v *Verifier) Ready(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
@@ -132,18 +130,16 @@ func (v *Verifier) lastStreamErr() error {
 	return nil
 }
 
-// Staleness is the age of the newest proof that all revocations are known here,
-// some milliseconds to a second while Latchkey can be reached, and the longest
-// duration while there is none.
+// Staleness is the age of the newest proof that all revocations are known here, some milliseconds to a second
+// while Latchkey can be reached, and the longest duration while there is none.
 func (v *Verifier) Staleness() time.Duration { return v.fresh.staleness(v.cfg.Now()) }
 
 // Position is the newest position of the ledger that was taken in whole.
 func (v *Verifier) Position() int64 { return v.position.Load() }
 
-// Verify returns the claims of a genuine token that is in force now and was not
-// revoked. It fails with ErrInvalid, ErrExpired, ErrRevoked, or, when it cannot
-// tell, with ErrUnavailable. It asks nobody, but for a token whose key is not
-// known: then the keys are fetched, at most once a second, and ctx bounds the wait.
+// Verify returns the claims of a genuine token that is in force now and was not revoked. It fails with
+// ErrInvalid, ErrExpired, ErrRevoked, or, when it cannot tell, with ErrUnavailable. It asks nobody, but for a
+// token whose key is not known: then the keys are fetched, at most once a second, and ctx bounds the wait.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	found, err := v.check(ctx, token)
 	if err != nil {
@@ -204,8 +200,8 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 // judge returns nil if a genuine token is in force now.
 func (v *Verifier) judge(found *verified) error {
 	now := v.cfg.Now()
-	// Before the revocations: were it the other way around, rows and their proof
-	// could come in between, and the proof would vouch for a look at the old rows.
+	// Before the revocations: were it the other way around, rows and their proof could come in between, and the
+	// proof would vouch for a look at the old rows.
 	fresh := v.fresh.check(now)
 	revoked := v.revocations.Load()
 	claims := &found.claims

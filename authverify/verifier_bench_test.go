@@ -2,8 +2,7 @@ package authverify_test
 
 import "testing"
 
-// BenchmarkVerifier is a token that was seen before: what each request of a session
-// costs but for its first.
+// BenchmarkVerifier is a token that was seen before: what each request of a session costs but for its first.
 func BenchmarkVerifier(b *testing.B) {
 	w := newWorld(b)
 	v, s := w.ready(b, nil)

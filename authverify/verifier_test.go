@@ -201,8 +201,8 @@ func TestVerifyReturnsCopies(t *testing.T) {
 	}
 }
 
-// With an old proof, fail-closed refuses and fail-open does not; both go on refusing
-// what they know. Each change is told once.
+// With an old proof, fail-closed refuses and fail-open does not; both go on refusing what they know. Each
+// change is told once.
 func TestStaleness(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]bool{"closed": false, "open": true} {
@@ -339,8 +339,8 @@ func TestForgets(t *testing.T) {
 	wantVerdict(t, v, other, authverify.ErrRevoked)
 }
 
-// Everything at once, for the race detector; and a revocation that was taken in is
-// final for whoever asks after it.
+// Everything at once, for the race detector; and a revocation that was taken in is final for whoever asks
+// after it.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -17,8 +17,8 @@ import (
 
 const (
 	// silenceLimit is three heartbeats. A stream that was silent for longer is given up and resumed: after a
-	// pause of this process, or a congested link, its buffers hold heartbeats that were sent long ago and
-	// prove nothing about now. What a proof can be older than its arrival is bounded by this too.
+	// pause of this process, or a congested link, its buffers hold heartbeats that were sent long ago and prove
+	// nothing about now. What a proof can be older than its arrival is bounded by this too.
 	silenceLimit = 3 * time.Second
 	// firstLimit is for the first response of a stream, for which a connection may have to be made.
 	firstLimit = 10 * time.Second
@@ -61,8 +61,8 @@ func (v *Verifier) watch(ctx context.Context) {
 			pause.Stop()
 			return
 		}
-		// The connection has its own back-off, of up to two minutes. It would outlast the bound on staleness
-		// by far.
+		// The connection has its own back-off, of up to two minutes. It would outlast the bound on staleness by
+		// far.
 		if conn, ok := v.cfg.Conn.(interface{ ResetConnectBackoff() }); ok {
 			conn.ResetConnectBackoff()
 		}

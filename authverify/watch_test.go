@@ -45,8 +45,8 @@ func TestWatchSendsTheServiceKey(t *testing.T) {
 	}
 }
 
-// However a stream ends, the next one goes on after what was taken in last, and what
-// is known stays known meanwhile.
+// However a stream ends, the next one goes on after what was taken in last, and what is known stays known
+// meanwhile.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -79,8 +79,8 @@ func TestWatchResumes(t *testing.T) {
 	}
 }
 
-// An expired cursor means a snapshot anew. Until it is complete, the old rows refuse
-// and the age of the old proof counts; then the new ones alone do.
+// An expired cursor means a snapshot anew. Until it is complete, the old rows refuse and the age of the old
+// proof counts; then the new ones alone do.
 func TestWatchCursorExpired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -120,8 +120,8 @@ func TestWatchCursorExpired(t *testing.T) {
 	wantVerdict(t, v, w.token(t, old), nil) // the snapshot no longer has it
 }
 
-// A row that cannot be understood revokes something: nothing is trusted from that
-// moment on, until a whole snapshot was understood.
+// A row that cannot be understood revokes something: nothing is trusted from that moment on, until a whole
+// snapshot was understood.
 func TestWatchUnknownRow(t *testing.T) {
 	t.Parallel()
 	p := newPerson(t)
@@ -188,8 +188,8 @@ func TestWatchHeartbeats(t *testing.T) {
 	wantVerdict(t, v, token, authverify.ErrUnavailable)
 }
 
-// A response that comes after a silence of more than three heartbeats was perhaps
-// sent long ago: it proves nothing.
+// A response that comes after a silence of more than three heartbeats was perhaps sent long ago: it proves
+// nothing.
 func TestWatchSilence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

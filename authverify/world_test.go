@@ -34,8 +34,8 @@ const (
 	waitLimit = 20 * time.Second
 )
 
-// world is a Latchkey of which the test decides every answer: the JWK set, and each
-// response of each stream. Nothing is sent unless the test does.
+// world is a Latchkey of which the test decides every answer: the JWK set, and each response of each stream.
+// Nothing is sent unless the test does.
 type world struct {
 	latchkeyv1.UnimplementedRevocationServiceServer
 
@@ -270,8 +270,7 @@ func (s *stream) give(t testing.TB, resp *latchkeyv1.WatchRevocationsResponse) {
 	}
 }
 
-// send gives a complete response and waits until v has taken it in: its head must be
-// a new one.
+// send gives a complete response and waits until v has taken it in: its head must be a new one.
 func (s *stream) send(t testing.TB, v *authverify.Verifier, resp *latchkeyv1.WatchRevocationsResponse) {
 	t.Helper()
 	s.give(t, resp)

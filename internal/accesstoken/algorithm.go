@@ -11,8 +11,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Algorithm names a signature algorithm as it stands in the "alg" header parameter. It belongs to a key for
-// the key's whole life.
+// Algorithm is the name of a signature algorithm in the header parameter "alg". A key has the same algorithm
+// for its whole life.
 type Algorithm string
 
 // The allow list: nothing else ever signs or verifies.
@@ -26,18 +26,18 @@ const (
 )
 
 const (
-	// minRSAKeyBits is the least that RFC 7518, section 3.3, allows.
+	// minRSAKeyBits is the minimum of RFC 7518, section 3.3.
 	minRSAKeyBits = 2048
-	// maxRSAKeyBits bounds what one signature check can cost.
+	// maxRSAKeyBits limits the time of a signature check.
 	maxRSAKeyBits = 4096
-	// minRSAExponent is the least exponent of FIPS 186-5, section 5.4.
+	// minRSAExponent is the smallest exponent of FIPS 186-5, section 5.4.
 	minRSAExponent = 65537
 	// p256Width is the length in bytes of a coordinate of P-256.
 	p256Width = 32
 )
 
-// ParseAlgorithm returns the algorithm called name. The match is exact, as RFC 7515, section 4.1.1, has it.
-// It fails with ErrAlgorithm.
+// ParseAlgorithm returns the algorithm with this name. Case matters, as RFC 7515, section 4.1.1, says. Its
+// error is ErrAlgorithm.
 func ParseAlgorithm(name string) (Algorithm, error) {
 	algorithm := Algorithm(name)
 	if algorithm.method() == nil {
@@ -46,8 +46,8 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 	return algorithm, nil
 }
 
-// currentName is name, or EdDSA for what RFC 9864, section 2.2, calls it: Ed25519. The type of the key says
-// which curve it is, so that the two names mean the same.
+// currentName returns name, but EdDSA for Ed25519, its name in RFC 9864, section 2.2. The key's type says
+// which curve is used, so both names mean the same.
 func currentName(name string) string {
 	if name == "Ed25519" {
 		return string(EdDSA)
@@ -68,17 +68,17 @@ func (a Algorithm) method() jwt.SigningMethod {
 	return nil
 }
 
-// Key is a public key that checks signatures, bound to its algorithm for good. It is not changed after
-// NewKey, and safe for concurrent use.
+// Key is a public key that checks signatures with one algorithm. It does not change after NewKey, and is safe
+// for concurrent use.
 type Key struct {
 	algorithm Algorithm
 	method    jwt.SigningMethod
 	public    crypto.PublicKey
 }
 
-// NewKey returns public as a key for algorithm. It fails with ErrKey, and with ErrAlgorithm for an algorithm
-// that is not on the allow list. A key's type, curve and size follow from its algorithm, so that no header
-// can use it another way.
+// NewKey returns public as a key for algorithm. It returns ErrKey if the type, curve or size of the key is
+// not that of the algorithm, so that no token header can use the key in another way, and ErrAlgorithm if the
+// algorithm is not on the allow list.
 func NewKey(algorithm Algorithm, public crypto.PublicKey) (*Key, error) {
 	key := &Key{algorithm: algorithm, method: algorithm.method(), public: public}
 	switch algorithm {

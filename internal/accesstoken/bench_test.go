@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// BenchmarkVerify runs the bare signature check and the verification of the whole
-// token in turn, so that both see the same machine; "x-bare" is how many times as
-// long the second takes. ns/op is both together.
+// BenchmarkVerify runs the bare signature check and the verification of the whole token in turn, so that both
+// see the same machine; "x-bare" is how many times as long the second takes. ns/op is both together.
 func BenchmarkVerify(b *testing.B) {
 	f := newForger(b, EdDSA)
 	token := f.sign(b, testClaims())

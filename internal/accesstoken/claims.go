@@ -12,55 +12,54 @@ import (
 )
 
 const (
-	// futureLeeway in seconds is how far ahead "iat" and "nbf" may be, for the
-	// clock of the replica that signed. "exp" has none.
+	// futureLeeway is how many seconds "iat" and "nbf" may be in the future, because the clock of the replica
+	// that signed may be fast. "exp" has no leeway.
 	futureLeeway = 60
 	// maxUnix is the last second of the year 9999.
 	maxUnix = 253402300799
 )
 
-// Claims are what an access token says (RFC 9068, section 2.2). Times are whole
-// seconds.
+// Claims are what an access token says (RFC 9068, section 2.2). Times are whole seconds. authverify.Claims
+// has the same fields, documented for its users: that package exports no type of an internal one.
 type Claims struct {
 	// UserID is "sub", the account. Never the nil UUID.
 	UserID uuid.UUID
 	// SessionID is "sid". The nil UUID means that the token has no session, which only Rules.Sessionless allows.
 	SessionID uuid.UUID
-	// Ledger is "led": the position of the revocation ledger, 0 or more, that the
-	// user's status was read at. Revocations beyond it refuse the token.
+	// Position is "led": the position of the ledger, 0 or more, at which the user's status was read. Revocations
+	// at higher positions refuse the token.
 	Position int64
 	// ID is "jti", never empty.
 	ID string
 	// ClientID is "client_id", never empty in a token.
 	ClientID string
-	// AuthTime is "auth_time": when the user last proved who they are. Zero when
-	// the token does not say.
+	// AuthTime is "auth_time": when the user last logged in. Zero if the token does not say.
 	AuthTime time.Time
 	// IssuedAt is "iat".
 	IssuedAt time.Time
-	// ExpireTime is "exp": the token is expired from this second on. It lies after
-	// IssuedAt, by Rules.MaxTTL at most.
+	// ExpireTime is "exp": the token is expired from this second on. It is after IssuedAt, by Rules.MaxTTL at
+	// most.
 	ExpireTime time.Time
-	// AMR is "amr": how the user proved it (RFC 8176). May be empty.
+	// AMR is "amr": the methods of the login (RFC 8176). May be empty.
 	AMR []string
 }
 
-// Rules are what a token must satisfy beyond its signature.
+// Rules are what the claims of a token must meet, besides a right signature.
 type Rules struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
-	// Audience is what "aud" must be, alone or among others.
+	// Audience must be one of the values of "aud".
 	Audience string
-	// MaxTTL is the longest life, exp - iat. Rounded down to whole seconds.
+	// MaxTTL is the longest life (exp - iat). Fractions of a second are dropped.
 	MaxTTL time.Duration
-	// Sessionless allows claims without a session ("sid"), such as those of a machine. Otherwise every token has
-	// one: a handler that compares sessions never sees the nil UUID unless its service asked for such tokens.
+	// Sessionless allows claims without a session ("sid"), such as those of a machine. If it is false, each
+	// token has a session: a handler that compares sessions sees the nil UUID only if its service asked for such
+	// tokens.
 	Sessionless bool
 }
 
-// Write returns the claims as the members of the JSON object that a token carries.
-// It fails with ErrClaims on whatever would be refused for good, so that no such
-// token is ever handed out.
+// Write returns the claims as the members of the JSON object in a token. It returns ErrClaims for claims that
+// read would refuse at any time, so that no such token is issued.
 func (r Rules) Write(c Claims) (map[string]any, error) {
 	issued, expire := c.IssuedAt.Unix(), c.ExpireTime.Unix()
 	switch {
@@ -102,8 +101,8 @@ func (r Rules) Write(c Claims) (map[string]any, error) {
 // maxLife is MaxTTL in seconds.
 func (r Rules) maxLife() int64 { return int64(r.MaxTTL / time.Second) }
 
-// read returns the claims in payload as of now. It fails with ErrInvalid, and
-// with ErrExpired only when nothing but the time is wrong.
+// read returns the claims in payload if they meet the rules at now. It returns ErrInvalid, or ErrExpired if
+// only the time is wrong.
 func (r Rules) read(payload []byte, now time.Time) (*Claims, error) {
 	wire, err := strict.ParseObject(payload)
 	if err != nil {
@@ -124,14 +123,14 @@ func (r Rules) read(payload []byte, now time.Time) (*Claims, error) {
 		return nil, err
 	}
 	claims.IssuedAt, claims.ExpireTime = unixTime(issued), unixTime(expire)
-	// Last, so that "expired" speaks of a token that was good in every other way.
+	// This check is the last one: ErrExpired means that the token met all other rules.
 	if now.Unix() >= expire {
 		return nil, ErrExpired
 	}
 	return claims, nil
 }
 
-// checkParties checks who issued the token and for whom. It fails with a *MismatchError.
+// checkParties checks the issuer and the audience. Its error is a *MismatchError.
 func (r Rules) checkParties(wire strict.Object) error {
 	if issuer, ok := wire.Text("iss"); !ok || issuer != r.Issuer {
 		return &MismatchError{Claim: "iss", Got: shown([]string{issuer}), Want: r.Issuer}
@@ -150,7 +149,7 @@ func (r Rules) checkParties(wire strict.Object) error {
 	return &MismatchError{Claim: "aud", Got: shown(audiences), Want: r.Audience}
 }
 
-// readIdentity reads the claims that name things.
+// readIdentity reads the claims that identify the account, the session, the token and the client.
 func (c *Claims) readIdentity(wire strict.Object, sessionless bool) error {
 	var ok bool
 	if c.UserID, ok = wire.UUID("sub"); !ok {
@@ -191,8 +190,8 @@ func (c *Claims) readAuthentication(wire strict.Object) error {
 	return nil
 }
 
-// readLife reads when the token was issued and expires, in seconds, and checks
-// all but whether it has expired. Neither is negative, so nothing overflows.
+// readLife reads the times of issue and expiry, in seconds, and checks both, except for expiry itself.
+// Neither is negative, so nothing overflows.
 func (r Rules) readLife(wire strict.Object, now int64) (issued, expire int64, err error) {
 	issued, ok := wire.Integer("iat")
 	if !ok || issued > now+futureLeeway {

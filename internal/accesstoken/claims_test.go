@@ -174,8 +174,8 @@ func TestVerifyClaimsJSON(t *testing.T) {
 
 func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 
-// Claims without a session are written and read only under rules that say so, and a session that is there must be
-// one even then.
+// Claims without a session are written and read only under rules that say so, and a session that is there
+// must be one even then.
 func TestSessionless(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)

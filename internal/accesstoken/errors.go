@@ -7,16 +7,16 @@ import (
 )
 
 var (
-	// ErrInvalid reports a token that is not an access token of the issuer for this audience. The text around
-	// it says what kind of check failed, for logs; it quotes nothing of the token.
+	// ErrInvalid means that the text is not an access token of the issuer for this audience. The error that
+	// wraps it says, for logs, which check failed. It quotes nothing of the token.
 	ErrInvalid = errors.New("access token: invalid")
-	// ErrExpired reports a genuine token that is past its time and wrong in no other way.
+	// ErrExpired means that the token is genuine and has expired. Nothing else is wrong with it.
 	ErrExpired = errors.New("access token: expired")
-	// ErrAlgorithm reports an algorithm that is not on the allow list.
+	// ErrAlgorithm means that the algorithm is not on the allow list.
 	ErrAlgorithm = errors.New("access token: unsupported signature algorithm")
-	// ErrKey reports a public key that no token is checked with, or a set of keys that cannot be read.
+	// ErrKey means that a public key cannot check tokens, or that a set of keys cannot be read.
 	ErrKey = errors.New("access token: unusable key")
-	// ErrClaims reports claims that no token may carry, because it would be refused.
+	// ErrClaims means that no token may have these claims, because every verifier would refuse it.
 	ErrClaims = errors.New("access token: unusable claims")
 )
 
@@ -30,11 +30,11 @@ func invalid(reason string) error { return Invalid(reason) }
 // mismatchShown bounds what is logged of a claim, in bytes.
 const mismatchShown = 200
 
-// MismatchError refuses a genuine token of another issuer or for another audience. It is an ErrInvalid.
+// MismatchError means that a genuine token has another issuer or audience. It is an ErrInvalid.
 type MismatchError struct {
 	// Claim is "iss" or "aud".
 	Claim string
-	// Got is what the token says, cut to 200 bytes, for the log. Want is what Rules ask for.
+	// Got is the value in the token, cut to 200 bytes, for the log. Want is the value of Rules.
 	Got, Want string
 }
 
@@ -50,7 +50,7 @@ func (m *MismatchError) Error() string {
 // Unwrap makes it an ErrInvalid.
 func (m *MismatchError) Unwrap() error { return ErrInvalid }
 
-// shown is what may be logged of a claim.
+// shown returns the part of a claim that may be logged.
 func shown(values []string) string {
 	text := strings.Join(values, " ")
 	if len(text) > mismatchShown {

@@ -12,8 +12,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/josetest"
 )
 
-// Verify never panics, and accepts only what Sign makes: signing the claims of an
-// accepted token again gives the same bytes.
+// Verify never panics, and accepts only what Sign makes: signing the claims of an accepted token again gives
+// the same bytes.
 func FuzzVerify(f *testing.F) {
 	ring := newForger(f, EdDSA)
 	token := ring.sign(f, testClaims())
@@ -41,8 +41,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// Behind a good signature, no claims are accepted that break a rule. The rules
-// are written out again, over another reading of the JSON.
+// Behind a good signature, no claims are accepted that break a rule. The rules are written out again, over
+// another reading of the JSON.
 func FuzzClaims(f *testing.F) {
 	ring := newForger(f, EdDSA)
 	for _, c := range claimCases() {

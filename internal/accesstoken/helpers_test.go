@@ -26,8 +26,7 @@ const (
 	testMaxTTL   = time.Hour
 )
 
-// signer is a key whose private half the test holds, so that it can sign what
-// Latchkey never would.
+// signer is a key whose private half the test holds, so that it can sign what Latchkey never would.
 type signer struct {
 	*Key
 	id      string
@@ -36,8 +35,8 @@ type signer struct {
 	spki    []byte
 }
 
-// newSigner makes a key of the algorithm; that of RS256 is always the RFC's, for
-// making one takes longer than any test here.
+// newSigner makes a key of the algorithm; that of RS256 is always the RFC's, for making one takes longer than
+// any test here.
 func newSigner(t testing.TB, algorithm Algorithm) *signer {
 	t.Helper()
 	var private crypto.Signer = josetest.RFC7515A2Key(t)
@@ -106,8 +105,8 @@ func (f *forger) JWKS(t testing.TB) []byte {
 	return []byte(josetest.JSON(t, map[string]any{"keys": []JWK{entry}}))
 }
 
-// wantRefused checks that token is refused as invalid and that the reason fits:
-// a token that is refused for another reason would prove nothing.
+// wantRefused checks that token is refused as invalid and that the reason fits: a token that is refused for
+// another reason would prove nothing.
 func (f *forger) wantRefused(t *testing.T, token, reason string) {
 	t.Helper()
 	claims, err := f.Verify(t.Context(), token)
@@ -157,8 +156,7 @@ func (f *forger) sign(t testing.TB, claims Claims) string {
 	return token
 }
 
-// wireClaims returns the claims of testClaims as they stand in a token, to be
-// changed by a test.
+// wireClaims returns the claims of testClaims as they stand in a token, to be changed by a test.
 func wireClaims() map[string]any {
 	c := testClaims()
 	return map[string]any{

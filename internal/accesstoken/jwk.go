@@ -37,7 +37,7 @@ type JWK struct {
 	E string `json:"e,omitempty"`
 }
 
-// NewJWK returns the members that describe public itself. It fails with ErrKey.
+// NewJWK returns the members that describe public itself. Its errors are ErrKey.
 func NewJWK(public crypto.PublicKey) (JWK, error) {
 	switch key := public.(type) {
 	case ed25519.PublicKey:
@@ -63,8 +63,9 @@ func NewJWK(public crypto.PublicKey) (JWK, error) {
 	return JWK{}, fmt.Errorf("%w: a %T has no JWK here", ErrKey, public)
 }
 
-// Thumbprint is the id of keys that Latchkey makes: RFC 7638 with SHA-256. The required members stand in the
-// order of their names, without white space (section 3.2); base64url and the fixed names need no escaping.
+// Thumbprint returns the thumbprint of RFC 7638, with SHA-256. Latchkey uses it as the id of its keys. The
+// required members are in the order of their names, without white space (section 3.2). base64url and the
+// fixed names need no escaping.
 func (j JWK) Thumbprint() string {
 	var canonical string
 	switch j.KeyType {
@@ -79,10 +80,11 @@ func (j JWK) Thumbprint() string {
 	return encodeSegment(sum[:])
 }
 
-// ParseJWKS returns the keys of a JWK set (RFC 7517, section 5) that can check access tokens, by their "kid".
-// A key of a type, algorithm, size or use that is not on the allow list, or without an id, is passed over, so
-// that the issuer may add new kinds. Anything damaged or ambiguous fails the whole set with ErrKey: a key
-// that is malformed or has a private half, an id given twice, a member given twice, no key at all.
+// ParseJWKS returns the keys of a JWK set (RFC 7517, section 5) that can check access tokens, with their
+// "kid" as map key. It skips keys without an id, and keys whose type, algorithm, size or use is not on the
+// allow list, so that the issuer may add new kinds. It returns ErrKey, and no keys, if anything in the set is
+// damaged or ambiguous: a malformed key, a private key, an id or a member that is there twice, or no key at
+// all.
 func ParseJWKS(document []byte) (map[string]*Key, error) {
 	set, err := strict.ParseObject(document)
 	if err != nil {
@@ -96,7 +98,7 @@ func ParseJWKS(document []byte) (map[string]*Key, error) {
 	for _, entry := range entries {
 		described, ok := entry.(strict.Object)
 		if !ok {
-			return nil, fmt.Errorf("%w: the set lists what is no object", ErrKey)
+			return nil, fmt.Errorf("%w: the list of keys has an entry that is no object", ErrKey)
 		}
 		id, key, err := publicJWK{described}.publicKey()
 		if err != nil {
@@ -116,13 +118,13 @@ func ParseJWKS(document []byte) (map[string]*Key, error) {
 	return keys, nil
 }
 
-// publicJWK is a JWK as somebody published it, not yet believed.
+// publicJWK is a JWK that was fetched, and not checked yet.
 type publicJWK struct{ strict.Object }
 
-// publicKey reads a JWK. A nil key without an error is one to pass over.
+// publicKey reads a JWK. A nil key without an error means: skip it.
 func (m publicJWK) publicKey() (id string, key *Key, err error) {
-	// RFC 7518, sections 6.2.2, 6.3.2 and 6.4: whoever publishes these has lost the key, or calls a shared
-	// secret public.
+	// RFC 7518, sections 6.2.2, 6.3.2 and 6.4: an issuer that publishes these has lost its private key, or
+	// publishes a shared secret.
 	for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} {
 		if _, present := m.Object[private]; present {
 			return "", nil, fmt.Errorf("%w: the set publishes a private key", ErrKey)
@@ -154,17 +156,17 @@ func (m publicJWK) publicKey() (id string, key *Key, err error) {
 	}
 	if _, present := m.Object["alg"]; present {
 		if name, _ := m.Text("alg"); currentName(name) != string(algorithm) {
-			return "", nil, nil // Such as RS512: it signs nothing that is read here.
+			return "", nil, nil // Such as RS512: this package accepts no token of that algorithm.
 		}
 	}
 	if key, err = NewKey(algorithm, public); err != nil {
-		return "", nil, nil //nolint:nilerr // too small or too large: passed over, as RFC 7517, section 5, has it
+		return "", nil, nil //nolint:nilerr // too small or too large: skip it, as RFC 7517, section 5, says
 	}
 	return id, key, nil
 }
 
-// verifies says whether the key is meant to check signatures (RFC 7517, sections 4.2 and 4.3). Both members
-// may be absent.
+// verifies returns whether the key may check signatures (RFC 7517, sections 4.2 and 4.3). Both members may be
+// absent.
 func (m publicJWK) verifies() bool {
 	if _, present := m.Object["use"]; present {
 		if use, _ := m.Text("use"); use != "sig" {
@@ -188,7 +190,7 @@ func (m publicJWK) edwards() (crypto.PublicKey, error) {
 	return ed25519.PublicKey(x), nil
 }
 
-// point reads RFC 7518, section 6.2.1. The parser refuses points off the curve.
+// point reads RFC 7518, section 6.2.1. The parser returns an error for points that are not on the curve.
 func (m publicJWK) point() (crypto.PublicKey, error) {
 	x, okX := m.bytes("x")
 	y, okY := m.bytes("y")
@@ -206,15 +208,15 @@ func (m publicJWK) point() (crypto.PublicKey, error) {
 func (m publicJWK) rsa() (crypto.PublicKey, error) {
 	n, okN := m.bytes("n")
 	e, okE := m.bytes("e")
-	// Integers have no leading zeros, so that a key has one spelling; an exponent above 31 bits is not read
-	// at all, for crypto/rsa refuses it.
+	// Integers have no leading zeros, so that a key has only one spelling. crypto/rsa does not accept an
+	// exponent above 31 bits, so this does not parse one.
 	if !okN || !okE || len(n) == 0 || len(e) == 0 || n[0] == 0 || e[0] == 0 || len(e) > 4 || (len(e) == 4 && e[0] > 0x7f) {
 		return nil, fmt.Errorf("%w: a malformed RSA key", ErrKey)
 	}
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}, nil
 }
 
-// bytes returns what the string called name holds in strict base64url.
+// bytes decodes the member name, a string in strict base64url.
 func (m publicJWK) bytes(name string) ([]byte, bool) {
 	text, ok := m.Text(name)
 	if !ok {

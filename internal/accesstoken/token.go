@@ -11,25 +11,26 @@ import (
 const (
 	// TokenType is the "typ" of access tokens (RFC 9068, section 2.1).
 	TokenType = "at+jwt"
-	// TokenTypeJWT is what it is where verifiers do not know RFC 9068: LATCHKEY_TOKEN_TYPE. Both are
-	// accepted, for both are out while the setting changes, and the keys sign nothing but access tokens.
+	// TokenTypeJWT is the "typ" if LATCHKEY_TOKEN_TYPE says so, for verifiers that do not know RFC 9068. Both
+	// types are always accepted: while the setting changes, clients have tokens of both, and the keys sign
+	// access tokens only.
 	TokenTypeJWT = "JWT"
-	// MaxTokenBytes is the longest token that is issued or looked at.
+	// MaxTokenBytes is the length of the longest token that is issued or read.
 	MaxTokenBytes = 4096
 )
 
-// Token is an access token in JWS compact serialisation (RFC 7515, section 3.1), taken apart but not yet
-// believed.
+// Token is an access token in JWS compact serialisation (RFC 7515, section 3.1). It was parsed, and its
+// signature was not checked yet.
 type Token struct {
-	signed    string // the first two parts with their dot: what is signed
+	signed    string // the first two parts with their dot: the signature covers these
 	signature []byte
-	payload   string // still encoded: nothing reads it before the signature holds
+	payload   string // still encoded: nothing reads it before the signature was checked
 	algorithm Algorithm
 	keyID     string
 	typ       string
 }
 
-// ParseToken checks the form and the header of an access token. It fails with ErrInvalid.
+// ParseToken checks the form and the header of an access token. Its errors are ErrInvalid.
 func ParseToken(token string) (*Token, error) {
 	parsed, err := parseJWS(token)
 	if err != nil {
@@ -41,18 +42,18 @@ func ParseToken(token string) (*Token, error) {
 	return parsed, nil
 }
 
-// KeyID is the "kid": the key that the token says has signed it. Never empty.
+// KeyID is the "kid": the id of the key that, as the token says, has signed it. Never empty.
 func (t *Token) KeyID() string { return t.keyID }
 
-// Claims returns what the token says once key has signed it and the rules hold at now. It fails with
-// ErrInvalid, and with ErrExpired only when nothing but the time is wrong.
+// Claims returns the claims if key has signed the token and the claims meet the rules at now. It returns
+// ErrInvalid, or ErrExpired if only the time is wrong.
 func (t *Token) Claims(key *Key, rules Rules, now time.Time) (*Claims, error) {
 	claims, _, err := t.ClaimsUnder(key, now, rules)
 	return claims, err
 }
 
-// ClaimsUnder is Claims for a token that may keep to any of some rules, one or more. It says which, by its
-// place; when the token keeps to none, the error is that of the first.
+// ClaimsUnder is Claims for a token that must meet one of several rules. It also returns the index of the
+// rules that the token meets. If it meets none, the error is that of the first rules.
 func (t *Token) ClaimsUnder(key *Key, now time.Time, rules ...Rules) (*Claims, int, error) {
 	payload, err := t.verify(key)
 	if err != nil {
@@ -96,15 +97,14 @@ func parseJWS(token string) (*Token, error) {
 	return parsed, nil
 }
 
-// readHeader takes the parameters that matter from the header. "jwk", "jku", "x5c" and "x5u" are never among
-// them: a token does not bring its own key.
+// readHeader reads the parameters that are needed. It never reads "jwk", "jku", "x5c" and "x5u": a token must
+// not choose the key that checks it.
 func (t *Token) readHeader(header []byte) error {
 	parameters, err := strict.ParseObject(header)
 	if err != nil {
 		return invalid("header: " + err.Error())
 	}
-	// No extension is understood here, so any that is marked critical must be refused (RFC 7515, section
-	// 4.1.11).
+	// This package knows no extensions, so it must refuse tokens with a critical one (RFC 7515, section 4.1.11).
 	if _, present := parameters["crit"]; present {
 		return invalid("critical header parameter")
 	}
@@ -119,9 +119,9 @@ func (t *Token) readHeader(header []byte) error {
 	return nil
 }
 
-// verify returns the payload once key has signed it. It fails with ErrInvalid.
+// verify returns the payload if key has signed it, else ErrInvalid.
 func (t *Token) verify(key *Key) ([]byte, error) {
-	// The key decides the algorithm; the header may only agree.
+	// The key decides the algorithm. The header must name the same one.
 	if t.algorithm != key.algorithm {
 		return nil, invalid("algorithm is not the key's")
 	}
@@ -131,12 +131,12 @@ func (t *Token) verify(key *Key) ([]byte, error) {
 	return decodeSegment(t.payload)
 }
 
-// isAccessToken says whether the type is one that access tokens have.
+// isAccessToken returns whether the type is one of those of access tokens.
 func (t *Token) isAccessToken() bool { return t.IsType(TokenType) || t.IsType(TokenTypeJWT) }
 
-// IsType says whether "typ" is typ, with or without "application/". Media types compare without regard to
-// ASCII case (RFC 9068, section 4; RFC 7515, section 4.1.9); equal lengths keep longer look-alikes out of
-// EqualFold, which folds Unicode.
+// IsType returns whether "typ" is typ, with or without "application/". Media types ignore ASCII case (RFC
+// 9068, section 4; RFC 7515, section 4.1.9). EqualFold also folds Unicode, whose letters are longer, so
+// compare the lengths first.
 func (t *Token) IsType(typ string) bool {
 	for _, name := range []string{typ, "application/" + typ} {
 		if len(t.typ) == len(name) && strings.EqualFold(t.typ, name) {

@@ -80,8 +80,8 @@ func TestVerifyForm(t *testing.T) {
 	}
 }
 
-// nextInAlphabet returns the base64url digit after c: another spelling of the
-// same bytes when c ends a segment with unused bits.
+// nextInAlphabet returns the base64url digit after c: another spelling of the same bytes when c ends a
+// segment with unused bits.
 func nextInAlphabet(c byte) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return string(alphabet[(strings.IndexByte(alphabet, c)+1)%len(alphabet)])
@@ -313,8 +313,7 @@ func TestVerifyErrorsQuoteNothing(t *testing.T) {
 	}
 }
 
-// Expired is said of a token that is right in every other way, from the second
-// of "exp" on, and of no other.
+// Expired is said of a token that is right in every other way, from the second of "exp" on, and of no other.
 func TestVerifyExpiry(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, EdDSA)

@@ -99,8 +99,8 @@ func checkSignatureVector(t *testing.T, key *Key, test vectorTest) {
 	}
 }
 
-// Whole tokens in compact form. The vectors carry "foo" and the like for claims,
-// so that they go through everything Verify does up to the type and the claims.
+// Whole tokens in compact form. The vectors carry "foo" and the like for claims, so that they go through
+// everything Verify does up to the type and the claims.
 func TestWycheproofTokens(t *testing.T) {
 	t.Parallel()
 	const roca = "invalid elsewhere: a weak modulus from a faulty chip; keys here are made by crypto/rsa and nothing else"
@@ -161,8 +161,8 @@ func openVector(ring map[string]*Key, serialised json.RawMessage) error {
 	return err
 }
 
-// vectorRing returns the keys of group that are held after its set was read, and
-// whether one of its algorithms is ours.
+// vectorRing returns the keys of group that are held after its set was read, and whether one of its
+// algorithms is ours.
 func vectorRing(t *testing.T, group vectorGroup) (ring map[string]*Key, ours bool) {
 	t.Helper()
 	source := group.Public

@@ -1,9 +1,9 @@
-// Package device makes and checks device tokens: proof that a client has logged in to an account before. A
-// client that shows one is counted apart from others when logins of the account fail, so that strangers who
-// guess cannot keep its owner out. It is no credential: without the password it opens nothing.
+// Package device makes and checks device tokens. A device token proves that a client has logged in to an
+// account before. Failed logins of a client with a device token have a counter of their own, so strangers who
+// guess passwords cannot lock the owner out. It is no credential: it is worth nothing without the password.
 //
-// A token is base64url of version, account, password epoch, time of issue and device, and of an HMAC-SHA-256
-// over them. Nothing of it is stored.
+// A token is version, account, password epoch, time of issue, device, and an HMAC-SHA-256 of these, in
+// base64url. None of it is stored.
 package device
 
 import (
@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// Life is how long a token is good: people come back to a client after a long holiday, not after years.
+	// Life is how long a token is valid. People return to a client after a long holiday, but not after years.
 	Life = 366 * 24 * time.Hour
-	// maxAhead is how far in the future a token may be dated: replicas' clocks differ.
+	// maxAhead is how far in the future the time of issue may be, because the clocks of replicas differ.
 	maxAhead = time.Minute
 	minKey   = 32
 
@@ -31,13 +31,13 @@ const (
 	length     = bodyLength + sha256.Size
 )
 
-// Token is what a device token says.
+// Token is the content of a device token.
 type Token struct {
 	// UserID is the account.
 	UserID uuid.UUID
-	// Epoch is that of the account's password: the token ends with the password.
+	// Epoch is the password epoch of the account: when the password changes, the token is void.
 	Epoch int64
-	// ID is the device's, chosen at random with its first token and kept by later ones.
+	// ID is the id of the device: random in its first token, and the same in later ones.
 	ID uuid.UUID
 }
 
@@ -47,8 +47,8 @@ type Tokens struct {
 	now  func() time.Time
 }
 
-// New returns Tokens whose MACs are made with the first key; the others, of former secrets, still check. Each
-// has 32 bytes or more.
+// New returns Tokens that makes MACs with the first key, and accepts those of all keys: the others belong to
+// previous secret keys. Each key has 32 bytes or more.
 func New(keys [][]byte, now func() time.Time) (*Tokens, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("device: no key")
@@ -61,7 +61,7 @@ func New(keys [][]byte, now func() time.Time) (*Tokens, error) {
 	return &Tokens{keys, now}, nil
 }
 
-// Issue returns the text of t, dated now.
+// Issue returns the text of t. Its time of issue is now.
 func (d *Tokens) Issue(t Token) string {
 	body := make([]byte, 0, length)
 	body = append(body, version)
@@ -72,8 +72,8 @@ func (d *Tokens) Issue(t Token) string {
 	return base64.RawURLEncoding.EncodeToString(append(body, mac(d.keys[0], body)...))
 }
 
-// Open returns what a token says, and false for anything that is none, was made with another key, or is too
-// old.
+// Open returns the content of a token. It returns false if the text is not a device token, if another key
+// made it, or if it is too old.
 func (d *Tokens) Open(text string) (Token, bool) {
 	if len(text) != base64.RawURLEncoding.EncodedLen(length) {
 		return Token{}, false
@@ -101,7 +101,8 @@ func (d *Tokens) Open(text string) (Token, bool) {
 	}, true
 }
 
-// mac is over the purpose too: a key that served another one as well would not make these tokens.
+// mac covers the purpose too: if the key had another use by mistake, the MACs of that use would not be device
+// tokens.
 func mac(key, body []byte) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("latchkey device token\x00"))

@@ -15,64 +15,64 @@ import (
 )
 
 const (
-	// readBuffer holds the requests of eight validations. It is a connection's own for as long as it is open.
+	// readBuffer has room for the requests of eight validations. Each open connection has its own.
 	readBuffer  = 8 << 10
 	frameHeader = 9
 	// prefixSize is the length in bytes of the prefix of a message (gRPC over HTTP/2,
 	// "Length-Prefixed-Message"): a flag and the message's length.
 	prefixSize = 5
-	// hugePrefix is the high byte of a length that gRPC refuses whatever its own limit is.
+	// hugePrefix is the high byte of a length that gRPC refuses, with any limit.
 	hugePrefix = 0x7f
-	// nobody is a stream that clients cannot open: gRPC drops what is sent to it.
+	// nobody is a stream that clients cannot open: gRPC drops its frames.
 	nobody = 2
-	// frameCost is what gRPC keeps for a frame beside its bytes: an entry in a list that doubles, and a
-	// buffer's header.
+	// frameCost is the memory that gRPC needs for a frame besides its bytes: an entry in a list that doubles,
+	// and the header of a buffer.
 	frameCost = 192
-	// pooledFrom is the size of a frame from which gRPC takes a buffer of the pool, which has sizes of powers
-	// of two.
+	// pooledFrom is the smallest frame for which gRPC takes a buffer from the pool. The sizes in the pool are
+	// powers of two.
 	pooledFrom = 1 << 10
-	// costFactor is how much more than its limit a message may take in memory, sent in tiny frames or in ones
-	// that fill a buffer badly.
+	// costFactor is how many times its limit a message may take in memory, if it comes in tiny frames, or in
+	// frames that fill their buffers badly.
 	costFactor = 3
-	// freeHeaders is what the headers of a call may have without being counted: a token of each kind fits.
+	// freeHeaders is the size of headers of a call that is not counted. A token of each kind fits.
 	freeHeaders = 2 << 10
-	// freeBlock is what a block of headers that goes on in another frame may have without being counted: the
-	// whole of a call that is not refused.
+	// freeBlock is the size of a block of headers in several frames that is not counted. All headers of a valid
+	// call fit.
 	freeBlock = 16 << 10
-	// mostEnded is how many calls a connection has before those are looked for that have ended: twice what it
-	// can have under way.
+	// mostEnded is how many calls a connection may have before the guard looks for calls that have ended: twice
+	// the number of calls that can run at once.
 	mostEnded = 256
 )
 
-// conn is a connection after its handshake. gRPC reads from it frame by frame, in one goroutine, which also
-// runs the tap handle: when that runs, the last frame that was read is the HEADERS frame of its call.
+// conn is a connection after its handshake. gRPC reads it frame by frame in one goroutine. The same goroutine
+// runs the tap handle, so at that time the last frame that was read is the HEADERS frame of the call.
 type conn struct {
 	net.Conn
 	guard *Guard
 	began time.Time // when its handshake was done
-	// unnamed is that a proxy's PROXY header names no client.
+	// unnamed is true if the PROXY header of a proxy names no client.
 	unnamed bool
 
-	// What was read ahead, and where gRPC is in it: for the reading goroutine alone.
+	// The bytes that were read ahead, and the position of gRPC in them. Only the reading goroutine uses these.
 	buf  []byte
 	r, w int
-	left int // bytes of the present frame that gRPC has not read yet
-	// The last HEADERS frame: its stream, whether nothing follows it, and whether its block goes on in a
+	left int // bytes of the current frame that gRPC has not read yet
+	// The last HEADERS frame: its stream, whether it ends the stream, and whether its block continues in a
 	// CONTINUATION frame.
 	stream      uint32
 	ended, open bool
 
-	partial atomic.Int64 // when the rest of a frame was first waited for, 0 if none is
+	partial atomic.Int64 // since when the rest of a frame is missing; 0 if none is
 	calls   atomic.Int64 // len(half)
 
 	mu     sync.Mutex
 	half   map[uint32]*arrival
 	cost   int
-	block  int // of headers, of which more is to come
+	block  int // bytes of a block of headers that is not complete
 	closed bool
 }
 
-// arrival is a call whose message is not here yet.
+// arrival is a half-sent call: its headers have arrived, its message has not.
 type arrival struct {
 	context.Context //nolint:containedctx // it is the call's context, and ends it
 
@@ -83,8 +83,8 @@ type arrival struct {
 	began   time.Duration
 	within  time.Duration
 	limit   int
-	started bool // its first frame has come
-	refused bool // nothing more of it reaches gRPC
+	started bool // its first frame has arrived
+	refused bool // no further frame of it reaches gRPC
 	bytes   int
 	cost    int
 }
@@ -124,12 +124,12 @@ func (c *conn) fill() error {
 	if (c.r < c.w || c.left > 0 || c.open) && c.partial.Load() == 0 {
 		c.partial.Store(c.guard.now.Load())
 	}
-	c.w = frameHeader + copy(c.buf[frameHeader:], c.buf[c.r:c.w]) // divert needs the room before
+	c.w = frameHeader + copy(c.buf[frameHeader:], c.buf[c.r:c.w]) // divert needs room before the frame
 	c.r = frameHeader
 	n, err := c.Conn.Read(c.buf[c.w:])
 	c.w += n
 	if n > 0 {
-		return nil // an error comes again
+		return nil // the next Read returns the error again
 	}
 	return err
 }
@@ -150,7 +150,7 @@ func (c *conn) nextFrame() error {
 	}
 	length, kind, flags, stream := parseHeader(c.buf[c.r:])
 	c.left = frameHeader + length
-	switch kind { //nolint:exhaustive // no other frame says anything of a call's message
+	switch kind { //nolint:exhaustive // no other frame belongs to a message
 	case http2.FrameHeaders:
 		c.stream, c.ended, c.open = stream, flags.Has(http2.FlagHeadersEndStream), !flags.Has(http2.FlagHeadersEndHeaders)
 		if c.open {
@@ -177,9 +177,9 @@ func parseHeader(b []byte) (length int, kind http2.FrameType, flags http2.Flags,
 	return int(b[0])<<16 | int(b[1])<<8 | int(b[2]), http2.FrameType(b[3]), http2.Flags(b[4]), binary.BigEndian.Uint32(b[5:]) &^ (1 << 31)
 }
 
-// data counts a DATA frame before gRPC reads it. A message that says of itself that it is over its method's
-// limit gets a length that gRPC refuses at once, with its own RESOURCE_EXHAUSTED. What is over it all the
-// same never reaches its call.
+// data counts a DATA frame before gRPC reads it. If the length of the message is over the limit of its
+// method, data writes a length that gRPC itself refuses at once, with RESOURCE_EXHAUSTED. If the message is
+// longer than the length that it states, the rest never reaches the call.
 func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	c.mu.Lock()
 	a := c.half[stream]
@@ -221,9 +221,9 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	return nil
 }
 
-// headers counts a frame of a block of headers that has several. gRPC keeps the block until it is whole, and
-// no part of it can be left out, since later blocks refer to it: a connection over what all may hold is
-// closed.
+// headers counts a frame of a block of headers that has several frames. gRPC keeps the block until it is
+// complete. No part of a block can be dropped, since later blocks refer to it, so headers returns an error,
+// and the connection is closed, if all connections together have too much.
 func (c *conn) headers(length int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,10 +239,10 @@ func (c *conn) headers(length int) error {
 	return nil
 }
 
-var errTooManyHeaders = errors.New("inbound: too many headers of which the rest is to come")
+var errTooManyHeaders = errors.New("inbound: too many incomplete headers")
 
-// divert makes two frames of a DATA frame: the prefix for its call, and the rest for nobody. gRPC would keep
-// it with the call, 16 KiB for each that it refuses.
+// divert splits a DATA frame in two: the prefix for its call, and the rest for the stream nobody. Otherwise
+// gRPC would keep the rest with the call, up to 16 KiB for each call that it refuses.
 func (c *conn) divert(length int) {
 	const head = frameHeader + prefixSize
 	copy(c.buf[c.r-frameHeader:], c.buf[c.r:c.r+head])
@@ -254,7 +254,7 @@ func (c *conn) divert(length int) {
 	c.left += frameHeader
 }
 
-// costOf is the memory that gRPC keeps for a DATA frame.
+// costOf returns the memory that gRPC needs for a DATA frame.
 func costOf(length int) int {
 	switch {
 	case length == 0:
@@ -265,8 +265,8 @@ func costOf(length int) int {
 	return 1<<bits.Len(uint(length-1)) + frameCost
 }
 
-// arrived says whether the whole message of the call whose headers were read last has been read ahead, as is
-// usual: a client sends both at once.
+// arrived returns whether the whole message of the call whose headers were read last was read ahead. Usually
+// it was: clients send both at once.
 func (c *conn) arrived() bool {
 	if c.ended {
 		return true
@@ -281,7 +281,7 @@ func (c *conn) arrived() bool {
 	return false
 }
 
-// await makes the call whose headers were read last a half-sent one.
+// await starts to watch the call whose headers were read last, as a half-sent call.
 func (c *conn) await(parent context.Context, limit, headers int, within time.Duration) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	a := &arrival{
@@ -311,14 +311,15 @@ func (c *conn) await(parent context.Context, limit, headers int, within time.Dur
 	return a
 }
 
-// trimLocked brings what half-sent calls hold down to the connection's share. c.mu must be held.
+// trimLocked cuts off half-sent calls until the rest need no more than the connection's share of memory. c.mu
+// must be held.
 func (c *conn) trimLocked() {
 	for c.cost > c.guard.share(heldBytes, leastBytes, mostBytes) {
 		c.evictLocked()
 	}
 }
 
-// sweep cuts off what is late, and the oldest of what is over the connection's share.
+// sweep cuts off calls that are late, and the oldest calls if the connection has more than its share.
 func (c *conn) sweep(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -359,14 +360,14 @@ func (c *conn) evictLocked() {
 	}
 }
 
-// cutLocked ends a call for which there is no more time. c.mu must be held.
+// cutLocked ends a call whose time is over. c.mu must be held.
 func (c *conn) cutLocked(a *arrival) {
 	c.refuseLocked(a)
 	a.expired.Store(true)
 	a.cancel()
 }
 
-// refuseLocked lets nothing more of a call through, and counts it no more. c.mu must be held.
+// refuseLocked drops all further frames of a call, and no longer counts it. c.mu must be held.
 func (c *conn) refuseLocked(a *arrival) {
 	if !a.refused {
 		c.guard.half.Add(-1)
@@ -376,7 +377,8 @@ func (c *conn) refuseLocked(a *arrival) {
 	a.cost = 0
 }
 
-// unwatchEndedLocked stops watching calls that gRPC has ended before their message was here. c.mu must be held.
+// unwatchEndedLocked stops watching calls that gRPC has ended before their message was here. c.mu must be
+// held.
 func (c *conn) unwatchEndedLocked() {
 	for _, a := range c.half {
 		if a.parent.Err() != nil {
@@ -419,7 +421,7 @@ type guarded struct {
 	guard *Guard
 }
 
-// authInfo leads from a call to its connection.
+// authInfo has the connection of a call.
 type authInfo struct {
 	credentials.AuthInfo
 	conn *conn
@@ -431,7 +433,7 @@ func (g guarded) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, 
 	if err != nil {
 		return nil, nil, err
 	}
-	// What comes first is no frame: gRPC checks it.
+	// The first bytes are the preface of the client, not a frame. gRPC checks it.
 	c := &conn{
 		Conn: inner, guard: g.guard, began: time.Now(), //nolint:forbidigo // transports go by the machine's clock
 		buf: make([]byte, readBuffer), r: frameHeader, w: frameHeader, left: len(http2.ClientPreface),

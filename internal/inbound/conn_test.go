@@ -61,8 +61,8 @@ func handshake(t failer, g *Guard, data []byte, piece func() int) (*conn, contex
 	return watched, peer.NewContext(context.Background(), &peer.Peer{AuthInfo: info})
 }
 
-// TestConnPassesEverything: what is not over a limit goes through as it is, however it
-// comes in and however it is read.
+// TestConnPassesEverything: what is not over a limit goes through as it is, however it comes in and however
+// it is read.
 func TestConnPassesEverything(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -205,8 +205,8 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// TestHeldHeaders: what connections hold of headers whose end does not come is bounded for all of them, and nothing of it
-// is counted when they have gone.
+// TestHeldHeaders: what connections hold of headers whose end does not come is bounded for all of them, and
+// nothing of it is counted when they have gone.
 func TestHeldHeaders(t *testing.T) {
 	t.Parallel()
 	const frame = 16 << 10

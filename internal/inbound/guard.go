@@ -1,6 +1,7 @@
-// Package inbound limits what peers can occupy of a gRPC server before their calls begin: connections
-// (Limiter), and calls whose message has not arrived (Guard). gRPC itself reads a whole message before any
-// interceptor runs, has one size limit for all methods, and has no time limit for a message to arrive.
+// Package inbound limits the resources that peers can use on a gRPC server before their calls begin:
+// connections (Limiter), and calls whose message has not arrived (Guard). gRPC reads a whole message before
+// any interceptor runs. It has one size limit for all methods, and no time limit for the arrival of a
+// message.
 package inbound
 
 import (
@@ -19,42 +20,43 @@ import (
 )
 
 const (
-	// sweepEvery is how long after its limit a call is cut off, at most.
+	// sweepEvery is the longest time by which a call is cut off too late.
 	sweepEvery = 500 * time.Millisecond
-	// grace is how old a half-sent call may get, however many there are, for the same reason.
+	// grace is the age that each half-sent call may reach, even if a connection has more of them than its share:
+	// in a burst of calls, all are half-sent for a moment.
 	grace = 5 * time.Second
-	// mostHalf is how many half-sent calls there may be of any age. Each holds a goroutine and a stream, 10
-	// KiB. In a burst of 2,000 logins of a busy client all are half-sent at a time: it sends the headers of a
-	// call when it begins, and the message when the call's turn comes.
+	// mostHalf is how many half-sent calls of any age there may be. Each needs a goroutine and a stream, 10 KiB.
+	// In a burst of 2,000 logins from one busy client, all are half-sent at the same time: the client sends the
+	// headers of each call when it begins, and the messages one after the other.
 	mostHalf = 2560
-	// looked is how many connections (Guard) or addresses (Limiter) are compared to find one that holds many.
+	// looked is how many connections (Guard) or addresses (Limiter) are compared to find one that has many.
 	looked = 32
 	// heldCalls is how many half-sent calls may be older than grace, on all connections together. The
 	// connections that have such calls share them.
 	heldCalls = 256
-	// heldBytes is the memory that incomplete messages may take. The connections that have such messages
-	// share it.
+	// heldBytes is the memory that incomplete messages may need. The connections that have such messages share
+	// it.
 	heldBytes = 4 << 20
-	// heldBlocks is what all connections together may have of header blocks that are not whole, beyond the
-	// first freeBlock of each.
+	// heldBlocks is the memory for incomplete blocks of headers on all connections together. The first freeBlock
+	// of each is not counted.
 	heldBlocks = 4 << 20
-	// Bounds of a connection's share.
+	// Limits of a connection's share.
 	leastCalls, mostCalls = 2, 32
 	leastBytes, mostBytes = 2 << 10, 128 << 10
-	// logEvery is how often the log tells of what was cut off.
+	// logEvery is the shortest time between two lines in the log.
 	logEvery = time.Minute
 )
 
 // GuardConfig has what NewGuard needs. All fields are required.
 type GuardConfig struct {
-	// ArrivalTime is how long a message may take to arrive after the headers of its call, and a frame after
-	// its first byte. 1 s or more.
+	// ArrivalTime is how long a message may take to arrive after the headers of its call, and a frame after its
+	// first byte. 1 s or more.
 	ArrivalTime time.Duration
 	Logger      *slog.Logger
 }
 
-// Guard cuts off calls whose message does not arrive. It sits between the connection and gRPC, as the
-// server's credentials, and follows the frames that gRPC reads.
+// Guard cuts off calls whose message does not arrive. It is between the connection and gRPC, as the server's
+// credentials, and reads the headers of the frames that gRPC reads.
 type Guard struct {
 	arrivalTime time.Duration
 	log         *slog.Logger
@@ -63,35 +65,35 @@ type Guard struct {
 	now     atomic.Int64 // time since the first sweep, kept by the sweeps: cheaper than a clock
 	waiting atomic.Int64 // connections that have half-sent calls
 	half    atomic.Int64 // half-sent calls that were not refused
-	blocks  atomic.Int64 // bytes of header blocks that are not whole, see conn.headers
+	blocks  atomic.Int64 // bytes of incomplete blocks of headers, see conn.headers
 
 	late, large, evicted, stalled atomic.Int64
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 
-	toldAt time.Duration // of Run alone
+	toldAt time.Duration // used by Run only
 	told   int64
 }
 
 // NewGuard returns a guard that watches nothing yet.
 func NewGuard(cfg GuardConfig) *Guard {
 	g := &Guard{arrivalTime: cfg.ArrivalTime, log: cfg.Logger, conns: map[*conn]struct{}{}, toldAt: -logEvery}
-	// 256 bytes to 16 KiB, HTTP/2's largest frame; gRPC's write buffers; its largest. In its own pool a frame
-	// of 1,025 bytes takes 4 KiB.
+	// Powers of two from 256 bytes to 16 KiB, the largest frame of HTTP/2; then gRPC's write buffers, and its
+	// largest buffer. In gRPC's own pool, a frame of 1,025 bytes takes 4 KiB.
 	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 20)
 	g.pool = pool
-	if err != nil { // of exponents that are no such
+	if err != nil { // the exponents above are valid
 		g.pool = mem.DefaultBufferPool()
 	}
 	g.now.Store(1) // 0 is "never"
 	return g
 }
 
-// Stats are the calls that were cut off so far: Late ones whose message did not arrive in time, Large ones
-// whose message is over its method's limit, Evicted ones to make room while many were half-sent. Stalled are
-// connections that were closed because a frame, or a block of headers while there were too many of those, did
-// not end.
+// Stats are numbers of calls that were cut off: Late because the message did not arrive in time, Large
+// because it is over the limit of its method, Evicted because too many calls were half-sent. Stalled is the
+// number of connections that were closed because a frame was incomplete for too long, or because there were
+// too many incomplete blocks of headers.
 type Stats struct{ Late, Large, Evicted, Stalled int64 }
 
 // Stats returns the counts.
@@ -99,10 +101,10 @@ func (g *Guard) Stats() Stats {
 	return Stats{Late: g.late.Load(), Large: g.large.Load(), Evicted: g.evicted.Load(), Stalled: g.stalled.Load()}
 }
 
-// Await limits how the message of a call arrives: at most limit bytes, within the given time (0: the guard's
-// ArrivalTime). The tap handle calls it and uses the returned context in place of ctx: it ends with
-// DeadlineExceeded if the client has not finished in time, and with Canceled if the client sends more. Most
-// calls get ctx itself back: their message is already here.
+// Await limits the message of a call: at most limit bytes, which must arrive within the given time (0:
+// ArrivalTime of the guard). The tap handle calls it, and uses the returned context instead of ctx. That
+// context ends with DeadlineExceeded if the client does not finish in time, and with Canceled if it sends
+// more. For most calls, Await returns ctx itself, since their message has already arrived.
 func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, within time.Duration) context.Context {
 	c := connOf(ctx)
 	if c == nil || c.guard != g || c.arrived() {
@@ -134,14 +136,14 @@ func Began(ctx context.Context) (time.Time, bool) {
 	return c.began, true
 }
 
-// Unnamed says whether a call came over a connection whose proxy sent a PROXY header that names no client.
-// The peer is the proxy then, and the words are somebody else's.
+// Unnamed returns whether the call's connection began with a PROXY header that names no client. Then the
+// peer's address is that of the proxy, and the headers of the call are those of an unknown client.
 func Unnamed(ctx context.Context) bool {
 	c := connOf(ctx)
 	return c != nil && c.unnamed
 }
 
-// connOf is the connection of a call, nil if it is not guarded.
+// connOf returns the connection of a call, or nil if it has no guard.
 func connOf(ctx context.Context) *conn {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -151,16 +153,16 @@ func connOf(ctx context.Context) *conn {
 	return info.conn
 }
 
-// ServerOptions are what a server needs to be guarded, beside Await in its tap handle.
+// ServerOptions returns the options that a server needs, besides Await in its tap handle.
 func (g *Guard) ServerOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(guarded{creds, g}),
-		grpc.ReadBufferSize(0), // what gRPC reads ahead could not be told from what it has read
+		grpc.ReadBufferSize(0), // if gRPC read ahead, the guard would not know which frame it is at
 		experimental.BufferPool(g.pool),
 	}
 }
 
-// Run cuts off what is late until ctx is over.
+// Run cuts off late calls until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	start := time.Now() //nolint:forbidigo // transports go by the machine's clock
 	ticker := time.NewTicker(sweepEvery)
@@ -197,8 +199,8 @@ func (g *Guard) sweep(now time.Duration) {
 	}
 }
 
-// evict cuts off the oldest call of the connection with the most half-sent calls. It compares only some
-// connections, in the map's random order.
+// evict cuts off the oldest call of the connection that has the most half-sent calls. It compares only looked
+// connections, in the random order of the map.
 func (g *Guard) evict() {
 	var with *conn
 	seen := 0
@@ -217,19 +219,19 @@ func (g *Guard) evict() {
 	}
 }
 
-// tell writes a line when something was cut off, once in a while.
+// tell logs the numbers of calls that were cut off, if there are new ones, and at most once in logEvery.
 func (g *Guard) tell(ctx context.Context, now time.Duration) {
 	stats := g.Stats()
 	total := stats.Late + stats.Large + stats.Evicted + stats.Stalled
 	if total == g.told || now-g.toldAt < logEvery {
 		return
 	}
-	g.log.WarnContext(ctx, "calls were cut off before their message was here", "since_last_told", total-g.told,
+	g.log.WarnContext(ctx, "calls were cut off before their message arrived", "since_last_told", total-g.told,
 		"late", stats.Late, "too_large", stats.Large, "evicted", stats.Evicted, "stalled_connections", stats.Stalled)
 	g.told, g.toldAt = total, now
 }
 
-// share is a connection's part of what all may hold.
+// share returns the share of one connection in all.
 func (g *Guard) share(all, least, most int) int {
 	return min(max(all/max(int(g.waiting.Load()), 1), least), most)
 }

@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// userTimeout is how long what was sent may stay unacknowledged.
+// userTimeout is how long sent data may be unacknowledged before the connection is closed (TCP_USER_TIMEOUT).
 const userTimeout = 20 * time.Second
 
 // LimiterConfig has what NewLimiter needs.
 type LimiterConfig struct {
-	// Most is how many connections there may be, MostPerAddress how many of one network address (an IPv6
-	// address counts by its /64). Both are 1 or more.
+	// Most is how many connections there may be, MostPerAddress how many from one network address (all IPv6
+	// addresses of a /64 count as one). Both are 1 or more.
 	Most, MostPerAddress int
-	// Proxies are peers for whom only Most holds: they connect for all of their clients.
+	// Proxies are peers to which only Most applies, since they connect for many clients.
 	Proxies []netip.Prefix
-	// ProxyProtocol lets those, and nobody else, begin a connection with a header of the PROXY protocol. The
-	// connection then has its client's address, and counts as the client's.
+	// ProxyProtocol allows those peers only to begin a connection with a PROXY protocol header. The connection
+	// then has the address of the client, and counts as the client's.
 	ProxyProtocol bool
 	// Listener is the name in the log.
 	Listener string
 	Logger   *slog.Logger
 }
 
-// Limiter limits the connections of a listener. A connection over the limits is closed as soon as it is
-// accepted: if it waited for a place, the peers who hold the places would decide who gets in. When all places
-// are taken, a connection of an address that has fewer than another address takes the place of one of the
-// other's.
+// Limiter limits the connections of a listener. It closes a connection that is over the limits as soon as it
+// is accepted. If it let connections wait for a place, the peers with places would decide how long. If all
+// places are taken, a connection from an address with fewer connections replaces one from an address with
+// more.
 type Limiter struct {
 	cfg LimiterConfig
 
@@ -39,7 +39,7 @@ type Limiter struct {
 
 	mu      sync.Mutex
 	open    int
-	waiting int // for the header of a proxy
+	waiting int // connections that wait for a PROXY header
 	peers   map[netip.Prefix]map[*counted]struct{}
 	toldAt  time.Time
 	untold  int
@@ -50,9 +50,9 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 	return &Limiter{cfg: cfg, peers: map[netip.Prefix]map[*counted]struct{}{}}
 }
 
-// LimiterStats are the connections that are Open, those that wait for a header among them, and how many were
-// closed so far: new ones because there were too many of all (RefusedAll) or of their address
-// (RefusedAddress), and others to make room for an address with fewer (Displaced).
+// LimiterStats are numbers of connections. Open are open, including those that wait for a PROXY header. The
+// others were closed: RefusedAll because there were too many, RefusedAddress because there were too many from
+// their address, Displaced to make room for an address with fewer.
 type LimiterStats struct{ Open, RefusedAll, RefusedAddress, Displaced int64 }
 
 // Stats returns the counts.
@@ -65,7 +65,7 @@ func (l *Limiter) Stats() LimiterStats {
 	}
 }
 
-// Listen bounds what a listener accepts.
+// Listen returns a listener that accepts the connections of inner within the limits.
 func (l *Limiter) Listen(inner net.Listener) net.Listener {
 	if l.cfg.ProxyProtocol {
 		return newAnnounced(inner, l)
@@ -110,7 +110,7 @@ func (l *Limiter) admit(c *counted, exempt bool) bool {
 	return true
 }
 
-// reset closes a connection without keeping anything of it.
+// reset closes a connection at once: the system keeps no state of it.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
@@ -118,7 +118,8 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// peerOf is what a peer is counted by; peers without an address are one.
+// peerOf returns the prefix under which a peer is counted. All peers without an IP address are counted as
+// one.
 func (l *Limiter) peerOf(addr net.Addr) (peer netip.Prefix, exempt bool) {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -132,11 +133,12 @@ func (l *Limiter) peerOf(addr net.Addr) (peer netip.Prefix, exempt bool) {
 	if address.Is6() {
 		bits = 64
 	}
-	peer, _ = address.Prefix(bits) // it has as many
+	peer, _ = address.Prefix(bits) // no error: the address has that many bits
 	return peer, exempt
 }
 
-// take gives a connection a place, maybe that of another, which is to be closed.
+// take gives a connection a place. It may be the place of another connection (displaced), which the caller
+// must close.
 func (l *Limiter) take(c *counted, exempt bool) (displaced *counted, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,8 +167,9 @@ func (l *Limiter) take(c *counted, exempt bool) (displaced *counted, ok bool) {
 	return displaced, true
 }
 
-// displaceLocked takes the place of a connection whose address has at least two more than mine: of a few
-// addresses, in the map's random order, the one with the most. Proxies keep theirs. l.mu must be held.
+// displaceLocked frees the place of a connection whose address has at least two connections more than mine.
+// It compares looked addresses, in the random order of the map, and takes the one with the most. Proxies keep
+// their places. l.mu must be held.
 func (l *Limiter) displaceLocked(mine int) *counted {
 	var victim *counted
 	most, seen := mine+1, 0
@@ -201,8 +204,8 @@ func (l *Limiter) freeLocked(c *counted) {
 	l.open--
 }
 
-// tellLocked writes a line for the first connection that is closed, and one a minute while it goes on. l.mu
-// must be held.
+// tellLocked logs the first connection that is closed, and then one line per minute at most. l.mu must be
+// held.
 func (l *Limiter) tellLocked(bound string, peer netip.Addr) {
 	l.untold++
 	now := time.Now() //nolint:forbidigo // transports go by the machine's clock
@@ -222,13 +225,13 @@ type counted struct {
 	peer    netip.Prefix
 	exempt  bool
 
-	// Of the PROXY protocol, and fixed before anybody reads: the client that the header names, whether there
-	// was a header that names none, and what was read behind it.
+	// From the PROXY header, set before the first Read: the client that it names, whether there was a header
+	// that names no client, and the bytes after the header that were read with it.
 	client  *net.TCPAddr
 	unnamed bool
 	early   []byte
 
-	waits bool // is among limiter.waiting, and guarded by limiter.mu
+	waits bool // it is one of limiter.waiting; limiter.mu guards it
 }
 
 // RemoteAddr implements net.Conn.
@@ -246,7 +249,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.early)
 	if c.early = c.early[n:]; len(c.early) == 0 {
-		c.early = nil // with the buffer that it is of
+		c.early = nil // frees its buffer
 	}
 	return n, nil
 }

@@ -13,8 +13,8 @@ type nothing struct{ net.Conn }
 
 func (nothing) Close() error { return nil }
 
-// TestLimiterIsFair: whoever comes when, no bound is passed, nothing is counted twice, and
-// an address never waits while another has two connections more than it would have.
+// TestLimiterIsFair: whoever comes when, no bound is passed, nothing is counted twice, and an address never
+// waits while another has two connections more than it would have.
 func TestLimiterIsFair(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

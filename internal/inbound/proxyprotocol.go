@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// headerTime is what a peer has for its header, or for its first bytes where it sends none: proxies send
-	// it with the handshake of TCP.
+	// headerTime is how long a proxy may take to send its header, or its first bytes if it sends no header.
+	// Proxies send the header right after the TCP handshake.
 	headerTime = 5 * time.Second
-	// headerBuffer holds a header of version 1 (107 bytes) and nearly every one of version 2. The library
-	// takes no more than 4 KiB of the latter.
+	// headerBuffer has room for a header of version 1 (107 bytes), and for almost all of version 2, which the
+	// library limits to 4 KiB.
 	headerBuffer = 256
-	// waitingShare is the part of Most that may wait for the header of a proxy besides: a client's address is
-	// known after it, and only then who must give up a place.
+	// waitingShare: in addition to Most, a part of Most (one in eight) may wait for a PROXY header. Only after
+	// the header is the client's address known, and so which connection must give up its place.
 	waitingShare = 8
 )
 
-// announced is a listener whose connections begin with a header of the PROXY protocol, version 1 or 2, where
-// a proxy sends one. Headers are read beside each other, and a connection is accepted when its client is
+// announced is a listener whose connections may begin with a PROXY protocol header, version 1 or 2. It reads
+// the headers of several connections at the same time, and Accept returns a connection once its client is
 // known.
 type announced struct {
 	net.Listener
 	limiter *Limiter
 	ready   chan acceptance
-	closed  context.Context //nolint:containedctx // it is the life of the listener
+	closed  context.Context //nolint:containedctx // it ends when the listener is closed
 	close   context.CancelFunc
 }
 
@@ -62,8 +62,8 @@ func (a *announced) Close() error {
 	return a.Listener.Close()
 }
 
-// accept takes connections until the listener is closed. Whoever calls Accept waits after an error, and so
-// does this.
+// accept accepts connections until the listener is closed. The caller of Accept pauses after an error, and so
+// accept does too.
 func (a *announced) accept() {
 	for a.closed.Err() == nil {
 		raw, err := a.Listener.Accept()
@@ -88,8 +88,8 @@ func (a *announced) deliver(next acceptance) {
 	}
 }
 
-// place has a new connection counted until its client is known: a proxy's waits beside the others, anybody
-// else's has the place that it keeps.
+// place counts a new connection until its client is known. The connection of a proxy is one of waiting; any
+// other gets the place that it keeps.
 func (l *Limiter) place(raw net.Conn) (*counted, bool) {
 	c := &counted{Conn: raw, limiter: l}
 	var proxy bool
@@ -118,10 +118,10 @@ func (a *announced) meet(c *counted) {
 	err := c.readHeader(proxy, time.Now().Add(headerTime)) //nolint:forbidigo // transports go by the machine's clock
 	switch {
 	case errors.Is(err, errNotTrusted):
-		a.limiter.cfg.Logger.Warn("a PROXY header of a peer that is not trusted: its connection was closed", "listener", a.limiter.cfg.Listener,
+		a.limiter.cfg.Logger.Warn("a peer that is not trusted sent a PROXY header: its connection was closed", "listener", a.limiter.cfg.Listener,
 			"peer", c.Conn.RemoteAddr().String(), "setting", "LATCHKEY_TRUSTED_PROXIES")
 	case err != nil && proxy && !isGone(err):
-		a.limiter.cfg.Logger.Warn("a PROXY header that is not understood: the connection was closed", "listener", a.limiter.cfg.Listener,
+		a.limiter.cfg.Logger.Warn("a PROXY header cannot be read: the connection was closed", "listener", a.limiter.cfg.Listener,
 			"peer", c.Conn.RemoteAddr().String(), "error", err)
 	}
 	if err != nil {
@@ -139,7 +139,7 @@ func (a *announced) meet(c *counted) {
 	a.deliver(acceptance{conn: c})
 }
 
-// isGone says whether a peer went or said nothing, as probes do.
+// isGone returns whether a peer closed the connection or sent nothing, as probes do.
 func isGone(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.As(err, &network)
@@ -147,10 +147,10 @@ func isGone(err error) bool {
 
 var errNotTrusted = errors.New("only trusted proxies may send a PROXY header")
 
-// readHeader learns from whom a connection comes. A trusted proxy that sends no header speaks for itself:
-// load balancers probe without one, and so do commands on this machine. After a header that names nobody
-// (LOCAL, UNKNOWN) the connection has the proxy's own address; what it says in x-forwarded-for is its
-// client's word and is not believed.
+// readHeader finds the client of a connection. If a trusted proxy sends no header, the proxy itself is the
+// client: load balancers check health without a header, and commands on this machine send none. After a
+// header that names no client (LOCAL, UNKNOWN), the connection has the address of the proxy, and its
+// x-forwarded-for is ignored, since an unknown client may have written it.
 func (c *counted) readHeader(proxy bool, until time.Time) error {
 	if err := c.SetReadDeadline(until); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (c *counted) readHeader(proxy bool, until time.Time) error {
 	case err != nil && (proxy || isGone(err)):
 		return err
 	case !proxy:
-		return errNotTrusted // it began one
+		return errNotTrusted // it began a header
 	default:
 		from, _, ok := header.TCPAddrs()
 		if ok && !header.Command.IsLocal() {
@@ -171,6 +171,6 @@ func (c *counted) readHeader(proxy bool, until time.Time) error {
 			c.unnamed = true
 		}
 	}
-	c.early, _ = reader.Peek(reader.Buffered()) // the reader is used no more
+	c.early, _ = reader.Peek(reader.Buffered()) // the reader is not used after this
 	return c.SetReadDeadline(time.Time{})
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// appendTime bounds one append. With the longest lease after it, a call of 15 s can still answer that the row is
-	// final, or that nobody knows.
+	// appendTime bounds one append. With the longest lease after it, a call of 15 s can still answer that the
+	// row is final, or that nobody knows.
 	appendTime = 5 * time.Second
 	// maxBatch bounds how long one transaction holds the head's lock: 500 rows take about 15 ms.
 	maxBatch = 500
@@ -44,8 +44,8 @@ type appending struct {
 	err      error
 }
 
-// Append writes the end of a session and returns its position. The row is not final until Wait returns. If ctx ends
-// first, Append returns its error and the append continues: the row may or may not be written.
+// Append writes the end of a session and returns its position. The row is not final until Wait returns. If
+// ctx ends first, Append returns its error and the append continues: the row may or may not be written.
 func (l *Ledger) Append(ctx context.Context, end SessionEnd) (position int64, err error) {
 	a := &appending{end: end, done: make(chan struct{})}
 	b := &l.batch

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootTime reads CLOCK_BOOTTIME. Go's own monotonic clock stands still while the
-// machine sleeps, and a lease would outlive what it was granted for.
+// bootTime reads CLOCK_BOOTTIME. Go's own monotonic clock stops while the machine sleeps, so a lease would
+// last longer than it should.
 func bootTime() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {

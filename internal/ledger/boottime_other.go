@@ -4,8 +4,8 @@ package ledger
 
 import "time"
 
-// bootTime is the wall clock where the system has no clock that runs on while the
-// machine sleeps and is never set.
+// bootTime is the wall clock on systems that have no clock that counts while the machine sleeps and that is
+// never set.
 func bootTime() time.Duration {
-	return time.Duration(time.Now().UnixNano()) //nolint:forbidigo // stands in for a clock of the system
+	return time.Duration(time.Now().UnixNano()) //nolint:forbidigo // there is no other clock on this system
 }

@@ -25,8 +25,7 @@ func (c *clocks) trust() *lease {
 	return &lease{boot: func() time.Duration { return c.boot }, wall: func() time.Time { return c.wall }}
 }
 
-// TestTrustEndsByEitherClock: a lease runs from when the question was sent, and the
-// faster clock ends it.
+// TestTrustEndsByEitherClock: a lease runs from when the question was sent, and the faster clock ends it.
 func TestTrustEndsByEitherClock(t *testing.T) {
 	t.Parallel()
 	const lease = 5 * time.Second
@@ -77,8 +76,8 @@ func isDone(w *waiter) bool {
 	}
 }
 
-// TestReadingFromBefore: a reading of the replicas that began before the waiter came
-// may lack one that joined in between, and so proves nothing.
+// TestReadingFromBefore: a reading of the replicas that began before the waiter came may lack one that joined
+// in between, and so proves nothing.
 func TestReadingFromBefore(t *testing.T) {
 	t.Parallel()
 	l, w := waiting(t, &clocks{}, 7)
@@ -102,8 +101,8 @@ func TestReadingFromBefore(t *testing.T) {
 	}
 }
 
-// TestLongestLease: the longest lease in the table counts, also when it has gone from
-// the table meanwhile, and a failed reading proves nothing.
+// TestLongestLease: the longest lease in the table counts, also when it has gone from the table meanwhile,
+// and a failed reading proves nothing.
 func TestLongestLease(t *testing.T) {
 	t.Parallel()
 	c := &clocks{}
@@ -121,8 +120,8 @@ func TestLongestLease(t *testing.T) {
 	}
 }
 
-// TestFailover: a new timeline may have lost rows of replicas, so that for one lease
-// the table proves nothing.
+// TestFailover: a new timeline may have lost rows of replicas, so that for one lease the table proves
+// nothing.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	c := &clocks{boot: time.Hour}
@@ -141,8 +140,8 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// TestLogModel: whoever reads in any steps gets every row once and in order, unless it
-// is told to begin anew.
+// TestLogModel: a reader gets every row once and in order, with pages of any size, unless it gets
+// ErrCursorExpired and has to start again.
 func TestLogModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

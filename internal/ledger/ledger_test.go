@@ -40,8 +40,8 @@ func TestFinalEverywhere(t *testing.T) {
 	}
 }
 
-// TestDeadReplica: a replica that does not follow costs the first revocations a lease,
-// and is gone from the table then.
+// TestDeadReplica: a replica that does not follow costs the first revocations a lease, and is gone from the
+// table then.
 func TestDeadReplica(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)
@@ -71,8 +71,7 @@ func TestDeadReplica(t *testing.T) {
 	}
 }
 
-// TestExpelledReplicaJoinsAnew: a replica that others gave up has no trust until it has
-// a new row.
+// TestExpelledReplicaJoinsAnew: a replica that others gave up has no trust until it has a new row.
 func TestExpelledReplicaJoinsAnew(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)
@@ -170,10 +169,9 @@ func TestOtherHistory(t *testing.T) {
 	}
 }
 
-// TestRefusesWhileReadingAnew: whoever asked for trust before the memory is read anew
-// looks into it a moment later, and must find what was final all the time. Nor may a
-// watcher take a part of the rows for all of them, or a revoker the position of a
-// former history for one of this.
+// TestRefusesWhileReadingAnew: whoever asked for trust before the memory is read anew looks into it a moment
+// later, and must find what was final all the time. Nor may a watcher take a part of the rows for all of
+// them, or a revoker the position of a former history for one of this.
 func TestRefusesWhileReadingAnew(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)
@@ -335,8 +333,8 @@ func TestHangingUp(t *testing.T) {
 	})
 }
 
-// TestOldRowsAreNotHeld: what can reach no token is not read into memory, and a replica
-// that starts goes on after it.
+// TestOldRowsAreNotHeld: what can reach no token is not read into memory, and a replica that starts goes on
+// after it.
 func TestOldRowsAreNotHeld(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)
@@ -366,8 +364,8 @@ func TestOldRowsAreNotHeld(t *testing.T) {
 	}
 }
 
-// TestKeptForTheLongestSession: a session that another replica began may live longer
-// than this one's settings say.
+// TestKeptForTheLongestSession: a session that another replica began may live longer than this one's settings
+// say.
 func TestKeptForTheLongestSession(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)

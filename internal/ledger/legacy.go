@@ -10,13 +10,14 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// legacySession is the version of the UUIDs that Latchkey makes from tokens of the older backends, which had no sessions.
-// Latchkey's own sessions have version 4.
+// legacySession is the version of the UUIDs that Latchkey makes from tokens of the older backends, which had
+// no sessions. Latchkey's own sessions have version 4.
 const legacySession uuid.Version = 8
 
-// heldFor returns the row with the time until which memory keeps it. A row that can refuse a token of the older backends
-// is kept while such tokens are accepted. Watchers accept none, so their copy expires with Latchkey's own tokens: the log
-// drops rows from its front only, and one long-lived row would keep all rows after it.
+// heldFor returns the row with the time until which memory keeps it. A row that can refuse a token of the
+// older backends is kept while such tokens are accepted. Watchers accept none, so their copy expires with
+// Latchkey's own tokens: the log drops rows from its front only, and one long-lived row would keep all rows
+// after it.
 func (t *tail) heldFor(row *latchkeyv1.Revocation) *latchkeyv1.Revocation {
 	until := t.legacy.Add(margin)
 	if t.legacy.IsZero() || !reachesLegacy(row) || !until.After(row.GetExpireTime().AsTime()) {
@@ -27,8 +28,8 @@ func (t *tail) heldFor(row *latchkeyv1.Revocation) *latchkeyv1.Revocation {
 	return longer
 }
 
-// reachesLegacy returns whether a row can refuse a token of the older backends. latchkey_reaches_legacy is the same rule in
-// SQL.
+// reachesLegacy returns whether a row can refuse a token of the older backends. latchkey_reaches_legacy is
+// the same rule in SQL.
 func reachesLegacy(row *latchkeyv1.Revocation) bool {
 	switch row.GetKind() {
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_USER, latchkeyv1.RevocationKind_REVOCATION_KIND_ALL,

@@ -23,8 +23,8 @@ func (l *Ledger) connect(ctx context.Context, name string) (*pgx.Conn, error) {
 		err = config.AfterConnect(ctx, conn)
 	}
 	if err == nil {
-		// The row's applied position needs no flush: if PostgreSQL loses it, revokers only wait longer. Joining needs
-		// one, and uses another connection.
+		// The row's applied position needs no flush: if PostgreSQL loses it, revokers only wait longer. Joining
+		// needs one, and uses another connection.
 		_, err = conn.Exec(ctx, "SET synchronous_commit = off", pgx.QueryExecModeSimpleProtocol)
 	}
 	if err != nil {

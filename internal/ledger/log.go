@@ -11,12 +11,11 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// ErrCursorExpired means that the rows after a position are no longer in memory, or that the position belongs to another
-// history. Start again from the zero position.
+// ErrCursorExpired means that the rows after a position are no longer in memory, or that the position belongs
+// to another history. Start again from the zero position.
 var ErrCursorExpired = errors.New("ledger: the rows after this position are no longer kept")
 
-// Position is a place in one history of the ledger. The zero value is before
-// everything.
+// Position is a place in one history of the ledger. The zero value is before everything.
 type Position struct {
 	// Seq is the row's number.
 	Seq int64
@@ -24,8 +23,8 @@ type Position struct {
 	Tip uuid.UUID
 }
 
-// rowLog has the rows that can still refuse a token, in order. Each watcher reads it at its own speed and keeps only a
-// position, so a slow watcher costs nothing.
+// rowLog has the rows that can still refuse a token, in order. Each watcher reads it at its own speed and
+// keeps only a position, so a slow watcher costs nothing.
 type rowLog struct {
 	mu   sync.RWMutex
 	rows []logRow
@@ -56,7 +55,8 @@ func (l *rowLog) append(row *latchkeyv1.Revocation, tip uuid.UUID) {
 	l.head = Position{row.GetPosition(), tip}
 }
 
-// begin empties the log. Until finish, no read is complete: a watcher must not take a part of the rows for all of them.
+// begin empties the log. Until finish, no read is complete: a watcher must not take a part of the rows for
+// all of them.
 func (l *rowLog) begin(base Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,8 +116,8 @@ type Read struct {
 	Changed <-chan struct{}
 }
 
-// ReadAfter returns up to limit rows after a position. From the zero position, it returns every row that can still refuse
-// a token. It returns ErrCursorExpired if the position is not in the log.
+// ReadAfter returns up to limit rows after a position. From the zero position, it returns every row that can
+// still refuse a token. It returns ErrCursorExpired if the position is not in the log.
 func (l *Ledger) ReadAfter(after Position, limit int) (Read, error) {
 	return l.log.readAfter(after, limit)
 }

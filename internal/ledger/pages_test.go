@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestSeveralPages: a replica that follows, and one that reads everything anew, have every row, however many pages the
-// rows fill: less than one, just one or more, with the last one full or not.
+// TestSeveralPages: a replica that follows, and one that reads everything anew, have every row, however many
+// pages the rows fill: less than one, just one or more, with the last one full or not.
 func TestSeveralPages(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)

@@ -46,8 +46,8 @@ func (th things) insertRow(t *rapid.T, tx pgx.Tx, position int64) {
 	}
 }
 
-// TestRefusesAsSQL: memory and PostgreSQL refuse the same tokens, whatever rows the ledger has. The function in SQL is
-// asked alone and through the queries that decide: one of them may pass it the wrong thing.
+// TestRefusesAsSQL: memory and PostgreSQL refuse the same tokens, whatever rows the ledger has. The function
+// in SQL is asked alone and through the queries that decide: one of them may pass it the wrong thing.
 func TestRefusesAsSQL(t *testing.T) {
 	t.Parallel()
 	pool, queries := connect(t, testenv.Migrated(t)), db.New()
@@ -108,7 +108,8 @@ func (th things) compareSessions(t *rapid.T, tx pgx.Tx, memory *revocations.Tabl
 	}
 }
 
-// compareTokens compares FindUserForSession and the function itself with memory, for each account and session.
+// compareTokens compares FindUserForSession and the function itself with memory, for each account and
+// session.
 func (th things) compareTokens(t *rapid.T, tx pgx.Tx, memory *revocations.Table, position int64, key string) {
 	ctx := context.Background()
 	for u, user := range th.users {
@@ -136,8 +137,9 @@ func (th things) compareTokens(t *rapid.T, tx pgx.Tx, memory *revocations.Table,
 	}
 }
 
-// TestRefusalsAreInlined: PostgreSQL puts the function's text into the statement. A change of its form that prevents
-// that would plan it anew for every refresh, and read whole tables of positions instead of stopping at the first.
+// TestRefusalsAreInlined: PostgreSQL puts the function's text into the statement. A change of its form that
+// prevents that would plan it anew for every refresh, and read whole tables of positions instead of stopping
+// at the first.
 func TestRefusalsAreInlined(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testenv.Migrated(t))

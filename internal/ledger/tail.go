@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// renewEvery is the longest time between two renewals: watchers learn the head that often. A third of a short
-	// lease is less: two lost renewals still leave time for a third.
+	// renewEvery is the longest time between two renewals: watchers learn the head that often. A third of a
+	// short lease is less: two lost renewals still leave time for a third.
 	renewEvery = time.Second
-	// renewDeafEvery is used while LISTEN does not work and nobody wakes the tail: each revocation waits for the next
-	// renewal.
+	// renewDeafEvery is used while LISTEN does not work and nobody wakes the tail: each revocation waits for the
+	// next renewal.
 	renewDeafEvery = 500 * time.Millisecond
-	// margin is how much longer than its tokens' life a row stays in memory: twice the clocks' difference, and a minute
-	// for transactions that began long before they committed.
+	// margin is how much longer than its tokens' life a row stays in memory: twice the clocks' difference, and a
+	// minute for transactions that began long before they committed.
 	margin = 2 * time.Minute
-	// heartbeatEvery is how often watchers get a heartbeat if there are no rows. It is a little less than renewEvery, so
-	// that each renewal after a quiet second sends one.
+	// heartbeatEvery is how often watchers get a heartbeat if there are no rows. It is a little less than
+	// renewEvery, so that each renewal after a quiet second sends one.
 	heartbeatEvery = 900 * time.Millisecond
 	dropEvery      = 10 * time.Second
-	// resumeWithin is how long memory may miss renewals and still catch up. After that it is read anew: rows about
-	// changed accounts are deleted after an hour.
+	// resumeWithin is how long memory may miss renewals and still catch up. After that it is read anew: rows
+	// about changed accounts are deleted after an hour.
 	resumeWithin = 30 * time.Minute
 
 	// pageSize is how many rows one query reads: some 1 MB.
@@ -49,8 +49,8 @@ var (
 	errGap        = errors.New("the newest row of the ledger is missing")
 )
 
-// Run follows the ledger until ctx ends. Then it drops the lease first and deletes this replica's row after it: in the
-// other order, this process could answer from memory while revokers no longer wait for it.
+// Run follows the ledger until ctx ends. Then it drops the lease first and deletes this replica's row after
+// it: in the other order, this process could answer from memory while revokers no longer wait for it.
 func (l *Ledger) Run(ctx context.Context) {
 	listening := make(chan struct{})
 	go func() {
@@ -66,8 +66,9 @@ func (l *Ledger) Run(ctx context.Context) {
 // WaitTrusted waits until memory is trusted for the first time, or ctx ends.
 func (l *Ledger) WaitTrusted(ctx context.Context) error { return l.wait(ctx, l.Trusted) }
 
-// WaitFollowed waits until the ledger was read to its end for the first time, or ctx ends. Memory is trusted then, unless
-// the clock is wrong or a newer version wrote a row of an unknown kind: Run logs that, and validations ask PostgreSQL.
+// WaitFollowed waits until the ledger was read to its end for the first time, or ctx ends. Memory is trusted
+// then, unless the clock is wrong or a newer version wrote a row of an unknown kind: Run logs that, and
+// validations ask PostgreSQL.
 func (l *Ledger) WaitFollowed(ctx context.Context) error { return l.wait(ctx, l.followed.Load) }
 
 // Failed returns the last error of following the ledger, or nil if there was none.
@@ -121,7 +122,8 @@ func (l *Ledger) retry(ctx context.Context, what string, part func(context.Conte
 	}
 }
 
-// tail has how far this process has followed the ledger. Only follow's goroutine uses it. It survives a lost connection.
+// tail has how far this process has followed the ledger. Only follow's goroutine uses it. It survives a lost
+// connection.
 type tail struct {
 	joined      bool
 	applied     Position
@@ -135,8 +137,8 @@ type tail struct {
 	withheld    error // why there is no lease although all rows are applied
 }
 
-// follow joins if this replica has no row, and renews the lease until something fails. A broken connection does not end
-// the current lease.
+// follow joins if this replica has no row, and renews the lease until something fails. A broken connection
+// does not end the current lease.
 func (l *Ledger) follow(ctx context.Context) error {
 	conn, err := l.connect(ctx, "latchkey ledger")
 	if err != nil {
@@ -174,9 +176,9 @@ func (l *Ledger) nextRenewal() time.Duration {
 	return every
 }
 
-// join makes the row that revokers wait for, and commits it, before anything is read:
-// a row that was appended after the reading and before the join would be waited for by
-// nobody. Each join has a new id, so that a row that others gave up stays given up.
+// join inserts this replica's row, for which revokers wait, and commits it before anything is read. If it
+// read first, nobody would wait until this replica has a row that was appended between the read and the join.
+// Each join has a new id, so that a row that others have marked dead stays dead.
 func (l *Ledger) join(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, appendTime)
 	defer cancel()
@@ -200,12 +202,12 @@ func (l *Ledger) join(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if former := l.id.Swap(&id); former != nil { // its trust was dropped before
-		if err := l.queries.LeaveReplica(ctx, l.cfg.Pool, *former); err != nil {
+	if previous := l.id.Swap(&id); previous != nil { // its lease was dropped before
+		if err := l.queries.LeaveReplica(ctx, l.cfg.Pool, *previous); err != nil {
 			return err
 		}
 	}
-	// Should PostgreSQL be gone when this process waits, it knows the longest lease.
+	// Read the longest lease now: PostgreSQL may be gone when this process has to wait.
 	replicas, err := l.queries.ListReplicas(ctx, l.cfg.Pool)
 	if err != nil {
 		return err
@@ -231,7 +233,8 @@ func (l *Ledger) renewInTime(ctx context.Context, conn *pgx.Conn) error {
 	defer cancel()
 	err := l.renew(ctx, conn)
 	if isReadOnly(err) {
-		// Another server may be the primary by now: rows may be missing here, and this server sends no more notices.
+		// Another server may be the primary by now: rows may be missing here, and this server sends no more
+		// notices.
 		l.lease.drop()
 		l.relisten(errNotPrimary)
 		return errors.Join(errNotPrimary, err)
@@ -245,9 +248,9 @@ func isReadOnly(err error) bool {
 	return ok && pg.Code == "25006"
 }
 
-// renew reads the head and this replica's row in one statement, and then, in later statements, the rows that it has not
-// applied: these see at least all rows up to that head. Memory is then right for one lease, counted from before the
-// first statement was sent.
+// renew reads the head and this replica's row in one statement, and then, in later statements, the rows that
+// it has not applied: these see at least all rows up to that head. Memory is then right for one lease,
+// counted from before the first statement was sent.
 func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 	t := &l.tail
 	sent := l.lease.now()
@@ -273,8 +276,8 @@ func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-	// Write it also if the row is new, or if the last write failed: otherwise revokers with an earlier position would
-	// wait a lease for this replica and then mark it dead.
+	// Write it also if the row is new, or if the last write failed: otherwise revokers with an earlier position
+	// would wait a lease for this replica and then mark it dead.
 	if t.noted != t.applied.Seq {
 		err := l.queries.SetReplicaApplied(ctx, conn, db.SetReplicaAppliedParams{ID: *l.id.Load(), AppliedSeq: t.applied.Seq})
 		if err != nil {
@@ -295,7 +298,8 @@ func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// grantLease grants the lease to memory that has all rows, unless the clock is wrong or a row had an unknown kind.
+// grantLease grants the lease to memory that has all rows, unless the clock is wrong or a row had an unknown
+// kind.
 func (l *Ledger) grantLease(ctx context.Context, sent moment, databaseTime time.Time) {
 	var withheld error
 	l.skewed.Store(databaseTime.Sub(sent.wall).Abs() > maxSkew)
@@ -325,14 +329,15 @@ func (l *Ledger) grantLease(ctx context.Context, sent moment, databaseTime time.
 	}
 }
 
-// catchUp applies the rows after the last applied one (resume). If the ledger no longer has that row, PostgreSQL was
-// restored or a failover lost rows: catchUp then reads everything anew.
+// catchUp applies the rows after the last applied one (resume). If the ledger no longer has that row,
+// PostgreSQL was restored or a failover lost rows: catchUp then reads everything anew.
 func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, resume bool) error {
 	t := &l.tail
 	if !resume {
 		l.lease.drop()
-		// A validation that called Trusted a moment ago will call Refuses next. A half-filled table would let it accept
-		// a token that was refused long before, so the former table stays in use until this one has all rows.
+		// A validation that called Trusted a moment ago will call Refuses next. A half-filled table would let it
+		// accept a token that was refused long before, so the former table stays in use until this one has all
+		// rows.
 		t.table = &revocations.Table{}
 		l.log.begin(Position{})
 		l.applied.Store(0) // positions of another history say nothing about this one
@@ -359,8 +364,8 @@ func (l *Ledger) catchUp(ctx context.Context, conn *pgx.Conn, head Position, res
 	return nil
 }
 
-// applyPages reads the rows after t.applied, page by page, and takes them into memory. It reads all of them to resume,
-// else only those that can still refuse something.
+// applyPages reads the rows after t.applied, page by page, and takes them into memory. It reads all of them
+// to resume, else only those that can still refuse something.
 func (l *Ledger) applyPages(ctx context.Context, conn *pgx.Conn, resume bool) error {
 	for {
 		rows, err := l.readPage(ctx, conn, resume)
@@ -377,8 +382,8 @@ func (l *Ledger) applyPages(ctx context.Context, conn *pgx.Conn, resume bool) er
 	}
 }
 
-// readPage has one number for the page in both queries and in applyPages: if a query stopped at fewer rows, the rest of
-// the ledger would be missing in memory that is trusted.
+// readPage has one number for the page in both queries and in applyPages: if a query stopped at fewer rows,
+// the rest of the ledger would be missing in memory that is trusted.
 func (l *Ledger) readPage(ctx context.Context, conn *pgx.Conn, resume bool) ([]db.Revocation, error) {
 	after := l.tail.applied.Seq
 	if resume {

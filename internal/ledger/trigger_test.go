@@ -19,8 +19,7 @@ func kinds(t *testing.T, pool *pgxpool.Pool, user uuid.UUID) string {
 	return query[string](t, pool, "SELECT coalesce(string_agg(kind, ' ' ORDER BY seq), '') FROM revocations WHERE user_id = $1 OR kind = 'all'", user)
 }
 
-// TestPlainSQL: whatever changes an account appends, by whatever way, and nothing else
-// does.
+// TestPlainSQL: whatever changes an account appends, by whatever way, and nothing else does.
 func TestPlainSQL(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testenv.Migrated(t))
@@ -50,8 +49,8 @@ func TestPlainSQL(t *testing.T) {
 	}
 }
 
-// TestRowOfItsOwn: a transaction that has appended for the account itself needs no
-// second row, whatever else it changes; the next transaction does.
+// TestRowOfItsOwn: a transaction that has appended for the account itself needs no second row, whatever else
+// it changes; the next transaction does.
 func TestRowOfItsOwn(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testenv.Migrated(t))
@@ -140,8 +139,8 @@ func TestOrderOfCommits(t *testing.T) {
 	}
 }
 
-// TestLongTransaction: a row counts from when it was appended, however long before its
-// transaction began: memory would forget it at once.
+// TestLongTransaction: a row counts from when it was appended, however long before its transaction began:
+// memory would forget it at once.
 func TestLongTransaction(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testenv.Migrated(t))

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxSkew is how far the wall clock may be from PostgreSQL's. Tokens expire according to the wall clock, and memory
-// drops rows according to PostgreSQL's: margin covers the difference.
+// maxSkew is how far the wall clock may be from PostgreSQL's. Tokens expire according to the wall clock, and
+// memory drops rows according to PostgreSQL's: margin covers the difference.
 const maxSkew = 30 * time.Second
 
 // moment is one reading of both clocks.
@@ -15,8 +15,8 @@ type moment struct {
 	wall time.Time
 }
 
-// lease is how long this process may answer from memory. It expires on the faster of two clocks: one that also counts
-// while the machine sleeps, and the wall clock, in case the first is broken.
+// lease is how long this process may answer from memory. It expires on the faster of two clocks: one that
+// also counts while the machine sleeps, and the wall clock, in case the first is broken.
 type lease struct {
 	boot  func() time.Duration
 	wall  func() time.Time
@@ -25,8 +25,8 @@ type lease struct {
 
 func (t *lease) now() moment { return moment{t.boot(), t.wall()} }
 
-// grant starts the lease when the question was sent (at), not when the answer came: a row that was committed in between
-// is not in memory.
+// grant starts the lease when the question was sent (at), not when the answer came: a row that was committed
+// in between is not in memory.
 func (t *lease) grant(at moment, length time.Duration) {
 	t.until.Store(&moment{at.boot + length, at.wall.Add(length)})
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// The first replicas have applied a row after about a millisecond. One that takes longer is busy or dead, and more
-	// frequent polls would not help it.
+	// The first replicas have applied a row after about a millisecond. One that takes longer is busy or dead,
+	// and more frequent polls would not help it.
 	firstPoll   = 500 * time.Microsecond
 	longestPoll = 20 * time.Millisecond
 	pollTimeout = time.Second
@@ -27,8 +27,8 @@ type waiters struct {
 	mu      sync.Mutex
 	waiting map[*waiter]struct{}
 	polling bool
-	// round counts the reads of the table. A read that began before a waiter came may lack a replica that joined in
-	// between and has a lease on memory without the row.
+	// round counts the reads of the table. A read that began before a waiter came may lack a replica that joined
+	// in between and has a lease on memory without the row.
 	round int64
 	known replicaSet
 	// dying has the replicas that will be deleted.
@@ -48,16 +48,17 @@ type waiter struct {
 type replicaSet struct {
 	// longest is the longest lease ever seen in it. A replica that has left the table may still have its lease.
 	longest time.Duration
-	// timeline is that of the last position. Until incomplete (boot clock) the table may lack replicas whose join was
-	// lost in a failover.
+	// timeline is that of the last position. Until incomplete (boot clock) the table may lack replicas whose
+	// join was lost in a failover.
 	timeline   int64
 	incomplete time.Duration
 }
 
-// Wait returns nil when the row at position is final. Its commit must have returned. The row is final when each replica
-// has applied it, or when one lease has passed since Wait was called: a replica that did not see the row sent its renewal
-// before the row was visible, so its lease has expired by then; a replica that joins later reads after its join and sees
-// the row. Only the clock of this process counts, and PostgreSQL may even be down.
+// Wait returns nil when the row at position is final. Its commit must have returned. The row is final when
+// each replica has applied it, or when one lease has passed since Wait was called: a replica that did not see
+// the row sent its renewal before the row was visible, so its lease has expired by then; a replica that joins
+// later reads after its join and sees the row. Only the clock of this process counts, and PostgreSQL may even
+// be down.
 //
 // Position 0 is final. An error is that of ctx: the row is written, but may not be final.
 func (l *Ledger) Wait(ctx context.Context, position int64) error {
@@ -87,8 +88,8 @@ func (l *Ledger) Wait(ctx context.Context, position int64) error {
 	}
 }
 
-// noteTimeline notices a change of timeline: a failover to a standby may have lost the rows of replicas that had just
-// joined, and they may keep their lease for its whole length.
+// noteTimeline notices a change of timeline: a failover to a standby may have lost the rows of replicas that
+// had just joined, and they may keep their lease for its whole length.
 func (ws *waiters) noteTimeline(position int64, now time.Duration) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -152,8 +153,8 @@ func (l *Ledger) readReplicas(ctx context.Context) ([]db.ListReplicasRow, error)
 	return l.queries.ListReplicas(ctx, l.cfg.Pool)
 }
 
-// releaseLocked wakes waiters whose rows are final. It returns the highest position that some replica did not apply
-// within a lease, or 0. If the read failed (answered is false), only time counts. ws.mu must be held.
+// releaseLocked wakes waiters whose rows are final. It returns the highest position that some replica did not
+// apply within a lease, or 0. If the read failed (answered is false), only time counts. ws.mu must be held.
 func (l *Ledger) releaseLocked(replicas []db.ListReplicasRow, answered bool) (released bool, late int64) {
 	ws := &l.waiters
 	ws.known.learn(replicas)
@@ -177,8 +178,8 @@ func (l *Ledger) releaseLocked(replicas []db.ListReplicasRow, answered bool) (re
 	return released, late
 }
 
-// allApplied returns whether all replicas have applied the row at position. For this process it looks at its memory: its
-// row in the table is written a moment later.
+// allApplied returns whether all replicas have applied the row at position. For this process it looks at its
+// memory: its row in the table is written a moment later.
 func (l *Ledger) allApplied(replicas []db.ListReplicasRow, position int64) bool {
 	own := l.id.Load()
 	for _, r := range replicas {
@@ -193,8 +194,8 @@ func (l *Ledger) allApplied(replicas []db.ListReplicasRow, position int64) bool 
 	return true
 }
 
-// markDead marks replicas that did not apply a row within a lease: they are dead or stalled, and every revocation would
-// wait a lease for them. A replica that was only stalled joins again.
+// markDead marks replicas that did not apply a row within a lease: they are dead or stalled, and every
+// revocation would wait a lease for them. A replica that was only stalled joins again.
 func (l *Ledger) markDead(ctx context.Context, replicas []db.ListReplicasRow, position int64) {
 	ws := &l.waiters
 	var late []uuid.UUID
@@ -212,7 +213,7 @@ func (l *Ledger) markDead(ctx context.Context, replicas []db.ListReplicasRow, po
 	defer cancel()
 	err := l.queries.ExpelReplicas(ctx, l.cfg.Pool, db.ExpelReplicasParams{Ids: late, Seq: position})
 	if err != nil {
-		l.cfg.Logger.WarnContext(ctx, "late replicas not marked, revocations go on to wait for them", "error", err)
+		l.cfg.Logger.WarnContext(ctx, "late replicas not marked, revocations continue to wait for them", "error", err)
 		return
 	}
 	l.cfg.Logger.WarnContext(ctx, "replicas did not follow the ledger within a lease", "replicas", late, "position", position)
@@ -228,8 +229,8 @@ func (l *Ledger) markDead(ctx context.Context, replicas []db.ListReplicasRow, po
 	time.AfterFunc(lease, func() { l.deleteDead(context.WithoutCancel(ctx), late) })
 }
 
-// deleteDead deletes replicas that were marked a lease ago, on this process's own clock: their leases have expired. If
-// this process dies before, the next revoker that has to wait for them deletes them.
+// deleteDead deletes replicas that were marked a lease ago, on this process's own clock: their leases have
+// expired. If this process dies before, the next revoker that has to wait for them deletes them.
 func (l *Ledger) deleteDead(ctx context.Context, ids []uuid.UUID) {
 	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()

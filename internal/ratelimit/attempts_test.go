@@ -159,8 +159,8 @@ func TestVerdictOutlivesItsCall(t *testing.T) {
 	wantLimited(t, err, 15*time.Minute)
 }
 
-// TestReservationsBecomeFailures: a guess that nobody has settled may have been checked, so it counts from when it
-// began; a replica that was only slow still has its say.
+// TestReservationsBecomeFailures: a guess that nobody has settled may have been checked, so it counts from
+// when it began; a replica that was only slow still has its say.
 func TestReservationsBecomeFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -190,8 +190,8 @@ func TestReservationsBecomeFailures(t *testing.T) {
 	}
 }
 
-// TestSources: one source cannot keep another out, all together have a limit of their own, and a success clears the
-// failures of its own source only.
+// TestSources: one source cannot keep another out, all together have a limit of their own, and a success
+// clears the failures of its own source only.
 func TestSources(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -482,7 +482,8 @@ func TestNewAttemptsRefuses(t *testing.T) {
 	}
 }
 
-// TestCarry: failures that another counter has take places like others, once, and leave the window when that counter ends.
+// TestCarry: failures that another counter has take places like others, once, and leave the window when that
+// counter ends.
 func TestCarry(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

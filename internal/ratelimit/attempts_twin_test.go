@@ -149,8 +149,8 @@ func (w *attemptsTwin) enter(operation, id string, now int64) int64 {
 	return 0
 }
 
-// compareAttempts runs the same operations on the script and its twin, and looks at the promise itself: in no window
-// are there more failures than the limit, as long as no reservation expired before its verdict.
+// compareAttempts runs the same operations on the script and its twin, and looks at the promise itself: in no
+// window are there more failures than the limit, as long as no reservation expired before its verdict.
 func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 	t.Helper()
 	answers := map[int64]int{}
@@ -262,8 +262,9 @@ func TestAttemptsTwinOnMiniredis(t *testing.T) {
 	compareAttempts(t, newMiniredis(t), 20)
 }
 
-// The promise itself, in the words of the configuration, for attempts that are settled in time and a clock that does
-// not run backwards: no window holds more failures than the limit, and no attempt is refused without need.
+// The promise itself, in the words of the configuration, for attempts that are settled in time and a clock
+// that does not run backwards: no window holds more failures than the limit, and no attempt is refused
+// without need.
 func TestAttemptsWindow(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,20 +10,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// gcraLua decides about one call.
+// gcraLua decides on one call.
 //
 //go:embed gcra.lua
 var gcraLua string
 
-// Rate is how many calls may come per minute in the long run, and how many at once after a rest.
+// Rate is how many calls are allowed per minute on average, and how many at once after a pause.
 type Rate struct {
 	// PerMinute is between 1 and 60,000,000.
 	PerMinute uint32
-	// Burst is 1 or more, and no more than PerMinute allows in 366 days.
+	// Burst is from 1 to the number of calls that PerMinute allows in 366 days.
 	Burst uint32
 }
 
-// interval returns the microseconds between two calls at this rate, rounded up: never more calls than the rate says.
+// interval returns the microseconds between two calls. It rounds up, so that there are never more calls than
+// the rate allows.
 func (r Rate) interval() (int64, error) {
 	const minute = int64(time.Minute / time.Microsecond)
 	perMinute := int64(r.PerMinute)
@@ -46,15 +47,16 @@ type GCRAConfig struct {
 	Now func() time.Time
 }
 
-// GCRA limits rates by the generic cell rate algorithm of ITU-T I.371: one number per subject, the theoretical arrival
-// time of a call that keeps to the rate. A refused call costs nothing. It is safe for concurrent use.
+// GCRA limits rates by the generic cell rate algorithm of ITU-T I.371: one number per subject, the
+// theoretical arrival time of a call that keeps to the rate. A refused call costs nothing. It is safe for
+// concurrent use.
 type GCRA struct {
 	redis  redis.UniversalClient
 	now    func() time.Time
 	script *redis.Script
 }
 
-// NewGCRA returns a limiter, or says which field of cfg is wrong. It does not connect.
+// NewGCRA returns a limiter. Its error names the field of cfg that is wrong. It does not connect.
 func NewGCRA(cfg GCRAConfig) (*GCRA, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("ratelimit: Redis is nil")
@@ -65,9 +67,9 @@ func NewGCRA(cfg GCRAConfig) (*GCRA, error) {
 	return &GCRA{redis: cfg.Redis, now: cfg.Now, script: redis.NewScript(gcraLua)}, nil
 }
 
-// Allow counts one call of subject, a network address, within scope, such as the name of a method. Both are part of
-// the key in Redis as they are. It returns nil when the call may go on. The errors are *LimitedError, ErrUnavailable,
-// and those of a rate or a clock that is out of range.
+// Allow counts one call of subject, a network address, within scope, such as the name of a method. Both are
+// part of the key in Redis as they are. It returns nil when the call may go on. The errors are *LimitedError,
+// ErrUnavailable, and those of a rate or a clock that is out of range.
 func (g *GCRA) Allow(ctx context.Context, scope, subject string, rate Rate) error {
 	interval, err := rate.interval()
 	if err != nil {

@@ -27,8 +27,9 @@ func (w gcraTwin) allow(key string, rate Rate, now int64) (wait int64) {
 	return 0
 }
 
-// compareGCRA compares the script with its twin. A key expires by the clock of Redis, at which it has nothing left to
-// say by the clock of the calls. Here that one stands still, so the script runs without expiry; TestGCRAExpiry covers it.
+// compareGCRA compares the script with its twin. A key expires by the clock of Redis, at which it has nothing
+// left to say by the clock of the calls. Here that one stands still, so the script runs without expiry;
+// TestGCRAExpiry covers it.
 func compareGCRA(t *testing.T, client *redis.Client, steps int) {
 	t.Helper()
 	refused, allowed := 0, 0
@@ -90,8 +91,8 @@ func TestGCRATwinOnMiniredis(t *testing.T) {
 	compareGCRA(t, newMiniredis(t), 30)
 }
 
-// The promise itself: between any two moments at most Burst calls and what the time between them earns, and a call
-// that waits as long as it was told passes.
+// The promise itself: between any two moments at most Burst calls and what the time between them earns, and a
+// call that waits as long as it was told passes.
 func TestGCRARate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,15 +10,15 @@ import (
 
 // LocalConfig has what NewLocal needs.
 type LocalConfig struct {
-	// Subjects bounds how many subjects are remembered, at some 200 bytes each. Of more, the ones that were seen least are
-	// forgotten, and begin anew. 1 or more.
+	// Subjects bounds how many subjects are remembered, at some 200 bytes each. Of more, the ones that were seen
+	// least are forgotten, and begin anew. 1 or more.
 	Subjects int
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
 
-// Local is GCRA in this process's own memory, for calls that a Redis which does not answer must not hold up: each of n
-// replicas lets the whole rate pass. It is safe for concurrent use.
+// Local is GCRA in this process's own memory, for calls that a Redis which does not answer must not hold up:
+// each of n replicas lets the whole rate pass. It is safe for concurrent use.
 type Local struct {
 	now      func() time.Time
 	arrivals *otter.Cache[string, int64] // microseconds, as in gcra.lua

@@ -1,11 +1,14 @@
-// Package ratelimit has two limiters whose state is in Redis, shared by all replicas: Attempts counts failures per
-// account, exactly and also under parallel calls; GCRA smooths the rate of calls per network address.
+// Package ratelimit has two limiters that store their state in Redis, so that all replicas share it. Attempts
+// counts the failures of each account, exactly, also with parallel calls. GCRA limits the rate of calls from
+// each network address.
 //
-// Each decision is one script on one key. The time is the caller's, so that tests can set it and replicas behave the
-// same whichever clock Redis has; only the expiry of keys, which is relative, runs on the clock of Redis.
+// Each decision is one script on one key. The script uses the time of the caller, so that tests can set it,
+// and the clock of Redis does not matter. Only the expiry of keys, which is relative, uses the clock of
+// Redis.
 //
-// When Redis fails, both say so and decide nothing: callers refuse, or a Redis that is down would lift every limit. For
-// calls that must pass all the same, Local is GCRA in this process's memory.
+// If Redis fails, both return ErrUnavailable and decide nothing. Callers must refuse: otherwise a Redis that
+// is down would remove every limit. For calls that must pass even then, Local is a GCRA in the memory of this
+// process.
 package ratelimit
 
 import (
@@ -14,22 +17,23 @@ import (
 	"time"
 )
 
-// ErrUnavailable wraps every failure of Redis, a cancelled or timed out context included.
+// ErrUnavailable wraps every failure of Redis, and a context that was cancelled or has timed out.
 var ErrUnavailable = errors.New("ratelimit: store unavailable")
 
-// errClock says that the clock is outside the times that the scripts can compute with.
+// errClock means that the clock is outside the range in which the scripts can calculate.
 var errClock = errors.New("ratelimit: the clock is before 1970 or too far in the future")
 
-// maxClock bounds the clock in the unit of the limiter. The numbers of Redis scripts are doubles, exact up to 2^53:
-// this leaves half for what is added. In microseconds it is the year 2112.
+// maxClock is the latest time of the clock, in the unit of the limiter. The numbers of Redis scripts are
+// doubles, which are exact up to 2^53, so sums may be twice as large. In microseconds it is in the year 2112.
 const maxClock = 1 << 52
 
-// maxSpan bounds the times that can be configured, far below what maxClock leaves.
+// maxSpan is the longest duration of a setting. It is much shorter than what maxClock leaves.
 const maxSpan = 366 * 24 * time.Hour
 
-// LimitedError says that a limit was reached.
+// LimitedError means that a limit was reached.
 type LimitedError struct {
-	// RetryAfter is how long to wait before a call can pass, above zero. Another call may still come first.
+	// RetryAfter is how long to wait until a call can pass, more than zero. Another call may still take that
+	// place.
 	RetryAfter time.Duration
 }
 

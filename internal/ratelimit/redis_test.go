@@ -13,8 +13,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// newRedis starts a Redis for one test: a process of its own costs 10 ms, and a test may then dump, flush and harm it.
-// Where redis-server is not installed, an imitation in this process takes its place, so that nothing is skipped.
+// newRedis starts a Redis for one test: a process of its own costs 10 ms, and a test may then dump, flush and
+// harm it. Where redis-server is not installed, an imitation in this process takes its place, so that nothing
+// is skipped.
 func newRedis(t testing.TB) *redis.Client {
 	t.Helper()
 	server, err := devstack.StartRedis(t.Context(), devstack.RedisConfig{})

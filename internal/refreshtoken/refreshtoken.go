@@ -1,5 +1,6 @@
-// Package refreshtoken defines the form of a refresh token, and the keys of its MAC. A token is a generation of a session
-// under a MAC, so that nothing of it needs to be stored. internal/session keeps the sessions and compares generations.
+// Package refreshtoken defines the form of a refresh token, and the keys of its MAC. A token is a generation
+// of a session under a MAC, so that nothing of it needs to be stored. internal/session keeps the sessions and
+// compares generations.
 package refreshtoken
 
 import (
@@ -30,16 +31,18 @@ const (
 	// size counts version, key id, session id, generation and MAC: 61 bytes, which are 82 characters of text.
 	size = 1 + keyIDSize + 16 + 8 + macSize
 
-	// MinKeySize is the smallest size of a MAC key in bytes. A key that is shorter than the output of the hash is the
-	// weakest part (RFC 2104, section 3).
+	// MinKeySize is the smallest size of a MAC key in bytes. A key that is shorter than the output of the hash
+	// is the weakest part (RFC 2104, section 3).
 	MinKeySize = sha256.Size
-	// SaltSize is the size of a session's salt in bytes, that of the hash: guessing a salt is as hopeless as guessing a key.
+	// SaltSize is the size of a session's salt in bytes, that of the hash: guessing a salt is as hopeless as
+	// guessing a key.
 	SaltSize = sha256.Size
 
 	// FirstGeneration is the generation of a session's first token. 0 is no generation of any token.
 	FirstGeneration = 1
-	// LastGeneration is the last generation of a session, which then ends. The numbers of Redis scripts are doubles, which
-	// are exact up to 2^53. With a thousand refreshes per second, a session would reach it in 285,000 years.
+	// LastGeneration is the last generation of a session, which then ends. The numbers of Redis scripts are
+	// doubles, which are exact up to 2^53. With a thousand refreshes per second, a session would reach it in
+	// 285,000 years.
 	LastGeneration = 1<<53 - 1
 )
 
@@ -49,8 +52,8 @@ var ErrMalformed = errors.New("refresh token: malformed")
 // encoding rejects set bits after the last byte, so that a token has one spelling only.
 func encoding() *base64.Encoding { return base64.RawURLEncoding.Strict() }
 
-// KeyID names the key of a MAC, so that Open need not try one key after the other. It is derived from the key, and
-// reveals nothing about it.
+// KeyID names the key of a MAC, so that Open need not try one key after the other. It is derived from the
+// key, and reveals nothing about it.
 type KeyID [keyIDSize]byte
 
 // String returns the id in hexadecimal.
@@ -112,7 +115,8 @@ type Key struct {
 // Keys are the keys whose tokens are accepted, the current one first. They are not changed after NewKeys.
 type Keys []Key
 
-// NewKeys copies the secrets, which have MinKeySize bytes or more. A secret that is given twice becomes one key.
+// NewKeys copies the secrets, which have MinKeySize bytes or more. A secret that is given twice becomes one
+// key.
 func NewKeys(secrets [][]byte) (Keys, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("refresh token: no key: give the current one first, then the previous ones")
@@ -151,7 +155,8 @@ func (r Keys) Find(id KeyID) (Key, bool) {
 	return Key{}, false
 }
 
-// Named returns the key with this id (in hexadecimal), or the current key if no key has this id, or none has it any more.
+// Named returns the key with this id (in hexadecimal), or the current key if no key has this id, or none has
+// it any more.
 func (r Keys) Named(id string) Key {
 	for _, key := range r {
 		if key.ID.String() == id {
@@ -161,9 +166,10 @@ func (r Keys) Named(id string) Key {
 	return r.Current()
 }
 
-// Binding has the facts of a session that the MACs of its tokens cover, beside the generation. They are fixed when the
-// session starts. The position is one of them: a revocation of all sessions of a user refuses lower positions, and an
-// attacker who can write to Redis must not be able to raise the position above that of the revocation.
+// Binding has the facts of a session that the MACs of its tokens cover, beside the generation. They are fixed
+// when the session starts. The position is one of them: a revocation of all sessions of a user refuses lower
+// positions, and an attacker who can write to Redis must not be able to raise the position above that of the
+// revocation.
 type Binding struct {
 	// SessionID and UserID name the session and its user.
 	SessionID, UserID uuid.UUID
@@ -175,8 +181,8 @@ type Binding struct {
 	Salt [SaltSize]byte
 }
 
-// MAC returns the MAC of one generation. Its key is derived from the secret, which Redis does not know, and from the
-// session's salt, which only Redis knows: an attacker needs both to make a token.
+// MAC returns the MAC of one generation. Its key is derived from the secret, which Redis does not know, and
+// from the session's salt, which only Redis knows: an attacker needs both to make a token.
 func (k Key) MAC(b Binding, generation uint64) ([macSize]byte, error) {
 	key, err := hkdf.Key(sha256.New, k.secret, b.Salt[:], "latchkey refresh token", sha256.Size)
 	if err != nil {
@@ -199,8 +205,8 @@ func (k Key) MAC(b Binding, generation uint64) ([macSize]byte, error) {
 	return [macSize]byte(h.Sum(nil)), nil
 }
 
-// Issue returns the token of one generation. The same arguments give the same token, so a retry gets the answer that
-// was lost, although no token is stored.
+// Issue returns the token of one generation. The same arguments give the same token, so a retry gets the
+// answer that was lost, although no token is stored.
 func (k Key) Issue(b Binding, generation uint64) (string, error) {
 	mac, err := k.MAC(b, generation)
 	if err != nil {
@@ -209,8 +215,9 @@ func (k Key) Issue(b Binding, generation uint64) (string, error) {
 	return Token{KeyID: k.ID, SessionID: b.SessionID, Generation: generation, MAC: mac}.Encode(), nil
 }
 
-// RequestHash returns what Redis stores instead of a request id. The hash has a key, because clients may number their
-// requests, and it covers the session and the generation. An empty id has an empty hash, which never equals another.
+// RequestHash returns what Redis stores instead of a request id. The hash has a key, because clients may
+// number their requests, and it covers the session and the generation. An empty id has an empty hash, which
+// never equals another.
 func (k Key) RequestHash(b Binding, generation uint64, requestID string) (string, error) {
 	if requestID == "" {
 		return "", nil

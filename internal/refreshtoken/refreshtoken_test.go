@@ -39,8 +39,8 @@ func exampleKey(t testing.TB) Key {
 	return ring.Current()
 }
 
-// Computed with Python's hmac and hashlib, HKDF written out after RFC 5869. These must never change: tokens live for
-// weeks.
+// Computed with Python's hmac and hashlib, HKDF written out after RFC 5869. These must never change: tokens
+// live for weeks.
 const (
 	exampleToken   = "lkr_ASiE5EwBI0VniatN74EjRWeJq83vAAAAAAAAAAeAoMTI2qFFK6fThOVo-mEzd45uSM8FHrnlsGL3uJWBKQ"
 	exampleRequest = "9bbc3a0fc9006ea3ffe04a8bef629637464e1d7f911d798bb2d0cc0d4a3f0bf5"

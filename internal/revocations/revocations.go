@@ -1,5 +1,5 @@
-// Package revocations decides which access tokens the rows of the revocation ledger refuse. The service and
-// the services that check tokens with authverify use this one definition.
+// Package revocations decides which access tokens the rows of the ledger refuse. It is the only definition:
+// the service uses it, and so do services that check tokens with authverify.
 package revocations
 
 import (
@@ -11,8 +11,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// Table holds the rows of the revocation ledger that refuse tokens which have not expired. An answer costs a
-// few look-ups in memory. The zero value refuses nothing. It is safe for concurrent use.
+// Table has the rows of the ledger that can refuse a token that has not expired. Refuses needs a few look-ups
+// in memory. The zero value refuses nothing. It is safe for concurrent use.
 type Table struct {
 	mu       sync.RWMutex
 	sessions map[sessionKey]time.Time // when it may be dropped
@@ -21,13 +21,13 @@ type Table struct {
 	keys     map[string]struct{}
 }
 
-// sessionKey has the account too: a session's identifier is no secret, so whoever revokes a session must name
-// its account, and a row bites only where both match.
+// sessionKey has the account too. The id of a session is no secret, so a caller that revokes a session must
+// name its account, and the row refuses only tokens that have both.
 type sessionKey struct{ session, user uuid.UUID }
 
-// cutoff refuses positions below a row's own, but for the session that the row excepts. Of any number of rows
-// two positions decide: the highest of all, for everybody else, and the highest of those that do not except
-// the same session.
+// cutoff refuses tokens whose position is below that of a row, except those of the session that the row
+// excepts. For any number of rows, two positions are enough: the highest one, and, for the session that its
+// row excepts, the highest one of rows that do not except that session.
 type cutoff struct {
 	seq    int64
 	except uuid.UUID // of the row at seq
@@ -37,7 +37,7 @@ type cutoff struct {
 
 func (c *cutoff) add(seq int64, except uuid.UUID, expire time.Time) {
 	if seq <= c.seq {
-		return // rows come in order: this one is known
+		return // rows come in order, so this one is known already
 	}
 	if except != c.except {
 		c.other = c.seq
@@ -55,9 +55,9 @@ func (c *cutoff) refuses(session uuid.UUID, ledger int64) bool {
 	return ledger < c.seq
 }
 
-// Apply takes in a row of the ledger. Rows must come in the order of their positions; one that is known
-// already changes nothing. The result is false for a row whose kind or form is not known: something was
-// revoked, and nobody here can tell what, so nothing that was cached must be trusted.
+// Apply adds a row of the ledger. Rows must come in the order of their positions. A row that is known already
+// changes nothing. Apply returns false if it does not know the kind or the form of the row: something was
+// revoked and this version cannot say what, so the caller must not trust anything that it has cached.
 func (r *Table) Apply(row *latchkeyv1.Revocation) bool {
 	expire := row.GetExpireTime().AsTime()
 	r.mu.Lock()
@@ -120,15 +120,15 @@ func (r *Table) applyUser(row *latchkeyv1.Revocation, expire time.Time) bool {
 	return true
 }
 
-// keepLonger notes until when a row is needed. Of two rows about one thing the second may end first, when
-// clocks differ or rows are sent again.
+// keepLonger sets until when a row is kept. If there are two rows for the same session, the later one may
+// expire first, because clocks differ and rows can be sent again: the later time counts.
 func keepLonger[K comparable](rows map[K]time.Time, key K, expire time.Time) {
 	if known, ok := rows[key]; !ok || expire.After(known) {
 		rows[key] = expire
 	}
 }
 
-// exception is the session that a row leaves alone, or none.
+// exception returns the session that a row excepts, or the nil UUID.
 func exception(row *latchkeyv1.Revocation) (except uuid.UUID, ok bool) {
 	text := row.GetExceptSessionId()
 	if text == "" {
@@ -138,8 +138,8 @@ func exception(row *latchkeyv1.Revocation) (except uuid.UUID, ok bool) {
 	return except, err == nil
 }
 
-// Refuses says whether a token of this account and session, whose login was at the ledger's position (the
-// claim "led") and which the key signed (its "kid"), was revoked.
+// Refuses returns whether a token was revoked. user and session are its "sub" and "sid", ledger is the
+// position of its login ("led"), and key is the id of the key that signed it ("kid").
 func (r *Table) Refuses(user, session uuid.UUID, ledger int64, key string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -156,7 +156,7 @@ func (r *Table) Refuses(user, session uuid.UUID, ledger int64, key string) bool 
 	return revoked
 }
 
-// RefusesKey says whether the signing key was revoked.
+// RefusesKey returns whether the signing key was revoked.
 func (r *Table) RefusesKey(key string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -164,9 +164,10 @@ func (r *Table) RefusesKey(key string) bool {
 	return revoked
 }
 
-// DropExpired drops rows that reach no token that is still in its life at now, and returns how many. Keys stay:
-// whoever has stolen one signs new tokens with it at any time, and should the keys fail to be read again, the
-// row is all that refuses them. There are as many as operators have revoked.
+// DropExpired drops the rows whose tokens have all expired at now, and returns their number. It keeps rows
+// about keys: a thief can sign new tokens with a stolen key at any time, and if the keys cannot be read
+// again, only the row refuses those tokens. There are only as many of these rows as operators have revoked
+// keys.
 func (r *Table) DropExpired(now time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,11 +184,11 @@ func (r *Table) DropExpired(now time.Time) int {
 			dropped++
 		}
 	}
-	// What everybody's cut-off refused has expired too, but one row costs nothing.
+	// The tokens that r.all refuses may have expired too, but it is only one row, so keep it.
 	return dropped
 }
 
-// Len is how many sessions, accounts and keys there are rows about.
+// Len returns for how many sessions, accounts and keys there are rows.
 func (r *Table) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

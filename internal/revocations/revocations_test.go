@@ -80,9 +80,8 @@ func drawRow(r *rapid.T, position int64, start time.Time) *latchkeyv1.Revocation
 	return row
 }
 
-// The look-ups say what the definition says, for rows in order with any number of
-// them sent again, as after a resume. Forgetting costs nothing that is still alive
-// and invents nothing.
+// The look-ups say what the definition says, for rows in order with any number of them sent again, as after a
+// resume. Forgetting costs nothing that is still alive and invents nothing.
 func TestRevocationsAgainstDefinition(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(r *rapid.T) {
@@ -148,8 +147,8 @@ func (n naive) keyRow(key string) bool {
 	return false
 }
 
-// DropExpired returns how many it dropped, from the second on in which they may go. A key
-// that was revoked stays so: its thief signs tokens with new times.
+// DropExpired returns how many it dropped, from the second on in which they may go. A key that was revoked
+// stays so: its thief signs tokens with new times.
 func TestRevocationsDropExpired(t *testing.T) {
 	t.Parallel()
 	end := time.Unix(1_800_000_000, 0)

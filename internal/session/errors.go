@@ -9,34 +9,35 @@ import (
 
 // Errors that callers tell apart with errors.Is. None of them carries a token, a MAC or a key.
 var (
-	// ErrInvalid is the parent of ErrMalformed and ErrForged: no refresh token that this service issued.
+	// ErrInvalid means that this service did not issue the refresh token. ErrMalformed and ErrForged wrap it.
 	ErrInvalid = errors.New("session: invalid refresh token")
-	// ErrMalformed says that the text is not a refresh token at all. Nothing was looked up.
+	// ErrMalformed means that the text does not have the form of a refresh token. Redis was not asked.
 	ErrMalformed = fmt.Errorf("%w: malformed", ErrInvalid)
-	// ErrForged says that the text has the form of a refresh token, and that its MAC is wrong or was made with a key
-	// that is no longer accepted.
+	// ErrForged means that the text has the form of a refresh token, but its MAC is wrong, or was made with a
+	// key that is no longer accepted.
 	ErrForged = fmt.Errorf("%w: wrong authentication code", ErrInvalid)
 
-	// ErrUnknown is what every *UnknownError is: the store has no such session.
+	// ErrUnknown means that Redis does not have the session. Every *UnknownError wraps it.
 	ErrUnknown = errors.New("session: unknown session")
-	// ErrReused says that a spent token came back. Someone else holds a copy: revoke the session.
+	// ErrReused means that a spent token was presented again: somebody else has a copy. Revoke the session.
 	ErrReused = errors.New("session: refresh token reused")
-	// ErrLate says that a token two generations behind came back within the grace: a request that was overtaken on its
-	// way. Refuse it, and leave the session alone.
+	// ErrLate means that a token two generations behind was presented within the grace: the network delayed the
+	// request. Refuse the token, and do not revoke the session.
 	ErrLate = errors.New("session: refresh token overtaken by newer ones")
-	// ErrEnded says that the idle or the absolute end of the session has passed.
+	// ErrEnded means that the idle or the absolute end of the session has passed.
 	ErrEnded = errors.New("session: session ended")
 
-	// ErrUnavailable wraps every failure of Redis, a cancelled or timed out context included. Whether a write took
-	// effect is unknown then; repeating the call is safe.
+	// ErrUnavailable wraps every failure of Redis, and a context that was cancelled or has timed out. A write
+	// may or may not have happened. It is safe to call again.
 	ErrUnavailable = errors.New("session: store unavailable")
 
-	// errClock says that the clock is outside the times that the scripts can compute with.
+	// errClock means that the clock is outside the range in which the scripts can calculate.
 	errClock = errors.New("session: the clock is before 1970 or too far in the future")
 )
 
-// UnknownError says that a well-formed refresh token names a session that the store does not have, or not any more.
-// The token's MAC could not be checked, as the salt went with the session: SessionID is a claim, not a fact.
+// UnknownError means that a well-formed refresh token names a session that Redis does not have, or no longer
+// has. The MAC of the token could not be checked, because the salt is in the session. So SessionID may be
+// forged.
 type UnknownError struct {
 	// SessionID is the session that the token names.
 	SessionID uuid.UUID

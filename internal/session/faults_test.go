@@ -35,7 +35,8 @@ func TestChangeOfKey(t *testing.T) {
 	if again := mustRefresh(t, both, second, "r-2", RepeatedSameRequest).RefreshToken; again != third {
 		t.Fatal("the retry has another token")
 	}
-	// A replica that still has the old key as its current one gives the same answer too, if it knows the new one.
+	// A replica that still has the old key as its current one gives the same answer too, if it knows the new
+	// one.
 	if again := mustRefresh(t, b.withKeys(t, testKey(1), testKey(2)), second, "r-2", RepeatedSameRequest).RefreshToken; again != third {
 		t.Fatal("a replica with the keys the other way round gives another token")
 	}
@@ -51,7 +52,8 @@ func TestChangeOfKey(t *testing.T) {
 	mustRefresh(t, newer, third, "", Advanced)
 }
 
-// When the first answer was made with a key that is gone, repeating it would hand out a token that nobody accepts.
+// When the first answer was made with a key that is gone, repeating it would hand out a token that nobody
+// accepts.
 func TestRepeatUnderLostKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -62,8 +64,8 @@ func TestRepeatUnderLostKey(t *testing.T) {
 	mustRefresh(t, withTwoOnly, again, "", Advanced)
 }
 
-// Redis is restored from an older copy. The honest client goes on; the token that the rollback un-spent splits the
-// lines, and the next spent token ends the session.
+// Redis is restored from an older copy. The honest client goes on; the token that the rollback un-spent
+// splits the lines, and the next spent token ends the session.
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -104,7 +106,8 @@ func TestRollback(t *testing.T) {
 	wantRefused(t, b.store, stolen, "", ErrReused)
 }
 
-// Another session in the place of the one whose MAC was checked is not advanced, whichever part of it differs.
+// Another session in the place of the one whose MAC was checked is not advanced, whichever part of it
+// differs.
 func TestReplacedBetweenOpenAndRotate(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

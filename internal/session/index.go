@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// indexLua adds a login to its user's index and takes out what is over the limit.
+// indexLua adds a login to its user's index, and takes out the sessions that are over the limit.
 //
 //go:embed index.lua
 var indexLua string
@@ -22,23 +22,23 @@ var indexLua string
 var deleteLua string
 
 const (
-	// danglingTime is for how long an entry of the index stays although its session is not there: a login writes the
-	// entry first, and has at most 15 seconds for the session. The rest is for clocks that differ.
+	// danglingTime is how long an entry of the index stays without its session: a login writes the entry first,
+	// and then has at most 15 seconds to write the session. The rest is for clocks that differ.
 	danglingTime = 2 * time.Minute
-	// takeOverTime is how long after it was taken out a session that is still in the index is handed to another login,
-	// to be ended: whoever took it out has no longer than 15 seconds for that.
+	// takeOverTime is when a second login gets a session to end that a first login has got, but has not ended.
+	// The first login has at most 15 seconds for that.
 	takeOverTime = 30 * time.Second
 )
 
-// enter puts a login into the index and returns the sessions that it pushed out.
+// enter adds a login to the index, and returns the sessions that are over the limit.
 func (s *Store) enter(ctx context.Context, userID, id uuid.UUID, now int64) ([]uuid.UUID, error) {
 	reply, err := s.runIndex(ctx, userID, id, now, "ask")
 	if err != nil {
 		return nil, err
 	}
 	if reply[0] == "over" {
-		// Sessions that ran out by themselves are still in the index, and must not push out one that lives. The script
-		// cannot look: each session is a key of its own, elsewhere in a cluster.
+		// Sessions that have expired may still be in the index, and must not push out a live one. The script cannot
+		// read the sessions: each has its own key, and in a cluster they are on other servers.
 		if _, err := s.readIndex(ctx, userID, now); err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func (s *Store) enter(ctx context.Context, userID, id uuid.UUID, now int64) ([]u
 	}
 	var out []uuid.UUID
 	for _, text := range reply[1:] {
-		if taken, err := uuid.Parse(text); err == nil { // nothing else can be ended
+		if taken, err := uuid.Parse(text); err == nil { // other text names no session
 			out = append(out, taken)
 		}
 	}
@@ -69,7 +69,7 @@ func (s *Store) runIndex(ctx context.Context, userID, id uuid.UUID, now int64, m
 	return reply, nil
 }
 
-// readIndex reads the sessions that a user's index names. It drops entries whose session is gone for good.
+// readIndex reads the sessions in a user's index. It removes entries whose session is gone.
 func (s *Store) readIndex(ctx context.Context, userID uuid.UUID, now int64) ([]record, error) {
 	entries, err := s.redis.ZRangeWithScores(ctx, indexKey(userID), 0, -1).Result()
 	if err != nil {
@@ -78,12 +78,12 @@ func (s *Store) readIndex(ctx context.Context, userID uuid.UUID, now int64) ([]r
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	// Not a transaction: in a cluster the sessions are in different places.
+	// Not a transaction: in a cluster the sessions are on different servers.
 	replies := make([]*redis.MapStringStringCmd, len(entries))
 	ids := make([]uuid.UUID, len(entries))
 	_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, entry := range entries {
-			ids[i], _ = uuid.Parse(member(entry)) // what is no id finds no session
+			ids[i], _ = uuid.Parse(member(entry)) // other text finds no session
 			replies[i] = pipe.HGetAll(ctx, redisKey(ids[i]))
 		}
 		return nil
@@ -110,8 +110,9 @@ func member(entry redis.Z) string {
 	return text
 }
 
-// List returns the live sessions of a user, newest login first, as far as the index knows them. It is for display:
-// what the ledger has ended may be among them. The errors are ErrUnavailable and that of a clock that is out of range.
+// List returns the live sessions of a user that are in the index, the newest login first. It is for display:
+// sessions that the ledger has revoked may be among them. The errors are ErrUnavailable and that for a clock
+// that is out of range.
 func (s *Store) List(ctx context.Context, userID uuid.UUID) ([]Session, error) {
 	now, err := s.millis()
 	if err != nil {
@@ -131,8 +132,9 @@ func (s *Store) List(ctx context.Context, userID uuid.UUID) ([]Session, error) {
 	return sessions, nil
 }
 
-// Get returns a live session of a user. One that is unknown, ended or somebody else's is an *UnknownError; the other
-// errors are those of List, and the same holds of the ledger.
+// Get returns a live session of a user. If it is unknown, has ended, or belongs to another user, Get returns
+// an
+// *UnknownError. The other errors are those of List. Like List, it does not ask the ledger.
 func (s *Store) Get(ctx context.Context, userID, sessionID uuid.UUID) (Session, error) {
 	now, err := s.millis()
 	if err != nil {
@@ -149,8 +151,9 @@ func (s *Store) Get(ctx context.Context, userID, sessionID uuid.UUID) (Session, 
 	return rec.session(), nil
 }
 
-// Delete removes a session of a user, and its entry in the index. One that is not there, or is another user's, is no
-// error. Put the revocation into the ledger first: until it is there, a Redis that is restored brings the session back.
+// Delete deletes a session of a user and its entry in the index. If the session does not exist or belongs to
+// another user, it returns nil. Append the revocation to the ledger first: otherwise a Redis that is restored
+// revives the session.
 func (s *Store) Delete(ctx context.Context, userID, sessionID uuid.UUID) error {
 	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		s.delete.Eval(ctx, pipe, []string{redisKey(sessionID)}, userID.String())
@@ -163,12 +166,12 @@ func (s *Store) Delete(ctx context.Context, userID, sessionID uuid.UUID) error {
 	return nil
 }
 
-// ClearIndex takes the sessions of a user that were authenticated before a position of the ledger out of the index, but
-// one (uuid.Nil: none is spared). The position is that of the row that ended them all: a login that came after it may
-// be in the index by now.
+// ClearIndex takes a user's sessions whose position is below before out of the index, except one (uuid.Nil:
+// no exception). before is the position of the row that ended them all: logins after that row may be in the
+// index already.
 //
-// The sessions themselves stay until they expire, so that whoever refreshes one learns that it was ended: the row
-// names the user, and only the session knows whose it is.
+// The sessions themselves stay until they expire, so that a client that refreshes one is told that it has
+// ended: the row names the user, and only the session says which user that is.
 func (s *Store) ClearIndex(ctx context.Context, userID, except uuid.UUID, before int64) error {
 	now, err := s.millis()
 	if err != nil {
@@ -187,7 +190,7 @@ func (s *Store) ClearIndex(ctx context.Context, userID, except uuid.UUID, before
 	return s.unlist(ctx, userID, ended)
 }
 
-// unlist takes sessions out of the index.
+// unlist removes sessions from the index.
 func (s *Store) unlist(ctx context.Context, userID uuid.UUID, members []any) error {
 	if len(members) == 0 {
 		return nil
@@ -198,5 +201,6 @@ func (s *Store) unlist(ctx context.Context, userID uuid.UUID, members []any) err
 	return nil
 }
 
-// indexKey has the user id as its hash tag. The index is a key of its own: no script touches it and a session.
+// indexKey has the user id as its hash tag. No script uses both the index and a session, so they may be on
+// different servers.
 func indexKey(userID uuid.UUID) string { return "latchkey:sessions:{" + userID.String() + "}" }

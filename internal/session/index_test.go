@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// checkLimit logs in from many sides at once: what is left is exactly the limit, and every other session was handed to
-// exactly one login, to be ended.
+// checkLimit logs in from many sides at once: what is left is exactly the limit, and every other session was
+// handed to exactly one login, to be ended.
 func checkLimit(t *testing.T, client *redis.Client) {
 	t.Helper()
 	b := bench{clock: newClock(), client: client}

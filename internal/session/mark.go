@@ -4,35 +4,34 @@ import (
 	"time"
 )
 
-// How often a mark is worth a write. The first refreshes, which a session that is used
-// rarely has none but, and then one an hour or one in sixteen: a client that refreshes
-// every fifteen minutes has four tokens at most that a rollback of Redis revives.
+// How often a mark is written: for each of the first refreshes, since many sessions have no more than these,
+// and then once an hour or for each sixteenth. So if a client refreshes each 15 minutes, a rollback of Redis
+// revives four tokens at most.
 const (
 	markFirst  = 8
 	markEvery  = 16
 	markPeriod = time.Hour
 )
 
-// Mark is how far a session has come, by a store that is not rolled back with Redis. The
-// zero Mark says nothing.
+// Mark is a generation that a session has reached, stored where a rollback of Redis does not reach it. The
+// zero Mark means that nothing is known.
 type Mark struct {
-	// Generation was the latest one, or there is a later one by now: all tokens below
-	// are spent.
+	// Generation is one that the session has reached: all tokens of lower generations are spent.
 	Generation uint64
-	// Time is when it was made.
+	// Time is when the mark was made.
 	Time time.Time
 }
 
-// Due says whether a rotation is to be noted in place of the mark.
+// Due returns whether a new mark should replace m after a rotation.
 func (m Mark) Due(r Rotation) bool {
 	now := r.Session.Generation
 	return now > m.Generation && (now <= markFirst || now >= m.Generation+markEvery ||
 		!r.Session.RotateTime.Before(m.Time.Add(markPeriod)))
 }
 
-// Live says whether a token is one that its session's owner can still have in use: the
-// latest, or the one before within the grace, when the answer to its refresh may be on
-// its way. The errors are those of Rotate: ErrReused, ErrLate and ErrEnded.
+// Live returns nil if the session's owner may still use this token: it is the latest one, or the one before
+// within the grace, when the answer to its refresh may not have arrived yet. Otherwise it returns ErrReused,
+// ErrLate or ErrEnded, as Rotate does.
 func (s *Store) Live(p *Presented, mark Mark) error {
 	now, err := s.millis()
 	if err != nil {

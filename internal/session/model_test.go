@@ -10,15 +10,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// The model is the rules of refreshing, written from the history of a session rather than from the fields that the
-// script keeps: which generations were spent, when, and for which request.
+// The model is the rules of refreshing, written from the history of a session rather than from the fields
+// that the script keeps: which generations were spent, when, and for which request.
 
 // spending is the use of one generation. One that the store forgot in a rollback is absent.
 type spending struct {
 	at      time.Time
 	request string
-	// by is the key of the token that was spent, key that of its successor. One generation can have tokens of two
-	// keys, when a rollback and a change of the secret come together; a retry presents the one it presented before.
+	// by is the key of the token that was spent, key that of its successor. One generation can have tokens of
+	// two keys, when a rollback and a change of the secret come together; a retry presents the one it presented
+	// before.
 	by, key byte
 }
 

@@ -64,8 +64,8 @@ func TestConcurrentRefreshesOfOneToken(t *testing.T) {
 	}
 }
 
-// With a clock that moves on during the race, and a grace that runs out in it, some are refused. Nobody gets a second
-// line of tokens.
+// With a clock that moves on during the race, and a grace that runs out in it, some are refused. Nobody gets
+// a second line of tokens.
 func TestConcurrentRefreshesBeyondTheGrace(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -100,7 +100,8 @@ func TestConcurrentRefreshesBeyondTheGrace(t *testing.T) {
 	}
 }
 
-// The predecessor, the token itself and its successor race. At the end there is one line, and one token that advances.
+// The predecessor, the token itself and its successor race. At the end there is one line, and one token that
+// advances.
 func TestConcurrentRefreshesOfThreeGenerations(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

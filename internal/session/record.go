@@ -32,23 +32,23 @@ const (
 	fieldAMR     = "amr"
 )
 
-// record is a session as Redis holds it. Times are milliseconds since 1970. What only the script needs (the hash of
-// the request id that led to the latest generation) is left out.
+// record is a session as it is stored in Redis. Times are milliseconds since 1970. It does not have the field
+// that only the script needs: the hash of the request id of the latest advance.
 type record struct {
 	refreshtoken.Binding
 
 	generation             uint64
 	created, authenticated int64
 	rotated, idleEnd       int64
-	spent                  int64  // when the generation two before the latest was; 0: there is none, or nobody knows
-	key                    string // the id of the key that the latest generation's token was made with
+	spent                  int64  // when the generation two before the latest was spent; 0 if there is none, or if it is unknown
+	key                    string // the id of the key that made the latest generation's token
 	device, address        string
 	amr                    []string
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// bindings are the values that the script compares with the store: those that the MAC was checked against.
+// bindings returns the values for which the MAC was checked. The script compares them with the stored ones.
 func (r record) bindings() (user, end, ledger, salt string) {
 	return r.UserID.String(), decimal(r.End), decimal(r.Position), hex.EncodeToString(r.Salt[:])
 }
@@ -70,7 +70,7 @@ func (r record) fields() ([]any, error) {
 	}, nil
 }
 
-// readRecord decodes a hash. An error says that the hash is not a session, whole and unharmed.
+// readRecord decodes a hash. It returns an error if the hash is not a complete session.
 func readRecord(id uuid.UUID, fields map[string]string) (record, error) {
 	var bad error
 	integer := func(name string) int64 {

@@ -14,25 +14,27 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
-// rotateLua compares a token's generation with the session's and advances it, or says why not, in one step.
+// rotateLua compares the generation of a token with that of the session, and advances the session or returns
+// why not, in one step.
 //
 //go:embed rotate.lua
 var rotateLua string
 
-// Presented is a refresh token whose MAC was right for the session that the store holds. It is no verdict yet: the
-// token may be spent. It stays usable: Rotate compares again with what the store holds by then.
+// Presented is a refresh token whose MAC is right for the stored session. The token may be spent. Rotate
+// compares it again with the session as it is then stored, so a Presented does not become outdated.
 type Presented struct {
-	// Session is what the store held when the token was opened.
+	// Session is the session as it was stored when the token was opened.
 	Session Session
-	// Generation is the token's own.
+	// Generation is that of the token.
 	Generation uint64
 
 	key refreshtoken.KeyID
 	rec record
 }
 
-// Open parses a refresh token, reads its session and checks the MAC. It changes nothing, so that knowing a session's
-// id is not enough to disturb it, and it says nothing about whether the session has ended or the token is spent.
+// Open parses a refresh token, reads its session and checks the MAC. It changes nothing, so an attacker who
+// knows only the id of a session cannot disturb it. It does not check whether the session has ended or the
+// token is spent.
 //
 // The errors are ErrMalformed and ErrForged, which are ErrInvalid, *UnknownError, and ErrUnavailable.
 func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, error) {
@@ -50,7 +52,7 @@ func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, erro
 	}
 	rec, err := readRecord(tok.SessionID, fields)
 	if err != nil {
-		// No hash, or one that lost fields: either way the session is gone, and logging in again repairs it.
+		// There is no hash, or it has lost fields. In both cases the session is gone, and a login makes a new one.
 		return nil, &UnknownError{SessionID: tok.SessionID}
 	}
 	mac, err := key.MAC(rec.Binding, tok.Generation)
@@ -63,7 +65,7 @@ func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, erro
 	return &Presented{Session: rec.session(), Generation: tok.Generation, key: tok.KeyID, rec: rec}, nil
 }
 
-// Outcome says how a rotation came to its successor.
+// Outcome is why a rotation returned its successor.
 type Outcome int
 
 const (
@@ -71,10 +73,11 @@ const (
 	Advanced Outcome = iota + 1
 	// RepeatedSameRequest is a retry with the request id of the advance.
 	RepeatedSameRequest
-	// RepeatedInGrace is a repeat without the request id of the advance, within the grace. Worth a note in the audit
-	// trail: it is a lost answer, a race of a client with itself, or two holders of one token.
+	// RepeatedInGrace is a repeat without the request id of the advance, within the grace. Callers should write
+	// it to the audit trail: an answer was lost, a client sent two requests at once, or two clients share a
+	// token.
 	RepeatedInGrace
-	// CaughtUp is an advance from a generation that the store had not reached: it was rolled back.
+	// CaughtUp is an advance from a generation that the stored session had not reached: Redis was rolled back.
 	CaughtUp
 )
 
@@ -94,28 +97,31 @@ func (o Outcome) String() string {
 	}
 }
 
-// Rotation is the answer to a refresh.
+// Rotation is the result of Rotate.
 type Rotation struct {
-	// Session is as the store holds it now.
+	// Session is the session as it is stored now.
 	Session Session
-	// RefreshToken is the successor. A repeat yields the identical text.
+	// RefreshToken is the successor. A repeat gets the identical text.
 	RefreshToken string
 	Outcome      Outcome
-	// IssueTime is the time of the advance, for it and for repeats within the grace, so that their access tokens can
-	// be made identical too. For a later retry it is the time of the retry, as the first access token may have expired.
+	// IssueTime is the time of the advance, also for repeats within the grace, so that the caller can make the
+	// identical access token. For a later retry it is the time of the retry, since the first access token may
+	// have expired.
 	IssueTime time.Time
 }
 
-// Rotate spends a refresh token and returns its successor. requestID is what the client keeps until it has an answer,
-// or empty. mark is what is known of the session elsewhere: where Redis is behind it, the tokens below are spent all the
-// same, and only the last of them, within the grace, may be a repeat.
+// Rotate spends a refresh token and returns its successor. requestID is an id that the client uses again
+// until it has an answer, or empty. mark is a generation that the session is known to have reached. If Redis
+// is behind it, tokens of lower generations count as spent, and only the last of them may be a repeat, within
+// the grace.
 //
-// The errors are ErrReused (revoke the session: append to the ledger, then Delete), ErrLate and ErrEnded (refuse),
-// *UnknownError when the session is gone or another one stands in its place, ErrForged when the token's key is no
-// longer accepted, and ErrUnavailable. None of them has changed the session, save perhaps ErrUnavailable.
+// The errors are ErrReused (revoke the session: append to the ledger, then Delete), ErrLate and ErrEnded
+// (refuse the token),
+// *UnknownError if the session is gone or was replaced, ErrForged if the token's key is no longer accepted, and
+// ErrUnavailable. After all of these but ErrUnavailable, the session is unchanged.
 //
-// The script may run twice when a connection breaks: the second run repeats within the grace of the first, as both
-// carry the same time.
+// If a connection breaks, the script may run twice. Both runs have the same time, so the second is a repeat
+// within the grace.
 func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark Mark) (Rotation, error) {
 	now, err := s.millis()
 	if err != nil {
@@ -124,8 +130,8 @@ func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark
 	if now >= p.rec.End || p.Generation >= refreshtoken.LastGeneration {
 		return Rotation{}, ErrEnded
 	}
-	// The request id is hashed under the key of the presented token, which a retry presents again: a change of the
-	// current key between the two does not make the retry look like another request.
+	// Hash the request id with the key of the presented token: a retry presents the same token, so it has the
+	// same hash even if the current key changes in between.
 	key, found := s.keys.Find(p.key)
 	if !found {
 		return Rotation{}, ErrForged
@@ -194,10 +200,10 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 		return Rotation{}, unavailable("advance a session", err)
 	}
 	rec.generation = p.Generation + 1
-	// A repeat must yield the identical token, so the store remembers which key the first answer used. Using the
-	// presented token's key instead would carry an old key on for as long as the session lives; using the current
-	// key would change the answer with the key. When that key is gone the first answer is worthless, and the current
-	// key serves.
+	// A repeat must get the identical token, so Redis stores which key the first answer used. With the key of
+	// the presented token, the session would use an old key until its end. With the current key, a change of
+	// keys would change the answer. If the stored key is no longer accepted, the first answer is worthless, and
+	// Named returns the current key.
 	rec.key = reply[3]
 	text, err := s.keys.Named(rec.key).Issue(rec.Binding, rec.generation)
 	if err != nil {
@@ -211,13 +217,13 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 	}, nil
 }
 
-// Reissue returns the answer to the creation of a session again, for a caller whose own answer was lost: the session's
-// first refresh token, the identical text. sum is its SHA-256, which the caller has kept elsewhere: no token is presented
-// here whose MAC would show that what Redis holds is what was written. It changes nothing.
+// Reissue returns the first refresh token of a session again, the identical text, for a client whose answer
+// was lost. sum is the SHA-256 of that text, which the caller has stored elsewhere. It is needed because
+// there is no token whose MAC would show that nobody has changed the session in Redis. Reissue changes
+// nothing, and does not ask the ledger.
 //
-// The errors are ErrReused when the first token was spent, so that its holder must have had it, ErrEnded, ErrForged when
-// the text would be another one, *UnknownError when the session is gone, and ErrUnavailable. Whether the ledger has ended
-// the session is for the caller to ask.
+// The errors are ErrReused if the first token was spent, so that a client must have received it, ErrEnded,
+// ErrForged if the text would differ, *UnknownError if the session is gone, and ErrUnavailable.
 func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID, sum [sha256.Size]byte) (Rotation, error) {
 	now, err := s.millis()
 	if err != nil {
@@ -249,7 +255,7 @@ func (s *Store) Reissue(ctx context.Context, sessionID uuid.UUID, sum [sha256.Si
 	}, nil
 }
 
-// InGrace says whether what was spent at a time is spent no longer than the grace.
+// InGrace returns whether a token that was spent at this time is still within the grace.
 func (s *Store) InGrace(spent time.Time) bool {
 	return s.now().UnixMilli()-spent.UnixMilli() <= s.grace
 }

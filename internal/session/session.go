@@ -1,16 +1,20 @@
-// Package session keeps sessions in Redis, and advances them with refresh tokens that are a generation counter under
-// a MAC rather than a stored secret.
+// Package session keeps sessions in Redis and rotates their refresh tokens. A refresh token is a generation
+// number under a MAC (internal/refreshtoken), not a stored secret.
 //
-// A token names its session and a generation. The session knows the generation that comes next. Equal: the session
-// advances by one and the successor is handed out. One behind while the successor is unused: the answer was lost, or
-// two requests raced, and the identical successor is handed out again. Further behind: someone kept a spent token.
-// Ahead, under a valid MAC: Redis lost writes, and the session catches up.
+// A token names its session and a generation. The session stores the generation of the next token to be
+// spent:
+//   - Equal: the session advances by one, and the caller gets the next token, the successor.
+//   - One behind, and the successor is unused: the answer was lost, or two requests raced. The caller gets the same
+//     successor again.
+//   - Further behind: somebody kept a spent token.
+//   - Ahead, with a valid MAC: Redis lost writes, and the session catches up.
 //
-// Redis holds no token, no MAC and no request id. It is not the place that remembers revocations either: losing it
-// logs people out, and restoring an old copy of it revives nothing that a ledger elsewhere has revoked. Callers
-// therefore Open a token, ask the ledger about the user and the session, and only then Rotate.
+// Redis has no token, no MAC and no request id. It does not store revocations either: if Redis is lost,
+// people log in again, and an old copy of Redis revives nothing that the ledger has revoked. So callers Open
+// a token, ask the ledger about the user and the session, and only then Rotate.
 //
-// An index for each user lists their sessions, for display and for a limit. Losing it loses nothing else.
+// An index for each user lists the user's sessions, for display and for the limit. If it is lost, nothing
+// else is.
 package session
 
 import (
@@ -29,32 +33,32 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refreshtoken"
 )
 
-// expiryMargin is how long Redis keeps a session beyond its end, so that replicas whose clocks differ a little agree
-// on "ended" before it becomes "unknown".
+// expiryMargin is how long Redis keeps a session after its end. Within it, replicas whose clocks differ a
+// little all answer "ended". After it, the session is unknown.
 const expiryMargin = time.Minute
 
-// maxMillis bounds the clock. Two to the 52nd milliseconds are the year 144683, and adding the longest life stays
-// below 2^53, up to which the numbers of Redis scripts are exact.
+// maxMillis is the latest time of the clock. 2^52 ms is in the year 144683. Even with the longest life added,
+// the sum is below 2^53, up to which the numbers of Redis scripts are exact.
 const maxMillis = 1 << 52
 
-// maxLife bounds the lives that can be configured: a time.Duration overflows after 292 years.
+// maxLife is the longest life that Config accepts: a time.Duration overflows after 292 years.
 const maxLife = 100 * 365 * 24 * time.Hour
 
-// Config has what New needs.
+// Config has the settings of a Store.
 type Config struct {
-	// Redis is read on primaries only: a replica that lags behind would make new sessions unknown. Every command uses
-	// one key, so a cluster is fine.
+	// Redis must read from primaries only: on a replica that is behind, new sessions are unknown. Each command
+	// uses one key, so a cluster is fine.
 	Redis redis.UniversalClient
-	// MACKeys are secrets of 32 random bytes or more, used for nothing else: the current one first, then the previous
-	// ones, whose tokens are still accepted.
+	// MACKeys are secrets of 32 random bytes or more that have no other use: the current one first, then the
+	// previous ones, whose tokens are still accepted.
 	MACKeys [][]byte
-	// IdleTTL is how long a session lives without being advanced; MaxTTL is how long it lives at most. Both count in
-	// whole milliseconds, from one to those of 100 years.
+	// IdleTTL is how long a session lives without an advance, MaxTTL how long it lives at most. Both are from 1
+	// ms to 100 years; fractions of a millisecond are dropped.
 	IdleTTL, MaxTTL time.Duration
-	// Grace is for how long after an advance, inclusively, the spent token yields its successor again without a
-	// request id. Keep it at seconds: two holders of one line of tokens go unnoticed for as long.
+	// Grace is how long after an advance the spent token returns its successor again, without a request id. Keep
+	// it at some seconds: for that time, nobody notices that two clients share a token.
 	Grace time.Duration
-	// Limit is how many sessions a user can have: another login ends the oldest ones. 0: any number.
+	// Limit is how many sessions a user can have. One more login ends the oldest ones. 0: no limit.
 	Limit int
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
@@ -73,7 +77,7 @@ type Store struct {
 	delete           *redis.Script
 }
 
-// New returns a store, or says which field of cfg is wrong. It does not connect.
+// New returns a store. Its error names the field of cfg that is wrong. It does not connect.
 func New(cfg Config) (*Store, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("session: Redis is nil")
@@ -113,15 +117,15 @@ func New(cfg Config) (*Store, error) {
 // Session is one login on one device. Its times are in UTC and in whole milliseconds.
 type Session struct {
 	ID, UserID uuid.UUID
-	// Generation is the one that the next refresh token to be spent carries.
+	// Generation is that of the next refresh token to be spent.
 	Generation uint64
-	// Ledger is the position of the revocation ledger at which the user was authenticated. It never changes.
+	// Position is the position of the ledger at the login. It never changes.
 	Position int64
-	// CreateTime is when the session started, AuthTime when the user last proved who they are.
+	// CreateTime is when the session started, AuthTime when the user last logged in.
 	CreateTime, AuthTime time.Time
 	// RotateTime is the last advance, or the creation.
 	RotateTime time.Time
-	// IdleEnd moves with every advance and is never after End. End never moves.
+	// IdleEnd changes with each advance, and is never after End. End never changes.
 	IdleEnd, End time.Time
 	// DeviceName and Address are for display, as the caller of Create gave them.
 	DeviceName, Address string
@@ -129,12 +133,13 @@ type Session struct {
 	AMR []string
 }
 
-// Ended reports whether the idle or the absolute end has been reached.
+// Ended returns whether the session has ended at now: IdleEnd or End has passed.
 func (s Session) Ended(now time.Time) bool {
 	return !now.Before(s.IdleEnd) || !now.Before(s.End)
 }
 
-// Compare orders sessions by their logins, older ones first, and those of one millisecond by their ids.
+// Compare orders sessions by the time of their login, the oldest first, and those of the same millisecond by
+// their ids.
 func (s Session) Compare(other Session) int {
 	return cmp.Or(s.CreateTime.Compare(other.CreateTime), bytes.Compare(s.ID[:], other.ID[:]))
 }
@@ -143,31 +148,34 @@ func (s Session) Compare(other Session) int {
 type Start struct {
 	// UserID must not be zero.
 	UserID uuid.UUID
-	// Ledger is the position read together with the user's password hash, before it was checked.
+	// Position is the position of the ledger that was read together with the user's password hash, before the
+	// password was checked.
 	Position int64
-	// DeviceName and Address are kept for display. Their lengths are the caller's business.
+	// DeviceName and Address are for display. The caller limits their lengths.
 	DeviceName, Address string
 	AMR                 []string
-	// ID is the session's, for a caller that must write it down before the session exists. uuid.Nil: a random one.
+	// ID is the id of the session, for a caller that must store it before the session exists. uuid.Nil: a random
+	// one.
 	ID uuid.UUID
-	// AuthTime is when the user last proved who they are, for one who did so before this session: never later than now.
-	// Zero: now.
+	// AuthTime is when the user last logged in, if that was before this session. Not later than now. Zero: now.
 	AuthTime time.Time
 }
 
-// Created is what a login leads to.
+// Created is the result of Create.
 type Created struct {
 	Session Session
-	// RefreshToken is the session's first.
+	// RefreshToken is the first one of the session.
 	RefreshToken string
-	// Evicted are the user's sessions that are over the limit now, for the caller to end: in the ledger, then with
-	// Delete. They live until then. A session is handed to one login only, unless it is still there after 30 seconds.
+	// Evicted are the user's sessions that are over the limit now. The caller must end them: first in the
+	// ledger, then with Delete. Until then, they continue. Only one login gets a session to end, unless the
+	// session still exists after 30 seconds.
 	Evicted []uuid.UUID
 }
 
-// Create starts a session. The errors are ErrUnavailable, and those of arguments or a clock that are out of range.
+// Create starts a session. The errors are ErrUnavailable, and those for arguments or a clock that are out of
+// range.
 //
-// The index of the user is written first: a session that is not in it would not be seen by its owner.
+// It writes the user's index first: the owner would not see a session that is not in the index.
 func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if start.UserID == uuid.Nil {
 		return Created{}, errors.New("session: the user id is zero")
@@ -192,7 +200,7 @@ func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
-	// In one transaction: a session without an expiry would stay for good.
+	// In one transaction: a session without an expiry would never be deleted.
 	_, err = s.redis.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 		tx.HSet(ctx, redisKey(rec.SessionID), fields...)
 		tx.PExpire(ctx, redisKey(rec.SessionID), s.lifetime(rec.idleEnd, now))
@@ -240,10 +248,10 @@ func (s *Store) millis() (int64, error) {
 	return now, nil
 }
 
-// lifetime is relative: the clock of Redis then needs to run at the right speed, not to be right.
+// lifetime returns a relative expiry, so the clock of Redis need not be right, as long as its speed is.
 func (s *Store) lifetime(idleEnd, now int64) time.Duration {
 	return time.Duration(idleEnd-now)*time.Millisecond + expiryMargin
 }
 
-// redisKey has the session id as its hash tag, so that a cluster keeps what belongs to a session in one slot.
+// redisKey has the session id as its hash tag, so that a cluster keeps all keys of a session in one slot.
 func redisKey(id uuid.UUID) string { return "latchkey:session:{" + id.String() + "}" }

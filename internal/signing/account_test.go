@@ -10,8 +10,7 @@ import (
 
 const testAccountAudience = "https://auth.example.com/account"
 
-// TestAttack19AccountAudience: a token is for services or for the account, by its
-// audience and nothing else.
+// TestAttack19AccountAudience: a token is for services or for the account, by its audience and nothing else.
 func TestAttack19AccountAudience(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, accesstoken.ES256)

@@ -17,11 +17,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// DefaultAlgorithm is that of the first key of a store: of 36 verifiers that were tried, 32 accept it, 16 accept EdDSA and
-// 34 accept RS256, whose keys and signatures are large and slow to make.
+// DefaultAlgorithm is that of the first key of a store: of 36 verifiers that were tried, 32 accept it, 16
+// accept EdDSA and 34 accept RS256, whose keys and signatures are large and slow to make.
 const DefaultAlgorithm = accesstoken.ES256
 
-// checkAlgorithm returns an error if algorithm is not on the allow list. An empty one is fine: the keys of the store decide.
+// checkAlgorithm returns an error if algorithm is not on the allow list. An empty one is fine: the keys of
+// the store decide.
 func checkAlgorithm(algorithm accesstoken.Algorithm) error {
 	if algorithm == "" {
 		return nil
@@ -37,7 +38,7 @@ const (
 	es256Width = 32
 )
 
-// signingMethod returns how algorithm signs, or nil for an unknown one.
+// signingMethod returns the method that signs with algorithm, or nil if it is unknown.
 func signingMethod(algorithm accesstoken.Algorithm) jwt.SigningMethod {
 	switch algorithm {
 	case accesstoken.EdDSA:
@@ -64,8 +65,8 @@ func generate(algorithm accesstoken.Algorithm) (crypto.Signer, error) {
 	return nil, fmt.Errorf("%w %q", accesstoken.ErrAlgorithm, algorithm)
 }
 
-// deterministicES256 verifies as the library does and signs by RFC 6979: the
-// same claims give the same token, and a weak random source cannot leak the key.
+// deterministicES256 verifies as the library does, and signs as RFC 6979 says: the same claims give the same
+// token, and a weak random source cannot leak the key.
 type deterministicES256 struct{ *jwt.SigningMethodECDSA }
 
 // Sign returns R and S, each in 32 bytes (RFC 7518, section 3.4).

@@ -184,8 +184,8 @@ func mustOpen(t testing.TB, config Config) *Keyring {
 	return k
 }
 
-// testKey makes a key of the algorithm; that of RS256 is always the RFC's, for
-// making one takes longer than any test here.
+// testKey makes a key of the algorithm; that of RS256 is always the RFC's, for making one takes longer than
+// any test here.
 func testKey(t testing.TB, algorithm accesstoken.Algorithm) *signingKey {
 	t.Helper()
 	var private crypto.Signer = josetest.RFC7515A2Key(t)
@@ -242,8 +242,7 @@ func mustSign(t testing.TB, k *Keyring, claims accesstoken.Claims) string {
 	return token
 }
 
-// wireClaims returns the claims of testClaims as they stand in a token, to be
-// changed by a test.
+// wireClaims returns the claims of testClaims as they stand in a token, to be changed by a test.
 func wireClaims() map[string]any {
 	c := testClaims()
 	return map[string]any{
@@ -269,8 +268,7 @@ func forge(t testing.TB, key *signingKey, header, payload string) string {
 	return signed + "." + encodeSegment(signature)
 }
 
-// forger is a keyring whose active key the test holds, so that it can sign what
-// Sign never would.
+// forger is a keyring whose active key the test holds, so that it can sign what Sign never would.
 type forger struct {
 	*Keyring
 	key   *signingKey
@@ -286,8 +284,8 @@ func newForger(t testing.TB, algorithm accesstoken.Algorithm) *forger {
 	return f
 }
 
-// wantRefused checks that token is refused as invalid and that the reason fits:
-// a token that is refused for another reason would prove nothing.
+// wantRefused checks that token is refused as invalid and that the reason fits: a token that is refused for
+// another reason would prove nothing.
 func (f *forger) wantRefused(t *testing.T, token, reason string) {
 	t.Helper()
 	claims, err := f.Verify(t.Context(), token)

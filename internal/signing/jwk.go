@@ -6,7 +6,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// marshalJWKS returns the set of keys in the order given.
+// marshalJWKS returns the JWK set of keys, in their order.
 func marshalJWKS(keys []*signingKey) ([]byte, error) {
 	set := struct {
 		Keys []accesstoken.JWK `json:"keys"`

@@ -15,8 +15,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/josetest"
 )
 
-// A key read back from the published set by the rules of the RFCs is the key
-// that signs, and nothing private is in it.
+// A key read back from the published set by the rules of the RFCs is the key that signs, and nothing private
+// is in it.
 func TestJWKS(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, josetest.NewClock()

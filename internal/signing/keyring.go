@@ -1,8 +1,6 @@
-// Package signing issues and verifies access tokens: JWTs by RFC 9068, signed by
-// keys that live sealed in a store and are published as a JWK set.
-//
-// What a token says and how it is read and checked stands in internal/accesstoken, which
-// authverify imports too; here are the keys and what signs with them.
+// Package signing has the signing keys, and signs and verifies access tokens with them. The keys are stored
+// sealed, and their public halves are published as a JWK set. internal/accesstoken, which authverify imports
+// too, defines what a token says and which rules it must meet.
 package signing
 
 import (
@@ -18,91 +16,85 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/reload"
 )
 
-// ErrUnavailable reports that the keys needed to sign, or to tell a genuine
-// token from a forged one, could not be loaded. A later call may succeed.
+// ErrUnavailable means that the keys could not be loaded, so that this process can neither sign nor decide
+// whether a token is genuine. A later call may succeed.
 var ErrUnavailable = errors.New("signing keys are unavailable")
 
 const (
-	// reloadInterval is how often tokens with unknown key ids may make the store
-	// be read. Anybody can send such tokens.
+	// reloadInterval is the shortest time between two reads of the store for tokens with unknown key ids:
+	// anybody can send such tokens.
 	reloadInterval = time.Second
-	// reloadTimeout bounds a reading that no single caller owns.
+	// reloadTimeout bounds a read for which several callers wait, so that no caller's own deadline ends it.
 	reloadTimeout = 5 * time.Second
 )
 
 // KeyStore keeps signing keys. All replicas share one.
 type KeyStore interface {
-	// SigningKeys returns every key, in any order and whatever its state.
+	// SigningKeys returns all keys of all states, in any order.
 	SigningKeys(ctx context.Context) ([]StoredKey, error)
-	// ChangeSigningKeys calls change with every key and stores what it returns, all
-	// of it or nothing. Calls take effect one after the other: what one has stored
-	// the next one's change is given. When change fails nothing is stored and its
-	// error is returned. What is stored is announced to all replicas with it; the
-	// position is how far a replica has heard when it knows of the change, or, when
-	// there was none, of everything before.
+	// ChangeSigningKeys calls change with all keys, and stores the result as a whole. Calls run one after the
+	// other: change sees what the call before has stored. If change returns an error, ChangeSigningKeys stores
+	// nothing and returns that error. All replicas are notified of the change. A replica that has followed the
+	// ledger to the returned position knows of the change, or, if nothing was changed, of all changes before.
 	ChangeSigningKeys(ctx context.Context, change func(keys []StoredKey) (KeyUpdate, error)) (position int64, err error)
-	// ResealSigningKey replaces the sealed bytes of key id while they are still
-	// old. When they are not, another replica was faster: it changes nothing and
-	// returns nil.
+	// ResealSigningKey replaces the sealed bytes of the key if they still equal old. Otherwise another replica
+	// was faster: it changes nothing and returns nil.
 	ResealSigningKey(ctx context.Context, id string, old, sealed []byte) error
 }
 
-// Config says whose tokens these are and where their keys live. Every field is
-// needed but AccountAudience, Type, Algorithm and Older.
+// Config has the settings of a Keyring. All fields are required, except AccountAudience, Type, Algorithm and
+// Older.
 type Config struct {
 	// Issuer is "iss", compared exactly.
 	Issuer string
-	// Audience is "aud" of tokens made here; accepted tokens name it alone or
-	// among others.
+	// Audience is "aud" of the tokens that Sign makes. A token is accepted if it is one of the token's
+	// audiences.
 	Audience string
-	// AccountAudience is "aud" of what SignForAccount makes, which only this service
-	// accepts, for the account itself. Empty: there are no such tokens. Not the Audience.
+	// AccountAudience is "aud" of the tokens that SignForAccount makes: account tokens, which only this service
+	// accepts. Empty: there are no such tokens. It must differ from Audience.
 	AccountAudience string
-	// ClientID is "client_id" of tokens whose Claims name none.
+	// ClientID is "client_id" of tokens whose Claims have none.
 	ClientID string
-	// Type is "typ" of tokens made here: at+jwt, or JWT for verifiers that do not know RFC 9068.
-	// Both are accepted. Empty: at+jwt.
+	// Type is "typ" of new tokens: at+jwt, or JWT for verifiers that do not know RFC 9068. Both are accepted.
+	// Empty: at+jwt.
 	Type string
-	// Algorithm is what keys are for. Empty: what those in the store are for, and
-	// DefaultAlgorithm in an empty one. When the store's active key has another one, Open
-	// makes a pending key of this one, which signs from PublishAhead later on, by
-	// Rotator.Tend; the old key goes on verifying.
+	// Algorithm is the algorithm of new keys. If the store's active key has another algorithm, Open makes a
+	// pending key. Rotator.Tend makes it active after PublishAhead, and the old key continues to verify. Empty:
+	// the algorithm of the keys in the store, or DefaultAlgorithm if there is none.
 	Algorithm accesstoken.Algorithm
 	// Older is the key of an older backend. Optional.
 	Older *OlderKey
 	// Store holds the keys.
 	Store KeyStore
-	// SealKeys are secrets of 32 bytes used for nothing else: the current one,
-	// then previous ones, whose keys Open seals anew under the current one.
+	// SealKeys are secrets of 32 bytes that have no other use: the current one first, then the previous ones.
+	// Open seals the keys of previous ones again under the current one.
 	SealKeys [][]byte
-	// MaxTTL is the longest life, exp - iat, that is signed or accepted. Rounded
-	// down to whole seconds; at least 1 s.
+	// MaxTTL is the longest life (exp - iat) of a token that is signed or accepted. At least 1 s; fractions of a
+	// second are dropped.
 	MaxTTL time.Duration
-	// Now tells the time.
+	// Now is the clock.
 	Now func() time.Time
 }
 
-// Keyring signs and verifies. It is safe for concurrent use; verifying takes no
-// lock while the key is known.
+// Keyring signs and verifies. It is safe for concurrent use. Verify takes no lock if the key is known.
 type Keyring struct {
 	store    KeyStore
 	sealer   *sealer
 	rules    accesstoken.Rules
-	account  *accesstoken.Rules // nil: no tokens for accounts
+	account  *accesstoken.Rules // nil: there are no account tokens
 	clientID string
 	typ      string
 	now      func() time.Time
 	older    *older
 	keys     atomic.Pointer[keySet]
-	loading  chan struct{} // holds one token while the store is read: readings never overtake
-	unknown  reload.Gate   // the readings that tokens with unknown key ids asked for
+	loading  chan struct{} // holds one value during a read of the store, so that an old result never replaces a newer one
+	unknown  reload.Gate   // the reads for tokens with unknown key ids
 }
 
-// Open loads the keys, seals anew what is under a previous seal key, and makes a
-// key when none is active, or a pending one of the configured algorithm when that is another
-// one than the active key's. It fails with ErrSealed,
-// naming the key, when a key in use cannot be opened, and with ErrUnavailable
-// when the store fails.
+// Open loads the keys, and seals those of a previous seal key again under the current one. If no key is
+// active, it makes one. If the active key has another algorithm than Config.Algorithm, it makes a pending
+// one. It returns ErrSealed with the id of the key if a key that is in use cannot be opened, and
+// ErrUnavailable if the store fails.
 func Open(ctx context.Context, config Config) (*Keyring, error) {
 	k, err := newKeyring(config)
 	if err != nil {
@@ -122,7 +114,7 @@ func Open(ctx context.Context, config Config) (*Keyring, error) {
 	if _, err := changer.apply(ctx, func(t *keyTable) error { return t.start(config.Algorithm) }); err != nil {
 		return nil, err
 	}
-	// Another replica may have been faster: whatever is active now is used.
+	// Another replica may have been faster, so use the key that is active now.
 	if err := k.Reload(ctx); err != nil {
 		return nil, err
 	}
@@ -184,7 +176,7 @@ func newKeyring(config Config) (*Keyring, error) {
 	}, nil
 }
 
-// reseal puts keys that a previous seal key had sealed under the current one.
+// reseal seals the keys of previous seal keys again under the current one.
 func (k *Keyring) reseal(ctx context.Context) error {
 	set := k.keys.Load()
 	for _, row := range set.stale {
@@ -199,15 +191,14 @@ func (k *Keyring) reseal(ctx context.Context) error {
 	return nil
 }
 
-// Sign returns claims as a token under the active key. The same claims give the
-// same token while that key is active. It fails with ErrClaims when Verify could
-// not accept the token, with ErrUnavailable when there is no key to sign with, and
-// with the context's error once ctx is done.
+// Sign returns claims as a token that the active key signs. The same claims give the same token as long as
+// that key is active. It returns accesstoken.ErrClaims if Verify would not accept the token, ErrUnavailable
+// if no active key can be used, and the error of ctx if ctx has ended.
 func (k *Keyring) Sign(ctx context.Context, claims accesstoken.Claims) (string, error) {
 	return k.signUnder(ctx, k.rules, claims)
 }
 
-// SignForAccount is Sign for Config.AccountAudience. Without one it fails.
+// SignForAccount is Sign for Config.AccountAudience. It returns an error if there is none.
 func (k *Keyring) SignForAccount(ctx context.Context, claims accesstoken.Claims) (string, error) {
 	if k.account == nil {
 		return "", errors.New("signing: there are no tokens for accounts")
@@ -233,9 +224,8 @@ func (k *Keyring) signUnder(ctx context.Context, rules accesstoken.Rules, claims
 	return key.sign(wire, k.typ)
 }
 
-// Verify returns the claims of a genuine token for Config.Audience that is in force now.
-// It fails with ErrInvalid, with ErrExpired, or, when it cannot tell because a key could
-// not be loaded, with ErrUnavailable.
+// Verify returns the claims of a genuine token for Config.Audience that has not expired. It returns
+// ErrInvalid or ErrExpired of accesstoken, or ErrUnavailable if the token's key could not be loaded.
 func (k *Keyring) Verify(ctx context.Context, token string) (*accesstoken.Claims, error) {
 	verified, err := k.VerifyAny(ctx, token)
 	switch {
@@ -247,23 +237,22 @@ func (k *Keyring) Verify(ctx context.Context, token string) (*accesstoken.Claims
 	return verified.Claims, nil
 }
 
-// SeparatesAccounts says whether there are tokens for accounts.
+// SeparatesAccounts returns whether there are account tokens.
 func (k *Keyring) SeparatesAccounts() bool { return k.account != nil }
 
-// ActiveSince returns when the key that signs became active, or the zero time when
-// there is none.
+// ActiveSince returns when the active key became active, or the zero time if there is none.
 func (k *Keyring) ActiveSince() time.Time {
 	return k.keys.Load().activeSince
 }
 
-// JWKS returns the RFC 7517 set of every key that verifies: the active one, because there are
-// verifiers that end at a first key of a kind that they do not know, then the others, oldest first.
-// Pending keys are in it, so that verifiers know them before they sign.
+// JWKS returns the JWK set (RFC 7517) of all keys that verify. The active key is first, because some
+// verifiers stop at the first key whose type they do not know; the others follow, the oldest first. Pending
+// keys are in the set, so that verifiers know them before they sign.
 func (k *Keyring) JWKS() []byte {
 	return bytes.Clone(k.keys.Load().jwks)
 }
 
-// Algorithms lists what the keys in the JWKS are for, each once, that of the active key first.
+// Algorithms lists the algorithms of the keys in the JWKS, each once, that of the active key first.
 func (k *Keyring) Algorithms() []accesstoken.Algorithm {
 	return slices.Clone(k.keys.Load().algorithms)
 }
@@ -271,9 +260,8 @@ func (k *Keyring) Algorithms() []accesstoken.Algorithm {
 // Issuer is "iss" of the tokens.
 func (k *Keyring) Issuer() string { return k.rules.Issuer }
 
-// Reload reads the keys from the store. What could be opened is in use when it
-// returns; it fails with ErrSealed when a key could not, and with ErrUnavailable,
-// keeping the keys it had, when the store failed.
+// Reload reads the keys from the store, and uses those that it could open. It returns ErrSealed if a key
+// could not be opened. If the store fails, it keeps the keys that it had and returns ErrUnavailable.
 func (k *Keyring) Reload(ctx context.Context) error {
 	if err := k.load(ctx); err != nil {
 		return err
@@ -281,7 +269,7 @@ func (k *Keyring) Reload(ctx context.Context) error {
 	return k.keys.Load().err()
 }
 
-// load replaces the keys by what the store holds now.
+// load replaces the keys with those of the store.
 func (k *Keyring) load(ctx context.Context) error {
 	select {
 	case k.loading <- struct{}{}:
@@ -301,10 +289,9 @@ func (k *Keyring) load(ctx context.Context) error {
 	return nil
 }
 
-// find returns the key called id. One that is unknown may have been made by
-// another replica, so the store is asked, at most once per reloadInterval for all
-// callers together. Between two readings the last one's answer stands: a key not
-// there then is refused, and when it failed nobody can tell, which is said.
+// find returns the key with this id. Another replica may have made a key that is unknown here, so find reads
+// the store, at most once per reloadInterval for all callers together. Until the next read, the result of the
+// last one counts: find returns ErrInvalid if the key was not in it, and ErrUnavailable if the read failed.
 func (k *Keyring) find(ctx context.Context, id string) (*signingKey, error) {
 	if key := k.keys.Load().verifying[id]; key != nil {
 		return key, nil
@@ -316,16 +303,16 @@ func (k *Keyring) find(ctx context.Context, id string) (*signingKey, error) {
 	if key := set.verifying[id]; key != nil {
 		return key, nil
 	}
-	// A key that is there but does not open here: its tokens may well be genuine.
+	// The key exists but cannot be opened here, so its tokens may be genuine.
 	if err := set.unopened[id]; err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil, fmt.Errorf("%w: unknown key id", accesstoken.ErrInvalid)
 }
 
-// refresh waits for a reading of the store that is under way or began less than
-// reloadInterval ago, and begins one otherwise. The reading outlives the caller
-// that began it, for others wait on it too.
+// refresh waits for the read of the store that is running or that began less than reloadInterval ago. If
+// there is none, it starts one. The read continues if its first caller hangs up, since others wait for it
+// too.
 func (k *Keyring) refresh(ctx context.Context) error {
 	current, isNew := k.unknown.Join(k.now())
 	if isNew {
@@ -339,7 +326,7 @@ func (k *Keyring) refresh(ctx context.Context) error {
 	}
 }
 
-// run reads the store for a.
+// run reads the store and gives the result to a.
 func (k *Keyring) run(ctx context.Context, a *reload.Attempt) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()

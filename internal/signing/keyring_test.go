@@ -114,8 +114,8 @@ func decodePKCS8(t *testing.T, key *signingKey) []byte {
 	return plain[len(plain)-32:]
 }
 
-// Replicas that start together on an empty store end with one active key and
-// accept each other's tokens, also when none has read the other's key before.
+// Replicas that start together on an empty store end with one active key and accept each other's tokens, also
+// when none has read the other's key before.
 func TestOpenTogether(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []accesstoken.Algorithm{accesstoken.EdDSA, accesstoken.ES256} {
@@ -155,8 +155,8 @@ func openTogether(t *testing.T, algorithm accesstoken.Algorithm) {
 	}
 }
 
-// A changed algorithm goes the way of every new key: published first, and signing when verifiers know
-// it. Tokens of the old one live on.
+// A changed algorithm goes the way of every new key: published first, and signing when verifiers know it.
+// Tokens of the old one live on.
 func TestOpenChangedAlgorithm(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, josetest.NewClock()
@@ -235,8 +235,7 @@ func TestAlgorithmOfExistingKeys(t *testing.T) {
 	}
 }
 
-// The active key signs, however new the others are; of two, which no store should
-// hold, the newest.
+// The active key signs, however new the others are; of two, which no store should hold, the newest.
 func TestActiveKeySigns(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, accesstoken.EdDSA)
@@ -303,8 +302,8 @@ func TestReloadForgets(t *testing.T) {
 	josetest.WantError(t, err, ErrUnavailable)
 }
 
-// Under a new secret, with the old one as previous, everything is sealed anew
-// and the old secret can be dropped.
+// Under a new secret, with the old one as previous, everything is sealed anew and the old secret can be
+// dropped.
 func TestOpenReseals(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, josetest.NewClock()
@@ -339,8 +338,8 @@ func TestOpenReseals(t *testing.T) {
 			t.Error("a key was sealed again without need")
 		}
 	}
-	// A replica that knows only the old secret keeps the keys that it has. The
-	// second one it can neither use nor deny.
+	// A replica that knows only the old secret keeps the keys that it has. The second one it can neither use nor
+	// deny.
 	if err := running.Reload(t.Context()); !errors.Is(err, ErrSealed) {
 		t.Errorf("got %v", err)
 	}
@@ -353,8 +352,8 @@ func TestOpenReseals(t *testing.T) {
 	josetest.WantError(t, err, ErrUnavailable)
 }
 
-// A row that is not what it was when it was sealed stops the start and says
-// which key it is; the message for a lost secret says the way out.
+// A row that is not what it was when it was sealed stops the start and says which key it is; the message for
+// a lost secret says the way out.
 func TestOpenRefusesRows(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -18,42 +18,41 @@ import (
 // State is what a stored key may be used for.
 type State string
 
-// A key in any other state, such as one that a later version writes, is left
-// alone: it neither signs nor verifies here.
+// A key with another state, such as one of a later version, is ignored: it neither signs nor verifies here.
 const (
-	// StatePending is published and verifies, so that whoever keeps a JWKS knows the
-	// key before it signs. At most one key is pending.
+	// StatePending is a key that is in the JWKS and verifies, so that verifiers that cache a JWKS know it before
+	// it signs. At most one key is pending.
 	StatePending State = "pending"
 	// StateActive signs and verifies. At most one key is active.
 	StateActive State = "active"
-	// StateVerifyOnly verifies the tokens that it signed earlier.
+	// StateVerifyOnly is a key that no longer signs, and verifies the tokens that it signed.
 	StateVerifyOnly State = "verify_only"
-	// StateGone is for good: the private key is erased, the row keeps the id.
+	// StateGone is final: the private key is erased, the row keeps the id.
 	StateGone State = "gone"
 )
 
-// StoredKey is a signing key as a store holds it. It is no usable secret: the
-// private key is sealed, and sealed to this ID and Algorithm.
+// StoredKey is a signing key as the store has it. It has no usable secret: the private key is sealed, for
+// this ID and Algorithm only.
 type StoredKey struct {
-	// ID is the "kid": the RFC 7638 thumbprint of keys made here.
+	// ID is the "kid": the RFC 7638 thumbprint of the key.
 	ID string
-	// Algorithm is fixed for the key's life.
+	// Algorithm never changes.
 	Algorithm accesstoken.Algorithm
-	// State only ever moves on, from pending over active and verify-only to gone.
+	// State changes in one direction only: pending, active, verify-only, gone.
 	State State
-	// Sealed is the private key under the seal key; of a key that is gone, empty.
+	// Sealed is the private key, sealed. Empty if the key is gone.
 	Sealed []byte
-	// Public is the public key as a DER SubjectPublicKeyInfo, for whoever reads
-	// the table. It is checked against the sealed key and never trusted alone.
+	// Public is the public key as a DER SubjectPublicKeyInfo, for people who read the table. It is compared with
+	// the sealed key and never trusted alone.
 	Public []byte
-	// CreateTime orders the keys, and is when a pending key was published.
+	// CreateTime orders the keys. It is also the time when a pending key was published.
 	CreateTime time.Time
-	// ActivateTime is when it began to sign, RetireTime when it ended to, or was
-	// given up. Zero: not yet, or not known, for versions before these were kept.
+	// ActivateTime is when the key became active, RetireTime when it stopped signing or went without having
+	// signed. Zero: not yet, or unknown because an earlier version stored no times.
 	ActivateTime, RetireTime time.Time
 }
 
-// signingKey is a key that was opened and checked. It is not changed afterwards.
+// signingKey is a key that was opened and checked. It never changes.
 type signingKey struct {
 	id        string
 	algorithm accesstoken.Algorithm
@@ -85,7 +84,7 @@ func newVerifyingKey(id string, algorithm accesstoken.Algorithm, public crypto.P
 	}, nil
 }
 
-// newSigningKey returns private as a key. An empty id becomes the thumbprint.
+// newSigningKey returns private as a key. If id is empty, the thumbprint becomes the id.
 func newSigningKey(id string, algorithm accesstoken.Algorithm, private crypto.Signer) (*signingKey, error) {
 	key, err := newVerifyingKey(id, algorithm, private.Public())
 	if err != nil {
@@ -98,7 +97,7 @@ func newSigningKey(id string, algorithm accesstoken.Algorithm, private crypto.Si
 	return key, nil
 }
 
-// sign returns the claims as a token of this type under the key.
+// sign returns the claims as a token of this type, signed with the key.
 func (k *signingKey) sign(wire map[string]any, typ string) (string, error) {
 	unsigned := jwt.NewWithClaims(k.method, jwt.MapClaims(wire))
 	unsigned.Header["typ"] = typ
@@ -113,7 +112,7 @@ func (k *signingKey) sign(wire map[string]any, typ string) (string, error) {
 	return token, nil
 }
 
-// seal returns the private half as PKCS #8 under the current seal key.
+// seal returns the private key in PKCS #8, sealed under the current seal key.
 func (k *signingKey) seal(s *sealer) ([]byte, error) {
 	plain, err := x509.MarshalPKCS8PrivateKey(k.private)
 	if err != nil {
@@ -123,12 +122,11 @@ func (k *signingKey) seal(s *sealer) ([]byte, error) {
 	return s.seal(k.id, k.algorithm, plain), nil
 }
 
-// openKey opens a stored key and checks that it is what the row says. current
-// tells whether the current seal key had sealed it. It fails with ErrSealed.
+// openKey opens a stored key and compares it with its row. current is true if it was sealed under the current
+// seal key. It returns ErrSealed if the key cannot be opened or differs from its row.
 //
-// A key that only verifies is opened as well: what the seal authenticates is
-// that this service made the key. A public key that somebody else wrote into the
-// table would otherwise sign for every account.
+// It opens keys that only verify, too, because the seal proves that this service made the key. Otherwise an
+// attacker who writes a public key into the table could sign tokens for every account.
 func openKey(s *sealer, row StoredKey) (key *signingKey, current bool, err error) {
 	plain, current, err := s.open(row.ID, row.Algorithm, row.Sealed)
 	if err != nil {
@@ -137,12 +135,12 @@ func openKey(s *sealer, row StoredKey) (key *signingKey, current bool, err error
 	defer clear(plain)
 	parsed, err := x509.ParsePKCS8PrivateKey(plain)
 	if err != nil {
-		// The parser's own words might quote what it read.
-		return nil, false, fmt.Errorf("%w: %q: what is sealed is no PKCS #8 key", ErrSealed, row.ID)
+		// The parser's error may quote the key, so leave it out.
+		return nil, false, fmt.Errorf("%w: %q: its sealed bytes are no PKCS #8 key", ErrSealed, row.ID)
 	}
 	private, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, false, fmt.Errorf("%w: %q: what is sealed cannot sign", ErrSealed, row.ID)
+		return nil, false, fmt.Errorf("%w: %q: the sealed key cannot sign", ErrSealed, row.ID)
 	}
 	key, err = newSigningKey(row.ID, row.Algorithm, private)
 	if err != nil {
@@ -154,22 +152,21 @@ func openKey(s *sealer, row StoredKey) (key *signingKey, current bool, err error
 	return key, current, nil
 }
 
-// keySet is one reading of the store. It is never changed: readers share it
-// without a lock.
+// keySet is the result of one read of the store. It never changes, so readers share it without a lock.
 type keySet struct {
 	rows        []StoredKey
 	verifying   map[string]*signingKey
-	active      *signingKey // nil when there is none, or it cannot be opened
+	active      *signingKey // nil if there is none, or if it cannot be opened
 	activeSince time.Time
-	unopened    map[string]error // keys of the store that should verify but do not open
-	stale       []StoredKey      // rows of verifying keys not sealed under the current key
+	unopened    map[string]error // keys that should verify and cannot be opened
+	stale       []StoredKey      // rows of verifying keys that a previous seal key has sealed
 	jwks        []byte
-	algorithms  []accesstoken.Algorithm // of the keys in jwks, each once, in their order
+	algorithms  []accesstoken.Algorithm // those of the keys in jwks, each once, in their order
 }
 
-// newKeySet opens the keys in rows. Keys that previous holds are taken over
-// unopened: when another replica has resealed them under a secret that is not
-// known here yet, this one goes on verifying.
+// newKeySet opens the keys in rows. It takes keys that previous has without opening them again: another
+// replica may have sealed them under a secret that this process does not know yet, and this process must
+// continue to verify.
 func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 	rows = slices.Clone(rows)
 	set := &keySet{rows: rows, verifying: map[string]*signingKey{}, unopened: map[string]error{}}
@@ -198,7 +195,7 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 		set.verifying[key.id] = key
 		published = append(published, key)
 		if row.State == StateActive {
-			set.active, set.activeSince = key, row.activeSince() // The newest, should a store ever hold two.
+			set.active, set.activeSince = key, row.activeSince() // the newest, if a store ever has two
 		}
 	}
 	slices.SortStableFunc(published, func(a, b *signingKey) int {
@@ -222,7 +219,7 @@ func newKeySet(s *sealer, rows []StoredKey, previous *keySet) (*keySet, error) {
 	return set, nil
 }
 
-// usable says whether the key may verify in this version.
+// usable returns whether this version may verify with the key.
 func (r StoredKey) usable() bool {
 	if r.ID == "" || signingMethod(r.Algorithm) == nil {
 		return false
@@ -230,8 +227,8 @@ func (r StoredKey) usable() bool {
 	return r.State == StatePending || r.State == StateActive || r.State == StateVerifyOnly
 }
 
-// activeSince is when an active key began to sign. Versions before 00008_key_states
-// made keys active at once and noted no more than that.
+// activeSince returns when an active key became active. Versions before migration 00008_key_states made keys
+// active at once, and stored only CreateTime.
 func (r StoredKey) activeSince() time.Time {
 	if r.ActivateTime.IsZero() {
 		return r.CreateTime
@@ -239,8 +236,7 @@ func (r StoredKey) activeSince() time.Time {
 	return r.ActivateTime
 }
 
-// held returns the key of row when the set has it already, else nil. A nil set
-// holds nothing.
+// held returns the key of row if the set has it already, else nil. A nil set has no keys.
 func (s *keySet) held(row StoredKey) *signingKey {
 	if s == nil {
 		return nil
@@ -252,7 +248,7 @@ func (s *keySet) held(row StoredKey) *signingKey {
 	return key
 }
 
-// err names every key that does not open, or is nil.
+// err returns an error that names each key that cannot be opened, or nil.
 func (s *keySet) err() error {
 	failures := make([]error, 0, len(s.unopened))
 	for _, failure := range s.unopened {

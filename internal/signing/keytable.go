@@ -10,58 +10,56 @@ import (
 )
 
 const (
-	// PublishAhead is how long a key is in the JWKS before it signs. Verifiers may
-	// keep a JWKS for 5 minutes, and a replica without news reads the keys every 30 s;
-	// the rest is for clocks that differ and caches that are late.
+	// PublishAhead is how long a key is in the JWKS before it signs. Verifiers may cache a JWKS for 5 minutes,
+	// and a replica that gets no notices reads the keys every 30 s. The rest is for clocks that differ and for
+	// slow caches.
 	PublishAhead = 10 * time.Minute
-	// retireMargin is how long a key verifies beyond the longest life of its last
-	// token. Replicas that have not heard of their new key sign with the former one
-	// for up to 30 s, and clocks differ.
+	// retireMargin is how much longer than the life of its last token a key verifies. A replica that gets no
+	// notices signs with the old key for up to 30 s, and clocks differ.
 	retireMargin = time.Hour
 )
 
 var (
-	// ErrUnknownKey reports a key id that the store has never had.
+	// ErrUnknownKey means that the store never had a key with this id.
 	ErrUnknownKey = errors.New("there is no signing key with this id")
-	// ErrKeyGone reports a key that cannot become active any more.
+	// ErrKeyGone means that the key cannot become active any more.
 	ErrKeyGone = errors.New("the signing key is gone")
 
-	// errNoSpare asks for a new key of the table's wanted algorithm: one of RSA takes
-	// too long to be made while other replicas wait.
+	// errNoSpare means that a new key of keyTable.wanted is needed. The caller makes it outside the transaction:
+	// an RSA key takes too long to make while other replicas wait for the lock.
 	errNoSpare = errors.New("a new signing key is needed")
 )
 
-// KeyUpdate is what a change of the signing keys comes to.
+// KeyUpdate is the result of a change of the signing keys.
 type KeyUpdate struct {
-	// Keys are those that are new or differ in state or times, each once. A key that
-	// is gone loses its sealed bytes. No key that the store has is made anew.
+	// Keys are new, or have another state or other times. Each is listed once. A key that is gone has no sealed
+	// bytes.
 	Keys []StoredKey
-	// Revoked are the ids of keys among them whose tokens end now, before their time.
+	// Revoked are the ids of those keys whose tokens are revoked, although they have not expired.
 	Revoked []string
 }
 
 // KeyChange is one key that got another state.
 type KeyChange struct {
-	// ID is the kid.
+	// ID is the "kid".
 	ID string
-	// Algorithm is the key's.
+	// Algorithm is that of the key.
 	Algorithm accesstoken.Algorithm
-	// From is the state before, empty for a key that was made. To is the state now.
+	// From is the state before, empty for a new key. To is the state now.
 	From, To State
 }
 
-// keyTable is the set of keys between reading and storing, in the store's turn. Its
-// methods are the rules by which keys move on; each may be called on any set and
-// does what is due and no more, so that of two replicas that want the same the
-// second does nothing.
+// keyTable is the set of keys between a read and a write of the store, in one transaction. Its methods are
+// the rules for changes of state. Each can be called on any set and makes only the changes that are due: if
+// two replicas want the same change, the second changes nothing.
 type keyTable struct {
 	now     time.Time
 	before  map[string]StoredKey
 	keys    []*StoredKey
 	revoked []string
-	spare   *StoredKey            // a new key, used at most once; nil: there is none
-	wanted  accesstoken.Algorithm // of the spare key that was not there
-	opens   func(StoredKey) error // whether a key can be used here
+	spare   *StoredKey            // a new key, used once at most; nil if there is none
+	wanted  accesstoken.Algorithm // the algorithm of the spare key that was missing
+	opens   func(StoredKey) error // returns an error if a key cannot be opened here
 }
 
 func newKeyTable(rows []StoredKey, now time.Time, opens func(StoredKey) error) *keyTable {
@@ -73,7 +71,7 @@ func newKeyTable(rows []StoredKey, now time.Time, opens func(StoredKey) error) *
 	return t
 }
 
-// update is what has to be stored.
+// update returns the changes for the store.
 func (t *keyTable) update() KeyUpdate {
 	update := KeyUpdate{Revoked: t.revoked}
 	for _, key := range t.keys {
@@ -85,7 +83,7 @@ func (t *keyTable) update() KeyUpdate {
 	return update
 }
 
-// changes is update for people.
+// changes returns the changes of states, for the log and the operator.
 func (t *keyTable) changes() []KeyChange {
 	var changes []KeyChange
 	for _, key := range t.keys {
@@ -96,7 +94,7 @@ func (t *keyTable) changes() []KeyChange {
 	return changes
 }
 
-// in returns the key in a state that one key at most is in, or nil.
+// in returns the key with this state, or nil. At most one key may have the state.
 func (t *keyTable) in(state State) *StoredKey {
 	for _, key := range t.keys {
 		if key.State == state {
@@ -115,7 +113,7 @@ func (t *keyTable) byID(id string) *StoredKey {
 	return nil
 }
 
-// move gives a key another state.
+// move changes the state of a key.
 func (t *keyTable) move(key *StoredKey, to State) {
 	key.State = to
 	switch to {
@@ -132,7 +130,7 @@ func (t *keyTable) move(key *StoredKey, to State) {
 	}
 }
 
-// take puts the spare key into the table as a pending one. It fails with errNoSpare.
+// take adds the spare key to the table, as a pending one. It returns errNoSpare if there is none.
 func (t *keyTable) take(algorithm accesstoken.Algorithm) (*StoredKey, error) {
 	if t.spare == nil || t.spare.Algorithm != algorithm {
 		t.wanted = algorithm
@@ -146,8 +144,8 @@ func (t *keyTable) take(algorithm accesstoken.Algorithm) (*StoredKey, error) {
 	return key, nil
 }
 
-// activate makes key the one that signs, unless it does not open: it may have been
-// made under a secret that the replicas do not have, and would stop them all.
+// activate makes key the active one, unless it cannot be opened: if it was sealed under a secret that the
+// replicas do not have, no replica could sign.
 func (t *keyTable) activate(key *StoredKey) error {
 	if err := t.opens(*key); err != nil {
 		return err
@@ -159,8 +157,8 @@ func (t *keyTable) activate(key *StoredKey) error {
 	return nil
 }
 
-// next returns a pending key of algorithm, a new one if need be. A pending key of another
-// algorithm has never signed, and is given up.
+// next returns the pending key of this algorithm, or makes one. A pending key of another algorithm has never
+// signed: it goes.
 func (t *keyTable) next(algorithm accesstoken.Algorithm) (*StoredKey, error) {
 	if pending := t.in(StatePending); pending != nil {
 		if pending.Algorithm == algorithm {
@@ -171,8 +169,8 @@ func (t *keyTable) next(algorithm accesstoken.Algorithm) (*StoredKey, error) {
 	return t.take(algorithm)
 }
 
-// orUsual is wanted, or, where nothing is set, the algorithm of the newest key that there ever was, or the
-// default of a new store: nobody gets a kind of key that was not asked for.
+// orUsual returns wanted if it is set. Otherwise it returns the algorithm of the newest key ever, or the
+// default if the store never had a key: the kind of key changes only if an operator asks for it.
 func (t *keyTable) orUsual(wanted accesstoken.Algorithm) accesstoken.Algorithm {
 	if wanted != "" {
 		return wanted
@@ -187,8 +185,8 @@ func (t *keyTable) orUsual(wanted accesstoken.Algorithm) accesstoken.Algorithm {
 	return wanted
 }
 
-// start is what the start of a replica asks for: that a key signs, and that the next one is of the algorithm that is
-// set, if one is. Only a store without an active key gets one at once.
+// start makes the changes for the start of a replica: there must be an active key, and if an algorithm is
+// set, the next key must have it. Only a store without an active key gets one at once.
 func (t *keyTable) start(wanted accesstoken.Algorithm) error {
 	active, pending := t.in(StateActive), t.in(StatePending)
 	switch {
@@ -200,12 +198,12 @@ func (t *keyTable) start(wanted accesstoken.Algorithm) error {
 		_, err := t.next(wanted)
 		return err
 	case pending != nil && pending.Algorithm != wanted:
-		t.move(pending, StateGone) // the setting was taken back before it took effect
+		t.move(pending, StateGone) // the setting was changed back before it took effect
 	}
 	return nil
 }
 
-// ensureActive makes a key sign, at once, when none does.
+// ensureActive makes a key active, at once, if none is.
 func (t *keyTable) ensureActive(wanted accesstoken.Algorithm) error {
 	if t.in(StateActive) != nil {
 		return nil
@@ -217,9 +215,9 @@ func (t *keyTable) ensureActive(wanted accesstoken.Algorithm) error {
 	return t.activate(key)
 }
 
-// rotate makes the key that signs next, of the algorithm of the one that signs now,
-// or of otherwise when none does. One that is there already is it, also when it is of
-// another algorithm: that is the change that was asked for.
+// rotate returns the pending key. If there is none, it makes one with the algorithm of the active key, or
+// with otherwise if no key is active. A pending key of another algorithm stays: it is the change that an
+// operator asked for.
 func (t *keyTable) rotate(otherwise accesstoken.Algorithm) (*StoredKey, error) {
 	if pending := t.in(StatePending); pending != nil {
 		return pending, nil
@@ -230,7 +228,7 @@ func (t *keyTable) rotate(otherwise accesstoken.Algorithm) (*StoredKey, error) {
 	return t.take(t.orUsual(otherwise))
 }
 
-// promote makes the pending key called id sign.
+// promote makes the pending key with this id active.
 func (t *keyTable) promote(id string) error {
 	key := t.byID(id)
 	switch {
@@ -244,8 +242,8 @@ func (t *keyTable) promote(id string) error {
 	return nil
 }
 
-// revoke ends the key called id and what it signed. When it was the one that signs,
-// the next one takes its place.
+// revoke ends the key with this id and the tokens that it signed. If it was active, the next key becomes
+// active.
 func (t *keyTable) revoke(id string, otherwise accesstoken.Algorithm) error {
 	key := t.byID(id)
 	if key == nil {
@@ -268,16 +266,16 @@ func (t *keyTable) revoke(id string, otherwise accesstoken.Algorithm) error {
 	return nil
 }
 
-// schedule is what tend goes by.
+// schedule has the settings of tend.
 type schedule struct {
-	algorithm accesstoken.Algorithm // as set; "": as the keys are
-	start     time.Time             // of the replica: if no key of the algorithm has been active since, it asks for one
+	algorithm accesstoken.Algorithm // of RotatorConfig; empty: that of the keys
+	start     time.Time             // of this replica: it asks for a key of the algorithm if none was active since
 	period    time.Duration         // 0: keys are not rotated by age
-	keep      time.Duration         // how long a key verifies after it has signed last
+	keep      time.Duration         // how long a key verifies after its last signature
 }
 
-// tend does what is due: keys that nothing depends on go, the pending key begins to
-// sign, the next one is made.
+// tend makes the changes that are due: it removes keys that are not needed any more, makes the pending key
+// active, and makes the next one.
 func (t *keyTable) tend(s schedule) error {
 	for _, key := range t.keys {
 		if key.State != StateVerifyOnly {
@@ -285,7 +283,7 @@ func (t *keyTable) tend(s schedule) error {
 		}
 		switch {
 		case key.RetireTime.IsZero():
-			// A version that kept no times retired it: count from here.
+			// An earlier version, which stored no times, retired it: count from now.
 			key.RetireTime = t.now
 		case t.now.Sub(key.RetireTime) >= s.keep:
 			t.move(key, StateGone)
@@ -315,7 +313,7 @@ func (t *keyTable) tend(s schedule) error {
 	return nil
 }
 
-// signedSince says whether a key of algorithm was active at some moment from start on.
+// signedSince returns whether a key of this algorithm was active at any time since start.
 func (t *keyTable) signedSince(start time.Time, algorithm accesstoken.Algorithm) bool {
 	return slices.ContainsFunc(t.keys, func(key *StoredKey) bool {
 		return key.Algorithm == algorithm && !key.ActivateTime.IsZero() && (key.RetireTime.IsZero() || !key.RetireTime.Before(start))

@@ -10,12 +10,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// olderLeeway is how much the older backend's clock may be slow. That backend checks "nbf" without a leeway, so "nbf" is
-// this much before "iat". It is the leeway that verifiers grant.
+// olderLeeway is how much the older backend's clock may be slow. That backend checks "nbf" without a leeway,
+// so "nbf" is this much before "iat". It is the leeway that verifiers grant.
 const olderLeeway = 60 * time.Second
 
-// OlderKey is the key of an older backend. It signs and verifies only tokens with that backend's issuer: its own, and those
-// of SignForBoth. It is not in the JWKS.
+// OlderKey is the key of an older backend. It signs and verifies only tokens with that backend's issuer: its
+// own, and those of SignForBoth. It is not in the JWKS.
 type OlderKey struct {
 	// Issuer is "iss" of the older backend's tokens.
 	Issuer string
@@ -87,13 +87,14 @@ func (k *Keyring) OlderKeyID() string {
 	return k.older.key.id
 }
 
-// SignForBoth signs a token that the older backend accepts too, for the account with this address: with that backend's key
-// and issuer, and with the claims that it reads, in addition to those of Sign. The same claims and address give the same
-// token. The type is always at+jwt: a verifier that needs another type could not check the token anyway, since the key is
-// not in the JWKS.
+// SignForBoth signs a token that the older backend accepts too, for the account with this address: with that
+// backend's key and issuer, and with the claims that it reads, in addition to those of Sign. The same claims
+// and address give the same token. The type is always at+jwt: a verifier that needs another type could not
+// check the token anyway, since the key is not in the JWKS.
 //
-// SignForBoth is Sign if the older backend has no private key here, if the token would expire after OlderKey.Until, or if
-// the address is empty: the older backend would take a token without an address for a refresh token.
+// SignForBoth is Sign if the older backend has no private key here, if the token would expire after
+// OlderKey.Until, or if the address is empty: the older backend would take a token without an address for a
+// refresh token.
 func (k *Keyring) SignForBoth(ctx context.Context, claims accesstoken.Claims, email string) (string, error) {
 	o := k.older
 	if o == nil || o.key.private == nil || email == "" || claims.ExpireTime.After(o.until) {

@@ -21,8 +21,8 @@ const (
 	olderEmail  = "ada@example.com"
 )
 
-// bothConfig signs for both systems for an hour from the tests' start, with the key of
-// RFC 7515, appendix A.2.
+// bothConfig signs for both systems for an hour from the tests' start, with the key of RFC 7515, appendix
+// A.2.
 func bothConfig(t testing.TB, store KeyStore, c *josetest.Clock) Config {
 	t.Helper()
 	private := josetest.RFC7515A2Key(t)
@@ -104,8 +104,8 @@ func TestSignForBoth(t *testing.T) {
 	}
 }
 
-// TestSignForBothEnds: what the older backend would misread, or what would outlive its
-// key, is signed with Latchkey's own.
+// TestSignForBothEnds: what the older backend would misread, or what would outlive its key, is signed with
+// Latchkey's own.
 func TestSignForBothEnds(t *testing.T) {
 	t.Parallel()
 	c := josetest.NewClock()

@@ -34,8 +34,8 @@ func TestVerifyLearnsNewKeys(t *testing.T) {
 	f.wantAccepted(t, token)
 }
 
-// Tokens with known keys never touch the store; unknown ones read it once a
-// second, however many there are. A clock set back does not stop that.
+// Tokens with known keys never touch the store; unknown ones read it once a second, however many there are. A
+// clock set back does not stop that.
 func TestVerifyReadsSeldom(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, accesstoken.EdDSA)
@@ -135,8 +135,8 @@ func TestVerifyReadingOutlivesItsCaller(t *testing.T) {
 	})
 }
 
-// With the store down nobody can tell a forged key id from a new one, and that is
-// what is said, without asking more often; once it is back the answer is clear.
+// With the store down nobody can tell a forged key id from a new one, and that is what is said, without
+// asking more often; once it is back the answer is clear.
 func TestVerifyUnknownKeyWithStoreDown(t *testing.T) {
 	t.Parallel()
 	f := newForger(t, accesstoken.EdDSA)
@@ -176,8 +176,8 @@ func TestVerifyStoreHangs(t *testing.T) {
 	})
 }
 
-// A reload waits its turn, so that a slow older reading cannot replace a newer
-// one, and gives up when its caller does.
+// A reload waits its turn, so that a slow older reading cannot replace a newer one, and gives up when its
+// caller does.
 func TestReloadsDoNotOvertake(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

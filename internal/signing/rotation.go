@@ -9,42 +9,41 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// RotatorConfig says how keys are rotated. Every field is needed but Algorithm and
-// Period.
+// RotatorConfig has the settings of a Rotator. All fields are required, except Algorithm and Period.
 type RotatorConfig struct {
 	// Store holds the keys.
 	Store KeyStore
-	// SealKeys are those of Config: new keys are sealed under the first.
+	// SealKeys are those of Config. New keys are sealed under the first.
 	SealKeys [][]byte
-	// Algorithm is that of Config. Where the active key is of another one, Tend has a key of
-	// this one follow it, unless one was active at some moment since NewRotator: each start asks once. So
-	// replicas that are set to different algorithms do not take turns: the last one to start
-	// decides. Empty: keys follow in kind.
+	// Algorithm is that of Config. If the active key has another algorithm, Tend makes a key of this algorithm
+	// its successor, unless a key of this algorithm was active at any time since NewRotator. So each start of a
+	// replica changes the algorithm once at most: if replicas have different settings, the last one to start
+	// decides, and they do not switch back and forth. Empty: a successor has the algorithm of the key before it.
 	Algorithm accesstoken.Algorithm
-	// Period is the age of the active key at which Tend rotates. 0: it never does.
+	// Period is the age of the active key at which Tend rotates. 0: never.
 	Period time.Duration
-	// MaxTTL is that of Config: no token is accepted for longer, so a key that has
-	// not signed for this long, and an hour more, verifies nothing.
+	// MaxTTL is that of Config. No token is valid for longer, so a key that signed its last token more than
+	// MaxTTL and an hour ago is not needed any more.
 	MaxTTL time.Duration
-	// Now tells the time.
+	// Now is the clock.
 	Now func() time.Time
 }
 
-// Rotator moves the signing keys of a store through their states. It is safe for
-// concurrent use, by any number of replicas.
+// Rotator changes the states of the signing keys in a store. It is safe for concurrent use, also by several
+// replicas.
 type Rotator struct {
 	keys     keyChanger
 	schedule schedule
 }
 
-// Outcome is what a call has changed.
+// Outcome is the result of a change.
 type Outcome struct {
-	// KeyID is the key that the call was about, DueTime when it may begin to sign.
+	// KeyID is the key of the call, DueTime the time when it may begin to sign.
 	KeyID   string
 	DueTime time.Time
-	// Changes lists the keys with a new state; none: it was so already.
+	// Changes lists the keys with a new state. Empty: nothing had to change.
 	Changes []KeyChange
-	// Position is the store's: replicas that have come to it know of the change.
+	// Position is that of the ledger: replicas that have followed it so far know of the change.
 	Position int64
 }
 
@@ -71,8 +70,8 @@ func NewRotator(config RotatorConfig) (*Rotator, error) {
 	}, nil
 }
 
-// Tend does what is due and returns what it changed. It is called often, on every
-// replica: while nothing is due it reads the keys and does no more.
+// Tend makes the changes that are due, and returns them. Each replica calls it often: if nothing is due, it
+// only reads the keys.
 func (r *Rotator) Tend(ctx context.Context) ([]KeyChange, error) {
 	rows, err := r.keys.store.SigningKeys(ctx)
 	if err != nil {
@@ -86,8 +85,8 @@ func (r *Rotator) Tend(ctx context.Context) ([]KeyChange, error) {
 	return outcome.Changes, err
 }
 
-// Rotate makes the key that signs next, unless one is pending already. It becomes
-// active at the DueTime, by Tend, or by Promote before that.
+// Rotate makes the next key, unless one is pending already. Tend makes it active at DueTime; Promote does so
+// earlier.
 func (r *Rotator) Rotate(ctx context.Context) (Outcome, error) {
 	var next StoredKey
 	outcome, err := r.keys.apply(ctx, func(t *keyTable) error {
@@ -101,38 +100,36 @@ func (r *Rotator) Rotate(ctx context.Context) (Outcome, error) {
 	return outcome, err
 }
 
-// Promote makes the pending key called id sign at once, whether verifiers know it
-// or not. It fails with ErrUnknownKey, and with ErrKeyGone when the key has signed
-// before and does not any more.
+// Promote makes the pending key with this id active at once, even if verifiers do not know it yet. It returns
+// ErrUnknownKey, or ErrKeyGone if the key was active before and no longer is.
 func (r *Rotator) Promote(ctx context.Context, id string) (Outcome, error) {
 	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.promote(id) })
 	outcome.KeyID = id
 	return outcome, err
 }
 
-// Revoke ends the key called id with all that it signed. When it was the active one,
-// the pending one or a new one is active in the same moment. Nothing changes when
-// the key is gone already. It fails with ErrUnknownKey.
+// Revoke ends the key with this id, and all tokens that it signed. If it was active, the pending key or a new
+// one becomes active in the same transaction. If the key is gone already, nothing changes. It returns
+// ErrUnknownKey.
 func (r *Rotator) Revoke(ctx context.Context, id string) (Outcome, error) {
 	outcome, err := r.keys.apply(ctx, func(t *keyTable) error { return t.revoke(id, r.schedule.algorithm) })
 	outcome.KeyID = id
 	return outcome, err
 }
 
-// keyChanger carries out changes of the key table.
+// keyChanger changes the keys of a store.
 type keyChanger struct {
 	store  KeyStore
 	sealer *sealer
 	now    func() time.Time
 }
 
-// changeAttempts is one without a new key, one with it, and one more for an
-// algorithm that changed in between.
+// changeAttempts: the first attempt has no new key, the second has one, and a third is needed if the
+// algorithm changed in between.
 const changeAttempts = 3
 
-// apply makes step's change in the store. step runs once for each attempt, on a
-// table of its own. Its errors are returned as they are; the store's are
-// ErrUnavailable.
+// apply makes the change of step in the store. step runs once for each attempt, each time on a new table.
+// apply returns errors of step unchanged, and ErrUnavailable for errors of the store.
 func (c keyChanger) apply(ctx context.Context, step func(*keyTable) error) (Outcome, error) {
 	var spare *StoredKey
 	for range changeAttempts {
@@ -159,12 +156,12 @@ func (c keyChanger) apply(ctx context.Context, step func(*keyTable) error) (Outc
 		}
 		return Outcome{Changes: table.changes(), Position: position}, nil
 	}
-	return Outcome{}, fmt.Errorf("%w: the algorithm of the signing keys changes all the time", ErrUnavailable)
+	return Outcome{}, fmt.Errorf("%w: the algorithm of the signing keys changes again and again", ErrUnavailable)
 }
 
-// makeSpare makes the key that table lacks. It fails with ErrSealed when the active
-// key does not open here: with the secret of another installation, or a former one,
-// the new key would be one that no replica can open.
+// makeSpare makes the key that table lacks. It returns ErrSealed if the active key cannot be opened here:
+// then this process has the secret key of another installation, or an earlier one, and no replica could open
+// a key that is sealed under it.
 func (c keyChanger) makeSpare(table *keyTable) (*StoredKey, error) {
 	for _, row := range table.before {
 		if row.State != StateActive {
@@ -189,8 +186,7 @@ func (c keyChanger) makeSpare(table *keyTable) (*StoredKey, error) {
 	return &StoredKey{ID: key.id, Algorithm: table.wanted, State: StatePending, Sealed: sealed, Public: key.spki}, nil
 }
 
-// opens fails with ErrSealed when row cannot be used with the secrets that are known
-// here.
+// opens returns ErrSealed if row cannot be opened with the secrets of this process.
 func (c keyChanger) opens(row StoredKey) error {
 	_, _, err := openKey(c.sealer, row)
 	return err

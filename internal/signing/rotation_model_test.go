@@ -20,8 +20,8 @@ const (
 	modelPeriod = 72 * time.Hour
 )
 
-// rotationModel is two replicas, and a verifier that keeps what it has fetched and
-// asks nobody meanwhile, under any order of events.
+// rotationModel is two replicas, and a verifier that keeps what it has fetched and asks nobody meanwhile,
+// under any order of events.
 type rotationModel struct {
 	t        *testing.T // for what cannot fail here
 	store    *memoryStore
@@ -102,8 +102,8 @@ func (m *rotationModel) advance(d time.Duration, from int) {
 	}
 }
 
-// unannounced lets a second pass, for that is how long a replica that has just looked
-// for an unknown key may not know one that signs at once.
+// unannounced lets a second pass, for that is how long a replica that has just looked for an unknown key may
+// not know one that signs at once.
 func (m *rotationModel) unannounced() { m.clock.Add(reloadInterval) }
 
 func (m *rotationModel) actions() map[string]func(*rapid.T) {
@@ -268,9 +268,8 @@ func (m *rotationModel) checkRows(t *rapid.T) {
 	}
 }
 
-// Whatever happens in whatever order: one key signs, verifiers knew it before unless
-// somebody was in a hurry, every token is good until it expires or its key is
-// revoked, and no state is left behind.
+// Whatever happens in whatever order: one key signs, verifiers knew it before unless somebody was in a hurry,
+// every token is good until it expires or its key is revoked, and no state is left behind.
 func TestRotationModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

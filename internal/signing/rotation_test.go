@@ -339,8 +339,8 @@ func TestTendWithoutActive(t *testing.T) {
 	mustSign(t, k, testClaims())
 }
 
-// A key that the replicas cannot open must not become the one that signs, and none is
-// made with a secret that is not theirs.
+// A key that the replicas cannot open must not become the one that signs, and none is made with a secret that
+// is not theirs.
 func TestRotateUnderAnotherSecret(t *testing.T) {
 	t.Parallel()
 	store, c := &memoryStore{}, josetest.NewClock()

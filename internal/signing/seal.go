@@ -14,13 +14,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// ErrSealed reports a stored signing key that cannot be opened or is not the key
-// that its row says. The error around it names the key and the way out.
+// ErrSealed means that a stored signing key cannot be opened, or differs from its row. The error that wraps
+// it names the key and says what to do.
 var ErrSealed = errors.New("signing key cannot be opened")
 
-// A sealed key is version (1 byte), seal key id (4), nonce (24) and the
-// XChaCha20-Poly1305 ciphertext of the PKCS #8 private key. A random nonce of 192
-// bits does not repeat, however many keys are sealed.
+// A sealed key is the version (1 byte), the id of the seal key (4), a nonce (24), and the XChaCha20-Poly1305
+// ciphertext of the private key in PKCS #8. A random nonce of 192 bits does not repeat, however many keys are
+// sealed.
 const (
 	sealVersion    = 1
 	sealKeyBytes   = 32
@@ -28,19 +28,19 @@ const (
 	sealHeadBytes  = 1 + sealKeyIDBytes + chacha20poly1305.NonceSizeX
 )
 
-// sealer seals under its first key and opens under any.
+// sealer seals with its first key, and opens with all of its keys.
 type sealer struct {
 	keys []sealKey
 }
 
-// sealKey is one secret as the cipher needs it. The id only tells which secret
-// to try: it is derived one way and proves nothing.
+// sealKey is one secret, in the form that the cipher needs. The id only says which secret to try. It is
+// derived one way, and proves nothing.
 type sealKey struct {
 	id   []byte
 	aead cipher.AEAD
 }
 
-// newSealer takes secrets of 32 bytes, the current one first.
+// newSealer returns a sealer for secrets of 32 bytes each, the current one first.
 func newSealer(secrets [][]byte) (*sealer, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("signing: Config.SealKeys needs a key")
@@ -63,20 +63,20 @@ func newSealer(secrets [][]byte) (*sealer, error) {
 	return s, nil
 }
 
-// seal encrypts plain for the row of key id and algorithm.
+// seal encrypts plain for the row with this key id and algorithm.
 func (s *sealer) seal(id string, algorithm accesstoken.Algorithm, plain []byte) []byte {
 	current := s.keys[0]
 	out := make([]byte, sealHeadBytes, sealHeadBytes+len(plain)+current.aead.Overhead())
 	out[0] = sealVersion
 	copy(out[1:], current.id)
 	nonce := out[1+sealKeyIDBytes : sealHeadBytes]
-	// crypto/rand.Read never fails: it ends the process instead.
+	// crypto/rand.Read returns no error: it would end the process.
 	_, _ = rand.Read(nonce)
 	return current.aead.Seal(out, nonce, plain, sealContext(id, algorithm))
 }
 
-// open returns what was sealed for the row of key id and algorithm, and whether
-// the current key had sealed it. It fails with ErrSealed.
+// open returns the bytes that were sealed for the row with this key id and algorithm, and whether the current
+// key has sealed them. It returns ErrSealed if it cannot.
 func (s *sealer) open(id string, algorithm accesstoken.Algorithm, sealed []byte) (plain []byte, current bool, err error) {
 	if len(sealed) < sealHeadBytes {
 		return nil, false, fmt.Errorf("%w: %q: its sealed bytes are cut short", ErrSealed, id)
@@ -88,7 +88,7 @@ func (s *sealer) open(id string, algorithm accesstoken.Algorithm, sealed []byte)
 	keyID, nonce := sealed[1:1+sealKeyIDBytes], sealed[1+sealKeyIDBytes:sealHeadBytes]
 	known := false
 	for i, key := range s.keys {
-		// Two secrets may share an id (1 in 2^32), so a failure goes on to the next.
+		// Two secrets may have the same id (1 in 2^32): if one fails, try the next.
 		if !bytes.Equal(key.id, keyID) {
 			continue
 		}
@@ -105,8 +105,8 @@ func (s *sealer) open(id string, algorithm accesstoken.Algorithm, sealed []byte)
 		"give that one as LATCHKEY_SECRET_KEY_PREVIOUS, or if it is lost for good see \"Changing the secret key\" in docs/operations.md", ErrSealed, id)
 }
 
-// sealContext binds a sealed key to its row: bytes moved to another row, or a row
-// whose algorithm was changed, do not open. No algorithm holds a NUL.
+// sealContext binds a sealed key to its row: bytes that were moved to another row, or whose row got another
+// algorithm, cannot be opened. No algorithm has a NUL in its name.
 func sealContext(id string, algorithm accesstoken.Algorithm) []byte {
 	return []byte("latchkey signing key\x00" + string(algorithm) + "\x00" + id)
 }

@@ -42,8 +42,8 @@ func wantJSON(t *testing.T, data []byte, want map[string]any) {
 	}
 }
 
-// Whatever Sign accepts comes back from Verify as it was, to the second, and
-// signing again gives the same bytes.
+// Whatever Sign accepts comes back from Verify as it was, to the second, and signing again gives the same
+// bytes.
 func TestSignVerifyRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range algorithms() {

@@ -1,4 +1,5 @@
-// Package signingstore keeps the signing keys in PostgreSQL, and announces their changes by the ledger.
+// Package signingstore keeps the signing keys in PostgreSQL. A change of keys appends a row to the ledger, so
+// that all replicas read the keys again.
 package signingstore
 
 import (
@@ -27,9 +28,9 @@ func (k Store) SigningKeys(ctx context.Context) ([]signing.StoredKey, error) {
 	return signingKeys(ctx, k.Pool)
 }
 
-// ChangeSigningKeys implements signing.KeyStore; its position is one of the ledger. The
-// table's lock makes replicas take turns, so that each finds what the one before it
-// has done. The head's lock comes last, as for all that appends.
+// ChangeSigningKeys implements signing.KeyStore; its position is one of the ledger. The table's lock makes
+// replicas take turns, so that each finds what the one before it has done. The head's lock comes last, as for
+// all that appends.
 func (k Store) ChangeSigningKeys(
 	ctx context.Context, change func([]signing.StoredKey) (signing.KeyUpdate, error),
 ) (int64, error) {
@@ -83,8 +84,8 @@ func signingKeys(ctx context.Context, from db.DBTX) ([]signing.StoredKey, error)
 	return keys, nil
 }
 
-// writeSigningKeys stores what became of keys. The active one comes last: while it is
-// written no other may be active.
+// writeSigningKeys stores what became of keys. The active one comes last: while it is written no other may be
+// active.
 func writeSigningKeys(ctx context.Context, tx pgx.Tx, before, changed []signing.StoredKey) error {
 	known := make(map[string]bool, len(before))
 	for _, key := range before {
@@ -115,9 +116,8 @@ func writeSigningKey(ctx context.Context, tx pgx.Tx, key signing.StoredKey, know
 	})
 }
 
-// announceKeys tells the replicas, which read the keys again, and returns the
-// position of the last row. Without a change it is the head's: that of whoever made
-// the change before.
+// announceKeys tells the replicas, which read the keys again, and returns the position of the last row.
+// Without a change it is the head's: that of whoever made the change before.
 func announceKeys(ctx context.Context, tx pgx.Tx, update signing.KeyUpdate) (int64, error) {
 	if len(update.Keys) == 0 {
 		return db.New().LedgerHead(ctx, tx)
