@@ -15,10 +15,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 )
 
-// What Config uses where it says nothing.
+// Defaults of Config.
 const (
-	// defaultMaxStaleness is ten heartbeats of the stream: a restart of the replica that is watched, or a lost
-	// connection, passes unnoticed.
+	// defaultMaxStaleness is ten heartbeats of the stream: a restart of the watched replica, or a lost
+	// connection, causes no errors.
 	defaultMaxStaleness = 10 * time.Second
 	// defaultMaxTTL is Latchkey's own default of LATCHKEY_ACCESS_TOKEN_TTL.
 	defaultMaxTTL = 15 * time.Minute
@@ -28,68 +28,68 @@ const (
 	jwksPath = "/.well-known/jwks.json"
 )
 
-// Config says whose tokens are accepted and where keys and revocations come from. Issuer, Audience, Conn and
-// ServiceKey are needed.
+// Config has the settings of a Verifier. Issuer, Audience, Conn and ServiceKey are required.
 type Config struct {
 	// Issuer is "iss" of the tokens that are accepted: LATCHKEY_ISSUER.
 	Issuer string
-	// Audience is what "aud" must be, alone or among others: LATCHKEY_AUDIENCE. Never LATCHKEY_ACCOUNT_AUDIENCE:
-	// a service that is shown such a token can use the account.
+	// Audience must be one of the values of "aud": LATCHKEY_AUDIENCE. Never use LATCHKEY_ACCOUNT_AUDIENCE: a
+	// service that gets such a token can use the account.
 	Audience string
-	// MaxTTL is the longest life, exp - iat, that is accepted. It should be LATCHKEY_ACCESS_TOKEN_TTL, for
-	// Latchkey reports revocations for as long as that. Zero: 15 minutes.
+	// MaxTTL is the longest accepted life (exp - iat). It should be LATCHKEY_ACCESS_TOKEN_TTL: Latchkey reports
+	// a revocation for that long. At least 1 s. Zero: 15 minutes.
 	MaxTTL time.Duration
 
-	// Sessionless accepts tokens without a session ("sid") too, such as those of machines: their
-	// Claims.SessionID is the nil UUID, and they are refused when their account or its key is revoked. False,
-	// the default, refuses them, so that a handler may rely on a session.
+	// Sessionless accepts tokens without a session ("sid") too, such as those of machines. Their
+	// Claims.SessionID is the nil UUID, and revocations of their account or key refuse them. If it is false,
+	// they are refused, so a handler can rely on a session.
 	Sessionless bool
 
-	// JWKSURL is the address of the public keys. Somebody who can change its answer can sign in as anybody, so
-	// it should be https. Empty: Issuer followed by /.well-known/jwks.json.
+	// JWKSURL is the address of the public keys. An attacker who can change the answer can sign in as any user,
+	// so it should be https. Empty: Issuer followed by /.well-known/jwks.json.
 	JWKSURL string
-	// HTTPClient fetches the keys, within 5 s whatever its own limit is. Nil: one that follows no redirects.
+	// HTTPClient fetches the keys, within 5 s, even if its own limit is longer. Nil: a client that follows no
+	// redirects.
 	HTTPClient *http.Client
 
-	// Conn is a connection to Latchkey's gRPC listener, such as a *grpc.ClientConn. It belongs to the caller,
-	// who closes it after the Verifier. It should be encrypted, for it carries ServiceKey, and made with
-	// grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}), or
-	// else a connection that died silently is only replaced when the operating system gives it up, after many
-	// minutes.
+	// Conn is a connection to Latchkey's gRPC listener, such as a *grpc.ClientConn. The caller closes it, after
+	// the Verifier. It should be encrypted, because ServiceKey is sent over it. It should be made with
+	// grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}):
+	// without these, a connection that breaks silently is replaced only when the operating system closes it,
+	// after many minutes.
 	Conn grpc.ClientConnInterface
 	// ServiceKey is one of those whose hashes are in LATCHKEY_SERVICE_KEY_SHA256.
 	ServiceKey string
 
-	// MaxStaleness is how old the newest proof that all revocations are known may be. With an older one every
-	// token is refused with ErrUnavailable, or accepted when FailOpen is set. It bounds how long after a
-	// revocation its tokens are still accepted here when Latchkey cannot be reached; when it can, that is some
-	// milliseconds. Zero: 10 s. At least 3 s: heartbeats come each second.
+	// MaxStaleness is the greatest age of the newest proof that all revocations are known. If the proof is
+	// older, every token is refused with ErrUnavailable, or accepted if FailOpen is set. So it limits how long
+	// revoked tokens are still accepted if Latchkey cannot be reached; if it can be reached, that is some
+	// milliseconds. Zero: 10 s. At least 3 s, since heartbeats come each second.
 	MaxStaleness time.Duration
-	// FailOpen accepts tokens on their signature and the revocations that are known while Latchkey cannot be
-	// reached, for as long as they live: a session that was revoked meanwhile goes on. False, the default,
-	// refuses them.
+	// FailOpen accepts tokens even if Latchkey cannot be reached. Signatures, expiry and the known revocations
+	// are still checked, but tokens of a session that was revoked in the meantime are accepted. If it is false,
+	// they are refused.
 	FailOpen bool
 
-	// PublicServices are the full names of gRPC services whose methods need no token, for those whose protos
-	// declare no policy. A declared policy counts more. Nil: health (grpc.health.v1.Health) and reflection
+	// PublicServices are the full names of gRPC services whose methods need no token. If the proto of a method
+	// declares a policy, that policy applies instead. Nil: health (grpc.health.v1.Health) and reflection
 	// (grpc.reflection.v1.ServerReflection and v1alpha). An empty list: none.
 	PublicServices []string
 
-	// CacheSize is how many tokens are remembered whose signature was checked. Zero: 50,000, which take about 30
-	// MB.
+	// CacheSize is how many tokens with a checked signature are cached. Zero: 50,000, which need about 30 MB.
 	CacheSize int
-	// OnFreshness, if set, is called at each change with whether revocations are up to date within MaxStaleness;
-	// at first they are not. It is for a metric: it must return at once and call no method of the Verifier.
+	// OnFreshness, if set, is called when revocations become up to date within MaxStaleness (true), or no longer
+	// are (false). At the start they are not. Use it for a metric: it must return at once, and call no method of
+	// the Verifier.
 	OnFreshness func(fresh bool)
-	// Logger gets a line about each of these changes, and about each failure of the stream or of the keys. It
-	// also gets a line, once a minute, when the Verifier refuses tokens that the issuer's keys have signed,
-	// because they name another issuer or audience. Nil: slog.Default().
+	// Logger logs these changes, and failures of the stream and of the keys. It also logs, once a minute at
+	// most, that the Verifier refuses tokens that the issuer's keys have signed, because they name another
+	// issuer or audience. Nil: slog.Default().
 	Logger *slog.Logger
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// complete returns c with its defaults, or says what is wrong with it.
+// complete returns c with its defaults. Its error names the field that is wrong.
 func (c Config) complete() (Config, error) {
 	for _, need := range []struct {
 		field string
@@ -148,7 +148,7 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// rules are what tokens must satisfy beyond their signature.
+// rules returns the rules for claims.
 func (c Config) rules() accesstoken.Rules {
 	return accesstoken.Rules{Issuer: c.Issuer, Audience: c.Audience, MaxTTL: c.MaxTTL, Sessionless: c.Sessionless}
 }

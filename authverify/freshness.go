@@ -16,18 +16,18 @@ type freshness struct {
 	log      *slog.Logger
 	now      func() time.Time
 
-	proof atomic.Pointer[time.Time] // nil: never, or nothing is trusted any more
+	proof atomic.Pointer[time.Time] // nil if there is none
 	told  atomic.Bool
-	mu    sync.Mutex // holds changes of told in order
+	mu    sync.Mutex // keeps changes of told in order
 }
 
-// prove records that at a time everything was known that the replica knew.
+// prove records that at this time all revocations were known that the replica knew.
 func (f *freshness) prove(at time.Time) { f.proof.Store(&at) }
 
-// distrust drops the proof: something was revoked, and this process cannot tell what.
+// distrust drops the proof: something was revoked, and this version cannot say what.
 func (f *freshness) distrust() { f.proof.Store(nil) }
 
-// staleness is the age of the newest proof, the longest duration when there is none.
+// staleness returns the age of the newest proof, or the longest duration if there is none.
 func (f *freshness) staleness(now time.Time) time.Duration {
 	proof := f.proof.Load()
 	if proof == nil {
@@ -36,13 +36,13 @@ func (f *freshness) staleness(now time.Time) time.Duration {
 	return elapsed(*proof, now)
 }
 
-// elapsed returns the time between two moments on the monotonic clock or on the wall clock, whichever is
-// longer: the first stands still while a machine sleeps, the second can be set.
+// elapsed returns the time between two moments, on the monotonic clock or on the wall clock: the longer one
+// counts, since the first clock stops while a machine sleeps, and the second can be set.
 func elapsed(from, to time.Time) time.Duration {
 	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)), 0)
 }
 
-// check reports whether revocations are up to date, and logs a change of that.
+// check returns whether revocations are up to date, and logs when that changes.
 func (f *freshness) check(now time.Time) bool {
 	fresh := f.staleness(now) <= f.limit
 	if fresh != f.told.Load() {
@@ -57,7 +57,7 @@ func (f *freshness) change() {
 	staleness := f.staleness(f.now())
 	fresh := staleness <= f.limit
 	if fresh == f.told.Load() {
-		return // somebody else was faster
+		return // another goroutine was faster
 	}
 	f.told.Store(fresh)
 	if fresh {

@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	// keysInterval is how often the keys are fetched although nothing asks for it. The stream reports each
-	// change, so this only repairs what the stream missed.
+	// keysInterval is how often the keys are fetched even if nothing has changed. The stream reports each
+	// change, so this is only for changes that the stream missed.
 	keysInterval = 5 * time.Minute
-	// keysMinInterval is how often tokens with unknown key ids may make the keys be fetched. Anybody can send
+	// keysMinInterval is the shortest time between two fetches for tokens with unknown key ids: anybody can send
 	// such tokens.
 	keysMinInterval = time.Second
-	// keysTimeout bounds one fetch.
+	// keysTimeout is the limit for one fetch.
 	keysTimeout = 5 * time.Second
 	// maxJWKSBytes is far more than the handful of keys that an issuer has.
 	maxJWKSBytes = 256 << 10
 )
 
-// keySource holds the issuer's keys and fetches them again, one fetch at a time. Looking up a key that is
-// known takes no lock.
+// keySource has the issuer's keys, and fetches them again, one fetch at a time. A look-up of a known key
+// takes no lock.
 type keySource struct {
 	url    string
 	client *http.Client
@@ -39,7 +39,7 @@ type keySource struct {
 
 	keys   atomic.Pointer[map[string]*accesstoken.Key]
 	loaded chan struct{} // closed once keys were fetched
-	wake   chan struct{} // holds one wish for a fetch
+	wake   chan struct{} // has a value if a fetch was requested
 	closed chan struct{} // closed once run has returned
 
 	gate reload.Gate // the fetches
@@ -58,9 +58,9 @@ func newKeySource(c Config) *keySource {
 // get returns the key called id, or nil.
 func (k *keySource) get(id string) *accesstoken.Key { return (*k.keys.Load())[id] }
 
-// find returns the key called id. If it is not known, find asks the issuer, at most once per keysMinInterval
-// for all callers together. Between two fetches the answer of the last one counts: a key that it did not have
-// is refused with ErrInvalid, and if it failed, find returns ErrUnavailable.
+// find returns the key with this id. If it is not known, find fetches the keys, at most once per
+// keysMinInterval for all callers together. Until the next fetch, the result of the last one counts: find
+// returns ErrInvalid if the key was not in it, and ErrUnavailable if the fetch failed.
 func (k *keySource) find(ctx context.Context, id string) (*accesstoken.Key, error) {
 	if key := k.get(id); key != nil {
 		return key, nil
@@ -85,8 +85,8 @@ func (k *keySource) find(ctx context.Context, id string) (*accesstoken.Key, erro
 	return nil, accesstoken.Invalid("unknown key id")
 }
 
-// changed says that the issuer's keys are others now. A caller who looks for a key from now on waits for a
-// fetch that begins after this: an answer from before would be wrong.
+// changed is called when the issuer's keys have changed. A caller that looks for a key after this waits for a
+// fetch that begins after this, since an earlier one may have the old keys.
 func (k *keySource) changed() {
 	if k.gate.Renew(k.now()) {
 		k.wakeRun()
@@ -97,12 +97,11 @@ func (k *keySource) changed() {
 func (k *keySource) wakeRun() {
 	select {
 	case k.wake <- struct{}{}:
-	default: // It has not yet woken for the last one.
+	default: // a fetch was requested already
 	}
 }
 
-// run fetches until ctx is over. It is the only one that does, so that a slow answer never replaces a newer
-// one.
+// run fetches until ctx ends. Nothing else fetches, so a slow answer never replaces a newer one.
 func (k *keySource) run(ctx context.Context) {
 	defer close(k.closed)
 	failures := 0
@@ -134,13 +133,13 @@ func (k *keySource) run(ctx context.Context) {
 
 func (k *keySource) logFailure(ctx context.Context, failures int, err error) {
 	level := slog.LevelDebug
-	if failures == 0 && ctx.Err() == nil { // once, however long it lasts
+	if failures == 0 && ctx.Err() == nil { // warn once, though it may last for hours
 		level = slog.LevelWarn
 	}
-	k.log.Log(ctx, level, "fetching the signing keys failed, those that are known stay", "error", err)
+	k.log.Log(ctx, level, "fetching the signing keys failed, known keys stay in use", "error", err)
 }
 
-// load replaces the keys by what the issuer publishes now. It keeps them on error.
+// load replaces the keys with those that the issuer publishes now. On error, it keeps them.
 func (k *keySource) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
@@ -152,7 +151,7 @@ func (k *keySource) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keys of %s: %w", k.url, err)
 	}
-	// A key that stays is the same key: remembered tokens point at theirs.
+	// Keep the pointer of a key that has not changed: cached tokens are compared by it.
 	previous := *k.keys.Load()
 	for id, key := range maps.Clone(keys) {
 		if old := previous[id]; old != nil && old.Equal(key) {
@@ -173,7 +172,7 @@ func (k *keySource) fetch(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = resp.Body.Close() }() // what was read is judged by itself
+	defer func() { _ = resp.Body.Close() }() // only read from
 	if resp.StatusCode != http.StatusOK {
 		return nil, errors.New("the answer is " + resp.Status)
 	}

@@ -33,15 +33,15 @@ type Verifier struct {
 	rules accesstoken.Rules
 	keys  *keySource
 	fresh freshness
-	// mismatches logs tokens of another issuer or audience: a setting is wrong, here or there.
+	// mismatches logs tokens of another issuer or audience: a setting is wrong, in this service or in Latchkey.
 	mismatches mismatches
-	// seen has tokens whose signature was checked, by the hash of the whole token: what they say, never a
-	// verdict. Otter, for reads take no lock there and a wave of tokens that come once does not push out those
-	// that come often.
+	// seen has the claims of tokens whose signature was checked, with the hash of the whole token as key. It
+	// never has a verdict. It is an Otter cache, because reads take no lock, and many tokens that come only once
+	// do not push out those that come often.
 	seen        *otter.Cache[[sha256.Size]byte, *verified]
 	revocations atomic.Pointer[revocations.Table]
 	position    atomic.Int64
-	streamErr   atomic.Pointer[error] // why the stream failed last, nil once it works
+	streamErr   atomic.Pointer[error] // the last error of the stream, nil while it works
 	snapshot    chan struct{}         // closed when the first snapshot is complete
 	synced      sync.Once
 	methods     sync.Map // gRPC method with a descriptor: requirement
@@ -50,16 +50,16 @@ type Verifier struct {
 	background sync.WaitGroup
 }
 
-// verified is a token whose signature and claims were right. It is not changed.
+// verified is a token whose signature and claims are right. It never changes.
 type verified struct {
 	claims Claims
 	keyID  string
 	key    *accesstoken.Key
 }
 
-// NewVerifier returns a Verifier and starts what it does in the background, until Close. Tokens are refused
-// with ErrUnavailable until keys and revocations are there: wait for Ready. It fails when config lacks
-// something.
+// NewVerifier returns a Verifier, and starts its goroutines, which run until Close. Tokens are refused with
+// ErrUnavailable until the keys and the revocations have arrived: call Ready to wait for them. Its error
+// names the field of config that is wrong.
 func NewVerifier(config Config) (*Verifier, error) {
 	config, err := config.complete()
 	if err != nil {
@@ -89,16 +89,15 @@ func NewVerifier(config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// Close ends what runs in the background and waits for it. Checks that come later find that revocations are
-// not up to date.
+// Close stops the goroutines and waits for them. After that, revocations are not up to date.
 func (v *Verifier) Close() {
 	v.stop()
 	v.background.Wait()
 	v.fresh.distrust()
 }
 
-// Ready waits for the first keys and the first complete snapshot of revocations. When ctx ends before, it
-// fails with ErrUnavailable and says what is missing.
+// Ready waits for the first keys and the first complete snapshot of revocations. If ctx ends first, it
+// returns ErrUnavailable and says which of the two is missing.
 func (v *Verifier) Ready(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
@@ -130,16 +129,17 @@ func (v *Verifier) lastStreamErr() error {
 	return nil
 }
 
-// Staleness is the age of the newest proof that all revocations are known here, some milliseconds to a second
-// while Latchkey can be reached, and the longest duration while there is none.
+// Staleness returns the age of the newest proof that all revocations are known here. It is between some
+// milliseconds and a second if Latchkey can be reached, and the longest duration if there is no proof.
 func (v *Verifier) Staleness() time.Duration { return v.fresh.staleness(v.cfg.Now()) }
 
-// Position is the newest position of the ledger that was taken in whole.
+// Position returns the newest position of the ledger up to which all rows are known here.
 func (v *Verifier) Position() int64 { return v.position.Load() }
 
-// Verify returns the claims of a genuine token that is in force now and was not revoked. It fails with
-// ErrInvalid, ErrExpired, ErrRevoked, or, when it cannot tell, with ErrUnavailable. It asks nobody, but for a
-// token whose key is not known: then the keys are fetched, at most once a second, and ctx bounds the wait.
+// Verify returns the claims of a genuine token that has not expired and was not revoked. It returns
+// ErrInvalid, ErrExpired, ErrRevoked, or, if it cannot decide, ErrUnavailable. It sends no request, unless
+// the key of the token is unknown: then the keys are fetched, at most once a second, and Verify waits until
+// ctx ends at most.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	found, err := v.check(ctx, token)
 	if err != nil {
@@ -166,13 +166,13 @@ func (v *Verifier) check(ctx context.Context, token string) (*verified, error) {
 	return found, nil
 }
 
-// authentic returns what a genuine token says.
+// authentic checks the signature and the claims of a token.
 func (v *Verifier) authentic(ctx context.Context, token string) (*verified, error) {
 	if len(token) > accesstoken.MaxTokenBytes {
 		return nil, accesstoken.Invalid("longer than 4096 bytes")
 	}
 	hash := sha256.Sum256([]byte(token))
-	// A key that was withdrawn, or replaced under its id, takes what it signed along.
+	// A key that was removed, or replaced under its id, voids the cached tokens that it signed.
 	if found, ok := v.seen.GetIfPresent(hash); ok && v.keys.get(found.keyID) == found.key {
 		return found, nil
 	}
@@ -197,11 +197,11 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	return found, nil
 }
 
-// judge returns nil if a genuine token is in force now.
+// judge returns nil if a genuine token has not expired and was not revoked.
 func (v *Verifier) judge(found *verified) error {
 	now := v.cfg.Now()
-	// Before the revocations: were it the other way around, rows and their proof could come in between, and the
-	// proof would vouch for a look at the old rows.
+	// Read the proof before the revocations. In the other order, new rows and their proof could arrive in
+	// between, and this would trust the old rows because of the new proof.
 	fresh := v.fresh.check(now)
 	revoked := v.revocations.Load()
 	claims := &found.claims
@@ -218,7 +218,7 @@ func (v *Verifier) judge(found *verified) error {
 	return nil
 }
 
-// upkeep notices staleness when nobody asks, and drops old revocations.
+// upkeep notices staleness if no token is checked, and drops old revocations.
 func (v *Verifier) upkeep(ctx context.Context) {
 	ticks := time.NewTicker(upkeepInterval)
 	defer ticks.Stop()

@@ -16,30 +16,30 @@ import (
 )
 
 const (
-	// silenceLimit is three heartbeats. A stream that was silent for longer is given up and resumed: after a
-	// pause of this process, or a congested link, its buffers hold heartbeats that were sent long ago and prove
-	// nothing about now. What a proof can be older than its arrival is bounded by this too.
+	// silenceLimit is three heartbeats. A stream that is silent for longer is closed and opened again: after a
+	// pause of this process, or on a slow link, its buffers may have heartbeats that were sent long ago and
+	// prove nothing about now. So this also limits how much older than its arrival a proof can be.
 	silenceLimit = 3 * time.Second
-	// firstLimit is for the first response of a stream, for which a connection may have to be made.
+	// firstLimit is the limit for the first response of a stream, which may have to wait for a connection.
 	firstLimit = 10 * time.Second
 )
 
 var (
 	errSilent      = errors.New("the stream was silent for too long")
-	errUnknownKind = errors.New("a revocation of a kind that this version of authverify does not know: update it")
+	errUnknownKind = errors.New("this version of authverify does not know a kind of revocation: update it")
 )
 
 // watcher follows the ledger from one stream to the next.
 type watcher struct {
 	*Verifier
 	cursor string
-	// building is a snapshot that is not complete. Until it is, tokens are judged by the table before it. Nil
-	// while that table itself is followed.
+	// building is a snapshot that is not complete. Until it is, checks use the previous table. Nil if rows are
+	// added to that table itself.
 	building *revocations.Table
-	proven   bool // this stream has proven that everything is known
+	proven   bool // this stream has sent a proof that all revocations are known
 }
 
-// watch follows the ledger until ctx is over.
+// watch follows the ledger until ctx ends.
 func (v *Verifier) watch(ctx context.Context) {
 	w := &watcher{Verifier: v, building: &revocations.Table{}}
 	failures := 0
@@ -61,19 +61,18 @@ func (v *Verifier) watch(ctx context.Context) {
 			pause.Stop()
 			return
 		}
-		// The connection has its own back-off, of up to two minutes. It would outlast the bound on staleness by
-		// far.
+		// The connection has its own back-off of up to two minutes, much longer than MaxStaleness.
 		if conn, ok := v.cfg.Conn.(interface{ ResetConnectBackoff() }); ok {
 			conn.ResetConnectBackoff()
 		}
 	}
 }
 
-// recover decides how to go on after a stream has ended.
+// recover prepares the next stream after one has ended.
 func (w *watcher) recover(ctx context.Context, err error, failures int) {
 	switch {
 	case errors.Is(err, errUnknownKind):
-		// Whatever was revoked may be anything that is cached here.
+		// The unknown revocation may be about any token that is cached here.
 		w.fresh.distrust()
 		w.restart()
 	case reasonOf(err) == reasonText(latchkeyv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED):
@@ -82,16 +81,16 @@ func (w *watcher) recover(ctx context.Context, err error, failures int) {
 	w.streamErr.Store(&err)
 	level := slog.LevelDebug
 	planned := errors.Is(err, io.EOF) || reasonOf(err) == reasonText(latchkeyv1.ErrorReason_ERROR_REASON_STREAM_ENDED)
-	if failures == 0 && !planned { // once, however long it lasts
+	if failures == 0 && !planned { // warn once, though it may last for hours
 		level = slog.LevelWarn
 	}
 	w.cfg.Logger.Log(ctx, level, "the stream of revocations ended, watching again", "error", err)
 }
 
-// restart begins with a snapshot, aside of the table that is in use.
+// restart makes the next stream begin with a snapshot, in a new table beside the one that is in use.
 func (w *watcher) restart() { w.cursor, w.building = "", &revocations.Table{} }
 
-// follow takes in one stream until it ends.
+// follow reads one stream until it ends.
 func (w *watcher) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -108,7 +107,8 @@ func (w *watcher) follow(ctx context.Context) error {
 			break
 		}
 		now := w.cfg.Now()
-		// Here too, not by the timer alone: after a pause both are due at once.
+		// The timer is not enough: after a pause of this process, a response and the timer are due at the same
+		// time.
 		if elapsed(last, now) > limit {
 			return errSilent
 		}
@@ -124,7 +124,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	return err
 }
 
-// take takes in one response, received at now.
+// take applies one response, which was received at now.
 func (w *watcher) take(resp *latchkeyv1.WatchRevocationsResponse, now time.Time) error {
 	table := w.building
 	if table == nil {
@@ -144,7 +144,7 @@ func (w *watcher) take(resp *latchkeyv1.WatchRevocationsResponse, now time.Time)
 	if !resp.GetComplete() {
 		return nil
 	}
-	// The table first, then the proof: whoever sees the proof sees the table.
+	// Store the table before the proof: a check that sees the proof must see the table.
 	if w.building != nil {
 		w.revocations.Store(w.building)
 		w.building = nil
@@ -160,7 +160,7 @@ func (w *watcher) take(resp *latchkeyv1.WatchRevocationsResponse, now time.Time)
 	return nil
 }
 
-// reasonOf is the reason of Latchkey's that an error of a call carries, or empty.
+// reasonOf returns Latchkey's reason in the error of a call, or "".
 func reasonOf(err error) string {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
