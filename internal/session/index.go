@@ -133,8 +133,7 @@ func (s *Store) List(ctx context.Context, userID uuid.UUID) ([]Session, error) {
 }
 
 // Get returns a live session of a user. If it is unknown, has ended, or belongs to another user, Get returns
-// an
-// *UnknownError. The other errors are those of List. Like List, it does not ask the ledger.
+// an *UnknownError. The other errors are those of List. Like List, it does not ask the ledger.
 func (s *Store) Get(ctx context.Context, userID, sessionID uuid.UUID) (Session, error) {
 	now, err := s.millis()
 	if err != nil {

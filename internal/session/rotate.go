@@ -116,9 +116,8 @@ type Rotation struct {
 // the grace.
 //
 // The errors are ErrReused (revoke the session: append to the ledger, then Delete), ErrLate and ErrEnded
-// (refuse the token),
-// *UnknownError if the session is gone or was replaced, ErrForged if the token's key is no longer accepted, and
-// ErrUnavailable. After all of these but ErrUnavailable, the session is unchanged.
+// (refuse the token), *UnknownError if the session is gone or was replaced, ErrForged if the token's key is
+// no longer accepted, and ErrUnavailable. After all of these but ErrUnavailable, the session is unchanged.
 //
 // If a connection breaks, the script may run twice. Both runs have the same time, so the second is a repeat
 // within the grace.
