@@ -1,18 +1,18 @@
 -- The failures and open reservations of one subject. One key, one step.
 --
--- KEYS[1]  a hash: name -> "r<end of the reservation>" or "f<time of the failure>". A name ends in "@<source>", where
---          the attempt came from; one without counts against every source.
+-- KEYS[1]  a hash: name -> "r<end of the reservation>" or "f<time of the failure>". A name ends in "@<source>", the
+--          source of the attempt. An entry without a source counts against every source.
 -- ARGV     1 operation, 2 name, 3 now, 4 limit of a source, 5 window, 6 hold, 7 lifetime of the key, 8 limit of all
 --          sources together
 --          carry only: 9 number of failures, 10 their time
 --
--- Times are milliseconds, below 2^53. They are stored as the caller wrote them, or with %.0f, as Lua would turn large
--- numbers into 1e+15.
+-- Times are milliseconds, below 2^53. They are stored as the caller formats them, or with %.0f, because Lua would write
+-- large numbers as 1e+15.
 --
--- Answers 0 when done; fail answers how many failures count now, those of the source times 10,000 plus all. reserve
--- and take answer the milliseconds until a place comes free when failures fill all, and -1 when failures and
--- reservations do: then nothing is decided yet.
--- Running an operation twice does no more than running it once: the driver does that when a connection breaks.
+-- Returns 0 if the operation is done. fail returns the number of failures now: those of the source times 10,000, plus those
+-- of all sources. reserve and take return the milliseconds until a place is free if failures fill all places, and -1 if
+-- failures and reservations together do: then the caller asks again.
+-- If an operation runs twice, the result is the same as if it had run once: the driver repeats it if a connection breaks.
 
 local key, operation, id = KEYS[1], ARGV[1], ARGV[2]
 local now, limit, window = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -23,8 +23,8 @@ if operation == 'release' then
   return 0
 end
 if operation == 'carry' then
-  -- The names are fixed: a counter that is read again adds what it has grown by. The time is found anew each time,
-  -- and only a later one counts, so that nothing leaves the window before its counter does.
+  -- The names do not change, so a counter that is read again adds only the new failures. The time is computed again for
+  -- each call, and only a later time is stored, so that no failure leaves the window before its counter expires.
   for i = 1, tonumber(ARGV[9]) do
     local name = id .. i
     local held = redis.call('HGET', key, name)
@@ -53,7 +53,7 @@ for i = 1, #entries, 2 do
   local from = sourceOf(name)
   local mine = source == nil or from == nil or from == source
   if not failed and at <= now then
-    -- Nobody has said what became of it, and a guess may have been checked: it is a failure of when it began.
+    -- Nobody has settled it, and a password may have been compared: it is a failure, at the time when it began.
     failed, at = true, at - hold
   end
   local drop
@@ -86,8 +86,8 @@ if operation == 'succeed' or present then
   return 0
 end
 
--- wait is how long failures alone keep the next one out. With more failures than the limit, as after the limit was
--- lowered, one leaving is not enough.
+-- wait is how long failures alone stop the next attempt. If there are more failures than the limit, because the limit was
+-- lowered, more than one must leave the window.
 local function wait(failures, most)
   if #failures < most then
     return 0

@@ -3,7 +3,7 @@
 -- KEYS[1]  the hash of the session
 -- ARGV     1 user
 --
--- Answers 1 when it was deleted, else 0.
+-- Returns 1 if it was deleted, else 0.
 
 if redis.call('HGET', KEYS[1], 'user') ~= ARGV[1] then
   return 0

@@ -1,17 +1,17 @@
--- Advance a session by one generation, or say why not. One session, one key, one step.
+-- Advance a session by one generation, or return why not. One session, one key, one step.
 --
 -- KEYS[1]  the hash of the session
--- ARGV     what the token's MAC was checked against:
+-- ARGV     the values for which the token's MAC was checked:
 --          1 user, 2 absolute end, 3 ledger position, 4 salt
 --          5 the token's generation, 6 its successor's, 7 hash of the request id or "", 8 id of the current MAC key
 --          9 now, 10 grace, 11 idle end after an advance, 12 lifetime of the key after an advance
---          13 generation that the caller knows the session to have reached, or 0, 14 when that was
+--          13 a generation that the session is known to have reached, or 0, 14 the time when it had
 --
--- Times are milliseconds. Numbers are doubles here: generations and times are below 2^53, and what is stored was
--- written out by the caller, as Lua would turn large numbers into 1e+15.
+-- Times are milliseconds. Numbers are doubles in Lua, and generations and times are below 2^53. The caller formats the
+-- numbers that are stored, because Lua would write large ones as 1e+15.
 --
--- Answers {outcome, time of the last advance, idle end, id of the MAC key of the latest generation} or {refusal}.
--- A refusal changes nothing: the caller revokes in its ledger first and deletes the session afterwards.
+-- Returns {outcome, time of the last advance, idle end, id of the MAC key of the latest generation} or {refusal}.
+-- A refusal changes nothing: the caller appends to the ledger first, and deletes the session afterwards.
 
 local key = KEYS[1]
 local held = redis.call('HMGET', key, 'user', 'end', 'ledger', 'salt', 'gen', 'request', 'rotated', 'spent', 'idle_end', 'key')
@@ -26,7 +26,7 @@ end
 local current = tonumber(held[5] or '')
 local request = held[6] or ''
 local rotated = tonumber(held[7] or '')
--- When the generation two behind was spent. Empty while there was none, and after catching up, where nobody knows.
+-- The time when the generation two behind was spent. Empty if there was none, and unknown (empty) after catching up.
 local spent = tonumber(held[8] or '')
 local idle_end = tonumber(held[9] or '')
 if not current or not rotated or not idle_end then
@@ -41,8 +41,8 @@ if now >= idle_end or now >= tonumber(ARGV[2]) then
   return {'ended'}
 end
 
--- The store was rolled back behind what the caller knows: the tokens below were spent, whatever is held here. The last
--- of them may still be a repeat whose answer was lost, as within the grace below.
+-- Redis was rolled back to before a generation that the caller knows: lower generations are spent, although the session
+-- here says otherwise. The last of them may still be a repeat whose answer was lost, as within the grace below.
 local mark = tonumber(ARGV[13])
 if current < mark and (generation < mark - 1 or generation == mark - 1 and now - tonumber(ARGV[14]) > grace) then
   return {'reused'}
@@ -51,8 +51,8 @@ end
 if generation >= current then
   local outcome, spent_before = 'advanced', held[7]
   if generation > current then
-    -- The MAC is right, so this generation was issued: the store was rolled back. Refusing would log out every client
-    -- after a failover; going on lets the lines of two holders diverge, which the next spent token shows.
+    -- The MAC is right, so this generation was issued, and Redis was rolled back. To refuse it would log out every client
+    -- after a failover. To accept it means that, if two clients share a token, the next spent token shows it.
     outcome, spent_before = 'caught_up', ''
   end
   redis.call('HSET', key,
@@ -63,7 +63,7 @@ if generation >= current then
 end
 
 if generation == current - 1 then
-  -- The successor is unused, or the session would be further on.
+  -- The successor is unused: otherwise the session would have advanced further.
   if request ~= '' and request == ARGV[7] then
     return {'same_request', held[7], held[9], held[10] or ''}
   end
