@@ -22,30 +22,28 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
-// usualToken has room for an access token of ours, so that hashing one needs no copy
-// on the heap: the claims have some 400 bytes in base64, an RSA-2048 signature 342. A
-// longer one is copied there.
+// usualToken has room for Latchkey's access tokens, so that hashing one needs no copy on the heap: the claims
+// have some 400 bytes in base64, an RSA-2048 signature 342. A longer token is copied to the heap.
 const usualToken = 1024
 
-// keysReloadTime bounds how long a change of the signing keys holds up the ledger.
+// keysReloadTime is how long a change of the signing keys may delay the ledger.
 const keysReloadTime = 2 * time.Second
 
-// CacheConfig says what a Cache works with. All fields are required but Older.
+// CacheConfig has the settings of a Cache. All fields are required, except Older.
 type CacheConfig struct {
 	// Pool is the database, Keyring checks tokens.
 	Pool    *pgxpool.Pool
 	Keyring *signing.Keyring
-	// Entries bounds the verified tokens and the accounts that are held, each.
+	// Entries is how many verified tokens, and how many accounts, are cached.
 	Entries int
-	// Older has tokens of older backends accepted. Nil: none is.
+	// Older accepts tokens of older backends. Nil: none is accepted.
 	Older  Older
 	Logger *slog.Logger
 }
 
-// Cache is what validations are answered from: tokens whose signature was checked,
-// and accounts. Neither is a verdict: a token is looked up in the ledger and checked
-// against the clock each time, and an account is kept until the ledger names it. It
-// implements ledger.Follower.
+// Cache has tokens whose signature was checked, and accounts, so that validations need no store. It never has
+// a verdict: each validation compares the token with the ledger and the clock. An account is dropped when a
+// row of the ledger names it. Cache implements ledger.Follower.
 type Cache struct {
 	cfg     CacheConfig
 	queries *db.Queries
@@ -54,27 +52,27 @@ type Cache struct {
 
 	mu       sync.Mutex
 	lastUser int64 // the newest row about any account
-	resets   int   // histories that were given up: what was read of one is not kept in the next
+	resets   int   // number of resets: an account that was read before a reset is not cached after it
 }
 
-// verified is a token whose signature and form were right. It is not changed.
+// verified is a token whose signature and form are right. It never changes.
 type verified struct {
 	claims  *accesstoken.Claims
 	keyID   string
 	session string
 	expire  *timestamppb.Timestamp
-	older   *OlderToken // nil: the token is ours
-	// forAccount: it is for methods of AUTH_CLASS_SESSION and for no service, see Purpose.
+	older   *OlderToken // nil if Latchkey issued the token
+	// forAccount is true if the token is for methods of AUTH_CLASS_SESSION, and for no service: see Purpose.
 	forAccount bool
 }
 
-// owner is the account of a token as it was read. It is not changed.
+// owner is the account of a token, as it was read. It never changes.
 type owner struct {
 	active  bool
 	message *latchkeyv1.User
 }
 
-// NewCache makes an empty one.
+// NewCache returns an empty cache.
 func NewCache(cfg CacheConfig) (*Cache, error) {
 	tokens, err := otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: cfg.Entries})
 	if err != nil {
@@ -100,7 +98,7 @@ func (c *Cache) Applied(row *latchkeyv1.Revocation) {
 		c.lastUser = row.GetPosition()
 		c.users.Invalidate(id)
 	case latchkeyv1.RevocationKind_REVOCATION_KIND_ALL:
-		// Also what TRUNCATE appends: the accounts may be gone.
+		// TRUNCATE appends such a row too: the accounts may be gone.
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.lastUser = row.GetPosition()
@@ -121,8 +119,8 @@ func (c *Cache) Reset() {
 	c.reloadKeys()
 }
 
-// reloadKeys may fail: tokens of a revoked key are refused by the ledger's row, and
-// those of a new key make the keyring ask again.
+// reloadKeys may fail: the ledger's row refuses tokens of a revoked key, and a token of a new key makes the
+// keyring read the store again.
 func (c *Cache) reloadKeys() {
 	ctx, cancel := context.WithTimeout(context.Background(), keysReloadTime)
 	defer cancel()
@@ -131,8 +129,8 @@ func (c *Cache) reloadKeys() {
 	}
 }
 
-// verify returns what the token says, once its signature, form and time are right. The
-// errors are those of signing.Keyring.
+// verify returns the claims of a token if its signature, form and times are right. The errors are those of
+// signing.Keyring.
 func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (*verified, error) {
 	var buffer [usualToken]byte
 	sum := sha256.Sum256(append(buffer[:0], accessToken...))
@@ -147,8 +145,8 @@ func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (
 	return v.inTime(now)
 }
 
-// verifySigned checks the signature of a token that is not known. One of ours names its
-// key and one of an older backend does not, so that none is ever taken for the other.
+// verifySigned checks the signature of a token that is not cached. A token of Latchkey names its key and a
+// token of an older backend does not, so neither is taken for the other.
 func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
 	found, err := c.cfg.Keyring.VerifyAny(ctx, accessToken)
 	if errors.Is(err, accesstoken.ErrInvalid) && c.cfg.Older != nil {
@@ -163,8 +161,8 @@ func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified
 	}, nil
 }
 
-// owner returns the account as it is now or, when memory has it, as no row of the
-// ledger has changed it. It is nil when there is no such account.
+// owner returns the account as it is now. If it is cached, no row of the ledger has changed it since. It
+// returns nil if there is no such account.
 func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	if known, ok := c.users.GetIfPresent(id); ok {
 		return known, nil
@@ -174,7 +172,7 @@ func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	c.mu.Unlock()
 	found, err := c.queries.FindUserAt(ctx, c.cfg.Pool, id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil // no such account is an answer
+		return nil, nil // the account does not exist
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look the account up: %w", err)
@@ -182,8 +180,8 @@ func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	read := newOwner(found.User)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A row about some account came while this one was read, perhaps about this one:
-	// it is not kept. Rows about accounts are rare.
+	// A row about an account came while this account was read. It may be about this one, so do not cache it.
+	// Rows about accounts are rare.
 	if found.Position >= c.lastUser && resets == c.resets {
 		c.users.Set(id, read)
 	}

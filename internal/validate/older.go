@@ -11,25 +11,26 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// forgottenMargin is for the clock of the backend that issued a token: "iat" is held
-// against a time of PostgreSQL's.
+// forgottenMargin allows for the clock of the backend that issued a token: its "iat" is compared with a time
+// of PostgreSQL.
 const forgottenMargin = 2 * time.Minute
 
 // Older is the hook for access tokens of the older backends.
 type Older interface {
-	// Verify returns what a token says whose signature and form are right. The errors are those of signing.Keyring.
+	// Verify returns the token if its signature and form are right. The errors are those of signing.Keyring.
 	Verify(ctx context.Context, accessToken string) (*OlderToken, error)
 }
 
-// OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time at which the
-// token was issued, or 0, which every revocation of the account refuses. One that names the session refuses it always.
+// OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time
+// at which the token was issued, or 0, which every revocation of the account refuses. One that names the
+// session refuses it always.
 type OlderToken struct {
 	Claims *accesstoken.Claims
-	// KeyID is that of the key that has signed it, where the service knows the key; "" elsewhere.
+	// KeyID names the key that signed it, or is "" if the service does not know the key.
 	KeyID string
-	// Refresh: it is a refresh token, and will always be one.
+	// Refresh is true if it is a refresh token. That never changes.
 	Refresh bool
-	// Issued is "iat", the zero time when the token does not say.
+	// Issued is "iat", or the zero time if the token does not say.
 	Issued time.Time
 }
 
@@ -44,13 +45,13 @@ func (c *Cache) verifyOlder(ctx context.Context, accessToken string) (*verified,
 	}, nil
 }
 
-// stillGood is what of a token that was verified may have changed since.
+// stillGood checks what may have changed since the token was verified.
 func (c *Cache) stillGood(v *verified) bool {
 	return v.older != nil || c.cfg.Keyring.Has(v.keyID)
 }
 
-// inTime checks a token against the clock. Of one of an older backend the time of
-// its expiry is no later than the end of all acceptance.
+// inTime compares a token with the clock. The expiry of a token of an older backend is never after the date
+// until which such tokens are accepted.
 func (v *verified) inTime(now time.Time) (*verified, error) {
 	if !now.Before(v.claims.ExpireTime) {
 		return nil, accesstoken.ErrExpired
@@ -61,8 +62,8 @@ func (v *verified) inTime(now time.Time) (*verified, error) {
 	return v, nil
 }
 
-// Forgotten says whether the ledger may have lost what refuses a token of an older
-// backend that was issued then: it may be older than the oldest row.
+// Forgotten returns whether the ledger may have deleted a row that would refuse a token of an older backend
+// that was issued at this time: the token may be older than the oldest row.
 func (v *Validator) Forgotten(issued time.Time) (bool, error) {
 	until, known := v.cfg.Ledger.Forgotten()
 	if !known {

@@ -1,5 +1,6 @@
-// Package validate says whether an access token is good: its signature, its times, its account and the ledger. It answers
-// from memory while this replica can prove that its memory has every revocation that is final, and asks PostgreSQL else.
+// Package validate decides whether an access token is good. It checks the signature, the times, the account
+// and the ledger. It uses memory as long as this replica can prove that its memory has every revocation that
+// is final, and PostgreSQL otherwise.
 package validate
 
 import (
@@ -21,11 +22,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
-// untrustedValidations are those that ask PostgreSQL at once, while memory is not
-// trusted. More would take the connections of logins and revocations.
+// untrustedValidations is how many validations may ask PostgreSQL at the same time while memory is not
+// trusted. More of them would take the connections that logins and revocations need.
 const untrustedValidations = 8
 
-// Config is what a Validator works with. All fields are required.
+// Config has the settings of a Validator. All fields are required.
 type Config struct {
 	Pool    *pgxpool.Pool
 	Keyring *signing.Keyring
@@ -40,7 +41,7 @@ type Config struct {
 type Validator struct {
 	cfg       Config
 	queries   *db.Queries
-	untrusted chan struct{} // holds a token for each validation that asks PostgreSQL
+	untrusted chan struct{} // has one value for each validation that asks PostgreSQL
 	inStore   atomic.Int64
 }
 
@@ -49,29 +50,30 @@ func New(cfg Config) *Validator {
 	return &Validator{cfg: cfg, queries: db.New(), untrusted: make(chan struct{}, untrustedValidations)}
 }
 
-// InStore counts the validations that asked PostgreSQL, because memory was not trusted.
+// InStore returns how many validations asked PostgreSQL, because memory was not trusted.
 func (v *Validator) InStore() int64 { return v.inStore.Load() }
 
-// Purpose is what an access token is shown for. A service that is shown one could show
-// it here in its turn and end its owner's sessions, so that the two can be told apart by
-// their audience (LATCHKEY_ACCOUNT_AUDIENCE).
+// Purpose is what an access token is used for. A service that gets a user's token could use it here to end
+// the user's sessions. With LATCHKEY_ACCOUNT_AUDIENCE, tokens for services have another audience than tokens
+// for the account, and only the latter can do that.
 type Purpose bool
 
 const (
-	// ForServices is the purpose of tokens that services are shown.
+	// ForServices is the purpose of tokens that clients send to services.
 	ForServices Purpose = false
-	// ForAccount is that of tokens for methods of AUTH_CLASS_SESSION.
+	// ForAccount is the purpose of tokens for methods of AUTH_CLASS_SESSION.
 	ForAccount Purpose = true
 )
 
-// Verdict is what was found of an access token. With a Reason it is not good, and all other fields but Misused are zero.
+// Verdict is the result of Validate. If it has a Reason, the token is not good, and all other fields but
+// Misused are zero.
 type Verdict struct {
 	Reason latchkeyv1.ErrorReason
-	// Misused: the token is genuine, for another purpose.
+	// Misused is true if the token is genuine, but for another purpose.
 	Misused bool
-	// User is the account, shared by all who hold the verdict: do not change it.
+	// User is the account. All verdicts about it share it, so do not change it.
 	User *latchkeyv1.User
-	// Claims are the token's, KeyID what has signed it. Do not change them.
+	// Claims are those of the token, KeyID the key that signed it. Do not change them.
 	Claims *accesstoken.Claims
 	KeyID  string
 	// SessionID and ExpireTime are those of Claims, in the form of the contract. Do not change them.
@@ -81,12 +83,11 @@ type Verdict struct {
 
 func refused(reason latchkeyv1.ErrorReason) (Verdict, error) { return Verdict{Reason: reason}, nil }
 
-// Validate checks the signature and times, then the account, then the ledger. An
-// error means that it could not be found out.
+// Validate checks the signature and the times, then the account, then the ledger. It returns an error if it
+// cannot decide.
 //
-// The lease is looked at first: memory then holds every revocation that was final
-// when the call began. One that comes while it looks may be missed, which is right
-// either way.
+// It checks the lease first: then memory has every revocation that was final when the call began. It may miss
+// one that is committed during the call, and then either answer is right.
 func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Purpose) (Verdict, error) {
 	trusted := v.cfg.Ledger.Trusted()
 	shown, err := v.cfg.Cache.verify(ctx, v.cfg.Now(), accessToken)
@@ -123,14 +124,14 @@ func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Pu
 	return judge(shown, found, revoked)
 }
 
-// fits says whether the token is for the purpose. Where audiences are not told apart,
-// all tokens are for both.
+// fits returns whether the token is for the purpose. Without LATCHKEY_ACCOUNT_AUDIENCE, each token is for
+// both.
 func (v *Validator) fits(shown *verified, purpose Purpose) bool {
 	return shown.forAccount == (purpose == ForAccount && v.cfg.Keyring.SeparatesAccounts())
 }
 
-// validateInStore asks the primary, which knows everything at any time. A few at a
-// time: when all replicas lose their leases at once, PostgreSQL is hardly well.
+// validateInStore asks the primary, which always has every revocation. Only a few validations do so at the
+// same time: if all replicas lose their leases at once, PostgreSQL is probably overloaded.
 func (v *Validator) validateInStore(ctx context.Context, shown *verified) (Verdict, error) {
 	select {
 	case v.untrusted <- struct{}{}:
