@@ -15,6 +15,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/hashforms"
+	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
@@ -29,6 +31,7 @@ type usersCommand struct {
 
 	format     userfile.Format
 	firebase   string
+	hashes     hashforms.Options
 	dryRun     bool
 	report     string
 	json       bool
@@ -44,7 +47,7 @@ fields, and says how to make the export of each program.
 Exit codes: 0 done, 1 failed, or some lines were refused, 2 usage or settings.`,
 		group: []command{
 			{
-				name: "import", usage: "[--format FORMAT] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
+				name: "import", usage: "[--format FORMAT] [--scheme NAME] [--prehash NAME] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
 				about: "make accounts from a file; - is standard input",
 				more: `Formats: jsonl and csv (ours, as export writes them), and those of ` + foreignFormats() + `.
 --format list says what files each of them means. Without --format the command reads the format from the file, where
@@ -66,6 +69,10 @@ func importFlags(flags *flag.FlagSet) runner {
 	u := &usersCommand{stderr: os.Stderr}
 	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file; list prints all")
 	flags.StringVar(&u.firebase, "firebase-config", "", "the `FILE` with the hash parameters that the Firebase console shows (hash_config { … })")
+	flags.StringVar(&u.hashes.Scheme, "scheme", "", "the `NAME` of the form of hashes that do not say it, one of\n"+
+		wrapped(hashforms.Schemes()))
+	flags.StringVar(&u.hashes.Prehash, "prehash", "", "the `NAME` of what the program hashed in place of the password, such as sha256-hex\n(Meteor, Rocket.Chat): one of\n"+
+		wrapped(password.Prehashes()))
 	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and say what would happen")
 	flags.StringVar(&u.report, "report", "",
 		"write each line that was refused to a `FILE`, as JSON Lines {\"line\", \"email\", \"reason\"};\nstandard error shows the first 100")
@@ -152,6 +159,9 @@ func (u *usersCommand) check(command string, words []string) error {
 			u.format = userfile.JSONL
 		}
 	}
+	if err := u.hashes.Check(); err != nil {
+		return &usageError{fmt.Sprintf("latchkey users %s: %v", command, err)}
+	}
 	switch {
 	case u.format != "" && !slices.Contains(known, u.format):
 		return &usageError{fmt.Sprintf("latchkey users %s: there is no format %q; there are %v", command, u.format, known)}
@@ -163,6 +173,15 @@ func (u *usersCommand) check(command string, words []string) error {
 		u.file = words[0]
 	}
 	return nil
+}
+
+// wrapped lists names, six a line.
+func wrapped(names []string) string {
+	var lines []string
+	for line := range slices.Chunk(names, 6) {
+		lines = append(lines, strings.Join(line, ", "))
+	}
+	return strings.Join(lines, ",\n")
 }
 
 // checkSchema refuses a table that lacks what this version writes.

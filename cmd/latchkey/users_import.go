@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -109,10 +110,12 @@ type importSummary struct {
 	WithoutPassword int64 `json:"without_password"`
 	Existing        int64 `json:"existing"`
 	// PasswordsAdded are those of Existing that had no password and got that of the file.
-	PasswordsAdded int64   `json:"passwords_added"`
-	Refused        int64   `json:"refused"`
-	Seconds        float64 `json:"seconds"`
-	PerSecond      int64   `json:"per_second"`
+	PasswordsAdded int64 `json:"passwords_added"`
+	Refused        int64 `json:"refused"`
+	// Unsaid hashes do not say whether they are of the password alone.
+	Unsaid    int64   `json:"unsaid"`
+	Seconds   float64 `json:"seconds"`
+	PerSecond int64   `json:"per_second"`
 	// Whole says that the end of the file was reached.
 	Whole bool `json:"whole"`
 }
@@ -139,15 +142,27 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 	}
 	start := time.Now()
 	counts, failed := userimport.Run(ctx, userimport.Config{
-		Pool: u.pool, DryRun: u.dryRun, Fill: true, Refused: refused.tell, Now: time.Now,
+		Pool: u.pool, DryRun: u.dryRun, Fill: true, Hashes: u.hashes, Refused: refused.tell, Now: time.Now,
 		Progress: func(c userimport.Counts) { tellProgress(bar, c, read.bytes.Load(), size) },
 	}, records)
 	if failed == nil {
 		bar.SetTotal(counts.Read)
 	}
 	bar.Done()
+	u.warnUnsaid(records.Format(), counts)
 	err = u.printSummary(ctx, records.Format(), counts, since(start), failed == nil)
 	return errors.Join(err, refused.close(), u.outcome(counts, failed))
+}
+
+// warnUnsaid says what no text shows: nobody could log in. The programs of the other formats add nothing to a password.
+func (u *usersCommand) warnUnsaid(format userfile.Format, counts userimport.Counts) {
+	known := []userfile.Format{userfile.Auth0, userfile.Firebase, userfile.Keycloak, userfile.Supabase, userfile.Kratos}
+	if counts.Unsaid == 0 || u.hashes.Prehash != "" || slices.Contains(known, format) {
+		return
+	}
+	fmt.Fprintf(u.stderr, "%d hashes are bcrypt or Argon2, whose text does not say whether the program hashed something else than the password\n"+ //nolint:errcheck // a note
+		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise, argon2 with a secret: not taken over).\n"+
+		"Log in with one of these accounts before you rely on them.\n", counts.Unsaid)
 }
 
 // tellProgress estimates the records of the file from the bytes that were read.
@@ -183,7 +198,7 @@ func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format,
 		return json.NewEncoder(u.stdout).Encode(importSummary{
 			Format: format, DryRun: u.dryRun, Read: counts.Read, Created: counts.Created, WithoutPassword: counts.WithoutPassword,
 			Existing: counts.Existing, PasswordsAdded: counts.Filled,
-			Refused: counts.Refused, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
+			Refused: counts.Refused, Unsaid: counts.Unsaid, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
 		})
 	}
 	_, err := fmt.Fprintf(u.stdout, "%d read, %s, %d refused (%s, %s, %d/s)\n",

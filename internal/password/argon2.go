@@ -10,6 +10,19 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
+func argon2Kinds() []kind {
+	return []kind{{
+		[]string{"$argon2id$", "$argon2i$", "$argon2d$"},
+		readArgon2,
+		`\$argon2(?:id|i|d)\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,3}\$`,
+		zeros(newSaltLength) + "$" + zeros(newKeyLength),
+		[]naming{
+			{`^\$(argon2id|argon2i|argon2d)\$v=(\d{1,3})\$([mtp]=\d{1,10},[mtp]=\d{1,10},[mtp]=\d{1,10})\$`, "$1 v=$2 $3"},
+			{`^argon2\$(argon2id|argon2i|argon2d)\$`, "$1 as Django writes it"},
+		},
+	}}
+}
+
 // Argon2 returns the text to store for a hash of a format that holds its parts apart, as Keycloak's does. The
 // variant is "i", "d" or "id", and the version 19: 1.3. Errors are those of Canonical.
 func Argon2(variant string, version int, p Params, salt, key []byte) (string, error) {

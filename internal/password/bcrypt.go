@@ -1,10 +1,12 @@
 package password
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/crypto/bcrypt"
@@ -26,7 +28,29 @@ const (
 
 	// djangoBcrypt is what Django puts before a bcrypt hash of the SHA-256.
 	djangoBcrypt = "bcrypt_sha256$"
+	// passlibBcrypt is the beginning of passlib's bcrypt of an HMAC-SHA-256.
+	passlibBcrypt = "$bcrypt-sha256$v=2,t=" //nolint:gosec // G101: the beginning of a form
 )
+
+func bcryptKinds() []kind {
+	return []kind{
+		{
+			[]string{"$2", djangoBcrypt},
+			readBcrypt, `(?:bcrypt_sha256\$)?\$2[aby]\$\d\d\$`,
+			dots(bcryptSaltLength + bcryptKeyLength),
+			[]naming{
+				{`^\$(2[abxy])\$(\d\d)\$`, "bcrypt $1 cost $2"},
+				{`^(bcrypt|bcrypt_sha256)\$\$(2[abxy])\$(\d\d)\$`, "Django $1 $2 cost $3"},
+			},
+		},
+		{
+			[]string{passlibBcrypt},
+			readPasslibBcrypt, `\$bcrypt-sha256\$v=2,t=2[aby],r=\d{1,2}\$`,
+			dots(bcryptSaltLength) + "$" + dots(bcryptKeyLength),
+			[]naming{{`^\$bcrypt-sha256\$v=(\d),t=(2[aby]),r=(\d{1,2})\$`, "passlib bcrypt_sha256 $2 cost $3"}},
+		},
+	}
+}
 
 // bcryptHash compares as all implementations do: the first 72 bytes count, so that a longer password matches
 // with any end. A NUL is a byte like others, as for programs in Go; C ends the password there.
@@ -103,3 +127,57 @@ func (b bcryptHash) matches(password string) bool {
 }
 
 func (b bcryptHash) weakerThan(Params) bool { return true }
+
+// passlibHash is passlib's bcrypt_sha256, version 2: bcrypt of the base64 of an HMAC-SHA-256 of the password,
+// whose key is the text of the salt. Version 1 is bcrypt of the base64 of a SHA-256, which a preparation says.
+type passlibHash struct{ inner bcryptHash }
+
+func readPasslibBcrypt(encoded string) (digest, error) {
+	parts := strings.Split(strings.TrimPrefix(encoded, passlibBcrypt), "$")
+	ident, cost, ok := strings.Cut(parts[0], ",r=")
+	if len(parts) != 3 || !ok {
+		return nil, malformed("parameters, salt and key are not three parts")
+	}
+	if _, err := number("bcrypt cost", cost, minBcryptCost, maxBcryptCost); err != nil {
+		return nil, err
+	}
+	if len(cost) == 1 {
+		cost = "0" + cost
+	}
+	if len(parts[1]) != bcryptSaltLength {
+		return nil, malformed("salt of bcrypt does not have %d characters", bcryptSaltLength)
+	}
+	d, err := readBcrypt("$" + ident + "$" + cost + "$" + parts[1] + parts[2])
+	if err != nil {
+		return nil, err
+	}
+	inner, ok := d.(bcryptHash)
+	if !ok {
+		return nil, ErrUnsupportedHash
+	}
+	return passlibHash{inner}, nil
+}
+
+func (p passlibHash) setting() string {
+	return passlibBcrypt + strings.Trim(p.inner.head[:3], "$") + ",r=" + strconv.FormatUint(p.inner.cost, 10) + "$"
+}
+
+func (p passlibHash) encode() string {
+	return p.setting() + p.inner.tail[:bcryptSaltLength] + "$" + p.inner.tail[bcryptSaltLength:]
+}
+
+func (p passlibHash) work(string) work { return p.inner.work("") }
+
+func (p passlibHash) accepts(string) bool { return true }
+
+func (p passlibHash) whole(string) bool { return true }
+
+func (p passlibHash) matches(password string) bool { return p.inner.matches(p.prepare(password)) }
+
+func (p passlibHash) prepare(password string) string {
+	mac := hmac.New(sha256.New, []byte(p.inner.tail[:bcryptSaltLength]))
+	mac.Write([]byte(password))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func (p passlibHash) weakerThan(Params) bool { return true }

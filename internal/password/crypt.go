@@ -27,13 +27,20 @@ const (
 	maxMD5CryptSalt                     = 8
 	md5CryptKey                         = 22
 	md5CryptRounds                      = 1000
-
-	// phpass stands at 2^8 to 2^13 rounds in practice and allows 2^30. 2^20 take 0.1 s, and 0.7 s with 512
-	// bytes.
-	minPHPass, maxPHPass = 7, 20
-	phpassSalt           = 8
-	phpassKey            = 22
 )
+
+// cryptKinds are SHA-crypt and MD5-crypt.
+func cryptKinds() []kind {
+	names := []naming{
+		{`^\$(1|5|6|apr1)\$`, "crypt $$$1$$"},
+		{`^\$(sha256-crypt|sha512-crypt|md5-crypt)\$`, "$1"},
+	}
+	return []kind{
+		{[]string{"$5$"}, readSHACrypt, `\$5\$(?:rounds=\d{1,7}\$)?`, dots(16) + "$" + dots(43), names},
+		{[]string{"$6$"}, readSHACrypt, `\$6\$(?:rounds=\d{1,7}\$)?`, dots(16) + "$" + dots(86), names},
+		{[]string{"$1$", "$apr1$"}, readMD5Crypt, `\$(?:1|apr1)\$`, dots(8) + "$" + dots(22), names},
+	}
+}
 
 // perRound is the time of a round in nanoseconds for an empty password, and in hundredths of a nanosecond
 // what each byte of the password adds.
@@ -193,57 +200,6 @@ func (m md5Crypt) key(password []byte) []byte {
 	s := sum
 	return encodeCrypt([]byte{s[12], s[6], s[0], s[13], s[7], s[1], s[14], s[8], s[2], s[15], s[9], s[3], s[5], s[10], s[4], s[11]})
 }
-
-// phpass is the "portable" hash of phpass 0.3, which WordPress, and as $H$ phpBB, have used.
-type phpass struct {
-	logRounds  uint64
-	salt, want string
-}
-
-func readPHPass(encoded string) (digest, error) {
-	const head = len("$P$9")
-	if len(encoded) != head+phpassSalt+phpassKey {
-		return nil, malformed("phpass hash does not have 34 characters")
-	}
-	logRounds := strings.IndexByte(cryptAlphabet, encoded[head-1])
-	if logRounds < minPHPass || logRounds > maxPHPass {
-		return nil, malformed("phpass rounds must be 2^%d to 2^%d", minPHPass, maxPHPass)
-	}
-	salt, key := encoded[head:head+phpassSalt], encoded[head+phpassSalt:]
-	if err := checkCrypt(salt, phpassSalt, key, phpassKey, cryptAlphabet[:4]); err != nil {
-		return nil, err
-	}
-	return phpass{uint64(logRounds), salt, key}, nil
-}
-
-func (p phpass) setting() string { return "$P$" + cryptAlphabet[p.logRounds:p.logRounds+1] }
-
-func (p phpass) encode() string { return p.setting() + p.salt + p.want }
-
-// work was measured: 89 ns a round with 13 bytes, 0.22 µs with 128, 0.65 with 512.
-func (p phpass) work(password string) work {
-	return foreignWork(engineMD5, perRound{74, 113}.times(1<<p.logRounds, password))
-}
-
-func (p phpass) accepts(password string) bool { return len(password) <= maxCryptPassword }
-
-func (p phpass) whole(string) bool { return true }
-
-func (p phpass) matches(password string) bool {
-	return subtle.ConstantTimeCompare(p.key(password), []byte(p.want)) == 1
-}
-
-func (p phpass) key(password string) []byte {
-	sum := md5.Sum(join([]byte(p.salt), []byte(password))) //nolint:gosec // G401: see the import
-	round := join(sum[:], []byte(password))
-	for range 1 << p.logRounds {
-		sum = md5.Sum(round) //nolint:gosec // G401: see the import
-		copy(round, sum[:])
-	}
-	return encodeCrypt(sum[:])
-}
-
-func (p phpass) weakerThan(Params) bool { return true }
 
 // checkCrypt holds salt and key against the alphabet of crypt. The last character of a key has fewer bits
 // than the others.

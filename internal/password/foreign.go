@@ -17,8 +17,9 @@ var ErrMalformedHash = errors.New("malformed or unsupported password hash")
 // ErrMalformedHash too.
 var ErrUnsupportedHash = fmt.Errorf("%w: unknown kind or version", ErrMalformedHash)
 
-// maxForeignLength is well above the longest form, Firebase's with 424 bytes.
-const maxForeignLength = 512
+// maxForeignLength is above the longest form that is stored, a PBKDF2 with 256 bytes of salt and 64 of key (450), and
+// above what is mapped to it, with the 512 bytes of key that passport-local-mongoose derives (1,063).
+const maxForeignLength = 1280
 
 // digest is a hash that was read and found to be within its bounds.
 type digest interface {
@@ -55,10 +56,15 @@ type digest interface {
 //	$5$[rounds=N$]SALT$KEY                       SHA-crypt, and $6$; rounds=5000 for none, $sha256-crypt$ and $sha512-crypt$ (Kratos)
 //	$1$SALT$KEY                                  MD5-crypt, and $apr1$; $md5-crypt$ (Kratos)
 //	$P$LSALTKEY                                  phpass; $H$ (phpBB)
-//	{SSHA}BASE64                                 salted SHA-1, and {SSHA256}, {SSHA512}; letters of any case, no padding
+//	$S$LSALTKEY                                  Drupal 7 to 10.0: phpass with SHA-512
+//	$y$PARAMS$SALT$KEY                           yescrypt, as libxcrypt makes it
+//	$scrypt-kdf$ln=,r=,p=$SALT$MAC               the files of scrypt(1), which scrypt-kdf makes
+//	$bcrypt-sha256$v=2,t=2b,r=COST$SALT$KEY      passlib: bcrypt of the HMAC-SHA-256
+//	{SSHA}BASE64                                 salted SHA-1, and {SSHA256}, {SSHA384}, {SSHA512}, {SMD5}; letters of any case, no padding
+//	{SHA256-HEX} and any of these                of the hexadecimal SHA-256 of the password; the others are those of Prehashes
 //
 // {CRYPT} before those that begin with $ is left out. Each line has its bounds beside the code that reads it:
-// one hash takes at most about a second of a core and 256 MiB, as Argon2id with MaxCost does (0.6 to 0.9 s).
+// one hash takes at most 2.5 s of a core (maxForeignTime) and 256 MiB; Argon2id with MaxCost takes 0.6 to 0.9 s.
 //
 // A PBKDF2 key longer than the digest is cut to its length. Argon2 1.0 (v=16, or no v) is not supported: no
 // library in Go computes it.
@@ -94,8 +100,9 @@ func readStored(encoded string) (digest, error) {
 // readSetting completes a setting, as digest.setting gives it, to a digest that costs what those with this
 // setting cost and that no password matches.
 func readSetting(setting string) (digest, error) {
-	for _, k := range kinds() {
-		if hasAnyPrefix(setting, k.prefixes) {
+	_, bare, _ := cutPreparation(setting)
+	for _, k := range allKinds() {
+		if hasAnyPrefix(bare, k.prefixes) {
 			d, err := readStored(setting + k.filler)
 			if err == nil && d.setting() != setting {
 				err = malformed("more than a setting")
@@ -116,7 +123,18 @@ func read(encoded string) (digest, error) {
 		}
 	}
 	encoded = respell(encoded)
-	for _, k := range kinds() {
+	if p, rest, ok := cutPreparation(encoded); ok {
+		d, err := readKind(respell(rest))
+		if err != nil {
+			return nil, err
+		}
+		return p.of(d)
+	}
+	return readKind(encoded)
+}
+
+func readKind(encoded string) (digest, error) {
+	for _, k := range allKinds() {
 		if hasAnyPrefix(encoded, k.prefixes) {
 			return k.read(encoded)
 		}

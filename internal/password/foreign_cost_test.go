@@ -18,7 +18,7 @@ import (
 func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
 	t.Parallel()
 	for _, setting := range cheapSettings() {
-		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128)} {
+		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128), "\ufb01sh e\u0301"} {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHasher(t, Config{Slots: 1, Queue: 1})
 				h.SetDecoys([]Decoy{{Setting: setting, Weight: 1}})
@@ -42,7 +42,7 @@ func TestClosedCostsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	settings := append(cheapSettings(), "$2b$08$", "$argon2id$v=19$m=128,t=2,p=1$", "$pbkdf2-sha256$20000$")
 	for _, setting := range settings {
-		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128)} {
+		for _, typed := range []string{"password", "passworde\u0301", strings.Repeat("x", 129), strings.Repeat("\u03b1\u0313\u0300\u0345", 128), "\ufb01sh e\u0301"} {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHasher(t, Config{Slots: 1, Queue: 1})
 				d, err := readSetting(setting)
@@ -121,7 +121,8 @@ func cheapSettings() []string {
 		"$argon2id$v=19$m=64,t=1,p=1$", "$argon2i$v=19$m=64,t=1,p=1$", "$argon2d$v=19$m=64,t=1,p=1$", "$2a$04$", "$2b$05$",
 		"$2y$04$", "bcrypt_sha256$$2b$04$", "$scrypt$ln=4,r=8,p=1$", "$firescrypt$ln=4,r=8,p=1$", "$pbkdf2$100$",
 		"$pbkdf2-sha256$100$", "$pbkdf2-sha512$100$", "$5$", "$5$rounds=1000$", "$6$", "$1$", "$apr1$", "$P$5", "{SSHA}",
-		"{SSHA256}", "{SSHA512}",
+		"{SSHA256}", "{SSHA384}", "{SSHA512}", "{SMD5}", "$S$5", "$y$j7.$", "$scrypt-kdf$ln=4,r=8,p=1$",
+		"$bcrypt-sha256$v=2,t=2b,r=4$", "{SHA256-HEX}$argon2id$v=19$m=64,t=1,p=1$", "{WP-SHA384}$2y$04$", "{MD5-HEX}$S$5",
 	}
 }
 
@@ -134,7 +135,7 @@ func TestDecoysOfForeignKinds(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "$", "$2b$15$", "$2b$10", "$2b$10$CCCCCCCCCCCCCCCCCCCCC.", "$scrypt$", "$scrypt$ln=30,r=8,p=1$", "$H$5", "pbkdf2_sha256$100$",
-		"scrypt$", "$5$rounds=5000$", "$pbkdf2$i=100,l=20$", "{ssha}", "$argon2id$v=19$t=1,m=64,p=1$",
+		"scrypt$", "$5$rounds=5000$", "$pbkdf2$i=100,l=20$", "{ssha}", "{SHA256-HEX}$2b$04$", "{WP-SHA384}", "$y$", "$argon2id$v=19$t=1,m=64,p=1$",
 	} {
 		decoys = append(decoys, Decoy{bad, 1 << 40})
 	}

@@ -2,10 +2,12 @@ package password
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"strings"
 	"testing"
 
+	foreignbcrypt "github.com/go-crypt/x/bcrypt"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -61,6 +63,37 @@ func TestForeignAsTyped(t *testing.T) {
 	}
 }
 
+// TestForeignOfCompatibilityForm: better-auth and Lucia hash the NFKC form. Who types full-width letters or a ligature
+// gets in, and the hash stays as it is: a new one of those would not match the plain letters any more.
+func TestForeignOfCompatibilityForm(t *testing.T) {
+	t.Parallel()
+	h := newHasher(t, Config{Slots: 1})
+	const wide, plain = "\uff43orrect \ufb01sh \u2460", "correct fish 1"
+	for _, setting := range []string{"$scrypt$ln=4,r=16,p=1$", "$argon2id$v=19$m=64,t=1,p=1$"} {
+		d, err := readSetting(setting)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored := rekeyed(t, d, plain)
+		for typed, want := range map[string]Result{
+			plain:        {Match: true, Weaker: d.weakerThan(tiny())},
+			wide:         {Match: true},
+			wide + "x":   {},
+			"\ufb01sh 1": {},
+		} {
+			if got, err := h.Verify(t.Context(), Claim{}, stored, typed); err != nil || got != want {
+				t.Errorf("%s, %+q: %+v, %v, want %+v", setting, typed, got, err, want)
+			}
+		}
+		if got, err := h.Verify(t.Context(), Claim{}, rekeyed(t, d, wide), plain); err != nil || got.Match {
+			t.Errorf("%s: plain letters for full-width ones: %+v, %v", setting, got, err)
+		}
+	}
+	if _, differs := compatibility(strings.Repeat("\ufdfa", 128)); differs {
+		t.Error("a form of 2,304 code points is tried")
+	}
+}
+
 // exampleParams are cheap parameters for a prefix.
 func exampleParams(prefix string) string {
 	switch prefix {
@@ -70,12 +103,16 @@ func exampleParams(prefix string) string {
 		return "b$04$"
 	case djangoBcrypt:
 		return "$2b$04$"
-	case "$scrypt$", "$firescrypt$":
+	case "$scrypt$", "$firescrypt$", scryptKDF:
 		return "ln=4,r=8,p=1$"
 	case "$pbkdf2$", "$pbkdf2-sha256$", "$pbkdf2-sha512$":
 		return "10$"
-	case "$P$":
+	case "$P$", "$S$":
 		return "5"
+	case "$y$":
+		return "j7.$"
+	case passlibBcrypt:
+		return "2b,r=4$"
 	}
 	return ""
 }
@@ -111,6 +148,19 @@ func rekeyed(t *testing.T, d digest, password string) string {
 	case saltedSHA:
 		h.want = h.sum(password)
 		return h.encode()
+	case drupal:
+		h.want = string(h.key(password))
+		return h.encode()
+	case yescryptHash:
+		h.want = h.key(password)
+		return h.encode()
+	case scryptKDFHash:
+		h.want = h.mac(password)
+		return h.encode()
+	case passlibHash:
+		return rekeyedPasslib(t, h, password)
+	case prepared:
+		return h.by.scheme + rekeyed(t, h.inner, h.by.apply(password))
 	}
 	t.Fatalf("no way to make a %T", d)
 	return ""
@@ -130,4 +180,18 @@ func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSuffix(h.setting(), h.head) + string(made)
+}
+
+// rekeyedPasslib computes bcrypt with a given salt, which x/crypto does not: go-crypt does.
+func rekeyedPasslib(t *testing.T, h passlibHash, password string) string {
+	t.Helper()
+	salt, err := base64.NewEncoding(bcryptAlphabet).WithPadding(base64.NoPadding).DecodeString(h.inner.tail[:bcryptSaltLength])
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := foreignbcrypt.GenerateFromPasswordSalt([]byte(h.prepare(password)), salt, int(h.inner.cost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.setting() + h.inner.tail[:bcryptSaltLength] + "$" + string(made[len(made)-bcryptKeyLength:])
 }

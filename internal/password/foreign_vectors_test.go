@@ -32,7 +32,7 @@ const (
 
 func foreignVectors() []foreignVector {
 	var all []foreignVector
-	for _, some := range [][]foreignVector{argon2Vectors(), bcryptVectors(), scryptVectors(), pbkdf2Vectors(), cryptVectors(), saltedVectors()} {
+	for _, some := range [][]foreignVector{argon2Vectors(), bcryptVectors(), scryptVectors(), pbkdf2Vectors(), cryptVectors(), saltedVectors(), newerVectors()} {
 		all = append(all, some...)
 	}
 	return all

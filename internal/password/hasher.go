@@ -129,7 +129,8 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 
 // Verify compares the password with a stored hash of any of the forms listed at Canonical. If the bytes as
 // typed differ from their NFC form and the NFC form does not match, the bytes are tried too, since other
-// programs hash what was typed. A password longer than MaxLength does not match and costs nothing.
+// programs hash what was typed, and if the NFKC form differs, that too, since some (better-auth, Lucia) hash it.
+// A password longer than MaxLength does not match and costs nothing.
 //
 // All kinds but Argon2id are Weaker, whatever their cost, if the match proves which password was hashed.
 // Verify ignores what the program that made a hash ignored: the owner may be used to leaving it out.
@@ -185,9 +186,9 @@ func (h *Hasher) Stats() Stats {
 	return h.admission.stats()
 }
 
-// match compares for known and unknown accounts alike. If a password is not in NFC, both of its hashes are
-// computed in one slot, so that a caller never holds a slot while it waits for another. Both are computed
-// even if ctx ends meanwhile: the admitted work includes both, and half a comparison has no answer.
+// match compares for known and unknown accounts alike. If a password is not in NFC or NFKC, all of its hashes are
+// computed in one slot, so that a caller never holds a slot while it waits for another. All are computed
+// even if ctx ends meanwhile: the admitted work includes them, and half a comparison has no answer.
 func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (Result, error) {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -196,6 +197,10 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 	candidates := []string{nfc}
 	if password != nfc {
 		candidates = append(candidates, password)
+	}
+	compatible, differs := compatibility(nfc)
+	if differs {
+		candidates = append(candidates, compatible)
 	}
 	candidates = slices.DeleteFunc(candidates, func(c string) bool { return !stored.accepts(c) })
 	if len(candidates) == 0 {
@@ -214,7 +219,9 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 		match := false
 		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
 		if match {
-			return Result{Match: true, Weaker: stored.weakerThan(h.params) && stored.whole(candidate)}, nil
+			// Others type compatible as it stands: a new hash of this password would not match theirs.
+			typed := !differs || candidate != compatible
+			return Result{Match: true, Weaker: typed && stored.weakerThan(h.params) && stored.whole(candidate)}, nil
 		}
 	}
 	return Result{}, nil

@@ -3,6 +3,7 @@ package password
 import (
 	"encoding/base64"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -30,71 +31,20 @@ type naming struct {
 	pattern, name string
 }
 
-// kinds returns all forms. Prefixes are tried in this order.
+// kinds returns all forms. Prefixes are tried in this order. Each family has its rows beside its code.
 func kinds() []kind {
-	zeros := func(n int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
-	dots := func(n int) string { return strings.Repeat(".", n) }
-	padded := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
-	const scryptSetting = `scrypt\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$`
-	pbkdf2Names := []naming{{`^\$(pbkdf2-sha\d{1,3}|pbkdf2)\$(\d{1,9}|i=\d{1,9})[,$]`, "$1 $2"}}
-	cryptNames := []naming{
-		{`^\$(1|5|6|apr1)\$`, "crypt $$$1$$"},
-		{`^\$(sha256-crypt|sha512-crypt|md5-crypt)\$`, "$1"},
-	}
-	saltedNames := []naming{{`^\{((?i:SSHA)(?:256|512)?)\}`, "LDAP {$1}"}}
-	return []kind{
-		{
-			[]string{"$argon2id$", "$argon2i$", "$argon2d$"},
-			readArgon2,
-			`\$argon2(?:id|i|d)\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}\$`,
-			zeros(newSaltLength) + "$" + zeros(newKeyLength),
-			[]naming{
-				{`^\$(argon2id|argon2i|argon2d)\$v=(\d{1,3})\$(m=\d{1,10},t=\d{1,10},p=\d{1,10})\$`, "$1 v=$2 $3"},
-				{`^argon2\$(argon2id|argon2i|argon2d)\$`, "$1 as Django writes it"},
-			},
-		},
-		{
-			[]string{"$2", djangoBcrypt},
-			readBcrypt, `(?:bcrypt_sha256\$)?\$2[aby]\$\d\d\$`,
-			dots(bcryptSaltLength + bcryptKeyLength),
-			[]naming{
-				{`^\$(2[abxy])\$(\d\d)\$`, "bcrypt $1 cost $2"},
-				{`^(bcrypt|bcrypt_sha256)\$\$(2[abxy])\$(\d\d)\$`, "Django $1 $2 cost $3"},
-			},
-		},
-		{
-			[]string{"$scrypt$"},
-			readScrypt, `\$` + scryptSetting, zeros(newSaltLength) + "$" + zeros(newKeyLength),
-			[]naming{{`^\$(scrypt)\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "$1 $2"}},
-		},
-		{
-			[]string{"$firescrypt$"},
-			readFirebase, `\$fire` + scryptSetting,
-			padded(8) + "$" + padded(64) + "$" + padded(1) + "$" + padded(64),
-			[]naming{{`^\$firescrypt\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "Firebase's scrypt $1"}},
-		},
-		{[]string{"$pbkdf2$"}, readPBKDF2, `\$pbkdf2\$\d{1,7}\$`, abZeros(16) + "$" + abZeros(20), pbkdf2Names},
-		{[]string{"$pbkdf2-sha256$"}, readPBKDF2, `\$pbkdf2-sha256\$\d{1,7}\$`, abZeros(16) + "$" + abZeros(32), pbkdf2Names},
-		{[]string{"$pbkdf2-sha512$"}, readPBKDF2, `\$pbkdf2-sha512\$\d{1,7}\$`, abZeros(16) + "$" + abZeros(64), pbkdf2Names},
-		{
-			[]string{"pbkdf2_sha1$", "pbkdf2_sha256$", "pbkdf2_sha512$"},
-			readDjangoPBKDF2, "", "",
-			[]naming{{`^(pbkdf2_sha\d{1,3})\$(\d{1,9})\$`, "$1 $2"}},
-		},
-		{[]string{"scrypt$"}, readDjangoScrypt, "", "", []naming{{`^scrypt\$(\d{1,9})\$`, "Django scrypt N=$1"}}},
-		{[]string{"$5$"}, readSHACrypt, `\$5\$(?:rounds=\d{1,7}\$)?`, dots(16) + "$" + dots(43), cryptNames},
-		{[]string{"$6$"}, readSHACrypt, `\$6\$(?:rounds=\d{1,7}\$)?`, dots(16) + "$" + dots(86), cryptNames},
-		{[]string{"$1$", "$apr1$"}, readMD5Crypt, `\$(?:1|apr1)\$`, dots(8) + "$" + dots(22), cryptNames},
-		{
-			[]string{"$P$"},
-			readPHPass, `\$P\$[./0-9A-Za-z]`, dots(8) + dots(22),
-			[]naming{{`^\$([PH])\$([./0-9A-Za-z])`, "phpass $$$1$$$2"}},
-		},
-		{[]string{"{SSHA}"}, readSaltedSHA, `\{SSHA\}`, padded(20 + 8), saltedNames},
-		{[]string{"{SSHA256}"}, readSaltedSHA, `\{SSHA256\}`, padded(32 + 8), saltedNames},
-		{[]string{"{SSHA512}"}, readSaltedSHA, `\{SSHA512\}`, padded(64 + 8), saltedNames},
-	}
+	return slices.Concat(argon2Kinds(), bcryptKinds(), scryptKinds(), pbkdf2Kinds(), cryptKinds(), phpassKinds(), yescryptKinds(), saltedSHAKinds())
 }
+
+// allKinds is computed once: every login and every record of an import reads it.
+//
+//nolint:gochecknoglobals // a cache of a constant table
+var allKinds = sync.OnceValue(kinds)
+
+// Fillers: zeros in the base64 of PHC strings, in padded base64 and in the alphabet of crypt.
+func zeros(n int) string  { return base64.RawStdEncoding.EncodeToString(make([]byte, n)) }
+func padded(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+func dots(n int) string   { return strings.Repeat(".", n) }
 
 // otherNames are for texts that no kind names: forms that Verify cannot read, and broken ones. They are tried
 // last.
@@ -103,7 +53,7 @@ func otherNames() []naming {
 		{`^\$(argon2id|argon2i|argon2d)\$`, "$1 of another form"},
 		{`^\$(scrypt|7)\$`, "scrypt of another form"},
 		{`^\$(pbkdf2[a-z0-9-]{0,10})\$`, "$1 of another form"},
-		{`^\$(y)\$`, "crypt $$$1$$"},
+		{`^\$(y|gy)\$`, "crypt $$$1$$"},
 		{`^\{([A-Z0-9-]{3,12})\}`, "LDAP {$1}"},
 		{`^$`, "empty"},
 	}
@@ -143,7 +93,7 @@ func SettingPattern() string {
 			all = append(all, k.setting)
 		}
 	}
-	return "^(?:" + strings.Join(all, "|") + ")"
+	return "^(?:" + preparedPattern() + ")?(?:" + strings.Join(all, "|") + ")"
 }
 
 // Unrecognised is what Kind returns for a text of no known form.
@@ -154,6 +104,9 @@ const Unrecognised = "not recognised"
 // or a key. A text that is not recognised may be a password in clear: Kind then returns Unrecognised and
 // nothing of it.
 func Kind(encoded string) string {
+	if p, rest, ok := cutPreparation(encoded); ok {
+		return Kind(rest) + " of " + p.names()
+	}
 	for _, n := range compiledNames() {
 		if at := n.pattern.FindStringSubmatchIndex(encoded); at != nil {
 			return string(n.pattern.ExpandString(nil, n.name, encoded, at))

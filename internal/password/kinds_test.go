@@ -36,9 +36,60 @@ func TestEveryKindIsKnownEverywhere(t *testing.T) {
 			}
 		}
 	}
+	for _, p := range preparations() {
+		for _, k := range kinds() {
+			if k.setting == "" || k.prefixes[0] == passlibBcrypt {
+				continue
+			}
+			checkPrepared(t, p, exampleOf(t, k.prefixes[0], k.filler), pattern)
+		}
+	}
 	for _, spelling := range spellings() {
 		if !slices.ContainsFunc(vectors, func(v foreignVector) bool { return strings.HasPrefix(v.encoded, spelling[0]) }) {
 			t.Errorf("%s: no vector", spelling[0])
+		}
+	}
+}
+
+// exampleOf is the cheapest hash with a prefix.
+func exampleOf(t *testing.T, prefix, filler string) digest {
+	t.Helper()
+	d, err := read(prefix + exampleParams(prefix) + filler)
+	if err != nil {
+		t.Fatalf("%s: %v", prefix, err)
+	}
+	return d
+}
+
+// checkPrepared follows a hash of a prepared password through all that must know its kind.
+func checkPrepared(t *testing.T, p preparation, d digest, pattern *regexp.Regexp) {
+	t.Helper()
+	stored, err := Canonical(p.scheme + d.encode())
+	if err != nil {
+		t.Errorf("%s%s: %v", p.scheme, d.setting(), err)
+		return
+	}
+	of, err := readStored(stored)
+	if err != nil {
+		t.Errorf("%s: %v", stored, err)
+		return
+	}
+	if got := pattern.FindString(stored); got != of.setting() {
+		t.Errorf("%s: the sample of stored hashes finds %q, not %q", stored, got, of.setting())
+	}
+	if decoys := newDecoyTable([]Decoy{{Setting: of.setting(), Weight: 1}}, tiny()); decoys.digests[0].setting() != of.setting() {
+		t.Errorf("%s: no decoy of its kind: %s", stored, decoys.digests[0].setting())
+	}
+	if name := Kind(stored); name == Unrecognised {
+		t.Errorf("%s: no name", stored)
+	}
+	if _, err := Canonical(p.scheme + stored); err == nil {
+		t.Errorf("%s: a preparation of a preparation is taken", p.scheme)
+	}
+	for made, typed := range map[string]string{"Correct-Horse 42 x": "Correct-Horse 42 x", "pa\u00dfwort": "pa\u00dfwort"} {
+		again, err := readStored(rekeyed(t, of, made))
+		if err != nil || !again.matches(typed) || again.matches(typed+"x") || !again.whole(typed) {
+			t.Errorf("%s: made of %q: %v", again.encode(), made, err)
 		}
 	}
 }
@@ -108,7 +159,9 @@ func TestKindNamesWhatNobodyReads(t *testing.T) {
 		"$7$C6..../....SodiumChloride$":      "scrypt of another form",
 		"$pbkdf2-blake$1$a$b":                "pbkdf2-blake of another form",
 		"$pbkdf2-sha384$1000$a$b":            "pbkdf2-sha384 1000",
-		"$y$j9T$salt$key":                    "crypt $y$",
+		"$y$j9T$salt$key":                    "yescrypt j9T",
+		"$y$zzz$salt$key":                    "crypt $y$",
+		"{SHA256-HEX}$2b$10$abc":             "bcrypt 2b cost 10 of the hexadecimal SHA-256 of the password",
 		"{CRYPT}$6$salt$key":                 "LDAP {CRYPT}",
 		"{SHA}key":                           "LDAP {SHA}",
 		"":                                   "empty",

@@ -31,3 +31,10 @@ func normalise(password string) (string, error) {
 	}
 	return nfc, nil
 }
+
+// compatibility returns the NFKC form of a password in NFC, and whether it differs and is no longer than a
+// password may be: full-width letters, ligatures and the like become plain ones.
+func compatibility(nfc string) (nfkc string, differs bool) {
+	nfkc = norm.NFKC.String(nfc)
+	return nfkc, nfkc != nfc && utf8.RuneCountInString(nfkc) <= MaxLength
+}

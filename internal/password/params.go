@@ -9,7 +9,7 @@ const (
 	MaxMemoryKiB = 256 * 1024
 	// MaxTime is the most passes over the memory.
 	MaxTime = 32
-	// MaxThreads is the most lanes; each is a goroutine while a hash runs.
+	// MaxThreads is the most lanes of new hashes; each is a goroutine while a hash runs.
 	MaxThreads = 64
 	// MaxCost bounds memory times passes, in KiB: at about 0.6 µs each, 0.6 s of one core. It leaves room for
 	// 256 MiB with four passes.
@@ -28,9 +28,18 @@ type Params struct {
 
 // Validate reports the first parameter that is out of its bounds.
 func (p Params) Validate() error {
-	switch {
-	case p.Threads < 1 || p.Threads > MaxThreads:
+	if p.Threads > MaxThreads {
 		return fmt.Errorf("argon2id threads must be 1 to %d, not %d", MaxThreads, p.Threads)
+	}
+	return p.validateStored()
+}
+
+// validateStored is Validate for a hash that exists: some programs take as many lanes as the machine has
+// processors, up to the 255 that Threads can hold.
+func (p Params) validateStored() error {
+	switch {
+	case p.Threads < 1:
+		return fmt.Errorf("argon2id threads must be at least 1, not %d", p.Threads)
 	case p.Time < 1 || p.Time > MaxTime:
 		return fmt.Errorf("argon2id time must be 1 to %d passes, not %d", MaxTime, p.Time)
 	case p.MemoryKiB < minMemoryPerThread*uint32(p.Threads) || p.MemoryKiB > MaxMemoryKiB:

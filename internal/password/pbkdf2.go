@@ -24,14 +24,29 @@ type pbkdf2Digest struct {
 	new    func() hash.Hash
 }
 
-// pbkdf2Digests have bounds that take up to 0.6, 0.4 and 0.9 s with the SHA instructions of this processor;
+// pbkdf2Digests have bounds that take up to 2.4, 0.8 and 0.9 s with the SHA instructions of this processor;
 // SHA-1 and SHA-256 take three to four times as long without. Recommended in 2026 are 1,300,000, 600,000 and
-// 210,000 (OWASP), and Django makes 1,500,000 of SHA-256.
+// 210,000 (OWASP), Django makes 1,500,000 of SHA-256, and the package credential of npm, which adds some every
+// month, 11,232,149 of SHA-1.
 func pbkdf2Digests() []pbkdf2Digest {
 	return []pbkdf2Digest{
-		{"sha1", "$pbkdf2$", sha1.Size, engineSHA1, 162, 3_000_000, sha1.New},
-		{"sha256", "$pbkdf2-sha256$", sha256.Size, engineSHA256, 140, 3_000_000, sha256.New},
+		{"sha1", "$pbkdf2$", sha1.Size, engineSHA1, 162, 15_000_000, sha1.New},
+		{"sha256", "$pbkdf2-sha256$", sha256.Size, engineSHA256, 140, 6_000_000, sha256.New},
 		{"sha512", "$pbkdf2-sha512$", sha512.Size, engineSHA512, 428, 2_000_000, sha512.New},
+	}
+}
+
+func pbkdf2Kinds() []kind {
+	names := []naming{{`^\$(pbkdf2-sha\d{1,3}|pbkdf2)\$(\d{1,9}|i=\d{1,9})[,$]`, "$1 $2"}}
+	return []kind{
+		{[]string{"$pbkdf2$"}, readPBKDF2, `\$pbkdf2\$\d{1,8}\$`, abZeros(16) + "$" + abZeros(20), names},
+		{[]string{"$pbkdf2-sha256$"}, readPBKDF2, `\$pbkdf2-sha256\$\d{1,8}\$`, abZeros(16) + "$" + abZeros(32), names},
+		{[]string{"$pbkdf2-sha512$"}, readPBKDF2, `\$pbkdf2-sha512\$\d{1,8}\$`, abZeros(16) + "$" + abZeros(64), names},
+		{
+			[]string{"pbkdf2_sha1$", "pbkdf2_sha256$", "pbkdf2_sha512$"},
+			readDjangoPBKDF2, "", "",
+			[]naming{{`^(pbkdf2_sha\d{1,3})\$(\d{1,9})\$`, "$1 $2"}},
+		},
 	}
 }
 
@@ -62,7 +77,7 @@ func newPBKDF2(name, iterations string, salt, key []byte) (digest, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := checkLength("salt", salt, minForeignSalt, maxSaltLength); err != nil {
+		if err := checkLength("salt", salt, minForeignSalt, maxForeignSalt); err != nil {
 			return nil, err
 		}
 		if err := checkLength("key", key, minKeyLength, maxPBKDF2Key); err != nil {
@@ -73,8 +88,8 @@ func newPBKDF2(name, iterations string, salt, key []byte) (digest, error) {
 	return nil, ErrUnsupportedHash
 }
 
-// maxPBKDF2Key is more than any program derives: Keycloak's 64 bytes are the most.
-const maxPBKDF2Key = 128
+// maxPBKDF2Key is the most that a program is known to derive: passport-local-mongoose does.
+const maxPBKDF2Key = 512
 
 // readPBKDF2 reads the form of passlib and that of Kratos, which has i= and l=.
 func readPBKDF2(encoded string) (digest, error) {
@@ -94,7 +109,7 @@ func readPBKDF2(encoded string) (digest, error) {
 		}
 		iterations, length = values["i"], values["l"]
 	}
-	salt, err := decodeEither("salt", strings.ReplaceAll(parts[3], ".", "+"), minForeignSalt, maxSaltLength)
+	salt, err := decodeEither("salt", strings.ReplaceAll(parts[3], ".", "+"), minForeignSalt, maxForeignSalt)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +157,7 @@ func (p pbkdf2Hash) matches(password string) bool {
 
 // key returns nothing if it fails, as in a build that allows FIPS 140 only.
 func (p pbkdf2Hash) key(password string) []byte {
-	key, err := pbkdf2.Key(p.digest.new, password, p.salt, int(p.iterations), len(p.want)) //nolint:gosec // G115: at most 3,000,000
+	key, err := pbkdf2.Key(p.digest.new, password, p.salt, int(p.iterations), len(p.want)) //nolint:gosec // G115: at most 15,000,000
 	if err != nil {
 		return nil
 	}

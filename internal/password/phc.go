@@ -90,7 +90,7 @@ func parseParams(text string) (Params, error) {
 		return Params{}, err
 	}
 	params := Params{MemoryKiB: uint32(memory), Time: uint32(passes), Threads: uint8(threads)} //nolint:gosec // G115: parsed with these sizes
-	if err := params.Validate(); err != nil {
+	if err := params.validateStored(); err != nil {
 		return Params{}, malformed("%w", err)
 	}
 	return params, nil

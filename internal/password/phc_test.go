@@ -34,7 +34,10 @@ func TestParseBounds(t *testing.T) {
 		"m=7,t=1,p=1":            false, // below 8*p
 		"m=512,t=1,p=64":         true,
 		"m=511,t=1,p=64":         false,
-		"m=520,t=1,p=65":         false,
+		"m=520,t=1,p=65":         true, // lanes of a machine with more processors than ours
+		"m=2040,t=1,p=255":       true,
+		"m=2039,t=1,p=255":       false,
+		"m=4096,t=1,p=256":       false,
 		"m=262144,t=4,p=1":       true,
 		"m=262144,t=5,p=1":       false, // product
 		"m=262145,t=1,p=1":       false,

@@ -1,12 +1,14 @@
 package password
 
 import (
+	"crypto/md5"  //nolint:gosec // G501: other programs' hashes are of it, and are rewritten
 	"crypto/sha1" //nolint:gosec // G505: other programs' hashes are of it, and are rewritten
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
 	"hash"
+	"regexp"
 	"strings"
 )
 
@@ -30,8 +32,19 @@ func saltedSHASchemes() []saltedSHAScheme {
 	return []saltedSHAScheme{
 		{"{SSHA}", sha1.Size, sha1.New},
 		{"{SSHA256}", sha256.Size, sha256.New},
+		{"{SSHA384}", sha512.Size384, sha512.New384},
 		{"{SSHA512}", sha512.Size, sha512.New},
+		{"{SMD5}", md5.Size, md5.New},
 	}
+}
+
+func saltedSHAKinds() []kind {
+	names := []naming{{`^\{((?i:SSHA)(?:256|384|512)?|(?i:SMD5))\}`, "LDAP {$1}"}}
+	var all []kind
+	for _, s := range saltedSHASchemes() {
+		all = append(all, kind{[]string{s.scheme}, readSaltedSHA, regexp.QuoteMeta(s.scheme), padded(s.size + 8), names})
+	}
+	return all
 }
 
 // upperScheme writes an LDAP scheme in capitals: LDAP does not tell them apart.

@@ -23,13 +23,38 @@ const (
 	// with r and p below 1 MiB.
 	maxScryptR, maxScryptP = 64, 64
 
-	minForeignSalt = 1
+	// maxForeignSalt is for PBKDF2 and scrypt, which read a salt once: some programs take the text of 64 bytes for it.
+	minForeignSalt, maxForeignSalt = 1, 256
 
 	// The signer key is 64 bytes, and what is stored is that key encrypted.
 	minSignerKey, maxSignerKey = 32, 64
 	maxSeparator               = 16
 	firebaseKey                = 32 // AES-256
 )
+
+func scryptKinds() []kind {
+	const setting = `scrypt\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$`
+	return []kind{
+		{
+			[]string{"$scrypt$"},
+			readScrypt, `\$` + setting, zeros(newSaltLength) + "$" + zeros(newKeyLength),
+			[]naming{{`^\$(scrypt)\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "$1 $2"}},
+		},
+		{
+			[]string{"$firescrypt$"},
+			readFirebase, `\$fire` + setting,
+			padded(8) + "$" + padded(64) + "$" + padded(1) + "$" + padded(64),
+			[]naming{{`^\$firescrypt\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "Firebase's scrypt $1"}},
+		},
+		{
+			[]string{scryptKDF},
+			readScryptKDF, `\$scrypt-kdf\$ln=\d{1,2},r=\d{1,2},p=\d{1,2}\$`,
+			zeros(scryptKDFSalt) + "$" + zeros(scryptKDFMAC),
+			[]naming{{`^\$scrypt-kdf\$(ln=\d{1,2},r=\d{1,3},p=\d{1,3})\$`, "scrypt-kdf $1"}},
+		},
+		{[]string{"scrypt$"}, readDjangoScrypt, "", "", []naming{{`^scrypt\$(\d{1,9})\$`, "Django scrypt N=$1"}}},
+	}
+}
 
 // scryptParams are those of RFC 7914, with N = 2^logN.
 type scryptParams struct {
@@ -98,7 +123,7 @@ func readScrypt(encoded string) (digest, error) {
 	if err != nil {
 		return nil, err
 	}
-	salt, err := decodeEither("salt", parts[3], minForeignSalt, maxSaltLength)
+	salt, err := decodeEither("salt", parts[3], minForeignSalt, maxForeignSalt)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ const (
 	engineArgon2 engine = iota
 	engineBcrypt
 	engineScrypt
+	engineYescrypt
 	engineSHA1
 	engineSHA256
 	engineSHA512
@@ -15,6 +16,11 @@ const (
 	engineSaltedSHA
 	engines // how many there are
 )
+
+// maxForeignTime bounds what one hash of another program may take of a core, in nanoseconds, on the machine of
+// foreignWork: a sixth of the longest time of a call. What takes longer is refused when it is imported, so that
+// its owner learns of it by a mail and not by a login that never succeeds.
+const maxForeignTime = 2_500_000_000
 
 // work is what a hash costs, in units of one KiB and one pass of Argon2.
 type work struct {

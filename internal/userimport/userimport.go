@@ -50,6 +50,9 @@ type Counts struct {
 	Existing, Filled int64
 	// Refused were not taken, each with a Refusal.
 	Refused int64
+	// Unsaid are records with a hash whose text does not say what was hashed, as hashforms.Unsaid reports. They
+	// are among the others.
+	Unsaid int64
 }
 
 // Config is what an import works with.
@@ -78,6 +81,7 @@ const DefaultRemember = 4 << 20
 // batch is a part of the records, in their order.
 type batch struct {
 	read     int64
+	unsaid   int64
 	accounts []account
 	refused  []Refusal
 	// err ends the records after this batch: io.EOF, or why they cannot be read.
@@ -153,6 +157,9 @@ func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now
 			b.refused = append(b.refused, Refusal{record.Number, shortEmail(record.User.Email), err.Error()})
 			continue
 		}
+		if hashforms.Unsaid(a.hash) {
+			b.unsaid++
+		}
 		b.accounts = append(b.accounts, a)
 	}
 	return b
@@ -181,5 +188,6 @@ func (w *writer) report(b *batch) {
 		w.cfg.Refused(r)
 	}
 	w.counts.Read += b.read
+	w.counts.Unsaid += b.unsaid
 	w.counts.Refused += int64(len(b.refused))
 }
