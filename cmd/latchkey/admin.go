@@ -18,15 +18,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// adminTimeout bounds one call. The service answers within 15 s, a lease that a
-// revocation has to wait for included.
+// adminTimeout bounds one call. The service answers within 15 s, even if a revocation has to wait for a
+// lease.
 const adminTimeout = 20 * time.Second
 
 // adminCommand is one thing that an operator can do.
 type adminCommand struct {
 	words   string   // its name
 	account bool     // takes an identifier or an address
-	session bool     // takes a session of that account, too
+	session bool     // also takes a session of that account
 	flags   []string // its flags beside the common ones
 	about   string
 	run     func(ctx context.Context, a *adminCall) error
@@ -37,7 +37,7 @@ func adminCommands() []adminCommand {
 	return []adminCommand{
 		{"user get", true, false, nil, "show an account", adminGet},
 		{"user list", false, false, pages, "list accounts, newest first, a page or all", adminList},
-		{"user suspend", true, false, nil, "keep an account from being used and end its sessions", adminSuspend},
+		{"user suspend", true, false, nil, "suspend an account, and end its sessions", adminSuspend},
 		{"user reactivate", true, false, nil, "let a suspended account log in again", adminReactivate},
 		{"user sessions", true, false, pages, "list the live sessions of an account, newest first, a page or all", adminSessions},
 		{"user revoke-session", true, true, nil, "end one session of an account", adminRevokeSession},
@@ -52,7 +52,7 @@ func adminGroup() command {
 		common: []string{"json", "addr", "ca", "server-name", "plaintext"},
 		more: `The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
 file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
---plaintext sends the key as it is. Exit codes: 0 done, 1 refused or failed, 2 usage or settings.`,
+--plaintext sends the key without encryption. Exit codes: 0 done, 1 refused or failed, 2 usage or settings.`,
 	}
 	for _, c := range adminCommands() {
 		group.group = append(group.group, command{name: c.words, usage: c.usage(), about: c.about, flags: c.define})
@@ -84,7 +84,7 @@ func (c adminCommand) usage() string {
 	return strings.Join(parts, " ")
 }
 
-// define defines the flags of a command, and returns what runs it after they are set.
+// define defines the flags of the command and returns its runner.
 func (c adminCommand) define(flags *flag.FlagSet) runner {
 	a := &adminCall{command: c}
 	a.target.flags(flags)
@@ -120,8 +120,8 @@ type adminCall struct {
 	out    io.Writer
 }
 
-// runner calls a running service as an operator. The key comes from the environment:
-// everybody on the machine can read a command line.
+// runner calls a running service as an operator. It takes the key from the environment, because everybody on
+// the machine can read a command line.
 func (a *adminCall) runner(ctx context.Context, words, environ []string, stdout io.Writer) error {
 	if err := a.take(words); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (a *adminCall) runner(ctx context.Context, words, environ []string, stdout 
 	return a.command.run(ctx, a)
 }
 
-// noAdminKey says in one line what is missing, and where `dev` keeps it.
+// noAdminKey returns the error for a missing key. It says where `dev` keeps one.
 func noAdminKey(cfg *config.Config, environ []string) error {
 	dir := cfg.DevDir
 	if dir == "" {
@@ -155,14 +155,14 @@ func noAdminKey(cfg *config.Config, environ []string) error {
 	return &usageError{fmt.Sprintf("%s; for `latchkey dev` set LATCHKEY_ADMIN_KEY_FILE=%s", missing, filepath.Join(dir, adminKeyFile))}
 }
 
-// take reads the words behind the name of the command.
+// take reads the words after the name of the command.
 func (a *adminCall) take(words []string) error {
 	c := a.command
 	switch {
 	case c.session && len(words) == 2 && words[0] != "" && isID(words[1]):
 		a.account, a.session = words[0], words[1]
 	case c.session:
-		return &usageError{fmt.Sprintf("latchkey admin %s takes an account, by an identifier or an address, and the identifier of a session", c.words)}
+		return &usageError{fmt.Sprintf("latchkey admin %s takes an account, by its identifier or address, and the identifier of a session", c.words)}
 	case c.account && len(words) == 1 && words[0] != "":
 		a.account = words[0]
 	case c.account:
@@ -173,18 +173,18 @@ func (a *adminCall) take(words []string) error {
 	return nil
 }
 
-// check refuses values of flags that the command cannot use.
+// check returns an error for flags whose values the command cannot use.
 func (a *adminCall) check() error {
 	switch {
 	case a.size < 0 || a.size > 1000:
 		return &usageError{"--page-size must be from 1 to 1000"}
 	case slices.Contains(a.command.flags, "yes") && !a.yes:
-		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: say --yes"}
+		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: add --yes"}
 	}
 	return a.target.check()
 }
 
-// id is the identifier of the account that the command names.
+// id returns the identifier of the account on the command line. It asks the service if that is an address.
 func (a *adminCall) id(ctx context.Context) (string, error) {
 	if isID(a.account) {
 		return a.account, nil
@@ -193,7 +193,7 @@ func (a *adminCall) id(ctx context.Context) (string, error) {
 	return account.GetUser().GetId(), err
 }
 
-// isID: an address is never a UUID in its usual form, it has an @.
+// isID reports whether text is a UUID in its usual form. An address never is: it has an @.
 func isID(text string) bool {
 	_, err := uuid.Parse(text)
 	return err == nil && len(text) == len(uuid.Nil.String())
@@ -243,8 +243,8 @@ func adminSessions(ctx context.Context, a *adminCall) error {
 	})
 }
 
-// eachPage shows a page of a list, or with --all every one from there on. show returns
-// the token of the next.
+// eachPage shows one page of a list, or with --all that page and all that follow it. show returns the token
+// of the next page.
 func (a *adminCall) eachPage(show func(token string) (next string, err error)) error {
 	for token := a.page; ; {
 		next, err := show(token)

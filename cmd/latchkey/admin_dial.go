@@ -23,8 +23,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// adminTarget is the service that an operator calls, and how it proves itself: the
-// key must not reach anybody else.
+// adminTarget is the service that an operator calls, and how this program verifies it: nobody else may get
+// the key.
 type adminTarget struct {
 	addr, ca, serverName string
 	plaintext            bool
@@ -34,12 +34,12 @@ func (t *adminTarget) flags(flags *flag.FlagSet) {
 	flags.StringVar(&t.addr, "addr", "", "call the service at `HOST:PORT`")
 	flags.StringVar(&t.ca, "ca", "", "verify the service with the authorities in a PEM `FILE`")
 	flags.StringVar(&t.serverName, "server-name", "", "the `NAME` that the service's certificate must have")
-	flags.BoolVar(&t.plaintext, "plaintext", false, "call without TLS: the key is sent as it is")
+	flags.BoolVar(&t.plaintext, "plaintext", false, "call without TLS: the key is sent without encryption")
 }
 
 func (t *adminTarget) check() error {
 	if t.plaintext && (t.ca != "" || t.serverName != "") {
-		return &usageError{"--plaintext checks nobody: it goes with neither --ca nor --server-name"}
+		return &usageError{"--plaintext verifies nobody: it cannot be combined with --ca or --server-name"}
 	}
 	if t.addr == "" {
 		return nil
@@ -50,8 +50,7 @@ func (t *adminTarget) check() error {
 	return nil
 }
 
-// dial does not connect yet: the first call does, and sends the key when the peer has
-// proved itself.
+// dial does not connect. The first call does, and sends the key only after it has verified the peer.
 func (t *adminTarget) dial(cfg *config.Config) (*grpc.ClientConn, error) {
 	addr := t.addr
 	if addr == "" {
@@ -71,8 +70,7 @@ func (t *adminTarget) dial(cfg *config.Config) (*grpc.ClientConn, error) {
 		grpc.WithPerRPCCredentials(bearerKey{cfg.AdminKey, verify != nil}))
 }
 
-// tls is how the peer is verified; nil: plaintext, which stays on this machine unless
-// --plaintext was said.
+// tls returns how to verify the peer. Nil means plaintext: only to this machine, or with --plaintext.
 func (t *adminTarget) tls(cfg *config.Config, addr string) (*tls.Config, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -101,9 +99,9 @@ func (t *adminTarget) tls(cfg *config.Config, addr string) (*tls.Config, error) 
 	return verify, nil
 }
 
-// pin trusts the service's own certificate and no other: whoever else took its port
-// on this machine lacks the private key. The certificate names the public host, so a
-// name of its own stands in for the loopback address.
+// pin trusts the service's own certificate and no other: a program that has taken the port on this machine
+// does not have its private key. The certificate is for the public host, not for the loopback address, so pin
+// expects a name that is in the certificate.
 func pin(verify *tls.Config, certFile, host string) error {
 	chain, err := readCertificates(certFile)
 	if err != nil {
@@ -124,7 +122,7 @@ func pin(verify *tls.Config, certFile, host string) error {
 	return nil
 }
 
-// readCertificates reads one certificate at least.
+// readCertificates reads the certificates of a PEM file. A file without any is an error.
 func readCertificates(path string) (list []*x509.Certificate, err error) {
 	rest, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
 	if err != nil {
@@ -150,8 +148,8 @@ func readCertificates(path string) (list []*x509.Certificate, err error) {
 	return list, nil
 }
 
-// bearerKey sends the key with each call. Where the peer should be verified, gRPC
-// itself refuses to send it over anything else.
+// bearerKey sends the key with each call. If secure is set, gRPC itself refuses to send it over a connection
+// without TLS.
 type bearerKey struct {
 	key    config.Key
 	secure bool
@@ -165,8 +163,8 @@ func (b bearerKey) GetRequestMetadata(context.Context, ...string) (map[string]st
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (b bearerKey) RequireTransportSecurity() bool { return b.secure }
 
-// call makes one call, and turns a refusal into a line for people: code, reason,
-// message, and the trace id to find it in the log.
+// call makes one call. It turns an error into a line for people: code, reason, message, and the trace id with
+// which operators find the call in the log.
 func call[Req, Resp any](ctx context.Context, method func(context.Context, Req, ...grpc.CallOption) (Resp, error), req Req) (Resp, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()

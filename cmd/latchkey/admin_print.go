@@ -16,14 +16,14 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// showJSON writes a message as one line in the JSON form of proto, fields without a
-// value included, so that scripts find them.
+// showJSON writes a message as one line in the JSON form of proto. Fields without a value are there too, so
+// that scripts find them.
 func (a *adminCall) showJSON(m proto.Message) error {
 	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		return err
 	}
-	// protojson puts spaces here and there, to be unlike itself from build to build.
+	// protojson adds spaces at random, so that nobody relies on its exact output.
 	var line bytes.Buffer
 	if err := json.Compact(&line, text); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (a *adminCall) showAccount(account *latchkeyv1.Account) error {
 	return table.Flush()
 }
 
-// showUsers writes one page; the names of the columns come before the first one.
+// showUsers writes one page. The names of the columns come before the first page.
 func (a *adminCall) showUsers(page *latchkeyv1.ListUsersResponse, first bool) error {
 	if a.json {
 		return a.showJSON(page)
@@ -81,7 +81,7 @@ func (a *adminCall) showUsers(page *latchkeyv1.ListUsersResponse, first bool) er
 	return a.showRows(rows, page.GetNextPageToken())
 }
 
-// showSessions is showUsers for sessions.
+// showSessions does the same for sessions.
 func (a *adminCall) showSessions(page *latchkeyv1.ListUserSessionsResponse, first bool) error {
 	if a.json {
 		return a.showJSON(page)
@@ -141,8 +141,8 @@ func when(at *timestamppb.Timestamp) string {
 	return at.AsTime().Format(time.RFC3339)
 }
 
-// printable replaces what could move a terminal's cursor or turn its text around:
-// names are what their owners typed.
+// printable replaces characters that could move a terminal's cursor or reverse its text: users choose their
+// names freely.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

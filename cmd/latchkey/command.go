@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// command is an entry of the command table: a command, or a group of commands.
-// Exactly one of run, flags and group is set.
+// command is an entry of the command table: a command, or a group of commands. Exactly one of run, flags and
+// group is set.
 type command struct {
 	name   string // in a group it can be two words: "user get"
 	usage  string // what follows the name in the usage line
@@ -21,14 +21,14 @@ type command struct {
 
 	noun string // of a group: "command ", if its errors say "there is no command X", or nothing
 
-	// run runs a command without flags: it gets every argument as it is. The identifier of
-	// a signing key can begin with "-", and `keys revoke` must take it.
+	// run runs a command without flags: it gets every argument as it is. The identifier of a signing key can
+	// begin with "-", and `keys revoke` must take it.
 	run runner
-	// flags defines the flags of a command, and returns what runs it after they are set.
+	// flags defines the flags of a command and returns its runner, which is called after they are set.
 	flags func(*flag.FlagSet) runner
 }
 
-// runner runs a command. words are its arguments without flags.
+// runner runs a command. words are its arguments that are not flags.
 type runner func(ctx context.Context, words, environ []string, stdout io.Writer) error
 
 // flagSet returns the flags of the command and its runner.
@@ -41,7 +41,7 @@ func (c command) flagSet() (*flag.FlagSet, runner) {
 	return set, c.flags(set)
 }
 
-// exec runs a command of the table with the arguments behind its name.
+// exec runs a command of the table. args are the arguments after its name.
 func (c command) exec(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if c.group == nil {
 		set, do := c.flagSet()
@@ -84,7 +84,7 @@ func (c command) wrongUsage(text string) error {
 	return &usageError{fmt.Sprintf("latchkey %s: %s\n\n%s", c.name, text, c.help())}
 }
 
-// find returns the command of the group that the words begin with, and the words after it.
+// find returns the command of the group whose name the words begin with, and the words after it.
 func (c command) find(words []string) (command, []string, bool) {
 	for _, sub := range c.group {
 		name := strings.Fields(sub.name)
@@ -98,9 +98,8 @@ func (c command) find(words []string) (command, []string, bool) {
 // givenFlag is a flag of a command line, with its value as text.
 type givenFlag struct{ name, value string }
 
-// split separates the words of a command line from its flags. A flag can come before the
-// name of the command: split knows the flags of the whole group, and which of them take a
-// value.
+// split separates the words of a command line from its flags. A flag can come before the name of the command,
+// so split knows the flags of the whole group and which of them take a value.
 func (c command) split(args []string) (words []string, given []givenFlag, err error) {
 	all := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	all.SetOutput(io.Discard)
@@ -124,13 +123,13 @@ func (c command) split(args []string) (words []string, given []givenFlag, err er
 	return words, given, err
 }
 
-// isSwitch says whether a flag needs no value.
+// isSwitch reports whether a flag needs no value.
 func isSwitch(f *flag.Flag) bool {
 	value, ok := f.Value.(interface{ IsBoolFlag() bool })
 	return ok && value.IsBoolFlag()
 }
 
-// wordsBeside takes flags before, between and after the other words.
+// wordsBeside sets flags that come before, between and after other words, and returns those words.
 func wordsBeside(flags *flag.FlagSet, args []string) ([]string, error) {
 	var words []string
 	for rest := args; len(rest) > 0; {
@@ -138,7 +137,7 @@ func wordsBeside(flags *flag.FlagSet, args []string) ([]string, error) {
 			return nil, err
 		}
 		taken := len(rest) - flags.NArg()
-		if taken > 0 && rest[taken-1] == "--" { // what follows is no flag, whatever it begins with
+		if taken > 0 && rest[taken-1] == "--" { // nothing after it is a flag
 			return append(words, flags.Args()...), nil
 		}
 		if rest = flags.Args(); len(rest) > 0 {

@@ -12,8 +12,8 @@ import (
 // completeName is the command that the completion scripts call. It reads no settings.
 const completeName = "__complete"
 
-// The scripts ask the program itself what can follow, so that they stay true after an
-// update. If nothing can follow, the shell completes file names.
+// The scripts ask the program itself which words can follow, so that they stay right after an update. If
+// there is none, the shell completes file names.
 const bashScript = `_latchkey() {
 	local line
 	COMPREPLY=()
@@ -84,8 +84,7 @@ Exit codes: 0 done, 1 failed, 2 usage.`,
 // candidate is a word that can come next on a command line.
 type candidate struct{ word, about string }
 
-// printCandidates writes what the last of the words can become, one candidate in a line,
-// with a tab before its description.
+// printCandidates writes the candidates for the last word, one in a line, with a tab before its description.
 func printCandidates(stdout io.Writer, words []string) error {
 	for _, c := range candidates(words) {
 		if _, err := fmt.Fprintf(stdout, "%s\t%s\n", c.word, c.about); err != nil {
@@ -95,7 +94,7 @@ func printCandidates(stdout io.Writer, words []string) error {
 	return nil
 }
 
-// candidates returns what can stand in the place of the last word. None: the place is for
+// candidates returns the words that can be in the place of the last word. There is none if that place is for
 // a file, an identifier or the value of a flag.
 func candidates(words []string) []candidate {
 	if len(words) == 0 {
@@ -125,7 +124,7 @@ func candidates(words []string) []candidate {
 	return fit
 }
 
-// candidates returns the words and flags that can follow those behind the name.
+// candidates returns the words and flags that can follow the words before.
 func (c command) candidates(before []string) []candidate {
 	words, _, err := c.split(before)
 	if err != nil { // a flag is unknown, or the place is for its value

@@ -23,7 +23,7 @@ func printConfig(_ context.Context, args, environ []string, stdout io.Writer) er
 	return printWeak(cfg, stdout)
 }
 
-// printWeak is for latchkey config: what it prints for scripts and people.
+// printWeak prints a warning for each weak setting. Settings that are too weak for `serve` are its error.
 func printWeak(cfg *config.Config, stdout io.Writer) error {
 	refused, warned := app.Weaknesses(cfg, config.Serve)
 	for _, one := range warned {
@@ -37,7 +37,7 @@ func printWeak(cfg *config.Config, stdout io.Writer) error {
 	return nil
 }
 
-// databaseConfig is app.LoadSettings for commands that work on the database.
+// databaseConfig reads the settings for commands that work on the database.
 func databaseConfig(environ []string) (*config.Config, error) {
 	return app.LoadSettings(environ, config.Tool, func(cfg *config.Config) error {
 		if cfg.DatabaseURL == "" {

@@ -16,14 +16,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// stopTime is what the stores that dev started get to stop in.
+// stopTime is how long the stores that dev started may take to stop.
 const stopTime = 20 * time.Second
 
-// mailboxSize is how many caught mails are kept.
+// mailboxSize is how many caught mails are kept in memory.
 const mailboxSize = 200
 
-// dev runs the whole service on this machine: what the settings do not name it
-// starts or makes itself.
+// dev runs the whole service on this machine. It starts the stores and makes the keys that the settings do
+// not name.
 func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err := noArguments("dev", args); err != nil {
 		return err
@@ -91,7 +91,7 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	if cfg.ResetURL == "" {
 		cfg.ResetURL = view.HTTP + "/dev/reset"
 	}
-	if cfg.Issuer == "" { // verifiers fetch the keys from it: it must be where they are
+	if cfg.Issuer == "" { // verifiers fetch the keys from there
 		cfg.Issuer = view.HTTP
 	}
 	return view, devKeys(cfg, dir)
@@ -103,7 +103,7 @@ type localStores struct {
 	redis    *devstack.Redis
 }
 
-// startStores starts what the settings do not name, and fills in the settings.
+// startStores starts the stores that the settings do not name, and writes their URLs into the settings.
 func startStores(ctx context.Context, cfg *config.Config, dir string, log *slog.Logger) (*localStores, error) {
 	local := &localStores{}
 	if cfg.DatabaseURL == "" {
@@ -152,14 +152,14 @@ func (s *localStores) stop(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// watch ends the context when a server ends by itself: dev without its stores would
-// only look alive. The second result says what happened.
+// watch cancels the context when a server stops by itself: dev cannot work without its stores. The second
+// result returns the reason.
 func (s *localStores) watch(ctx context.Context) (context.Context, func() error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	gone := func(name string, done <-chan struct{}, why func() error) {
 		select {
 		case <-done:
-			cancel(fmt.Errorf("%s ended by itself: %w", name, why()))
+			cancel(fmt.Errorf("%s stopped by itself: %w", name, why()))
 		case <-ctx.Done():
 		}
 	}
@@ -178,7 +178,7 @@ func (s *localStores) watch(ctx context.Context) (context.Context, func() error)
 	}
 }
 
-// devMailbox catches mails, and hands them on where a mail server is set.
+// devMailbox returns a mailbox that catches mails. It also sends them if a mail server is set.
 func devMailbox(cfg *config.Config) (*mail.Mailbox, error) {
 	if cfg.SMTPURL == "" {
 		return mail.NewMailbox(mailboxSize, nil), nil

@@ -240,7 +240,7 @@ func TestDevEndsWithoutItsStores(t *testing.T) {
 			}
 		}
 	}
-	if code, text := p.exit(t), p.text(&p.stderr); code != exitFailed || !strings.Contains(text, "PostgreSQL ended by itself") || strings.Contains(text, "resign") {
+	if code, text := p.exit(t), p.text(&p.stderr); code != exitFailed || !strings.Contains(text, "PostgreSQL stopped by itself") || strings.Contains(text, "resign") {
 		t.Errorf("exit %d:\n%s", code, p.text(&p.stderr))
 	}
 }

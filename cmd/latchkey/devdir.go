@@ -11,16 +11,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// Names in the folder of dev, beside the key files. Each server also has a lock file and a
-// log, whose names begin with that of its folder and a dot.
+// Names in the folder of dev, beside the key files. Each server also has a lock file and a log, whose names
+// begin with that of its folder and a dot.
 const (
 	postgresDir = "postgres"
 	redisDir    = "redis"
 	cacheDir    = "cache" // of a PostgreSQL that was downloaded
 )
 
-// lockDevDir makes the folder of dev and locks it: two processes must not start PostgreSQL
-// on the same data.
+// lockDevDir makes the folder of dev and locks it: two processes must not start PostgreSQL on the same data.
 func lockDevDir(cfg *config.Config, environ []string) (dir string, release func() error, err error) {
 	if dir, err = devDir(cfg, environ); err != nil {
 		return "", nil, err
@@ -31,8 +30,8 @@ func lockDevDir(cfg *config.Config, environ []string) (dir string, release func(
 	return dir, release, nil
 }
 
-// devDir returns the folder of the data, which it makes if it is not there: LATCHKEY_DEV_DIR,
-// or a folder of the user's.
+// devDir returns the folder of the data, which it makes if it is not there: LATCHKEY_DEV_DIR, or a folder of
+// the user's.
 func devDir(cfg *config.Config, environ []string) (string, error) {
 	dir := cfg.DevDir
 	if dir == "" {
@@ -51,8 +50,8 @@ func devDir(cfg *config.Config, environ []string) (string, error) {
 	return dir, checkContent(dir)
 }
 
-// defaultDevDir returns the folder that dev uses if LATCHKEY_DEV_DIR is not set. For root it
-// is not in /root: root's servers run as another user, who cannot enter that.
+// defaultDevDir returns the folder that dev uses if LATCHKEY_DEV_DIR is not set. For root it is not in /root:
+// root's servers run as another user, who cannot enter that.
 func defaultDevDir(environ []string) string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/latchkey-dev"
@@ -72,8 +71,8 @@ func defaultDevDir(environ []string) string {
 	return filepath.Join(home, ".local", "share", "latchkey-dev")
 }
 
-// checkContent returns an error if the folder holds files of others and none of dev: dev
-// would write its own among them, and to start anew a developer deletes the whole folder.
+// checkContent returns an error if the folder holds files of others and none of dev: dev would write its own
+// among them, and to start anew a developer deletes the whole folder.
 func checkContent(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -21,20 +21,19 @@ const (
 	serviceKeyFile = "service-key"
 	// newSuffix is added to the name of a file until it is whole.
 	newSuffix = ".new"
-	// devKeySize is 256 bits: a key that nobody guesses needs no slow hash.
+	// devKeySize is 256 bits. Nobody guesses such a key, so that a fast hash protects it well enough.
 	devKeySize = 32
 )
 
-// devKeys makes the keys of a service at the first start and keeps them in the
-// folder. A secret key that is set is used instead; the keys of operators and
-// services come beside those that are set.
+// devKeys makes the keys at the first start and keeps them in the folder. If LATCHKEY_SECRET_KEY is set, dev
+// uses that instead. The admin key and the service key are accepted beside those of the settings.
 func devKeys(cfg *config.Config, dir string) error {
 	if len(cfg.SecretKey) == 0 {
 		if err := keep(dir, secretKeyFile, anew(dir), base64.StdEncoding, &cfg.SecretKey); err != nil {
 			return err
 		}
 	}
-	const replace = "delete it to get a new one (whoever holds the old one must be told)"
+	const replace = "delete it to get a new one (then give that to everybody who used the old one)"
 	for name, hashes := range map[string]*config.KeyHashes{adminKeyFile: &cfg.AdminKeySHA256, serviceKeyFile: &cfg.ServiceKeySHA256} {
 		var key config.Key
 		if err := keep(dir, name, replace, base64.RawURLEncoding, &key); err != nil {
@@ -45,22 +44,22 @@ func devKeys(cfg *config.Config, dir string) error {
 	return nil
 }
 
-// anew is the way out when the secret key is lost: the signing keys in the folder's
-// database open with no other.
+// anew says what to do if the secret key is lost: no other key decrypts the signing keys in the folder's
+// database.
 func anew(dir string) string {
-	return fmt.Sprintf("put the former key back into %s, or delete the folder %s to begin anew (all accounts go with it)",
+	return fmt.Sprintf("put the former key back into %s, or delete the folder %s to start anew (this also deletes all accounts)",
 		filepath.Join(dir, secretKeyFile), dir)
 }
 
-// explainSealed adds that to what a start says whose secret key opens nothing.
+// explainSealed adds that advice to the error of a start whose secret key does not decrypt the signing keys.
 func explainSealed(err error, dir string) error {
 	if !errors.Is(err, signing.ErrSealed) {
 		return err
 	}
-	return fmt.Errorf("%w. Under dev it is the key in the folder unless LATCHKEY_SECRET_KEY is set: %s", err, anew(dir))
+	return fmt.Errorf("%w. dev uses the key in its folder unless LATCHKEY_SECRET_KEY is set: %s", err, anew(dir))
 }
 
-// keep reads a key from its file in the folder, or makes both.
+// keep reads a key from its file in the folder. If there is no file, it makes a key and the file.
 func keep(dir, name, remedy string, form *base64.Encoding, key interface{ UnmarshalText(text []byte) error }) error {
 	path := filepath.Join(dir, name)
 	text, err := os.ReadFile(path) //nolint:gosec // G304: our own file in the operator's folder
@@ -82,8 +81,8 @@ func keep(dir, name, remedy string, form *base64.Encoding, key interface{ Unmars
 	return nil
 }
 
-// writeWhole writes a file that is there whole or not at all, for the owner of its
-// folder. In a folder of somebody else's, root must not follow a link.
+// writeWhole writes a file that is there with all its content or not at all. The file belongs to the owner of
+// its folder. writeWhole follows no link: root may be writing into another user's folder.
 func writeWhole(path string, content []byte) error {
 	temporary := path + newSuffix
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {

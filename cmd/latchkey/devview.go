@@ -16,8 +16,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// devView is what dev tells people: where everything is, and lines to try. It has no
-// secret, only the files that hold one.
+// devView is what dev shows to developers: addresses, folders and commands to try. It holds no secret, only
+// the names of files that do.
 type devView struct {
 	GRPC string // host:port that clients dial
 	HTTP string // URL without a slash at the end
@@ -26,13 +26,13 @@ type devView struct {
 
 	Issuer, Audience string
 	Try              []string // lines for a shell
-	Verify           string   // one that checks an access token with somebody else's library
+	Verify           string   // a line that checks an access token with another library
 
 	// How clients trust the certificate; empty without TLS.
 	certFile, serverName string
 }
 
-// newDevView finds out how this machine's listeners are reached.
+// newDevView finds out at which addresses clients reach the listeners.
 func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, error) {
 	v := &devView{GRPC: localAddr(l.GRPC.Addr().String()), Dir: dir, Ops: "http://" + localAddr(l.Ops.Addr().String())}
 	pages := localAddr(l.HTTP.Addr().String())
@@ -48,7 +48,7 @@ func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, err
 		return nil, fmt.Errorf("LATCHKEY_TLS_CERT_FILE: %w", err)
 	}
 	own := chain[0]
-	// A certificate for development names localhost more often than 127.0.0.1.
+	// Certificates for development more often name localhost than 127.0.0.1.
 	named := func(addr string) string {
 		host, port, err := net.SplitHostPort(addr)
 		if err == nil && hosts.IsLoopback(host) && own.VerifyHostname(host) != nil && own.VerifyHostname("localhost") == nil {
@@ -64,12 +64,11 @@ func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, err
 	return v, nil
 }
 
-// complete adds what is known once the settings are whole. program is how this one was
-// called.
+// complete adds what depends on the complete settings. program is the name by which this process was started.
 func (v *devView) complete(cfg *config.Config, program string) {
 	v.Issuer, v.Audience = cfg.Issuer, cfg.Audience
 	if strings.Contains(program, "go-build") {
-		program = "go run ./cmd/latchkey" // what `go run` built is gone with it
+		program = "go run ./cmd/latchkey" // `go run` deletes the program that it built
 	}
 	grpcurl := "go tool -modfile=tools/go.mod grpcurl"
 	if _, err := exec.LookPath("grpcurl"); err == nil {
@@ -97,7 +96,7 @@ func (v *devView) complete(cfg *config.Config, program string) {
 			cfg.DatabaseURL.Redacted(), shellQuote(filepath.Join(v.Dir, secretKeyFile)), program),
 	}
 	text := func(s string) string {
-		quoted, _ := json.Marshal(s) // a string always is
+		quoted, _ := json.Marshal(s) // never fails for a string
 		return string(quoted)
 	}
 	v.Verify = fmt.Sprintf(`(cd "$(mktemp -d)" && npm install --silent jose@6 && %snode -e %s ACCESS_TOKEN)`, nodeTrust, shellQuote(fmt.Sprintf(
@@ -105,7 +104,7 @@ func (v *devView) complete(cfg *config.Config, program string) {
 		text(v.HTTP+"/.well-known/jwks.json"), text(v.Issuer), text(v.Audience))))
 }
 
-// shellQuote leaves plain words as they are.
+// shellQuote quotes text for a shell. Plain words stay as they are.
 func shellQuote(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:", r)
@@ -116,7 +115,7 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// greeting is for a person at a terminal. For scripts there is the ready line.
+// greeting is the text for a person at a terminal. Scripts read the ready line.
 func (v *devView) greeting() string {
 	return fmt.Sprintf("\nLatchkey for development: gRPC on %s, pages at %s/, mails at %s/dev/mailbox, metrics at %s/metrics, data in %s\n"+
 		"Tokens: issuer %s, audience %s, keys at %s/.well-known/jwks.json\nTry:\n  %s\nCheck a token as another service does (ACCESS_TOKEN is from Login):\n  %s\n\n",
@@ -133,7 +132,7 @@ func devPages(pages http.Handler, mailbox *mail.Mailbox, view *devView) http.Han
 	return mux
 }
 
-// indexPage is what a browser shows that is pointed at the listener.
+// indexPage is the page at / of the HTTP listener.
 //
 //nolint:gochecknoglobals // parsed once, never changed
 var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
@@ -164,7 +163,7 @@ func pageHeaders(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// resetPage stands in for the page of the app that mailed links open.
+// resetPage takes the place of the app's page that mailed links open.
 //
 //nolint:gochecknoglobals // parsed once, never changed
 var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">

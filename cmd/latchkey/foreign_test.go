@@ -256,7 +256,7 @@ func TestMigrateDownAsks(t *testing.T) {
 		if err := migrateDown(t.Context(), cfg, false, strings.NewReader(answer), &question, io.Discard); exitCode(err) != code || !strings.Contains(err.Error(), "nothing was changed") {
 			t.Errorf("%q: %v", answer, err)
 		}
-		if !strings.Contains(question.String(), "what is kept in its tables is lost") {
+		if !strings.Contains(question.String(), "deletes what is in its tables") {
 			t.Errorf("asked: %s", question.String())
 		}
 	}

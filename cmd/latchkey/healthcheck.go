@@ -17,7 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// healthTimeout is under the usual interval of container health checks.
+// healthTimeout is shorter than the usual interval of a container's health check.
 const healthTimeout = 3 * time.Second
 
 func healthcheck(ctx context.Context, args, environ []string, stdout io.Writer) error {
@@ -31,8 +31,8 @@ func healthcheck(ctx context.Context, args, environ []string, stdout io.Writer) 
 	target := localAddr(cfg.GRPCAddr)
 	transport := insecure.NewCredentials()
 	if cfg.TLSCertFile != "" {
-		// The check asks this machine's own process whether it serves and sends no
-		// secret; the certificate names the public host, not 127.0.0.1.
+		// The check asks a process on this machine and sends no secret. The certificate is for the public
+		// host, not for 127.0.0.1.
 		transport = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}) //nolint:gosec // G402: see above
 	}
 	conn, err := grpc.NewClient("passthrough:///"+target, grpc.WithTransportCredentials(transport))
@@ -53,7 +53,7 @@ func healthcheck(ctx context.Context, args, environ []string, stdout io.Writer) 
 	return err
 }
 
-// localAddr is where a listener on addr can be reached from this machine.
+// localAddr returns the address at which this machine reaches a listener on addr.
 func localAddr(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -31,7 +31,7 @@ Exit codes: 0 done, 1 failed, 2 settings that cannot be used.`
 
 const versionHelp = `Prints the version, as latchkey --version does.`
 
-// commands is the command table: dispatch, help and completion read it and nothing else.
+// commands returns the command table. Dispatch, help and completion read nothing else.
 func commands() []command {
 	return slices.Concat([]command{
 		{name: "dev", about: "run everything on this machine, PostgreSQL and Redis included, and catch mails", more: devHelp, run: dev},
@@ -68,7 +68,7 @@ func usage() string {
 	return b.String()
 }
 
-// help is the help text of a command, or of a group with all its commands.
+// help returns the help of a command, or of a group with all its commands.
 func (c command) help() string {
 	if c.group == nil {
 		return "usage: " + c.line("") + "\n\n" + c.more
@@ -93,8 +93,8 @@ func (c command) help() string {
 	return b.String() + "\n" + c.more
 }
 
-// helpFor is the help text of the command of the group that the words name, or of the
-// whole group if they name none. Flags and their values can be among the words.
+// helpFor returns the help of the command of the group that the words name, or of the whole group if they
+// name none. There may be flags and their values among the words.
 func (c command) helpFor(words []string) string {
 	for i := range words {
 		if sub, _, found := c.find(words[i:]); found {
@@ -124,12 +124,12 @@ func (c command) subHelp(sub command) string {
 	return b.String()
 }
 
-// line is the command as its usage shows it.
+// line returns the command as its usage line shows it.
 func (c command) line(group string) string {
 	return strings.Join(strings.Fields("latchkey "+group+" "+c.name+" "+c.usage), " ")
 }
 
-// flagLines describes the flags that show accepts.
+// flagLines describes the flags for which show returns true.
 func (c command) flagLines(show func(name string) bool) string {
 	set, _ := c.flagSet()
 	var names, texts []string
@@ -161,7 +161,7 @@ func indent(margin string, texts ...string) string {
 	return b.String()
 }
 
-// isHelp says whether an argument asks for help.
+// isHelp reports whether an argument asks for help.
 func isHelp(arg string) bool {
 	return arg == "help" || isHelpFlag(arg)
 }
@@ -170,9 +170,8 @@ func isHelpFlag(arg string) bool {
 	return slices.Contains([]string{"-h", "-help", "--h", "--help"}, arg)
 }
 
-// wantsHelp says whether the arguments of a command ask for its usage: by a flag, before
-// "--", or by the word "help" behind the words of the command. Behind a flag that word
-// can be its value or a file.
+// wantsHelp reports whether the arguments of a command ask for its usage: by a flag before "--", or by the
+// word "help" after the words of the command. After a flag that word can be its value or a file.
 func wantsHelp(args []string) bool {
 	for i, arg := range args {
 		if arg == "--" {

@@ -23,8 +23,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signingstore"
 )
 
-// keysCommand is `latchkey keys`. It works on the database; replicas follow through
-// the ledger.
+// keysCommand is `latchkey keys`. It works on the database; replicas learn of the changes from the ledger.
 type keysCommand struct {
 	cfg    *config.Config
 	pool   *pgxpool.Pool
@@ -65,7 +64,7 @@ Exit codes: 0 done, 1 failed, 2 usage or settings.`,
 	}
 }
 
-// keysRunner opens the database for a command that takes so many words.
+// keysRunner returns the runner of a command that takes this number of words. It opens the database for it.
 func keysRunner(words int, do func(context.Context, *keysCommand, []string) error) runner {
 	return func(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		if len(args) != words {
@@ -84,7 +83,8 @@ func keysRunner(words int, do func(context.Context, *keysCommand, []string) erro
 	}
 }
 
-// checkSchema refuses a database whose keys this version cannot read.
+// checkSchema returns an error if the database lacks migrations: this version might not be able to read its
+// keys.
 func (k *keysCommand) checkSchema(ctx context.Context) error {
 	list, err := app.Schema(k.cfg).Status(ctx)
 	if err != nil {
@@ -108,7 +108,7 @@ type listedKey struct {
 	Retired   time.Time             `json:"retired,omitzero"`
 }
 
-// list needs no secret key: nothing is opened.
+// list needs no secret key, because it decrypts nothing.
 func (k *keysCommand) list(ctx context.Context, show func([]listedKey) error) error {
 	if err := k.checkSchema(ctx); err != nil {
 		return err
@@ -149,8 +149,8 @@ func (k *keysCommand) printTable(listed []listedKey) error {
 	return errors.Join(err, table.Flush())
 }
 
-// tools are what changes keys and waits until replicas have followed. They need the
-// secret key, for keys that are made.
+// tools returns what changes keys, and what waits until all replicas have applied the change. It needs the
+// secret key, which encrypts new keys.
 func (k *keysCommand) tools(ctx context.Context) (*signing.Rotator, *ledger.Ledger, error) {
 	rotator, err := app.NewRotator(k.cfg, k.pool)
 	if err != nil {
@@ -179,9 +179,10 @@ func (k *keysCommand) rotate(ctx context.Context, now bool) error {
 		_, err := fmt.Fprintf(k.stdout, "%s is published and begins to sign at %s\n", made.KeyID, made.DueTime.UTC().Format(time.RFC3339))
 		return err
 	}
-	// Replicas that have read the key accept what it signs from the first token on.
+	// A replica that has read the key accepts its first token, so all must have read it before one signs with
+	// it.
 	if err := replicas.Wait(ctx, made.Position); err != nil {
-		return fmt.Errorf("%s is pending, and it is not known whether every replica has it (run the command again): %w", made.KeyID, err)
+		return fmt.Errorf("%s is pending, but it is not known whether every replica has read it (run the command again): %w", made.KeyID, err)
 	}
 	promoted, err := rotator.Promote(ctx, made.KeyID)
 	if err != nil {
@@ -191,7 +192,7 @@ func (k *keysCommand) rotate(ctx context.Context, now bool) error {
 		return err
 	}
 	if err := replicas.Wait(ctx, promoted.Position); err != nil {
-		return fmt.Errorf("%s signs, and it is not known whether on every replica already (run the command again): %w", made.KeyID, err)
+		return fmt.Errorf("%s signs, but it is not known whether every replica signs with it yet (run the command again): %w", made.KeyID, err)
 	}
 	_, err = fmt.Fprintf(k.stdout, "%s signs from now on; services that keep the JWKS have to ask for it again\n", made.KeyID)
 	return err
@@ -204,7 +205,7 @@ func (k *keysCommand) revoke(ctx context.Context, id string) error {
 	}
 	outcome, err := rotator.Revoke(ctx, id)
 	if errors.Is(err, signing.ErrUnknownKey) {
-		return fmt.Errorf("there is no signing key %q: `latchkey keys list` shows those that there are", id)
+		return fmt.Errorf("there is no signing key %q: `latchkey keys list` shows all", id)
 	}
 	if err != nil {
 		return err
@@ -212,9 +213,9 @@ func (k *keysCommand) revoke(ctx context.Context, id string) error {
 	if err := k.printChanges(outcome); err != nil {
 		return err
 	}
-	// Also when it was gone before: whoever ended it may have been stopped here.
+	// Wait even if the key was gone already: the command that revoked it may have been killed at this point.
 	if err := replicas.Wait(ctx, outcome.Position); err != nil {
-		return fmt.Errorf("%s is revoked, and it is not known whether every replica has heard of it (run the command again): %w", id, err)
+		return fmt.Errorf("%s is revoked, but it is not known whether every replica has applied that (run the command again): %w", id, err)
 	}
 	_, err = fmt.Fprintf(k.stdout, "%s is gone: no replica accepts what it signed\n", id)
 	return err
@@ -236,9 +237,9 @@ func orNew(state signing.State) signing.State {
 	return state
 }
 
-// newLedger is for waiting, in a process that does not follow the ledger itself.
-// Replicas may be set to a longer lease than this process: those that there are count
-// from the start, also should PostgreSQL be gone when the wait begins.
+// newLedger returns a ledger that can wait for replicas, for a process that does not follow the ledger
+// itself. Replicas can have a longer lease than this process. It reads their leases now, because PostgreSQL
+// may be away later, during the wait.
 func newLedger(ctx context.Context, cfg *config.Config, pool *pgxpool.Pool, log *slog.Logger) (*ledger.Ledger, error) {
 	replicas, err := db.New().ListReplicas(ctx, pool)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// newLogger returns the logger of a command, which writes to stderr. It warns about
-// variables that look like settings and are none.
+// newLogger returns the logger of a command, which writes to stderr. It warns about variables that look like
+// settings and are none.
 func newLogger(cfg *config.Config, environ []string) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config accepts the four names of slog only
@@ -27,8 +27,8 @@ func newLogger(cfg *config.Config, environ []string) *slog.Logger {
 	return log
 }
 
-// logHandler returns a handler for LATCHKEY_LOG_FORMAT. Text has colours on a terminal
-// only: in a file or a pipe they are noise, and tools that search the lines stumble.
+// logHandler returns a handler for LATCHKEY_LOG_FORMAT. Text has colours on a terminal only: in a file or a
+// pipe they are noise, and tools that search the lines stumble.
 func logHandler(w io.Writer, format string, level slog.Level, terminal bool) slog.Handler {
 	if format == "text" || format == "auto" && terminal {
 		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal})
@@ -36,9 +36,9 @@ func logHandler(w io.Writer, format string, level slog.Level, terminal bool) slo
 	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// redisLog receives what go-redis logs itself, beside the errors that it returns; without it
-// those lines would go to stderr in another form. They name attempts and addresses, never
-// keys or values. The level is debug: callers log the errors that matter.
+// redisLog receives what go-redis logs itself, beside the errors that it returns; without it those lines
+// would go to stderr in another form. They name attempts and addresses, never keys or values. The level is
+// debug: callers log the errors that matter.
 type redisLog struct{ log *slog.Logger }
 
 // Printf implements the logger of go-redis.

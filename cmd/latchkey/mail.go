@@ -20,7 +20,7 @@ func mailGroup() command {
 Exit codes: 0 the server has taken the mail, 1 it has not, 2 usage or settings.`,
 		group: []command{{
 			name: "test", usage: "ADDRESS", run: mailTest,
-			about: "send a mail to ADDRESS with the settings in force, and say how far it came and what the server answered",
+			about: "send a mail to ADDRESS with the settings in force, and print each step with the server's answer",
 		}},
 	}
 }
@@ -54,6 +54,6 @@ func mailTest(ctx context.Context, words, environ []string, stdout io.Writer) er
 	if err := sender.Try(ctx, m, say); err != nil {
 		return err
 	}
-	say("sent to " + m.To + ": look whether it arrives, and whether as spam")
+	say("sent to " + m.To + ": check that it arrives, and that it is not taken for spam")
 	return failed
 }

@@ -1,6 +1,5 @@
-// Command latchkey is a self-hosted authentication service for teams that speak
-// gRPC. `latchkey dev` runs it with stores of its own; `latchkey serve` runs it for
-// others.
+// Command latchkey is a self-hosted authentication service for teams that speak gRPC. `latchkey dev` runs it
+// with stores of its own; `latchkey serve` runs it for others.
 package main
 
 import (
@@ -24,10 +23,9 @@ const (
 	exitUsage  = 2 // usage or settings
 )
 
-// sameWish is how long after the first signal to stop further SIGTERMs say nothing new:
-// when `go run` is killed, the kernel sends one for each thread of the go tool, all
-// within milliseconds.
-const sameWish = 5 * time.Second
+// signalBurst is how long further SIGTERMs are ignored after the first signal: when `go run` is killed, the
+// kernel sends one for each thread of the go tool, all within milliseconds.
+const signalBurst = 5 * time.Second
 
 func main() {
 	err := run(untilSignal(context.Background()), os.Args[1:], os.Environ(), os.Stdout)
@@ -37,9 +35,9 @@ func main() {
 	os.Exit(exitCode(err))
 }
 
-// untilSignal returns a context that ends with the first signal to stop. From then on
-// Ctrl-C ends the process at once, and after sameWish SIGTERM does. SIGHUP never does:
-// shell and kernel both send it when a terminal is closed.
+// untilSignal returns a context that ends with the first signal to stop. After that, Ctrl-C ends the process
+// at once, and after signalBurst so does SIGTERM. A second SIGHUP never does, because both the shell and the
+// kernel send one when a terminal is closed.
 func untilSignal(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 1)
@@ -51,7 +49,7 @@ func untilSignal(ctx context.Context) context.Context {
 		<-signals
 		signal.Reset(os.Interrupt)
 		cancel()
-		time.Sleep(sameWish)
+		time.Sleep(signalBurst)
 		signal.Reset(syscall.SIGTERM)
 	}()
 	return ctx
@@ -72,21 +70,19 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// codedError is the error of a command that has an exit code of its own, beside those
-// above.
+// codedError is an error with an exit code of its own.
 type codedError interface {
 	error
 	exitCode() int
 }
 
-// usageError is a command line that means nothing.
+// usageError reports a command line that cannot be run as it is.
 type usageError struct{ text string }
 
 // Error implements error.
 func (e *usageError) Error() string { return e.text }
 
-// run is the whole program: what main does with the process's own arguments,
-// environment and output.
+// run is the whole program. main calls it with the arguments, environment and output of the process.
 func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return &usageError{usage()}
@@ -115,7 +111,7 @@ func run(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	return app.Explain(c.exec(ctx, rest, environ, stdout))
 }
 
-// noArguments is for commands that take none.
+// noArguments returns an error if there are arguments, for commands that take none.
 func noArguments(name string, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -27,8 +27,8 @@ Exit codes: 0 done, 1 failed, 2 usage or settings.`,
 			{name: "up", about: "bring the schema up to date", run: migrateRunner(migrateUp)},
 			{
 				name: "down", usage: "[--yes]", about: "take back the newest migration, and delete what its tables hold",
-				more: `It asks first, on standard input. Run again, it takes back the migration before, and at last all that Latchkey made
-but accounts. It refuses while replicas run.`,
+				more: `It asks first, on standard input. Each run takes back one migration; the last one removes all that Latchkey made
+except accounts. It refuses while replicas run.`,
 				flags: func(flags *flag.FlagSet) runner {
 					sure := flags.Bool("yes", false, "do not ask")
 					return migrateRunner(func(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
@@ -55,7 +55,7 @@ func migrateRunner(do func(context.Context, *config.Config, io.Writer) error) ru
 	}
 }
 
-// migrateDown asks, takes back one migration, and says what came of it.
+// migrateDown asks, takes back one migration, and prints the result.
 func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.Reader, questions, stdout io.Writer) error {
 	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(cfg), Name: "latchkey migrate"})
 	if err != nil {
@@ -67,7 +67,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 		if err := postgres.CheckTakeBack(ctx, conn); err != nil || sure {
 			return err
 		}
-		return ask(questions, answers, fmt.Sprintf("This takes back the newest migration of database %q on %s, and what is kept in its tables is lost.", conn.Config().Database, conn.Config().Host))
+		return ask(questions, answers, fmt.Sprintf("This takes back the newest migration of database %q on %s, and deletes what is in its tables.", conn.Config().Database, conn.Config().Host))
 	}
 	m.BeforeDown = postgres.NoteTakeBack
 	m.BeforeFirst = func(ctx context.Context, conn *pgx.Conn) error {
@@ -76,7 +76,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 			return err
 		}
 		if kept {
-			if _, err := fmt.Fprintln(stdout, "the table users stays, for the accounts in it: DROP TABLE users is for you to say"); err != nil {
+			if _, err := fmt.Fprintln(stdout, "the table users stays, because it holds accounts: DROP TABLE users is your decision"); err != nil {
 				return err
 			}
 		}
@@ -85,7 +85,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 		}
 		whole, err := jobs.TakeBack(ctx, pool)
 		if err == nil && !whole {
-			_, err = fmt.Fprintln(stdout, "the tables of River stay: another program has a queue in them")
+			_, err = fmt.Fprintln(stdout, "the tables of River stay, because another program uses them")
 		}
 		return err
 	}
@@ -121,7 +121,7 @@ func ask(questions io.Writer, answers io.Reader, what string) error {
 		return nil
 	}
 	if err != nil {
-		return &usageError{"latchkey migrate down: nobody answered, and nothing was changed: say --yes"}
+		return &usageError{"latchkey migrate down: nobody answered, and nothing was changed: add --yes"}
 	}
 	return errors.New("latchkey migrate down: the answer was not yes, and nothing was changed")
 }

@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// barEvery is how often a terminal is drawn on at most.
+	// barEvery is the shortest time between two drawings of the bar.
 	barEvery = 100 * time.Millisecond
-	// lineEvery is how often the log is told where there is no terminal: often enough
-	// to see that something moves, and twelve lines a minute.
+	// lineEvery is the time between two lines in the log if there is no terminal. Twelve lines a minute show
+	// that the work goes on.
 	lineEvery = 5 * time.Second
 )
 
-// progress tells how far a long piece of work is, with its rate and the time left: a
-// bar on a terminal, else a line in the log every few seconds. Its methods may be
-// called from several goroutines.
+// progress shows how far a long piece of work is, its rate and the time left: as a bar on a terminal,
+// otherwise as a line in the log every few seconds. Its methods may be called from several goroutines.
 type progress struct {
 	w    io.Writer
 	bar  *progressbar.ProgressBar // nil: not on a terminal
@@ -35,8 +34,8 @@ type progress struct {
 	start, told time.Time
 }
 
-// newProgress begins to tell of total things, named by what in the plural ("users"). A
-// total of 0 or less is not known: no time left is told until SetTotal.
+// newProgress starts to show the progress of total things. what is their name in the plural, such as "users".
+// A total of 0 or less means unknown: no time left is shown until SetTotal is called.
 func newProgress(w io.Writer, isTerminal bool, log *slog.Logger, total int64, what string) *progress {
 	p := &progress{w: w, log: log, what: what, now: time.Now, total: total}
 	p.start = p.now()
@@ -57,29 +56,29 @@ func newProgress(w io.Writer, isTerminal bool, log *slog.Logger, total int64, wh
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionThrottle(barEvery),
-		progressbar.OptionSetSpinnerChangeInterval(0), // or a goroutine draws, too, and beside Line
+		progressbar.OptionSetSpinnerChangeInterval(0), // otherwise a goroutine draws too, and disturbs Line
 	)
 	return p
 }
 
-// SetTotal corrects the total, where it is only known roughly at first.
+// SetTotal corrects a total that was only roughly known.
 func (p *progress) SetTotal(total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total = total
 	if p.bar != nil {
-		p.bar.ChangeMax64(max(total, p.done+1)) // a full bar ends: Done fills it
+		p.bar.ChangeMax64(max(total, p.done+1)) // never full: a full bar ends, and Done does that
 	}
 }
 
-// Set says how many are done by now.
+// Set sets how many are done.
 func (p *progress) Set(done int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.set(done)
 }
 
-// Add says that n more are done.
+// Add adds n to those that are done.
 func (p *progress) Add(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +91,7 @@ func (p *progress) set(done int64) {
 		if p.total > 0 && done >= p.bar.GetMax64() {
 			p.bar.ChangeMax64(done + 1)
 		}
-		_ = p.bar.Set64(done) // a bar that cannot be drawn stops nothing
+		_ = p.bar.Set64(done) // the work goes on even if the bar cannot be drawn
 		return
 	}
 	if now := p.now(); now.Sub(p.told) >= lineEvery {
@@ -121,7 +120,7 @@ func (p *progress) Line(text string) {
 	_, _ = fmt.Fprintln(p.w, text)
 }
 
-// Done ends the telling, whether all is done or not. The bar stays where it is.
+// Done ends the display, whether or not all is done. The bar stays visible.
 func (p *progress) Done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,8 +134,7 @@ func (p *progress) Done() {
 	_, _ = fmt.Fprintln(p.w)
 }
 
-// isTerminal says whether people see what is written to w. Not by the file's mode:
-// /dev/null is a device too.
+// isTerminal reports whether w is a terminal. It does not go by the file's mode: /dev/null is a device too.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

@@ -19,7 +19,7 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	}
 	log := newLogger(cfg, environ)
 	app.LogWeak(ctx, warned, log)
-	sayWhoIsCounted(log, cfg)
+	logAddressLimits(log, cfg)
 	sender, err := app.NewSMTP(cfg)
 	if err != nil {
 		return err
@@ -41,8 +41,9 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	return a.Run(ctx, l, a.Server.Handler(), stdout)
 }
 
-// sayWhoIsCounted tells what the limits of a network address rest on.
-func sayWhoIsCounted(log *slog.Logger, cfg *config.Config) {
+// logAddressLimits logs that no proxy is trusted: then clients behind a proxy share the limits of its
+// address.
+func logAddressLimits(log *slog.Logger, cfg *config.Config) {
 	if cfg.AddressRateLimit && len(cfg.TrustedProxies) == 0 {
 		log.Info("no proxy is trusted: x-forwarded-for is not read, and the clients of a proxy share the limits of its address",
 			"setting", "LATCHKEY_TRUSTED_PROXIES")

@@ -21,7 +21,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-// usersCommand is `latchkey users`. It works on the database.
+// usersCommand is `latchkey users`. It works on the database, not on a running service.
 type usersCommand struct {
 	cfg    *config.Config
 	pool   *pgxpool.Pool
@@ -120,7 +120,7 @@ func (u *usersCommand) runner(name string, do func(context.Context) error) runne
 	}
 }
 
-// foreignFormats are the formats of other programs, by comma, over as many lines as the help needs.
+// foreignFormats returns the formats of other programs, separated by commas, in as many lines as the help needs.
 func foreignFormats() string {
 	const width, first = 115, 70
 	var b strings.Builder
@@ -140,7 +140,7 @@ func foreignFormats() string {
 	return b.String()
 }
 
-// listFormats prints what files each format means.
+// listFormats prints each format with the files that it reads.
 func listFormats(stdout io.Writer) error {
 	for _, f := range userfile.Formats() {
 		if _, err := fmt.Fprintf(stdout, "%-12s %s\n", f, f.Describe()); err != nil {
@@ -150,7 +150,7 @@ func listFormats(stdout io.Writer) error {
 	return nil
 }
 
-// check refuses what a command does not take.
+// check returns an error for arguments that the command does not take.
 func (u *usersCommand) check(command string, words []string) error {
 	known := userfile.Formats()
 	if command == "export" {
@@ -189,7 +189,7 @@ func (u *usersCommand) checkSchema(ctx context.Context) error {
 	return (&keysCommand{cfg: u.cfg}).checkSchema(ctx)
 }
 
-// since is the time since start, as a summary shows it.
+// since returns the time since start, rounded for a summary.
 func since(start time.Time) time.Duration {
 	return max(time.Since(start).Round(10*time.Millisecond), 10*time.Millisecond)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-// exportPage is how many accounts are in memory at once, half a megabyte.
+// exportPage is how many accounts are in memory at once, about half a megabyte.
 const exportPage = 1000
 
 func (u *usersCommand) exportFile(ctx context.Context) (err error) {
@@ -46,11 +46,11 @@ func (u *usersCommand) exportFile(ctx context.Context) (err error) {
 	return nil
 }
 
-// export writes the accounts of one moment: what changes meanwhile is not in it.
+// export writes the accounts as they are at one moment. It does not contain later changes.
 func (u *usersCommand) export(ctx context.Context, writer *userfile.Writer) (int64, error) {
 	var n int64
 	err := pgx.BeginTxFunc(ctx, u.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// Whoever reads the other end of a pipe may take a break.
+		// The program that reads the other end of a pipe may pause.
 		if _, err := tx.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
 			return err
 		}

@@ -8,7 +8,7 @@ import (
 	"runtime/debug"
 )
 
-// version is set by the linker for releases.
+// version is set by the linker when a release is built.
 var version = ""
 
 func printVersion(_ context.Context, args, _ []string, stdout io.Writer) error {

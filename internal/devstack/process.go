@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// quickEnd is how long a server gets to obey a signal that ends it at once: PostgreSQL kills its own children
-// 5 s after an immediate shutdown began.
+// quickEnd is how long a server may take to obey a signal that ends it at once. PostgreSQL kills its own
+// children 5 s after the start of an immediate shutdown.
 const quickEnd = 6 * time.Second
 
 // command describes a program to run.
@@ -25,19 +25,20 @@ type command struct {
 	args []string
 	dir  string
 	acct account
-	// onDeath is what the kernel sends the program when this process ends first (Linux).
+	// onDeath is the signal that the kernel sends to the program if this process ends first (Linux).
 	onDeath syscall.Signal
-	// lock, when not nil, is inherited, so that it is held for as long as the program or a child of it lives.
+	// lock, if not nil, is inherited: it is held as long as the program or a child of it lives.
 	lock *fileLock
 	log  *serverLog
 }
 
-// prepare builds the exec.Cmd. Its context never ends: callers stop a program by signals in the order it
-// needs.
+// prepare builds the exec.Cmd. Its context never ends: callers stop a program with signals, in the order that
+// it needs.
 func (c command) prepare(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // the server that was asked for
 	cmd.Dir = c.dir
-	// Nothing of the caller's environment: PGPORT, PGDATA and the locale would change what a server does.
+	// The program gets none of the caller's environment: PGPORT, PGDATA and the locale would change how a
+	// server behaves.
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	cmd.SysProcAttr = processAttributes(c.acct, c.onDeath)
 	if c.log != nil {
@@ -59,8 +60,8 @@ type process struct {
 	stopping atomic.Bool
 }
 
-// start runs a program. The goroutine that forks it keeps its thread until the program ends, because the
-// kernel ties the signal on a parent's death to the thread that forked, and Go ends idle threads.
+// start runs a program. The goroutine that forks it keeps its thread until the program ends: the kernel sends
+// the signal about a parent's death when the thread that forked ends, and Go ends idle threads.
 func (c command) start(ctx context.Context) (*process, error) {
 	p := &process{name: filepath.Base(c.path), log: c.log, done: make(chan struct{})}
 	cmd := c.prepare(ctx)
@@ -82,8 +83,8 @@ func (c command) start(ctx context.Context) (*process, error) {
 	return p, nil
 }
 
-// await polls ready until it reports true. It fails when the process ends or ctx does; the process is then
-// left to the caller to stop.
+// await calls ready until it returns true. It returns an error if the process or ctx ends. It does not stop
+// the process.
 func (p *process) await(ctx context.Context, ready func() bool) error {
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -99,7 +100,7 @@ func (p *process) await(ctx context.Context, ready func() bool) error {
 	return nil
 }
 
-// err is nil while the process runs and when it ended because it was asked to.
+// err returns nil while the process runs, and if it ended because it was asked to.
 func (p *process) err() error {
 	select {
 	case <-p.done:
@@ -109,7 +110,7 @@ func (p *process) err() error {
 	if p.stopping.Load() {
 		return nil
 	}
-	return p.failure("ended by itself")
+	return p.failure("stopped by itself")
 }
 
 func (p *process) failure(what string) error {
@@ -120,8 +121,8 @@ func (p *process) failure(what string) error {
 	return fmt.Errorf("%s %s: %w%s", p.name, what, cause, p.log.tail())
 }
 
-// stop sends the signals in turn until the process ends: after the first it waits for patience or ctx, after
-// each further one for quickEnd, after a final SIGKILL without limit.
+// stop sends the signals in turn until the process ends. After the first it waits for patience or ctx, after
+// each further one for quickEnd, and after a final SIGKILL without limit.
 func (p *process) stop(ctx context.Context, patience time.Duration, signals ...syscall.Signal) error {
 	p.stopping.Store(true)
 	later := context.WithoutCancel(ctx)
@@ -160,8 +161,8 @@ type serverLog struct {
 	offset int64 // where the messages of this run begin
 }
 
-// openLog appends to path. A file that has grown past 8 MiB starts anew: it serves to see why a server would
-// not start.
+// openLog opens the log at path for appending. A file of more than 8 MiB is emptied: the log only serves to
+// find out why a server does not start.
 func openLog(path string) (*serverLog, error) {
 	const maxSize = 8 << 20
 	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | openNoFollow
@@ -182,7 +183,7 @@ func openLog(path string) (*serverLog, error) {
 
 func (l *serverLog) close() error { return l.file.Close() }
 
-// tail formats the last lines of this run for the end of an error text; "" when there are none.
+// tail returns the last lines of this run for the end of an error, "" if there are none.
 func (l *serverLog) tail() string {
 	const maxBytes, maxLines = 4096, 15
 	file, err := os.Open(l.path)
