@@ -99,7 +99,7 @@ func TestForeignDatabase(t *testing.T) {
 				err := run(t.Context(), command.args, command.environ, io.Discard)
 				if exitCode(err) != exitFailed {
 					t.Errorf("%v: %v", command.args, err)
-				} else if command.args[0] != "takeover" && (!strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "another program's")) {
+				} else if command.args[0] != "takeover" && (!strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "belongs to another program")) {
 					t.Errorf("%v says: %v", command.args, err)
 				}
 				if after := catalog(t, url); !slices.Equal(after, before) {

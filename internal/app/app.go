@@ -1,5 +1,5 @@
-// Package app is the one place that wires: settings in, running service out. serve, dev, all tests and the
-// benchmarks use it.
+// Package app builds the service from the settings, and runs it. It is the only place that does: serve, dev,
+// all tests and the benchmarks use it.
 package app
 
 import (
@@ -32,54 +32,56 @@ import (
 )
 
 const (
-	// failuresAllowed in failureWindow, for logins and for requests of reset mails:
-	// what the older backends allow.
+	// failuresAllowed is how many failed logins, and how many requests of reset mails, are allowed in
+	// failureWindow. The older backends allow the same.
 	failuresAllowed = 5
 	failureWindow   = 15 * time.Minute
-	// maxAccessLife is the longest that LATCHKEY_ACCESS_TOKEN_TTL can be set to:
-	// tokens issued under an earlier, longer setting stay good.
+	// maxAccessLife is the largest value of LATCHKEY_ACCESS_TOKEN_TTL. Tokens that were issued under an
+	// earlier, longer setting remain valid.
 	maxAccessLife = 24 * time.Hour
-	// queuePerSlot makes a full queue about a second of work at 22 ms a hash.
+	// queuePerSlot makes a full queue about 0.7 s of work at 22 ms for each hash.
 	queuePerSlot = 32
-	// decoyEvery is how often the parameters of stored hashes are counted.
+	// decoyEvery is how often the kinds and parameters of the stored hashes are counted.
 	decoyEvery = 10 * time.Minute
-	// keysEvery is how late keys move on, and how long a key that another replica made
-	// may be missing from the JWKS here. Tokens signed with it are accepted at once.
+	// keysEvery is how late a signing key can change its state, and how long a key of another replica can be
+	// missing from the JWKS of this one. Tokens that such a key has signed are accepted at once.
 	keysEvery = 30 * time.Second
-	// keysTime is what one round of that may take, should PostgreSQL hang.
+	// keysTime bounds one such round, in case PostgreSQL hangs.
 	keysTime   = 10 * time.Second
 	subkeySize = 32
 )
 
-// Config is what a service is made of.
+// Config says what a service is built from.
 type Config struct {
-	// Settings are the operator's.
+	// Settings are those of the operator.
 	Settings *config.Config
-	// Stores are open, and closed by the caller when Run has returned.
+	// Stores are open. The caller closes them after Run has returned.
 	Stores *Stores
-	// Sender hands mails on.
+	// Sender sends the mails.
 	Sender mail.Sender
 	Logger *slog.Logger
-	// Overrides replace what no setting reaches. The zero value replaces nothing.
+	// Overrides change what no setting can. The zero value changes nothing.
 	Overrides Overrides
 }
 
 // Overrides are for tests and benchmarks.
 type Overrides struct {
-	// Now is the clock. Nil: the real one. The hasher keeps the real one: it measures how long hashes take.
+	// Now is the clock. Nil means the real one. The hasher always uses the real one, because it measures how
+	// long hashes take.
 	Now func() time.Time
-	// CheckClock compares Now with PostgreSQL's clock, as is done with the real one.
+	// CheckClock compares Now with PostgreSQL's clock, as the service does with the real clock.
 	CheckClock bool
-	// NoUpkeep leaves it to the caller to rotate signing keys and to count the kinds of stored hashes.
+	// NoUpkeep means that the caller rotates signing keys and counts the kinds of stored hashes.
 	NoUpkeep bool
-	// TLS replaces the certificate of the settings on the gRPC listener. Nil: the settings decide.
+	// TLS replaces the certificate of the settings on the gRPC listener. Nil means the settings.
 	TLS *tls.Config
-	// ArrivalTime is how long a message may take to arrive, ConnectionAge when clients are asked to connect
-	// again. Zero: what server.Config has for zero.
+	// ArrivalTime is how long a message may take to arrive, and ConnectionAge how old a connection may become
+	// before its client must connect again. Zero means the default of server.Config.
 	ArrivalTime, ConnectionAge time.Duration
 }
 
-// App is the service with everything that it runs on. Its fields are for tests that look behind the contract.
+// App is the service with everything that it consists of. The fields are for tests that look at more than the
+// contract.
 type App struct {
 	Sessions *session.Store
 	Keyring  *signing.Keyring
@@ -98,13 +100,14 @@ type App struct {
 	now         func() time.Time
 	overrides   Overrides
 	hasher      *password.Hasher
-	certificate *certificate // of both public listeners; nil: plaintext
+	certificate *certificate // of both public listeners; nil means plaintext
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
 	eviction    *evictionWatch
 }
 
-// New builds the service. Nothing runs before Run. It reads top to bottom: keys, leaf packages, server.
+// New builds the service and starts nothing; Run does. It reads from top to bottom: keys, leaf packages,
+// server.
 func New(ctx context.Context, c Config) (*App, error) {
 	a := &App{
 		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides,
@@ -149,7 +152,7 @@ func New(ctx context.Context, c Config) (*App, error) {
 	return a, a.newServer(keys, cache, older)
 }
 
-// newLeaves builds what needs the stores and nothing of ours: hashing, sessions and signing keys.
+// newLeaves builds what needs only keys and stores: hashing, sessions and signing keys.
 func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err error) {
 	cfg := a.cfg
 	slots, queue := hashLimits(cfg)
@@ -182,7 +185,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	return err
 }
 
-// NewRotator is for commands that change signing keys.
+// NewRotator returns a rotator for commands that change signing keys.
 func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*signing.Rotator, error) {
 	keys, err := deriveKeys(cfg)
 	if err != nil {
@@ -191,7 +194,7 @@ func NewRotator(cfg *config.Config, pool *pgxpool.Pool) (*signing.Rotator, error
 	return newRotator(cfg, keys, pool, time.Now)
 }
 
-// newRotator works on the keys that signing.Open reads.
+// newRotator returns a rotator of the keys that signing.Open reads.
 func newRotator(cfg *config.Config, keys *subkeys, pool *pgxpool.Pool, now func() time.Time) (*signing.Rotator, error) {
 	return signing.NewRotator(signing.RotatorConfig{
 		Store: signingstore.Store{Pool: pool}, SealKeys: keys.seal, Algorithm: accesstoken.Algorithm(cfg.TokenAlgorithm),
@@ -232,7 +235,8 @@ func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 	return outbox, a.registerOutbox(outbox)
 }
 
-// serviceWords are what a stranger knows the service by, and guesses passwords with.
+// serviceWords returns words that everybody knows about the service. A guess at a password begins with such
+// words.
 func serviceWords(cfg *config.Config) []string {
 	return []string{cfg.Issuer, cfg.Audience, cfg.ClientID, cfg.MailFrom, cfg.ResetURL}
 }

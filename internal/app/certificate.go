@@ -17,19 +17,18 @@ import (
 )
 
 const (
-	// certificateCheck is how long a renewed certificate may go unnoticed.
+	// certificateCheck is the longest time until a renewed certificate is noticed.
 	certificateCheck = 10 * time.Second
-	// certificateRemind is how often a failure that goes on is logged again.
+	// certificateRemind is how often a problem that persists is logged again.
 	certificateRemind = time.Hour
-	// lateRenewal is the part of a certificate's life that is left when its renewal is
-	// overdue: 9 days of 90, 14 hours of 6 days. What renews by itself does so at a third
-	// or at the half.
+	// lateRenewal: a renewal is overdue if less than a tenth of the certificate's life is left (9 days of 90,
+	// 14 hours of 6 days). Automatic renewals happen with a third or a half of it left.
 	lateRenewal = 10
 )
 
-// certificate is the pair of both public listeners. It is read again when a file changes,
-// so that a renewal needs no restart; the pair in use stays while the new one cannot be
-// read, and that is told.
+// certificate is the certificate and key of both public listeners. The files are read again when one of them
+// changes, so that a renewal needs no restart. If the new ones cannot be used, the listeners keep the old
+// pair, and the problem is logged.
 type certificate struct {
 	certFile, keyFile string
 
@@ -37,20 +36,20 @@ type certificate struct {
 	current *tls.Certificate // with its Leaf
 	read    [2]fileState     // of both files, when current was read
 
-	// wrong is what is told: why the files cannot be used, or that the renewal is late.
-	// failures counts looks in a row that found the files unusable.
+	// wrong is the problem that is logged: the files cannot be used, or the renewal is overdue. failures
+	// counts how many checks in a row found the files unusable. told is when wrong was last logged.
 	wrong    string
 	failures int
 	told     time.Time
 }
 
-// fileState is what changes when a file is written or replaced.
+// fileState differs after a file was written or replaced.
 type fileState struct {
 	changed time.Time
 	size    int64
 }
 
-// loadTLS reads the certificate of the settings; nil without one.
+// loadTLS reads the certificate of the settings. It returns nil if none is set.
 func loadTLS(cfg *config.Config) (*certificate, error) {
 	if cfg.TLSCertFile == "" {
 		return nil, nil //nolint:nilnil // no TLS is a setting, not an error
@@ -62,7 +61,7 @@ func loadTLS(cfg *config.Config) (*certificate, error) {
 	return c, nil
 }
 
-// config is for the listeners; nil without a certificate.
+// config returns the configuration of the listeners, or nil without a certificate.
 func (c *certificate) config() *tls.Config {
 	if c == nil {
 		return nil
@@ -76,7 +75,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// load reads both files.
+// load reads both files if one of them has changed.
 func (c *certificate) load() error {
 	var read [2]fileState
 	for i, path := range []string{c.certFile, c.keyFile} {
@@ -108,14 +107,14 @@ func (c *certificate) leaf() *x509.Certificate {
 	return c.current.Leaf
 }
 
-// watch looks at the files until ctx ends.
+// watch checks the files again and again until ctx ends.
 func (c *certificate) watch(ctx context.Context, log *slog.Logger) {
 	if c == nil {
 		return
 	}
 	ticks := time.NewTicker(certificateCheck)
 	defer ticks.Stop()
-	c.look(ctx, log, time.Now()) // what is served may be old already
+	c.look(ctx, log, time.Now()) // the certificate may be old already
 	for {
 		select {
 		case <-ctx.Done():
@@ -126,8 +125,8 @@ func (c *certificate) watch(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// look reads the files if they have changed, and tells what is wrong with them: when
-// it begins, once an hour while it goes on, and when it ends.
+// look reads the files if they have changed. It logs a problem with them when it begins, once an hour while
+// it persists, and when it has ended.
 func (c *certificate) look(ctx context.Context, log *slog.Logger, now time.Time) {
 	before := c.leaf()
 	err := c.load()
@@ -147,14 +146,14 @@ func (c *certificate) look(ctx context.Context, log *slog.Logger, now time.Time)
 	switch left := leaf.NotAfter.Sub(now); {
 	case left <= 0:
 		c.wrong = "expired"
-	case c.failures > 1: // the first may have come between the two files of a renewal
+	case c.failures > 1: // the first may have seen only one of the two new files
 		c.wrong = "the renewed certificate cannot be used"
 	case left < leaf.NotAfter.Sub(leaf.NotBefore)/lateRenewal:
 		c.wrong = "not renewed in time"
 	}
 	switch {
 	case c.wrong == "" && was != "":
-		log.InfoContext(ctx, "the certificate is well again", "not_after", leaf.NotAfter)
+		log.InfoContext(ctx, "the problem with the certificate has ended", "not_after", leaf.NotAfter)
 	case c.wrong != "" && (c.wrong != was || now.Sub(c.told) >= certificateRemind):
 		c.told = now
 		attrs := []any{"problem", c.wrong, "not_after", leaf.NotAfter, "cert_file", c.certFile}
@@ -165,8 +164,8 @@ func (c *certificate) look(ctx context.Context, log *slog.Logger, now time.Time)
 	}
 }
 
-// warnings are for /readyz. They take no replica out: clients that still trust the
-// certificate are better served than not.
+// warnings returns the lines for /readyz. A problem does not make the replica unready: clients that still
+// trust the certificate are better off with it.
 func (c *certificate) warnings() []string {
 	if c == nil {
 		return nil

@@ -159,7 +159,7 @@ func TestBrokenRenewal(t *testing.T) {
 				t.Errorf("serves %s", r.served(t))
 			}
 			testcert.Write(t, r.dir, "third", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(90 * 24 * time.Hour) })
-			if log := r.after(t, certificateCheck); !strings.Contains(log, "the certificate is well again") || r.served(t) != "third" {
+			if log := r.after(t, certificateCheck); !strings.Contains(log, "the problem with the certificate has ended") || r.served(t) != "third" {
 				t.Errorf("serves %s, logs %s", r.served(t), log)
 			}
 			r.wantWarning(t, "")

@@ -13,9 +13,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// evictionPolicy asks Redis, every master of a cluster, whether it drops keys when its
-// memory is full: the policy, or "" where it does not. INFO is asked and not CONFIG,
-// which managed services refuse.
+// evictionPolicy asks Redis, and each master of a cluster, whether it drops keys when its memory is full. It
+// returns the policy, or "" if no key is dropped. It uses INFO, because managed services refuse CONFIG.
 func evictionPolicy(ctx context.Context, client redis.UniversalClient) (string, error) {
 	cluster, ok := client.(*redis.ClusterClient)
 	if !ok {
@@ -61,13 +60,13 @@ func evictionOf(ctx context.Context, client redis.Cmdable) (string, error) {
 	return policy, nil
 }
 
-// checkEviction refuses a Redis that may drop keys, unless the settings accept it: then
-// config.Weak has warned. All of Latchkey's keys have a time to live, so that the
-// volatile-* policies, which managed services begin with, drop them like the others.
+// checkEviction returns an error if Redis may drop keys, unless the settings accept that; then config.Weak
+// warns. All keys of Latchkey have a time to live, so the volatile-* policies, the default of managed
+// services, drop them like any other policy.
 func checkEviction(ctx context.Context, cfg *config.Config, client redis.UniversalClient, log *slog.Logger) error {
 	policy, err := evictionPolicy(ctx, client)
 	if err != nil {
-		log.WarnContext(ctx, "Redis does not say whether it drops keys when its memory is full: see to it that its maxmemory-policy is noeviction", "error", err)
+		log.WarnContext(ctx, "Redis does not say whether it drops keys when its memory is full: make sure that its maxmemory-policy is noeviction", "error", err)
 		return nil
 	}
 	if policy == "" || cfg.RedisMayEvict {
@@ -77,8 +76,8 @@ func checkEviction(ctx context.Context, cfg *config.Config, client redis.Univers
 		"), sessions and counts of failed logins among them: set maxmemory-policy noeviction there, or accept that here")
 }
 
-// evictionWatch says when a Redis that runs is told to drop keys, or another takes its
-// place that does.
+// evictionWatch logs when a running Redis begins to drop keys: its policy was changed, or another server took
+// its place.
 type evictionWatch struct {
 	client redis.UniversalClient
 	log    *slog.Logger
@@ -93,7 +92,7 @@ func newEvictionWatch(client redis.UniversalClient, log *slog.Logger, metrics pr
 	return w, metrics.Register(w.gauge)
 }
 
-// look asks once. What cannot be asked stays as it was: that Redis is away is told by others.
+// look asks once. If Redis does not answer, the state stays as it was, and others log that.
 func (w *evictionWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, storeAttempt)
 	defer cancel()

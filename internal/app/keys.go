@@ -8,8 +8,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// subkeys are what is derived from LATCHKEY_SECRET_KEY, each for one use. The
-// first of a list belongs to the present key, the second to the previous one.
+// subkeys are derived from LATCHKEY_SECRET_KEY, each for one use. In a list the first belongs to the current
+// secret key, the second to the previous one.
 type subkeys struct {
 	refreshMAC [][]byte
 	seal       [][]byte
@@ -20,8 +20,8 @@ type subkeys struct {
 	resetLink  []byte
 }
 
-// deriveKeys uses HKDF (RFC 5869) with one label for each use. The labels are part
-// of what is stored and handed out: change none.
+// deriveKeys uses HKDF (RFC 5869) with one label for each use. Stored and issued data depends on the labels:
+// never change one.
 func deriveKeys(cfg *config.Config) (*subkeys, error) {
 	if len(cfg.SecretKey) == 0 {
 		return nil, config.Reject("LATCHKEY_SECRET_KEY", "is not set")

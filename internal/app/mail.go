@@ -9,7 +9,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// NewSMTP is the sender of mails by the settings.
+// NewSMTP returns the sender of mails that the settings describe.
 func NewSMTP(cfg *config.Config) (*mail.SMTP, error) {
 	from := mailFrom(cfg)
 	if from == "" {
@@ -31,7 +31,7 @@ func NewSMTP(cfg *config.Config) (*mail.SMTP, error) {
 	return sender, nil
 }
 
-// mailTemplates is nil where mails keep Latchkey's words.
+// mailTemplates returns nil if mails have Latchkey's own text.
 func mailTemplates(cfg *config.Config) (*mail.Templates, error) {
 	if cfg.MailTemplates == "" {
 		return nil, nil //nolint:nilnil // no templates are a setting, not an error
@@ -47,7 +47,7 @@ func smtpOAuth(cfg *config.Config) mail.OAuth {
 	}
 }
 
-// smtpRoots is nil for those of the system.
+// smtpRoots returns nil for the authorities of the system.
 func smtpRoots(cfg *config.Config) (*x509.CertPool, error) {
 	if cfg.SMTPCAFile == "" {
 		return nil, nil //nolint:nilnil // the system's are a setting, not an error
@@ -56,7 +56,8 @@ func smtpRoots(cfg *config.Config) (*x509.CertPool, error) {
 	return roots, unusable("LATCHKEY_SMTP_CA_FILE", err)
 }
 
-// mailFrom is the sender of mails: as set, or no-reply at the host of the links; "" where those have none.
+// mailFrom returns the sender of mails: the one that is set, or no-reply at the host of the links, or "" if
+// the links name no host.
 func mailFrom(cfg *config.Config) string {
 	if cfg.MailFrom != "" {
 		return cfg.MailFrom
@@ -67,7 +68,8 @@ func mailFrom(cfg *config.Config) string {
 	return ""
 }
 
-// ProductName is what mails call the service: as set, or the host that people know from links.
+// ProductName returns the name of the service in mails: the one that is set, or the host that people know
+// from links.
 func ProductName(cfg *config.Config) string {
 	for _, name := range []string{cfg.ProductName, webHost(cfg.ResetURL), webHost(cfg.Issuer)} {
 		if name != "" {
@@ -77,7 +79,7 @@ func ProductName(cfg *config.Config) string {
 	return "Latchkey"
 }
 
-// webHost is the host of a page, "" for what is none.
+// webHost returns the host of a web page, or "" if page is not one.
 func webHost(page string) string {
 	u, err := url.Parse(page)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" {

@@ -10,8 +10,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// registerOutbox reports the mails that wait. One cheap query when metrics are
-// scraped.
+// registerOutbox adds metrics of the mails that wait. They cost one cheap query for each scrape.
 func (a *App) registerOutbox(outbox *mail.Outbox) error {
 	err := a.Metrics.Register(&outboxCollector{
 		outbox:  outbox,

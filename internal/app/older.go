@@ -25,15 +25,15 @@ const (
 	LegacyPrivateKeyFile = "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
 )
 
-// older is all that the rest of the service knows of the older backends: what it asks them by hooks. The zero value
-// has none.
+// older is all that the rest of the service knows of the older backends: the hooks through which it asks
+// them. The zero value has none.
 type older struct {
 	// key is the Go backend's; nil when none is set.
 	key *signing.OlderKey
 	// until is when nothing that they left is accepted any more; zero: nothing ever is.
 	until time.Time
 
-	left    *backend.Left    // nil: no backend is taken over
+	left    *backend.Left    // nil if no backend is taken over
 	backend *backend.Backend // made with the flows
 }
 
@@ -56,14 +56,14 @@ func newOlder(cfg *config.Config, client redis.UniversalClient, now func() time.
 	return &older{key: key, until: cfg.LegacyAcceptUntil, left: &backend.Left{Tokens: tokens, Store: legacy.NewStore(client)}}, nil
 }
 
-// hookCache sets the hook for their access tokens.
+// hookCache sets the hook for access tokens of an older backend.
 func (o *older) hookCache(cached *validate.CacheConfig) {
 	if o.left != nil {
 		cached.Older = o.left.Access(cached.Pool, cached.Keyring)
 	}
 }
 
-// hookFlows sets the hooks for their failed logins and resets.
+// hookFlows sets the hooks for failed logins and resets of an older backend.
 func (o *older) hookFlows(logins *login.Config, accounts *account.Config) {
 	if o.left == nil {
 		return
@@ -75,21 +75,21 @@ func (o *older) hookFlows(logins *login.Config, accounts *account.Config) {
 	logins.Older, accounts.Older = o.backend, o.backend
 }
 
-// connect hands them the flows that they call in their turn.
+// connect gives the older backend the flows that it calls itself.
 func (o *older) connect(f *flows) {
 	if o.backend != nil {
 		o.backend.Connect(f.revoker, f.validation, f.accounts, f.logins)
 	}
 }
 
-// hookService sets the hook for their refresh tokens.
+// hookService sets the hook for refresh tokens of an older backend.
 func (o *older) hookService(service *auth.Service) {
 	if o.backend != nil {
 		service.Older = o.backend
 	}
 }
 
-// register adds the service of their contract.
+// register registers the service of the older contract.
 func (o *older) register(r grpc.ServiceRegistrar) {
 	if o.backend != nil {
 		o.backend.Register(r)
@@ -118,7 +118,7 @@ func olderKey(cfg *config.Config) (*signing.OlderKey, error) {
 	return &signing.OlderKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
 }
 
-// ReadKey reads a key of the settings; nil when none is set.
+// ReadKey reads a key that the settings name, nil if none is set.
 func ReadKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func([]byte) (*K, error)) (*K, error) {
 	if path == "" {
 		return nil, nil //nolint:nilnil // no key is a setting, not an error
@@ -134,7 +134,7 @@ func ReadKey[K rsa.PublicKey | rsa.PrivateKey](variable, path string, parse func
 	return key, nil
 }
 
-// judgesOfOlder check the files of keys of an older backend, before anything starts.
+// judgesOfOlder returns the checks of an older backend's key files, which run before anything starts.
 func judgesOfOlder() []config.Judge {
 	return []config.Judge{whereOlder(judgeOlderPublic), whereOlder(judgeOlderPrivate), whereOlder(judgeOlderKeys)}
 }
@@ -156,7 +156,7 @@ func judgeOlderKeys(cfg *config.Config) error {
 	return err
 }
 
-// whereOlder leaves out the files of a backend that is not taken over.
+// whereOlder skips a check if no older backend is taken over.
 func whereOlder(judge config.Judge) config.Judge {
 	return func(cfg *config.Config) error {
 		if !cfg.LegacyEnabled {

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// opsPages are for operators: metrics and profiles.
+// opsPages returns the pages for operators: metrics and profiles.
 func (a *App) opsPages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -24,10 +24,10 @@ func (a *App) opsPages() http.Handler {
 	return ownHosts(mux, append(slices.Clone(a.cfg.OpsHosts), hostOf(a.cfg.OpsAddr))...)
 }
 
-// ownHosts answers those who ask for this machine by an IP address, as localhost or by one of
-// names. A page of somebody else's that an operator has open can have its own name
-// resolve to this machine (DNS rebinding) and read what its origin then answers; and
-// without that it can make the browser ask, which for a profile is half a minute of work.
+// ownHosts answers requests that name this machine by an IP address, as localhost, or by one of names. An
+// operator may have a page of an attacker open. That page's own name can resolve to this machine (DNS
+// rebinding), and then its scripts can read the answers. Even without that, the page can make the browser
+// send requests, and a profile is half a minute of work.
 func ownHosts(next http.Handler, names ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostOf(r.Host)
@@ -42,7 +42,7 @@ func ownHosts(next http.Handler, names ...string) http.Handler {
 	})
 }
 
-// hostOf is the host of host:port, in small letters, without the brackets of IPv6.
+// hostOf returns the host of host:port, in small letters, without the brackets of IPv6.
 func hostOf(hostPort string) string {
 	host, _, err := net.SplitHostPort(hostPort)
 	if err != nil {
@@ -51,15 +51,15 @@ func hostOf(hostPort string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// isThisMachine says whether no DNS server of somebody else's is behind host: browsers
-// keep the names below .localhost from DNS (RFC 6761, section 6.3).
+// isThisMachine reports whether no DNS server of others decides where host leads: browsers do not ask DNS for
+// names below .localhost (RFC 6761, section 6.3).
 func isThisMachine(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err == nil || host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// fromAnotherSite says whether a browser asks for a page of another site. Other
-// programs send neither header.
+// fromAnotherSite reports whether a browser sends the request for a page of another site. Other programs send
+// neither header.
 func fromAnotherSite(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":

@@ -25,7 +25,7 @@ import (
 	"github.com/latchkey-auth/latchkey/server/sessions"
 )
 
-// flows are what the services call, and what they share with the server.
+// flows are the flows that the services call, and what they share with the server.
 type flows struct {
 	log        *server.Log
 	keys       server.Keys
@@ -39,7 +39,7 @@ type flows struct {
 	older      *older
 }
 
-// newServer builds flows, services and the server around them.
+// newServer builds the flows, the services, and the server around them.
 func (a *App) newServer(keys *subkeys, cache *validate.Cache, older *older) error {
 	cfg := a.cfg
 	f, err := a.newFlows(keys, cache, older)
@@ -69,7 +69,7 @@ func (a *App) newServer(keys *subkeys, cache *validate.Cache, older *older) erro
 	return err
 }
 
-// newFlows builds what is independent of gRPC.
+// newFlows builds what does not depend on gRPC.
 func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flows, error) {
 	st, cfg := a.stores, a.cfg
 	f := &flows{older: older, log: server.NewLog(a.log, cfg.LogLines, a.now), keys: server.Keys{Admin: cfg.AdminKeySHA256, Service: cfg.ServiceKeySHA256}}
@@ -96,7 +96,7 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 	return f, nil
 }
 
-// flowConfigs are those of logins and accounts, without the hooks of the older backends.
+// flowConfigs returns the configurations of logins and accounts, without the hooks of the older backends.
 func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins login.Config, accounts account.Config, err error) {
 	st, cfg := a.stores, a.cfg
 	failures, err := ratelimit.NewAttempts(ratelimit.AttemptsConfig{
@@ -142,7 +142,7 @@ func (a *App) newServices(f *flows) {
 	})
 }
 
-// register adds one service for each of the contract's.
+// register registers the services of the contract.
 func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)

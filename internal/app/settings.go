@@ -11,12 +11,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-// LoadSettings reads the settings and has the packages that will use them judge their
-// forms, so that all that is wrong is told at once, before anything starts.
+// LoadSettings reads the settings, and has the packages that will use them check their form, so that
+// everything that is wrong is reported at once, before anything starts.
 func LoadSettings(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
 	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
-		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // files that other commands need not have
+		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // these files need not exist for other commands
 		judges = append(judges, judgesOfOlder()...)
 	}
 	return config.Load(environ, profile, judges...)
@@ -70,7 +70,7 @@ func judgeProductName(cfg *config.Config) error {
 	return nil
 }
 
-// JudgeSMTPCA is for commands that read the file of LATCHKEY_SMTP_CA_FILE and are neither serve nor dev.
+// JudgeSMTPCA checks the file of LATCHKEY_SMTP_CA_FILE, for commands other than serve and dev that read it.
 func JudgeSMTPCA(cfg *config.Config) error {
 	_, err := smtpRoots(cfg)
 	return err
@@ -81,7 +81,7 @@ func judgeRedisCA(cfg *config.Config) error {
 	return err
 }
 
-// RedisURL is the URL with the authorities that its servers' certificates must be signed by.
+// RedisURL returns the URL of Redis, with the authorities that must have signed its servers' certificates.
 func RedisURL(cfg *config.Config) (config.RedisURL, error) {
 	if cfg.RedisCAFile == "" {
 		return cfg.RedisURL, nil

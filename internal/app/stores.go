@@ -19,30 +19,31 @@ import (
 )
 
 const (
-	// StorePatience is how long the stores may take to come up: containers start in
-	// any order.
+	// StorePatience is how long a start waits for the stores: containers start in any order.
 	StorePatience = 30 * time.Second
 	storeRetry    = 500 * time.Millisecond
 	storeAttempt  = 5 * time.Second
-	// closeTime is what connections in use get when the service has stopped.
+	// closeTime is how long connections in use may stay open after the service has stopped.
 	closeTime = 2 * time.Second
-	// ownConns are those beside the pool: two follow the ledger, one hears of mails.
+	// ownConns is the number of connections beside the pool: two follow the ledger, one listens for mails.
 	ownConns = 3
-	// directConns is the pool past a pooler: nothing but what opens connections of its own uses it.
+	// directConns is the size of the pool that goes past a pooler. It is small: what needs PostgreSQL itself
+	// opens connections of its own.
 	directConns = 2
 )
 
-// Stores are the two that the service keeps its truth in.
+// Stores are PostgreSQL and Redis, in which the service keeps everything.
 type Stores struct {
 	Pool  *pgxpool.Pool
 	Redis redis.UniversalClient
-	// Direct leads to PostgreSQL itself where Pool goes through a pooler that shares connections; else nil.
+	// Direct leads to PostgreSQL itself if Pool goes through a pooler in transaction mode; otherwise it is
+	// nil.
 	Direct *pgxpool.Pool
 	pooler postgres.Pooler
 }
 
-// OpenStores connects to both, waits for them if need be, and brings the schema up
-// to date or makes sure that it is.
+// OpenStores connects to both stores and waits for them if necessary. It brings the schema up to date, or
+// checks that it is.
 func OpenStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Stores, error) {
 	cache, err := RedisURL(cfg)
 	if err != nil {
@@ -56,7 +57,7 @@ func OpenStores(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Sto
 	return s, nil
 }
 
-// connect waits for PostgreSQL and opens the pools, by what is found before it.
+// connect waits for PostgreSQL and opens the pools. How depends on whether a pooler is in between.
 func (s *Stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	const variable, directVariable = "LATCHKEY_DATABASE_URL", "LATCHKEY_DATABASE_DIRECT_URL"
 	url, direct := string(cfg.DatabaseURL), string(cfg.DatabaseDirectURL)
@@ -88,7 +89,7 @@ func (s *Stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logg
 			return err
 		}
 	}
-	if err := s.tellPooler(ctx, cfg, log); err != nil {
+	if err := s.logPooler(ctx, cfg, log); err != nil {
 		return err
 	}
 	s.Pool, err = postgres.Open(ctx, postgres.Config{URL: url, MaxConns: cfg.DatabaseMaxConns, Pooler: s.pooler})
@@ -100,22 +101,22 @@ func (s *Stores) connect(ctx context.Context, cfg *config.Config, log *slog.Logg
 	})
 }
 
-// tellPooler says what is between Latchkey and PostgreSQL, and what it asks for.
-func (s *Stores) tellPooler(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+// logPooler logs which pooler is between Latchkey and PostgreSQL, and what it needs.
+func (s *Stores) logPooler(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 	switch s.pooler {
 	case postgres.NoPooler:
 		return nil
 	case postgres.SessionPooler:
-		log.InfoContext(ctx, "a pooler is between Latchkey and PostgreSQL, and gives each connection one of its own (session mode): its pool must have room for all of them",
+		log.InfoContext(ctx, "a pooler in session mode is between Latchkey and PostgreSQL: its pool must have room for all connections of Latchkey",
 			"setting", "LATCHKEY_DATABASE_MAX_CONNS", "connections", cfg.DatabaseMaxConns+ownConns)
 	case postgres.TransactionPooler:
 		warning, err := postgres.CheckTransactionPooler(ctx, string(cfg.DatabaseURL))
 		if err != nil {
 			return fmt.Errorf("LATCHKEY_DATABASE_URL: %w", err)
 		}
-		log.InfoContext(ctx, "a pooler in transaction mode is between Latchkey and PostgreSQL: what follows the ledger and migrates goes past it", "setting", "LATCHKEY_DATABASE_DIRECT_URL")
+		log.InfoContext(ctx, "a pooler in transaction mode is between Latchkey and PostgreSQL: connections that follow the ledger or migrate go past it", "setting", "LATCHKEY_DATABASE_DIRECT_URL")
 		if warning != "" {
-			log.WarnContext(ctx, "through it Latchkey cannot bound how long statements and transactions take: let the role do it", "sql", warning)
+			log.WarnContext(ctx, "through this pooler Latchkey cannot limit how long statements and transactions take: set the limits for the role", "sql", warning)
 		}
 	}
 	return nil
@@ -158,8 +159,8 @@ func (s *Stores) prepare(ctx context.Context, cfg *config.Config, cache config.R
 	return s.checkSchema(ctx, cfg)
 }
 
-// AfterMigrations brings up to date what is no migration of ours: River's tables,
-// and the form in which addresses are compared, which SQL cannot compute.
+// AfterMigrations does what no migration of ours does: it brings the tables of River up to date, and
+// fills the column with the form in which addresses are compared, which SQL cannot compute.
 func AfterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := jobs.Migrate(ctx, pool); err != nil {
 		return err
@@ -170,8 +171,8 @@ func AfterMigrations(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// checkSchema refuses a database that lacks a migration. One that has more is fine:
-// migrations only add.
+// checkSchema returns an error if the database lacks a migration. More migrations than this version has are
+// fine, because migrations only add.
 func (s *Stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 	list, err := Schema(cfg).Status(ctx)
 	if err != nil {
@@ -191,8 +192,8 @@ func (s *Stores) checkSchema(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// Close ends the connections. The pool waits for those in use: the last queries have
-// their answers, unless PostgreSQL hangs.
+// Close closes the connections. It waits for those in use, so that the last queries get their answers, but
+// not for long if PostgreSQL hangs.
 func (s *Stores) Close() {
 	closed := make(chan struct{})
 	go func() {
@@ -207,21 +208,21 @@ func (s *Stores) Close() {
 	case <-closed:
 	case <-time.After(closeTime):
 	}
-	_ = s.Redis.Close() // nothing is written through it any more
+	_ = s.Redis.Close() // nothing uses it any more
 }
 
-// Schema is the migrations, for the database of the settings.
+// Schema returns the migrations, for the database of the settings.
 func Schema(cfg *config.Config) postgres.Migrations {
 	return postgres.Migrations{URL: DirectURL(cfg), FS: migrations.FS, CheckUp: postgres.CheckForeign}
 }
 
-// DirectURL leads to PostgreSQL past a pooler, where the settings know the way.
+// DirectURL returns the URL that leads to PostgreSQL past a pooler, if one is set, else the usual one.
 func DirectURL(cfg *config.Config) string {
 	return string(cmp.Or(cfg.DatabaseDirectURL, cfg.DatabaseURL))
 }
 
-// await tries until a store answers, for StorePatience. The first failure is told
-// at once: whoever waits should know for what.
+// await tries until a store answers, up to StorePatience. It logs the first failure at once, so that the
+// operator knows what the start waits for.
 func await(ctx context.Context, log *slog.Logger, store, variable string, try func(context.Context) error) error {
 	deadline := time.Now().Add(StorePatience)
 	for attempt := 0; ; attempt++ {
@@ -248,15 +249,16 @@ func await(ctx context.Context, log *slog.Logger, store, variable string, try fu
 	}
 }
 
-// Explain says in an operator's words why a command could not use PostgreSQL; other errors stay as they are.
+// Explain says in an operator's words why a command could not use PostgreSQL. It returns other errors
+// unchanged.
 func Explain(err error) error {
 	if reason := postgres.Explain(err); reason != "" {
-		return fmt.Errorf("PostgreSQL cannot be used (LATCHKEY_DATABASE_URL, or LATCHKEY_DATABASE_DIRECT_URL where that is set): %s", reason)
+		return fmt.Errorf("PostgreSQL cannot be used (LATCHKEY_DATABASE_URL, or LATCHKEY_DATABASE_DIRECT_URL if that is set): %s", reason)
 	}
 	return err
 }
 
-// hopeless says why no waiting mends err, "" if it may.
+// hopeless says why waiting does not help against err, "" if it may help.
 func hopeless(err error) string {
 	return cmp.Or(postgres.Hopeless(err), config.HopelessRedis(err))
 }

@@ -8,11 +8,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 )
 
-// keepUp is a task of each replica, and not a job that one of them does for all: it keeps what a replica has in memory
-// up to date. It counts the kinds of stored hashes, so that unknown accounts go on costing what known ones cost, and
-// moves signing keys on when they are due.
+// keepUp is a task of each replica, and not a job that one of them does for all, because it keeps the memory
+// of the replica up to date. It counts the kinds of stored hashes, so that a login to an unknown account
+// costs as much as one to a known account; it changes the state of signing keys when that is due; and it
+// checks that Redis keeps all keys.
 func (a *App) keepUp(ctx context.Context) {
-	a.tendKeys(ctx) // something may have been due for long
+	a.tendKeys(ctx) // a change may have been due for a long time
 	a.eviction.look(ctx)
 	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
 	defer decoys.Stop()
@@ -30,19 +31,19 @@ func (a *App) keepUp(ctx context.Context) {
 	}
 }
 
-// tendKeys moves signing keys on that are due, and reads what others have moved.
+// tendKeys changes the state of signing keys if that is due, and reads the changes of other replicas.
 func (a *App) tendKeys(ctx context.Context) {
 	tending, cancel := context.WithTimeout(ctx, keysTime)
 	changes, err := a.Rotator.Tend(tending)
 	cancel()
 	if err != nil {
-		a.log.WarnContext(ctx, "signing keys not tended", "error", err)
+		a.log.WarnContext(ctx, "signing keys: a change that may be due failed", "error", err)
 	}
 	for _, change := range changes {
 		a.log.InfoContext(ctx, "signing key", "key_id", change.ID, "algorithm", string(change.Algorithm),
 			"from", string(cmp.Or(change.From, "new")), "to", string(change.To))
 	}
-	// In a time of its own: another replica may hold up the turn to change keys.
+	// The reading has its own deadline: another replica that changes keys may have delayed the step before.
 	reading, cancel := context.WithTimeout(ctx, keysTime)
 	defer cancel()
 	if err := a.Keyring.Reload(reading); err != nil {

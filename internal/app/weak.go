@@ -18,22 +18,21 @@ import (
 )
 
 const (
-	// writtenBits is what a character of a secret key has at least that was drawn and
-	// not written, by password.Guesses, which estimates low: sentences have 1.8 to 2.7,
-	// 20,000 random keys in base64 at least 3.4. Hexadecimal digits have fewer, 78 in all
-	// when they are 32, and nobody writes sentences in them.
+	// writtenBits is the least number of bits for each character of a random secret key, as password.Guesses
+	// estimates it, which estimates low. Sentences have 1.8 to 2.7, and 20,000 random keys in base64 at least
+	// 3.4. Hexadecimal digits have fewer: 32 of them have 78 in all. Nobody writes sentences in them, so
+	// hexBits in all are enough there.
 	writtenBits = 2.9
 	hexBits     = 60
-	// leastStoreGuesses is what the password of a store must take: its failures are
-	// counted by nobody.
+	// leastStoreGuesses is the least number of guesses that the password of a store must take: nobody counts
+	// failed guesses there.
 	leastStoreGuesses = 1e8
-	// longTakeover is how long tokens of an older backend may be accepted from now on
-	// without a word.
+	// longTakeover: tokens of an older backend may be accepted for this long from now on without a warning.
 	longTakeover = 180 * 24 * time.Hour
 )
 
-// Weaknesses are the settings that can be used and are too weak to mean, as
-// config.Weak has them, and what other packages know of their own.
+// Weaknesses returns the settings that can be used and are too weak to be intended: those of config.Weak, and
+// those that other packages judge.
 func Weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []config.Problem) {
 	refused, warned = cfg.Weak(profile)
 	refused, warned = guessedKeys(cfg, refused, warned)
@@ -60,7 +59,7 @@ func Weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []c
 		warn("LATCHKEY_RESET_URL", mail.LinkWeakness(page))
 	}
 	if cfg.LegacyEnabled && time.Until(cfg.LegacyAcceptUntil) > longTakeover {
-		warn("LATCHKEY_LEGACY_ACCEPT_UNTIL", fmt.Sprintf("is over %d days away, and a stolen key of an older backend makes tokens until then: choose an earlier date",
+		warn("LATCHKEY_LEGACY_ACCEPT_UNTIL", fmt.Sprintf("is over %d days away, and a stolen key of an older backend can make tokens until then: choose an earlier date",
 			int(longTakeover.Hours()/24)))
 	}
 	return refused, warned
@@ -73,7 +72,7 @@ func easyPassword(secret string) string {
 	return "has a password that is easy to guess, for a server on another machine: set a random one"
 }
 
-// guessedKeys adds the keys that somebody wrote instead of drawing them.
+// guessedKeys adds the keys that a person wrote instead of drawing them at random.
 func guessedKeys(cfg *config.Config, refused, warned []config.Problem) (_, _ []config.Problem) {
 	known := wellKnown(cfg)
 	add := func(to []config.Problem, variable, wrong string) []config.Problem {
@@ -86,18 +85,18 @@ func guessedKeys(cfg *config.Config, refused, warned []config.Problem) (_, _ []c
 		refused = add(refused, "LATCHKEY_SECRET_KEY", "is text that can be guessed, or the hash of a common word")
 	}
 	if len(cfg.SecretKeyPrevious) > 0 && (isWritten(cfg.SecretKeyPrevious) || known[sha256.Sum256(cfg.SecretKeyPrevious)]) {
-		warned = add(warned, "LATCHKEY_SECRET_KEY_PREVIOUS", "is text that can be guessed, or the hash of a common word, and whoever guesses it makes refresh tokens: "+
-			"drop it as soon as LATCHKEY_SESSION_IDLE_TTL has passed")
+		warned = add(warned, "LATCHKEY_SECRET_KEY_PREVIOUS", "is text that can be guessed, or the hash of a common word, and anybody who guesses it can make refresh tokens: "+
+			"remove it as soon as LATCHKEY_SESSION_IDLE_TTL has passed")
 	}
 	for variable, hashes := range map[string]config.KeyHashes{"LATCHKEY_ADMIN_KEY_SHA256": cfg.AdminKeySHA256, "LATCHKEY_SERVICE_KEY_SHA256": cfg.ServiceKeySHA256} {
 		if slices.ContainsFunc(hashes, func(hash [sha256.Size]byte) bool { return known[hash] }) {
-			refused = add(refused, variable, "has the hash of a common word or password: whoever tries them is an operator or a service")
+			refused = add(refused, variable, "has the hash of a common word or password: anybody who tries common words becomes an operator or a service")
 		}
 	}
 	return refused, warned
 }
 
-// isWritten says whether a person wrote the key, as it is set or as it is decoded.
+// isWritten reports whether a person wrote the key: it looks at the key as it is set and as it is decoded.
 func isWritten(key config.SecretKey) bool {
 	forms := []string{base64.RawStdEncoding.EncodeToString(key)}
 	if !slices.ContainsFunc(key, func(b byte) bool { return b < ' ' || b > '~' }) {
@@ -108,18 +107,19 @@ func isWritten(key config.SecretKey) bool {
 		if strings.Trim(text, "0123456789abcdefABCDEF") == "" {
 			return bits < hexBits
 		}
-		return bits < writtenBits*float64(min(len(text), password.MaxLength)) // no more is looked at
+		return bits < writtenBits*float64(min(len(text), password.MaxLength)) // Guesses looks at no more
 	})
 }
 
-// wellKnown is the hashes of common words that the settings could have: 150,000 of
-// them, made only where there is something to compare.
+// wellKnown returns those hashes of common words that the settings contain. It hashes 150,000 words, and only
+// if there is something to compare.
 func wellKnown(cfg *config.Config) map[[sha256.Size]byte]bool {
 	wanted := make(map[[sha256.Size]byte]bool)
 	for _, hash := range slices.Concat(cfg.AdminKeySHA256, cfg.ServiceKeySHA256) {
 		wanted[hash] = false
 	}
-	// A secret key may itself be the hash of a word; so that nothing but its hash is kept, that one's hash is compared.
+	// A secret key may itself be the hash of a word. wanted has the hash of such a key, so that the key is
+	// not kept.
 	secrets := make(map[[sha256.Size]byte]bool)
 	for _, key := range []config.SecretKey{cfg.SecretKey, cfg.SecretKeyPrevious} {
 		if len(key) == sha256.Size {
@@ -150,8 +150,8 @@ func wellKnown(cfg *config.Config) map[[sha256.Size]byte]bool {
 	return wanted
 }
 
-// LoadServeSettings is LoadSettings for serve: what is too weak to mean is refused with what
-// is wrong. The rest is for LogWeak.
+// LoadServeSettings reads the settings for serve. Settings that are far too weak are errors, like those that
+// are wrong. warned are the others, for LogWeak.
 func LoadServeSettings(environ []string) (cfg *config.Config, warned []config.Problem, err error) {
 	cfg, err = LoadSettings(environ, config.Serve, func(cfg *config.Config) error {
 		var refused []config.Problem
@@ -164,7 +164,7 @@ func LoadServeSettings(environ []string) (cfg *config.Config, warned []config.Pr
 	return cfg, warned, err
 }
 
-// LogWeak logs settings that can be used and should not be, one line each.
+// LogWeak logs settings that can be used but should not be, one line each.
 func LogWeak(ctx context.Context, list []config.Problem, log *slog.Logger) {
 	for _, one := range list {
 		log.WarnContext(ctx, "weak setting", "setting", one.Variable, "weakness", one.Wrong)

@@ -1,14 +1,15 @@
-// Package config is the only reader of Latchkey's environment: every variable is a field of Config, with what
-// it means, its form and an example beside it.
+// Package config is the only reader of Latchkey's environment. Every variable is a field of Config, with its
+// meaning, its form and an example.
 package config
 
 import "time"
 
-// Config holds every setting. The tags are the documentation that `latchkey config` and error messages print:
-// form and example say what a right value looks like, min and max bound it (inclusive), need names the
-// profile that cannot run without it, and secret keeps the value out of anything printed and lets it be read
-// from the file named by the variable with _FILE appended. echo:"no" keeps a wrong value out of the error: it
-// may be a secret that was taken for its hash. only names the one profile that reads the setting's file.
+// Config holds every setting. Its tags are the documentation that `latchkey config` and error messages print.
+// form and example describe a right value. min and max are its bounds, both inclusive. need names the profile
+// that cannot run without the setting. secret keeps the value out of everything that is printed, and allows
+// it to be in the file that the variable with _FILE appended names. echo:"no" keeps a wrong value out of the
+// error, because it may be a secret that was set instead of its hash. only names the one profile that needs
+// the setting's file.
 type Config struct {
 	// Listeners.
 
@@ -113,22 +114,22 @@ type Config struct {
 	DevDir string `env:"LATCHKEY_DEV_DIR" form:"a path of an empty or new folder, or of one that dev has used before" example:"/tmp/latchkey-dev" doc:"where latchkey dev keeps its data; unset: a folder of the user's own"`
 }
 
-// Profile is what a command needs from the settings.
+// Profile is what a command needs of the settings.
 type Profile string
 
 const (
 	// Serve runs against stores that the operator names.
 	Serve Profile = "serve"
-	// Dev starts stores of its own; everything has a default.
+	// Dev starts stores of its own, and everything has a default.
 	Dev Profile = "dev"
-	// Admin is the operator's shell, which calls a service.
+	// Admin is for the commands of an operator, which call a service.
 	Admin Profile = "admin"
-	// Tool is for commands that look at one or two settings.
+	// Tool is for commands that read one or two settings.
 	Tool Profile = "tool"
 )
 
-// devDefaults differ from those of Serve: loopback only, and nothing to set. All calls
-// come from one developer, whose load test is no attack.
+// devDefaults are the defaults of Dev that differ from those of Serve: it listens on loopback only, and
+// nothing must be set. All calls come from one developer, whose load test is no attack.
 func devDefaults() map[string]string {
 	return map[string]string{
 		"LATCHKEY_GRPC_ADDR":          "127.0.0.1:50051",

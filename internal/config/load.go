@@ -20,14 +20,14 @@ import (
 type Problem struct {
 	// Variable is the setting's name in the environment.
 	Variable string
-	// Wrong says what is wrong with it, without the value where that is secret.
+	// Wrong says what is wrong with it, without the value if that is secret.
 	Wrong string
 }
 
-// Error holds every problem found, one line each.
+// Error holds all problems that were found.
 type Error struct{ Problems []Problem }
 
-// Error names the variable, what is wrong, the form it should have and an example.
+// Error returns one line for each problem: the variable, what is wrong, the right form and an example.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
@@ -39,23 +39,24 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Reject is the error of a value that Load cannot judge alone.
+// Reject returns an *Error about one value, for callers that check what Load cannot.
 func Reject(variable, wrong string) error {
 	return &Error{[]Problem{{variable, wrong}}}
 }
 
-// Judge looks at settings by rules of the packages that will use them. It returns nil or an *Error, as Reject
-// makes it. What was wrong already is zero: a judge passes over what is not set, and says nothing of it.
+// Judge checks settings by the rules of the package that will use them. It returns nil or an *Error, as
+// Reject makes it. Settings that were found wrong before are zero, so a judge ignores settings that are not
+// set.
 type Judge func(*Config) error
 
-// Load reads the settings that environ ("NAME=value" each, as from os.Environ) holds for profile, and has the
-// judges look at them. Its error is an *Error with all that is wrong, one problem for a setting, so that one
-// round of changes is enough.
+// Load reads the settings for profile from environ ("NAME=value" each, as from os.Environ), and lets the
+// judges check them. Its error is an *Error with everything that is wrong, one problem for each setting, so
+// that one round of changes is enough.
 func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	values := env.ToMap(environ)
 	var problems []Problem
 	for standard, ours := range map[string]string{"DATABASE_URL": "LATCHKEY_DATABASE_URL", "REDIS_URL": "LATCHKEY_REDIS_URL"} {
-		// In a developer's shell they name the stores of the developer's own application.
+		// In a developer's shell these variables name the stores of the developer's own application.
 		if profile != Dev && values[ours] == "" && values[ours+"_FILE"] == "" && values[standard] != "" {
 			values[ours] = values[standard]
 		}
@@ -72,7 +73,7 @@ func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 			}
 		}
 	}
-	// An empty value is an unset one: compose files and shells write both alike.
+	// An empty value means unset: compose files and shells do not distinguish the two.
 	for name, value := range values {
 		if value == "" {
 			delete(values, name)
@@ -89,7 +90,7 @@ func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	return cfg, nil
 }
 
-// judge returns what the judges find beyond what was found before.
+// judge returns the problems that the judges find, without those of variables that have one already.
 func (c *Config) judge(judges []Judge, found []Problem) []Problem {
 	bad := make(map[string]bool)
 	for _, p := range found {
@@ -137,7 +138,7 @@ func parse(cfg *Config, values map[string]string) []Problem {
 		f, _ := fieldNamed(bad.Name)
 		wrong := "is not usable"
 		if isOurs(f.Type) {
-			wrong = bad.Err.Error() // our own UnmarshalText: never holds the value
+			wrong = bad.Err.Error() // from our own UnmarshalText, which never includes the value
 		}
 		if f.tag("secret") == "" && f.tag("echo") == "" {
 			wrong = fmt.Sprintf("has the value %q", values[f.variable()])
@@ -149,8 +150,8 @@ func parse(cfg *Config, values map[string]string) []Problem {
 
 func isOurs(t reflect.Type) bool { return t.PkgPath() == reflect.TypeFor[Config]().PkgPath() }
 
-// check holds the rules that the fields' types do not: bounds, choices, what the profile needs, and settings
-// that depend on each other.
+// check applies the rules that the types of the fields do not: bounds, choices, settings that the profile
+// needs, and settings that depend on each other.
 func (c *Config) check(values map[string]string, profile Profile, found []Problem) []Problem {
 	bad := make(map[string]bool)
 	for _, p := range found {
@@ -183,7 +184,7 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 	return problems
 }
 
-// checkForms checks settings whose form no tag of their field describes.
+// checkForms checks settings whose form the tags cannot describe.
 func (c *Config) checkForms(values map[string]string, add func(variable, wrong string)) {
 	for name, addr := range map[string]string{
 		"LATCHKEY_GRPC_ADDR": c.GRPCAddr, "LATCHKEY_HTTP_ADDR": c.HTTPAddr, "LATCHKEY_OPS_ADDR": c.OpsAddr,
@@ -195,18 +196,19 @@ func (c *Config) checkForms(values map[string]string, add func(variable, wrong s
 	if c.Issuer != "" && !isHTTP(c.Issuer) {
 		add("LATCHKEY_ISSUER", fmt.Sprintf("has the value %q", c.Issuer))
 	}
-	// Former keys verify for 25 hours: with shorter periods they would pile up.
+	// A former key still verifies for 25 hours. With shorter periods such keys would accumulate.
 	if c.KeyRotation != 0 && c.KeyRotation < 24*time.Hour {
 		add("LATCHKEY_KEY_ROTATION", fmt.Sprintf("has the value %q", values["LATCHKEY_KEY_ROTATION"]))
 	}
 }
 
-// checkTogether checks settings that depend on each other. In bad are variables that have a problem already.
+// checkTogether checks settings that depend on each other. bad holds the variables that have a problem
+// already.
 func (c *Config) checkTogether(bad map[string]bool, add func(variable, wrong string)) {
 	if c.AccountAudience != "" && c.AccountAudience == c.Audience {
-		add("LATCHKEY_ACCOUNT_AUDIENCE", "is LATCHKEY_AUDIENCE, and services could use what they are shown")
+		add("LATCHKEY_ACCOUNT_AUDIENCE", "is the same as LATCHKEY_AUDIENCE, so that services could use the tokens that they receive")
 	}
-	// A maximum that cannot be read is zero, and no bound for another.
+	// A maximum that could not be read is zero, and must not limit another setting.
 	if !bad["LATCHKEY_SESSION_MAX_TTL"] && c.SessionIdleTTL > c.SessionMaxTTL {
 		add("LATCHKEY_SESSION_IDLE_TTL", fmt.Sprintf("(%s) is longer than LATCHKEY_SESSION_MAX_TTL (%s)", c.SessionIdleTTL, c.SessionMaxTTL))
 	}
@@ -218,7 +220,7 @@ func (c *Config) checkTogether(bad map[string]bool, add func(variable, wrong str
 	}
 	for _, hash := range c.ServiceKeySHA256 {
 		if slices.Contains(c.AdminKeySHA256, hash) {
-			add("LATCHKEY_SERVICE_KEY_SHA256", "names an admin key, and a service that holds it could do all that operators can")
+			add("LATCHKEY_SERVICE_KEY_SHA256", "contains the hash of an admin key: a service with that key could do everything that operators can")
 		}
 	}
 	if c.TLSCertFile != "" && c.TLSKeyFile == "" {
@@ -228,7 +230,7 @@ func (c *Config) checkTogether(bad map[string]bool, add func(variable, wrong str
 		add("LATCHKEY_TLS_CERT_FILE", "is not set though LATCHKEY_TLS_KEY_FILE is")
 	}
 	if c.ProxyProtocol && len(c.TrustedProxies) == 0 && !bad["LATCHKEY_TRUSTED_PROXIES"] {
-		add("LATCHKEY_PROXY_PROTOCOL", "is on and LATCHKEY_TRUSTED_PROXIES is not set, so that nobody may send a header")
+		add("LATCHKEY_PROXY_PROTOCOL", "is true and LATCHKEY_TRUSTED_PROXIES is not set, so that nobody may send a header")
 	}
 	if c.LegacyEnabled && c.LegacyAcceptUntil.IsZero() {
 		add("LATCHKEY_LEGACY_ACCEPT_UNTIL", "is not set though LATCHKEY_LEGACY_ENABLED is, and what the older backends left would be honoured for ever")
@@ -278,7 +280,7 @@ func (f field) tag(name string) string { return f.Tag.Get(name) }
 
 func (f field) variable() string { return f.Tag.Get("env") }
 
-// wanted is the form, with the bounds where there are any.
+// wanted returns the form of a right value, with its bounds if there are any.
 func (f field) wanted() string {
 	if f.tag("min") == "" {
 		return f.tag("form")
@@ -286,12 +288,12 @@ func (f field) wanted() string {
 	return fmt.Sprintf("%s from %s to %s", f.tag("form"), f.tag("min"), f.tag("max"))
 }
 
-// inBounds says whether a value keeps min, max and oneof. The tags are checked by a test, so their own errors
-// cannot happen here.
+// inBounds reports whether a value is within min and max and one of oneof. A test checks the tags themselves,
+// so their errors are ignored here.
 func (f field) inBounds(v reflect.Value) bool {
 	if choices := f.tag("oneof"); choices != "" {
 		if _, chosen := f.Tag.Lookup("envDefault"); !chosen && v.String() == "" {
-			return true // unset is an answer of its own
+			return true // it may be unset
 		}
 		return slices.Contains(strings.Fields(choices), v.String())
 	}
@@ -314,7 +316,7 @@ func (f field) bounds() (low, high int64) {
 	return number(f.tag("min")), number(f.tag("max"))
 }
 
-// readFile puts the content of NAME_FILE in the place of NAME.
+// readFile sets NAME to the content of the file that NAME_FILE names.
 func (f field) readFile(values map[string]string, profile Profile) []Problem {
 	name := f.variable()
 	path := values[name+"_FILE"]
@@ -326,10 +328,10 @@ func (f field) readFile(values map[string]string, profile Profile) []Problem {
 	}
 	content, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
 	if only := f.tag("only"); err != nil && only != "" && only != string(profile) {
-		return nil // the one who needs it will say so; `dev` makes the very file that its admin key is read from
+		return nil // the profile that needs it reports this; `dev` even creates the file of the admin key
 	}
 	if err != nil {
-		// Without the path: somebody may have put the secret itself there.
+		// The path is left out: somebody may have set it to the secret itself.
 		reason := err
 		if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 			reason = pathError.Err

@@ -12,8 +12,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Print writes every setting in force, one a line: its value, where it is from (environment or default) and
-// what it means. Secrets are only said to be set.
+// Print writes every setting in force, one a line: its value, its source (environment or default) and its
+// meaning. Of secrets it only writes whether they are set.
 func (c *Config) Print(w io.Writer, environ []string) error {
 	values := env.ToMap(environ)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -33,7 +33,7 @@ func (c *Config) Print(w io.Writer, environ []string) error {
 	return table.Flush()
 }
 
-// standardName says whether the setting came from DATABASE_URL or REDIS_URL.
+// standardName reports whether the setting came from DATABASE_URL or REDIS_URL.
 func standardName(name string, values map[string]string) bool {
 	short, _ := strings.CutPrefix(name, "LATCHKEY_")
 	return (short == "DATABASE_URL" || short == "REDIS_URL") && values[short] != ""
@@ -77,8 +77,8 @@ func (f field) printable(v reflect.Value) string {
 	return "(unset)"
 }
 
-// Unknown lists variables that begin with LATCHKEY_ and are no settings: most likely misspelt ones. Those
-// that Kubernetes makes for a service called latchkey are left out.
+// Unknown lists variables that begin with LATCHKEY_ and are not settings: most likely they are misspelt.
+// Those that Kubernetes sets for a service named latchkey are left out.
 func Unknown(environ []string) []string {
 	known := make(map[string]bool)
 	for _, f := range fields() {

@@ -8,12 +8,12 @@ import (
 
 const hidden = "xxxxx"
 
-// urlParts are the parts of a URL as its reader takes them.
+// urlParts are the parts of a URL, split as the library that reads it splits them.
 type urlParts struct{ scheme, user, hosts, path, query string }
 
-// splitURL does what the reader of the scheme does: for PostgreSQL the first "@" before any "/" ends the
-// password, as in libpq and pgx, whatever else is in it; for others "?" and "/" end the host before it is
-// looked for, as in net/url.
+// splitURL splits a URL as the library for its scheme does. For PostgreSQL (libpq and pgx) the first "@"
+// before any "/" ends the password, whatever the password contains. For other schemes (net/url) "?" and "/"
+// end the host before "@" is looked for.
 func splitURL(text string) urlParts {
 	var p urlParts
 	var rest string
@@ -38,8 +38,8 @@ func (p urlParts) isPostgres() bool { return p.scheme == "postgres" || p.scheme 
 
 var errURLMark = errors.New("has a password that ends early: write %23 for # in it, %40 for @, %2F for /, %3F for ? and %25 for %")
 
-// readOneWay refuses a URL whose password ends before its own end for the reader of the URL, who would take
-// the rest for hosts and names, and show those.
+// readOneWay returns an error for a URL whose password ends too early for the library that reads it. The
+// library would take the rest of the password for hosts and names, and would show those.
 func readOneWay(text string) error {
 	if isKeywords(text) {
 		return nil // a password in it is quoted, not escaped
@@ -52,9 +52,9 @@ func readOneWay(text string) error {
 	return nil
 }
 
-// redact returns a URL without the parts that are or may be secret: all before the hosts except a user of
-// PostgreSQL, and all query parameters that are not known to be harmless. Of a text that can be read in two
-// ways it shows the scheme only.
+// redact returns a URL without the parts that are or may be secret: everything before the hosts, except a
+// user of PostgreSQL, and all query parameters that are not known to be harmless. If a text can be split in
+// two ways, it shows the scheme only.
 func redact(text string) string {
 	p := splitURL(text)
 	if !slices.Contains([]string{"postgres", "postgresql", "smtp", "smtps", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"}, p.scheme) {
@@ -91,7 +91,8 @@ func redact(text string) string {
 	return shown
 }
 
-// harmless lists parameters that people look for when they ask what is in force.
+// harmless reports whether a parameter is one that people look for in the output of `latchkey config`, and
+// that is no secret.
 func harmless(name string) bool {
 	return slices.Contains([]string{
 		"sslmode", "sslrootcert", "host", "hostaddr", "port", "dbname", "target_session_attrs", "application_name", "connect_timeout", "search_path",
@@ -99,7 +100,7 @@ func harmless(name string) bool {
 	}, name)
 }
 
-// plain says whether text has only letters and digits of ASCII, and marks.
+// plain reports whether text consists of ASCII letters, digits and these marks.
 func plain(text, marks string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(marks, r)

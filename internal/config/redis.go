@@ -16,14 +16,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// clusterReload bounds how long writes go to a failed master of a cluster: with go-redis' own 60 s they fail
-// for a minute after a failover.
+// clusterReload bounds how long writes go to a failed master of a cluster. With the 60 s of go-redis, writes
+// fail for a minute after a failover.
 const clusterReload = 2 * time.Second
 
-// How hard a call tries before it is refused: a store that is down should be told in milliseconds, not after
-// the seconds of go-redis' own 4 times 5 dials. One retry is for the connection that went stale. One that
-// hangs is given up after the time of a command, which bounds the wait for a connection, the dial and the
-// retry together: a call is refused by the first command that fails, so within two seconds.
+// How often and how long a command is tried before it fails. If a store is down, the caller should learn that
+// in milliseconds, not after the several seconds of go-redis's default of 4 times 5 dials. One retry is for a
+// connection that has gone stale. The time of a command covers the wait for a connection, the dial and the
+// retry together. The first command that fails also fails its call, so a call fails within two seconds.
 const (
 	redisRetries     = 1
 	redisDials       = 1
@@ -45,7 +45,7 @@ type RedisURL struct {
 	roots  *x509.CertPool
 }
 
-// UnmarshalText checks the form. The error never holds the text.
+// UnmarshalText checks the form. Its error never contains the text.
 func (u *RedisURL) UnmarshalText(text []byte) error {
 	if err := readOneWay(string(text)); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	hosts := strings.Split(authority, ",")
 	var err error
 	if !slices.Contains([]string{"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"}, scheme) {
-		return errors.New("has a scheme that is none of redis, rediss, unix, redis+sentinel and rediss+sentinel")
+		return errors.New("has a scheme other than redis, rediss, unix, redis+sentinel and rediss+sentinel")
 	}
 	if err := checkRedisHosts(string(text)); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (u *RedisURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// splitRedis divides a URL: the authority has what stands before the path or the query, and of unix://
+// splitRedis splits a URL. The authority is what comes before the path or the query; of unix:// it is
 // everything.
 func splitRedis(text string) (scheme, authority, tail string) {
 	scheme, authority, _ = strings.Cut(text, "://")
@@ -93,14 +93,14 @@ func splitRedis(text string) (scheme, authority, tail string) {
 // IsZero reports whether no URL was set.
 func (u RedisURL) IsZero() bool { return u.client == nil }
 
-// WithRoots is the same URL, whose servers' certificates must be signed by one of roots instead of the
-// system's; nil changes nothing.
+// WithRoots returns the same URL, except that one of roots must have signed the servers' certificates,
+// instead of an authority of the system. Nil changes nothing.
 func (u RedisURL) WithRoots(roots *x509.CertPool) RedisURL {
 	u.roots = roots
 	return u
 }
 
-// trusting is cfg with roots in it; nil, as of a URL without TLS, stays nil.
+// trusting returns cfg with these roots. It returns nil for nil, as of a URL without TLS.
 func trusting(cfg *tls.Config, roots *x509.CertPool) *tls.Config {
 	if cfg == nil || roots == nil {
 		return cfg
@@ -110,11 +110,11 @@ func trusting(cfg *tls.Config, roots *x509.CertPool) *tls.Config {
 	return cfg
 }
 
-// IsTLS says whether the URL asks for TLS.
+// IsTLS reports whether the URL asks for TLS.
 func (u RedisURL) IsTLS() bool { return strings.HasPrefix(u.text, "rediss") }
 
-// Client makes a client; it connects when it is used, and gives no command longer than redisCommandTime. It
-// panics on a zero URL.
+// Client makes a client. It connects when it is first used, and no command takes longer than
+// redisCommandTime. It panics if no URL is set.
 func (u RedisURL) Client() redis.UniversalClient {
 	client := u.client(u.roots)
 	client.AddHook(commandTime{})
@@ -140,7 +140,7 @@ func (u RedisURL) Resolve(ctx context.Context, client redis.UniversalClient) (re
 		if err != nil {
 			return client, err
 		}
-		_ = client.Close() // nothing was written through it
+		_ = client.Close() // it was not used for writes
 		return cluster, nil
 	}
 	info, err = single.Info(ctx, "replication").Result()
@@ -150,7 +150,7 @@ func (u RedisURL) Resolve(ctx context.Context, client redis.UniversalClient) (re
 	return client, nil
 }
 
-// RedisUnfitError is a Redis that answers and cannot be used, however long one waits.
+// RedisUnfitError is about a Redis that answers and cannot be used. Waiting does not help.
 type RedisUnfitError struct{ Reason string }
 
 // Error implements error.
@@ -166,17 +166,17 @@ func (u RedisURL) asCluster() (redis.UniversalClient, error) {
 	}
 	client, err := clusterClient(scheme, []string{authority}, "?"+query)
 	if err != nil {
-		return nil, &RedisUnfitError{"it is a node of a cluster, and the URL is none of one: redis://host:port,host:port"}
+		return nil, &RedisUnfitError{"it is a node of a cluster, and the URL does not have the form for one: redis://host:port,host:port"}
 	}
 	return RedisURL{client: client, roots: u.roots}.Client(), nil
 }
 
-// HopelessRedis says why err is a failure of Redis that no waiting mends, "" if it may be mended by that.
+// HopelessRedis says why waiting does not help against an error of Redis, "" if it may help.
 func HopelessRedis(err error) string {
 	if unfit, ok := errors.AsType[*RedisUnfitError](err); ok {
 		return unfit.Reason
 	}
-	if errors.Is(err, redis.Nil) { // what a Sentinel answers; nothing else is asked for a key that may be absent
+	if errors.Is(err, redis.Nil) { // the answer of a Sentinel; no other request is for a key that may be missing
 		return "its Sentinels know no master of that name: redis+sentinel://host:26379,host:26379/master"
 	}
 	var answer redis.Error
@@ -185,7 +185,7 @@ func HopelessRedis(err error) string {
 	}
 	text := answer.Error()
 	if strings.HasPrefix(text, "ERR This instance has cluster support disabled") {
-		return "it is no cluster, and several addresses are those of one: name one server (redis://host:port), or its Sentinels (redis+sentinel://host:26379,host:26379/master)"
+		return "it is no cluster, and several addresses mean a cluster: name one server (redis://host:port), or its Sentinels (redis+sentinel://host:26379,host:26379/master)"
 	}
 	for _, start := range []string{"WRONGPASS", "NOAUTH", "NOPERM", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH", "ERR DB index", "ERR invalid DB index", "ERR SELECT", "ERR unknown command"} {
 		if strings.HasPrefix(text, start) {
@@ -195,7 +195,7 @@ func HopelessRedis(err error) string {
 	return ""
 }
 
-// commandTime bounds every command and every pipeline.
+// commandTime bounds the time of every command and every pipeline.
 type commandTime struct{}
 
 // DialHook implements redis.Hook.
@@ -219,10 +219,10 @@ func (commandTime) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// Redacted is the URL without what is secret in it.
+// Redacted returns the URL without its secret parts.
 func (u RedisURL) Redacted() string { return redact(u.text) }
 
-// RemotePassword is the password with which Latchkey logs in on other machines, "" if there is none.
+// RemotePassword returns the password that Latchkey sends to another machine, "" if there is none.
 func (u RedisURL) RemotePassword() string {
 	if !u.remote() {
 		return ""
@@ -234,7 +234,7 @@ func (u RedisURL) RemotePassword() string {
 	return secret
 }
 
-// remote says whether the URL names another machine.
+// remote reports whether the URL names another machine.
 func (u RedisURL) remote() bool {
 	if u.client == nil || strings.HasPrefix(u.text, "unix:") {
 		return false
@@ -247,7 +247,7 @@ func (u RedisURL) remote() bool {
 	})
 }
 
-// weakness says who else than Latchkey can get at the keys, "" if nobody.
+// weakness says who other than Latchkey can reach the keys, "" if nobody.
 func (u RedisURL) weakness() string {
 	parts := splitURL(u.text)
 	query, _ := url.ParseQuery(parts.query)
@@ -255,18 +255,18 @@ func (u RedisURL) weakness() string {
 	case !u.remote():
 		return ""
 	case !strings.HasPrefix(parts.scheme, "rediss"):
-		return "goes to another machine in plaintext: the password can be read and sessions can be changed on the way. Use rediss://"
+		return "goes to another machine in plaintext: somebody in between can read the password and change sessions. Use rediss://"
 	case query.Get("skip_verify") == "true":
-		return "does not check whose the Redis is: whoever is on the way can be it. Drop skip_verify"
+		return "does not verify the server: somebody in between can pose as Redis. Remove skip_verify"
 	case !strings.Contains(parts.user, ":"):
-		return "has no password for a Redis on another machine: whoever reaches it can end sessions and forget failed logins. Set requirepass or an ACL user there"
+		return "has no password for a Redis on another machine: anybody who reaches it can end sessions and delete counts of failed logins. Set requirepass or an ACL user there"
 	}
 	return ""
 }
 
 var errRedisURL = errors.New("has a part that is not understood")
 
-// redisURLError holds what go-redis or net/url says of a URL, with parts of it: nobody else may see it.
+// redisURLError holds an error of go-redis or net/url, which contains parts of the URL: it must not be shown.
 type redisURLError struct{ error }
 
 func singleClient(text string) (func(*x509.CertPool) redis.UniversalClient, error) {
@@ -302,8 +302,8 @@ func clusterClient(scheme string, hosts []string, tail string) (func(*x509.CertP
 	}, nil
 }
 
-// sentinelClient gives the credentials before the addresses to the servers. The Sentinels' own, where they
-// have any, are query parameters.
+// sentinelClient uses the credentials before the addresses for the servers. Credentials for the Sentinels are
+// query parameters.
 func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.CertPool) redis.UniversalClient, error) {
 	path, rawQuery, _ := strings.Cut(tail, "?")
 	master, db, _ := strings.Cut(strings.Trim(path, "/"), "/")
@@ -335,7 +335,7 @@ func sentinelClient(scheme string, hosts []string, tail string) (func(*x509.Cert
 	}, nil
 }
 
-// withAddresses writes hosts after the first as the addr parameters that go-redis reads.
+// withAddresses writes the hosts after the first as addr parameters, as go-redis expects them.
 func withAddresses(scheme string, hosts []string, tail string) (*url.URL, error) {
 	parsed, err := url.Parse(scheme + "://" + hosts[0] + tail)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 var errRedisComma = errors.New("has a comma in its password, or credentials before a later address: write %2C for , and give credentials before the first address only")
 
-// checkRedisHosts looks at what go-redis takes until it connects.
+// checkRedisHosts checks what go-redis does not check until it connects.
 func checkRedisHosts(text string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return errors.New("has a line break or another control character in it")
@@ -58,8 +58,8 @@ func wrongRedisHost(host string) string {
 	return ""
 }
 
-// wrongRedis says which part of a URL is wrong that go-redis or net/url refused, in words of our own: what
-// they say holds parts of the URL. Of that it takes names of options alone.
+// wrongRedis says which part of a URL go-redis or net/url refused. Their own errors contain parts of the URL,
+// so it takes only names of options from them.
 func wrongRedis(text string, said error) error {
 	parts := splitURL(text)
 	user, password, _ := strings.Cut(parts.user, ":")
@@ -67,7 +67,7 @@ func wrongRedis(text string, said error) error {
 		{"password", password}, {"user", user}, {"path", parts.path},
 	} {
 		if _, err := url.PathUnescape(part.text); err != nil {
-			return fmt.Errorf("has a %s with a %% that begins no escape: write %%25 for it, and percent-encode what else is special in it", part.name)
+			return fmt.Errorf("has a %s with a %% that begins no escape: write %%25 for it, and percent-encode other special characters too", part.name)
 		}
 	}
 	words := said.Error()
@@ -84,13 +84,13 @@ func wrongRedis(text string, said error) error {
 		return fmt.Errorf("has an option %s that is not %s", bad[1], wanted[bad[2]])
 	}
 	if names, ok := strings.CutPrefix(words, "redis: unexpected option: "); ok {
-		return errors.New("has an option that there is not: " + whichOption(parts.query, strings.Split(names, ", ")))
+		return errors.New("has an unknown option: " + whichOption(parts.query, strings.Split(names, ", ")))
 	}
 	return errRedisURL
 }
 
-// whichOption points at the first option that is not known, by its place and by what may be meant: its name
-// may be the rest of a password.
+// whichOption names the first unknown option by its number and by the option that was probably meant. It does
+// not repeat the name, which may be the rest of a password.
 func whichOption(query string, unknown []string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
@@ -112,7 +112,7 @@ func whichOption(query string, unknown []string) string {
 	return "one of them"
 }
 
-// redisOptions are those that people set.
+// redisOptions returns the options that people set.
 func redisOptions() []string {
 	return []string{
 		"db", "protocol", "client_name", "max_retries", "min_retry_backoff", "max_retry_backoff", "dial_timeout", "read_timeout", "write_timeout",
@@ -121,7 +121,7 @@ func redisOptions() []string {
 	}
 }
 
-// isNear says whether one letter was mistyped, left out or added.
+// isNear reports whether the names differ in one letter that was mistyped, left out or added.
 func isNear(name, known string) bool {
 	for len(name) > 0 && len(known) > 0 && name[0] == known[0] {
 		name, known = name[1:], known[1:]

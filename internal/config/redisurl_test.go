@@ -22,12 +22,12 @@ func TestRedisURLSaysWhatIsWrong(t *testing.T) {
 		"redis://:geheim7@h:6379/main":                  "database that is not a number",
 		"redis://:geheim7@h:6379/1/2":                   "database that is not a number",
 		"redis://:geheim7@h:6379?db=x":                  "database that is not a number",
-		"redis://:geheim7@h:6379/1?pool_sice=5":         "option that there is not: number 1 of 1, where pool_size may be meant",
+		"redis://:geheim7@h:6379/1?pool_sice=5":         "unknown option: number 1 of 1, where pool_size may be meant",
 		"redis://:geheim7@h:6379/1?pool_size=many":      "option pool_size that is not a number",
 		"redis://:geheim7@h:6379/1?read_timeout=soon":   "option read_timeout that is not a number of seconds or a duration",
 		"rediss://:geheim7@h:6379/1?skip_verify=ja":     "option skip_verify that is not true or false",
-		"redis://:geheim7@h1:1,h2:2?pool_sice=5":        "option that there is not: number 1 of 1, where pool_size may be meant",
-		"redis+sentinel://:geheim7@h:1/m?pool_sice=5":   "option that there is not: number 1 of 1, where pool_size may be meant",
+		"redis://:geheim7@h1:1,h2:2?pool_sice=5":        "unknown option: number 1 of 1, where pool_size may be meant",
+		"redis+sentinel://:geheim7@h:1/m?pool_sice=5":   "unknown option: number 1 of 1, where pool_size may be meant",
 		"redis+sentinel://:geheim7@h:1/m/main":          "database that is not a number",
 		"redis+sentinel://:geheim7@h:1":                 "names no master",
 		"redis+sentinel://:geheim7@h:1,h:x/m":           "port that is not a number from 1 to 65535 in address 2 of 2",
@@ -43,8 +43,8 @@ func TestRedisURLSaysWhatIsWrong(t *testing.T) {
 		"redis://:geheim7,x@h:6379":                     "%2C for ,",
 		"redis://:geheim7@h1:6379,:geheim7@h2:6379":     "credentials before the first address only",
 		"redis://:geheim7@h:6379\n":                     "line break",
-		"redis://:geheim7@h:6379/1?geheim7x=1&pool=5":   "option that there is not: number 1 of 2",
-		"redis://:geheim7@h:6379/1?geheim7=%zz&x%20=12": "option that there is not",
+		"redis://:geheim7@h:6379/1?geheim7x=1&pool=5":   "unknown option: number 1 of 2",
+		"redis://:geheim7@h:6379/1?geheim7=%zz&x%20=12": "unknown option",
 	} {
 		var u RedisURL
 		err := u.UnmarshalText([]byte(text))

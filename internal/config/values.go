@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// MinSecretKey is the least length of a secret key in bytes: what a key of HMAC-SHA-256 must have to be as
-// strong as its output (RFC 2104, section 3).
+// MinSecretKey is the least length of a secret key in bytes. A key of HMAC-SHA-256 needs it to be as strong
+// as the output (RFC 2104, section 3).
 const MinSecretKey = 32
 
 // SecretKey is a decoded secret of at least MinSecretKey bytes.
 type SecretKey []byte
 
-// UnmarshalText takes base64, standard or URL-safe, padded or not.
+// UnmarshalText accepts base64, standard or URL-safe, with or without padding.
 func (k *SecretKey) UnmarshalText(text []byte) error {
 	s := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(string(text)), "=")
 	raw, err := base64.RawStdEncoding.DecodeString(s)
@@ -31,10 +31,10 @@ func (k *SecretKey) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// KeyHashes are SHA-256 hashes of keys that callers show.
+// KeyHashes are the SHA-256 hashes of keys with which callers authenticate.
 type KeyHashes [][sha256.Size]byte
 
-// UnmarshalText takes hashes in hex, separated by commas.
+// UnmarshalText accepts hashes in hex, separated by commas.
 func (k *KeyHashes) UnmarshalText(text []byte) error {
 	var list KeyHashes
 	for part := range strings.SplitSeq(string(text), ",") {
@@ -44,7 +44,7 @@ func (k *KeyHashes) UnmarshalText(text []byte) error {
 		}
 		hash := [sha256.Size]byte(raw)
 		if hash == sha256.Sum256(nil) {
-			return errors.New("has the hash of an empty key: what was hashed was unset")
+			return errors.New("has the hash of an empty key: the variable that was hashed was not set")
 		}
 		list = append(list, hash)
 	}
@@ -61,11 +61,11 @@ func (k KeyHashes) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Key is a key that is sent to a service as `authorization: Bearer KEY`.
+// Key is sent to a service as `authorization: Bearer KEY`.
 type Key string
 
-// UnmarshalText trims the space around the key, such as the last line break of a file, and takes what can
-// stand in a header (RFC 9110, section 5.5).
+// UnmarshalText removes white space around the key, such as the line break at the end of a file, and accepts
+// the characters that a header may have (RFC 9110, section 5.5).
 func (k *Key) UnmarshalText(text []byte) error {
 	key := strings.TrimSpace(string(text))
 	if key == "" {
@@ -80,14 +80,14 @@ func (k *Key) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Hash is what the service knows of the key.
+// Hash returns what the service knows of the key.
 func (k Key) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(k)) }
 
-// OldSecret is a secret of another program, taken to the letter.
+// OldSecret is a secret of another program, used exactly as it is set.
 type OldSecret []byte
 
-// UnmarshalText takes any bytes but control characters: a file with two lines is hardly the secret, and a
-// secret that differs refuses every token.
+// UnmarshalText accepts all bytes except control characters. A file with two lines is hardly the secret, and
+// with a wrong secret every token is refused.
 func (s *OldSecret) UnmarshalText(text []byte) error {
 	for _, c := range text {
 		if c < ' ' || c == 0x7f {
@@ -98,17 +98,17 @@ func (s *OldSecret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// URL is a URL that may carry a password.
+// URL is a URL that may contain a password.
 type URL string
 
-// UnmarshalText checks that the text has a scheme and can be read in one way. The error never holds the text,
-// as url.Parse's own would.
+// UnmarshalText checks that the text has a scheme and can be split in one way only. Its error never contains
+// the text, as that of url.Parse would.
 func (u *URL) UnmarshalText(text []byte) error {
 	if err := readOneWay(string(text)); err != nil {
 		return err
 	}
-	// PostgreSQL's are judged by pgx, which takes more than net/url: sockets as hosts (%2Frun%2Fpostgresql),
-	// several hosts, and strings of key=value.
+	// pgx checks the URLs of PostgreSQL. It accepts more than net/url: sockets as hosts
+	// (%2Frun%2Fpostgresql), several hosts, and connection strings of key=value.
 	p := splitURL(string(text))
 	if !p.isPostgres() && !isKeywords(string(text)) {
 		parsed, err := url.Parse(string(text))
@@ -120,19 +120,19 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// isKeywords says whether text can be a connection string of key=value, as libpq takes it.
+// isKeywords reports whether text can be a connection string of key=value, as libpq accepts it.
 func isKeywords(text string) bool {
 	name, _, ok := strings.Cut(strings.TrimSpace(text), "=")
 	return ok && plain(strings.TrimSpace(name), "_")
 }
 
-// Redacted is the URL without what is secret in it.
+// Redacted returns the URL without its secret parts.
 func (u URL) Redacted() string { return redact(string(u)) }
 
 // Names is a list of hosts.
 type Names []string
 
-// UnmarshalText takes host names without ports, separated by commas.
+// UnmarshalText accepts host names without ports, separated by commas.
 func (n *Names) UnmarshalText(text []byte) error {
 	var list Names
 	for part := range strings.SplitSeq(string(text), ",") {
@@ -152,7 +152,7 @@ func (n Names) String() string { return strings.Join(n, ",") }
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix
 
-// UnmarshalText takes networks and single addresses, separated by commas.
+// UnmarshalText accepts networks and single addresses, separated by commas.
 func (p *Prefixes) UnmarshalText(text []byte) error {
 	var list Prefixes
 	for part := range strings.SplitSeq(string(text), ",") {
@@ -169,7 +169,7 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 		}
 		if prefix = prefix.Masked(); absurd(prefix) {
-			return errors.New("trusts everybody, or more than one owner can have: each of them could name any client")
+			return errors.New("trusts everybody, or more addresses than one owner can have: each of them could claim to be any client")
 		}
 		list = append(list, prefix)
 	}

@@ -214,11 +214,11 @@ func TestNoPartOfASecretIsShown(t *testing.T) {
 			}
 		}
 		harmless := template + hidden + errURLMark.Error() + "(hidden) is not a URL has a part that is not understood names no master after the Sentinels' addresses" +
-			"has a scheme that is none of redis, rediss, unix, redis+sentinel and rediss+sentinel" + errRedisComma.Error() + "has a host with a bracket that is not closed in address 1 of 2" +
+			"has a scheme other than redis, rediss, unix, redis+sentinel and rediss+sentinel" + errRedisComma.Error() + "has a host with a bracket that is not closed in address 1 of 2" +
 			"has a port that is not a number from 1 to 65535 has a host with a character that hosts do not have has an empty address between commas" +
-			"has a path with a % that begins no escape: write %25 for it, and percent-encode what else is special in it" +
+			"has a path with a % that begins no escape: write %25 for it, and percent-encode other special characters too" +
 			"has a user or password with a character that must be percent-encoded: anything but letters, digits and -._~!$&'()*+;=" +
-			"names no socket has a database that is not a number has an option that there is not: number 1 of 2, where" + strings.Join(redisOptions(), " may be meant, where ")
+			"names no socket has a database that is not a number has an unknown option: number 1 of 2, where" + strings.Join(redisOptions(), " may be meant, where ")
 		for i := range len(secret) - 2 {
 			part := secret[i : i+3]
 			for _, text := range shown {

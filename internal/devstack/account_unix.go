@@ -13,15 +13,15 @@ import (
 	"syscall"
 )
 
-// account is whom a server runs as. The zero account is this process's own.
+// account is the user that a server runs as. The zero account is the user of this process.
 type account struct {
 	name     string
 	uid, gid int
 	drop     bool // the process is root and the server must not be
 }
 
-// privateDirMode is the mode of a directory that holds a server's data directory. A root process's servers
-// run as another user, who must be able to pass through.
+// privateDirMode returns the mode of a directory that holds a server's data directory. The servers of a root
+// process run as another user, who must be able to pass through it.
 func privateDirMode() fs.FileMode {
 	if os.Geteuid() == 0 {
 		return 0o711
@@ -29,9 +29,9 @@ func privateDirMode() fs.FileMode {
 	return 0o700
 }
 
-// accountFor decides whom the server of dir runs as: a root process uses the owner of dir, or of the nearest
-// existing directory above it, so that a later run by that user finds its own files. Where that is root, the
-// servers run as postgres, else nobody.
+// accountFor decides which user the server of dir runs as. A root process uses the owner of dir, or of the
+// nearest existing directory above it, so that a later run by that user finds its own files. If that owner is
+// root, the servers run as postgres, or as nobody if there is no postgres.
 func accountFor(dir string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil
@@ -84,7 +84,7 @@ func ownerOf(info fs.FileInfo) (int, bool) {
 	return int(stat.Uid), true
 }
 
-// own gives a file that this process made to the account.
+// own makes the account the owner of a file that this process made.
 func (a account) own(path string) error {
 	if !a.drop {
 		return nil
@@ -96,8 +96,8 @@ func (a account) own(path string) error {
 }
 
 // OwnAsFolder gives a file that a root process has opened to the owner of its folder, so that a later run by
-// that user can use it. A file with further names stays as it is: they may lie elsewhere. Without root
-// nothing is to be given.
+// that user can use it. It leaves a file with several names (hard links) as it is, because the others may be
+// elsewhere. Without root it does nothing.
 func OwnAsFolder(file *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -117,14 +117,15 @@ func OwnAsFolder(file *os.File) error {
 	return file.Chown(int(owner.Uid), int(owner.Gid))
 }
 
-// mayOwn reports whether a directory belongs to this process or to the account: what may be swept.
+// mayOwn reports whether a directory belongs to this process or to the account. Only such directories may be
+// swept.
 func (a account) mayOwn(info fs.FileInfo) bool {
 	owner, ok := ownerOf(info)
 	return ok && (owner == os.Geteuid() || a.drop && owner == a.uid)
 }
 
-// unreachable names the first directory on the way to dir, itself included, that the account cannot enter by
-// its mode, or "" when there is none. Parts that do not exist yet do not count.
+// unreachable returns the first directory on the path to dir, dir included, that the account cannot enter
+// according to its mode, or "" if it can enter all. Parts that do not exist yet do not count.
 func (a account) unreachable(dir string) string {
 	if !a.drop {
 		return ""
@@ -155,7 +156,7 @@ func (a account) unreachable(dir string) string {
 	return dir
 }
 
-// explain adds what the reader can do to an error that a lack of permission caused.
+// explain adds advice to an error that was caused by a missing permission.
 func (a account) explain(err error, path string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -174,9 +175,9 @@ func (a account) explain(err error, path string) error {
 	return fmt.Errorf("%w: started by root, the server runs as user %s, who cannot use %s", err, a.name, path)
 }
 
-// CheckDir reports why the servers of this process could not use a data directory at dir, which need not
-// exist. Only a root process gets an error: its servers run as another user, who cannot enter /root, say.
-// Access lists beyond the mode bits are not looked at.
+// CheckDir returns an error if the servers of this process could not use a data directory at dir, which need
+// not exist. Only a root process gets an error: its servers run as another user, who cannot enter /root, for
+// example. It looks at mode bits, not at access control lists.
 func CheckDir(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -192,7 +193,8 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// credential is nil where nothing is to change. Naming one group makes Go drop root's supplementary groups.
+// credential returns nil if nothing has to change. Naming one group makes Go drop root's supplementary
+// groups.
 func (a account) credential() *syscall.Credential {
 	if !a.drop {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// account is whom a server runs as; on Windows always the user of this process.
+// account is the user that a server runs as. On Windows that is always the user of this process.
 type account struct{}
 
 func privateDirMode() fs.FileMode { return 0o700 }
@@ -23,6 +23,6 @@ func (account) explain(err error, _ string) error { return err }
 // OwnAsFolder does nothing on Windows.
 func OwnAsFolder(*os.File) error { return nil }
 
-// CheckDir reports why the servers of this process could not use a data directory at dir; on Windows there is
-// no such reason.
+// CheckDir returns an error if the servers of this process could not use a data directory at dir. On Windows
+// it returns none.
 func CheckDir(string) error { return nil }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// dataDirectory is PostgreSQL's. Its methods run under the lock of the directory.
+// dataDirectory is the data directory of PostgreSQL. Its methods run under the lock of the directory.
 type dataDirectory struct {
 	path    string
 	acct    account
@@ -22,7 +22,8 @@ type dataDirectory struct {
 	stale   fs.FileInfo // postmaster.pid as a crashed server left it, or nil
 }
 
-// prepare finds the programs, makes the directory where there is none, and returns the server's program.
+// prepare finds the programs, makes the directory if there is none, and returns the path of the server
+// program.
 func (d *dataDirectory) prepare(ctx context.Context, where finder, binDir string, lock *fileLock) (string, error) {
 	madeBy, err := majorOf(d.path)
 	if err != nil {
@@ -41,8 +42,8 @@ func (d *dataDirectory) prepare(ctx context.Context, where finder, binDir string
 	return programs.postgres(), d.clearPID()
 }
 
-// create runs initdb in a directory beside the data's and renames it, so that what an interrupted initdb
-// leaves is never taken for data. It is removed by the next create.
+// create runs initdb in a directory beside the final one and then renames it, so that the remains of an
+// interrupted initdb are never taken for data. The next create removes them.
 func (d *dataDirectory) create(ctx context.Context, programs binaries, lock *fileLock) error {
 	leftovers, err := filepath.Glob(globEscape(d.path) + ".init-*")
 	if err != nil {
@@ -71,8 +72,8 @@ func (d *dataDirectory) create(ctx context.Context, programs binaries, lock *fil
 	return nil
 }
 
-// initdb prefers C.UTF-8, in which lower() knows more than ASCII; where the system lacks that locale it takes
-// C.
+// initdb uses the locale C.UTF-8, in which lower() handles more than ASCII. If the system does not have it,
+// it uses C.
 func (d *dataDirectory) initdb(ctx context.Context, programs binaries, dir string, lock *fileLock) error {
 	var err error
 	for _, locale := range []string{"C.UTF-8", "C"} {
@@ -118,9 +119,9 @@ func (d *dataDirectory) initdbIn(ctx context.Context, programs binaries, dir, lo
 	return nil
 }
 
-// clearPID removes the postmaster.pid of a server that ended without doing so when its number now belongs to
-// another program: PostgreSQL would take that for a running server. A number that nobody has PostgreSQL
-// clears by itself.
+// clearPID removes the postmaster.pid of a crashed server if its process number now belongs to another
+// program: PostgreSQL would take that program for a running server. If no process has the number, PostgreSQL
+// removes the file itself.
 func (d *dataDirectory) clearPID() error {
 	d.stale = nil
 	path := d.pidFile()
@@ -147,7 +148,7 @@ func (d *dataDirectory) clearPID() error {
 
 func (d *dataDirectory) pidFile() string { return filepath.Join(d.path, "postmaster.pid") }
 
-// postmaster reads the number of the server from its file, 0 when there is none.
+// postmaster returns the process number in the server's file, 0 if there is none.
 func (d *dataDirectory) postmaster() int {
 	text, err := os.ReadFile(d.pidFile())
 	if err != nil {
@@ -161,9 +162,9 @@ func (d *dataDirectory) postmaster() int {
 	return pid
 }
 
-// ready reports whether the server with this process id is ready. Like pg_ctl it reads the eighth line of
-// postmaster.pid. The file of a crashed server can hold the number of the new one, because numbers repeat in
-// containers; the time in it tells the two apart.
+// ready reports whether the server with this process number is ready. Like pg_ctl it reads the eighth line of
+// postmaster.pid. The file of a crashed server can contain the number of the new one, because numbers repeat
+// in containers; then the time of the file distinguishes the two.
 func (d *dataDirectory) ready(pid int) bool {
 	text, err := os.ReadFile(d.pidFile())
 	if err != nil {
@@ -185,7 +186,7 @@ func syncDir(dir string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// globEscape makes a path match itself only.
+// globEscape returns a pattern that matches exactly this path.
 func globEscape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

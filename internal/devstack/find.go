@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// minMajor is the oldest PostgreSQL that is accepted: 14 is the first whose initdb knows --no-instructions.
+// minMajor is the oldest version of PostgreSQL that is accepted: initdb has --no-instructions since 14.
 const minMajor = 14
 
 // binaries is one installation of PostgreSQL.
@@ -48,9 +48,9 @@ func systemFinder() finder {
 	}
 }
 
-// find returns the first installation that can open the data: data made by one major version opens with no
-// other. dataMajor is 0 for data that is yet to be made. A directory given by the caller is used or refused,
-// never passed over.
+// find returns the first installation that can open the data: only the major version that made data can open
+// it. dataMajor is 0 if there is no data yet. If the caller names a directory, find uses that or returns an
+// error; it does not look elsewhere.
 func (f finder) find(ctx context.Context, given string, dataMajor int) (binaries, error) {
 	if given != "" {
 		return f.checkGiven(ctx, given, dataMajor)
@@ -97,7 +97,7 @@ func (f finder) checkGiven(ctx context.Context, dir string, dataMajor int) (bina
 	return found, nil
 }
 
-// candidates lists directories of programs, best first, each once.
+// candidates lists directories of programs without duplicates, the best first.
 func (f finder) candidates() []string {
 	var dirs []string
 	add := func(dir string) {
@@ -127,7 +127,8 @@ func (f finder) candidates() []string {
 	return dirs
 }
 
-// programDir follows a link on PATH, which may stand alone, to where initdb is beside it.
+// programDir follows a link on PATH to the directory where initdb is too: the link may be alone in its own
+// directory.
 func programDir(program string) string {
 	if target, err := filepath.EvalSymlinks(program); err == nil {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(target), "initdb")); err == nil {
@@ -142,7 +143,7 @@ var (
 	versionOutput = regexp.MustCompile(`^postgres \(PostgreSQL\) ([0-9]+)`)
 )
 
-// numberIn returns the first number in a path, which in all the patterns is the version.
+// numberIn returns the first number in a path. In all patterns that is the version.
 func numberIn(path string) int {
 	number, err := strconv.Atoi(digits.FindString(path))
 	if err != nil {
@@ -175,7 +176,8 @@ func inspect(ctx context.Context, dir string) (binaries, error) {
 	return found, err
 }
 
-// missing says what was looked for, what was found instead and how to install what is missing.
+// missing returns an error that says what was looked for, what was found instead, and how to install what is
+// missing.
 func missing(dataMajor int, seen []string, fetchErr error) error {
 	text := "none in the usual places or on PATH"
 	if len(seen) > 0 {
@@ -184,7 +186,7 @@ func missing(dataMajor int, seen []string, fetchErr error) error {
 	advice := installLine(runtime.GOOS, dataMajor)
 	if dataMajor != 0 {
 		text += fmt.Sprintf(", while the data was made by version %d", dataMajor)
-		advice += "; or move the data directory away to begin with an empty one"
+		advice += "; or move the data directory away to start with an empty one"
 	}
 	if fetchErr != nil {
 		text += ", and " + fetchErr.Error()
@@ -192,7 +194,7 @@ func missing(dataMajor int, seen []string, fetchErr error) error {
 	return fmt.Errorf("%w: %s. Install it with: %s", ErrNoPostgres, text, advice)
 }
 
-// installLine is the command that installs PostgreSQL on this system.
+// installLine returns the command that installs PostgreSQL on this system.
 func installLine(goos string, major int) string {
 	suffix := ""
 	if major != 0 {
@@ -216,7 +218,7 @@ func installLine(goos string, major int) string {
 	}
 }
 
-// majorOf reads the version that made a data directory, and 0 where there is none yet: dir is absent or
+// majorOf returns the version that made a data directory, or 0 if there is no data: dir does not exist or is
 // empty.
 func majorOf(dir string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))

@@ -15,13 +15,13 @@ import (
 )
 
 // orphanPatience bounds how long a start waits for the server of a killed process to end. An immediate
-// shutdown takes PostgreSQL at most 5 s, after which it kills its own children.
+// shutdown of PostgreSQL takes at most 5 s; after that it kills its own children.
 const orphanPatience = 10 * time.Second
 
 // LockedError says that another process holds a directory.
 type LockedError struct {
 	Dir string // the directory that is held
-	PID int    // its holder, or 0 when that is not known
+	PID int    // its holder, or 0 if that is not known
 }
 
 func (e *LockedError) Error() string {
@@ -34,10 +34,10 @@ func (e *LockedError) Error() string {
 // LockFile is the name of the file that [LockDir] makes.
 const LockFile = "lock"
 
-// LockDir takes dir for this process, creating it when it is absent: an advisory lock on its [LockFile],
-// which holds the number of this process. The lock ends with release or with the process, however that ends,
-// so a lock file that is left behind never blocks. When another process holds it the error is a
-// [*LockedError]. The lock file is given to its folder's owner, see [OwnAsFolder].
+// LockDir locks dir for this process, and creates it if it does not exist. The lock is an advisory lock on
+// [LockFile], which contains the number of this process. It ends with release or with the process, however
+// that ends, so an old lock file never blocks. If another process holds the lock, the error is a
+// [*LockedError]. The lock file belongs to the owner of its folder, see [OwnAsFolder].
 func LockDir(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, privateDirMode()); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -60,8 +60,8 @@ func LockDir(dir string) (release func() error, err error) {
 
 var errLockHeld = errors.New("lock is held")
 
-// fileLock is a held advisory lock. It belongs to the open file, so a child process that inherits the file
-// keeps the lock until it ends too.
+// fileLock is an advisory lock that is held. It belongs to the open file, so a child process that inherits
+// the file holds the lock too, until it ends.
 type fileLock struct {
 	file *os.File
 }
@@ -88,7 +88,8 @@ func takeLock(path string) (*fileLock, error) {
 	return lock, nil
 }
 
-// name writes the holders of the lock: this process first, then the server that inherited it, if any.
+// name writes the holders of the lock into the file: this process, then the server that has inherited the
+// lock, if there is one.
 func (l *fileLock) name(pids ...int) error {
 	words := make([]string, len(pids))
 	for i, pid := range pids {
@@ -104,14 +105,14 @@ func (l *fileLock) name(pids ...int) error {
 	return nil
 }
 
-// release empties the file instead of removing it: a removed file can be locked by one process while the next
-// one locks a new file of the same name.
+// release empties the file and does not remove it: one process could hold the lock on the removed file while
+// the next one locks a new file of the same name.
 func (l *fileLock) release() error {
 	truncErr := l.file.Truncate(0)
 	return errors.Join(truncErr, l.file.Close())
 }
 
-// holders reads the two process ids that [fileLock.name] wrote; 0 for one that is not there.
+// holders returns the two process numbers that [fileLock.name] wrote, 0 for each that is missing.
 func holders(path string) (owner, server int) {
 	file, err := os.OpenFile(path, os.O_RDONLY|openNoFollow, 0)
 	if err != nil {
@@ -134,7 +135,7 @@ func holders(path string) (owner, server int) {
 	return pids[0], pids[1]
 }
 
-// waitForHolder reads the number of the holder, which is written a moment after the lock is taken.
+// waitForHolder returns the process number of the holder, who writes it a moment after taking the lock.
 func waitForHolder(path string) int {
 	const tries, pause = 20, 5 * time.Millisecond
 	for range tries {
@@ -146,9 +147,9 @@ func waitForHolder(path string) int {
 	return 0
 }
 
-// lockData takes the lock of a data directory, a file beside it, and waits up to patience for a server whose
-// starter is gone. Where the kernel does not end that server, stop (the server's signal for an orderly end)
-// does.
+// lockData takes the lock of a data directory, which is a file beside it. It waits up to patience for a
+// server whose starter is gone. If the kernel does not end that server, lockData sends it stop, the signal
+// for an orderly end.
 func lockData(ctx context.Context, dataDir string, stop syscall.Signal, patience time.Duration) (*fileLock, error) {
 	path := dataDir + ".lock"
 	ctx, cancel := context.WithTimeout(ctx, patience)

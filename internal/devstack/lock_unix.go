@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// openNoFollow keeps a link planted in a shared directory from being opened in place of our own file.
+// openNoFollow makes an open fail if the file is a link: somebody may have put one in a shared directory.
 const openNoFollow = syscall.O_NOFOLLOW
 
 func lockFile(file *os.File) (bool, error) {
@@ -34,7 +34,8 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// signalProcess ignores failures: they mean that the process is gone or not ours, and the caller looks again.
+// signalProcess ignores errors: they mean that the process is gone or belongs to another user, and the caller
+// checks again.
 func signalProcess(pid int, sig syscall.Signal) {
 	_ = syscall.Kill(pid, sig)
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// StartMiniredis starts a stand-in for redis-server inside this process, for systems without one. It listens
-// on a loopback port behind a random password; keys expire with the clock. It keeps nothing over a restart
-// and lacks functions, client tracking, clusters and cmsgpack in scripts.
+// StartMiniredis starts a replacement for redis-server inside this process, for systems without one. It
+// listens on a loopback port with a random password; keys expire with the clock. It loses all data when it
+// stops, and lacks functions, client tracking, clusters, and cmsgpack in scripts.
 func StartMiniredis() (*Redis, error) {
 	mini := miniredis.NewMiniRedis()
 	mini.ClockTTL(true)

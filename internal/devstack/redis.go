@@ -18,20 +18,19 @@ const redisSocket = "redis.sock"
 
 // RedisConfig says what to start.
 type RedisConfig struct {
-	// DataDir keeps the append-only file. It is required with AppendOnly and unused without. Its path with
-	// ".lock" appended is the lock file. See [CheckDir] for what a root process must observe.
+	// DataDir keeps the append-only file. It is required with AppendOnly and unused without. The lock file is
+	// its path with ".lock" appended. [CheckDir] says which directories a root process can use.
 	DataDir string
-	// AppendOnly writes every change to DataDir and to the disk every second. Without it the data ends with
-	// the server.
+	// AppendOnly writes every change to DataDir, and to the disk every second. Without it the data is lost
+	// when the server ends.
 	AppendOnly bool
-	// LogFile is appended to, in a directory that exists. When empty the log lasts as long as the server.
+	// LogFile is appended to. Its directory must exist. If it is empty, the log is deleted with the server.
 	LogFile string
-	// Bin is the program. When empty redis-server, else valkey-server, is looked for on PATH and nowhere
-	// else.
+	// Bin is the program. If it is empty, PATH is searched for redis-server and then for valkey-server.
 	Bin string
 }
 
-// Redis is a running server: redis-server, or the stand-in of [StartMiniredis].
+// Redis is a running server: redis-server, or the replacement of [StartMiniredis].
 type Redis struct {
 	url     string
 	stop    func(context.Context) error
@@ -50,7 +49,7 @@ func FindRedis() (string, error) {
 }
 
 // StartRedis starts a redis-server and returns when it answers. Like [StartPostgres] it waits for the server
-// of a killed process, and its errors carry the last lines of the server's log. Without a program the error
+// of a killed process, and its errors contain the last lines of the server's log. Without a program the error
 // is [ErrNoRedis]. ctx bounds the start only.
 func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if runtime.GOOS == "windows" {
@@ -63,11 +62,12 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	start := launch{
 		logFile: cfg.LogFile,
 		socket:  redisSocket,
-		// Every change is handed to the kernel before it is answered, so nothing is lost by SIGKILL. SIGTERM
-		// is no order to redis-server: it stays while its first append-only file is not written, for good
-		// where it cannot be.
+		// The server writes every change to the kernel before it answers, so SIGKILL loses nothing.
+		// redis-server can ignore SIGTERM: it keeps running until its first append-only file is written, for
+		// ever if that is impossible.
 		onDeath: syscall.SIGKILL,
-		// Nothing is to be saved, so nothing is waited for: an orderly end takes redis-server up to 100 ms.
+		// There is nothing to save, so the server is killed: an orderly end of redis-server takes up to 100
+		// ms.
 		signals:   []syscall.Signal{syscall.SIGKILL},
 		arguments: cfg.arguments,
 		ready:     func(_ int, socketDir string) bool { return answersPing(ctx, filepath.Join(socketDir, redisSocket)) },
@@ -128,7 +128,7 @@ func (cfg RedisConfig) prepareData(acct account) error {
 	}
 }
 
-// arguments are those of the redis-server program.
+// arguments returns the arguments of the program redis-server.
 func (cfg RedisConfig) arguments(socketDir string) []string {
 	args := []string{
 		"--port", "0", "--unixsocket", filepath.Join(socketDir, redisSocket), "--unixsocketperm", "700",
@@ -140,7 +140,7 @@ func (cfg RedisConfig) arguments(socketDir string) []string {
 	return append(args, "--dir", socketDir, "--appendonly", "no")
 }
 
-// answersPing is false while the server reads its append-only file: it answers -LOADING then.
+// answersPing returns false while the server reads its append-only file: it answers -LOADING then.
 func answersPing(ctx context.Context, socket string) bool {
 	const patience = time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -162,16 +162,16 @@ func answersPing(ctx context.Context, socket string) bool {
 	return string(answer) == "+PONG"
 }
 
-// URL is the server's address in the form that go-redis parses, with the password where there is one.
+// URL returns the server's address in the form that go-redis reads, with the password if there is one.
 func (r *Redis) URL() string { return r.url }
 
-// Stop ends the server and waits until it is gone; with AppendOnly everything is on the disk then. When ctx
-// ends before, the server is killed. Only the first call does anything.
+// Stop ends the server and waits until it is gone. With AppendOnly, everything is on the disk then. If ctx
+// ends first, the server is killed. Only the first call does anything.
 func (r *Redis) Stop(ctx context.Context) error { return r.stop(ctx) }
 
-// Done is closed when the server has ended, by itself or through Stop.
+// Done returns a channel that is closed when the server has ended, by itself or because of Stop.
 func (r *Redis) Done() <-chan struct{} { return r.done }
 
-// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs
-// and after Stop.
+// Err returns why the server stopped by itself, with the last lines of its log. It returns nil while the
+// server runs and after Stop.
 func (r *Redis) Err() error { return r.whyDone() }

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// runsIn reports whether a process works in dir, as PostgreSQL does in its data directory. A process that may
-// not be looked at belongs to another user, and PostgreSQL would not run on our data as that user.
+// runsIn reports whether a process works in dir, as PostgreSQL does in its data directory. A process that
+// this one may not inspect belongs to another user, and a PostgreSQL of that user could not run on our data.
 func runsIn(pid int, dir string) bool {
 	cwd, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
 	if err != nil {

@@ -11,13 +11,14 @@ import (
 
 const (
 	scratchPrefix = "latchkey-run-"
-	// A directory gets its final name when its lock is held, so that a sweep never sees one without.
+	// A directory gets its final name when its lock is held, so that a sweep never sees a directory without a
+	// lock.
 	scratchNewPrefix = ".latchkey-new-"
 	scratchLock      = "lock"
 )
 
-// Scratch is a private directory that lasts no longer than this process: if the process dies without removing
-// it, the next [NewScratch] in the same parent does.
+// Scratch is a private directory that does not outlive this process for long: if the process dies without
+// removing it, the next [NewScratch] in the same parent does.
 type Scratch struct {
 	Dir    string
 	remove func() error
@@ -66,8 +67,8 @@ func newScratch(parent string, acct account) (*Scratch, error) {
 // Remove removes the directory and what is in it. Only the first call does anything.
 func (s *Scratch) Remove() error { return s.remove() }
 
-// sweep removes the scratch directories in parent whose process is gone. What cannot be removed belongs to
-// somebody else or is in use: the next sweep looks again.
+// sweep removes the scratch directories in parent whose process is gone. A directory that cannot be removed
+// belongs to another user or is in use; the next sweep tries again.
 func sweep(parent string, acct account) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -95,7 +96,8 @@ func sweep(parent string, acct account) {
 	}
 }
 
-// removeScratch keeps the lock file for last: a directory whose removal was interrupted can then be swept.
+// removeScratch removes the lock file last, so that a directory whose removal was interrupted can still be
+// swept.
 func removeScratch(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -114,7 +116,7 @@ func removeScratch(dir string) error {
 }
 
 // socketDir makes the private directory of a server's socket. The path of a socket has at most 104 bytes on
-// macOS and 108 on Linux, one of them for the end, so it is made as near to the root as possible.
+// macOS and 108 on Linux, including a final zero, so the directory is as near to the root as possible.
 func socketDir(acct account, socket string) (*Scratch, error) {
 	const maxPath = 103
 	var errs []error

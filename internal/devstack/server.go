@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// startPatience bounds a start. It is long because a start after a crash replays a log first.
+// startPatience bounds a start. It is long because a start after a crash first replays a log.
 const startPatience = time.Minute
 
 // launch describes a server to start.
@@ -31,7 +31,7 @@ type launch struct {
 	ready func(pid int, socketDir string) bool
 }
 
-// server is a running process and what is to be given back after its end.
+// server is a running process, with what must be undone after its end.
 type server struct {
 	*process
 	socketDir string
@@ -110,7 +110,7 @@ func (l launch) lockData(ctx context.Context) (*fileLock, error) {
 	return lock, nil
 }
 
-// becomeReady waits for the server, and ends it when it does not get ready.
+// becomeReady waits until the server is ready. If that fails, it ends the server.
 func (s *server) becomeReady(ctx context.Context, lock *fileLock, ready func(pid int, socketDir string) bool) error {
 	var err error
 	if lock != nil {
@@ -126,9 +126,9 @@ func (s *server) becomeReady(ctx context.Context, lock *fileLock, ready func(pid
 	return err
 }
 
-// Stop ends the server in good order and waits until it is gone. When ctx ends before, the server is told to
-// end at once; when it does not obey, it is killed, and only then there is an error. Only the first call does
-// anything.
+// Stop ends the server in good order and waits until it is gone. If ctx ends first, the server gets the
+// signal to end at once. If it does not obey, it is killed, and only then Stop returns an error. Only the
+// first call does anything.
 func (s *server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		const patience = 10 * time.Second
@@ -138,14 +138,14 @@ func (s *server) Stop(ctx context.Context) error {
 	return s.stopErr
 }
 
-// Done is closed when the server has ended, by itself or through Stop.
+// Done returns a channel that is closed when the server has ended, by itself or because of Stop.
 func (s *server) Done() <-chan struct{} { return s.done }
 
-// Err says why the server ended by itself, with the last lines of its log. It is nil while the server runs
-// and after Stop.
+// Err returns why the server stopped by itself, with the last lines of its log. It returns nil while the
+// server runs and after Stop.
 func (s *server) Err() error { return s.err() }
 
-// undoList is what to do, last thing first, when a start fails or a server has ended.
+// undoList is what to undo, in reverse order, if a start fails or when a server has ended.
 type undoList []func() error
 
 func (u *undoList) add(undo func() error) { *u = append(*u, undo) }

@@ -14,15 +14,15 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// connector makes connections that ask for no parameter when they connect: poolers refuse most (pgbouncer:
-// "unsupported startup parameter"). What Latchkey and the URL set is set by a statement afterwards, one round
-// trip for each connection.
+// connector makes connections without startup parameters: poolers refuse most of them (pgbouncer:
+// "unsupported startup parameter"). A statement after connecting sets what Latchkey and the URL ask for, one
+// round trip for each connection.
 type connector struct {
 	config   *pgxpool.Config
 	settings map[string]string
 }
 
-// newConnector reads url. defaults hold where it says nothing.
+// newConnector reads url. defaults are the settings that url does not make.
 func newConnector(url, name string, defaults map[string]string) (*connector, error) {
 	parsed, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -34,7 +34,7 @@ func newConnector(url, name string, defaults map[string]string) (*connector, err
 	for _, param := range slices.Collect(maps.Keys(params)) {
 		switch param {
 		case "application_name": // every pooler takes it
-		case "options", "replication": // not to be had by a statement
+		case "options", "replication": // no statement can set them
 		default:
 			if params[param] != "" {
 				c.settings[param] = params[param]
@@ -47,9 +47,9 @@ func newConnector(url, name string, defaults map[string]string) (*connector, err
 	return c, nil
 }
 
-// prepare is for a connection that was made just now.
+// prepare sets up a new connection.
 func (c *connector) prepare(ctx context.Context, conn *pgx.Conn) error {
-	// In the modes exec and simple_protocol pgx asks nobody for the types of arguments.
+	// In the modes exec and simple_protocol pgx does not ask the server for the types of arguments.
 	conn.TypeMap().RegisterDefaultPgType(uuid.UUID{}, "uuid")
 	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID{}, "_uuid")
 	if len(c.settings) == 0 {
@@ -73,14 +73,14 @@ func (c *connector) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	if err := c.prepare(ctx, conn); err != nil {
-		_ = conn.Close(context.WithoutCancel(ctx)) // of no use as it is
+		_ = conn.Close(context.WithoutCancel(ctx)) // it lacks its settings
 		return nil, err
 	}
 	return conn, nil
 }
 
-// Connect makes one connection beside those of a pool, which PostgreSQL knows by name. It has no limits but
-// those of the role and the URL.
+// Connect makes one connection outside a pool. name is its application_name in PostgreSQL. Only the role and
+// the URL set limits for it.
 func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	c, err := newConnector(url, name, nil)
 	if err != nil {
@@ -89,25 +89,25 @@ func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	return c.connect(ctx)
 }
 
-// Pooler is what stands between Latchkey and PostgreSQL.
+// Pooler is the kind of pooler between Latchkey and PostgreSQL.
 type Pooler string
 
-// What there may be: nothing; a pooler that gives a client one connection for as long as it is connected
-// (session mode), which is as good as nothing; or one that gives it another for each transaction, where
-// nothing that is set, locked or listened for outlasts one.
+// There is no pooler; or one in session mode, which gives a client one connection as long as it is connected,
+// and needs no care; or one in transaction mode, which can give it another connection for each transaction.
+// There, settings, locks and LISTEN last no longer than a transaction.
 const (
 	NoPooler          Pooler = ""
 	SessionPooler     Pooler = "session"
 	TransactionPooler Pooler = "transaction"
 )
 
-// probeTime is what the second connection gets: in session mode it waits for ever where the first has the
-// pool's only one.
+// probeTime is how long the second connection may take: in session mode it waits for ever if the first has
+// the only connection of the pool.
 const probeTime = 2 * time.Second
 
-// FindPooler looks for a pooler with two connections. A pooler gives its clients process ids of its own. One
-// in transaction mode also gives a second client the server process that the first one had, or gives the
-// first client another one.
+// FindPooler uses two connections to find out whether there is a pooler. A pooler tells its clients process
+// ids that are not those of the server. One in transaction mode also gives a second client the server process
+// that the first one had, or gives the first client another process.
 func FindPooler(ctx context.Context, url string) (Pooler, error) {
 	first, err := Connect(ctx, url, "latchkey probe")
 	if err != nil {
@@ -148,7 +148,7 @@ func sharesBackend(ctx context.Context, url string, first *pgx.Conn, pid uint32)
 	return held == pid || again != pid, err
 }
 
-// orPatience: that the second connection does not come is an answer.
+// orPatience returns nil if the second connection did not come in time: that is an answer, not an error.
 func orPatience(ctx, waiting context.Context, err error) error {
 	if ctx.Err() != nil || waiting.Err() == nil {
 		return err
@@ -161,12 +161,13 @@ type queryer interface {
 }
 
 func backend(ctx context.Context, conn queryer) (pid uint32, err error) {
-	// By the simple protocol: the connection may have another process for each message that prepares.
+	// The simple protocol sends one message: through a pooler, each message of the extended protocol might
+	// reach another process.
 	err = conn.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&pid)
 	return pid, err
 }
 
-// errTransactionPooler is said of a URL that must lead to PostgreSQL itself.
+// errTransactionPooler is about a URL that must lead to PostgreSQL itself.
 var errTransactionPooler = &UnfitError{"a pooler in transaction mode (pgbouncer, say) is between Latchkey and the server, and locks and notices " +
 	"do not work through it: set LATCHKEY_DATABASE_DIRECT_URL to the server's own address, or to a database of the pooler in session mode"}
 
@@ -179,9 +180,9 @@ func RequireSession(ctx context.Context, url string) (Pooler, error) {
 	return found, err
 }
 
-// CheckTransactionPooler returns an *UnfitError if something that Latchkey relies on has to be set for a
-// session, which a pooler in transaction mode cannot; and what is left to the role's settings and better not
-// left open.
+// CheckTransactionPooler returns an *UnfitError if Latchkey relies on a setting for the whole session, which
+// is impossible through a pooler in transaction mode. warning is SQL with limits that the role should have,
+// because Latchkey cannot set them.
 func CheckTransactionPooler(ctx context.Context, url string) (warning string, err error) {
 	c, err := newConnector(url, "latchkey probe", nil)
 	if err != nil {
@@ -189,7 +190,7 @@ func CheckTransactionPooler(ctx context.Context, url string) (warning string, er
 	}
 	if len(c.settings) > 0 {
 		names := strings.Join(slices.Sorted(maps.Keys(c.settings)), ", ")
-		return "", &UnfitError{names + " in the URL cannot be set through a pooler in transaction mode: say ALTER ROLE … SET instead"}
+		return "", &UnfitError{names + " in the URL cannot be set through a pooler in transaction mode: use ALTER ROLE … SET instead"}
 	}
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -205,7 +206,7 @@ func CheckTransactionPooler(ctx context.Context, url string) (warning string, er
 	}
 	if isolation != "read committed" {
 		return "", &UnfitError{fmt.Sprintf("default_transaction_isolation is %q, and through a pooler in transaction mode Latchkey cannot set it: "+
-			"say ALTER ROLE %s SET default_transaction_isolation = 'read committed'", isolation, role)}
+			"use ALTER ROLE %s SET default_transaction_isolation = 'read committed'", isolation, role)}
 	}
 	if idle == "0" || statement == "0" {
 		return fmt.Sprintf("ALTER ROLE %s SET idle_in_transaction_session_timeout = '%s'; ALTER ROLE %s SET statement_timeout = '%s'", role, idleInTransactionTimeout, role, statementTimeout), nil
@@ -213,7 +214,7 @@ func CheckTransactionPooler(ctx context.Context, url string) (warning string, er
 	return "", nil
 }
 
-// Hopeless says why err is a failure to connect that no waiting mends, "" if it may be mended by that.
+// Hopeless says why waiting does not help against an error of connecting, "" if it may help.
 func Hopeless(err error) string {
 	if unfit, ok := errors.AsType[*UnfitError](err); ok {
 		return unfit.Reason

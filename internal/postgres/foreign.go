@@ -11,17 +11,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// UserColumn is a column of users as the first migration, and that of the older backends, makes it. Tables that were made
-// by hand may differ a little: see Fits.
+// UserColumn is a column of users as the first migration makes it, and as that of the older backends does.
+// Tables that were made by hand may differ a little: see Fits.
 type UserColumn struct {
 	Name, Type string // the type as format_type writes it
 	Nullable   bool
-	// NeedsDefault: an INSERT leaves the column out. Default: what the default must be; "" is any.
+	// NeedsDefault: an INSERT leaves the column out. Default is what the default must be; "" allows any.
 	NeedsDefault bool
 	Default      string
 }
 
-// UserColumns are those that every users table of Latchkey's, and of the older backends', has.
+// UserColumns returns the columns that every users table of Latchkey, and of the older backends, has.
 func UserColumns() []UserColumn {
 	return []UserColumn{
 		{Name: "id", Type: "uuid", NeedsDefault: true},
@@ -37,13 +37,13 @@ func UserColumns() []UserColumn {
 	}
 }
 
-// minHashLength is the shortest limit that a column for password hashes may have: the longest hash that Latchkey writes
-// by itself has under 200 characters.
+// minHashLength is the shortest limit that a column for password hashes may have: the longest hash that
+// Latchkey itself writes has under 200 characters.
 const minHashLength = 255
 
-// Fits says whether a column of this type, as format_type writes it, serves as well: text, or a longer limit, for a
-// text with a limit; any precision of a time with time zone. What Latchkey writes fits into it, and what it reads from
-// there means the same.
+// Fits reports whether a column of this type, as format_type writes it, can be used too: text or a longer
+// limit instead of a text with a limit, and any precision of a time with time zone. What Latchkey writes fits
+// into it, and what Latchkey reads from it means the same.
 func (c UserColumn) Fits(found string) bool {
 	const limited, unlimited = "character varying(%d)", "character varying"
 	var limit, most int
@@ -61,14 +61,14 @@ func (c UserColumn) Fits(found string) bool {
 	return err == nil && found == fmt.Sprintf(limited, most) && most >= limit
 }
 
-// ownTables are names that the migrations use, and that other programs may use as well.
+// ownTables returns names of tables of the migrations that other programs may use as well.
 func ownTables() []string {
 	return []string{"audit_events", "ledger_head", "one_time_secrets", "other_secrets", "password_resets", "replicas", "revocations", "signing_keys"}
 }
 
-// CheckForeign returns an *UnfitError if the database is another program's: if it has a table users that is
-// neither Latchkey's nor the older backends', tables with the names of ours without that one, or migrations
-// of another program under the name of ours. It only reads, and changes nothing.
+// CheckForeign returns an *UnfitError if the database belongs to another program. It does if it has a table
+// users that neither Latchkey nor an older backend has made, or tables with the names of ours and no users,
+// or migrations of another program in a table with the name of ours. It only reads.
 func CheckForeign(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -78,14 +78,14 @@ func CheckForeign(ctx context.Context, conn *pgx.Conn) error {
 	if wrong == "" {
 		return nil
 	}
-	text := fmt.Sprintf("database %q is another program's, and nothing was changed in it: %s. Set LATCHKEY_DATABASE_URL to a database of Latchkey's own", found.database, wrong)
+	text := fmt.Sprintf("database %q belongs to another program, and nothing was changed in it: %s. Set LATCHKEY_DATABASE_URL to a database of Latchkey's own", found.database, wrong)
 	if found.touched {
 		text += "; an earlier version has changed this one, and `latchkey migrate down`, run until nothing is left, takes that back"
 	}
 	return &UnfitError{text}
 }
 
-// surroundings are what tells whose a database is.
+// surroundings are facts that show which program a database belongs to.
 type surroundings struct {
 	database, schema string
 	users            string // the schema that the table is in, "" without one
@@ -117,7 +117,7 @@ func lookAt(ctx context.Context, conn *pgx.Conn) (*surroundings, error) {
 		return nil, err
 	}
 	if goose {
-		// A right that is missing here is missing for what comes after it, too.
+		// If a right is missing here, everything after this needs it too.
 		if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM goose_db_version WHERE version_id > 0 AND is_applied)").Scan(&s.migrated); err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func lookAt(ctx context.Context, conn *pgx.Conn) (*surroundings, error) {
 	return s, err
 }
 
-// wrong says what shows that the database is another program's, "" if nothing does.
+// wrong says what shows that the database belongs to another program, "" if nothing does.
 func (s *surroundings) wrong() string {
 	switch {
 	case s.users == "" && len(s.tables) > 0:
@@ -171,11 +171,12 @@ func (s *surroundings) wrong() string {
 	return ""
 }
 
-// stopPatience is how long a connection of a replica may last that was stopped.
+// stopPatience is how long the connection of a stopped replica may still be visible.
 const stopPatience = time.Second
 
-// CheckTakeBack is CheckForeign for the way back, which leads out of other programs' databases, too. It
-// returns an error as well while a replica is connected: what is taken away is what it works with.
+// CheckTakeBack is CheckForeign for `migrate down`, which also takes Latchkey's tables out of another
+// program's database. It also returns an error while a replica is connected: the replica needs what would be
+// taken away.
 func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -184,7 +185,7 @@ func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	if found.wrong() != "" && !found.touched {
 		return CheckForeign(ctx, conn)
 	}
-	// PostgreSQL sees a moment later that one was stopped.
+	// PostgreSQL notices a stopped replica a moment later.
 	for began := time.Now(); ; time.Sleep(lockPoll) { //nolint:forbidigo // a pause between two steps, by the machine's clock
 		var connected []string
 		err = conn.QueryRow(ctx, `
@@ -203,13 +204,13 @@ func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// TakeBackUsers takes back what the first migration made and its own way back leaves: the table users where
-// nothing is in it, the indexes and the trigger that older backends have as well; and what a second migration
-// left that stopped half-way. Whatever was there before stays. kept is true if the table was made by Latchkey
-// and stays, for the accounts in it.
+// TakeBackUsers removes what the first migration made and its own down step leaves: the table users if it is
+// empty, and the indexes and the trigger that older backends have as well. It also removes what a second
+// migration left that was interrupted. Whatever existed before stays. kept is true if Latchkey made the table
+// and it stays because it holds accounts.
 //
-// What the first migration made was written by the transaction that recorded it, so it has its xmin. After a
-// dump and a restore nothing has, and all of it stays.
+// The transaction that recorded the first migration also made its tables, so they have its xmin. After a dump
+// and a restore nothing has that xmin, and everything stays.
 func TakeBackUsers(ctx context.Context, conn *pgx.Conn) (kept bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var statements []string
@@ -244,8 +245,8 @@ func TakeBackUsers(ctx context.Context, conn *pgx.Conn) (kept bool, err error) {
 	return kept, nil
 }
 
-// madeByFirst lists what is to be said, and whether the table itself was made. Its trigger and its indexes go
-// with it or, where the table stays for its accounts, stay: they are the table's own.
+// madeByFirst returns the statements to run, and whether the first migration made the table itself. The
+// table's trigger and indexes are dropped with it, or stay if it stays.
 const madeByFirst = `
 WITH first AS (
     SELECT xmin::text AS made FROM goose_db_version WHERE version_id = 1 AND is_applied ORDER BY id DESC LIMIT 1

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// hopelessCode is Hopeless for what the server, or a pooler before it, answers.
+// hopelessCode does what Hopeless does for answers of the server or of a pooler.
 func hopelessCode(err error) string {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -37,12 +37,12 @@ func hopelessCode(err error) string {
 	return ""
 }
 
-// standby is said of a server that is not the primary.
+// standby is the reason for a server that is not the primary.
 const standby = "it is a standby, or read-only, and takes no writes: name the primary, or all hosts and target_session_attrs=read-write"
 
-// Explain says what is wrong with the server or its URL where a command failed for that, "" if it failed for
-// something else. Unlike [Hopeless] it is for what is tried once: it also tells of a server that may yet
-// become the primary.
+// Explain says what is wrong with the server or its URL if a command failed because of that, "" if it failed
+// for another reason. Unlike [Hopeless] it is for what is tried only once, so it also names a server that may
+// still become the primary.
 func Explain(err error) string {
 	if IsReadOnly(err) {
 		return standby
@@ -53,7 +53,7 @@ func Explain(err error) string {
 	return ""
 }
 
-// HopelessTLS says why no TLS connection comes about, however long one waits, "" if err is of another kind.
+// HopelessTLS says why a TLS connection is impossible however long one waits, "" if err is of another kind.
 func HopelessTLS(err error) string {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError

@@ -16,17 +16,17 @@ import (
 // migrateLock is the key of the advisory lock that lets one replica migrate at a time: "latchkey" in ASCII.
 const migrateLock = 0x6c617463686b6579
 
-// statementLock is held by the very connection that the migrations run on. When a process is killed the
-// server still ends the statement that it was given, which may be the build of an index: nobody else goes on
-// before that.
+// statementLock is held by the connection on which the migrations run. If a process is killed, the server
+// still finishes its current statement, which may be the build of an index. No other process continues before
+// that.
 const statementLock = migrateLock + 1
 
-// defaultLockTimeout: a migration that cannot have its lock must not make the whole service queue up behind
-// it.
+// defaultLockTimeout is short: while a migration waits for its lock, the queries of the whole service wait
+// behind it.
 const defaultLockTimeout = 10 * time.Second
 
-// lockPoll is how often a replica that waits for its turn asks again. It must not wait inside PostgreSQL:
-// CREATE INDEX CONCURRENTLY waits for every snapshot older than itself, and a waiting query holds one.
+// lockPoll is how often a waiting replica tries to get its turn. It must not wait inside PostgreSQL: CREATE
+// INDEX CONCURRENTLY waits for every snapshot that is older than itself, and a waiting query holds one.
 const lockPoll = 100 * time.Millisecond
 
 // MigrationStatus is one migration and whether the database has it.
@@ -41,14 +41,14 @@ type Migrations struct {
 	URL string
 	// FS holds the migrations at its root.
 	FS fs.FS
-	// LockTimeout is how long a statement waits for a lock, and with it whatever queues up behind it. Zero
-	// means 10 s, or what URL sets.
+	// LockTimeout is how long a statement waits for a lock, and other queries behind it. Zero means 10 s, or
+	// what URL sets.
 	LockTimeout time.Duration
-	// Each is called by Up for each missing migration in its order and runs it, as often as it likes: one
-	// that failed can be run again. Nil: they are just run.
+	// Each is called by Up for each missing migration in order. It calls run, and again if that failed. Nil
+	// means that each runs once.
 	Each func(ctx context.Context, name string, run func() error) error
-	// CheckUp is asked before anything is read or written by Up and Status, CheckDown by Down; their errors
-	// end it. Nil: not asked.
+	// CheckUp is called by Up and Status before anything is read or written, and CheckDown by Down. If it
+	// returns an error, they return that. Nil means no check.
 	CheckUp, CheckDown func(ctx context.Context, conn *pgx.Conn) error
 	// BeforeDown runs before a migration of this version is taken back. Nil: nothing.
 	BeforeDown func(ctx context.Context, conn *pgx.Conn, version int64) error
@@ -56,8 +56,8 @@ type Migrations struct {
 	BeforeFirst func(ctx context.Context, conn *pgx.Conn) error
 }
 
-// Up applies what is missing and returns the names of what it applied. also runs under the same lock, after
-// the migrations; nil: nothing.
+// Up applies the missing migrations and returns their names. also, if not nil, runs after them under the same
+// lock.
 func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([]string, error) {
 	var applied []string
 	err := m.locked(ctx, m.CheckUp, func(p *goose.Provider, _ *pgx.Conn) error {
@@ -78,7 +78,7 @@ func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([
 	return applied, err
 }
 
-// eachPending hands what is missing to m.Each, one by one.
+// eachPending calls m.Each for each missing migration.
 func (m Migrations) eachPending(ctx context.Context, p *goose.Provider, applied *[]string) error {
 	states, err := p.Status(ctx)
 	if err != nil {
@@ -102,7 +102,7 @@ func (m Migrations) eachPending(ctx context.Context, p *goose.Provider, applied 
 	return nil
 }
 
-// Down takes back the newest migration and returns its name, or "" when there is none.
+// Down takes back the newest migration and returns its name, or "" if there is none.
 func (m Migrations) Down(ctx context.Context) (string, error) {
 	var name string
 	err := m.locked(ctx, m.CheckDown, func(p *goose.Provider, conn *pgx.Conn) error {
@@ -159,8 +159,8 @@ func (m Migrations) Status(ctx context.Context) ([]MigrationStatus, error) {
 	return list, err
 }
 
-// connector: a role or database may have limits for its services: filling a column takes as long as there are
-// rows.
+// connector sets its own limits: a role or a database may have limits for its services, and to fill a column
+// takes longer the more rows there are.
 func (m Migrations) connector() (*connector, error) {
 	c, err := newConnector(m.URL, "latchkey migrate", map[string]string{
 		"lock_timeout": milliseconds(defaultLockTimeout), "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",
@@ -178,7 +178,7 @@ func (m Migrations) provide(fn func(*goose.Provider) error) error {
 		return err
 	}
 	db := stdlib.OpenDB(*c.config.ConnConfig, stdlib.OptionAfterConnect(c.prepare))
-	defer db.Close() //nolint:errcheck // nothing was left unsaid on these connections
+	defer db.Close() //nolint:errcheck // all work on these connections is done
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, m.FS, goose.WithSessionLocker(sessionLock{}))
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
@@ -195,9 +195,10 @@ func (m Migrations) check(ctx context.Context) error {
 	return m.CheckUp(ctx, conn)
 }
 
-// locked runs fn while nobody else migrates, after check, which has the same connection.
+// locked runs check and then fn on one connection, while nobody else migrates.
 func (m Migrations) locked(ctx context.Context, check func(context.Context, *pgx.Conn) error, fn func(*goose.Provider, *pgx.Conn) error) error {
-	// Through a pooler that shares its connections a lock would be left to others, and never be had again.
+	// Through a pooler in transaction mode the lock would belong to a connection that other clients use next,
+	// and would never be free again.
 	if _, err := RequireSession(ctx, m.URL); err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (m Migrations) locked(ctx context.Context, check func(context.Context, *pgx
 	if err != nil {
 		return err
 	}
-	// Closing the connection is what frees the lock, also when ctx is over.
+	// Closing the connection frees the lock, even if ctx has ended.
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the server frees the lock either way
 	err = tryUntil(ctx, func() (mine bool, err error) {
 		err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrateLock)).Scan(&mine)
@@ -233,7 +234,7 @@ func tryUntil(ctx context.Context, try func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("migration lock: another process has held it all the time: %w", ctx.Err())
+			return fmt.Errorf("migration lock: another process holds it: %w", ctx.Err())
 		case <-time.After(lockPoll):
 		}
 	}
@@ -250,8 +251,8 @@ func (sessionLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	})
 }
 
-// SessionUnlock implements goose's lock.SessionLocker. On a connection that broke there is nothing to unlock:
-// the lock went with it.
+// SessionUnlock implements goose's lock.SessionLocker. If the connection broke, there is nothing to unlock:
+// the lock ended with it.
 func (sessionLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	_, _ = conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", int64(statementLock))
 	return nil

@@ -1,5 +1,5 @@
-// Package postgres opens the pool, runs transactions and migrations, and tells apart errors that say
-// PostgreSQL did not do its work from errors about the work.
+// Package postgres opens the pool and runs transactions and migrations. It distinguishes errors that mean
+// that PostgreSQL did not do its work from errors in the work.
 package postgres
 
 import (
@@ -20,16 +20,16 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// Limits of one connection. A hung server is noticed by the client's own deadlines; these stop work whose
+// Limits of one connection. The client's own deadlines notice a hung server. These limits stop work whose
 // caller is gone.
 const (
 	connectTimeout   = 3 * time.Second
 	statementTimeout = "10s"
-	// A replica that stalls inside a transaction would hold its locks, the ledger's head among them, for
-	// everybody.
+	// A replica that hangs inside a transaction would hold its locks, that of the ledger's head among them,
+	// and block all others.
 	idleInTransactionTimeout = "5s"
-	// Connections are made anew, so that they find the primary after a failover: pgx looks for it only when
-	// it connects.
+	// Connections are replaced, so that they reach the new primary after a failover: pgx looks for the
+	// primary only when it connects.
 	connLifetime = 15 * time.Minute
 	rollbackTime = 3 * time.Second
 )
@@ -38,22 +38,23 @@ const (
 type Config struct {
 	// URL is a connection string as libpq takes it; several hosts are fine.
 	URL string
-	// MaxConns bounds the pool. Zero: pgx's default.
+	// MaxConns bounds the pool. Zero means pgx's default.
 	MaxConns int
-	// Name is what PostgreSQL calls these connections by, where URL has no application_name. "": latchkey.
+	// Name is the application_name of these connections if URL has none. "" means latchkey.
 	Name string
-	// Pooler is what FindPooler has found behind URL.
+	// Pooler is the result of FindPooler for URL.
 	Pooler Pooler
 	// Tracer sees every query. Optional.
 	Tracer pgx.QueryTracer
 }
 
-// Open makes a pool. It connects when it is used; its error is one of the URL and holds no password.
+// Open makes a pool, which connects when it is first used. Its error is about the URL and contains no
+// password.
 func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	c, err := newConnector(cfg.URL, cmp.Or(cfg.Name, "latchkey"), map[string]string{
 		"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransactionTimeout,
-		// Every statement was written for it: with another one, which a role or a database may have as its
-		// default, those that meet fail (40001) instead of waiting for each other.
+		// Every statement assumes this level. A role or a database may have another default. Under a stricter
+		// one, statements that conflict fail (40001) instead of waiting for each other.
 		"default_transaction_isolation": "read committed",
 	})
 	if err != nil {
@@ -64,9 +65,9 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 		parsed.MaxConns = int32(min(cfg.MaxConns, 1<<15))
 	}
 	if cfg.Pooler == TransactionPooler {
-		c.settings = nil // they would be the next client's
-		// A statement that was prepared by name is on another connection the next time; pgbouncer knows them
-		// from 1.21 on.
+		c.settings = nil // they would also apply to the next client
+		// A statement that was prepared by name is missing on the next connection; pgbouncer handles such
+		// statements since 1.21.
 		if parsed.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 			parsed.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		}
@@ -94,15 +95,15 @@ func setDefault(params map[string]string, name, value string) {
 	}
 }
 
-// InTx runs fn in a transaction and commits when it returns nil. When the commit's answer is lost the error
-// says so and the outcome is unknown: callers must not report success.
+// InTx runs fn in a transaction and commits if it returns nil. If the answer to the commit is lost, the error
+// says so, and the outcome is unknown: callers must not report success.
 func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) error {
 	tx, err := pool.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	defer func() {
-		// The caller may be gone; its locks must go all the same. After a commit this does nothing.
+		// The locks must be freed even if the caller is gone. After a commit this does nothing.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
 		defer cancel()
 		_ = tx.Rollback(clean)
@@ -116,15 +117,15 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) err
 	return nil
 }
 
-// IsUnavailable reports whether err says that PostgreSQL did not do its work, rather than that the work was
-// wrong: it cannot be reached, did not answer in time, is shutting down, starting, full or read-only.
+// IsUnavailable reports whether err means that PostgreSQL did not do its work, not that the work was wrong:
+// it cannot be reached, did not answer in time, or is shutting down, starting, full or read-only.
 func IsUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code[:min(2, len(pg.Code))] {
 		case "08", "28", "3D", "40", "53", "57", "58": // connection, login, database, rollback, resources, operator, system
 			return true
 		}
-		// Read-only after a failover, idle in transaction, lock not to be had.
+		// Read-only after a failover; idle in transaction; lock not available.
 		return pg.Code == readOnly || pg.Code == "25P03" || pg.Code == "55P03"
 	}
 	var connect *pgconn.ConnectError
@@ -134,8 +135,8 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
 }
 
-// Weakness says who else can read or answer what url sends to another machine, "" if nobody; and how the
-// password of such a connection reads, "" if there is none.
+// Weakness says who other than PostgreSQL can read or answer what url sends to another machine, "" if nobody.
+// password is the password that is sent there, "" if there is none.
 func Weakness(url string) (weakness, password string) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -149,15 +150,15 @@ func Weakness(url string) (weakness, password string) {
 		password = cfg.ConnConfig.Password
 		switch {
 		case one.TLSConfig == nil:
-			return "may go to another machine in plaintext: all that is stored can be read on the way. Set sslmode=verify-full", password
+			return "may go to another machine in plaintext: somebody in between can read everything that is stored. Set sslmode=verify-full", password
 		case one.TLSConfig.InsecureSkipVerify && one.TLSConfig.VerifyPeerCertificate == nil:
-			weakness = "does not check whose the server is: whoever is on the way can be it. Set sslmode=verify-full"
+			weakness = "does not verify the server: somebody in between can pose as PostgreSQL. Set sslmode=verify-full"
 		}
 	}
 	return weakness, password
 }
 
-// UnfitError is a server that answers and cannot be used, however long one waits.
+// UnfitError is about a server that answers and cannot be used. Waiting does not help.
 type UnfitError struct{ Reason string }
 
 // Error implements error.
@@ -166,8 +167,8 @@ func (e *UnfitError) Error() string { return "this PostgreSQL cannot be used: " 
 // minVersion is PostgreSQL 14: CREATE OR REPLACE TRIGGER lets migrations run again.
 const minVersion = 140000
 
-// CheckServer asks the server for what Latchkey needs of it. The error is an *UnfitError where waiting would
-// not help.
+// CheckServer checks that the server has what Latchkey needs. The error is an *UnfitError if waiting does not
+// help.
 func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string

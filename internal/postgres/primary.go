@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// readOnly is the SQLSTATE of a write where none is taken, and of latchkey_on_primary.
+	// readOnly is the SQLSTATE of a write to a server that takes none, and of latchkey_on_primary.
 	readOnly   = "25006"
 	resetPause = time.Second
 )
 
-// errReadOnlyServer: a server was found, and is not the primary.
+// errReadOnlyServer means that a server answered and is not the primary.
 var errReadOnlyServer = errors.New("the server takes no writes")
 
-// lookForPrimary passes over the hosts that take no writes, also where the URL does not ask for that: the
-// first of several that answers may be a standby.
+// lookForPrimary skips hosts that take no writes, even if the URL does not ask for that: the first of several
+// hosts that answers may be a standby.
 func lookForPrimary(cfg *pgconn.Config) {
 	if severalHosts(cfg) && cfg.ValidateConnect == nil {
 		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
@@ -46,16 +46,17 @@ func severalHosts(cfg *pgconn.Config) bool {
 	})
 }
 
-// leaving gives up the connections to a server that is not the primary any more: pgx looks for it only when
-// it connects.
+// leaving closes the connections to a server that is no longer the primary: pgx looks for the primary only
+// when it connects.
 type leaving struct {
 	closed pgconn.PgErrorHandler // pgx's own
 	pool   atomic.Pointer[pgxpool.Pool]
-	last   atomic.Int64 // when all connections were given up, in milliseconds
+	last   atomic.Int64 // when all connections were closed, in milliseconds
 }
 
-// onError is false when the connection is to be closed. The pool's others most likely lead to the same
-// server. Once a second is enough: where there is no other server, every write fails.
+// onError returns false if the connection must be closed. The other connections of the pool probably lead to
+// the same server, so they are closed too, but only once a second: if there is no other server, every write
+// fails.
 func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 	if err.Code != readOnly {
 		return l.closed(conn, err)
@@ -68,8 +69,8 @@ func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 	return false
 }
 
-// IsReadOnly reports whether err says that the server is not the primary, or takes no writes, or that none of
-// those in the URL does. The connection that it came from is closed.
+// IsReadOnly reports whether err means that the server is not the primary or takes no writes, or that this is
+// true of all servers in the URL. The connection that returned it is closed.
 func IsReadOnly(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == readOnly || errors.Is(err, errReadOnlyServer)

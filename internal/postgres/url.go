@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// CheckURL returns an error that says which part of a connection string is wrong. It has nothing of the
-// string in it.
+// CheckURL returns an error that says which part of a connection string is wrong. It contains nothing of the
+// string.
 func CheckURL(text string) error {
 	_, err := pgxpool.ParseConfig(text)
 	if err == nil {
@@ -19,15 +19,15 @@ func CheckURL(text string) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return errors.New("a file that it names cannot be read: " + file.Err.Error())
 	}
-	// What pgx says holds parts of the string: it only chooses among our own words.
+	// The error of pgx contains parts of the string. It only selects one of our own texts.
 	said := err.Error()
 	for part, wrong := range map[string]string{
 		"invalid port": "its port is not a number from 1 to 65535", "could not match": "it has not as many ports as hosts",
-		"failed to configure TLS": "its sslmode or one of its certificates is not understood", "sslcertmode": "its sslcertmode is not one that there is",
-		"invalid connect_timeout": "its connect_timeout is not a number of seconds", "unknown target_session_attrs": "its target_session_attrs is not one that there is",
-		"invalid default_query_exec_mode": "its default_query_exec_mode is not one that there is", "cannot parse pool_": "one of its pool_ parameters is not understood",
+		"failed to configure TLS": "its sslmode or one of its certificates is not understood", "sslcertmode": "its sslcertmode has an unknown value",
+		"invalid connect_timeout": "its connect_timeout is not a number of seconds", "unknown target_session_attrs": "its target_session_attrs has an unknown value",
+		"invalid default_query_exec_mode": "its default_query_exec_mode has an unknown value", "cannot parse pool_": "one of its pool_ parameters is not understood",
 		"pool_max_conns too small": "its pool_max_conns is under 1", "_cache_capacity": "one of its cache capacities is not a number",
-		"channel_binding": "its channel_binding is not one that there is", "protocol_version": "its protocol version is not one that there is",
+		"channel_binding": "its channel_binding has an unknown value", "protocol_version": "its protocol version has an unknown value",
 		"require_auth": "its require_auth is not understood", "failed to read service": "its service is in no service file",
 		"failed to parse as keyword/value": "it is no URL, and is not of the form key=value key=value either",
 	} {
@@ -38,7 +38,7 @@ func CheckURL(text string) error {
 	return errors.New(wrongEscape(text))
 }
 
-// wrongEscape looks for the part of a URL whose percent signs begin no escape.
+// wrongEscape finds the part of a URL with a percent sign that begins no escape.
 func wrongEscape(text string) string {
 	_, rest, _ := strings.Cut(text, "://")
 	user := ""

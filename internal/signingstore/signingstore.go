@@ -1,5 +1,4 @@
-// Package signingstore keeps the signing keys in PostgreSQL. A change of keys appends a row to the ledger, so
-// that all replicas read the keys again.
+// Package signingstore keeps the signing keys in PostgreSQL, and announces changes of them in the ledger.
 package signingstore
 
 import (
@@ -17,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
-// Store is the keys of one database. It implements signing.KeyStore.
+// Store holds the signing keys of one database. It implements signing.KeyStore.
 type Store struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
@@ -28,9 +27,9 @@ func (k Store) SigningKeys(ctx context.Context) ([]signing.StoredKey, error) {
 	return signingKeys(ctx, k.Pool)
 }
 
-// ChangeSigningKeys implements signing.KeyStore; its position is one of the ledger. The table's lock makes
-// replicas take turns, so that each finds what the one before it has done. The head's lock comes last, as for
-// all that appends.
+// ChangeSigningKeys implements signing.KeyStore; the position that it returns is one of the ledger. A lock on
+// the table makes replicas take turns, so that each sees the changes of the one before. The lock on the
+// ledger's head comes last, as in every transaction that appends.
 func (k Store) ChangeSigningKeys(
 	ctx context.Context, change func([]signing.StoredKey) (signing.KeyUpdate, error),
 ) (int64, error) {
@@ -51,7 +50,7 @@ func (k Store) ChangeSigningKeys(
 			return err
 		}
 		if len(keys) == 0 {
-			update.Keys = nil // the first key is no news: a replica that starts reads it, or makes it
+			update.Keys = nil // the first key is not announced: every replica reads or makes it when it starts
 		}
 		position, err = announceKeys(ctx, tx, update)
 		return err
@@ -84,8 +83,8 @@ func signingKeys(ctx context.Context, from db.DBTX) ([]signing.StoredKey, error)
 	return keys, nil
 }
 
-// writeSigningKeys stores what became of keys. The active one comes last: while it is written no other may be
-// active.
+// writeSigningKeys stores the changed keys. It writes the active key last: no other key may be active at that
+// moment.
 func writeSigningKeys(ctx context.Context, tx pgx.Tx, before, changed []signing.StoredKey) error {
 	known := make(map[string]bool, len(before))
 	for _, key := range before {
@@ -116,8 +115,9 @@ func writeSigningKey(ctx context.Context, tx pgx.Tx, key signing.StoredKey, know
 	})
 }
 
-// announceKeys tells the replicas, which read the keys again, and returns the position of the last row.
-// Without a change it is the head's: that of whoever made the change before.
+// announceKeys appends rows to the ledger, so that replicas read the keys again, and returns the position of
+// the last row. Without a change it returns the position of the head: the row of the last change is not after
+// it.
 func announceKeys(ctx context.Context, tx pgx.Tx, update signing.KeyUpdate) (int64, error) {
 	if len(update.Keys) == 0 {
 		return db.New().LedgerHead(ctx, tx)
