@@ -21,6 +21,8 @@ func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 	k := takeover.Keys{
 		Settings:        takeover.Settings{Enabled: cfg.LegacyEnabled, RustSecret: len(cfg.LegacyHS256Secret) > 0},
 		RustSecretBytes: len(cfg.LegacyHS256Secret),
+		Store:           legacy.StoreConfig{ResetLife: cfg.LegacyResetTokenTTL, Attempts: cfg.LegacyLoginAttempts, AttemptsWindow: cfg.LegacyLoginWindow},
+		RefreshLife:     cfg.LegacyRefreshTokenTTL,
 	}
 	if !cfg.LegacyAcceptUntil.IsZero() {
 		until := cfg.LegacyAcceptUntil.UTC()
@@ -43,20 +45,20 @@ func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 	k.Settings.GoKey, k.Settings.GoSigning = public != nil, private != nil
 	if k.Settings.RustSecret {
 		k.IsRust = func(token string) bool {
-			t, err := verifyOld(nil, cfg.LegacyHS256Secret, token)
+			t, err := verifyOld(cfg, nil, cfg.LegacyHS256Secret, token)
 			return errors.Is(err, legacy.ErrExpired) || err == nil && t.Backend == legacy.Rust
 		}
 	}
 	if tokenFile == "" {
 		return k, nil
 	}
-	return k, judgeToken(&k, public, cfg.LegacyHS256Secret, tokenFile)
+	return k, judgeToken(&k, cfg, public, tokenFile)
 }
 
 // verifyOld checks a signature as if all tokens were accepted for ever.
-func verifyOld(public *rsa.PublicKey, secret []byte, token string) (*legacy.Token, error) {
+func verifyOld(cfg *config.Config, public *rsa.PublicKey, secret []byte, token string) (*legacy.Token, error) {
 	tokens, err := legacy.NewTokens(legacy.TokensConfig{
-		RS256: public, HS256: secret, AcceptUntil: time.Now().AddDate(100, 0, 0), Now: time.Now,
+		RS256: public, HS256: secret, AcceptUntil: time.Now().AddDate(100, 0, 0), Now: time.Now, Issuer: cfg.LegacyIssuer,
 	})
 	if err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func verifyOld(public *rsa.PublicKey, secret []byte, token string) (*legacy.Toke
 
 // judgeToken checks the one token in a file: not in an argument, which other users of
 // the machine could read.
-func judgeToken(k *takeover.Keys, public *rsa.PublicKey, secret []byte, file string) error {
+func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, file string) error {
 	f, err := os.Open(file) //nolint:gosec // G304: the operator names the file
 	if err != nil {
 		return &usageError{"latchkey takeover: --token: " + err.Error()}
@@ -77,7 +79,15 @@ func judgeToken(k *takeover.Keys, public *rsa.PublicKey, secret []byte, file str
 		return &usageError{"latchkey takeover: --token: " + err.Error()}
 	}
 	token := strings.TrimSpace(string(text))
-	t, err := verifyOld(public, secret, token)
+	t, err := verifyOld(cfg, public, cfg.LegacyHS256Secret, token)
+	var other *legacy.IssuerError
+	if errors.As(err, &other) {
+		k.Problems = append(k.Problems, takeover.Finding{
+			Code: "token_refused", Text: fmt.Sprintf("the token in %s is signed with the Go backend's key and has the issuer %q, and LATCHKEY_LEGACY_ISSUER is %q: all of its tokens would be refused", file, other.Said, cfg.LegacyIssuer), Count: 1,
+			Right: "LATCHKEY_LEGACY_ISSUER=" + other.Said,
+		})
+		return nil
+	}
 	if err != nil && !errors.Is(err, legacy.ErrExpired) {
 		k.Problems = append(k.Problems, takeover.Finding{
 			Code: "token_refused", Text: fmt.Sprintf("the token in %s is refused: %s", file, err), Count: 1,
@@ -85,15 +95,15 @@ func judgeToken(k *takeover.Keys, public *rsa.PublicKey, secret []byte, file str
 		})
 		return nil
 	}
-	k.GoProved = err == nil && t.Backend == legacy.Go || err != nil && verifiesAsGo(public, token)
+	k.GoProved = err == nil && t.Backend == legacy.Go || err != nil && verifiesAsGo(cfg, public, token)
 	return nil
 }
 
 // verifiesAsGo says whether an expired token is the Go backend's.
-func verifiesAsGo(public *rsa.PublicKey, token string) bool {
+func verifiesAsGo(cfg *config.Config, public *rsa.PublicKey, token string) bool {
 	if public == nil {
 		return false
 	}
-	_, err := verifyOld(public, nil, token)
+	_, err := verifyOld(cfg, public, nil, token)
 	return errors.Is(err, legacy.ErrExpired)
 }

@@ -34,32 +34,38 @@ WHERE u.id = $1 AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'user' AND r.user_id = u.id
-            AND (r.created_at > now() - interval '1 hour' OR $3::boolean)
+            AND (r.created_at > now() - make_interval(secs => $3::double precision) OR $4::boolean)
     )
     AND NOT EXISTS (
         SELECT FROM revocations r
-        WHERE r.kind = 'all' AND (r.created_at > now() - interval '1 hour' OR $3::boolean)
+        WHERE r.kind = 'all' AND (r.created_at > now() - make_interval(secs => $3::double precision) OR $4::boolean)
     )
     AND NOT EXISTS (
         SELECT FROM address_changes c
-        WHERE c.user_id = u.id AND (c.changed_at > now() - interval '1 hour' OR $3::boolean)
+        WHERE c.user_id = u.id AND (c.changed_at > now() - make_interval(secs => $3::double precision) OR $4::boolean)
     )
 `
 
 type FindLegacyResetParams struct {
-	UserID    uuid.UUID
-	TokenHash []byte
-	IsUndated bool
+	UserID           uuid.UUID
+	TokenHash        []byte
+	ResetLifeSeconds float64
+	IsUndated        bool
 }
 
 // FindLegacyReset is the account whose password an old reset token may set. A token
-// lives for an hour at most and does not say since when: it must have been asked for
+// lives for that many seconds at most and does not say since when: it must have been asked for
 // after the account's sessions were last ended to be worth anything, so a row of the ledger
-// that ends them within that hour, which every change of the password or of the status
+// that ends them within that time, which every change of the password or of the status
 // leaves, refuses it, and so does a change of the address, which the token was mailed to.
 // One that lives longer than any backend lets it may be as old as it likes.
 func (q *Queries) FindLegacyReset(ctx context.Context, db DBTX, arg FindLegacyResetParams) (User, error) {
-	row := db.QueryRow(ctx, findLegacyReset, arg.UserID, arg.TokenHash, arg.IsUndated)
+	row := db.QueryRow(ctx, findLegacyReset,
+		arg.UserID,
+		arg.TokenHash,
+		arg.ResetLifeSeconds,
+		arg.IsUndated,
+	)
 	var i User
 	err := row.Scan(
 		&i.ID,

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"os"
 	"time"
@@ -45,7 +46,10 @@ func newOlder(cfg *config.Config, client redis.UniversalClient, now func() time.
 	if err != nil {
 		return nil, err
 	}
-	accepted := legacy.TokensConfig{HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: now}
+	accepted := legacy.TokensConfig{
+		HS256: cfg.LegacyHS256Secret, AcceptUntil: cfg.LegacyAcceptUntil, Now: now,
+		Issuer: cfg.LegacyIssuer, RefreshLife: cfg.LegacyRefreshTokenTTL, AccessLife: cfg.LegacyAccessTokenTTL,
+	}
 	if key != nil {
 		accepted.RS256 = key.Public
 	}
@@ -53,7 +57,12 @@ func newOlder(cfg *config.Config, client redis.UniversalClient, now func() time.
 	if err != nil {
 		return nil, err
 	}
-	return &older{key: key, until: cfg.LegacyAcceptUntil, left: &backend.Left{Tokens: tokens, Store: legacy.NewStore(client)}}, nil
+	return &older{key: key, until: cfg.LegacyAcceptUntil, left: &backend.Left{Tokens: tokens, Store: legacy.NewStore(client, legacyStore(cfg))}}, nil
+}
+
+// legacyStore is what the older backends were set to.
+func legacyStore(cfg *config.Config) legacy.StoreConfig {
+	return legacy.StoreConfig{ResetLife: cfg.LegacyResetTokenTTL, Attempts: cfg.LegacyLoginAttempts, AttemptsWindow: cfg.LegacyLoginWindow}
 }
 
 // hookCache sets the hook for access tokens of an older backend.
@@ -115,7 +124,7 @@ func olderKey(cfg *config.Config) (*signing.OlderKey, error) {
 	case private != nil && !private.PublicKey.Equal(public):
 		return nil, config.Reject(LegacyPrivateKeyFile, "holds another key than "+LegacyPublicKeyFile+": set the two halves of one, or the private one only")
 	}
-	return &signing.OlderKey{Issuer: legacy.Issuer, Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
+	return &signing.OlderKey{Issuer: cmp.Or(cfg.LegacyIssuer, legacy.Issuer), Public: public, Private: private, Until: cfg.LegacyAcceptUntil}, nil
 }
 
 // ReadKey reads a key that the settings name, nil if none is set.

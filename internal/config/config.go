@@ -109,6 +109,13 @@ type Config struct {
 	LegacyHS256Secret         OldSecret `env:"LATCHKEY_LEGACY_HS256_SECRET" form:"the secret as the Rust backend has it" example:"its JWT_SECRET" secret:"value" doc:"the Rust backend's secret: tokens that it signed are accepted"`
 	LegacyAcceptUntil         time.Time `env:"LATCHKEY_LEGACY_ACCEPT_UNTIL" form:"a time by RFC 3339" example:"2027-03-01T00:00:00Z" doc:"until when tokens of the older backends are accepted and what they left in Redis is honoured, whatever life it was given"`
 
+	LegacyIssuer          string        `env:"LATCHKEY_LEGACY_ISSUER" envDefault:"saas-platform" form:"the issuer to the letter" example:"saas-platform" doc:"JWT_ISSUER of the Go backend, the iss of its tokens"`
+	LegacyAccessTokenTTL  time.Duration `env:"LATCHKEY_LEGACY_ACCESS_TOKEN_TTL" envDefault:"0s" min:"0s" max:"8760h" form:"a duration" example:"1h" doc:"life of the Rust backend's access tokens: one of its tokens that lives longer is no access token; 0: any life but that of its refresh tokens"`
+	LegacyRefreshTokenTTL time.Duration `env:"LATCHKEY_LEGACY_REFRESH_TOKEN_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"life of the Rust backend's refresh tokens, by which they are told from its access tokens"`
+	LegacyResetTokenTTL   time.Duration `env:"LATCHKEY_LEGACY_RESET_TOKEN_TTL" envDefault:"1h" min:"1m" max:"720h" form:"a duration" example:"1h" doc:"longest life of a reset token of an older backend: one works only if nothing has ended the account's sessions for so long"`
+	LegacyLoginAttempts   int           `env:"LATCHKEY_LEGACY_LOGIN_ATTEMPTS" envDefault:"5" min:"1" max:"1000000" form:"a number" example:"5" doc:"failed logins after which the Go backend refuses an address: it is refused here too while that counter lives"`
+	LegacyLoginWindow     time.Duration `env:"LATCHKEY_LEGACY_LOGIN_WINDOW" envDefault:"15m" min:"1s" max:"720h" form:"a duration" example:"15m" doc:"how long the Go backend counts failed logins: the life that a counter without one gets"`
+
 	// Development.
 
 	DevDir string `env:"LATCHKEY_DEV_DIR" form:"a path of an empty or new folder, or of one that dev has used before" example:"/tmp/latchkey-dev" doc:"where latchkey dev keeps its data; unset: a folder of the user's own"`

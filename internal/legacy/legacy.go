@@ -8,6 +8,7 @@
 package legacy
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
@@ -28,7 +29,7 @@ const (
 )
 
 const (
-	// Issuer is the "iss" of the Go backend's tokens.
+	// Issuer is the "iss" of the Go backend's tokens where nobody has set another one.
 	Issuer = "saas-platform"
 	// MaxTokenBytes is the longest token that is looked at. Theirs have under 1,000.
 	MaxTokenBytes = 4096
@@ -41,10 +42,11 @@ const (
 	// minRSAExponent is the least exponent of FIPS 186-5, section 5.4.
 	minRSAExponent = 65537
 
-	// rustRefreshLife is the life of the Rust backend's refresh tokens, which look like
-	// its access tokens in all else. The clock is read twice when one is made.
-	rustRefreshLife      = 7 * 24 * time.Hour
-	rustRefreshTolerance = time.Minute
+	// RefreshLife is the life of the Rust backend's refresh tokens where nobody has set
+	// another one. They look like its access tokens in all else. The clock is read twice
+	// when one is made.
+	RefreshLife   = 7 * 24 * time.Hour
+	lifeTolerance = time.Minute
 )
 
 var (
@@ -55,6 +57,18 @@ var (
 	// acceptance.
 	ErrExpired = errors.New("token of an older backend has expired")
 )
+
+// IssuerError reports a token that the Go backend's key has signed for another issuer. It is an ErrInvalid.
+type IssuerError struct {
+	// Said is the token's issuer; "" where it has none that is a text.
+	Said string
+}
+
+// Error implements error. It quotes nothing of the token.
+func (e *IssuerError) Error() string { return ErrInvalid.Error() + ": another issuer" }
+
+// Is makes it an ErrInvalid.
+func (e *IssuerError) Is(target error) bool { return target == ErrInvalid }
 
 // Token is one that a backend has signed and that is in force.
 type Token struct {
@@ -100,6 +114,13 @@ type TokensConfig struct {
 	HS256 []byte
 	// AcceptUntil is when no token is accepted any more, whatever its own life. Required.
 	AcceptUntil time.Time
+	// Issuer is the "iss" of the Go backend's tokens. Empty: the constant Issuer.
+	Issuer string
+	// RefreshLife is that of the Rust backend's refresh tokens. Zero: the constant RefreshLife.
+	RefreshLife time.Duration
+	// AccessLife is the longest of the Rust backend's access tokens: what lives longer is a
+	// refresh token. Zero: tokens of any other life than RefreshLife pass.
+	AccessLife time.Duration
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -117,6 +138,8 @@ func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	case cfg.AcceptUntil.IsZero():
 		return nil, errors.New("legacy: AcceptUntil is needed: without it what the older backends left would be honoured for ever")
 	}
+	cfg.Issuer = cmp.Or(cfg.Issuer, Issuer)
+	cfg.RefreshLife = cmp.Or(cfg.RefreshLife, RefreshLife)
 	return &Tokens{cfg}, nil
 }
 
@@ -145,9 +168,9 @@ func (t *Tokens) Verify(text string) (*Token, error) {
 	}
 	token := &Token{Hash: sha256.Sum256([]byte(text)), text: text}
 	if parsed.algorithm == jwt.SigningMethodRS256.Alg() {
-		err = token.readGo(said, now)
+		err = token.readGo(said, now, t.cfg.Issuer)
 	} else {
-		err = token.readRust(said)
+		err = token.readRust(said, t.cfg)
 	}
 	if err != nil {
 		return nil, err
@@ -182,7 +205,7 @@ func (t *Tokens) checkSignature(parsed *signed) error {
 }
 
 // readGo applies the Go backend's rules: its issuer, no leeway, "nbf" checked.
-func (t *Token) readGo(said object, now time.Time) error {
+func (t *Token) readGo(said object, now time.Time, want string) error {
 	var err error
 	t.Backend = Go
 	if t.UserID, err = said.account(); err != nil {
@@ -193,8 +216,8 @@ func (t *Token) readGo(said object, now time.Time) error {
 	email, hasEmail := said.Text("email")
 	t.ID, _ = said.Text("jti")
 	switch {
-	case issuer != Issuer:
-		return fmt.Errorf("%w: another issuer", ErrInvalid)
+	case issuer != want:
+		return &IssuerError{Said: issuer}
 	case user != t.UserID.String():
 		return fmt.Errorf("%w: user_id is not sub", ErrInvalid)
 	case !hasEmail:
@@ -222,7 +245,7 @@ func (t *Token) readGo(said object, now time.Time) error {
 // readRust applies the Rust backend's rules: 60 s of leeway, "nbf" not checked. It
 // names no issuer and no audience: what does is something else that was signed with
 // the same secret.
-func (t *Token) readRust(said object) error {
+func (t *Token) readRust(said object, cfg TokensConfig) error {
 	var err error
 	t.Backend = Rust
 	if t.UserID, err = said.account(); err != nil {
@@ -240,7 +263,8 @@ func (t *Token) readRust(said object) error {
 	if err != nil {
 		return err
 	}
-	t.refresh = (expire.Sub(t.IssuedAt) - rustRefreshLife).Abs() <= rustRefreshTolerance
+	life := expire.Sub(t.IssuedAt)
+	t.refresh = (life-cfg.RefreshLife).Abs() <= lifeTolerance || cfg.AccessLife > 0 && life > cfg.AccessLife+lifeTolerance
 	t.ExpireTime = expire.Add(rustLeeway)
 	return nil
 }

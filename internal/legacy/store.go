@@ -1,6 +1,7 @@
 package legacy
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -15,15 +16,35 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// attemptsWindow is how long the Go backend counts failed logins.
-const attemptsWindow = 15 * time.Minute
+// StoreConfig says what the older backends were set to. A zero value is what they had without a setting.
+type StoreConfig struct {
+	// ResetLife is the longest that either lets a reset token live. Zero: an hour.
+	ResetLife time.Duration
+	// Attempts is after how many failed logins the Go backend refuses an address. Zero: 5.
+	Attempts int
+	// AttemptsWindow is how long it counts them. Zero: 15 minutes.
+	AttemptsWindow time.Duration
+}
+
+// Defaults returns the config with what the backends had where nothing is set.
+func (c StoreConfig) Defaults() StoreConfig {
+	return StoreConfig{cmp.Or(c.ResetLife, time.Hour), cmp.Or(c.Attempts, 5), cmp.Or(c.AttemptsWindow, 15*time.Minute)}
+}
 
 // Store reads what the older backends left in Redis. It changes nothing that they
 // still need: what was spent is remembered in PostgreSQL.
-type Store struct{ redis redis.UniversalClient }
+type Store struct {
+	redis redis.UniversalClient
+	cfg   StoreConfig
+}
 
 // NewStore uses the Redis that the older backends used.
-func NewStore(client redis.UniversalClient) *Store { return &Store{client} }
+func NewStore(client redis.UniversalClient, cfg StoreConfig) *Store {
+	return &Store{client, cfg.Defaults()}
+}
+
+// ResetLife is the longest that a reset token of either backend lives.
+func (s *Store) ResetLife() time.Duration { return s.cfg.ResetLife }
 
 // IsRefresh says whether the token is a refresh token that its backend keeps: under
 // refresh_token:{jti} with the user's id for the Go backend, under
@@ -47,17 +68,13 @@ func (s *Store) IsRefresh(ctx context.Context, t *Token) (bool, error) {
 // Reset is a reset token that a backend keeps.
 type Reset struct {
 	UserID uuid.UUID
-	// IsUndated says that nobody can tell when it was asked for: it ends later than an hour
-	// from now, the longest that a backend lets one live, or never.
+	// IsUndated says that nobody can tell when it was asked for: it ends later than the
+	// longest that a backend lets one live, from now, or never.
 	IsUndated bool
 }
 
-// resetLife is the longest that a backend lets a reset token live, and clockMargin for
-// clocks that differ.
-const (
-	resetLife   = time.Hour
-	clockMargin = time.Minute
-)
+// clockMargin is for clocks that differ.
+const clockMargin = time.Minute
 
 // FindReset returns a reset token that either backend keeps, under password_reset:{token}
 // or reset_token:{token}. ok is false when neither does, when what is kept is no account's
@@ -78,7 +95,7 @@ func (s *Store) FindReset(ctx context.Context, token string) (found Reset, ok bo
 		}
 		found.UserID = id
 		// -1: no end; -2: a key that has just ended.
-		found.IsUndated = found.IsUndated || lives[i] == -1 || lives[i] > resetLife+clockMargin
+		found.IsUndated = found.IsUndated || lives[i] == -1 || lives[i] > s.cfg.ResetLife+clockMargin
 	}
 	return found, found.UserID != uuid.Nil, nil
 }
@@ -103,7 +120,8 @@ type Counter struct {
 }
 
 // Attempts reads the counters of failed logins, in one round trip; addresses without
-// one are left out. What cannot be read as a number counts as too many.
+// one are left out. What cannot be read as a number counts as too many, and so does what
+// has the address refused by the Go backend.
 //
 // A counter without an end gets one: the Go backend would refuse its address for ever.
 func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, error) {
@@ -126,12 +144,12 @@ func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, e
 			return nil, unavailable("read failed logins", err)
 		}
 		failures, err := strconv.Atoi(counts[i].Val())
-		if err != nil {
-			failures = math.MaxInt
+		if err != nil || failures >= s.cfg.Attempts {
+			failures = math.MaxInt // it refuses the address
 		}
 		ends := lives[i].Val()
 		if ends == -1 { // no end; -2 is a key that has just ended
-			ends = attemptsWindow
+			ends = s.cfg.AttemptsWindow
 			if err := s.redis.PExpire(ctx, attemptsKey(address), ends).Err(); err != nil {
 				return nil, unavailable("let failed logins end", err)
 			}

@@ -20,9 +20,9 @@ SELECT session_id, request_hash, answer_hash, spent_at
 FROM legacy_spent WHERE token_hash = @token_hash AND kind = 'refresh' AND latchkey_on_primary();
 
 -- FindLegacyReset is the account whose password an old reset token may set. A token
--- lives for an hour at most and does not say since when: it must have been asked for
+-- lives for that many seconds at most and does not say since when: it must have been asked for
 -- after the account's sessions were last ended to be worth anything, so a row of the ledger
--- that ends them within that hour, which every change of the password or of the status
+-- that ends them within that time, which every change of the password or of the status
 -- leaves, refuses it, and so does a change of the address, which the token was mailed to.
 -- One that lives longer than any backend lets it may be as old as it likes.
 -- name: FindLegacyReset :one
@@ -32,15 +32,15 @@ WHERE u.id = @user_id AND u.is_active AND latchkey_on_primary()
     AND NOT EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'user' AND r.user_id = u.id
-            AND (r.created_at > now() - interval '1 hour' OR @is_undated::boolean)
+            AND (r.created_at > now() - make_interval(secs => @reset_life_seconds::double precision) OR @is_undated::boolean)
     )
     AND NOT EXISTS (
         SELECT FROM revocations r
-        WHERE r.kind = 'all' AND (r.created_at > now() - interval '1 hour' OR @is_undated::boolean)
+        WHERE r.kind = 'all' AND (r.created_at > now() - make_interval(secs => @reset_life_seconds::double precision) OR @is_undated::boolean)
     )
     AND NOT EXISTS (
         SELECT FROM address_changes c
-        WHERE c.user_id = u.id AND (c.changed_at > now() - interval '1 hour' OR @is_undated::boolean)
+        WHERE c.user_id = u.id AND (c.changed_at > now() - make_interval(secs => @reset_life_seconds::double precision) OR @is_undated::boolean)
     );
 
 -- DeleteOldLegacySpent deletes a batch of tokens that are refused for their age.

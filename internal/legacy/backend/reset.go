@@ -68,6 +68,7 @@ func (b *Backend) resetAccount(ctx context.Context, on db.DBTX, found legacy.Res
 	}
 	user, err := b.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
 		UserID: found.UserID, TokenHash: account.HashToken(resetToken), IsUndated: found.IsUndated,
+		ResetLifeSeconds: b.cfg.Left.Store.ResetLife().Seconds(),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return user, refusal.ResetTokenInvalid()

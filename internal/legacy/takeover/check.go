@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
 // Config is what Check looks at and with.
@@ -38,6 +40,9 @@ type Keys struct {
 	GoProved bool
 	// RustSecretBytes is the secret's length.
 	RustSecretBytes int
+	// Store and RefreshLife are the lives and limits that are set, zero where nothing is.
+	Store       legacy.StoreConfig
+	RefreshLife time.Duration
 	// Problems that were met on reading them.
 	Problems []Finding
 }
@@ -74,6 +79,7 @@ func Check(ctx context.Context, cfg Config) *Report {
 		} else {
 			r.Redis = found
 			r.judgeRedis()
+			r.judgeLives(cfg.Keys)
 		}
 	}
 	r.judgeKeys(cfg.Keys, cfg.Now())

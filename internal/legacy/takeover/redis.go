@@ -11,10 +11,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
 const (
@@ -22,8 +25,6 @@ const (
 	scanPage = 1000
 	// patternsNamed of the keys of other programs are counted one by one.
 	patternsNamed = 20
-	// attemptsLimit is how many failed logins the Go backend allowed.
-	attemptsLimit = 5
 )
 
 // scanner goes over every key once, a page at a time.
@@ -36,12 +37,14 @@ type scanner struct {
 	patterns map[string]int64
 	genuine  int64
 	prefix   *regexp.Regexp
+	lives    legacy.StoreConfig
+	longest  map[string]time.Duration // by the first part of the names
 }
 
 // scanRedis counts. While others write, SCAN may show a key twice: then the counts are
 // a little high.
 func scanRedis(ctx context.Context, cfg Config, users bool) (*Redis, error) {
-	s := &scanner{cfg: cfg, users: users, patterns: map[string]int64{}, prefix: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}:`)}
+	s := &scanner{cfg: cfg, users: users, patterns: map[string]int64{}, lives: cfg.Keys.Store.Defaults(), longest: map[string]time.Duration{}, prefix: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}:`)}
 	var err error
 	if cluster, ok := cfg.Redis.(*redis.ClusterClient); ok {
 		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return s.scan(ctx, node) })
@@ -54,6 +57,7 @@ func scanRedis(ctx context.Context, cfg Config, users bool) (*Redis, error) {
 	if cfg.Keys.IsRust != nil {
 		s.found.RustRefresh.Genuine = &s.genuine
 	}
+	s.found.longest = s.longest
 	s.found.Patterns = []Pattern{}
 	for _, prefix := range slices.Sorted(maps.Keys(s.patterns)) {
 		s.found.Patterns = append(s.found.Patterns, Pattern{prefix, s.patterns[prefix]})
@@ -151,6 +155,7 @@ func (s *scanner) values(ctx context.Context, keys []string) ([]entry, error) {
 		}
 		count(&s.found.WithoutTTL, ttls[i].Err() == nil && ttls[i].Val() == -1)
 		kind, name, _ := strings.Cut(key, ":")
+		s.longest[kind] = max(s.longest[kind], ttls[i].Val())
 		entries = append(entries, entry{kind, name, value})
 	}
 	return entries, nil
@@ -180,7 +185,7 @@ func (s *scanner) count(e entry, owners map[uuid.UUID][]*Refresh) {
 			return
 		}
 		f.LoginAttempts++
-		count(&f.LockedOut, n >= attemptsLimit)
+		count(&f.LockedOut, n >= int64(s.lives.Attempts))
 	default:
 		f.Unreadable++
 	}

@@ -150,6 +150,8 @@ type Redis struct {
 	Unreadable int64 `json:"unreadable"`
 	// WithoutTTL would stay for ever: the backends give every key a life.
 	WithoutTTL int64 `json:"without_ttl"`
+
+	longest map[string]time.Duration // lives, by the first part of the names
 }
 
 // Refresh counts the refresh tokens of one backend.
