@@ -2,17 +2,14 @@ package account
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
-	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -21,10 +18,9 @@ import (
 
 // Mailer queues mails.
 type Mailer interface {
+	mail.Notifier
+	// RequestReset asks for a reset link, see mail.Outbox.
 	RequestReset(ctx context.Context, request mail.ResetRequest) error
-	// Notify belongs into the transaction of the fact that it reports. It is without effect
-	// when the account had such notices lately, see mail.Outbox.
-	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
 }
 
 // Guesses counts the guesses at the current password of an account by one of its sessions.
@@ -75,11 +71,3 @@ type Accounts struct {
 
 // New returns the flows.
 func New(cfg Config) *Accounts { return &Accounts{cfg: cfg, queries: db.New()} }
-
-// notify queues a notice to the owner of the account in the transaction of the fact.
-func (a *Accounts) notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID) error {
-	if err := a.cfg.Mailer.Notify(ctx, tx, notice, userID, caller.From(ctx).TraceID); err != nil {
-		return fmt.Errorf("queue the mail: %w", err)
-	}
-	return nil
-}

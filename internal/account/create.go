@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
@@ -85,5 +86,5 @@ func (a *Accounts) recordHidden(ctx context.Context, tx pgx.Tx, email, lookup st
 	if err != nil {
 		return err
 	}
-	return a.notify(ctx, tx, mail.SignUpAttempted, told)
+	return a.cfg.Mailer.Notify(ctx, tx, mail.SignUpAttempted, told, caller.From(ctx).TraceID)
 }

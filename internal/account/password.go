@@ -122,5 +122,5 @@ func (a *Accounts) replacePassword(ctx context.Context, tx pgx.Tx, verified Cred
 	if changed == 0 {
 		return refusal.CurrentPassword()
 	}
-	return a.notify(ctx, tx, mail.PasswordChanged, verified.ID)
+	return a.cfg.Mailer.Notify(ctx, tx, mail.PasswordChanged, verified.ID, caller.From(ctx).TraceID)
 }

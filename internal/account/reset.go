@@ -157,7 +157,7 @@ func (a *Accounts) resetPassword(
 	if err != nil {
 		return revoke.Ended{}, fmt.Errorf("note where the password was reset from: %w", err)
 	}
-	if err := a.notify(ctx, tx, mail.PasswordChanged, userID); err != nil {
+	if err := a.cfg.Mailer.Notify(ctx, tx, mail.PasswordChanged, userID, caller.From(ctx).TraceID); err != nil {
 		return revoke.Ended{}, err
 	}
 	return a.cfg.Revoker.AppendUser(ctx, tx, audit.PasswordReset, userID)

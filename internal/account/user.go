@@ -1,4 +1,4 @@
-// Package account finds, creates and changes the accounts of users. What it returns has no password hash, except where a
+// Package account finds, creates and changes accounts. What it returns has no password hash, except where a
 // password is about to be compared (Credential).
 package account
 
@@ -40,19 +40,11 @@ func FromRow(row db.User) User {
 	return u
 }
 
-// Message is what the contract shows the owner and services of an account.
+// Message is what the contract shows the owner and services of an account. It is made here and not in a service because
+// internal/validate keeps it with each account in memory: it is made once, and not for each validation.
 func (u User) Message() *latchkeyv1.User {
 	return &latchkeyv1.User{
 		Id: u.ID.String(), Email: u.Email, FirstName: u.FirstName, LastName: u.LastName,
 		EmailVerified: u.Verified, CreateTime: timestamppb.New(u.CreateTime),
 	}
-}
-
-// ForOperators is what the contract shows an operator.
-func (u User) ForOperators() *latchkeyv1.Account {
-	account := &latchkeyv1.Account{User: u.Message(), Suspended: !u.Active}
-	if !u.LastLoginTime.IsZero() {
-		account.LastLoginTime = timestamppb.New(u.LastLoginTime)
-	}
-	return account
 }

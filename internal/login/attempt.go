@@ -339,7 +339,7 @@ func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Fa
 		if kind == audit.LoginFailed {
 			return nil
 		}
-		return f.notify(ctx, tx, notice, a.user.ID)
+		return f.cfg.Notifier.Notify(ctx, tx, notice, a.user.ID, caller.From(ctx).TraceID)
 	})
 }
 

@@ -4,18 +4,14 @@ package login
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
-	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
@@ -24,13 +20,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
-
-// Notifier queues mails to the owners of accounts.
-type Notifier interface {
-	// Notify belongs into the transaction of the fact that it reports. It is without effect
-	// when the account had such notices lately, see mail.Outbox.
-	Notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID, traceID string) error
-}
 
 // Older is the hook for the failed logins that the older backends counted.
 type Older interface {
@@ -62,7 +51,7 @@ type Config struct {
 	// logins without one.
 	Devices        *device.Tokens
 	NewDeviceMails bool
-	Notifier       Notifier
+	Notifier       mail.Notifier
 	Revoker        *revoke.Revoker
 	Trail          *audit.Trail
 	Redis          *besteffort.Redis
@@ -86,11 +75,3 @@ type Flow struct {
 
 // New returns the flows.
 func New(cfg Config) *Flow { return &Flow{cfg: cfg, queries: db.New()} }
-
-// notify queues a notice to the owner of the account in the transaction of the fact.
-func (f *Flow) notify(ctx context.Context, tx pgx.Tx, notice mail.Notice, userID uuid.UUID) error {
-	if err := f.cfg.Notifier.Notify(ctx, tx, notice, userID, caller.From(ctx).TraceID); err != nil {
-		return fmt.Errorf("queue the mail: %w", err)
-	}
-	return nil
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
@@ -157,7 +158,7 @@ func (f *Flow) endReused(ctx context.Context, sess session.Session) error {
 	}
 	f.cfg.Afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
 		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
-			return f.notify(ctx, tx, mail.RefreshTokenReused, sess.UserID)
+			return f.cfg.Notifier.Notify(ctx, tx, mail.RefreshTokenReused, sess.UserID, caller.From(ctx).TraceID)
 		})
 	})
 	return refusal.RefreshTokenReused()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -97,7 +98,7 @@ func (f *Flow) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, de
 	case devices.id != uuid.Nil || !f.cfg.NewDeviceMails:
 		return nil
 	}
-	return f.notify(ctx, tx, mail.NewDeviceLogin, userID)
+	return f.cfg.Notifier.Notify(ctx, tx, mail.NewDeviceLogin, userID, caller.From(ctx).TraceID)
 }
 
 // Evict ends what a login has pushed over the limit, before it answers. What

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
@@ -28,14 +27,6 @@ type Tokens struct {
 	SessionID uuid.UUID
 	// AccessExpireTime is that of Access and Account, RefreshExpireTime that of Refresh.
 	AccessExpireTime, RefreshExpireTime time.Time
-}
-
-// Message is the form of the contract.
-func (t Tokens) Message() *latchkeyv1.Tokens {
-	return &latchkeyv1.Tokens{
-		AccessToken: t.Access, AccountToken: t.Account, RefreshToken: t.Refresh, SessionId: t.SessionID.String(),
-		AccessExpireTime: timestamppb.New(t.AccessExpireTime), RefreshExpireTime: timestamppb.New(t.RefreshExpireTime),
-	}
 }
 
 // Issue makes the access token that goes with a refresh token. It is a function of

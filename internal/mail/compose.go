@@ -16,7 +16,7 @@ import (
 //go:embed templates
 var templateFiles embed.FS
 
-// composer writes the mails. They hold nothing that a user has chosen: a name typed at sign-up would let
+// composer writes the mails. They hold nothing that somebody who signs up has chosen: a name typed at sign-up would let
 // anyone send a text of theirs to anyone, with this service's good reputation.
 type composer struct {
 	product string

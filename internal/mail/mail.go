@@ -2,7 +2,7 @@
 //
 // An [Outbox] is a table of jobs in PostgreSQL. A job is inserted in the transaction that decided on the
 // mail, so that the mail goes out exactly when that transaction commits, and survives a crash of the process.
-// It holds a user id, never a token: a reset link is made in the moment it is sent and exists in memory only.
+// It holds an account's id, never a token: a reset link is made in the moment it is sent and exists in memory only.
 // A [Sender] delivers: [SMTP] to a mail server, [Mailbox] to a page for development.
 //
 // Delivery is at least once: a process that dies between the mail server's acknowledgement and the note of it

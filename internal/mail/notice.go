@@ -96,7 +96,7 @@ func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work sends the notice, unless the user is gone.
+// Work sends the notice, unless the account is gone.
 func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
 	return w.d.sendNotice(ctx, job.JobRow, job.Args)
 }
@@ -111,7 +111,7 @@ func (w *changedWorker) NextRetry(job *river.Job[changedArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work sends the notice, unless the user is gone.
+// Work sends the notice, unless the account is gone.
 func (w *changedWorker) Work(ctx context.Context, job *river.Job[changedArgs]) error {
 	return w.d.sendNotice(ctx, job.JobRow, noticeArgs{
 		Notice: PasswordChanged, UserID: job.Args.UserID, HappenedAt: job.Args.ChangedAt, TraceID: job.Args.TraceID,

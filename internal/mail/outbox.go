@@ -38,10 +38,10 @@ type Accounts interface {
 	// the address to send it to. ok is false when the account is gone or disabled, or its
 	// sessions were ended after the link's position of the ledger: nothing is sent then.
 	IssueReset(ctx context.Context, link ResetLink) (to, token string, ok bool, err error)
-	// Address returns the address of a user, ok false when the user is gone.
+	// Address returns the address of an account, ok false when the account is gone.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
-	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the
-	// user may get it. It is not asked about [PasswordChanged].
+	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the account's owner may get it. It
+	// is not asked about [PasswordChanged].
 	AdmitNotice(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID) (bool, error)
 }
 
@@ -151,9 +151,15 @@ func isAddress(email string) bool {
 	return email != "" && len(email) <= maxAddress && utf8.ValidString(email) && !hasControl(email)
 }
 
-// Notify queues a mail that tells a user what has just happened to the account. The job is part of tx, as the
-// change itself should be, and is lost with it; with a nil tx it is inserted at once. traceID is for the log
-// and may be empty. A notice that [Accounts] does not admit is left out without an error.
+// Notifier queues notices; an [Outbox] is one.
+type Notifier interface {
+	// Notify queues a mail that says to the owner of an account what has just happened to it. The job is part of tx, as
+	// the change itself should be, and is lost with it. traceID is for the log and may be empty. A notice that
+	// [Accounts] does not admit, because the account had such notices lately, is left out without an error.
+	Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error
+}
+
+// Notify implements [Notifier]. With a nil tx the job is inserted at once.
 func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error {
 	if !notice.known() {
 		return fmt.Errorf("mail: unknown notice %q", string(notice))

@@ -19,7 +19,7 @@ func (s *Service) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRe
 	if err != nil {
 		return nil, err
 	}
-	return &latchkeyv1.SuspendUserResponse{Account: user.ForOperators()}, nil
+	return &latchkeyv1.SuspendUserResponse{Account: accountMessage(user)}, nil
 }
 
 // ReactivateUser implements latchkey.v1.AdminService.
@@ -32,7 +32,7 @@ func (s *Service) ReactivateUser(ctx context.Context, req *latchkeyv1.Reactivate
 	if err != nil {
 		return nil, err
 	}
-	return &latchkeyv1.ReactivateUserResponse{Account: user.ForOperators()}, nil
+	return &latchkeyv1.ReactivateUserResponse{Account: accountMessage(user)}, nil
 }
 
 // RevokeUserSessions implements latchkey.v1.AdminService.

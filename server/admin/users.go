@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
@@ -22,7 +23,7 @@ func (s *Service) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (
 	case user.ID == uuid.Nil:
 		return nil, refusal.AccountNotFound()
 	}
-	return &latchkeyv1.GetUserResponse{Account: user.ForOperators()}, nil
+	return &latchkeyv1.GetUserResponse{Account: accountMessage(user)}, nil
 }
 
 func (s *Service) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (account.User, error) {
@@ -63,7 +64,16 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 		resp.NextPageToken = s.Pages.Seal(purpose, "", last.CreateTime, last.ID)
 	}
 	for _, u := range users {
-		resp.Accounts = append(resp.Accounts, u.ForOperators())
+		resp.Accounts = append(resp.Accounts, accountMessage(u))
 	}
 	return resp, nil
+}
+
+// accountMessage is what the contract shows an operator of an account.
+func accountMessage(user account.User) *latchkeyv1.Account {
+	message := &latchkeyv1.Account{User: user.Message(), Suspended: !user.Active}
+	if !user.LastLoginTime.IsZero() {
+		message.LastLoginTime = timestamppb.New(user.LastLoginTime)
+	}
+	return message
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
@@ -87,7 +88,7 @@ func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*lat
 		return nil, err
 	}
 	return &latchkeyv1.LoginResponse{
-		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: result.Tokens.Message()},
+		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: tokensMessage(result.Tokens)},
 		User:   result.User.Message(), DeviceToken: result.DeviceToken,
 	}, nil
 }
@@ -102,7 +103,7 @@ func (s *Service) RefreshToken(ctx context.Context, req *latchkeyv1.RefreshToken
 	if err != nil {
 		return nil, err
 	}
-	return &latchkeyv1.RefreshTokenResponse{Tokens: tokens.Message()}, nil
+	return &latchkeyv1.RefreshTokenResponse{Tokens: tokensMessage(tokens)}, nil
 }
 
 // Logout implements latchkey.v1.AuthService.
@@ -127,4 +128,12 @@ func (s *Service) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTok
 		return &latchkeyv1.ValidateTokenResponse{Reason: v.Reason}, nil
 	}
 	return &latchkeyv1.ValidateTokenResponse{Valid: true, User: v.User, SessionId: v.SessionID, ExpireTime: v.ExpireTime}, nil
+}
+
+// tokensMessage is the form of the contract.
+func tokensMessage(t login.Tokens) *latchkeyv1.Tokens {
+	return &latchkeyv1.Tokens{
+		AccessToken: t.Access, AccountToken: t.Account, RefreshToken: t.Refresh, SessionId: t.SessionID.String(),
+		AccessExpireTime: timestamppb.New(t.AccessExpireTime), RefreshExpireTime: timestamppb.New(t.RefreshExpireTime),
+	}
 }
