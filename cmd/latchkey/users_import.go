@@ -160,7 +160,7 @@ func (u *usersCommand) warnUnsaid(format userfile.Format, counts userimport.Coun
 	if counts.Unsaid == 0 || u.hashes.Prehash != "" || slices.Contains(known, format) {
 		return
 	}
-	fmt.Fprintf(u.stderr, "%d hashes are bcrypt or Argon2, whose text does not say whether the program hashed something else than the password\n"+ //nolint:errcheck // a note
+	fmt.Fprintf(u.stderr, "Hashes of bcrypt and Argon2: %d. Their text does not say whether the program hashed something else than the password\n"+ //nolint:errcheck // a note
 		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise, argon2 with a secret: not taken over).\n"+
 		"Log in with one of these accounts before you rely on them.\n", counts.Unsaid)
 }

@@ -180,7 +180,7 @@ func TestUsersImportReport(t *testing.T) {
 	text.WriteString("{\"email\":\"ok3@example.com\"}\nnot json\n")
 	file := writeFile(t, "users.jsonl", text.String())
 	report := filepath.Join(t.TempDir(), "report")
-	wanted := importSummary{Format: "jsonl", Read: 302, Created: 150, Refused: 152, Whole: true}
+	wanted := importSummary{Format: "jsonl", Read: 302, Created: 150, Refused: 152, Unsaid: 150, Whole: true}
 	for _, dry := range []bool{true, false} {
 		args := []string{"import", "--json", "--report", report, file}
 		if dry {

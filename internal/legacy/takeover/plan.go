@@ -175,7 +175,7 @@ func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
 		return err
 	}
 	switch {
-	case p.applied && o.kind == "table" && (!exists || relkind != "r"):
+	case p.applied && o.kind == "table" && (!exists || !isTable(relkind)):
 		s.foreign(fmt.Sprintf("goose_db_version says that %s is done, and there is no table %s: it is another program's record, or the table was dropped", p.file, o.name), "no table goose_db_version of others; or a backup with the table")
 	case !p.applied && exists && !o.rerun && !s.madeEarlier(o):
 		s.foreign(fmt.Sprintf("there is a %s %s already, which is not Latchkey's", o.kind, o.name), "rename it, or move it to another schema: Latchkey makes its own")
@@ -184,6 +184,9 @@ func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
 	}
 	return nil
 }
+
+// isTable says that pg_class.relkind is that of a table, which may be partitioned.
+func isTable(relkind string) bool { return relkind == "r" || relkind == "p" }
 
 // madeEarlier says that a migration that is applied has made it: this one makes it anew.
 func (s *schema) madeEarlier(o object) bool {
