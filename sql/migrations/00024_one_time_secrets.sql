@@ -5,6 +5,7 @@
 -- The lock on password_resets waits for resets that are under way, and the table is small.
 --
 -- locks: users SHARE ROW EXCLUSIVE, adds table one_time_secrets, which refers to users
+-- locks: users ACCESS EXCLUSIVE, makes password_resets, which refers to users, a part of it
 
 -- +goose Up
 
