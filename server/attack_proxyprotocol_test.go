@@ -180,7 +180,7 @@ func TestProxyProtocolIsTold(t *testing.T) {
 		wantClosed(t, conn)
 	}
 	logs := string(s.Logs.Bytes())
-	for _, want := range []string{`"setting":"LATCHKEY_TRUSTED_PROXIES"`, "a PROXY header that is not understood"} {
+	for _, want := range []string{`"setting":"LATCHKEY_TRUSTED_PROXIES"`, "a PROXY header cannot be read"} {
 		if strings.Count(logs, want) != 1 {
 			t.Errorf("the log does not say once %s:\n%s", want, logs)
 		}

@@ -3,7 +3,8 @@ package server_test
 import (
 	"crypto/rsa"
 	"fmt"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // the seed of a failure is logged, so that it can be run again
+	"strings"
 	"testing"
 	"time"
 
@@ -91,7 +92,7 @@ func TestFreshOldLogins(t *testing.T) {
 	}
 	for name, event := range events {
 		for _, issuer := range oldIssuers(old.key, backend.JWT.Rust.Secret) {
-			t.Run(name+", "+issuer.name, func(t *testing.T) {
+			t.Run(name+", "+issuer.name, func(t *testing.T) { //nolint:paralleltest // each ages all revocations
 				user := uuid.New()
 				execSQL(t, s, "INSERT INTO users (id, email, password_hash, first_name, last_name) VALUES ($1, $2, 'x', 'F', 'L')", user, user.String()+"@example.com")
 				execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '10 minutes'") // the last case's
@@ -197,7 +198,7 @@ func TestOldLoginsInAnyOrder(t *testing.T) {
 	const histories, long, steps = 30, time.Hour, 9
 	begin := time.Now().Add(-long - time.Minute).Truncate(time.Second)
 	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: a test's choices
+	random := rand.New(rand.NewPCG(seed, 1))
 	defer func() {
 		if t.Failed() {
 			t.Logf("seed %d", seed)
@@ -241,32 +242,32 @@ func judgeHistory(t *testing.T, s *testenv.Server, history []happening, skew tim
 		if login.token == "" {
 			continue
 		}
-		endedLater, clear := false, true
+		endedLater, late := false, true
 		for j, h := range history {
 			if h.token != "" {
 				continue
 			}
 			endedLater = endedLater || j > i
-			clear = clear && login.at-h.at > issueMargin+skew.Abs()+time.Second
+			late = late && login.at-h.at > issueMargin+skew.Abs()+time.Second
 		}
 		resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: login.token})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if endedLater && resp.GetValid() || !endedLater && clear && !resp.GetValid() {
+		if endedLater && resp.GetValid() || !endedLater && late && !resp.GetValid() {
 			t.Errorf("login %d of %s: valid=%v", i, describeHistory(history), resp.GetValid())
 		}
 	}
 }
 
 func describeHistory(history []happening) string {
-	text := ""
+	var text strings.Builder
 	for i, h := range history {
 		what := "revoked"
 		if h.token != "" {
 			what = "login"
 		}
-		text += fmt.Sprintf("%d %s at %s, ", i, what, h.at)
+		fmt.Fprintf(&text, "%d %s at %s, ", i, what, h.at)
 	}
-	return text
+	return text.String()
 }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,12 +89,12 @@ func firstTakeover(t *testing.T, old *testenv.ExistingBackend) handedOut {
 func TestTakeoverAgain(t *testing.T) {
 	t.Parallel()
 	for _, times := range []int{1, 6, 14, 100} {
-		t.Run(fmt.Sprint(times), func(t *testing.T) {
+		t.Run(strconv.Itoa(times), func(t *testing.T) {
 			t.Parallel()
 			old, settings := oldStores(t)
 			takeoverApply(t, settings)
 			var h handedOut
-			t.Run("first", func(t *testing.T) { h = firstTakeover(t, old) }) //nolint:tparallel // its end stops the service
+			t.Run("first", func(t *testing.T) { h = firstTakeover(t, old) })
 			testenv.Eventually(t, patience, "PostgreSQL sees that it is gone", func() bool {
 				return len(queryStrings(t, old.DatabaseURL, "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'latchkey%'")) == 0
 			})

@@ -155,7 +155,7 @@ func (t *takeoverCommand) tellRestart(ctx context.Context, report *takeover.Repo
 		return
 	}
 	t.restartTold = name
-	t.log.WarnContext(ctx, "users has a new column: restart now "+takeover.RestartForColumn, "migration", name)
+	t.log.WarnContext(ctx, "users has a new column: some clients have to be restarted now", "migration", name, "restart", takeover.RestartForColumn)
 }
 
 // inTheWay names the transactions that hold a lock on users.

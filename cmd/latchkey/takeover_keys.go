@@ -80,8 +80,7 @@ func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, fil
 	}
 	token := strings.TrimSpace(string(text))
 	t, err := verifyOld(cfg, public, cfg.LegacyHS256Secret, token)
-	var other *legacy.IssuerError
-	if errors.As(err, &other) {
+	if other, ok := errors.AsType[*legacy.IssuerError](err); ok {
 		k.Problems = append(k.Problems, takeover.Finding{
 			Code: "token_refused", Text: fmt.Sprintf("the token in %s is signed with the Go backend's key and has the issuer %q, and LATCHKEY_LEGACY_ISSUER is %q: all of its tokens would be refused", file, other.Said, cfg.LegacyIssuer), Count: 1,
 			Right: "LATCHKEY_LEGACY_ISSUER=" + other.Said,

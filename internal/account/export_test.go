@@ -11,7 +11,7 @@ import (
 )
 
 // ErrSecret is that of a token that is not good.
-var ErrSecret = errSecret //nolint:gochecknoglobals // a sentinel
+var ErrSecret = errSecret
 
 // Nobody is the asker of a secret that whoever has it may use.
 func Nobody() []byte { return nobody() }

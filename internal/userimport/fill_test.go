@@ -36,16 +36,16 @@ func TestFill(t *testing.T) {
 	revoked := p.text("SELECT count(*)::text FROM revocations")
 	before := p.sum()
 	counts, refused = p.run(many(n), fill, dry)
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Filled: n - 2})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Filled: n - 2, Unsaid: n})
 	counts, refused = p.run(many(n)) // not asked to
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Unsaid: n})
 	counts, refused = p.run(bare(n), fill) // nothing to fill them with
 	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
 	if p.sum() != before {
 		t.Error("something was written")
 	}
 	counts, refused = p.run(many(n), fill)
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Filled: n - 2})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Filled: n - 2, Unsaid: n})
 	kept := fmt.Sprintf("%d %d", n-2, 2)
 	stored := "SELECT count(*) FILTER (WHERE password_hash = $1) || ' ' || count(*) FILTER (WHERE password_hash = $2) FROM users"
 	if got := p.text(stored, bcryptHash, argonHash); got != kept {
@@ -57,7 +57,7 @@ func TestFill(t *testing.T) {
 	}
 	after := p.sum()
 	counts, refused = p.run(many(n), fill)
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Unsaid: n})
 	if p.sum() != after {
 		t.Error("the same again wrote")
 	}
@@ -72,9 +72,9 @@ func TestFillBySomebodyElse(t *testing.T) {
 		userfile.User{ID: id(3), Email: "Ada@example.com", PasswordHash: bcryptHash},
 		userfile.User{ID: id(1), Email: "bo@example.com", PasswordHash: bcryptHash},
 	), fill)
-	want(t, counts, refused, userimport.Counts{Read: 2, Refused: 2}, "held by another account", "held by another account")
+	want(t, counts, refused, userimport.Counts{Read: 2, Refused: 2, Unsaid: 2}, "held by another account", "held by another account")
 	counts, refused = p.run(users(userfile.User{Email: "ADA@example.com", PasswordHash: bcryptHash}), fill)
-	want(t, counts, refused, userimport.Counts{Read: 1, Refused: 1}, "differs in letter case only")
+	want(t, counts, refused, userimport.Counts{Read: 1, Refused: 1, Unsaid: 1}, "differs in letter case only")
 	if got := p.text("SELECT count(*)::text FROM users WHERE password_hash = '!'"); got != "2" {
 		t.Errorf("%s accounts without a password", got)
 	}
@@ -83,7 +83,7 @@ func TestFillBySomebodyElse(t *testing.T) {
 		userfile.User{Email: "bo@example.com", PasswordHash: argonHash},
 		userfile.User{Email: "bo@example.com", PasswordHash: bcryptHash},
 	), fill)
-	want(t, counts, refused, userimport.Counts{Read: 3, Existing: 2, Filled: 2, Refused: 1}, "record 2 has this address already")
+	want(t, counts, refused, userimport.Counts{Read: 3, Existing: 2, Filled: 2, Refused: 1, Unsaid: 2}, "record 2 has this address already")
 	if got := p.text("SELECT password_hash FROM users WHERE id = $1", id(2)); got != argonHash {
 		t.Errorf("stored %s", got)
 	}

@@ -32,7 +32,7 @@ func TestEverythingOfAnAccount(t *testing.T) {
 		userfile.User{Email: "bare@example.com"},
 		userfile.User{Email: "CAFE\u0301@example.com", PasswordHash: argonHash},
 	))
-	want(t, counts, refused, userimport.Counts{Read: 3, Created: 3, WithoutPassword: 1})
+	want(t, counts, refused, userimport.Counts{Read: 3, Created: 3, WithoutPassword: 1, Unsaid: 2})
 	full := p.text(`SELECT concat_ws('|', id, email, email_lookup, password_hash, first_name, last_name,
 		extract(epoch FROM created_at)::bigint, extract(epoch FROM last_login_at)::bigint, is_active, is_verified) FROM users WHERE id = $1`, id(1))
 	if wanted := fmt.Sprintf("%s|Ada@Example.com|ada@example.com|%s|Ada|Lovelace|%d|%d|f|t", id(1), bcryptHash, created.Unix(), login.Unix()); full != wanted {
@@ -119,14 +119,14 @@ func TestAgain(t *testing.T) {
 		return r
 	}
 	counts, refused := p.run(source())
-	want(t, counts, refused, userimport.Counts{Read: n, Created: n})
+	want(t, counts, refused, userimport.Counts{Read: n, Created: n, Unsaid: n})
 	// An owner logs in and changes names: no conflict with the file.
 	p.exec("UPDATE users SET password_hash = $1, first_name = 'New', last_login_at = now() WHERE id = $2", argonHash, id(17))
 	before := p.sum()
 	counts, refused = p.run(source())
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Unsaid: n})
 	counts, refused = p.run(source(), dry)
-	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
+	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Unsaid: n})
 	if after := p.sum(); after != before {
 		t.Errorf("the table changed: %s, %s", before, after)
 	}
@@ -172,7 +172,7 @@ func TestDuplicates(t *testing.T) {
 		"5301 TWIN@example.com: record 5201 has this address already",
 		"5401 third@example.com: ",
 	}
-	result := userimport.Counts{Read: 6000, Created: 5990, WithoutPassword: 2, Existing: 1, Refused: 9}
+	result := userimport.Counts{Read: 6000, Created: 5990, WithoutPassword: 2, Existing: 1, Refused: 9, Unsaid: 5988}
 	counts, refused := p.run(source(), dry)
 	want(t, counts, refused, result, wanted...)
 	if p.sum() != before {
@@ -182,7 +182,7 @@ func TestDuplicates(t *testing.T) {
 	want(t, counts, refused, result, wanted...)
 	// The same again names the same lines.
 	counts, refused = p.run(source())
-	want(t, counts, refused, userimport.Counts{Read: 6000, Existing: 5991, Refused: 9}, wanted...)
+	want(t, counts, refused, userimport.Counts{Read: 6000, Existing: 5991, Refused: 9, Unsaid: 5988}, wanted...)
 	// Against the table alone.
 	counts, refused = p.run(users(
 		userfile.User{Email: "tHERe@example.com"}, userfile.User{Email: "twin@example.com", ID: id(3)}, userfile.User{Email: "Mine@example.com", ID: id(70)},
@@ -205,7 +205,7 @@ func TestForgotten(t *testing.T) {
 		r.list[i].Number = int64(i + 1)
 	}
 	counts, refused := p.run(r, func(c *userimport.Config) { c.Remember = 4999 })
-	want(t, counts, refused[:1], userimport.Counts{Read: 10_000, Created: 5000, Existing: 1, Refused: 4999}, "an earlier record")
+	want(t, counts, refused[:1], userimport.Counts{Read: 10_000, Created: 5000, Existing: 1, Refused: 4999, Unsaid: 10_000}, "an earlier record")
 }
 
 // TestInterrupted: an import that was stopped and run again ends as one that was not.
@@ -240,7 +240,7 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("%s accounts of two batches", got)
 	}
 	counts, refused := parts.run(source())
-	want(t, counts, refused, userimport.Counts{Read: n, Created: n - 2 - 9999, Existing: 9999, Refused: 2}, "124 broken: ", "20001 ")
+	want(t, counts, refused, userimport.Counts{Read: n, Created: n - 2 - 9999, Existing: 9999, Refused: 2, Unsaid: n - 1}, "124 broken: ", "20001 ")
 	accounts := "SELECT count(*) || md5(string_agg(concat_ws(',', id, email, email_lookup, password_hash, created_at), '|' ORDER BY id)) FROM users"
 	if a, b := whole.text(accounts), parts.text(accounts); a != b {
 		t.Errorf("%s and %s", a, b)
@@ -254,7 +254,7 @@ func TestSourceFails(t *testing.T) {
 	r := many(5500)
 	r.err = errSource
 	counts, _, err := p.try(t.Context(), r)
-	if !errors.Is(err, errSource) || counts != (userimport.Counts{Read: 5500, Created: 5500}) {
+	if !errors.Is(err, errSource) || counts != (userimport.Counts{Read: 5500, Created: 5500, Unsaid: 5500}) {
 		t.Errorf("%+v, %v", counts, err)
 	}
 }
