@@ -49,7 +49,7 @@ func oldIssuers(key *rsa.PrivateKey, secret string) []oldIssuer {
 // TestFreshOldLogins: after a reset, a suspension or a logout, at either side, a login at an older backend is accepted
 // here once it is later than the revocation by more than the clocks may differ. What was issued before never is, on any
 // replica, whether or not it was seen before.
-func TestFreshOldLogins(t *testing.T) {
+func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all revocations
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
 	other := testenv.Start(t, testenv.Options{Legacy: backend, LegacyPublicKey: &old.key.PublicKey, Clock: s.Clock, DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
@@ -92,7 +92,7 @@ func TestFreshOldLogins(t *testing.T) {
 	}
 	for name, event := range events {
 		for _, issuer := range oldIssuers(old.key, backend.JWT.Rust.Secret) {
-			t.Run(name+", "+issuer.name, func(t *testing.T) { //nolint:paralleltest // each ages all revocations
+			t.Run(name+", "+issuer.name, func(t *testing.T) {
 				user := uuid.New()
 				execSQL(t, s, "INSERT INTO users (id, email, password_hash, first_name, last_name) VALUES ($1, $2, 'x', 'F', 'L')", user, user.String()+"@example.com")
 				execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '10 minutes'") // the last case's
