@@ -46,6 +46,30 @@ func TestLinksOfPages(t *testing.T) {
 	}
 }
 
+// TestFilesOfRequests finds each `file:function` of the architecture page in the code.
+func TestFilesOfRequests(t *testing.T) {
+	t.Parallel()
+	const page = "../../docs/architecture.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := regexp.MustCompile("`([a-z/_]+\\.go):([A-Za-z]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(places) < 20 {
+		t.Fatalf("%s names %d functions", page, len(places))
+	}
+	for _, place := range places {
+		code, err := os.ReadFile(filepath.Join("../..", place[1]))
+		if err != nil {
+			t.Errorf("%s names %s: %v", page, place[1], err)
+			continue
+		}
+		if !regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + place[2] + `[(\[]`).Match(code) {
+			t.Errorf("%s: %s has no function %s", page, place[1], place[2])
+		}
+	}
+}
+
 // markdown returns the text of each page that is ours, by its path.
 func markdown(t *testing.T, root string) map[string]string {
 	t.Helper()
