@@ -82,6 +82,7 @@ func TestBadForms(t *testing.T) {
 		`{"hash":5}`:    "not an object",
 		`{"hash":"00","salt":"00","hashMethod":"md5"}`:                                          "hashMethod",
 		`{"hash":"` + zeros(66) + `","salt":"x","hashMethod":"pbkdf2","iterations":4000000000}`: "iterations",
+
 		strings.Repeat("A", 5000):               "more than 4096 bytes",
 		"!$6$abc$def":                           "locked account",
 		"ada:$2b$04$" + strings.Repeat(".", 53): "htpasswd",
