@@ -207,6 +207,15 @@ func dovecotEncoded(scheme, rest string) (string, error) {
 // errEncoding is for a decoder whose own error would show a part of the text.
 var errEncoding = errors.New("is not of its encoding")
 
+// decodeBoth decodes salt and key of a form that writes both in one encoding.
+func decodeBoth(encoding, saltText, keyText string) (salt, key []byte, err error) {
+	if salt, err = decode("salt", encoding, saltText); err != nil {
+		return nil, nil, err
+	}
+	key, err = decode("key", encoding, keyText)
+	return salt, key, err
+}
+
 // decode reads a salt or a key in an encoding that an import may name: hex, base64 of either alphabet with padding
 // or without, or utf8 for the text itself.
 func decode(what, encoding, text string) ([]byte, error) {

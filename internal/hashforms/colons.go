@@ -100,11 +100,7 @@ func mediaWiki(text string) (string, error) {
 	if len(parts) != 7 {
 		return "", refused("digest, iterations, length, salt and key are not five parts")
 	}
-	salt, err := decode("salt", "base64", parts[5])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "base64", parts[6])
+	salt, key, err := decodeBoth("base64", parts[5], parts[6])
 	if err != nil {
 		return "", err
 	}

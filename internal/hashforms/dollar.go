@@ -54,11 +54,7 @@ func phcBcrypt(text string) (string, error) {
 	if version == "" || err != nil {
 		return "", refused("version is not 97, 98 or 121 or the rounds are no number")
 	}
-	salt, err := decode("salt", "base64", parts[4])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "base64", parts[5])
+	salt, key, err := decodeBoth("base64", parts[4], parts[5])
 	if err != nil {
 		return "", err
 	}
@@ -90,11 +86,7 @@ func phcPBKDF2(text string) (string, error) {
 	if iterations == "" {
 		iterations = p["w"]
 	}
-	salt, err := decode("salt", "base64", parts[3])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "base64", parts[4])
+	salt, key, err := decodeBoth("base64", parts[3], parts[4])
 	if err != nil {
 		return "", err
 	}
@@ -209,11 +201,7 @@ func p5k2(text string) (string, error) {
 	if key, err := decode("key", "base64", strings.ReplaceAll(parts[4], ".", "+")); err == nil && len(key) == 24 {
 		return password.PBKDF2("sha1", int(iterations), []byte(text[:strings.LastIndexByte(text, '$')]), key)
 	}
-	salt, err := decode("salt", "base64", parts[3])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "base64", parts[4])
+	salt, key, err := decodeBoth("base64", parts[3], parts[4])
 	if err != nil {
 		return "", err
 	}
@@ -226,11 +214,7 @@ func grub(text string) (string, error) {
 	if len(parts) != 6 {
 		return "", refused("iterations, salt and key are not three parts")
 	}
-	salt, err := decode("salt", "hex", parts[4])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "hex", parts[5])
+	salt, key, err := decodeBoth("hex", parts[4], parts[5])
 	if err != nil {
 		return "", err
 	}
@@ -282,11 +266,7 @@ func springScrypt(text string) (string, error) {
 	if err != nil || params>>16 > 30 {
 		return "", refused("parameters are not a number in hex")
 	}
-	salt, err := decode("salt", "base64", parts[2])
-	if err != nil {
-		return "", err
-	}
-	key, err := decode("key", "base64", parts[3])
+	salt, key, err := decodeBoth("base64", parts[2], parts[3])
 	if err != nil {
 		return "", err
 	}
