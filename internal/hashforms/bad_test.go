@@ -10,7 +10,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// TestBadForms: absurd costs, broken encodings and gigantic salts of each form are refused with its name.
+// TestBadForms: absurd costs, broken encodings and gigantic salts of each form are refused, with the name of the form.
 func TestBadForms(t *testing.T) {
 	t.Parallel()
 	const hex32 = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
@@ -96,7 +96,7 @@ func TestBadForms(t *testing.T) {
 	}
 }
 
-// scryptKDFOf is the header of a file of scrypt(1) with a right checksum.
+// scryptKDFOf returns the header of a file of scrypt(1) with a right checksum.
 func scryptKDFOf(logN byte) string {
 	header := append([]byte("scrypt\x00"), logN, 0, 0, 0, 8, 0, 0, 0, 1)
 	header = append(header, make([]byte, 32)...)
@@ -104,7 +104,8 @@ func scryptKDFOf(logN byte) string {
 	return base64.StdEncoding.EncodeToString(append(append(header, sum[:16]...), make([]byte, 32)...))
 }
 
-// FuzzStored: no text makes it panic, whatever is named, and what it returns is in the form that is stored.
+// FuzzStored: no text makes it panic, whatever scheme and options are given, and its result is in the form that is
+// stored.
 func FuzzStored(f *testing.F) {
 	for _, r := range realHashes(f) {
 		f.Add(r.Hash, "", "", "")

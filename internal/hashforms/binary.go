@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// binaryForms are the base64 of a record of bytes.
+// binaryForms are base64 of a binary record.
 func binaryForms() []form {
 	return []form{
 		{name: "ASP.NET Core Identity V3", begins: []string{"AQAAAA"}, read: plain(identityV3)},
@@ -27,7 +27,7 @@ func binaryForms() []form {
 
 const identityV2Length = 1 + 16 + 32
 
-// identityV2 is a zero, 16 bytes of salt, and 32 of key of 1,000 iterations of SHA-1.
+// identityV2 is a zero byte, 16 bytes of salt, and 32 of key, from 1,000 iterations of SHA-1.
 func identityV2(text string) (string, error) {
 	data, err := decode("hash", "base64", text)
 	if err != nil {
@@ -36,7 +36,7 @@ func identityV2(text string) (string, error) {
 	return password.PBKDF2("sha1", 1000, data[1:17], data[17:])
 }
 
-// identityV3 is a one, the hash function, the iterations, the length of the salt, salt and key.
+// identityV3 is a one, the hash function, the iterations, the length of the salt, the salt and the key.
 func identityV3(text string) (string, error) {
 	data, err := decode("hash", "base64", text)
 	if err != nil {
@@ -57,7 +57,7 @@ func identityV3(text string) (string, error) {
 	return password.PBKDF2(digest, int(iterations), data[head:head+salt], data[head+salt:])
 }
 
-// scryptKDF is the header of a file of scrypt(1). Its checksum shows that the text is whole.
+// scryptKDF is the header of a file of scrypt(1). Its checksum shows that the text is complete.
 func scryptKDF(text string) (string, error) {
 	data, err := decode("hash", "base64", text)
 	if err != nil {
@@ -133,7 +133,7 @@ func (o Options) fromJSON(text string) (string, error) {
 	return o.inside(Source{Text: h.Hash, Salt: h.Salt, Scheme: h.Scheme, Params: h.Params})
 }
 
-// credential is of the package of that name: PBKDF2 of SHA-1, key in base64, and the text of the salt.
+// credential reads a hash of the package of that name: PBKDF2 of SHA-1, with the key in base64 and the salt as text.
 func credential(h jsonHash) (string, error) {
 	if h.HashMethod != "pbkdf2" {
 		return "", refused("hashMethod %q is not pbkdf2", clip(h.HashMethod))

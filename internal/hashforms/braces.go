@@ -11,8 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// braceForms are those that begin with a scheme in braces: LDAP's, Dovecot's, Spring Security's and Atlassian's.
-// LDAP and Dovecot do not tell capitals from small letters.
+// braceForms are those that begin with a scheme in braces: LDAP's, Dovecot's, Spring Security's and Atlassian's. LDAP
+// and Dovecot ignore the case of schemes.
 func braceForms() []form {
 	const (
 		plainText = "passwords in clear are never taken over: let the program hash them first, or " + resets
@@ -52,7 +52,7 @@ func braceForms() []form {
 	}
 }
 
-// readBraced reads what stands behind the scheme, which is in capitals.
+// readBraced reads the text after the scheme. The scheme is in capitals.
 type readBraced func(o Options, scheme, rest string) (string, error)
 
 func plainBraces(read func(scheme, rest string) (string, error)) readBraced {
@@ -84,15 +84,15 @@ func cutScheme(text string) (scheme, rest string, ok bool) {
 	return strings.ToUpper(scheme), rest, ok && strings.HasPrefix(text, "{")
 }
 
-// inBraces reads a whole hash behind its scheme. One scheme more may stand between, Spring's {ldap}{SSHA}.
+// inBraces reads a whole hash after its scheme. There may be one scheme more, as in Spring's {ldap}{SSHA}.
 func (o Options) inBraces(_, rest string) (string, error) { return o.inside(Source{Text: rest}) }
 
-// springPBKDF2 has 8 bytes of salt and 185,000 iterations of SHA-1, and an empty secret behind the salt.
+// springPBKDF2 has 8 bytes of salt and 185,000 iterations of SHA-1. Spring appends an empty secret to the salt.
 func springPBKDF2(text string) (string, error) {
 	return saltedHex(text, 8, "sha1", 185_000)
 }
 
-// springPBKDF258 is that of Spring Security 5.8 and later.
+// springPBKDF258 is the form of Spring Security 5.8 and later.
 func springPBKDF258(text string) (string, error) {
 	return saltedHex(text, 16, "sha256", 310_000)
 }
@@ -136,7 +136,7 @@ func directoryPBKDF2(_, rest string) (string, error) {
 	return password.PBKDF2("sha256", int(binary.BigEndian.Uint32(data)), data[4:68], data[68:])
 }
 
-// atlassian is 16 bytes of salt and 32 of key, of 10,000 iterations of SHA-1.
+// atlassian has 16 bytes of salt and 32 of key, from 10,000 iterations of SHA-1.
 func atlassian(_, rest string) (string, error) {
 	data, err := decode("hash", "base64", rest)
 	if err != nil {
@@ -148,7 +148,8 @@ func atlassian(_, rest string) (string, error) {
 	return password.PBKDF2("sha1", 10_000, data[:16], data[16:])
 }
 
-// ldapMD5Crypt has the digest of MD5-crypt as it is computed; crypt writes its bytes in another order.
+// ldapMD5Crypt has the digest of MD5-crypt in the order in which it is computed; crypt writes the bytes in another
+// order.
 func ldapMD5Crypt(scheme, rest string) (string, error) {
 	data, err := decode("digest with salt", "base64", rest)
 	if err != nil {
@@ -163,7 +164,7 @@ func ldapMD5Crypt(scheme, rest string) (string, error) {
 	return password.Canonical(prefix + salt + "$" + encodeCrypt(ordered))
 }
 
-// encodeCrypt writes six bits a character, the lowest first.
+// encodeCrypt writes six bits in each character, the lowest first.
 func encodeCrypt(data []byte) string {
 	var text []byte
 	for len(data) > 0 {
@@ -181,7 +182,7 @@ func encodeCrypt(data []byte) string {
 	return string(text)
 }
 
-// dovecotEncodings are the salted digests with the suffixes that Dovecot takes.
+// dovecotEncodings are the salted digests with the suffixes that Dovecot accepts.
 func dovecotEncodings() []string {
 	var all []string
 	for _, scheme := range []string{"SSHA", "SSHA256", "SSHA512", "SMD5"} {
@@ -204,7 +205,7 @@ func dovecotEncoded(scheme, rest string) (string, error) {
 	return password.Canonical("{" + name + "}" + rest)
 }
 
-// errEncoding is for a decoder whose own error would show a part of the text.
+// errEncoding replaces the error of a decoder that would show a part of the text.
 var errEncoding = errors.New("is not of its encoding")
 
 // decodeBoth decodes salt and key of a form that writes both in one encoding.
@@ -216,8 +217,8 @@ func decodeBoth(encoding, saltText, keyText string) (salt, key []byte, err error
 	return salt, key, err
 }
 
-// decode reads a salt or a key in an encoding that an import may name: hex, base64 of either alphabet with padding
-// or without, or utf8 for the text itself.
+// decode decodes a salt or a key from an encoding that an import may name: hex, base64 of either alphabet with or
+// without padding, or utf8 for the text itself.
 func decode(what, encoding, text string) ([]byte, error) {
 	var data []byte
 	var err error

@@ -7,7 +7,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// colonForms are those whose parts a colon divides.
+// colonForms are those whose parts are separated by a colon.
 func colonForms() []form {
 	return []form{
 		{name: "Werkzeug's pbkdf2 (Flask)", begins: []string{"pbkdf2:"}, read: plain(werkzeugPBKDF2)},
@@ -31,7 +31,7 @@ func colonForms() []form {
 	}
 }
 
-// isHexPair is salt:key or key.salt in hex.
+// isHexPair reports whether text is salt:key or key.salt in hex.
 func isHexPair(text string) bool {
 	salt, key, ok := strings.Cut(text, ":")
 	if !ok {

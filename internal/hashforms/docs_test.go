@@ -8,7 +8,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// TestDocsListForms: docs/import.md names every text that is read, every scheme and every prehash.
+// TestDocsListForms: docs/import.md names every form that is read, every scheme and every prehash.
 func TestDocsListForms(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("../../docs/import.md")

@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// dollarForms are those whose parts a dollar sign divides.
+// dollarForms are those whose parts are separated by a dollar sign.
 func dollarForms() []form {
 	return []form{
 		{name: "Argon2 in URL-safe base64", begins: []string{"$argon2"}, shape: func(text string) bool {
@@ -43,7 +43,7 @@ func dollarForms() []form {
 	}
 }
 
-// phcBcrypt reads $bcrypt$v=98$r=10$SALT$KEY: the version is the code of its letter, salt and key are in plain base64.
+// phcBcrypt reads $bcrypt$v=98$r=10$SALT$KEY. The version is the code of its letter; salt and key are in plain base64.
 func phcBcrypt(text string) (string, error) {
 	parts := strings.Split(text, "$")
 	if len(parts) != 6 {
@@ -61,7 +61,7 @@ func phcBcrypt(text string) (string, error) {
 	return bcrypt(version, cost, salt, key)
 }
 
-// bcrypt spells a hash in its own alphabet.
+// bcrypt writes a hash in bcrypt's own alphabet.
 func bcrypt(version string, cost int, salt, key []byte) (string, error) {
 	const alphabet = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	spell := base64.NewEncoding(alphabet).WithPadding(base64.NoPadding).EncodeToString
@@ -105,10 +105,10 @@ func pbkdf2(digest, iterations string, salt, key []byte) (string, error) {
 	return password.PBKDF2(strings.ReplaceAll(strings.ToLower(digest), "-", ""), n, salt, key)
 }
 
-// maxScryptN is checked here too, because the stored text takes a number above its bound for N itself.
+// maxScryptN is checked here too, because in the stored text a number above the bound of ln means N itself.
 const maxScryptN = 1 << 20
 
-// scrypt takes N itself, a power of two.
+// scrypt expects N itself, a power of two.
 func scrypt(n, r, p int, salt, key []byte) (string, error) {
 	if n < 2 || bits.OnesCount(uint(n)) != 1 {
 		return "", refused("scrypt N is not a power of two")
@@ -136,8 +136,8 @@ func passlibBcrypt1(text string) (string, error) {
 
 const cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// cryptScrypt reads $7$NrrrrrpppppSALT$KEY: N as a logarithm, r and p in 30 bits, the salt as it stands, and the
-// key in the alphabet of crypt, the lowest bits first.
+// cryptScrypt reads $7$NrrrrrpppppSALT$KEY: N as a logarithm, r and p in 30 bits, the salt as plain text, and the key
+// in the alphabet of crypt, the lowest bits first.
 func cryptScrypt(text string) (string, error) {
 	const head = len("$7$") + 1 + 5 + 5
 	at := strings.LastIndexByte(text, '$')
@@ -154,7 +154,7 @@ func cryptScrypt(text string) (string, error) {
 	return scrypt(1<<logN, r, p, []byte(text[head:at]), key)
 }
 
-// crypt30 is a number of five characters, the lowest bits first.
+// crypt30 reads a number of five characters, the lowest bits first.
 func crypt30(text string) (int, bool) {
 	n := 0
 	for i := range len(text) {
@@ -167,7 +167,7 @@ func crypt30(text string) (int, bool) {
 	return n, true
 }
 
-// decodeCrypt is the inverse of writing three bytes as four characters, the lowest bits first.
+// decodeCrypt decodes each four characters to three bytes, the lowest bits first.
 func decodeCrypt(text string) ([]byte, bool) {
 	var data []byte
 	for len(text) > 0 {
@@ -184,8 +184,9 @@ func decodeCrypt(text string) ([]byte, bool) {
 	return data, true
 }
 
-// p5k2 reads both hashes of that prefix. Iterations are in hex, 400 if there are none. Dwayne Litzenberger's has 24
-// bytes of key and the text before them for its salt; Cryptacular's has 20 in base64 with - and _.
+// p5k2 reads both hashes with that prefix. Iterations are in hex; without them there are 400. Dwayne Litzenberger's
+// form has 24 bytes of key, and its salt is the text before them. Cryptacular's has 20 bytes of key, in base64 with -
+// and _.
 func p5k2(text string) (string, error) {
 	parts := strings.Split(text, "$")
 	if len(parts) != 5 {
@@ -319,7 +320,7 @@ func gitea(text string) (string, error) {
 	return giteaParts(parts[0], parts[1], parts[2])
 }
 
-// giteaParts reads a row of Gitea or Forgejo. A salt is hex, but for those of old versions, ten letters.
+// giteaParts reads a row of Gitea or Forgejo. A salt is in hex, except in old versions, where it is ten letters.
 func giteaParts(algorithm, salt, key string) (string, error) {
 	name, numbers, _ := strings.Cut(algorithm, "$")
 	var n []int

@@ -8,18 +8,18 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// form is one row of the table of texts that say what they are. docs/import.md has its rows, which a test
-// compares.
+// form is one row of the table of texts that show their own form. docs/import.md has the same rows; a test compares
+// them.
 type form struct {
 	// name for people, as in "this looks like NAME".
 	name string
-	// begins are what the text begins with; empty: shape alone decides.
+	// begins are the possible beginnings of the text. Empty: shape alone decides.
 	begins []string
 	// shape decides among texts with the same beginning. Nil: all of them.
 	shape func(text string) bool
-	// read returns the text to store. Nil: such a hash is refused, and why says the reason.
+	// read returns the text to store. Nil: such a hash is refused, and why has the reason.
 	read func(o Options, text string) (string, error)
-	// why such a hash is refused, and what to do.
+	// why is the reason why such a hash is refused, and advice.
 	why string
 }
 
@@ -32,7 +32,7 @@ func (f form) matches(text string) bool {
 
 func (f form) refusal() string { return "this looks like " + f.name + ": " + f.why }
 
-// plain is a read that needs no options.
+// plain makes a read function from one that needs no options.
 func plain(read func(text string) (string, error)) func(Options, string) (string, error) {
 	return func(_ Options, text string) (string, error) { return read(text) }
 }
@@ -52,7 +52,7 @@ var (
 	formsTable []form
 )
 
-// noForms are texts by which programs say that there is no password.
+// noForms are texts with which programs say that there is no password.
 func noForms() []form {
 	return []form{
 		{name: "an empty text", shape: func(text string) bool { return text == "" }, read: plain(func(string) (string, error) { return password.None, nil })},
@@ -68,12 +68,13 @@ func noForms() []form {
 	}
 }
 
-// unusable is what Django's make_password(None) returns: "!" and 40 random letters and digits, or none.
+// unusable reports whether text is a result of Django's make_password(None): "!" and 40 random letters and digits, or
+// "!" alone.
 func unusable(text string) bool {
 	return strings.Trim(text[1:], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
 }
 
-// unreadable are forms that nothing here computes. Most have no salt, or are no hashes of a password alone.
+// unreadable are forms that no code here computes. Most have no salt, or are not hashes of only a password.
 func unreadable() []form {
 	const (
 		old      = "it is not taken over, because it has no salt or costs nothing to guess; " + resets
@@ -111,7 +112,7 @@ func unreadable() []form {
 
 const hexWay = "if its salt is in another column, give that as password_salt with a password_scheme such as pbkdf2 or grafana"
 
-// isHtpasswd reports a name and a hash that would be read without it.
+// isHtpasswd reports whether text is a name and a hash that would be read without the name.
 func isHtpasswd(text string) bool {
 	name, rest, ok := strings.Cut(text, ":")
 	if !ok || name == "" || len(name) > 64 || strings.ContainsAny(name, "$|{} ") {

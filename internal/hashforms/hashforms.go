@@ -1,8 +1,8 @@
-// Package hashforms reads password hashes as other programs keep them and writes them in the form that is
-// stored, which package password verifies. Many programs compute the same function and spell it in their own
-// way; some keep the salt in another column, and some leave the parameters to their source code.
+// Package hashforms reads password hashes in the forms of other programs and writes them in the form that is stored,
+// which package password verifies. Many programs compute the same function but spell the hash in their own way. Some
+// keep the salt in another column, and some have the parameters only in their source code.
 //
-// It only rewrites text: it knows no password, and every hash that it returns has passed password.Canonical.
+// It only rewrites text. It knows no password, and every hash that it returns has passed password.Canonical.
 package hashforms
 
 import (
@@ -15,32 +15,32 @@ import (
 
 // Source is a password hash as a file holds it.
 type Source struct {
-	// Text is the hash: the whole text of it, or its key alone where Salt has the salt.
+	// Text is the hash: the whole text of it, or only its key if Salt has the salt.
 	Text string
-	// Scheme names the form that Text does not say, one of Schemes. Empty: Options.Scheme, or the text says it.
+	// Scheme names the form if Text does not show it, one of Schemes. Empty: Options.Scheme, or the text shows it.
 	Scheme string
-	// Salt as it is in the file, or empty.
+	// Salt is the salt as it is in the file, or empty.
 	Salt string
-	// Params are what Scheme reads beside the salt, such as "iterations=25000,digest=sha256". Those that are
-	// missing have the scheme's own values.
+	// Params are the parameters that Scheme needs besides the salt, such as "iterations=25000,digest=sha256". Missing
+	// ones have the scheme's own values.
 	Params string
 }
 
 // Options are for all hashes of an import.
 type Options struct {
-	// Scheme is that of a Source without one, if its text does not say the form.
+	// Scheme is used for a Source that has none and whose text does not show its form.
 	Scheme string
-	// Prehash is what the program hashed in place of the password, one of password.Prehashes. Empty: nothing.
+	// Prehash is the digest that the program hashed in place of the password, one of password.Prehashes. Empty: none.
 	Prehash string
 
 	// depth counts the forms around a text.
 	depth int
 }
 
-// maxDepth is how many forms may be around a text, such as LDIF's base64 of {CRYPT}.
+// maxDepth is how many forms may enclose a text, such as LDIF's base64 of {CRYPT}.
 const maxDepth = 3
 
-// inside reads a text that another form held.
+// inside reads a text that was inside another form.
 func (o Options) inside(s Source) (string, error) {
 	if o.depth == maxDepth {
 		return "", refused("it is a form within a form more than %d times", maxDepth)
@@ -48,7 +48,7 @@ func (o Options) inside(s Source) (string, error) {
 	return Options{Scheme: o.Scheme, depth: o.depth + 1}.read(s)
 }
 
-// Check returns an error if an option has no such value.
+// Check returns an error if an option has an unknown value.
 func (o Options) Check() error {
 	if o.Scheme != "" && !slices.Contains(Schemes(), o.Scheme) {
 		return fmt.Errorf("there is no scheme %q: %s", clip(o.Scheme), strings.Join(Schemes(), ", "))
@@ -62,12 +62,11 @@ func (o Options) Check() error {
 // maxText is above the longest text that is read: JSON with 512 bytes of key in hex and a salt.
 const maxText = 4096
 
-// resets is the way out for a hash that cannot be taken over.
+// resets is the advice for a hash that cannot be imported.
 const resets = "without its hash the account is imported, and its owner sets a password by the mail of a reset"
 
-// Stored returns the text to store, or password.None for a text by which a program says that there is no
-// password. Its errors wrap password.ErrMalformedHash; they say what the text looks like and hold no part of
-// a salt or a key.
+// Stored returns the text to store, or password.None for a text with which a program says that there is no password.
+// Its errors wrap password.ErrMalformedHash; they say what the text looks like and hold no part of a salt or a key.
 func (o Options) Stored(s Source) (string, error) {
 	stored, err := o.read(s)
 	if err != nil || o.Prehash == "" || stored == password.None {
@@ -94,7 +93,7 @@ func (o Options) read(s Source) (string, error) {
 	return readScheme(s)
 }
 
-// readText reads a text that is not in the form that is stored; canonical says why.
+// readText reads a text that is not in the form that is stored. canonical is the error of Canonical for it.
 func (o Options) readText(text string, canonical error) (string, error) {
 	if len(text) > maxText {
 		return "", refused("a text of more than %d bytes is no password hash", maxText)
@@ -121,8 +120,8 @@ func (o Options) readText(text string, canonical error) (string, error) {
 	return "", fmt.Errorf("%w; if its form is not in its text, name it: --scheme, one of %s", canonical, strings.Join(Schemes(), ", "))
 }
 
-// Unsaid reports whether the text of a stored hash leaves open what its program hashed: bcrypt and Argon2 say
-// nothing of a pepper, or of a digest that was hashed in place of the password. Only a login shows it.
+// Unsaid reports whether the text of a stored hash does not show what its program hashed: bcrypt and Argon2 hashes do
+// not show a pepper, or a digest that was hashed in place of the password. Only a login shows that.
 func Unsaid(stored string) bool {
 	return strings.HasPrefix(stored, "$2") || strings.HasPrefix(stored, "$argon2")
 }
@@ -132,12 +131,12 @@ func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", password.ErrMalformedHash, fmt.Errorf(format, args...))
 }
 
-// within says in which form an error was found.
+// within adds the name of the form in which an error was found.
 func within(name string, err error) error {
 	return fmt.Errorf("this looks like %s, and cannot be taken over: %w; %s", name, err, resets)
 }
 
-// clip keeps what is quoted short.
+// clip shortens a quoted text.
 func clip(text string) string {
 	if len(text) > 40 {
 		return strings.ToValidUTF8(text[:40], "") + "…"

@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// realHash is a hash that a package wrote, and what shall become of it.
+// realHash is a hash that a package wrote, and the result that the test expects.
 type realHash struct {
 	From, Form, Hash, Password, Today, Want string
 }
@@ -34,7 +34,7 @@ func realHashes(t testing.TB) []realHash {
 	return list
 }
 
-// named are the schemes of hashes whose text does not say their form, by what From begins with.
+// named has the schemes of hashes whose text does not show their form, by the beginning of From.
 func named() map[string]string {
 	return map[string]string{
 		"npm better-auth": "better-auth", "npm lucia 3.2.2 Scrypt": "lucia", "npm oslo 1.2.1 Scrypt": "oslo",
@@ -55,7 +55,8 @@ func hasher(t testing.TB) *password.Hasher {
 	return h
 }
 
-// TestRealHashes: what shall come in is taken as it stands, or with the scheme that the refusal names, and logs in.
+// TestRealHashes: each hash that can be imported is accepted without a scheme, or with the scheme that the refusal
+// names, and logs in.
 func TestRealHashes(t *testing.T) {
 	t.Parallel()
 	h := hasher(t)
@@ -90,7 +91,7 @@ func TestRealHashes(t *testing.T) {
 				t.Error("it matches without the option")
 			}
 			if strings.HasPrefix(r.Want, "option: ") || strings.HasSuffix(r.From, "NFKC-sensitive password") {
-				return // the text says nothing of the option, and of the last the password is another
+				return // the text does not show the option, and for the last one the password is another
 			}
 			if err != nil || !got.Match {
 				t.Errorf("want %s: %+v, %v", r.Want, got, err)
@@ -102,7 +103,7 @@ func TestRealHashes(t *testing.T) {
 	}
 }
 
-// TestPrehash: what Meteor made matches when the import is told what it hashed.
+// TestPrehash: Meteor's hashes match if the import has the prehash as an option.
 func TestPrehash(t *testing.T) {
 	t.Parallel()
 	h, n := hasher(t), 0
@@ -136,7 +137,7 @@ func TestPrehash(t *testing.T) {
 	}
 }
 
-// TestRefusalsSayWhatItIs: no refusal of a real hash is silent about its form and the way out.
+// TestRefusalsSayWhatItIs: every refusal of a real hash names its form and gives advice.
 func TestRefusalsSayWhatItIs(t *testing.T) {
 	t.Parallel()
 	for _, r := range realHashes(t) {

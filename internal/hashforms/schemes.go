@@ -8,17 +8,17 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// scheme is a form that a text does not say.
+// scheme is a form that a text does not show.
 type scheme struct {
 	name string
-	// of says which programs write it.
+	// of names the programs that write it.
 	of string
-	// params are the names that it reads, with the values that it has without them.
+	// params are the names of its parameters, with the values that are used if they are missing.
 	params map[string]string
 	read   func(s Source, p map[string]string) (string, error)
 }
 
-// schemes are all of them.
+// schemes returns all of them.
 func schemes() []scheme {
 	scryptOf := func(r string) map[string]string {
 		return map[string]string{"n": "16384", "r": r, "p": "1", "salt_encoding": "utf8", "key_encoding": "hex"}
@@ -48,7 +48,7 @@ func schemes() []scheme {
 	}
 }
 
-// Schemes are the names that Source.Scheme and Options.Scheme take.
+// Schemes returns the names that Source.Scheme and Options.Scheme accept.
 func Schemes() []string {
 	var names []string
 	for _, s := range schemes() {
@@ -119,7 +119,7 @@ func positive(what, digits string, most int) (int, error) {
 	return n, nil
 }
 
-// saltAndKey decodes both. Without a salt in a column of its own it is in the text: salt:key, or key.salt.
+// saltAndKey decodes both. If there is no column for the salt, it is in the text: salt:key, or key.salt.
 func saltAndKey(s Source, p map[string]string) (salt, key []byte, err error) {
 	saltText, keyText := s.Salt, s.Text
 	if saltText == "" {
@@ -170,7 +170,7 @@ func pbkdf2Scheme(s Source, p map[string]string) (string, error) {
 	return pbkdf2(p["digest"], p["iterations"], salt, key)
 }
 
-// payloadScheme: newer versions write the name of theirs before the key.
+// payloadScheme reads Payload's hashes. Newer versions write the name of the form before the key.
 func payloadScheme(s Source, p map[string]string) (string, error) {
 	key, newer := strings.CutPrefix(s.Text, payloadVersion)
 	s.Text = key

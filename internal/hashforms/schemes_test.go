@@ -8,8 +8,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// TestPartsInColumns: a hash whose salt and parameters have columns of their own is read under the name of its scheme.
-// The hashes are those of testdata/real.jsonl, taken apart, and RFC 7914's.
+// TestPartsInColumns: a hash whose salt and parameters have their own columns is read under the name of its scheme. The
+// hashes are those of testdata/real.jsonl, split into their parts, and RFC 7914's.
 func TestPartsInColumns(t *testing.T) {
 	t.Parallel()
 	hashOf := func(from string) string {
@@ -76,7 +76,7 @@ func hexOf(data []byte) string {
 	return text.String()
 }
 
-// TestBadParts: what is missing or wrong is named, and nothing of a salt or a key.
+// TestBadParts: errors name the part that is missing or wrong, and contain nothing of a salt or a key.
 func TestBadParts(t *testing.T) {
 	t.Parallel()
 	const key, salt = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", "5a5a5a5a5a5a5a5a"

@@ -11,9 +11,8 @@ import (
 const (
 	// smoothing is the weight of a new measurement in the running average.
 	smoothing = 0.25
-	// outlier caps a measurement at this multiple of the average: a machine that stood still for seconds
-	// during one hash raises the estimate by a quarter and not a hundredfold, which would turn everybody
-	// away.
+	// outlier caps a measurement at this multiple of the average. If the machine stops for seconds during one hash, the
+	// estimate rises by a quarter, and not a hundredfold, which would turn everybody away.
 	outlier = 2
 	// probeEvery lets one call through on an idle machine although the estimate says that it will be late.
 	// Without it, an estimate that is too high could never be corrected, since only hashing measures.
@@ -23,14 +22,13 @@ const (
 	maxRetryAfter = 30 * time.Second
 )
 
-// admission gives a fixed number of slots to a bounded number of waiting callers, in turns. It refuses a
-// caller at once if the caller cannot finish before its deadline. Later arrivals can push a waiting caller
-// past its deadline, or out of a full queue, if their networks have fewer calls than its own. Work is counted
-// in units of one KiB and one pass of Argon2.
+// admission gives a fixed number of slots to a bounded number of waiting callers, in turns. It refuses a caller at once
+// if the caller cannot finish before its deadline. Later arrivals can push a waiting caller past its deadline, or out
+// of a full queue, if their networks have fewer calls than its own. Work is counted in units of one KiB and one pass of
+// Argon2.
 //
-// No slot is kept free for known clients, since an idle processor serves nobody. They get the next slots that
-// are given back: each waits for one hash of a stranger at most, as long as known clients are no more than
-// the slots.
+// No slot is kept free for known clients, since an idle processor serves nobody. They get the next slots that become
+// free: each waits for one hash of a stranger at most, if there are no more known clients than slots.
 type admission struct {
 	slots int
 	queue int
@@ -43,9 +41,9 @@ type admission struct {
 	totals  Stats // only its sums are kept up
 }
 
-// pace is how fast this machine computes the hashes of one engine. Each is measured by its own hashes only:
-// were they mixed, a processor without instructions for SHA would make Argon2 look slow, and turn its callers
-// away.
+// pace is how fast this machine computes the hashes of one engine. Each engine is measured by its own hashes only. With
+// a common measure, a processor without instructions for SHA would make Argon2 look slow, and its callers would be
+// turned away.
 type pace struct {
 	rate   float64   // running average of nanoseconds per unit
 	probed time.Time // last measurement or probe
@@ -102,7 +100,7 @@ func (a *admission) release(t *ticket) {
 	a.free(t, a.now())
 }
 
-// measured takes the time that one hash took into the running average.
+// measured adds the time of one hash to the running average.
 func (a *admission) measured(w work, took time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -110,7 +108,7 @@ func (a *admission) measured(w work, took time.Duration) {
 	if w.engine != engineArgon2 {
 		a.totals.Foreign++
 	}
-	if took <= 0 { // a clock that stands still or was set back tells nothing
+	if took <= 0 { // a clock that does not move or was set back measures nothing
 		return
 	}
 	a.totals.HashingTime += took
@@ -161,9 +159,9 @@ func (a *admission) enter(t *ticket) (mustWait bool, err error) {
 	return true, nil
 }
 
-// wake decides how the wait of t ended: ready, ctx or both may have ended it. A ticket that was refused has
-// already left the queue. If t cannot use the slot that it was given, the slot goes to the next caller, also
-// if the wait was longer than foretold: work that will be late anyway must not delay the callers behind it.
+// wake decides how the wait of t ended: ready, ctx or both may have ended it. A ticket that was refused has already
+// left the queue. If t cannot use the slot that it was given, the slot passes to the next caller. The same happens if
+// the wait was longer than foretold: work that will be late anyway must not delay the callers behind it.
 func (a *admission) wake(ctx context.Context, t *ticket) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -191,7 +189,7 @@ func (a *admission) start(t *ticket, now time.Time) {
 	a.running = append(a.running, t)
 }
 
-// free hands the slot straight to the next in the queue: were it only marked as free, a newcomer could
+// free hands the slot straight to the next in the queue. If the slot were only marked as free, a newcomer could
 // overtake.
 func (a *admission) free(t *ticket, now time.Time) {
 	i := slices.Index(a.running, t)
@@ -214,10 +212,9 @@ func (a *admission) probe(e engine, now time.Time) bool {
 	return true
 }
 
-// foretellsLate reports whether t, which has joined the queue, would finish after its deadline if no caller
-// came after it and the ticket without were not there. It simulates the work that runs and waits, up to that
-// deadline at most. That is more exact than the sum over the slots, which refuses callers who would finish in
-// time when costs differ.
+// foretellsLate reports whether t, which has joined the queue, would finish after its deadline if no caller came after
+// it and the ticket without were not there. It simulates the work that runs and waits, up to that deadline at most.
+// That is more exact than the sum over the slots: if costs differ, the sum refuses callers who would finish in time.
 func (a *admission) foretellsLate(t, without *ticket, now time.Time) bool {
 	if t.deadline.IsZero() {
 		return false
@@ -274,7 +271,7 @@ func (a *admission) remaining(t *ticket, now time.Time) time.Duration {
 	return max(0, a.estimate(t.work)-now.Sub(t.started))
 }
 
-// late reports whether t misses its deadline with what takes this long from now.
+// late reports whether t misses its deadline if its work takes this long from now.
 func (t *ticket) late(now time.Time, takes time.Duration) bool {
 	return !t.deadline.IsZero() && now.Add(takes).After(t.deadline)
 }

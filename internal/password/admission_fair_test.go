@@ -17,8 +17,8 @@ import (
 // most is the most work of a caller here, in milliseconds.
 const most = 30
 
-// flood has callers of each claim ask for slots without an end, as many at once of each
-// as said, and start again 1 ms after they were served and 20 ms after they were refused.
+// flood makes callers of each claim ask for slots without an end, each of them at once. They start again 1 ms after
+// they were served and 20 ms after they were refused.
 func flood(ctx context.Context, a *admission, claims []Claim, each int, units uint64) *sync.WaitGroup {
 	var group sync.WaitGroup
 	for _, by := range claims {
@@ -40,8 +40,7 @@ func flood(ctx context.Context, a *admission, claims []Claim, each int, units ui
 	return &group
 }
 
-// served makes calls one after the other and fails at the first that is not served
-// within the time.
+// served makes calls one after the other and fails at the first that is not served within the time.
 func served(a *admission, by Claim, calls int, units uint64, within time.Duration) error {
 	for i := range calls {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -57,9 +56,8 @@ func served(a *admission, by Claim, calls int, units uint64, within time.Duratio
 	return nil
 }
 
-// A known client waits for one hash that runs, for strangers to get what it had itself
-// before, and for one more hash: however many strangers there are, from wherever, also
-// with one slot and one place.
+// A known client waits for one running hash, for strangers to get as much time as it had itself before, and for one
+// more hash. That holds for any number of strangers from anywhere, also with one slot and one place.
 func TestKnownClientAmongStrangers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -86,7 +84,7 @@ func TestKnownClientAmongStrangers(t *testing.T) {
 	})
 }
 
-// Known clients are many too: strangers keep half of the time.
+// If known clients are many too, strangers keep half of the time.
 func TestStrangersAmongKnownClients(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -102,9 +100,8 @@ func TestStrangersAmongKnownClients(t *testing.T) {
 	})
 }
 
-// A stranger from a network that sends little waits for one hash of each of the
-// others, however much they send; its neighbour in one of those, for one of each
-// address there besides.
+// A stranger from a network that sends little waits for one hash of each other network, however much they send. A
+// stranger from a busy network waits also for one hash of each other address there.
 func TestFewCallsAmongMany(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -139,7 +136,7 @@ func TestFewCallsAmongMany(t *testing.T) {
 	})
 }
 
-// Who must leave a full queue is told at once, with what a newcomer would be told.
+// A caller that must leave a full queue gets its answer at once, and the same one that a newcomer would get.
 func TestCrowdedOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -175,8 +172,8 @@ func TestCrowdedOut(t *testing.T) {
 	})
 }
 
-// 2,000 strangers ask for hashes without an end, all of them waiting or more than the
-// queue takes: a known client's logins are answered.
+// 2,000 strangers ask for hashes without an end. Whether all of them wait or they are more than the queue has room for,
+// a known client's logins are answered.
 func TestKnownLoginsWhileStrangersQueue(t *testing.T) {
 	t.Parallel()
 	for _, queue := range []int{64, 2000} {
@@ -197,7 +194,7 @@ func TestKnownLoginsWhileStrangersQueue(t *testing.T) {
 						err := h.VerifyUnknown(ctx, by, strconv.Itoa(i), "guess")
 						asked.Add(1)
 						if errors.Is(err, ErrOverloaded) {
-							select { // as a client that is impatient
+							select { // as an impatient client does
 							case <-ctx.Done():
 							case <-time.After(100 * time.Millisecond):
 							}
@@ -226,8 +223,8 @@ func TestKnownLoginsWhileStrangersQueue(t *testing.T) {
 	}
 }
 
-// BenchmarkFullQueue is what it costs to turn a call away, or to let it in in another's
-// place, with as many networks as places.
+// BenchmarkFullQueue measures what it costs to turn a call away, or to admit it in another's place, with as many
+// networks as places.
 func BenchmarkFullQueue(b *testing.B) {
 	for _, queue := range []int{64, 10_000} {
 		for _, networks := range []int{queue - 1, 1} {

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// arrival is one caller of a random schedule. Every arrival has its own
-// nanosecond, so that no two events fall on the same instant.
+// arrival is one caller of a random schedule. Every arrival has its own nanosecond, so that no two events happen at the
+// same instant.
 type arrival struct {
 	by       Claim
 	at       time.Duration // after the start
@@ -44,8 +44,8 @@ func drawArrivals(t *rapid.T) []arrival {
 	return arrivals
 }
 
-// outcome is what became of a schedule: when each caller got its slot (negative:
-// never), its error, and the worst that was seen on the way.
+// outcome is the result of a schedule: when each caller got its slot (negative: never), its error, and the highest use
+// that was seen on the way.
 type outcome struct {
 	granted []time.Duration
 	errs    []error
@@ -120,9 +120,8 @@ func (o outcome) check(t *rapid.T, slots, queue int) {
 	}
 }
 
-// With an exact rate every decision is exact: a caller is let in precisely if
-// there is room for it and it will be done by its deadline if nobody comes after it,
-// and starts when a plain simulation says. model is that simulation.
+// With an exact rate every decision is exact. A caller is admitted precisely if there is room for it and it will be
+// done by its deadline if nobody comes after it, and it starts when a plain simulation says. model is that simulation.
 func TestAdmissionDecidesExactly(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -150,7 +149,7 @@ func TestAdmissionInvariants(t *testing.T) {
 		arrivals := drawArrivals(rt)
 		for i := range arrivals {
 			arrivals[i].takes = time.Duration(rapid.IntRange(0, 60).Draw(rt, "takes")) * time.Millisecond
-			// To the millisecond, so that many fall on the instant of a release.
+			// In whole milliseconds, so that many happen at the instant of a release.
 			arrivals[i].cancel = time.Duration(rapid.IntRange(0, 50).Draw(rt, "cancel")) * time.Millisecond
 		}
 		out := play(t, slots, queue, arrivals, true)

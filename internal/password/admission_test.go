@@ -56,8 +56,7 @@ func TestCancelledWaiterLeaves(t *testing.T) {
 	})
 }
 
-// A slot that is given to a caller in the moment in which its context ends goes
-// on to the next in the queue.
+// If a slot is given to a caller at the moment when its context ends, the slot passes to the next in the queue.
 func TestSlotGivenToCancelledWaiter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +69,7 @@ func TestSlotGivenToCancelledWaiter(t *testing.T) {
 		second := make(chan *ticket)
 		go func() { second <- mustAcquire(t, a, 1) }()
 		synctest.Wait()
-		a.mu.Lock() // the waiter finds both when it may look
+		a.mu.Lock() // so that the waiter finds both when it can look
 		cancel()
 		a.free(held, a.now())
 		a.mu.Unlock()
@@ -82,8 +81,8 @@ func TestSlotGivenToCancelledWaiter(t *testing.T) {
 	})
 }
 
-// When the work ahead took longer than foreseen, a caller that cannot finish any
-// more is turned away when its turn comes, and the next one gets the slot.
+// If the work ahead took longer than foreseen, a caller that can no longer finish is turned away when its turn comes,
+// and the next one gets the slot.
 func TestLateAfterWaiting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -148,7 +147,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// The work that runs counts for less as it gets done.
+// Running work counts for less as it progresses.
 func TestEstimateCountsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -176,8 +175,8 @@ func TestEstimateCountsDown(t *testing.T) {
 	})
 }
 
-// An estimate far too high would turn everyone away for ever: on an idle machine
-// one call a second is tried all the same, and corrects it.
+// An estimate far too high would turn everyone away for ever. On an idle machine one call a second is tried
+// nevertheless, and corrects it.
 func TestProbeCorrectsTheEstimate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -218,8 +217,8 @@ func TestProbeCorrectsTheEstimate(t *testing.T) {
 	})
 }
 
-// A probe is one call: none beside work that will measure anyway, and no second
-// one within a second also when the first came to nothing.
+// A probe is one call. There is none while other work runs, which will be measured anyway, and no second one within a
+// second, even if the first measured nothing.
 func TestProbeIsOneCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,8 +23,8 @@ func argon2Kinds() []kind {
 	}}
 }
 
-// Argon2 returns the text to store for a hash of a format that holds its parts apart, as Keycloak's does. The
-// variant is "i", "d" or "id", and the version 19: 1.3. Errors are those of Canonical.
+// Argon2 returns the text to store for a hash from a format that keeps its parts in separate fields, as Keycloak's
+// does. The variant is "i", "d" or "id". The version is 19, which is Argon2 1.3. Errors are those of Canonical.
 func Argon2(variant string, version int, p Params, salt, key []byte) (string, error) {
 	base64 := base64.RawStdEncoding.EncodeToString
 	return Canonical(fmt.Sprintf("$argon2%s$v=%d$%s$%s$%s", variant, version, p.encode(), base64(salt), base64(key)))

@@ -19,14 +19,13 @@ const (
 	// bcryptTime is in nanoseconds for each of the 2^cost rounds: 50 ms for cost 10, 404 ms for cost 13.
 	bcryptTime = 49_300
 
-	// maxBcryptPassword is what is read of a password and the NUL behind it, which are repeated up to this
-	// length.
+	// maxBcryptPassword is how many bytes bcrypt reads. It reads the password and a NUL, repeated up to this length.
 	maxBcryptPassword = 72
 
 	bcryptSaltLength, bcryptKeyLength = 22, 31 // characters
 	bcryptAlphabet                    = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-	// djangoBcrypt is what Django puts before a bcrypt hash of the SHA-256.
+	// djangoBcrypt is the prefix that Django puts before a bcrypt hash of the SHA-256.
 	djangoBcrypt = "bcrypt_sha256$"
 	// passlibBcrypt is the beginning of passlib's bcrypt of an HMAC-SHA-256.
 	passlibBcrypt = "$bcrypt-sha256$v=2,t=" //nolint:gosec // G101: the beginning of a form
@@ -52,10 +51,10 @@ func bcryptKinds() []kind {
 	}
 }
 
-// bcryptHash compares as all implementations do: the first 72 bytes count, so that a longer password matches
-// with any end. A NUL is a byte like others, as for programs in Go; C ends the password there.
+// bcryptHash compares as all implementations do: only the first 72 bytes count, so that a longer password matches with
+// any end. A NUL is a byte like others, as for programs in Go; C ends the password there.
 type bcryptHash struct {
-	prehash bool   // the password is the hexadecimal SHA-256 of what was typed
+	prehash bool   // the password is the hexadecimal SHA-256 of the text that was typed
 	head    string // "$2b$12$"
 	cost    uint64
 	tail    string // salt and key
@@ -85,8 +84,8 @@ func readBcrypt(encoded string) (digest, error) {
 	return bcryptHash{prehash: prehash, head: text[:head], cost: cost, tail: salt + key}, nil
 }
 
-// respellBcrypt clears the bits that the last character has and the bytes have not. Old versions of other
-// programs left them at random in the salt.
+// respellBcrypt clears the bits of the last character that hold no part of the bytes. Old versions of other programs
+// left random bits there in the salt.
 func respellBcrypt(what, text string) (string, error) {
 	encoding := base64.NewEncoding(bcryptAlphabet).WithPadding(base64.NoPadding)
 	data, err := encoding.DecodeString(text)
@@ -111,8 +110,7 @@ func (b bcryptHash) work(string) work {
 
 func (b bcryptHash) accepts(string) bool { return true }
 
-// whole is false for 72 bytes too: the owner's password may go on behind them. With a NUL, "a\x00a" is hashed
-// as "a" is.
+// whole is false for 72 bytes too: the owner's password may be longer. With a NUL, "a\x00a" has the same hash as "a".
 func (b bcryptHash) whole(password string) bool {
 	return b.prehash || len(password) < maxBcryptPassword && !strings.Contains(password, "\x00")
 }
@@ -128,8 +126,8 @@ func (b bcryptHash) matches(password string) bool {
 
 func (b bcryptHash) weakerThan(Params) bool { return true }
 
-// passlibHash is passlib's bcrypt_sha256, version 2: bcrypt of the base64 of an HMAC-SHA-256 of the password,
-// whose key is the text of the salt. Version 1 is bcrypt of the base64 of a SHA-256, which a preparation says.
+// passlibHash is passlib's bcrypt_sha256, version 2: bcrypt of the base64 of an HMAC-SHA-256 of the password, whose key
+// is the text of the salt. Version 1 is bcrypt of the base64 of a SHA-256: a preparation covers it.
 type passlibHash struct{ inner bcryptHash }
 
 func readPasslibBcrypt(encoded string) (digest, error) {

@@ -8,14 +8,14 @@ import (
 	"sync"
 )
 
-// commonWords has one word a line, folded and sorted by bytes, then a tab and a letter: a word of class 'a'+n
-// is among the first 2^(n+1) guesses. Where it comes from is in blocklist/README.md.
+// commonWords has one word in each line, folded and sorted by bytes, then a tab and a letter: a word of class 'a'+n is
+// among the first 2^(n+1) guesses. blocklist/README.md says where the list comes from.
 //
 //go:embed blocklist/words.txt
 var commonWords string
 
-// wordList finds words in text in the order of its lines. Beside the text, which is in the binary, it takes
-// four bytes a line; a map would take some megabytes.
+// wordList finds words in text in the order of its lines. Besides the text, which is in the binary, it takes four bytes
+// for each line; a map would take some megabytes.
 type wordList struct {
 	text   string
 	starts []uint32
@@ -34,7 +34,7 @@ var listed = sync.OnceValue(func() *wordList {
 	return list
 })
 
-// Words yields every word and password that guesses begin with, in small letters.
+// Words yields every word and password that guesses begin with, in lower case.
 func Words() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for line := range strings.Lines(commonWords) {
@@ -51,7 +51,7 @@ type lineRange struct{ low, high, depth int }
 
 func (l *wordList) all() lineRange { return lineRange{0, len(l.starts), 0} }
 
-// narrow keeps the lines of in that go on with b.
+// narrow keeps the lines of in whose next byte is b.
 func (l *wordList) narrow(in lineRange, b byte) lineRange {
 	if in.depth == 0 {
 		return lineRange{l.first[b], l.first[int(b)+1], 1}
@@ -78,11 +78,11 @@ func (l *wordList) narrow(in lineRange, b byte) lineRange {
 	return lineRange{first, low, in.depth + 1}
 }
 
-// word is the number of guesses to the word that the whole of in's common beginning is; ok is false where it
-// is none.
+// word returns the number of guesses to the word that is exactly the common beginning of in; ok is false if that
+// beginning is not a word.
 func (l *wordList) word(in lineRange) (guesses float64, ok bool) {
 	end := int(l.starts[in.low]) + in.depth
-	if l.text[end] != '\t' { // sorts before all that can be in a word
+	if l.text[end] != '\t' { // sorts before every byte that a word can have
 		return 0, false
 	}
 	return float64(uint64(3) << (l.text[end+1] - 'a') >> 1), true

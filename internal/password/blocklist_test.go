@@ -77,7 +77,7 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// Every listed word that is long enough is refused, with and without what people add.
+// Every listed word that is long enough is refused, with and without common additions.
 func TestListedAreRefused(t *testing.T) {
 	t.Parallel()
 	for word := range Words() {

@@ -15,13 +15,13 @@ import (
 const (
 	cryptAlphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-	// maxCryptPassword is libxcrypt's CRYPT_MAX_PASSPHRASE_SIZE. These kinds hash the password again in each
-	// round, so that a longer one would multiply their time.
+	// maxCryptPassword is libxcrypt's CRYPT_MAX_PASSPHRASE_SIZE. These kinds hash the password again in each round, so
+	// a longer password would multiply their time.
 	maxCryptPassword = 512
 
-	// Outside of these bounds the specification moves rounds to the nearer one; it goes up to 999,999,999,
-	// which is minutes. passlib makes 656,000. A million takes 0.1 and 0.25 s ($5$, $6$), and 0.6 and 1.5 s
-	// with a password of 512 bytes.
+	// A number of rounds outside of these bounds is changed to the nearer bound, as the specification says. The
+	// specification allows up to 999,999,999, which takes minutes; passlib makes 656,000. A million takes 0.1 and 0.25
+	// s ($5$, $6$), and 0.6 and 1.5 s with a password of 512 bytes.
 	minRounds, defaultRounds, maxRounds = 1000, 5000, 1_000_000
 	maxSHACryptSalt                     = 16
 	maxMD5CryptSalt                     = 8
@@ -42,8 +42,8 @@ func cryptKinds() []kind {
 	}
 }
 
-// perRound is the time of a round in nanoseconds for an empty password, and in hundredths of a nanosecond
-// what each byte of the password adds.
+// perRound is the time of one round: in nanoseconds for an empty password, and in hundredths of a nanosecond for each
+// byte of the password.
 type perRound struct {
 	empty, perByte uint64
 }
@@ -52,7 +52,7 @@ func (p perRound) times(rounds uint64, password string) uint64 {
 	return rounds * (p.empty + p.perByte*uint64(len(password))/100)
 }
 
-// shaCrypt is $5$ and $6$, by Drepper's specification of 2007-2016.
+// shaCrypt is $5$ and $6$, as Drepper's specification of 2007-2016 defines them.
 type shaCrypt struct {
 	shaCryptVariant
 	rounds     uint64
@@ -63,7 +63,7 @@ type shaCryptVariant struct {
 	prefix    string
 	new       func() hash.Hash
 	keyLength int    // characters
-	last      string // what the last character can be
+	last      string // the characters that can be last
 	engine    engine
 	// Measured: 127 and 229 ns with 13 bytes, 214 and 554 with 128, 0.6 and 1.5 µs with 512.
 	time perRound
@@ -129,8 +129,8 @@ func (s shaCrypt) key(password string) []byte {
 
 func (s shaCrypt) weakerThan(Params) bool { return true }
 
-// md5Crypt is $1$ of FreeBSD and $apr1$ of Apache, which differ in the prefix that is hashed with the rest;
-// go-crypt has the first only.
+// md5Crypt is $1$ of FreeBSD and $apr1$ of Apache. They differ in the prefix that is hashed with the rest. go-crypt has
+// only the first.
 type md5Crypt struct {
 	prefix     string
 	salt, want string
@@ -201,8 +201,8 @@ func (m md5Crypt) key(password []byte) []byte {
 	return encodeCrypt([]byte{s[12], s[6], s[0], s[13], s[7], s[1], s[14], s[8], s[2], s[15], s[9], s[3], s[5], s[10], s[4], s[11]})
 }
 
-// checkCrypt holds salt and key against the alphabet of crypt. The last character of a key has fewer bits
-// than the others.
+// checkCrypt checks salt and key against the alphabet of crypt. The last character of a key has fewer bits than the
+// others.
 func checkCrypt(salt string, maxSalt int, key string, keyLength int, last string) error {
 	if len(salt) < minForeignSalt || len(salt) > maxSalt {
 		return malformed("salt has %d characters, not %d to %d", len(salt), minForeignSalt, maxSalt)
@@ -219,7 +219,7 @@ func checkCrypt(salt string, maxSalt int, key string, keyLength int, last string
 	return nil
 }
 
-// encodeCrypt writes six bits a character, the lowest first.
+// encodeCrypt writes six bits in each character, the lowest first.
 func encodeCrypt(data []byte) []byte {
 	var text []byte
 	for len(data) > 0 {

@@ -23,10 +23,10 @@ type decoyTable struct {
 	upTo    []float64 // running sums of the weights
 }
 
-// newDecoyTable makes a table from decoys. It leaves out weights below one and settings that no stored hash
-// can have. If nothing is left, every draw returns fallback. The table is sorted by cost, so that the same
-// proportions make the same table in whatever order they are listed, and a migration to stronger hashes
-// changes the decoys of few accounts: those at the borders.
+// newDecoyTable makes a table from decoys. It leaves out weights below one and settings that no stored hash can have.
+// If nothing is left, every draw returns fallback. The table is sorted by cost. So the same proportions make the same
+// table, whatever their order in the list, and a migration to stronger hashes changes the decoys of few accounts: those
+// at the borders.
 func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
 	weights := make(map[string]float64, len(decoys))
 	table := &decoyTable{}
@@ -76,7 +76,7 @@ func (d *decoyTable) draw(key []byte, account string) digest {
 	fraction := float64(binary.BigEndian.Uint64(mac.Sum(nil))>>11) / (1 << 53)
 	at := fraction * d.upTo[len(d.upTo)-1]
 	i := slices.IndexFunc(d.upTo, func(sum float64) bool { return at < sum })
-	if i < 0 { // rounding up to the whole sum
+	if i < 0 { // rounding reached the whole sum
 		i = len(d.digests) - 1
 	}
 	return d.digests[i]

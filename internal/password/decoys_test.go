@@ -26,7 +26,7 @@ func TestDecoysFollowTheProportions(t *testing.T) {
 		counts[table.draw(testKey(), account(i)).setting()]++
 	}
 	for p, want := range map[string]float64{setting(a): 0.5, setting(b): 0.3, setting(c): 0.2} {
-		// Five standard deviations; the key is fixed, so that this cannot waver.
+		// Five standard deviations. The key is fixed, so the result is the same in each run.
 		if got := counts[p] / accounts; math.Abs(got-want) > 5*math.Sqrt(want*(1-want)/accounts) {
 			t.Errorf("%+v: drawn for %.3f of the accounts, want %.3f", p, got, want)
 		}
@@ -87,7 +87,7 @@ func TestDecoysFallBack(t *testing.T) {
 	}
 }
 
-// Weights as large as they come neither overflow nor hide each other.
+// Even the largest weights neither overflow nor hide each other.
 func TestDecoysHugeWeights(t *testing.T) {
 	t.Parallel()
 	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), math.MaxInt64}, {setting(Params{256, 1, 1}), math.MaxInt64}, {setting(tiny()), math.MaxInt64}}, tiny())

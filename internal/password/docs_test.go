@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestDocsListKinds: docs/import.md has the beginning of every form that is stored or read.
+// TestDocsListKinds: docs/import.md has the beginning of every form that Canonical stores or reads.
 func TestDocsListKinds(t *testing.T) {
 	t.Parallel()
 	docs, err := os.ReadFile("../../docs/import.md")

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// ErrOverloaded is what every *OverloadedError wraps.
+// ErrOverloaded is wrapped by every *OverloadedError.
 var ErrOverloaded = errors.New("too many passwords are being checked")
 
-// OverloadedError says that a call was turned away before any hashing, because the queue is full or because
-// the work ahead would not leave time to finish before the caller's deadline.
+// OverloadedError says that a call was turned away before any hashing: the queue is full, or the work ahead would not
+// leave time to finish before the caller's deadline.
 type OverloadedError struct {
-	// RetryAfter is when the work that is ahead now will be done, in whole seconds, 1 s to 30 s.
+	// RetryAfter is the time until the work that is ahead now will be done, in whole seconds, from 1 s to 30 s.
 	RetryAfter time.Duration
 }
 

@@ -2,8 +2,8 @@ package password
 
 import "cmp"
 
-// Vectors returns the hashes of other programs that the tests know, as those wrote them, each with the text that is
-// stored for it.
+// Vectors returns the hashes of other programs that the tests know, as those programs wrote them, each with the text
+// that is stored for it.
 func Vectors() [][2]string {
 	var all [][2]string
 	for _, v := range foreignVectors() {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// fold makes texts comparable as people see them: NFKC, lower case, Latin letters without accents, and
-// without what is not seen (joiners, soft hyphens).
+// fold makes texts comparable as people see them. It converts to NFKC and lower case, and removes the accents of Latin
+// letters and all invisible characters (joiners, soft hyphens).
 func fold(s string) string {
 	var out strings.Builder
 	afterLatin := false
@@ -23,7 +23,7 @@ func fold(s string) string {
 	return norm.NFKC.String(out.String())
 }
 
-// withoutAccent is the ASCII letters that r is written with by who has no key for it.
+// withoutAccent returns the ASCII letters that people write for r if their keyboard has no key for r.
 func withoutAccent(r rune) string {
 	switch r {
 	case 'ß':
@@ -49,8 +49,8 @@ func withoutAccent(r rune) string {
 	return string(r)
 }
 
-// lookAlikes are the letters that people write r for, r itself aside: "p@55w0rd", and Cyrillic and Greek
-// letters that look like Latin ones.
+// lookAlikes returns the letters that people replace by r, without r itself: "p@55w0rd", and Cyrillic and Greek letters
+// that look like Latin ones.
 func lookAlikes(r rune) string {
 	switch r {
 	case '4', '@', 'а', 'α':

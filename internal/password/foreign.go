@@ -13,37 +13,35 @@ import (
 // whose parameters are out of bounds.
 var ErrMalformedHash = errors.New("malformed or unsupported password hash")
 
-// ErrUnsupportedHash is returned for a hash of a kind or version that is not verified here. It is an
-// ErrMalformedHash too.
+// ErrUnsupportedHash is returned for a hash of a kind or version that is not verified here. It wraps ErrMalformedHash.
 var ErrUnsupportedHash = fmt.Errorf("%w: unknown kind or version", ErrMalformedHash)
 
-// maxForeignLength is above the longest form that is stored, a PBKDF2 with 256 bytes of salt and 64 of key (450), and
-// above what is mapped to it, with the 512 bytes of key that passport-local-mongoose derives (1,063).
+// maxForeignLength is above the longest form that is stored: a PBKDF2 with 256 bytes of salt and 64 of key (450). It is
+// also above the texts that are mapped to that form: passport-local-mongoose derives 512 bytes of key (1,063).
 const maxForeignLength = 1280
 
-// digest is a hash that was read and found to be within its bounds.
+// digest is a hash that was read and whose parameters are within their bounds.
 type digest interface {
-	// encode is the text that is stored: read gives the same digest for it.
+	// encode returns the text that is stored. read returns the same digest for it.
 	encode() string
-	// setting is what encode begins with, up to the salt: kind and parameters.
+	// setting returns the beginning of that text up to the salt: kind and parameters.
 	setting() string
-	// work is what matches costs for this password.
+	// work returns the cost of matches for this password.
 	work(password string) work
-	// accepts reports whether the program that made the hash takes a password of this form. If not, matches
-	// is not called and nothing is computed.
+	// accepts reports whether the program that made the hash accepts such a password. If not, matches is not called and
+	// nothing is computed.
 	accepts(password string) bool
 	// matches computes the hash of the password and compares in constant time.
 	matches(password string) bool
-	// whole reports whether a password that matches must be the one that was hashed. If not, other passwords
-	// match too, such as one with another end behind the part that the hash reads. To store a new hash of
-	// that password would shut out the owner, whose password is perhaps another.
+	// whole reports whether a password that matches must be the one that was hashed. If not, other passwords match too,
+	// for instance passwords that differ only after the part that the hash reads. To store a new hash of such a
+	// password would shut out the owner, whose password may be another.
 	whole(password string) bool
 	// weakerThan reports whether a hash that matches should be replaced by one with these parameters.
 	weakerThan(want Params) bool
 }
 
-// Canonical checks a hash that another program made and returns the text to store for it, which is what
-// Verify reads:
+// Canonical checks a hash that another program made and returns the text to store for it. Verify reads that text:
 //
 //	stored text                                  kind, and the spellings that are mapped to it
 //	$argon2id$v=19$m=,t=,p=$SALT$KEY             and argon2i, argon2d; parameters in any order, padding, Django's argon2$argon2id$…
@@ -63,13 +61,14 @@ type digest interface {
 //	{SSHA}BASE64                                 salted SHA-1, and {SSHA256}, {SSHA384}, {SSHA512}, {SMD5}; letters of any case, no padding
 //	{SHA256-HEX} and any of these                of the hexadecimal SHA-256 of the password; the others are those of Prehashes
 //
-// {CRYPT} before those that begin with $ is left out. Each line has its bounds beside the code that reads it:
-// one hash takes at most 2.5 s of a core (maxForeignTime) and 256 MiB; Argon2id with MaxCost takes 0.6 to 0.9 s.
+// A {CRYPT} before forms that begin with $ is left out. The bounds of each line are beside the code that reads it: one
+// hash takes at most 2.5 s of a core (maxForeignTime) and 256 MiB; Argon2id with MaxCost takes 0.6 to 0.9 s.
 //
-// A PBKDF2 key longer than the digest is cut to its length. Argon2 1.0 (v=16, or no v) is not supported: no
-// library in Go computes it.
+// A PBKDF2 key longer than the digest is cut to the length of the digest. Argon2 1.0 (v=16, or no v) is not supported:
+// no library in Go computes it.
 //
-// Errors wrap ErrMalformedHash, and ErrUnsupportedHash where that is the reason; they say which part is wrong
+// Errors wrap ErrMalformedHash, and also ErrUnsupportedHash if that is the reason. They name the wrong part, and
+// contain nothing of the salt or key.
 // without any of the salt or key.
 func Canonical(encoded string) (string, error) {
 	d, err := read(encoded)
@@ -79,13 +78,13 @@ func Canonical(encoded string) (string, error) {
 	return d.encode(), nil
 }
 
-// CheckStored says why Verify cannot use a stored hash; nil: it can. Its errors are those of Canonical.
+// CheckStored returns why Verify cannot use a stored hash, and nil if it can. Its errors are those of Canonical.
 func CheckStored(encoded string) error {
 	_, err := readStored(encoded)
 	return err
 }
 
-// readStored reads what Canonical returns and nothing else.
+// readStored reads only texts that Canonical returns.
 func readStored(encoded string) (digest, error) {
 	d, err := read(encoded)
 	if err != nil {
@@ -97,8 +96,8 @@ func readStored(encoded string) (digest, error) {
 	return d, nil
 }
 
-// readSetting completes a setting, as digest.setting gives it, to a digest that costs what those with this
-// setting cost and that no password matches.
+// readSetting completes a setting, as digest.setting returns it, to a digest that no password matches and that costs
+// the same as other digests with this setting.
 func readSetting(setting string) (digest, error) {
 	_, bare, _ := cutPreparation(setting)
 	for _, k := range allKinds() {
@@ -182,7 +181,7 @@ func decodeEither(what, text string, shortest, longest int) ([]byte, error) {
 	}
 	data, err := encoding.Strict().DecodeString(text)
 	if err != nil {
-		// The decoder's error tells a position in the text: it stays here.
+		// The decoder's error gives a position in the text, so it is not passed on.
 		return nil, malformed("%s is not base64", what)
 	}
 	return data, checkLength(what, data, shortest, longest)

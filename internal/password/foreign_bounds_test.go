@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// withParams are hashes of each kind with a hole for parameters, in the order of
-// the table at Canonical.
+// withParams returns hashes of each kind without their parameters, in the order of the table at Canonical.
 func withParams(t *testing.T) map[string]func(string) string {
 	t.Helper()
 	forms := map[string]func(string) string{}
@@ -42,8 +41,7 @@ func withParams(t *testing.T) map[string]func(string) string {
 
 func base64Of(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 
-// What is out of bounds is refused at once, whether it comes with an import or has
-// got into the database in some other way: nothing is computed.
+// Parameters out of bounds are refused at once, both in an import and in the database, and nothing is computed.
 func TestForeignBounds(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -252,7 +250,7 @@ func TestForeignPartsOutOfBounds(t *testing.T) {
 		"hash":                func() (string, error) { return good.Encode(some, some[:63]) },
 		"firebase salt":       func() (string, error) { return good.Encode(nil, some) },
 		"mem_cost 0":          func() (string, error) { return FirebaseScrypt{SignerKey: some, Rounds: 8}.Encode(some, some) },
-		// Not to be taken for N.
+		// Must not be taken for N.
 		"mem_cost 64": func() (string, error) {
 			return FirebaseScrypt{SignerKey: some, Rounds: 1, MemCost: 64}.Encode(some, some)
 		},
@@ -269,7 +267,7 @@ func TestForeignPartsOutOfBounds(t *testing.T) {
 	}
 }
 
-// Whatever part of a hash is spoiled, the error says nothing of its salt or key.
+// Whichever part of a hash is spoiled, the error contains nothing of its salt or key.
 func TestForeignErrorsShowNothing(t *testing.T) {
 	t.Parallel()
 	for _, v := range foreignVectors() {
@@ -290,8 +288,8 @@ func TestForeignErrorsShowNothing(t *testing.T) {
 	}
 }
 
-// FuzzCanonical: no text makes it panic, and what it returns is the one spelling,
-// in bounds, of something that Verify reads.
+// FuzzCanonical: no text makes it panic, and its result is the only spelling, within bounds, of a hash that Verify
+// reads.
 func FuzzCanonical(f *testing.F) {
 	for _, v := range foreignVectors() {
 		f.Add(v.encoded)

@@ -13,8 +13,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The work that Verify claims for a wrong password is what VerifyUnknown claims,
-// and as many hashes are computed, whichever kind is drawn.
+// VerifyUnknown claims as much work as Verify does for a wrong password, and computes as many hashes, whichever kind is
+// drawn.
 func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
 	t.Parallel()
 	for _, setting := range cheapSettings() {
@@ -36,8 +36,8 @@ func TestUnknownCostsWhatItsKindCosts(t *testing.T) {
 	}
 }
 
-// The work that VerifyClosed claims is what Verify claims for a wrong password, and as many hashes are computed, of
-// whatever kind and with whatever parameters the stored hash is; and the right password is no other than a wrong one.
+// VerifyClosed claims as much work as Verify does for a wrong password, and computes as many hashes, for any kind and
+// parameters of the stored hash. The right password costs the same as a wrong one.
 func TestClosedCostsWhatIsStored(t *testing.T) {
 	t.Parallel()
 	settings := append(cheapSettings(), "$2b$08$", "$argon2id$v=19$m=128,t=2,p=1$", "$pbkdf2-sha256$20000$")
@@ -65,8 +65,8 @@ func TestClosedCostsWhatIsStored(t *testing.T) {
 	}
 }
 
-// TestClosedTakesEveryStoredKind: whatever Verify reads has a setting that makes another hash of its cost, and which is
-// not the stored one.
+// TestClosedTakesEveryStoredKind: each hash that Verify reads has a setting that makes another hash of the same cost,
+// which is not the stored one.
 func TestClosedTakesEveryStoredKind(t *testing.T) {
 	t.Parallel()
 	check := func(t interface{ Fatalf(string, ...any) }, encoded string) {
@@ -88,7 +88,7 @@ func TestClosedTakesEveryStoredKind(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { check(t, drawHash(t).encode()) })
 }
 
-// claim is what one call claims from the queue and how many hashes it computes.
+// claim is how much work one call claims from the queue and how many hashes it computes.
 type claim struct {
 	work   work
 	hashes uint64
@@ -126,7 +126,7 @@ func cheapSettings() []string {
 	}
 }
 
-// A table of hashes of several kinds gives decoys of each in proportion.
+// A table with hashes of several kinds returns decoys of each kind in proportion.
 func TestDecoysOfForeignKinds(t *testing.T) {
 	t.Parallel()
 	var decoys []Decoy
@@ -156,7 +156,7 @@ func TestDecoysOfForeignKinds(t *testing.T) {
 	}
 }
 
-// What one kind takes says nothing about another: only its own estimate follows.
+// The time of one kind says nothing about another: only its own estimate changes.
 func TestPacesAreApart(t *testing.T) {
 	t.Parallel()
 	a := newAdmission(1, 1, time.Now, perUnit)
@@ -184,8 +184,8 @@ func TestPacesAreApart(t *testing.T) {
 	}
 }
 
-// An estimate that is too high corrects itself also while hashes of other kinds keep
-// the machine measured: each kind is tried once a second by itself.
+// An estimate that is too high corrects itself even while the machine is measured by hashes of other kinds: each kind
+// has its own probe once a second.
 func TestProbesAreApart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// Nothing is computed for a password that is far longer than those the programs
-// with these kinds take: their time grows with it.
+// Nothing is computed for a password that is far longer than the programs with these kinds accept: their time grows
+// with it.
 func TestForeignLongPassword(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -20,7 +20,7 @@ func TestForeignLongPassword(t *testing.T) {
 	for _, password := range []string{
 		strings.Repeat("x", 128),
 		strings.Repeat("\U0001F600", 128),               // 512 bytes
-		strings.Repeat("\u03b1\u0313\u0300\u0345", 128), // 1024 bytes, and 384 in NFC, which alone is tried
+		strings.Repeat("\u03b1\u0313\u0300\u0345", 128), // 1024 bytes, and 384 in NFC, the only form that is tried
 	} {
 		before := h.Stats().Hashed
 		if result, err := h.Verify(t.Context(), Claim{}, stored, password); err != nil || result.Match {
@@ -39,8 +39,7 @@ func TestForeignLongPassword(t *testing.T) {
 	}
 }
 
-// A hash that was made of the bytes as typed verifies, of every kind, and one made
-// of their NFC form does too.
+// For every kind, a hash of the bytes as typed verifies, and so does a hash of their NFC form.
 func TestForeignAsTyped(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 2, Queue: 100})
@@ -49,7 +48,7 @@ func TestForeignAsTyped(t *testing.T) {
 		for _, prefix := range k.prefixes {
 			d, err := read(respell(prefix + exampleParams(prefix) + k.filler))
 			if err != nil {
-				continue // bcrypt's prefix and those that are mapped to others
+				continue // bcrypt's prefix, and prefixes that are mapped to others
 			}
 			for made, typed := range map[string][]string{nfc: {nfc, nfd}, nfd: {nfd}} {
 				stored := rekeyed(t, d, made)
@@ -63,8 +62,8 @@ func TestForeignAsTyped(t *testing.T) {
 	}
 }
 
-// TestForeignOfCompatibilityForm: better-auth and Lucia hash the NFKC form. Who types full-width letters or a ligature
-// gets in, and the hash stays as it is: a new one of those would not match the plain letters any more.
+// TestForeignOfCompatibilityForm: better-auth and Lucia hash the NFKC form. An owner who types full-width letters or a
+// ligature can log in, and the hash is not rewritten: a new hash of those letters would not match the plain ones.
 func TestForeignOfCompatibilityForm(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -94,7 +93,7 @@ func TestForeignOfCompatibilityForm(t *testing.T) {
 	}
 }
 
-// exampleParams are cheap parameters for a prefix.
+// exampleParams returns cheap parameters for a prefix.
 func exampleParams(prefix string) string {
 	switch prefix {
 	case "$argon2id$", "$argon2i$", "$argon2d$":
@@ -117,8 +116,8 @@ func exampleParams(prefix string) string {
 	return ""
 }
 
-// rekeyed is the stored text of a hash like d of a password. That the kinds hash
-// as their programs do is for the vectors to show.
+// rekeyed returns the stored text of a hash like d of a password. The vectors test whether each kind hashes as its
+// program does.
 func rekeyed(t *testing.T, d digest, password string) string {
 	t.Helper()
 	switch h := d.(type) {
@@ -166,7 +165,7 @@ func rekeyed(t *testing.T, d digest, password string) string {
 	return ""
 }
 
-// rekeyedBcrypt has another salt: x/crypto chooses it.
+// rekeyedBcrypt uses another salt, since x/crypto chooses it.
 func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
 	t.Helper()
 	typed := []byte(password)
@@ -174,7 +173,7 @@ func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
 		sum := sha256.Sum256(typed)
 		typed = []byte(hex.EncodeToString(sum[:]))
 	}
-	typed = typed[:min(len(typed), 72)] // what other programs do by themselves
+	typed = typed[:min(len(typed), 72)] // as other programs do by themselves
 	made, err := bcrypt.GenerateFromPassword(typed, int(h.cost))
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +181,7 @@ func rekeyedBcrypt(t *testing.T, h bcryptHash, password string) string {
 	return strings.TrimSuffix(h.setting(), h.head) + string(made)
 }
 
-// rekeyedPasslib computes bcrypt with a given salt, which x/crypto does not: go-crypt does.
+// rekeyedPasslib computes bcrypt with a given salt with go-crypt, since x/crypto cannot.
 func rekeyedPasslib(t *testing.T, h passlibHash, password string) string {
 	t.Helper()
 	salt, err := base64.NewEncoding(bcryptAlphabet).WithPadding(base64.NoPadding).DecodeString(h.inner.tail[:bcryptSaltLength])

@@ -88,7 +88,7 @@ func TestForeignVectors(t *testing.T) {
 			if err != nil || result != (Result{Match: true, Weaker: !id && !cut}) {
 				t.Errorf("%s: %+v, %v", v.source, result, err)
 			}
-			// bcrypt does not see what stands after 72 bytes, so the change is in front.
+			// bcrypt does not read beyond 72 bytes, so the change is at the beginning.
 			if result, err := h.Verify(t.Context(), Claim{}, stored, "x"+v.password); err != nil || result != (Result{}) {
 				t.Errorf("wrong password: %+v, %v", result, err)
 			}
@@ -101,8 +101,7 @@ func TestForeignVectors(t *testing.T) {
 	}
 }
 
-// The formats that hold the parts apart come to the same text as those that hold
-// them together.
+// Formats with separate fields lead to the same text as formats that keep all parts together.
 func TestForeignParts(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1, Queue: 10})
@@ -120,8 +119,8 @@ func TestForeignParts(t *testing.T) {
 		}
 		return data
 	}
-	// A project's parameters and account from the README of firebase/scrypt, and
-	// from the integration tests of github.com/firebase/firebase-admin-python.
+	// A project's parameters and account: from the README of firebase/scrypt, and from the integration tests of
+	// github.com/firebase/firebase-admin-python.
 	firebase := FirebaseScrypt{SignerKey: decode(firebaseSigner), SaltSeparator: decode("Bw=="), Rounds: 8, MemCost: 14}
 	for name, test := range map[string]struct {
 		password string
@@ -133,15 +132,15 @@ func TestForeignParts(t *testing.T) {
 		"firebase-admin-python": {"password", func() (string, error) {
 			return firebase.Encode([]byte("NaCl"), decode("V358E8LdWJXAO7muq0CufVpEOXaj8aFiC7T/rcaGieN04q/ZPJ08WhJEHGjj9lz/2TT+/86N5VjVoc5DdBhBiw=="))
 		}},
-		// From realm exports that running Keycloaks wrote, public on GitHub: 32 bytes of
-		// key, and 64, as Keycloak derives from SHA-256 by default.
+		// From realm exports of running Keycloaks, public on GitHub: with 32 bytes of key, and with 64, which Keycloak
+		// derives from SHA-256 by default.
 		"Keycloak 32": {"password", func() (string, error) {
 			return PBKDF2("sha256", 27500, decode("P5rtFkGtPfoaryJ6PizUJw=="), decode("JsfNbCOIdZUbyBJ+BT+VoGI91Ec2rWLOvkLPDaX8e9k="))
 		}},
 		"Keycloak 64": {"password", func() (string, error) {
 			return PBKDF2("sha256", 27500, decode("sZmxNOK9vr12uXWu7xGltQ=="), decode("E1wOmdX7G+d0xjw9LLbgcu7rKhhCkfqVK1oBSuu6W3dc5yjJ/lKGMkKF9AW0iNnEm0X/wRYFvTyWXh3fjhkb3g=="))
 		}},
-		// RFC 6070 is of 20 bytes and more; its fifth case has 25.
+		// RFC 6070 has keys of 20 bytes and more; its fifth case has 25.
 		"RFC 6070 case 3": {"password", func() (string, error) {
 			return PBKDF2("sha1", 4096, []byte("salt"), unhex("4b007901b765489abead49d926f721d065a429c1"))
 		}},

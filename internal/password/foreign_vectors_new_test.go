@@ -1,7 +1,7 @@
 package password
 
-// newerVectors are of kinds that were added for programs of 2020 and later, and of what they do with a password before
-// they hash it.
+// newerVectors are of kinds that were added for programs of 2020 and later, and of the changes that those programs make
+// to a password before they hash it.
 func newerVectors() []foreignVector {
 	const (
 		typed     = "Correct-Horse 42 x"

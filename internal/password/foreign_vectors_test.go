@@ -2,16 +2,16 @@ package password
 
 import "strings"
 
-// foreignVector is a hash that another program made. None is of our own code.
+// foreignVector is a hash that another program made. Our own code made none of them.
 type foreignVector struct {
 	source   string
 	password string
 	encoded  string
-	stored   string // what Canonical makes of it; empty: the same
+	stored   string // the result of Canonical; empty: the same text
 }
 
 const (
-	// Where the vectors are from.
+	// The sources of the vectors.
 	argon2Reference = "github.com/P-H-C/phc-winner-argon2 src/test.c, as in passlib's tests"
 	passlib         = "passlib 1.7, passlib/tests/test_handlers*.py"
 	hashcat         = "hashcat.net/wiki/doku.php?id=example_hashes"
@@ -21,10 +21,10 @@ const (
 	openssl         = "made with OpenSSL 3.0.19: openssl passwd -1, -apr1, -5, -6 -salt 'Kq3.x/Zu'"
 	libxcrypt       = "made with crypt(3) of Debian's libxcrypt, through Python 3.11's crypt module"
 
-	// passlib's names for its passwords.
+	// The names are passlib's.
 	upassTable = "t\u00e1\u0411\u2113\u0259"
 	upassWav   = "\u0399\u03c9\u03b1\u03bd\u03bd\u03b7\u03c2"
-	// letmein is Django's.
+	// letmein is from Django's tests.
 	letmein = "l\u00e8tmein"
 
 	firebaseSigner = "jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA=="
@@ -84,7 +84,7 @@ func bcryptVectors() []foreignVector {
 		{jBCrypt, "~!@#$%^&*()      ~!@#$%^&*()PNBFRD", "$2a$10$LgfYWkbzEvQ4JakH7rOvHe0y8pHKF9OaFgwUZ2q7W2FFZmZzJYlfS", ""},
 		{hashcat, "hashcat", "$2a$05$LhayLxezLhK1LhWvKxCyLOj0j1u.Kj0jZ0pEmm134uzrQlFvQJLF6", ""},
 		{kratos, "test", "$2a$12$o6hx.Wog/wvFSkT/Bp/6DOxCtLRTDj7lm9on9suF/WaCGNVHbkfL6", ""},
-		// Bits that no byte has, set at random by old versions.
+		// The last characters have bits that no byte has, set at random by old versions.
 		{passlib, "test", "$2a$04$oaQbBqq8JnSM1NHRPQGXORY4Vw3bdHKLIXTecPDRAcJ98cz1ilveO", "$2a$04$oaQbBqq8JnSM1NHRPQGXOOY4Vw3bdHKLIXTecPDRAcJ98cz1ilveO"},
 		{passlib, "test", "$2a$04$yjDgE74RJkeqC0/1NheSScrvKeu9IbKDpcQf/Ox3qsrRS/Kw42qIS", "$2a$04$yjDgE74RJkeqC0/1NheSSOrvKeu9IbKDpcQf/Ox3qsrRS/Kw42qIS"},
 		{passlib, "test", "$2a$04$yjDgE74RJkeqC0/1NheSSOrvKeu9IbKDpcQf/Ox3qsrRS/Kw42qIV", "$2a$04$yjDgE74RJkeqC0/1NheSSOrvKeu9IbKDpcQf/Ox3qsrRS/Kw42qIS"},

@@ -12,9 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever matches a hash, of any kind, and is written down in its place, the owner's
-// own password still matches. One that bcrypt reads to its end, without a NUL, is
-// written down.
+// If a password that matches a hash of any kind is hashed anew and replaces it, the owner's own password still matches.
+// A password that bcrypt reads to its end, without a NUL, does replace the hash.
 func TestRewriteKeepsTheOwnersPassword(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -32,10 +31,10 @@ func TestRewriteKeepsTheOwnersPassword(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		d := rapid.SampledFrom(digests).Draw(rt, "kind")
 		owner := drawTyped(rt)
-		for _, program := range []string{owner, strings.Split(owner, "\x00")[0]} { // C ends it there
+		for _, program := range []string{owner, strings.Split(owner, "\x00")[0]} { // C ends the password there
 			stored := rekeyed(t, d, program)
 			if before, err := h.Verify(t.Context(), Claim{}, stored, owner); err != nil || !before.Match {
-				continue // already before
+				continue // tested before
 			}
 			for _, typed := range alike(rt, owner) {
 				result, err := h.Verify(t.Context(), Claim{}, stored, typed)
@@ -61,9 +60,9 @@ func TestRewriteKeepsTheOwnersPassword(t *testing.T) {
 	})
 }
 
-// drawTyped are passwords about as long as one of the borders, in one to four bytes
-// a character, some of them not in NFC, some with a NUL. None ends with it or repeats
-// itself behind it: to some kinds those are the same as without.
+// drawTyped draws passwords about as long as one of the limits, with characters of one to four bytes, some of them not
+// in NFC, some with a NUL. None ends with a NUL or repeats itself after one: some kinds cannot tell those from the text
+// before the NUL.
 func drawTyped(rt *rapid.T) string {
 	unit := rapid.SampledFrom([]string{"a", "é", "e\u0301", "\u212b", "漢", "\U0001F600"}).Draw(rt, "unit")
 	bytes := rapid.SampledFrom([]int{1, 8, 20, 32, 54, 64, 71, 72, 73, 80, 128, 130, 256}).Draw(rt, "bytes")
@@ -76,7 +75,7 @@ func drawTyped(rt *rapid.T) string {
 	return typed
 }
 
-// alike is the owner's password and what some kind might take for it.
+// alike returns the owner's password and passwords that some kind may take for it.
 func alike(rt *rapid.T, owner string) []string {
 	sum1, sum256, sum512 := sha1.Sum([]byte(owner)), sha256.Sum256([]byte(owner)), sha512.Sum512([]byte(owner))
 	tail := rapid.StringMatching(`[a-z]{1,5}`).Draw(rt, "tail")
@@ -93,7 +92,7 @@ func alike(rt *rapid.T, owner string) []string {
 	return all
 }
 
-// It is the form that matches, as typed or in NFC, whose length counts.
+// The length that counts is that of the form that matches, as typed or in NFC.
 func TestBcryptReadsTheFormThatMatches(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -113,7 +112,7 @@ func TestBcryptReadsTheFormThatMatches(t *testing.T) {
 	}
 }
 
-// x/crypto refuses to hash more than 72 bytes but compares them, as is said above.
+// x/crypto refuses to hash more than 72 bytes but compares them, as the comment of bcryptHash says.
 func TestBcryptOfMoreThan72Bytes(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -128,7 +127,7 @@ func TestBcryptOfMoreThan72Bytes(t *testing.T) {
 	for typed, want := range map[string]Result{
 		first + "battery":        {Match: true},
 		first + "wrong":          {Match: true},
-		first:                    {Match: true}, // perhaps the owner's has an end
+		first:                    {Match: true}, // the owner's may be longer
 		first[:71]:               {},
 		"x" + first:              {},
 		first[:71] + "\x00":      {},

@@ -6,20 +6,20 @@ import (
 	"unicode/utf8"
 )
 
-// minGuesses is how many guesses a new password must withstand if they are made in the order of cracking
-// programs: first what people choose, with digits, years and marks around it. zxcvbn's score 2 begins at 10^6
-// (Wheeler, USENIX Security 2016): enough where guesses are counted, as they are here.
+// minGuesses is how many guesses a new password must withstand if they are made in the order of cracking programs:
+// first the words that people choose, with digits, years and marks around them. zxcvbn's score 2 begins at 10^6
+// (Wheeler, USENIX Security 2016): that is enough if guesses are counted, as they are here.
 const minGuesses = 1e6
 
-// maxJudged is how many code points of a folded password are looked at, so that the work is bounded: NFKC
-// makes up to 18 of one. More can only add guesses.
+// maxJudged is how many code points of a folded password are examined, so that the work is bounded: NFKC makes up to 18
+// of one. More code points could only add guesses.
 const maxJudged = MaxLength
 
-// Guesses that parts of a password take. Small numbers are what everybody adds: a capital costs nothing, a
-// year 20 and "!" 4.
+// The guesses that parts of a password take. Additions that everybody makes get small numbers: a capital costs nothing,
+// a year 20 and "!" 4.
 const (
 	contextGuesses   = 3   // a word of the account or the service
-	yearGuesses      = 20  // 1900 to 2099, the near ones first: no window that ages
+	yearGuesses      = 20  // 1900 to 2099; all cost the same, so that no window becomes outdated
 	innerYear        = 100 // the same among other digits
 	dayGuesses       = 365
 	shortYears       = 40 // of two digits: "Sommer26", and in dates
@@ -38,7 +38,7 @@ type part struct {
 	guesses float64
 }
 
-// judged is one password under judgement. The parts that begin at i are parts[i].
+// judged is one password that is being examined. The parts that begin at i are parts[i].
 type judged struct {
 	text  []rune
 	parts [][]part
@@ -48,8 +48,8 @@ type judged struct {
 // cracking programs: at least 1. It looks at the first 128 code points.
 func Guesses(text string) float64 { return guesses(fold(text), nil) }
 
-// guesses estimates the guesses to a folded password for somebody who knows the context: the least product
-// over all ways to put it together from parts.
+// guesses estimates the number of guesses to a folded password for somebody who knows the context: the lowest product
+// over all ways to compose it from parts.
 func guesses(folded string, context []string) float64 {
 	j := judge([]rune(folded), context)
 	return j.least(0, len(j.text))
@@ -75,7 +75,7 @@ func (j *judged) add(from, to int, guesses float64) {
 	j.parts[from] = append(j.parts[from], part{to, guesses})
 }
 
-// least is the fewest guesses to the text from one position up to another.
+// least returns the fewest guesses to the text from one position up to another.
 func (j *judged) least(from, to int) float64 {
 	best := make([]float64, to-from+1)
 	for i := range best {
@@ -103,7 +103,7 @@ func (j *judged) addSingles() {
 	}
 }
 
-// single is the guesses to one code point.
+// single returns the guesses to one code point.
 func single(r rune) float64 {
 	switch {
 	case r >= '0' && r <= '9':
@@ -118,7 +118,7 @@ func single(r rune) float64 {
 	return anyOtherGuesses
 }
 
-// addRuns adds stretches of three and more that go up or down by one, such as "abcd" and "4321", or stay the
+// addRuns adds stretches of three and more code points that rise or fall by one, such as "abcd" and "4321", or stay the
 // same.
 func (j *judged) addRuns() {
 	for step := rune(-1); step <= 1; step++ {
@@ -141,7 +141,7 @@ func (j *judged) addRun(from, to int, step rune) {
 	if step < 0 {
 		begin *= changed
 	}
-	// A run's neighbour may need its first or last: "1232026".
+	// The part next to a run may need the run's first or last code point: "1232026".
 	for _, cut := range [][2]int{{from, to}, {from + 1, to}, {from, to - 1}} {
 		if n := cut[1] - cut[0]; n >= 3 {
 			j.add(cut[0], cut[1], begin*float64(n))
@@ -149,7 +149,7 @@ func (j *judged) addRun(from, to int, step rune) {
 	}
 }
 
-// next goes round with digits, so that "7890123" is a run too.
+// next continues from 9 to 0 for digits, so that "7890123" is a run too.
 func next(r, step rune) rune {
 	if r >= '0' && r <= '9' {
 		return '0' + (r-'0'+step+10)%10
@@ -171,8 +171,8 @@ func (j *judged) addDoubled() {
 	}
 }
 
-// addRepeats adds stretches that say the same two and more code points again, such as "testtest": the first
-// time is guessed, and how often.
+// addRepeats adds stretches that repeat the same two or more code points, such as "testtest": an attacker guesses the
+// first copy, and the number of copies.
 func (j *judged) addRepeats() {
 	text := j.text
 	for from := range text {
@@ -218,7 +218,7 @@ func (j *judged) addDates() {
 	}
 }
 
-// pair says whether two digits are there and no more.
+// pair reports whether exactly two digits are at from.
 func (j *judged) pair(from int) bool {
 	return !j.digitAt(from-1) && j.digitAt(from) && j.digitAt(from+1) && !j.digitAt(from+2)
 }
@@ -249,7 +249,7 @@ func (j *judged) addDateFrom(from int, separated bool) {
 	}
 }
 
-// dayOrMonth reads a separator, where there is to be one, and a number up to 31.
+// dayOrMonth reads a separator, if there must be one, and a number up to 31.
 func (j *judged) dayOrMonth(from int, separated bool) (to int, ok bool) {
 	if separated {
 		if from >= len(j.text) || !isSeparator(j.text[from]) {
@@ -260,7 +260,7 @@ func (j *judged) dayOrMonth(from int, separated bool) (to int, ok bool) {
 	return j.number(from, separated)
 }
 
-// number reads one of two digits, or of one where short is allowed, up to 31.
+// number reads a number of two digits, or of one if short allows it, up to 31.
 func (j *judged) number(from int, short bool) (to int, ok bool) {
 	digits := 0
 	for from+digits < len(j.text) && digits < 2 && isDigit(j.text[from+digits]) {

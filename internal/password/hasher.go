@@ -1,10 +1,9 @@
-// Package password keeps and checks passwords: Argon2id hashes as PHC strings, computed in a bounded number
-// of slots behind a queue that knows each caller's deadline, and the rules that a new password has to meet.
-// It also checks, but never makes, the hashes of other programs that Canonical lists.
+// Package password keeps and checks passwords: Argon2id hashes as PHC strings, computed in a bounded number of slots
+// behind a queue that knows each caller's deadline, and the rules for new passwords. It also checks, but never makes,
+// the hashes of other programs that Canonical lists.
 //
-// Memory is bounded by Config.Slots times the memory of one hash, whatever the number of callers. The
-// password rules and the hashing are separate: Policy is for new passwords, and Hasher refuses only what is
-// longer than MaxLength.
+// Memory is bounded by Config.Slots times the memory of one hash, whatever the number of callers. The password rules
+// and the hashing are separate: Policy is for new passwords, and Hasher refuses only passwords longer than MaxLength.
 package password
 
 import (
@@ -25,8 +24,8 @@ const (
 	// calibrationMemoryKiB is small, so that New takes a few milliseconds.
 	calibrationMemoryKiB = 4096
 	calibrationRuns      = 3
-	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two passes. It stands in when
-	// the clock does not move during calibration.
+	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two passes. It is used if the clock does
+	// not move during calibration.
 	nominalRate = 570
 )
 
@@ -39,8 +38,8 @@ type Config struct {
 	Slots int
 	// Queue is how many callers may wait for a slot, at least 0.
 	Queue int
-	// DecoyKey, at least 32 bytes, keys the choice of a decoy for accounts that do not exist. Replicas share
-	// it, or they would answer differently.
+	// DecoyKey, at least 32 bytes, is the key for the choice of a decoy for accounts that do not exist. Replicas must
+	// share it: with different keys they would take different times for the same address.
 	DecoyKey []byte
 	// Now is the clock of deadlines and measurements. Nil means time.Now.
 	Now func() time.Time
@@ -59,15 +58,15 @@ type Hasher struct {
 type Result struct {
 	// Match says that the password is the one that was hashed.
 	Match bool
-	// Weaker means that the hash should be replaced by Hash of this password: it is not Argon2id, or its cost
-	// is lower than that of Config.Params, or the cost is equal and the salt or key is shorter, and nothing
-	// about it is stronger. It is set only together with Match, and never if other passwords match too:
-	// bcrypt reads 72 bytes, and a caller who has not typed the end of the owner's longer password must not
+	// Weaker means that the hash should be replaced by Hash of this password. That is so if it is not Argon2id; if its
+	// cost is lower than that of Config.Params and nothing about it is stronger; or if the cost is equal, the salt or
+	// key is shorter, and nothing is stronger. It is set only together with Match, and never if other passwords match
+	// too: bcrypt reads 72 bytes, and a caller who has not typed the end of the owner's longer password must not
 	// replace the hash by one of the shorter password.
 	Weaker bool
 }
 
-// Stats are figures for metrics. Totals count from New on.
+// Stats are figures for metrics. Totals count from New onwards.
 type Stats struct {
 	Slots           int           // Config.Slots
 	Queue           int           // Config.Queue
@@ -127,13 +126,13 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 	return hash.encode(), nil
 }
 
-// Verify compares the password with a stored hash of any of the forms listed at Canonical. If the bytes as
-// typed differ from their NFC form and the NFC form does not match, the bytes are tried too, since other
-// programs hash what was typed, and if the NFKC form differs, that too, since some (better-auth, Lucia) hash it.
-// A password longer than MaxLength does not match and costs nothing.
+// Verify compares the password with a stored hash of any of the forms listed at Canonical. It compares the NFC form
+// first. If the bytes as typed differ from that form and the NFC form does not match, it tries the bytes, since other
+// programs hash the bytes as typed. If the NFKC form differs, it tries that too, since some programs (better-auth,
+// Lucia) hash it. A password longer than MaxLength does not match and costs nothing.
 //
-// All kinds but Argon2id are Weaker, whatever their cost, if the match proves which password was hashed.
-// Verify ignores what the program that made a hash ignored: the owner may be used to leaving it out.
+// All kinds but Argon2id are Weaker, whatever their cost, if the match proves which password was hashed. Verify ignores
+// those parts of a password that the program of the hash ignored: the owner may be used to leaving them out.
 //
 // An error means that the password was compared with nothing: ErrMalformedHash, *OverloadedError, or
 // ctx.Err() if ctx ends before a slot is free. After that ctx is ignored, and every guess that was compared
@@ -147,19 +146,18 @@ func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string)
 	return h.match(ctx, by, stored, password)
 }
 
-// VerifyUnknown costs as much as Verify does for an existing account and a wrong password, and returns the
-// same errors: it computes the same number of hashes in the same queue, and none for a password that is too
-// long; it returns an error only if nothing was computed. Account is the normalised address. Its cost stays
-// the same while the proportions given to SetDecoys stay.
+// VerifyUnknown costs as much as Verify does for an existing account and a wrong password, and returns the same errors.
+// It computes the same number of hashes in the same queue, and none for a password that is too long. It returns an
+// error only if nothing was computed. Account is the normalised address. The cost for an account does not change while
+// the proportions given to SetDecoys do not change.
 func (h *Hasher) VerifyUnknown(ctx context.Context, by Claim, account, password string) error {
 	_, err := h.match(ctx, by, h.decoys.Load().draw(h.decoyKey, account), password)
 	return err
 }
 
-// VerifyClosed costs as much as Verify does for this stored hash and a wrong password, and returns the same
-// errors, ErrMalformedHash included. It compares the password with another hash of the same kind and
-// parameters, which no password matches. So nobody can tell from the time whether an account still takes
-// guesses.
+// VerifyClosed costs as much as Verify does for this stored hash and a wrong password, and returns the same errors,
+// also ErrMalformedHash. It compares the password with another hash of the same kind and parameters, which no password
+// matches. So nobody can tell from the time whether an account still accepts guesses.
 func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password string) error {
 	stored, err := readStored(encoded)
 	if err != nil {
@@ -173,10 +171,9 @@ func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password s
 	return err
 }
 
-// SetDecoys sets the proportions in which stored hashes are of a kind and have its parameters, so that
-// unknown accounts cost what known ones cost also while hashes of several programs lie side by side. Entries
-// with a weight below one or a setting that no stored hash can have are left out; with no entry at all
-// Config.Params are used.
+// SetDecoys sets how frequent each kind, with its parameters, is among the stored hashes. So unknown accounts cost as
+// much as known ones, also while hashes of several programs are stored. Entries with a weight below one or a setting
+// that no stored hash can have are left out. If no entry is left, Config.Params are used.
 func (h *Hasher) SetDecoys(decoys []Decoy) {
 	h.decoys.Store(newDecoyTable(decoys, h.params))
 }
@@ -187,12 +184,12 @@ func (h *Hasher) Stats() Stats {
 }
 
 // match compares for known and unknown accounts alike. If a password is not in NFC or NFKC, all of its hashes are
-// computed in one slot, so that a caller never holds a slot while it waits for another. All are computed
-// even if ctx ends meanwhile: the admitted work includes them, and half a comparison has no answer.
+// computed in one slot, so that a caller never holds a slot while it waits for another. All are computed even if ctx
+// ends meanwhile: the admitted work includes them, and half a comparison has no answer.
 func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (Result, error) {
 	nfc, err := normalise(password)
 	if err != nil {
-		return Result{}, nil // no hash was ever made of it
+		return Result{}, nil // no program makes a hash of such a password
 	}
 	candidates := []string{nfc}
 	if password != nfc {
@@ -204,7 +201,7 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 	}
 	candidates = slices.DeleteFunc(candidates, func(c string) bool { return !stored.accepts(c) })
 	if len(candidates) == 0 {
-		return Result{}, nil // nor of these
+		return Result{}, nil // nor of these candidates
 	}
 	all := stored.work(candidates[0])
 	for _, candidate := range candidates[1:] {
@@ -219,7 +216,8 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 		match := false
 		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
 		if match {
-			// Others type compatible as it stands: a new hash of this password would not match theirs.
+			// The owner may also type the plain letters of compatible. A new hash of this password would not match
+			// those.
 			typed := !differs || candidate != compatible
 			return Result{Match: true, Weaker: typed && stored.weakerThan(h.params) && stored.whole(candidate)}, nil
 		}
@@ -234,8 +232,8 @@ func (h *Hasher) timed(w work, hash func()) {
 	h.admission.measured(w, h.now().Sub(started))
 }
 
-// calibrate returns nanoseconds per KiB and pass, the best of a few runs: one that was interrupted says
-// nothing about the machine.
+// calibrate returns nanoseconds per KiB and pass, the best of a few runs: an interrupted run says nothing about the
+// machine.
 func calibrate(params Params, now func() time.Time) float64 {
 	p := Params{MemoryKiB: min(params.MemoryKiB, calibrationMemoryKiB), Time: 1, Threads: 1}
 	var best time.Duration
@@ -254,6 +252,6 @@ func calibrate(params Params, now func() time.Time) float64 {
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
-	_, _ = rand.Read(b) // crashes the program rather than return an error
+	_, _ = rand.Read(b) // on failure it crashes the program and returns no error
 	return b
 }

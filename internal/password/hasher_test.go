@@ -17,7 +17,7 @@ import (
 // tiny keeps hashing below a tenth of a millisecond.
 func tiny() Params { return Params{MemoryKiB: 64, Time: 1, Threads: 1} }
 
-// newHasher fills in what a test does not care about.
+// newHasher fills in the settings that a test does not set.
 func newHasher(t *testing.T, cfg Config) *Hasher {
 	t.Helper()
 	if cfg.Params == (Params{}) {
@@ -123,7 +123,7 @@ const (
 	decomposed = "Bru\u0308cke e\u0301 \u212b pass"
 )
 
-// A password is the same however a keyboard composes it.
+// A password is the same in whatever way a keyboard composes it.
 func TestNormalisation(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -140,8 +140,7 @@ func TestNormalisation(t *testing.T) {
 	}
 }
 
-// Each case costs the stated number of hashes, and an unknown account as many as
-// a known one with a wrong password.
+// Each case costs the stated number of hashes. An unknown account costs as many as a known one with a wrong password.
 func TestCostsInHashes(t *testing.T) {
 	t.Parallel()
 	h := newHasher(t, Config{Slots: 1})
@@ -258,8 +257,8 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
-// An unknown account claims the work of the parameters drawn for it, as a known
-// one claims that of its hash: twice for a password that is not in NFC.
+// An unknown account claims the work of the parameters that were drawn for it, as a known one claims that of its hash:
+// twice for a password that is not in NFC.
 func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	t.Parallel()
 	drawn := Params{MemoryKiB: 256, Time: 3, Threads: 2}
@@ -291,8 +290,8 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	})
 }
 
-// A guess that was compared is answered, whenever its time is over: before the first
-// hash, between the two of a password that is not in NFC, or after both.
+// A guess that was compared gets an answer, whenever its time ends: before the first hash, between the two of a
+// password that is not in NFC, or after both.
 func TestComparedIsAnswered(t *testing.T) {
 	t.Parallel()
 	const typed = "passworde\u0301"
@@ -315,7 +314,7 @@ func TestComparedIsAnswered(t *testing.T) {
 		"right":   verify(asTyped, true),
 		"unknown": func(ctx context.Context) error { return h.VerifyUnknown(ctx, Claim{}, "a@example.com", typed) },
 	} {
-		for ends := 2; ends <= 6; ends++ { // the first reading is on entering
+		for ends := 2; ends <= 6; ends++ { // the first reading is at the start of the call
 			ctx, cancel := context.WithCancel(t.Context())
 			before, readings := h.Stats().Hashed, 0
 			onMeasure = func() {
@@ -334,7 +333,7 @@ func TestComparedIsAnswered(t *testing.T) {
 	}
 }
 
-// With a clock that stands still nothing can be measured; the first guess stays.
+// With a clock that does not move nothing can be measured, so the first guess stays.
 func TestFixedClock(t *testing.T) {
 	t.Parallel()
 	fixed := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -15,7 +15,7 @@ type kind struct {
 	// prefixes of the text, in the spelling that respell returns.
 	prefixes []string
 	read     func(encoded string) (digest, error)
-	// setting is a regular expression for what digest.setting returns: the stored text up to its salt.
+	// setting is a regular expression that matches the result of digest.setting: the stored text up to its salt.
 	// PostgreSQL and Go read it alike. Empty: the form is never stored, because read maps it to another one.
 	setting string
 	// filler completes a setting to the text of a hash, with a salt and a key of the usual lengths. No
@@ -84,8 +84,8 @@ func respell(encoded string) string {
 	return encoded
 }
 
-// SettingPattern is a regular expression, for Go and for PostgreSQL, that matches the Decoy.Setting at the
-// beginning of a stored hash of any kind. What it matches holds no part of a salt or a key.
+// SettingPattern is a regular expression, for Go and for PostgreSQL, that matches the Decoy.Setting at the beginning of
+// a stored hash of any kind. The matched text holds no part of a salt or a key.
 func SettingPattern() string {
 	var all []string
 	for _, k := range kinds() {
@@ -96,13 +96,12 @@ func SettingPattern() string {
 	return "^(?:" + preparedPattern() + ")?(?:" + strings.Join(all, "|") + ")"
 }
 
-// Unrecognised is what Kind returns for a text of no known form.
+// Unrecognised is the result of Kind for a text of no known form.
 const Unrecognised = "not recognised"
 
-// Kind names the kind and the parameters of a hash for people, such as "bcrypt 2b cost 12", also of kinds
-// that Verify cannot read and of hashes that are broken behind their salt. The name holds no part of a salt
-// or a key. A text that is not recognised may be a password in clear: Kind then returns Unrecognised and
-// nothing of it.
+// Kind names the kind and the parameters of a hash for people, such as "bcrypt 2b cost 12". It also names kinds that
+// Verify cannot read, and hashes that are broken after their salt. The name holds no part of a salt or a key. A text
+// that is not recognised may be a password in clear: for such a text Kind returns only Unrecognised.
 func Kind(encoded string) string {
 	if p, rest, ok := cutPreparation(encoded); ok {
 		return Kind(rest) + " of " + p.names()

@@ -10,13 +10,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestEveryKindIsKnownEverywhere: a form that is in the table of kinds has vectors of another program, can be stored
-// and read, makes decoys of its cost, is found by the sample of stored hashes, and has a name in reports.
-// TestStoredKinds shows the same on a database.
+// TestEveryKindIsKnownEverywhere: a form in the table of kinds has vectors of another program, can be stored and read,
+// makes decoys of its cost, is found by the sample of stored hashes, and has a name in reports. TestStoredKinds shows
+// the same on a database.
 func TestEveryKindIsKnownEverywhere(t *testing.T) {
 	t.Parallel()
 	vectors := foreignVectors()
-	// Our own form has vectors elsewhere, and the SHA-1 of Django is among those of passlib.
+	// The vectors of our own form are elsewhere, and Django's SHA-1 is among those of passlib.
 	vectors = append(vectors, foreignVector{encoded: setting(tiny()) + goodSalt + "$" + goodKey})
 	pattern := regexp.MustCompile(SettingPattern())
 	for _, k := range kinds() {
@@ -28,7 +28,7 @@ func TestEveryKindIsKnownEverywhere(t *testing.T) {
 		}
 		for _, prefix := range k.prefixes {
 			of := slices.DeleteFunc(slices.Clone(vectors), func(v foreignVector) bool { return !strings.HasPrefix(respell(v.encoded), prefix) })
-			if len(of) == 0 && prefix != "pbkdf2_sha512$" { // Django has no such hasher of its own
+			if len(of) == 0 && prefix != "pbkdf2_sha512$" { // Django has no hasher of its own for it
 				t.Errorf("%s: no vector", prefix)
 			}
 			for _, v := range of {
@@ -51,7 +51,7 @@ func TestEveryKindIsKnownEverywhere(t *testing.T) {
 	}
 }
 
-// exampleOf is the cheapest hash with a prefix.
+// exampleOf returns the cheapest hash with a prefix.
 func exampleOf(t *testing.T, prefix, filler string) digest {
 	t.Helper()
 	d, err := read(prefix + exampleParams(prefix) + filler)
@@ -61,7 +61,7 @@ func exampleOf(t *testing.T, prefix, filler string) digest {
 	return d
 }
 
-// checkPrepared follows a hash of a prepared password through all that must know its kind.
+// checkPrepared passes a hash of a prepared password through all code that must know its kind.
 func checkPrepared(t *testing.T, p preparation, d digest, pattern *regexp.Regexp) {
 	t.Helper()
 	stored, err := Canonical(p.scheme + d.encode())
@@ -94,7 +94,7 @@ func checkPrepared(t *testing.T, p preparation, d digest, pattern *regexp.Regexp
 	}
 }
 
-// checkKind follows one hash through all that must know its kind.
+// checkKind passes one hash through all code that must know its kind.
 func checkKind(t *testing.T, k kind, pattern *regexp.Regexp, encoded, stored string) {
 	t.Helper()
 	d, err := readStored(stored)
@@ -125,7 +125,7 @@ func checkKind(t *testing.T, k kind, pattern *regexp.Regexp, encoded, stored str
 	}
 }
 
-// TestSettingPatternTakesAllParameters that a stored hash can have.
+// TestSettingPatternTakesAllParameters: the pattern matches all parameters that a stored hash can have.
 func TestSettingPatternTakesAllParameters(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(SettingPattern())

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// model says what admission promises, in events on one flat list: slowly, and without
-// the lines in which turns keeps those who wait. Times are since the start.
+// model simulates what admission promises, as events on one flat list. It is slow, and does not use the lines in which
+// turns keeps the waiting callers. Times count from the start.
 type model struct {
 	arrivals []arrival
 	queue    int
 	free     []time.Duration // when each slot is given back
 	waiting  []int           // by arrival
 	starts   []time.Duration // -1: not yet, or never
-	// since orders the networks, and the addresses of each, that wait: by the later of
-	// when they joined and when they last had a turn.
+	// since orders the networks that wait, and the addresses of each. It is the later of the time when they joined and
+	// the time of their last turn.
 	since map[Claim]int
 	count int
 	lead  time.Duration // that known clients were given more than strangers
@@ -67,7 +67,7 @@ func (m *model) arrive(i int) {
 	}
 }
 
-// until lets time pass: slots are given back, and who waits past its deadline leaves.
+// until lets time pass: slots become free, and callers that wait past their deadline leave.
 func (m *model) until(end time.Duration) {
 	for len(m.waiting) > 0 {
 		at := slices.Min(m.free)
@@ -91,8 +91,8 @@ func (m *model) start(i, slot int, at time.Duration) {
 	m.starts[i], m.free[slot] = at, at+m.arrivals[i].work()
 }
 
-// next is whose turn it is: of the known clients unless they are ahead, of the network,
-// then of its address, that has gone without for longest, the first that came.
+// next returns whose turn it is. It prefers known clients unless they are ahead; then the network, then its address,
+// that has had no turn for the longest time; then the caller that came first.
 func (m *model) next() int {
 	known, strangers := m.classes()
 	if len(known) == 0 || len(strangers) > 0 && m.lead > 0 {
@@ -108,7 +108,7 @@ func (m *model) next() int {
 	})
 }
 
-// turn takes i out and notes that it had its turn.
+// turn removes i and records its turn.
 func (m *model) turn(i int) {
 	c := m.arrivals[i]
 	m.count++
@@ -133,7 +133,7 @@ func (m *model) join(i int) {
 	m.waiting = append(m.waiting, i)
 }
 
-// leave takes i out. A class without callers saves no time up.
+// leave removes i. A class without callers saves no time for later.
 func (m *model) leave(i int) {
 	m.waiting = slices.DeleteFunc(m.waiting, func(other int) bool { return other == i })
 	known, strangers := m.classes()
@@ -145,8 +145,8 @@ func (m *model) leave(i int) {
 	}
 }
 
-// crowding is who leaves for i: of the class, the network and the address with the
-// most callers the last to come; i's own among equals, else the one whose turn is last.
+// crowding returns the caller that leaves for i: the last to come of the class, the network and the address with the
+// most callers. Among equals it prefers i's own, otherwise the one whose turn is last.
 func (m *model) crowding(i int) int {
 	known, all := m.classes()
 	if len(known) > len(all) {
@@ -191,7 +191,7 @@ func (m *model) clone() *model {
 	return &c
 }
 
-// network is the claim without its address.
+// network returns the claim without its address.
 func network(by Claim) Claim { return Claim{Network: by.Network, Known: by.Known} }
 
 func (c arrival) work() time.Duration { return time.Duration(c.units) * time.Millisecond }

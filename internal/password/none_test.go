@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestNone: what stands for no password is no hash, not even of an empty one.
+// TestNone: None is no hash, not even of an empty password.
 func TestNone(t *testing.T) {
 	t.Parallel()
 	if _, err := Canonical(None); !errors.Is(err, ErrMalformedHash) {

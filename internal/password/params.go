@@ -2,8 +2,8 @@ package password
 
 import "fmt"
 
-// Bounds of the Argon2id parameters, in new hashes and in stored ones alike: a hash that came in with an
-// import must not be able to eat the machine.
+// Bounds of the Argon2id parameters, for new hashes and for stored ones: an imported hash must not be able to take all
+// memory and time of the machine.
 const (
 	// MaxMemoryKiB is 256 MiB per slot, libsodium's "moderate" setting.
 	MaxMemoryKiB = 256 * 1024
@@ -34,8 +34,8 @@ func (p Params) Validate() error {
 	return p.validateStored()
 }
 
-// validateStored is Validate for a hash that exists: some programs take as many lanes as the machine has
-// processors, up to the 255 that Threads can hold.
+// validateStored is Validate for a hash that exists: some programs use as many lanes as the machine has processors, up
+// to the 255 that Threads can hold.
 func (p Params) validateStored() error {
 	switch {
 	case p.Threads < 1:
@@ -51,7 +51,7 @@ func (p Params) validateStored() error {
 	return nil
 }
 
-// cost is the work of one hash in KiB times passes, the unit that hashing time is proportional to.
+// cost is the work of one hash in KiB times passes. Hashing time is proportional to it.
 func (p Params) cost() uint64 {
 	return uint64(p.MemoryKiB) * uint64(p.Time)
 }

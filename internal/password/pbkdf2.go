@@ -15,7 +15,7 @@ import (
 
 // pbkdf2Digest is PBKDF2 (RFC 8018) with HMAC of one hash function.
 type pbkdf2Digest struct {
-	name   string // as the function PBKDF2 takes it
+	name   string // as the function PBKDF2 expects it
 	prefix string // of the stored text
 	size   int
 	engine engine
@@ -24,10 +24,9 @@ type pbkdf2Digest struct {
 	new    func() hash.Hash
 }
 
-// pbkdf2Digests have bounds that take up to 2.4, 0.8 and 0.9 s with the SHA instructions of this processor;
-// SHA-1 and SHA-256 take three to four times as long without. Recommended in 2026 are 1,300,000, 600,000 and
-// 210,000 (OWASP), Django makes 1,500,000 of SHA-256, and the package credential of npm, which adds some every
-// month, 11,232,149 of SHA-1.
+// pbkdf2Digests have bounds that take up to 2.4, 0.8 and 0.9 s with the SHA instructions of this processor; without
+// them, SHA-1 and SHA-256 take three to four times as long. OWASP recommends 1,300,000, 600,000 and 210,000 iterations
+// (2026). Django makes 1,500,000 of SHA-256. The npm package credential makes 11,232,149 of SHA-1, and more each month.
 func pbkdf2Digests() []pbkdf2Digest {
 	return []pbkdf2Digest{
 		{"sha1", "$pbkdf2$", sha1.Size, engineSHA1, 162, 15_000_000, sha1.New},
@@ -50,16 +49,16 @@ func pbkdf2Kinds() []kind {
 	}
 }
 
-// pbkdf2Hash keeps one output of the hash function of the key, and no more. An attacker computes only that
-// much for a guess; the further blocks would cost nobody but us.
+// pbkdf2Hash keeps as much of the key as one output of the hash function, and no more. An attacker computes only that
+// much for a guess; further blocks would cost only us.
 type pbkdf2Hash struct {
 	digest     pbkdf2Digest
 	iterations uint64
 	salt, want []byte
 }
 
-// PBKDF2 returns the text to store for a hash of a format that holds its parts apart, as Keycloak's does. The
-// digest is "sha1", "sha256" or "sha512". Errors are those of Canonical.
+// PBKDF2 returns the text to store for a hash from a format that keeps its parts in separate fields, as Keycloak's
+// does. The digest is "sha1", "sha256" or "sha512". Errors are those of Canonical.
 func PBKDF2(digest string, iterations int, salt, key []byte) (string, error) {
 	h, err := newPBKDF2(digest, strconv.Itoa(iterations), salt, key)
 	if err != nil {
@@ -88,7 +87,7 @@ func newPBKDF2(name, iterations string, salt, key []byte) (digest, error) {
 	return nil, ErrUnsupportedHash
 }
 
-// maxPBKDF2Key is the most that a program is known to derive: passport-local-mongoose does.
+// maxPBKDF2Key is the longest key that a known program derives (passport-local-mongoose), in bytes.
 const maxPBKDF2Key = 512
 
 // readPBKDF2 reads the form of passlib and that of Kratos, which has i= and l=.
@@ -166,9 +165,9 @@ func (p pbkdf2Hash) key(password string) []byte {
 
 func (p pbkdf2Hash) weakerThan(Params) bool { return true }
 
-// wholeKey is whole for a password that is a key of HMAC (RFC 2104, section 2). HMAC pads a key with NULs, so
-// that some behind it change nothing, and takes one that is longer than a block by its digest, which is
-// hardly ever UTF-8 (for SHA-1 one in 100,000) and known only to those who know the password.
+// wholeKey is whole for a password that is a key of HMAC (RFC 2104, section 2). HMAC pads a key with NULs, so NULs at
+// the end of the password change nothing. HMAC replaces a key longer than a block by its digest. Such a digest is
+// hardly ever UTF-8 (for SHA-1 one in 100,000), and only those who know the password know it.
 func wholeKey(password string) bool {
 	return !strings.Contains(password, "\x00") && utf8.ValidString(password)
 }

@@ -21,8 +21,8 @@ const (
 	argon2Version = 19
 )
 
-// argon2Hash is a parsed Argon2 hash. Its salt and key stay inside, so that printing or logging one shows its
-// parameters only.
+// argon2Hash is a parsed Argon2 hash. Its salt and key stay inside, so that a printed or logged one shows only its
+// parameters.
 type argon2Hash struct {
 	Params Params
 
@@ -50,12 +50,12 @@ func (h argon2Hash) encode() string {
 		"$" + base64.RawStdEncoding.EncodeToString(h.key)
 }
 
-// weakerThan reports whether rewriting the hash with want makes it stronger in something and weaker in
-// nothing. Cost is memory times passes; the memory itself must not shrink either, since it is what makes
-// guessing on a GPU expensive. Lengths count up to those of new hashes: a key of 64 bytes is no harder to
-// guess for than one of 32 and must not pin a cheap hash for ever.
+// weakerThan reports whether rewriting the hash with want makes it stronger in something and weaker in nothing. Cost is
+// memory times passes. The memory itself must not shrink either, since it is what makes guessing on a GPU expensive.
+// Lengths count only up to those of new hashes: a key of 64 bytes is no harder to guess for than one of 32, and must
+// not keep a cheap hash in place for ever.
 //
-// The other variants are always rewritten: RFC 9106, section 4 wants Argon2id.
+// The other variants are always rewritten: RFC 9106, section 4 recommends Argon2id.
 func (h argon2Hash) weakerThan(want Params) bool {
 	if h.variant != "" {
 		return true

@@ -14,7 +14,7 @@ const (
 	goodKey  = "CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc" // 32 bytes
 )
 
-// parse reads what is stored of Argon2id.
+// parse reads a stored Argon2id hash.
 func parse(encoded string) (argon2Hash, error) {
 	d, err := readStored(encoded)
 	if err != nil {
@@ -212,8 +212,8 @@ func TestWeaker(t *testing.T) {
 	}
 }
 
-// Whatever is stored and wanted, a rewrite never costs an attacker less, and a
-// hash that was rewritten is not rewritten again.
+// For all stored and wanted parameters, a rewrite never costs an attacker less, and a hash that was rewritten is not
+// rewritten again.
 func TestRewriteNeverWeakens(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -257,8 +257,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// One character put in, taken out or changed anywhere gives another hash or none,
-// never a second spelling of the same.
+// One character that is added, removed or changed anywhere makes another hash or none, and never a second spelling of
+// the same.
 func TestParseAcceptsOneSpelling(t *testing.T) {
 	t.Parallel()
 	alphabet := []byte("0123456789ABCDxyz+/=-_$,mtpv \n\r\t\x00")

@@ -8,8 +8,7 @@ import (
 )
 
 const (
-	// phpass stands at 2^8 to 2^13 rounds in practice and allows 2^30. 2^20 take 0.1 s, and 0.7 s with 512
-	// bytes.
+	// phpass uses 2^8 to 2^13 rounds in practice and allows 2^30. 2^20 take 0.1 s, and 0.7 s with 512 bytes.
 	minPHPass, maxPHPass = 7, 20
 	phpassSalt           = 8
 	phpassKey            = 22
@@ -27,7 +26,7 @@ func phpassKinds() []kind {
 	}
 }
 
-// phpass is the "portable" hash of phpass 0.3, which WordPress, and as $H$ phpBB, have used.
+// phpass is the "portable" hash of phpass 0.3. WordPress has used it, and phpBB as $H$.
 type phpass struct {
 	logRounds  uint64
 	salt, want string
@@ -78,7 +77,7 @@ func (p phpass) key(password string) []byte {
 
 func (p phpass) weakerThan(Params) bool { return true }
 
-// drupal is phpass with SHA-512, of which Drupal 7 to 10.0 keeps the first 43 characters.
+// drupal is phpass with SHA-512. Drupal 7 to 10.0 keeps the first 43 characters of it.
 type drupal struct {
 	logRounds  uint64
 	salt, want string

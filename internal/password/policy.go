@@ -10,39 +10,38 @@ import (
 )
 
 const (
-	// DefaultMinLength is from NIST SP 800-63B-4, section 3.1.1.2: 8 where a password is one of two factors.
-	// It asks for 15 where it is the only one.
+	// DefaultMinLength is from NIST SP 800-63B-4, section 3.1.1.2: 8 if the password is one of two factors. It requires
+	// 15 if the password is the only one.
 	DefaultMinLength = 8
 
 	// minContextWord is the shortest context word that counts: "li" is in too many good passwords.
 	minContextWord = 3
-	// minOwn is how many code points must be left of a password without the context words: "Nora1990" is
-	// three guesses for whoever knows Nora.
+	// minOwn is how many code points must be left of a password without the context words: "Nora1990" takes three
+	// guesses for somebody who knows Nora.
 	minOwn = 4
 )
 
 var (
 	// ErrTooShort is returned for a password below Policy.MinLength.
 	ErrTooShort = errors.New("password is too short")
-	// ErrTooCommon is returned for a password that is among the first guesses: on the list of common ones,
-	// built of such words and patterns as they are, or little more than the context.
+	// ErrTooCommon is returned for a password that is among the first guesses: it is on the list of common ones,
+	// consists of such words and patterns, or is little more than the context.
 	ErrTooCommon = errors.New("password is too easy to guess")
 )
 
-// Policy decides which new passwords are accepted. There are no rules of composition (NIST SP 800-63B-4,
-// section 3.1.1.2). The zero value is usable.
+// Policy decides which new passwords are accepted. It has no rules of composition (NIST SP 800-63B-4, section 3.1.1.2).
+// The zero value is usable.
 type Policy struct {
 	// MinLength is in code points after NFC normalisation. Zero means DefaultMinLength.
 	MinLength int
-	// Service is what the service is called: its product's name, its hosts. An attacker tries those with
-	// every account.
+	// Service has the names of the service: its product's name, its hosts. An attacker tries those with every account.
 	Service []string
 }
 
-// Check returns ErrTooLong, ErrTooShort or ErrTooCommon, wrapped with what helps to choose another, or nil.
-// Context is what an attacker who knows the account tries first: the address, its local part, names. Each
-// counts whole and split at everything but letters and digits, in any case; so do the words of p.Service. It
-// takes less than a millisecond, whatever it is given.
+// Check returns nil, or ErrTooLong, ErrTooShort or ErrTooCommon, wrapped with advice for choosing another password.
+// Context is what an attacker who knows the account tries first: the address, its local part, names. Each of them
+// counts as a whole and also split at everything but letters and digits, in any case; so do the words of p.Service.
+// Check takes less than a millisecond for any input.
 func (p Policy) Check(password string, context ...string) error {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -65,8 +64,8 @@ func (p Policy) Check(password string, context ...string) error {
 	return nil
 }
 
-// contextWords folds and splits, also where letters and digits meet: "nora1990" is a word, and so is "nora".
-// Marks belong to the letter before them.
+// contextWords folds and splits, also between letters and digits: "nora1990" is a word, and so is "nora". Marks belong
+// to the letter before them.
 func contextWords(context []string) []string {
 	notInWord := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) }
 	notInName := func(r rune) bool { return notInWord(r) || unicode.IsDigit(r) }
@@ -83,8 +82,8 @@ func contextWords(context []string) []string {
 	return words
 }
 
-// ownLength counts the code points of s that no occurrence of any word covers. Covering instead of cutting
-// makes the order of the words irrelevant and lets no new occurrence arise where two remnants meet.
+// ownLength counts the code points of s that no occurrence of any word covers. It covers words and does not cut them
+// out: so the order of the words does not matter, and no new occurrence appears where two remnants meet.
 func ownLength(s string, words []string) int {
 	covered := make([]bool, len(s))
 	for _, word := range words {

@@ -40,7 +40,7 @@ func TestPolicyLength(t *testing.T) {
 	}
 }
 
-// A refusal for length alone says what would be long enough.
+// A refusal for length alone says which length would be enough.
 func TestTooShortSaysHowLong(t *testing.T) {
 	t.Parallel()
 	if err := (Policy{MinLength: 15}).Check("kV9#xq2z"); err == nil || !strings.Contains(err.Error(), "at least 15") {
@@ -106,12 +106,12 @@ func TestPolicyContext(t *testing.T) {
 		"latchkey1234":                true,
 		"latchkeylatchkey":            true,
 		"noranoranora":                true,
-		"Noe\u0308lle99":              true, // composed otherwise than in the context
+		"Noe\u0308lle99":              true, // composed differently than in the context
 		"NOËLLE99":                    true,
 		"neilneil":                    true,
 		"o'neil12":                    true,
 		"सुनीता12":                    true, // vowel signs are marks
-		"liliLILI1":                   true, // two letters are too short to count, but said again
+		"liliLILI1":                   true, // two letters are too short to count, but they are repeated
 		"liliana-kV9":                 false,
 		"nostranorm":                  false,
 		"kV9#xq2z":                    false,
@@ -122,7 +122,7 @@ func TestPolicyContext(t *testing.T) {
 	}
 }
 
-// Occurrences may overlap, and taking one out never makes another.
+// Occurrences may overlap, and the removal of one never makes another.
 func TestOwnLength(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -145,8 +145,7 @@ func TestOwnLength(t *testing.T) {
 	}
 }
 
-// Check answers for anything, and an accepted password can be hashed and meets
-// the limits.
+// Check answers for any text, and an accepted password can be hashed and meets the limits.
 func TestPolicyProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -176,8 +175,8 @@ func TestPolicyProperties(t *testing.T) {
 	})
 }
 
-// maxTypedBytes must never refuse what fits in NFC: it rests on no code point
-// decomposing into more than four, which the tables are asked for.
+// maxTypedBytes must never refuse a password that fits in NFC. That depends on the fact that no code point decomposes
+// into more than four, so the test reads the tables.
 func TestTypedBytesBound(t *testing.T) {
 	t.Parallel()
 	most := 0

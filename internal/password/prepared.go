@@ -13,24 +13,24 @@ import (
 	"strings"
 )
 
-// preparation is what a program does with a password before it hashes it: many send a digest of the password
-// over the network, or take one so that bcrypt reads passwords of any length. The stored text names it before
-// that of the hash.
+// preparation is the change that a program makes to a password before it hashes it. Many programs send a digest of the
+// password over the network, or compute one so that bcrypt reads passwords of any length. In the stored text, its name
+// comes before that of the hash.
 type preparation struct {
 	// scheme in the stored text, such as "{SHA256-HEX}".
 	scheme string
-	// does, for people, in "bcrypt of …".
+	// does names the change for people, in "bcrypt of …".
 	does  string
 	apply func(password string) string
 	// exact reports whether the program reads all of this password.
 	exact func(password string) bool
 }
 
-// wordPressKey is the key of WordPress's HMAC, the same everywhere: it keeps these hashes apart from others.
+// wordPressKey is the key of WordPress's HMAC. It is the same everywhere: it keeps these hashes apart from others.
 const wordPressKey = "wp-sha384"
 
-// wordPressBlanks are what trim of PHP takes off both ends. WordPress does that before it hashes and before it
-// compares.
+// wordPressBlanks are the characters that PHP's trim removes from both ends. WordPress trims before it hashes and
+// before it compares.
 const wordPressBlanks = " \t\n\r\x00\x0b"
 
 func preparations() []preparation {
@@ -76,13 +76,13 @@ func Prehashes() []string {
 	return names
 }
 
-// Prehashed returns the text to store for a hash, given as Canonical returns it, that its program made of a
-// digest of the password. The prehash is one of Prehashes. Errors are those of Canonical.
+// Prehashed returns the text to store for a hash that its program made of a digest of the password. stored is that hash
+// as Canonical returns it. The prehash is one of Prehashes. Errors are those of Canonical.
 func Prehashed(prehash, stored string) (string, error) {
 	return Canonical("{" + prehash + "}" + stored)
 }
 
-// cutPreparation splits a text after the name of a preparation. Without one, rest is the whole text.
+// cutPreparation splits a text after the name of a preparation. If there is none, rest is the whole text.
 func cutPreparation(encoded string) (p preparation, rest string, ok bool) {
 	if !strings.HasPrefix(encoded, "{") {
 		return preparation{}, encoded, false
@@ -97,8 +97,8 @@ func cutPreparation(encoded string) (p preparation, rest string, ok bool) {
 
 func (p preparation) names() string { return p.does + " of the password" }
 
-// of returns the digest of what p makes of a password. Django's bcrypt_sha256 is one spelling of such a hash, and
-// the one that is stored.
+// of returns the digest of the password as p changes it. Django's bcrypt_sha256 is one spelling of such a hash, and the
+// one that is stored.
 func (p preparation) of(d digest) (digest, error) {
 	inner, isBcrypt := d.(bcryptHash)
 	_, isOther := d.(passlibHash)
@@ -120,7 +120,7 @@ func preparedPattern() string {
 	return strings.Join(all, "|")
 }
 
-// prepared is a digest of what a preparation makes of the password.
+// prepared is a digest of the password as a preparation changes it.
 type prepared struct {
 	inner digest
 	by    preparation
@@ -134,7 +134,7 @@ func (p prepared) work(password string) work { return p.inner.work(p.by.apply(pa
 
 func (p prepared) accepts(string) bool { return true }
 
-// whole: a preparation makes different texts of different passwords, also in the part that bcrypt reads.
+// A preparation makes different texts from different passwords, also in the part that bcrypt reads.
 func (p prepared) whole(password string) bool { return p.by.exact(password) }
 
 func (p prepared) matches(password string) bool { return p.inner.matches(p.by.apply(password)) }

@@ -47,7 +47,7 @@ func saltedSHAKinds() []kind {
 	return all
 }
 
-// upperScheme writes an LDAP scheme in capitals: LDAP does not tell them apart.
+// upperScheme writes an LDAP scheme in capitals: LDAP ignores the case of schemes.
 func upperScheme(encoded string) string {
 	if end := strings.IndexByte(encoded, '}'); strings.HasPrefix(encoded, "{") && end > 0 {
 		return strings.ToUpper(encoded[:end]) + encoded[end:]

@@ -19,14 +19,15 @@ const (
 	// maxScryptBlocks bounds N*r*p, and with it the memory, 128*N*r bytes, to 256 MiB and the time to 0.6 s.
 	maxScryptBlocks = MaxMemoryKiB * 1024 / 128
 	maxScryptLogN   = 20
-	// maxScryptR and maxScryptP are far above what is in use (8, and 1 to 10), and keep the buffers that grow
-	// with r and p below 1 MiB.
+	// maxScryptR and maxScryptP are far above the values in use (8, and 1 to 10), and keep the buffers that grow with r
+	// and p below 1 MiB.
 	maxScryptR, maxScryptP = 64, 64
 
-	// maxForeignSalt is for PBKDF2 and scrypt, which read a salt once: some programs take the text of 64 bytes for it.
+	// maxForeignSalt is for PBKDF2 and scrypt, which read a salt once. Some programs use the text of 64 bytes as the
+	// salt.
 	minForeignSalt, maxForeignSalt = 1, 256
 
-	// The signer key is 64 bytes, and what is stored is that key encrypted.
+	// The signer key is 64 bytes long. The stored hash is that key, encrypted.
 	minSignerKey, maxSignerKey = 32, 64
 	maxSeparator               = 16
 	firebaseKey                = 32 // AES-256
@@ -61,8 +62,8 @@ type scryptParams struct {
 	logN, r, p uint64
 }
 
-// newScryptParams takes N itself for ln too: Kratos writes that. No logarithm in bounds is as large as the
-// least N that could be confused with it.
+// newScryptParams also accepts N itself for ln, since Kratos writes it. The two cannot be confused: no logarithm within
+// the bounds is as large as the least N.
 func newScryptParams(text string) (scryptParams, error) {
 	values, err := fields(text, "ln", "r", "p")
 	if err != nil {
@@ -163,7 +164,7 @@ func (s scryptHash) matches(password string) bool {
 
 func (s scryptHash) weakerThan(Params) bool { return true }
 
-// FirebaseScrypt are a Firebase project's parameters, as its console shows them (there, the bytes are in
+// FirebaseScrypt are a Firebase project's parameters, as its console shows them (the console shows the bytes in
 // base64).
 type FirebaseScrypt struct {
 	SignerKey     []byte // base64_signer_key, 32 to 64 bytes
@@ -172,9 +173,9 @@ type FirebaseScrypt struct {
 	MemCost       int    // mem_cost, the logarithm of scrypt's N, 1 to 20
 }
 
-// Encode returns the text to store for an account's salt and passwordHash, which are bytes here. It is
-// checked as by Canonical. It holds the project's signer key, without which nobody can guess passwords: the
-// key is in the database until the last such account has logged in.
+// Encode returns the text to store for an account's salt and passwordHash, which are bytes here. It checks them as
+// Canonical does. The text holds the project's signer key, without which nobody can guess passwords: the key is in the
+// database until the last such account has logged in.
 func (f FirebaseScrypt) Encode(salt, key []byte) (string, error) {
 	if f.MemCost > maxScryptLogN {
 		return "", malformed("mem_cost must be 1 to %d, not %d", maxScryptLogN, f.MemCost)
@@ -184,7 +185,7 @@ func (f FirebaseScrypt) Encode(salt, key []byte) (string, error) {
 		base64(salt), base64(key), base64(f.SaltSeparator), base64(f.SignerKey)))
 }
 
-// firebaseHash is the signer key, encrypted with a key that scrypt makes of the password
+// firebaseHash is the signer key, encrypted with a key that scrypt derives from the password
 // (github.com/firebase/scrypt).
 type firebaseHash struct {
 	scryptParams
@@ -240,7 +241,7 @@ func (f firebaseHash) matches(password string) bool {
 	return len(encrypted) > 0 && subtle.ConstantTimeCompare(encrypted, f.want) == 1
 }
 
-// encrypt returns nothing if it fails, which the bounds rule out.
+// encrypt returns nothing if it fails, which the bounds make impossible.
 func (f firebaseHash) encrypt(password string) []byte {
 	key, err := f.key(password, join(f.salt, f.separator), firebaseKey)
 	if err != nil {

@@ -12,12 +12,12 @@ const (
 	scryptKDF     = "$scrypt-kdf$"
 	scryptKDFSalt = 32
 	scryptKDFMAC  = 32
-	// scryptKDFKey is what scrypt derives; the MAC is keyed with the second half.
+	// scryptKDFKey is how many bytes scrypt derives; the second half is the key of the MAC.
 	scryptKDFKey = 64
 )
 
-// scryptKDFHash is the header of a file of scrypt(1), which scrypt-kdf, and with it Medusa, keeps as the hash of
-// a password: parameters, salt, a checksum of both, and an HMAC-SHA-256 of all that with the derived key.
+// scryptKDFHash is the header of a file of scrypt(1): parameters, salt, a checksum of both, and an HMAC-SHA-256 of all
+// that with the derived key. scrypt-kdf, and so Medusa, stores that header as the hash of a password.
 type scryptKDFHash struct {
 	scryptParams
 	salt, want []byte
@@ -61,7 +61,7 @@ func (s scryptKDFHash) matches(password string) bool {
 	return len(mac) > 0 && hmac.Equal(mac, s.want)
 }
 
-// mac returns nothing if scrypt fails, which the bounds rule out.
+// mac returns nothing if scrypt fails, which the bounds make impossible.
 func (s scryptKDFHash) mac(password string) []byte {
 	key, err := s.key(password, s.salt, scryptKDFKey)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// stockContext is whose passwords stockGuesses are tried with.
+// stockContext is the account whose passwords stockGuesses are tried as.
 func stockContext() (Policy, []string) {
 	return Policy{Service: []string{"https://auth.acme-tools.example", "Hammerhead <no-reply@acme-tools.example>", "latchkey"}},
 		[]string{"nora.stone84@example.com", "nora.stone84", "Nora", "Stone"}
 }
 
-// stockGuesses are what lists of leaked passwords begin with and what companies'
-// accounts are tried with, as people make them to please rules of composition.
+// stockGuesses are the first passwords of leaked lists, and those that attackers try on companies' accounts, in the
+// forms that people choose to satisfy rules of composition.
 const stockGuesses = `
 Password1! Password123! Password2026! Password@123 P@ssw0rd1 P@ssw0rd123 Passw0rd! Passw0rd2026 P@$$w0rd1! Pa$$word123 Pa55word! p4ssw0rd!
 PASSWORD1 pAsSwOrD12 Password!@# Password.1 Password_2024 1Password! 123password !Password1 password12345 Password1Password1 drowssaP1!
@@ -49,8 +49,7 @@ Nora_Stone_84! aron2026! Example2026! Example123! Acme2026! @cme2026! Acmetools1
 Latchkey123 L@tchkey1! latchkeylatchkey AcmeAcme26! WelcomeAcme1! Acme@123
 `
 
-// goodPasswords are random ones, phrases, and words between which nobody would look
-// first.
+// goodPasswords are random ones, phrases, and combinations of words that nobody would try first.
 const goodPasswords = `
 kV9#xq2z|x7Gq0pLw|t4Rm-9zK|Zb6!vT3q|9fKq2LwX|gR7.hU2c|wq8Zx-Lp|Hn5vTq9b|bQ3rXz7m|uJ6k#Wd4|c8GyVt2n|zL4pRm9s|Xk2vBq8d|y5TnWc3h
 qhzvmkpd|wubxqnfe|k3v9x2m7q1|Tq8vLm2xRz|dKx9-Wm4v-Qz7b|f0e9c4b7a2d8|J8hQ2vXn5ZkT|p7#Lq!9xVz|m4Zt8Kq2Wb6y|vBn3.xQz8.Lk5|=r{7Wq>2h
@@ -79,7 +78,7 @@ func TestStockGuesses(t *testing.T) {
 	}
 }
 
-// fullWidth writes ASCII in the forms that NFKC makes ASCII again.
+// fullWidth writes ASCII in the forms that NFKC converts back to ASCII.
 func fullWidth(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r > ' ' && r <= '~' {
@@ -89,7 +88,7 @@ func fullWidth(text string) string {
 	}, text)
 }
 
-// TestYearsDoNotAge: what is refused today with this year is refused with any.
+// TestYearsDoNotAge: a password that is refused today with this year is refused with any year.
 func TestYearsDoNotAge(t *testing.T) {
 	t.Parallel()
 	policy, context := stockContext()
@@ -118,8 +117,7 @@ func TestGoodPasswords(t *testing.T) {
 	}
 }
 
-// dice are numbers that are the same in each run of the tests, so that a bound on a
-// share holds for ever or not at all.
+// dice returns numbers that are the same in each run of the tests, so that a bound on a share holds always or never.
 type dice struct {
 	seed, at uint64
 }
@@ -138,8 +136,8 @@ func (d *dice) text(alphabet string, length int) string {
 	return string(text)
 }
 
-// TestFewGoodOnesAreRefused: of 10,000 random passwords of a kind and of 10,000 phrases
-// of words that are all on the list, fewer than 1 in 1,000.
+// TestFewGoodOnesAreRefused: fewer than 1 in 1,000 are refused, of 10,000 random passwords of a kind and of 10,000
+// phrases whose words are all on the list.
 func TestFewGoodOnesAreRefused(t *testing.T) {
 	t.Parallel()
 	const (
@@ -189,7 +187,7 @@ func TestFewGoodOnesAreRefused(t *testing.T) {
 	}
 }
 
-// hostile are passwords of the greatest length that make the most work.
+// hostile are passwords of the greatest length that cause the most work.
 func hostile() []string {
 	var list []string
 	for _, unit := range []string{
@@ -202,8 +200,8 @@ func hostile() []string {
 	return list
 }
 
-// TestJudgementIsBounded: the work is that of the parts, each looked at once for each place where one may be repeated, and
-// of the search for words. Both are bounded, whatever the password. BenchmarkPolicy has the time.
+// TestJudgementIsBounded: the work consists of the parts, each examined once for each position where one may be
+// repeated, and of the search for words. Both are bounded for any password. BenchmarkPolicy has the time.
 func TestJudgementIsBounded(t *testing.T) {
 	t.Parallel()
 	_, context := stockContext()

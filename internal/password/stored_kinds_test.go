@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-// TestStoredKinds: the import takes a hash of every kind, PostgreSQL finds its setting as Go does, and a decoy of that
-// setting can be made.
+// TestStoredKinds: the import accepts a hash of every kind, PostgreSQL finds its setting as Go does, and a decoy of
+// that setting can be made.
 func TestStoredKinds(t *testing.T) {
 	t.Parallel()
 	pool, err := pgxpool.New(t.Context(), testenv.Migrated(t))

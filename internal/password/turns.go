@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// turns holds the callers that wait for a slot and says whose turn it is.
+// turns holds the callers that wait for a slot and decides whose turn it is.
 //
-// Known clients and strangers get half of the time each while both wait, whichever are more. Within each,
-// networks take turns call by call, the addresses of a network likewise, and the calls of an address go by
-// arrival. So a network's wait depends on how many networks wait, and not on how many calls the others have
-// sent. Nothing is remembered of networks that do not wait any more: memory is that of the callers.
+// Known clients and strangers get half of the time each while both wait, however many there are of each. Within each
+// group, networks take turns call by call, and so do the addresses of a network. The calls of an address are in the
+// order of arrival. So a network's wait depends on how many networks wait, and not on how many calls the others have
+// sent. Networks that no longer wait are dropped: memory is only that of the callers.
 type turns struct {
 	known, strangers *line
 	units            [engines]uint64 // work that waits
-	// lead is how much more time known clients were given than strangers while both waited. Those who do not
-	// wait save nothing up.
+	// lead is how much more time known clients were given than strangers while both waited. A group that does not wait
+	// saves no time for later.
 	lead time.Duration
 }
 
-// line is a class, a network or an address: lines that take turns, the next one first, or calls by arrival.
+// line is a class, a network or an address. It holds other lines that take turns, the next one first, or calls in the
+// order of arrival.
 type line struct {
 	key   string
 	size  int // calls, also those of its lines
@@ -51,14 +52,14 @@ func (q *turns) class(t *ticket) *line {
 	return q.strangers
 }
 
-// add puts a caller behind those of its address. A network or an address that has not waited has its first
-// turn after those that have.
+// add puts a caller behind the others of its address. A network or an address that was not waiting has its first turn
+// after those that were.
 func (q *turns) add(t *ticket) {
 	q.class(t).add(t, t.path())
 	q.units[t.work.engine] += t.work.units
 }
 
-// remove takes a caller out before its turn; false: it was not there.
+// remove removes a caller before its turn. It returns false if the caller was not there.
 func (q *turns) remove(t *ticket) bool {
 	if !q.class(t).remove(t, t.path()) {
 		return false
@@ -101,10 +102,10 @@ func (q *turns) limitLead() {
 	}
 }
 
-// crowding returns the caller that must leave so that the queue has room for t, which was just added: the
-// last call of the address with the most calls, in the network with the most calls, in the larger of the two
-// groups, known clients and strangers. Among equals it is t itself, so that a full queue does not churn. If
-// the groups are of one size, it is a stranger.
+// crowding returns the caller that must leave so that the queue has room for t, which was just added. That is the last
+// call of the address with the most calls, in the network with the most calls, in the larger of the two groups, known
+// clients and strangers. Among equals it is t itself, so that callers in a full queue do not replace each other. If the
+// groups have the same size, it is a stranger.
 func (q *turns) crowding(t *ticket) *ticket {
 	class := q.strangers
 	if q.known.size > q.strangers.size {
@@ -117,7 +118,7 @@ func (q *turns) crowding(t *ticket) *ticket {
 	return class.crowding(path)
 }
 
-// path leads from a class to the line whose calls t is one of.
+// path returns the names of the lines from a class to the line that has t among its calls.
 func (t *ticket) path() []string { return []string{t.by.Network, t.by.Address} }
 
 func (l *line) find(key string) int {
@@ -184,13 +185,13 @@ func (l *line) next(gone func(*ticket) bool) *ticket {
 	return nil
 }
 
-// of is the line itself or its owner's copy.
+// of returns the line itself if owner owns it, and owner's copy of it otherwise.
 func (l *line) of(owner *turns) *line {
 	if l.owner == owner {
 		return l
 	}
 	theirs := *l
-	theirs.owner, theirs.lines = owner, slices.Clip(l.lines) // append makes an array of its own
+	theirs.owner, theirs.lines = owner, slices.Clip(l.lines) // so append makes a new array
 	return &theirs
 }
 

@@ -119,7 +119,7 @@ func TestVectorsVerify(t *testing.T) {
 				t.Errorf("Weaker is %v, want %v", result.Weaker, want)
 			}
 			if v.params.cost() > 1000 {
-				return // the small ones suffice for what follows
+				return // the small ones suffice for the rest
 			}
 			result, err = h.Verify(t.Context(), Claim{}, v.encoded, v.password+"x")
 			if err != nil || result.Match || result.Weaker {
@@ -151,8 +151,7 @@ func TestVectorsParseAndEncode(t *testing.T) {
 	}
 }
 
-// The error cases of the reference test, put into Argon2id where it has them for
-// Argon2i only.
+// The error cases of the reference test. Those that exist only for Argon2i are changed to Argon2id.
 func TestVectorsRefused(t *testing.T) {
 	t.Parallel()
 	for name, encoded := range map[string]string{

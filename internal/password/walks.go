@@ -6,21 +6,21 @@ import (
 )
 
 const (
-	// walkBegin is the places where people begin to walk over the keys, and walkTurn what each turn
-	// multiplies, but for one that makes a zigzag go on: "1q2w3e4r5t" has one.
+	// walkBegin is the number of keys where people begin to walk over the keyboard. walkTurn is the factor for each
+	// turn, except a turn that continues a zigzag: "1q2w3e4r5t" has one turn.
 	walkBegin = 40
 	walkTurn  = 3
-	// walkAgain is what it multiplies to make the same steps from another key: "1qaz2wsx".
+	// walkAgain is the factor for the same steps from another key: "1qaz2wsx".
 	walkAgain = 2
-	// minWalk is the shortest walk that counts: two neighbours are in every word.
+	// minWalk is the shortest walk that counts: every word has two neighbours.
 	minWalk = 3
 )
 
-// keyboard has the keys of one layout by place: what is typed without and with shift.
+// keyboard has the place of each character of one layout, typed without and with shift.
 type keyboard map[rune]place
 
-// place is a row and a column. A key touches its neighbours in the row, those of its column and the next in
-// the row above, and of its column and the one before below.
+// place is a row and a column. A key touches its neighbours in the row, the keys of its column and the next in the row
+// above, and the keys of its column and the one before in the row below.
 type place struct{ row, column int }
 
 // layouts are those of most Latin keyboards.
@@ -46,13 +46,13 @@ func layout(rows ...string) keyboard {
 	return keys
 }
 
-// addWalks adds walks from key to key, such as "qwert", "1qaz2wsx" and "zaq12wsx". A
-// walk that turns at every key is no easier than other texts.
+// addWalks adds walks from key to key, such as "qwert", "1qaz2wsx" and "zaq12wsx". A walk that turns at every key is no
+// easier than other texts.
 func (j *judged) addWalks() {
 	for _, keys := range layouts() {
 		for from := 0; from < len(j.text); {
 			to := keys.walk(j.text, from)
-			// The neighbours of a walk may need its first or last: "1qaz2wsx", "poiu123".
+			// The part next to a walk may need the walk's first or last key: "1qaz2wsx", "poiu123".
 			for _, cut := range [][2]int{{from, to}, {from + 1, to}, {from, to - 1}} {
 				j.addWalk(keys, cut[0], cut[1])
 			}
@@ -68,7 +68,7 @@ func (j *judged) addWalk(keys keyboard, from, to int) {
 	}
 }
 
-// addParallels adds walks whose steps are made again from other keys: "qweasdzxc".
+// addParallels adds walks whose steps are repeated from other keys: "qweasdzxc".
 func (j *judged) addParallels(keys keyboard) {
 	for from := range j.text {
 		for length := minWalk; length <= maxParallel && from+2*length <= len(j.text); length++ {
@@ -86,10 +86,10 @@ func (j *judged) addParallels(keys keyboard) {
 	}
 }
 
-// maxParallel is the longest walk whose repetitions are looked for: a row's half.
+// maxParallel is the longest walk whose repetitions are looked for: half a row.
 const maxParallel = 6
 
-// walk follows neighbours from one place of text on.
+// walk follows neighbours in text from one position onwards.
 func (k keyboard) walk(text []rune, from int) (to int) {
 	for to = from + 1; to < len(text); to++ {
 		if step, ok := k.step(text[to-1], text[to]); !ok || !step.touches() {
@@ -99,7 +99,7 @@ func (k keyboard) walk(text []rune, from int) (to int) {
 	return to
 }
 
-// walkGuesses is the guesses to a walk.
+// walkGuesses returns the guesses to a walk.
 func (k keyboard) walkGuesses(walk []rune) float64 {
 	guesses := float64(walkBegin * len(walk))
 	var before, earlier place
@@ -113,7 +113,7 @@ func (k keyboard) walkGuesses(walk []rune) float64 {
 	return guesses
 }
 
-// parallel says whether b makes the steps of a.
+// parallel reports whether b makes the steps of a.
 func (k keyboard) parallel(a, b []rune) bool {
 	for i := 1; i < len(a); i++ {
 		one, _ := k.step(a[i-1], a[i])
@@ -124,14 +124,14 @@ func (k keyboard) parallel(a, b []rune) bool {
 	return true
 }
 
-// step is how to come from one key to another; ok is false where one is on no key.
+// step returns how to move from one key to another; ok is false if one of them is on no key.
 func (k keyboard) step(from, to rune) (step place, ok bool) {
 	a, first := k[from]
 	b, second := k[to]
 	return place{b.row - a.row, b.column - a.column}, first && second
 }
 
-// touches says whether it leads to a neighbour.
+// touches reports whether the step leads to a neighbour.
 func (step place) touches() bool {
 	switch step.row {
 	case 0:

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// longestWord bounds the search at one place, in code points: no listed word is longer.
+// longestWord bounds the search at one position, in code points: no listed word is longer.
 const longestWord = 32
 
-// maxSteps bounds the search for listed words in one password: "1" may be i and l too, and 128 of them begin
-// 20,000 words and more. Ordinary passwords take under a thousand.
+// maxSteps bounds the search for listed words in one password: "1" may also be i or l, and 128 of them are the
+// beginning of over 20,000 words. Ordinary passwords take under a thousand steps.
 const maxSteps = 20_000
 
 // addWords adds the listed words and those of the context, with substitutions undone, forwards and backwards.
@@ -45,7 +45,7 @@ func (j *judged) addWords(context []string) {
 	}
 }
 
-// spells reports whether text begins with word, and whether substitutions had to be undone for it.
+// spells reports whether text begins with word, and whether that needed a substitution to be undone.
 func spells(text, word []rune) (spelled, altered bool) {
 	if len(text) < len(word) {
 		return false, false
@@ -62,16 +62,16 @@ func spells(text, word []rune) (spelled, altered bool) {
 	return true, altered
 }
 
-// wordSearch finds the listed words that begin at one place after another.
+// wordSearch finds the listed words that begin at each of several positions.
 type wordSearch struct {
 	list  *wordList
 	text  []rune
-	steps int // that are left
+	steps int // that are still allowed
 	from  int
 	found func(from, to int, guesses float64)
 }
 
-// walk goes on at a place with the words that what was read may begin.
+// walk continues at a position with the words that begin with the text read so far.
 func (s *wordSearch) walk(at int, in lineRange, altered bool) {
 	if at-s.from >= 3 {
 		if guesses, ok := s.list.word(in); ok {

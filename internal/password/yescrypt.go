@@ -56,7 +56,7 @@ func readYescrypt(encoded string) (digest, error) {
 	return h, nil
 }
 
-// decodeYescrypt refuses what go-crypt's decoder lets pass: another spelling of the same bytes.
+// decodeYescrypt refuses another spelling of the same bytes, which go-crypt's decoder accepts.
 func decodeYescrypt(what, text string, shortest, longest int) ([]byte, error) {
 	if strings.Trim(text, cryptAlphabet) != "" {
 		return nil, malformed("%s is not in the alphabet of crypt", what)
@@ -90,7 +90,7 @@ func (y yescryptHash) matches(password string) bool {
 	return len(key) > 0 && subtle.ConstantTimeCompare(key, y.want) == 1
 }
 
-// key returns nothing if it fails, which the bounds rule out.
+// key returns nothing if it fails, which the bounds make impossible.
 func (y yescryptHash) key(password string) []byte {
 	key, err := yescrypt.Key([]byte(password), y.salt, 1<<y.logN, int(y.r), 1, yescryptKey) //nolint:gosec // G115: at most 32
 	if err != nil {

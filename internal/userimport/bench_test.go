@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
 
-// BenchmarkReadAndCheck is what an import does for each account before the database.
+// BenchmarkReadAndCheck measures what an import does for each account before it uses the database.
 func BenchmarkReadAndCheck(b *testing.B) {
 	var text strings.Builder
 	for i := range b.N {

@@ -22,8 +22,7 @@ const (
 	maxName  = 100
 )
 
-// account is a checked record. Its strings are its own: they do not keep the line that they were read from in
-// memory.
+// account is a checked record. It has copies of its strings: they do not keep the line of the file in memory.
 type account struct {
 	number    int64
 	id        uuid.UUID
@@ -39,8 +38,8 @@ type account struct {
 	verified  bool
 }
 
-// check applies the rules that Login has for addresses, so that old ones pass, and the bounds of the table.
-// Nothing is cut or changed: what does not fit is refused.
+// check applies the address rules of Login, so that old addresses pass, and the bounds of the table. Nothing is cut or
+// changed: a value that does not fit is refused.
 func check(record userfile.Record, hashes hashforms.Options, now time.Time) (account, error) {
 	if record.Err != nil {
 		return account{}, record.Err
@@ -79,8 +78,8 @@ func check(record userfile.Record, hashes hashforms.Options, now time.Time) (acc
 	return a, nil
 }
 
-// checkEmail: what Login refuses could never log in; an address without an @ is another column, one with a
-// control character would be shown to people, and a look-alike could be somebody else's.
+// checkEmail refuses addresses that Login refuses, since their owners could never log in. A value without an @ is from
+// another column, one with a control character would be shown to people, and a look-alike could be somebody else's.
 func checkEmail(email string) error {
 	name, domain, ok := strings.Cut(email, "@")
 	switch {
@@ -103,8 +102,7 @@ func checkEmail(email string) error {
 	return nil
 }
 
-// checkName: names may be missing, and otherwise have the characters that sign-up allows: they stand in
-// mails.
+// checkName allows an empty name, and otherwise the characters that sign-up allows, since names appear in mails.
 func checkName(which, name string) error {
 	switch {
 	case !utf8.ValidString(name):
@@ -123,7 +121,7 @@ func hidden(r rune) bool {
 		r >= 0x202A && r <= 0x202E || r >= 0x2066 && r <= 0x2069
 }
 
-// checkTime refuses what was read in the wrong unit. Clocks may differ by a day.
+// checkTime refuses times that were read in the wrong unit. Clocks may differ by a day.
 func checkTime(what string, t, now time.Time) error {
 	if !t.IsZero() && (t.Year() < 1970 || t.After(now.Add(24*time.Hour))) {
 		return fmt.Errorf("the time of the %s, %s, is before 1970 or in the future", what, t.UTC().Format(time.RFC3339))
@@ -131,7 +129,7 @@ func checkTime(what string, t, now time.Time) error {
 	return nil
 }
 
-// shortEmail bounds what is kept of a record that was refused.
+// shortEmail bounds the address that is kept of a refused record.
 func shortEmail(email string) string {
 	if len(email) > maxEmail {
 		email = email[:maxEmail]

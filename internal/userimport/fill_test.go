@@ -12,7 +12,7 @@ import (
 
 func fill(c *userimport.Config) { c.Fill = true }
 
-// bare are accounts without a password, and hashed the same ones with.
+// bare returns accounts without a password, and hashed the same accounts with one.
 func bare(n int) *records {
 	r := many(n)
 	for i := range r.list {
@@ -21,8 +21,8 @@ func bare(n int) *records {
 	return r
 }
 
-// TestFill: an import with hashes gives passwords to the accounts that an import without made, once, and to
-// no others.
+// TestFill: an import with hashes gives passwords to the accounts that an import without hashes made, once, and to no
+// other accounts.
 func TestFill(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -37,9 +37,9 @@ func TestFill(t *testing.T) {
 	before := p.sum()
 	counts, refused = p.run(many(n), fill, dry)
 	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Filled: n - 2, Unsaid: n})
-	counts, refused = p.run(many(n)) // not asked to
+	counts, refused = p.run(many(n)) // without the option
 	want(t, counts, refused, userimport.Counts{Read: n, Existing: n, Unsaid: n})
-	counts, refused = p.run(bare(n), fill) // nothing to fill them with
+	counts, refused = p.run(bare(n), fill) // without passwords
 	want(t, counts, refused, userimport.Counts{Read: n, Existing: n})
 	if p.sum() != before {
 		t.Error("something was written")
@@ -51,7 +51,7 @@ func TestFill(t *testing.T) {
 	if got := p.text(stored, bcryptHash, argonHash); got != kept {
 		t.Errorf("hashes of the file and of owners: %s, want %s", got, kept)
 	}
-	// Nobody was logged in, so nothing is revoked: a million rows for the replicas to follow.
+	// Nobody was logged in, so nothing is revoked. Otherwise the replicas would have to apply a million rows.
 	if got := p.text("SELECT count(*)::text FROM revocations"); got != revoked {
 		t.Errorf("%s revocations, %s before", got, revoked)
 	}
@@ -63,7 +63,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// TestFillBySomebodyElse: a record that cannot be the account's fills nothing.
+// TestFillBySomebodyElse: a record that cannot belong to the account fills nothing.
 func TestFillBySomebodyElse(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -89,7 +89,7 @@ func TestFillBySomebodyElse(t *testing.T) {
 	}
 }
 
-// TestFillAtOnce: several imports with hashes, and owners who set passwords meanwhile.
+// TestFillAtOnce: several imports with hashes run at once while owners set passwords.
 func TestFillAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

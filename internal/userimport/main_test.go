@@ -112,7 +112,7 @@ func (p place) try(ctx context.Context, source userimport.Source, change ...func
 
 func dry(c *userimport.Config) { c.DryRun = true }
 
-// sum is a checksum of the whole table, of the versions of its rows too.
+// sum returns a checksum of the whole table, including the versions of its rows.
 func (p place) sum() string {
 	p.t.Helper()
 	return p.text("SELECT count(*) || ' ' || coalesce(md5(string_agg(u::text || xmin, ',' ORDER BY id)), '') FROM users u")
@@ -134,7 +134,7 @@ func (p place) exec(query string, args ...any) {
 	}
 }
 
-// want checks counts and that each refusal holds its text.
+// want checks the counts, and that each refusal contains its text.
 func want(t *testing.T, counts userimport.Counts, refused []string, wanted userimport.Counts, texts ...string) {
 	t.Helper()
 	if counts != wanted {

@@ -2,8 +2,8 @@ package userimport
 
 import "hash/maphash"
 
-// seen remembers values of earlier records as hashes of 64 bits: among four million records, one in a million
-// million is wrongly taken for a duplicate.
+// seen remembers values of earlier records as hashes of 64 bits. Among four million records, the chance of a record to
+// be wrongly taken for a duplicate is below one in a million million.
 type seen struct {
 	seed  maphash.Seed
 	limit int
@@ -18,7 +18,7 @@ func newSeen(limit int) *seen {
 
 func (s *seen) has(text string) bool { return s.slots[s.slot(s.hash(text))] != 0 }
 
-// add forgets nothing, and remembers no more than limit.
+// add remembers text, unless limit texts are remembered. It never drops one.
 func (s *seen) add(text string) {
 	if s.count >= s.limit {
 		return
@@ -39,7 +39,7 @@ func (s *seen) add(text string) {
 	}
 }
 
-// slot is where h is, or would be.
+// slot returns the index where h is, or where it would be.
 func (s *seen) slot(h uint64) uint64 {
 	mask := uint64(len(s.slots) - 1) //nolint:gosec // G115: there is always a slot
 	i := h & mask
@@ -49,5 +49,5 @@ func (s *seen) slot(h uint64) uint64 {
 	return i
 }
 
-// hash is never 0, which is an empty slot.
+// hash never returns 0, which marks an empty slot.
 func (s *seen) hash(text string) uint64 { return maphash.String(s.seed, text) | 1<<63 }

@@ -1,6 +1,6 @@
-// Package userimport adds accounts of other systems to the table. It checks each record, writes batches in
-// whole or not at all, and reports every record that it did not take. It leaves existing accounts alone, so
-// that an import can be run again, and goes on where it was interrupted; only those without a password may get one.
+// Package userimport adds accounts of other systems to the table. It checks each record, writes each batch as a whole
+// or not at all, and reports every record that it refused. It does not change existing accounts, except that those
+// without a password may get one. So an interrupted import can be run again and continues.
 package userimport
 
 import (
@@ -18,58 +18,59 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-// batchSize is how many records share a transaction. The time of a commit is spread over that many accounts,
-// and that many are held in memory four times at most, 10 MiB.
+// batchSize is how many records share a transaction, and so the time of a commit. At most four times as many are in
+// memory, 10 MiB.
 const batchSize = 5000
 
 // Source is where records come from: a userfile.Reader, or a stream. Next is called from one goroutine and
 // may still be under way when Run has returned because its context ended.
 type Source interface {
-	// Next returns the next record, or io.EOF. After another error there is no next.
+	// Next returns the next record, or io.EOF. It is not called again after another error.
 	Next() (userfile.Record, error)
 }
 
-// Refusal is a record that was not taken.
+// Refusal is a record that was refused.
 type Refusal struct {
-	// Number is that of the record in its file.
+	// Number is the number of the record in its file.
 	Number int64
-	// Email is the address in it, if there was one, cut to 255 characters.
+	// Email is the address in the record, if there was one, cut to 255 characters.
 	Email string
-	// Reason holds nothing of the hash.
+	// Reason contains nothing of the hash.
 	Reason string
 }
 
 // Counts add up: Read is the sum of Created, Existing and Refused.
 type Counts struct {
 	Read int64
-	// Created are the accounts that were made, or would have been, and WithoutPassword those of them that
-	// nobody can log in to before a password is set.
+	// Created are the accounts that were made, or would have been in a dry run. WithoutPassword are those of them whose
+	// owners cannot log in before they set a password.
 	Created, WithoutPassword int64
-	// Existing were there before. Filled are those of them that had no password and got, or would have got,
-	// that of the record. The others are as they were.
+	// Existing were in the table before. Filled are those of them that had no password and got that of the record, or
+	// would have got it. The others were not changed.
 	Existing, Filled int64
-	// Refused were not taken, each with a Refusal.
+	// Refused were not imported; each has a Refusal.
 	Refused int64
-	// Unsaid are records with a hash whose text does not say what was hashed, as hashforms.Unsaid reports. They
-	// are among the others.
+	// Unsaid are records with a hash whose text does not show what was hashed, as hashforms.Unsaid reports. They are
+	// among the others.
 	Unsaid int64
 }
 
-// Config is what an import works with.
+// Config has the settings of an import.
 type Config struct {
 	Pool *pgxpool.Pool
-	// DryRun writes nothing; the counts and the refusals say what an import would do.
+	// DryRun writes nothing; the counts and the refusals are those that an import would have.
 	DryRun bool
-	// Fill gives the password of a record to an account that is there and has none.
+	// Fill gives the password of a record to an existing account that has none.
 	Fill bool
-	// Remember bounds how many addresses of this import are remembered, at 16 bytes each. A record whose
-	// address is remembered is refused as a duplicate; beyond, it counts as existing. Zero: DefaultRemember.
+	// Remember bounds how many addresses of this import are remembered, at 16 bytes each. A record whose address is
+	// remembered is refused as a duplicate; one whose address is no longer remembered counts as existing. Zero:
+	// DefaultRemember.
 	Remember int
-	// Refused is called for each record that was not taken, in the order of the records. Required.
+	// Refused is called for each refused record, in the order of the records. Required.
 	Refused func(Refusal)
 	// Progress is called after each batch. Optional.
 	Progress func(Counts)
-	// Hashes say how password hashes are read. The zero value: as their texts say.
+	// Hashes say how password hashes are read. The zero value: their texts show it.
 	Hashes hashforms.Options
 	// Now is the clock. Required.
 	Now func() time.Time
@@ -78,18 +79,18 @@ type Config struct {
 // DefaultRemember is 64 MiB of memory at most.
 const DefaultRemember = 4 << 20
 
-// batch is a part of the records, in their order.
+// batch is some of the records, in their order.
 type batch struct {
 	read     int64
 	unsaid   int64
 	accounts []account
 	refused  []Refusal
-	// err ends the records after this batch: io.EOF, or why they cannot be read.
+	// err ends the records after this batch: io.EOF, or the reason why they cannot be read.
 	err error
 }
 
-// Run imports all records of the source. It reads and checks the next batch while it writes the last one. If
-// it fails or ctx ends, the accounts that the counts report are written and stay.
+// Run imports all records of the source. It reads and checks the next batch while it writes the last one. If it fails
+// or ctx ends, the accounts that the counts report have been written and stay.
 func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -120,7 +121,7 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 // readBatches fills batches until the source ends or ctx does.
 func readBatches(ctx context.Context, source Source, hashes hashforms.Options, now time.Time, to chan<- *batch) {
 	defer func() {
-		// Of a goroutine of its own, it would end the whole service.
+		// A panic in this goroutine would end the whole service.
 		if value := recover(); value != nil {
 			select {
 			case to <- &batch{err: fmt.Errorf("panic: %v\n%s", value, debug.Stack())}:
@@ -165,8 +166,8 @@ func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now
 	return b
 }
 
-// double refuses an account whose address or identifier another one of the batch has. Those of earlier
-// batches are found in the table.
+// double refuses an account if another one of the batch has the same address or identifier. Those of earlier batches
+// are found in the table.
 func double(a account, lookups map[string]int64, ids map[[16]byte]int64) error {
 	if other, ok := lookups[a.lookup]; ok {
 		return fmt.Errorf("record %d has this address already", other)
@@ -181,7 +182,7 @@ func double(a account, lookups map[string]int64, ids map[[16]byte]int64) error {
 	return nil
 }
 
-// report calls Refused for each record of the batch that was not taken, in the order of the records.
+// report calls Refused for each refused record of the batch, in the order of the records.
 func (w *writer) report(b *batch) {
 	slices.SortFunc(b.refused, func(x, y Refusal) int { return int(x.Number - y.Number) })
 	for _, r := range b.refused {

@@ -18,8 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
 
-// TestEverythingOfAnAccount: what a record has is what the table has, and what it
-// lacks has its default.
+// TestEverythingOfAnAccount: the table has all values of a record, and defaults for missing ones.
 func TestEverythingOfAnAccount(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -46,14 +45,13 @@ func TestEverythingOfAnAccount(t *testing.T) {
 	if got := p.text("SELECT email_lookup FROM users WHERE password_hash = $1", argonHash); got != address.Lookup("CAFE\u0301@example.com") || got != "caf\u00e9@example.com" {
 		t.Errorf("lookup %q", got)
 	}
-	// Accounts that are made revoke nothing, and the trail of audit is of what people do.
+	// New accounts revoke nothing, and audit events record only what people do.
 	if got := p.text("SELECT (SELECT count(*) FROM revocations) || ' ' || (SELECT count(*) FROM audit_events)"); got != "0 0" {
 		t.Errorf("revocations and audit events: %s", got)
 	}
 }
 
-// TestRefused: each record that cannot be taken is named with its reason, and stops
-// no other.
+// TestRefused: each refused record is reported with its reason, and stops no other record.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -100,7 +98,7 @@ func TestRefused(t *testing.T) {
 	if got := p.text("SELECT count(*)::text FROM users"); got != strconv.FormatInt(n, 10) {
 		t.Errorf("%s accounts", got)
 	}
-	// Names as long as the column are fine, and so is an address that sign-up would refuse.
+	// Names as long as the column are accepted, and so is an address that sign-up would refuse.
 	counts, refused = p.run(users(
 		userfile.User{Email: strings.Repeat("é", 249) + "@b.org", FirstName: strings.Repeat("é", 100)},
 		userfile.User{Email: `"odd quoted"@localhost`},
@@ -108,7 +106,7 @@ func TestRefused(t *testing.T) {
 	want(t, counts, refused, userimport.Counts{Read: 2, Created: 2, WithoutPassword: 2})
 }
 
-// TestAgain: what is there is left alone, whatever became of it.
+// TestAgain: existing accounts are not changed, whatever happened to them since.
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -138,7 +136,7 @@ func TestDuplicates(t *testing.T) {
 	p := newPlace(t)
 	p.exec(`INSERT INTO users (id, email, email_lookup, password_hash, first_name, last_name)
 		VALUES ($1, 'There@example.com', 'there@example.com', 'x', '', '')`, id(1))
-	// As an older backend left them: two variants, one without a lookup value.
+	// As an older backend left them: two variants of an address, one without a lookup value.
 	p.exec(`INSERT INTO users (id, email, password_hash, first_name, last_name) VALUES ($1, 'THERE@example.com', 'x', '', '')`, id(2))
 	before := p.sum()
 	source := func() *records {
@@ -146,10 +144,10 @@ func TestDuplicates(t *testing.T) {
 		for at, u := range map[int]userfile.User{
 			10:   {Email: "twin@example.com"},
 			20:   {Email: "Twin@example.com"},             // in the same batch
-			30:   {Email: "There@example.com"},            // there
-			40:   {Email: "THERE@example.com"},            // there, the other one
+			30:   {Email: "There@example.com"},            // in the table
+			40:   {Email: "THERE@example.com"},            // in the table, the other one
 			50:   {Email: "there@example.com"},            // a variant of both, and of line 31 in this batch
-			60:   {Email: "other@example.com", ID: id(1)}, // another's id
+			60:   {Email: "other@example.com", ID: id(1)}, // the id of another account
 			70:   {Email: "mine@example.com", ID: id(70)},
 			80:   {Email: "not-mine@example.com", ID: id(70)},
 			5100: {Email: "tHere@example.com"},
@@ -180,10 +178,10 @@ func TestDuplicates(t *testing.T) {
 	}
 	counts, refused = p.run(source())
 	want(t, counts, refused, result, wanted...)
-	// The same again names the same lines.
+	// A second import of the same file refuses the same lines.
 	counts, refused = p.run(source())
 	want(t, counts, refused, userimport.Counts{Read: 6000, Existing: 5991, Refused: 9, Unsaid: 5988}, wanted...)
-	// Against the table alone.
+	// Only against the table.
 	counts, refused = p.run(users(
 		userfile.User{Email: "tHERe@example.com"}, userfile.User{Email: "twin@example.com", ID: id(3)}, userfile.User{Email: "Mine@example.com", ID: id(70)},
 	))
@@ -195,7 +193,7 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
-// TestForgotten: past what is remembered a duplicate is only an account that exists.
+// TestForgotten: a duplicate of an address that is no longer remembered counts as an existing account.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -208,7 +206,7 @@ func TestForgotten(t *testing.T) {
 	want(t, counts, refused[:1], userimport.Counts{Read: 10_000, Created: 5000, Existing: 1, Refused: 4999, Unsaid: 10_000}, "an earlier record")
 }
 
-// TestInterrupted: an import that was stopped and run again ends as one that was not.
+// TestInterrupted: an import that was stopped and run again has the same result as one that was not stopped.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	whole, parts := newPlace(t), newPlace(t)
@@ -247,7 +245,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestSourceFails: what was read before is written, whole, and the error is told.
+// TestSourceFails: all records that were read before are written, and the error is returned.
 func TestSourceFails(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -259,8 +257,8 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
-// TestAtOnce: several imports of the same accounts in other orders, and sign-ups of
-// them, get along: every account is there once and nobody fails.
+// TestAtOnce: several imports of the same accounts in different orders run beside sign-ups of the same addresses. Every
+// account exists once and nothing fails.
 func TestAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -269,7 +267,7 @@ func TestAtOnce(t *testing.T) {
 	var total [importers]userimport.Counts
 	for i := range importers {
 		r := many(n)
-		for j := range r.list { // each begins elsewhere
+		for j := range r.list { // each begins at another record
 			r.list[j].User.Email = strings.Replace(r.list[j].User.Email, "User", []string{"user", "User", "uSER"}[i], 1)
 		}
 		shift := i * 5000 / importers
@@ -296,8 +294,8 @@ func TestAtOnce(t *testing.T) {
 	if got := p.text("SELECT count(*) || ' ' || count(DISTINCT email_lookup) FROM users"); got != "15000 15000" {
 		t.Errorf("accounts: %s", got)
 	}
-	// Nobody had to be stopped for another: all of them take accounts in one order.
-	p.pool.Close() // connections tell what they met when they end
+	// No transaction had to be aborted for another: all of them lock accounts in one order.
+	p.pool.Close() // connections report what they met when they end
 	conn, err := pgx.Connect(t.Context(), p.pool.Config().ConnString())
 	if err != nil {
 		t.Fatal(err)

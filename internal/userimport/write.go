@@ -17,8 +17,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-// attempts is how often a batch is tried that other programs' transactions stand in the way of. Batches are
-// sorted, so that two imports wait for each other instead.
+// attempts is how often a batch is tried if transactions of other programs make it fail. Batches are sorted, so that
+// two imports wait for each other instead.
 const attempts = 5
 
 // writer writes batches, one at a time.
@@ -27,8 +27,8 @@ type writer struct {
 	queries *db.Queries
 	seen    *seen
 	counts  Counts
-	// lookFirst says that most of the last batch was there: the next one is looked up before anything is sent
-	// to be written, which is several times faster.
+	// lookFirst says that most accounts of the last batch existed. The next batch is then looked up before it is sent,
+	// which is several times faster.
 	lookFirst bool
 }
 
@@ -59,7 +59,7 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	// What was neither made nor found was deleted in between, and is free now.
+	// Accounts that were neither made nor found were deleted in between, so their addresses are free now.
 	for try := 0; len(left) > 0 && !w.cfg.DryRun; try++ {
 		if try == attempts {
 			return fmt.Errorf("records %d and others: another program makes and deletes the same accounts", left[0].number)
@@ -83,7 +83,7 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 	return w.fill(ctx, found.fill)
 }
 
-// existing are the accounts of a batch that were there: how many, and the passwords for those without one.
+// existing are the accounts of a batch that existed: their number, and the passwords for those without one.
 type existing struct {
 	count int64
 	fill  []db.FillPasswordsParams
@@ -116,7 +116,7 @@ func (w *writer) findExisting(ctx context.Context, b *batch, accounts []account,
 	return free, nil
 }
 
-// fill gives passwords to accounts that have none, and counts those that still had none.
+// fill gives passwords to accounts without one, and counts those that still had none.
 func (w *writer) fill(ctx context.Context, passwords []db.FillPasswordsParams) error {
 	if len(passwords) == 0 || w.cfg.DryRun {
 		w.counts.Filled += int64(len(passwords))
@@ -125,7 +125,7 @@ func (w *writer) fill(ctx context.Context, passwords []db.FillPasswordsParams) e
 	var filled int64
 	err := w.inTx(ctx, func(tx pgx.Tx) error {
 		filled = 0
-		// The trigger that revokes waits for the commit otherwise, when the setting is that of the last account.
+		// Otherwise the trigger that revokes would run at the commit, when the setting is that of the last account.
 		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (w *writer) fill(ctx context.Context, passwords []db.FillPasswordsParams) e
 	return nil
 }
 
-// countCreated counts those that were made and returns the others.
+// countCreated counts the accounts that were made and returns the others.
 func (w *writer) countCreated(tried []account, created map[uuid.UUID]bool) []account {
 	var left []account
 	for _, a := range tried {
@@ -169,7 +169,7 @@ func (w *writer) countOne(a account) {
 	w.seen.add(a.lookup)
 }
 
-// countDry counts what would be made. What an earlier batch would have made is not in the table.
+// countDry counts the accounts that would be made. Those that an earlier batch would have made are not in the table.
 func (w *writer) countDry(b *batch, free []account) {
 	for _, a := range free {
 		switch {
@@ -188,8 +188,7 @@ func (w *writer) countDry(b *batch, free []account) {
 
 func refuse(a account, reason string) Refusal { return Refusal{a.number, a.email, reason} }
 
-// insert makes the accounts that are not there, in one transaction, and returns the identifiers of those that
-// it made.
+// insert makes the missing accounts in one transaction, and returns the identifiers of those that it made.
 func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]bool, error) {
 	params := db.ImportUsersParams{Now: w.cfg.Now()}
 	for _, a := range accounts {
@@ -220,7 +219,7 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 	return created, nil
 }
 
-// inTx runs do in a transaction, and again where another one is in the way.
+// inTx runs do in a transaction, and repeats it if another transaction made it fail.
 func (w *writer) inTx(ctx context.Context, do func(pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		err := postgres.InTx(ctx, w.cfg.Pool, do)
@@ -235,14 +234,14 @@ func (w *writer) inTx(ctx context.Context, do func(pgx.Tx) error) error {
 	}
 }
 
-// inTheWay says that nothing was written because of another transaction: a deadlock, or a conflict between
+// inTheWay reports whether nothing was written because of another transaction: a deadlock, or a conflict between
 // serializable ones.
 func inTheWay(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pg.Code == "40P01" || pg.Code == "40001")
 }
 
-// holders are accounts of the table that hold what some records have.
+// holders are accounts of the table that have the address or the identifier of some records.
 type holders struct {
 	byEmail, byLookup map[string]holder
 	ids               map[uuid.UUID]bool
@@ -279,8 +278,8 @@ func (w *writer) holders(ctx context.Context, accounts []account) (holders, erro
 	return h, nil
 }
 
-// of returns the account if it is there, or why it cannot be made. Its hash and names play no part: they
-// change once their owner uses the account.
+// of returns the existing account, or the reason why it cannot be made. Hash and names do not matter: they change when
+// the owner uses the account.
 func (h holders) of(a account) (found holder, reason string) {
 	if one, ok := h.byEmail[a.email]; ok {
 		if a.idGiven && one.id != a.id {

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Command generate reads a JSON array of passwords, the commonest first, from standard input and
-// blocklist/stock.txt, and writes words.txt: what README.md of this folder says, which has the whole command.
+// Command generate reads a JSON array of passwords, the commonest first, from standard input. It also reads
+// blocklist/stock.txt, and writes words.txt as README.md of this folder describes. README.md has the whole command.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// stockRank is the rank of every word of stock.txt that passwords.json has further down or not at all.
+// stockRank is the rank of each word of stock.txt that passwords.json lists after that rank, or not at all.
 const stockRank = 48
 
 func main() {
