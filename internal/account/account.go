@@ -19,51 +19,53 @@ import (
 // Mailer queues mails.
 type Mailer interface {
 	mail.Notifier
-	// RequestReset asks for a reset link, see mail.Outbox.
+	// RequestReset asks for a reset link: see mail.Outbox.
 	RequestReset(ctx context.Context, request mail.ResetRequest) error
 }
 
-// Guesses counts the guesses at the current password of an account by one of its sessions.
+// Guesses counts the guesses that a session makes at the current password of its account.
 type Guesses interface {
-	// CheckCurrent returns nil when typed is the password of c, and refusal.CurrentPassword when it is not.
+	// CheckCurrent returns nil if typed is the password of c, and otherwise refusal.CurrentPassword.
 	CheckCurrent(ctx context.Context, sessionID uuid.UUID, c Credential, typed string) error
 }
 
-// Older is the hook for what the older backends left of accounts.
+// Older is the hook for reset tokens and counters of the older backends.
 type Older interface {
-	// FindReset returns the account of a reset token of theirs, and how it is spent; refusal.ResetTokenInvalid for any other.
+	// FindReset returns the account of a reset token of an older backend, and how to spend it. It returns
+	// refusal.ResetTokenInvalid for any other token.
 	FindReset(ctx context.Context, resetToken string) (User, ResetSpending, error)
-	// DeleteFailures ends their counters of failed logins of the addresses. A failure of that is logged.
+	// DeleteFailures deletes the counters of failed logins that older backends keep for the addresses. It logs a
+	// failure.
 	DeleteFailures(ctx context.Context, addresses ...string)
 }
 
-// Config is what Accounts work with. All fields are required but Older.
+// Config has the settings of Accounts. All fields are required, except Older.
 type Config struct {
 	Pool *pgxpool.Pool
-	// Passwords hashes, Policy is for new passwords.
+	// Passwords hashes passwords. Policy checks new ones.
 	Passwords *password.Hasher
 	Policy    password.Policy
 	Guesses   Guesses
-	// LoginFailures makes of a network what is stored of it after a reset, ResetRequests counts calls of ForgotPassword.
+	// LoginFailures hashes the network that is stored after a reset. ResetRequests counts calls of ForgotPassword.
 	LoginFailures *ratelimit.Attempts
 	ResetRequests *ratelimit.Attempts
-	// Rates counts the requests for resets of a network, unless Uncounted says that the caller's are not counted.
+	// Rates limits the requests for resets of a network, unless Uncounted returns true for the caller.
 	Rates     *ratelimit.GCRA
 	Uncounted func(ctx context.Context) bool
 	Mailer    Mailer
-	// HideAccounts has SignUp answer alike whether or not the address is taken, and tell
-	// the account's owner by mail.
+	// HideAccounts makes SignUp give the same answer whether or not the address is taken. The owner of the account gets
+	// a mail.
 	HideAccounts bool
 	Revoker      *revoke.Revoker
 	Trail        *audit.Trail
 	Redis        *besteffort.Redis
-	// Older is nil when nothing of an older backend is honoured.
+	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// Accounts are the flows of this package. Use New.
+// Accounts has the flows of this package. Use New.
 type Accounts struct {
 	cfg     Config
 	queries *db.Queries

@@ -6,7 +6,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/jobs"
 )
 
-// TestCountsOutliveTheirWindows: a count that was swept while it still bounds something would let more mails go out.
+// If a count were swept while it still limits something, more mails would be sent than allowed.
 func TestCountsOutliveTheirWindows(t *testing.T) {
 	t.Parallel()
 	if longest := max(noticeGap, noticeWindow, linkWindow); jobs.NoticeCountLife <= longest {

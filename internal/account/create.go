@@ -18,15 +18,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// NewUser is what somebody signs up with.
+// NewUser has the data of a sign-up.
 type NewUser struct{ Email, Password, FirstName, LastName string }
 
-// SignUp makes an account whose password meets the rule. With Config.HideAccounts shown is false: the user must not be
-// shown, since an address that is taken has the same answer.
+// SignUp creates an account whose password meets the rule. With Config.HideAccounts, shown is false: do not show the
+// user to the caller, because the answer must be the same if the address is taken.
 //
-// Nothing before the hash depends on whether the address is taken, so that a short deadline does
-// not tell; and what begins after it ends, whatever the deadline: a caller who learns that
-// an address is taken would have made the account had it been free.
+// Nothing before the hash depends on whether the address is taken, so a short deadline reveals nothing. After the hash,
+// the work is finished even if the deadline passes: a caller who learns that an address is taken would have created the
+// account if it had been free.
 func (a *Accounts) SignUp(ctx context.Context, n NewUser, rule Rule) (user User, shown bool, err error) {
 	if err := rule("password", n.Password, passwordContext(n.Email, n.FirstName, n.LastName)); err != nil {
 		return User{}, false, err
@@ -67,10 +67,10 @@ func (a *Accounts) create(ctx context.Context, tx pgx.Tx, n NewUser, hash string
 	return FromRow(row), a.cfg.Trail.Record(ctx, tx, audit.SignedUp, row.ID, uuid.Nil)
 }
 
-// recordHidden writes what happened, with as many statements for a taken address as for
-// a new account: the account is looked up, an event recorded and a notice queued, which
-// goes to its owner, and for a new account to nobody. (An account that has only the
-// value of the column, see findByAddress, is nobody's too.)
+// recordHidden records the call with the same number of statements for a taken address as for a new account: it looks
+// the account up, records an event and queues a notice. The notice is for the owner of the taken address. For a new
+// account it is addressed to nobody, and so is that for an account which has the value of the column only (see
+// findByAddress).
 func (a *Accounts) recordHidden(ctx context.Context, tx pgx.Tx, email, lookup string, created bool) error {
 	found, err := findByAddress(ctx, a.queries, tx, email, lookup)
 	if err != nil {

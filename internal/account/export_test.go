@@ -10,36 +10,36 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 )
 
-// ErrSecret is that of a token that is not good.
+// ErrSecret is the error for a token that is not good.
 var ErrSecret = errSecret
 
-// Nobody is the asker of a secret that whoever has it may use.
+// Nobody is the asker of a secret that everybody who has it may use.
 func Nobody() []byte { return nobody() }
 
-// Secrets are those of a purpose.
+// Secrets has the secrets of one purpose.
 type Secrets struct{ s secrets }
 
-// ResetSecrets are those with which passwords are reset.
+// ResetSecrets returns the secrets with which passwords are reset.
 func ResetSecrets(ttl time.Duration, key []byte, now func() time.Time) Secrets {
 	return Secrets{secrets{purpose: passwordReset(), ttl: ttl, key: key, now: now}}
 }
 
-// OtherSecrets are those of a purpose that a coming feature has.
+// OtherSecrets returns secrets of a second purpose, which only tests have.
 func OtherSecrets(ttl time.Duration, key []byte, now func() time.Time) Secrets {
 	return Secrets{secrets{purpose: purpose{name: "verify_address", label: "latchkey verify token\x00"}, ttl: ttl, key: key, now: now}}
 }
 
-// Issue is issue.
+// Issue calls issue.
 func (s Secrets) Issue(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, position int64) (string, error) {
 	return s.s.issue(ctx, tx, owner{userID, asker}, position)
 }
 
-// Find is find.
+// Find calls find.
 func (s Secrets) Find(ctx context.Context, on db.DBTX, asker []byte, token string) (User, error) {
 	return s.s.find(ctx, on, asker, token)
 }
 
-// Spend is spend.
+// Spend calls spend.
 func (s Secrets) Spend(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, token string) error {
 	return s.s.spend(ctx, tx, owner{userID, asker}, token)
 }

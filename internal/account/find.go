@@ -20,16 +20,16 @@ import (
 // Credential is an account with what a password is compared with.
 type Credential struct {
 	User
-	// Hash is the stored one. It goes to internal/password and to the queries that replace it, and nowhere else.
+	// Hash is the stored hash. Give it only to internal/password and to the queries that replace it.
 	Hash string
-	// Lookup is what the address as typed counts by, also where no account has it.
+	// Lookup is the lookup form under which the typed address is counted, also if no account has the address.
 	Lookup string
-	// Ledger is the ledger's position that was read with the hash: a revocation after it refuses the session.
+	// Position is the ledger's position, which was read with the hash. A revocation after it refuses the session.
 	Position int64
-	// PasswordEpoch is the number of the password, 0 before the first that was counted.
+	// PasswordEpoch is the number of the password. It is 0 before the first password that was counted.
 	PasswordEpoch int64
-	// DevicesSince is when the account was given its first device token, ResetTime when its password was last reset, and
-	// ResetNetwork from where; zero values: never.
+	// DevicesSince is when the account was given its first device token, ResetTime when its password was last reset,
+	// and ResetNetwork the network that reset it. Zero values mean never.
 	DevicesSince *time.Time
 	ResetTime    *time.Time
 	ResetNetwork []byte
@@ -42,21 +42,21 @@ func credential(row db.FindUserByEmailRow, lookup string) Credential {
 	}
 }
 
-// Find reads the account that somebody means by an address, or none (its id is nil), which is no error. The
-// ledger's position is read with the hash, before anything takes its time: a
-// revocation in between refuses the session.
+// Find returns the account that somebody means by an address. If there is none, its id is nil and there is no error.
+// The ledger's position is read with the hash, before the slow steps, so that a revocation during them refuses the
+// session.
 func Find(ctx context.Context, on db.DBTX, email string) (Credential, error) {
 	row, lookup, err := findTyped(ctx, db.New(), on, email)
 	return credential(row, lookup), err
 }
 
-// Find is Find on the accounts' database.
+// Find is the function Find on the pool of the accounts.
 func (a *Accounts) Find(ctx context.Context, email string) (User, error) {
 	found, err := Find(ctx, a.cfg.Pool, email)
 	return found.User, err
 }
 
-// ByID reads an account, or none (its id is nil), which is no error.
+// ByID returns an account. If there is none, its id is nil and there is no error.
 func (a *Accounts) ByID(ctx context.Context, id uuid.UUID) (User, error) {
 	row, err := a.queries.FindUser(ctx, a.cfg.Pool, id)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -65,7 +65,7 @@ func (a *Accounts) ByID(ctx context.Context, id uuid.UUID) (User, error) {
 	return FromRow(row), nil
 }
 
-// Known is ByID that refuses an identifier that no account has.
+// Known is ByID, but refuses an id that no account has.
 func (a *Accounts) Known(ctx context.Context, id uuid.UUID) (User, error) {
 	user, err := a.ByID(ctx, id)
 	if err == nil && user.ID == uuid.Nil {
@@ -80,14 +80,13 @@ type Before struct {
 	ID   uuid.UUID
 }
 
-// Newest is before the first account of the list: accounts are younger than the year 9999.
+// Newest returns the place before the first account of the list. All accounts were created before the year 9999.
 func Newest() Before {
 	return Before{time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
 }
 
-// List returns at most most accounts, the newest first. A page begins after the last
-// account of the one before, not at a number of accounts: one that is made or
-// deleted meanwhile neither hides another nor shows it twice.
+// List returns at most most accounts, the newest first. A page begins after the last account of the page before, not at
+// a count of accounts: an account that is created or deleted in between neither hides another nor shows it twice.
 func (a *Accounts) List(ctx context.Context, before Before, most int32) ([]User, error) {
 	rows, err := a.queries.ListUsers(ctx, a.cfg.Pool, db.ListUsersParams{Before: before.Time, BeforeID: before.ID, PageSize: most})
 	if err != nil {
@@ -100,7 +99,7 @@ func (a *Accounts) List(ctx context.Context, before Before, most int32) ([]User,
 	return users, nil
 }
 
-// lock locks the account's row: the first lock that a change takes.
+// lock locks the account's row. A change takes this lock first.
 func (a *Accounts) lock(ctx context.Context, tx pgx.Tx, id uuid.UUID) (User, error) {
 	row, err := a.queries.LockUser(ctx, tx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -112,9 +111,9 @@ func (a *Accounts) lock(ctx context.Context, tx pgx.Tx, id uuid.UUID) (User, err
 	return FromRow(row), nil
 }
 
-// findByAddress reads the account with the address, or none (its id is nil), which is no
-// error. What the column says is not enough: an earlier version wrote other forms into
-// it, or somebody by hand, and nobody must get the account of another.
+// findByAddress returns the account with the address. If there is none, its id is nil and there is no error. It does
+// not rely on the lookup column alone: an earlier version, or somebody by hand, may have written another form into it,
+// and nobody must get the account of somebody else.
 func findByAddress(ctx context.Context, queries *db.Queries, on db.DBTX, email, lookup string) (db.FindUserByEmailRow, error) {
 	found, err := queries.FindUserByEmail(ctx, on, db.FindUserByEmailParams{Email: email, EmailLookup: lookup})
 	switch {
@@ -128,13 +127,13 @@ func findByAddress(ctx context.Context, queries *db.Queries, on db.DBTX, email, 
 	return found, nil
 }
 
-// bare is a typed address without the white space around it, which autofill and pasting
-// bring along. The exact text comes first: older backends may have stored such spaces.
+// bare returns a typed address without the white space around it, which autofill and pasting add. Look for the exact
+// text first: older backends may have stored such spaces.
 func bare(email string) string { return strings.TrimSpace(email) }
 
-// findTyped is findByAddress for what somebody typed, and for the bare form of it where nobody has the exact text. The
-// lookup form is the one to count with: the bare one's unless somebody has the exact text, so that spaces are no way
-// around a count.
+// findTyped is findByAddress for a typed address. If nobody has the exact text, it looks for the bare form. lookup is
+// the form under which attempts are counted. It is that of the bare form unless somebody has the exact text, so that
+// adding spaces does not evade a count.
 func findTyped(ctx context.Context, queries *db.Queries, on db.DBTX, email string) (found db.FindUserByEmailRow, lookup string, err error) {
 	lookup = address.Lookup(email)
 	found, err = findByAddress(ctx, queries, on, email, lookup)
@@ -151,7 +150,7 @@ func hasAddress(user db.User, email, lookup string) bool {
 	return user.ID != uuid.Nil && (user.Email == email || address.Lookup(user.Email) == lookup)
 }
 
-// checkNewAddress refuses what no new account may have.
+// checkNewAddress refuses addresses that no new account may have.
 func checkNewAddress(email string) error {
 	err := address.Check(email)
 	switch {
@@ -164,8 +163,8 @@ func checkNewAddress(email string) error {
 	}
 }
 
-// passwordContext lists the words that a new password must not be made of. Nobody types
-// the A-label form of a domain in a password.
+// passwordContext lists the words that a new password must not be made of. It leaves out the A-label form of a domain,
+// which nobody types in a password.
 func passwordContext(email, firstName, lastName string) []string {
 	local, domain, _ := strings.Cut(email, "@")
 	readable, err := idna.ToUnicode(domain)

@@ -10,8 +10,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// StoredSettings counts the kinds and parameters of stored hashes, from a sample of
-// 10,000.
+// StoredSettings counts the kinds and parameters of stored hashes, in a sample of 10,000.
 func StoredSettings(ctx context.Context, pool *pgxpool.Pool) ([]password.Decoy, error) {
 	rows, err := db.New().SampleHashSettings(ctx, pool, password.SettingPattern())
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	// linksInWindow bounds the mails to one account, which any number of networks may ask
-	// for. The link in the newest one is good meanwhile.
+	// linksInWindow limits the mails to one account, because any number of networks may ask for them. When it is
+	// reached, the link in the newest mail is still good.
 	linksInWindow = 5
 	linkWindow    = 15 * time.Minute
-	// resetLinkKind is what they are counted as, beside the notices.
+	// resetLinkKind is the kind under which links are counted, beside the notices.
 	resetLinkKind = "reset_link"
 )
 
@@ -32,18 +32,17 @@ const (
 type Resets struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
-	// TTL is how long a token can be used, counted from its newest mail: twice that at
-	// most, from the first.
+	// TTL is the life of a token, counted from its newest mail. Counted from the first mail it is at most twice that.
 	TTL time.Duration
-	// Key makes the tokens, with what is stored: 32 bytes that the database does not have,
-	// the same on all replicas.
+	// Key makes the tokens, together with what is stored. It has 32 bytes, which the database does not have, and is the
+	// same on all replicas.
 	Key []byte
 	// Now is the clock.
 	Now func() time.Time
 }
 
-// FindResetAccounts implements mail.Accounts. An account that was sent links enough lately
-// is left out: the newest has to do. Where nobody has the exact text its bare form counts, as in Login.
+// FindResetAccounts implements mail.Accounts. It leaves out an account that was sent enough links lately: its owner can
+// use the newest one. If nobody has the exact text, it looks for the text without white space around it, as Login does.
 func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
 	rows, err := findAll(ctx, tx, emails, func(i int) string { return emails[i] })
 	if err != nil {
@@ -63,7 +62,8 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 		return nil, err
 	}
 	rows = append(rows, others...)
-	slices.SortFunc(rows, func(a, b db.FindResetAccountsRow) int { return bytes.Compare(a.User.ID[:], b.User.ID[:]) }) // replicas that count the same accounts do not deadlock
+	// In the order of the ids, so that replicas which count the same accounts do not deadlock.
+	slices.SortFunc(rows, func(a, b db.FindResetAccountsRow) int { return bytes.Compare(a.User.ID[:], b.User.ID[:]) })
 	found := make(map[int]uuid.UUID, len(rows))
 	for _, row := range rows {
 		i := int(row.Place)
@@ -83,7 +83,7 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 	return found, nil
 }
 
-// findAll looks up what form makes of each place; "" leaves it out.
+// findAll looks up the text that form returns for each place. It skips a place for which form returns "".
 func findAll(ctx context.Context, tx pgx.Tx, places []string, form func(i int) string) ([]db.FindResetAccountsRow, error) {
 	var asked db.FindResetAccountsParams
 	forms := map[int32]string{}
@@ -110,13 +110,15 @@ func findAll(ctx context.Context, tx pgx.Tx, places []string, form func(i int) s
 	}), nil
 }
 
-// IssueReset returns the one live reset token of the account, the same one while it lives. ok is false when it must not be
-// sent to anybody: the account is gone or disabled, or its sessions were ended after the position.
+// IssueReset returns the one live reset token of the account, the same token as long as it lives. ok is false if the
+// token must not be sent to anybody: the account does not exist or is disabled, or its sessions were ended after the
+// position.
 func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token string, ok bool, err error) {
 	queries := db.New()
 	now := r.Now()
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
-		// The lock keeps the address from changing before the row is there to be deleted.
+		// Without the lock, the address could change before the row of the secret is there, and that change would not
+		// delete the row.
 		user, err := queries.LockUser(ctx, tx, link.UserID)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !user.IsActive {
 			return nil
@@ -148,7 +150,7 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 
 func (r Resets) trail() *audit.Trail { return audit.New(r.Now) }
 
-// Address returns the address of an account; ok is false when it is gone.
+// Address returns the address of an account. ok is false if the account does not exist.
 func (r Resets) Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error) {
 	user, err := db.New().FindUser(ctx, r.Pool, userID)
 	if errors.Is(err, pgx.ErrNoRows) {

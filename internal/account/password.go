@@ -22,11 +22,11 @@ import (
 
 const changesScope = "ChangePassword of an account"
 
-// changesRate bounds what one account can make the service keep, see internal/revoke, and the mails that tell of changes.
+// changesRate limits the rows that one account can make the service store (see internal/revoke), and the mails about
+// changes.
 func changesRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 1, Burst: 30} }
 
-// Rule refuses a new password; field is the request's name for it, and words
-// are the account's own.
+// Rule refuses a new password. field is the name of the password in the request, words are words from the account.
 type Rule func(field, candidate string, words []string) error
 
 // CheckPassword is the Rule of latchkey.v1.
@@ -49,16 +49,15 @@ func (a *Accounts) CheckPassword(field, candidate string, words []string) error 
 	return fmt.Errorf("check the password: %w", err)
 }
 
-// HashClaim is for whom a request has passwords hashed. Known says that the client has
-// shown what only an account's owner was given: a live session, a device's or a
-// reset's token.
+// HashClaim returns for which client a request needs a password hashed. known means that the client has shown something
+// that only the owner of an account was given: a live session, a device token or a reset token.
 func HashClaim(ctx context.Context, known bool) password.Claim {
 	c := caller.From(ctx)
 	return password.Claim{Network: c.Network(), Address: c.Site(), Known: known}
 }
 
-// HashError wraps an error of the hasher. A deadline that passed in its queue is an
-// overload: trying again at once would only make it longer.
+// HashError wraps an error of the hasher. If the deadline passed in the hasher's queue, the hasher is overloaded: a
+// client that tries again at once would only make the queue longer.
 func HashError(doing string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = &password.OverloadedError{RetryAfter: time.Second}
@@ -66,10 +65,9 @@ func HashError(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// ChangePassword sets a new password by the authority of a session, whose other sessions it ends, and returns the
-// password's epoch. The access token alone is not
-// enough: a thief who holds one must not get the account for good, so the current
-// password is asked for, and guesses at it are counted.
+// ChangePassword sets a new password on the authority of a session, ends the other sessions of the account, and returns
+// the epoch of the password. The access token alone is not enough: a thief who has one must not get the account for
+// good. So ChangePassword asks for the current password, and counts guesses at it.
 func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, current, chosen string) (epoch int64, err error) {
 	row, err := a.queries.FindUser(ctx, a.cfg.Pool, by.UserID)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -89,8 +87,8 @@ func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, curr
 	if err != nil {
 		return 0, HashError("hash the password", err)
 	}
-	// Limits the changes by somebody who knows the password. What the change would end can still be ended by
-	// RevokeOtherSessions.
+	// This limits the changes of somebody who knows the password. If it refuses, RevokeOtherSessions can still end the
+	// other sessions.
 	if err := a.cfg.Redis.Allow(ctx, changesScope, by.UserID.String(), changesRate()); err != nil {
 		return 0, err
 	}
@@ -101,7 +99,8 @@ func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, curr
 	if err != nil {
 		return 0, err
 	}
-	// The change has begun a new epoch; a row that plain SQL changes at this moment makes the token one of an older.
+	// The change has begun a new epoch. If plain SQL changes the row at this moment, the device token gets an epoch
+	// that is already over.
 	epoch, err = a.queries.FindPasswordEpoch(ctx, a.cfg.Pool, by.UserID)
 	if err != nil {
 		return 0, fmt.Errorf("read the password's epoch: %w", err)
@@ -109,9 +108,9 @@ func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, curr
 	return epoch, nil
 }
 
-// replacePassword sets the hash if the one that was verified is still there: whoever
-// knew an older password, or the same one under a hash that a login has just
-// rewritten, is asked again. The address stays as verified as it was.
+// replacePassword sets the hash if the hash that was verified is still stored. Somebody who knew an older password must
+// show the new one, and so must somebody whose hash a login has just rewritten. Whether the address is verified does
+// not change.
 func (a *Accounts) replacePassword(ctx context.Context, tx pgx.Tx, verified Credential, hash string) error {
 	changed, err := a.queries.ChangePassword(ctx, tx, db.ChangePasswordParams{
 		ID: verified.ID, OldHash: verified.Hash, NewHash: hash,

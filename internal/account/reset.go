@@ -19,9 +19,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
-// ForgotPassword asks for a reset link. It does the same for every
-// address, one insert, so that neither the answer nor its time tells whether there
-// is an account: the sender of mails finds that out later.
+// ForgotPassword asks for a reset link. It does the same one insert for every address, so that neither the answer nor
+// its time reveals whether there is an account. The sender of mails looks the account up later.
 func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
 	c := caller.From(ctx)
 	source := c.Source()
@@ -29,13 +28,13 @@ func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
 	if err != nil {
 		return fmt.Errorf("count the network's requests: %w", err)
 	}
-	// By network alone: no number of others must keep the owner from asking.
+	// Each network has its own count: requests of other networks must not keep the owner from asking.
 	if err := a.cfg.ResetRequests.Take(ctx, address.Lookup(bare(email))+" "+source, source); err != nil {
 		return fmt.Errorf("count the request: %w", err)
 	}
 	request := mail.ResetRequest{Email: email, Later: later, TraceID: c.TraceID, CallID: c.CallID}
 	err = a.cfg.Mailer.RequestReset(ctx, request)
-	if errors.Is(err, mail.ErrAddress) { // a line break around it, perhaps
+	if errors.Is(err, mail.ErrAddress) { // for example because of a line break around it
 		request.Email = bare(email)
 		err = a.cfg.Mailer.RequestReset(ctx, request)
 	}
@@ -48,10 +47,9 @@ func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
 	return nil
 }
 
-// admitResetRequest bounds what one network asks for, whatever the addresses: a flood of
-// requests must not keep others waiting for their links. Whoever has not asked lately is
-// served first and not counted among all, so that nobody can use up what is left for
-// others; later says that this is not such a one.
+// admitResetRequest limits the requests of one network, for all addresses together: a flood of requests must not keep
+// others waiting for their links. A network that has not asked lately is served first and is not part of the count for
+// all networks, so that nobody can use up the share of others. later is true for every other network.
 func (a *Accounts) admitResetRequest(ctx context.Context, source string) (later bool, err error) {
 	if a.cfg.Uncounted(ctx) {
 		return false, nil
@@ -68,9 +66,9 @@ func (a *Accounts) admitResetRequest(ctx context.Context, source string) (later 
 	return true, rates.Allow(ctx, "ForgotPassword-all", "all", ratelimit.Rate{PerMinute: 300, Burst: 600})
 }
 
-// ResetPassword sets a new password that meets the rule. The token is looked at before the
-// password is hashed, so that guesses cost no hash, and spent with the change of the
-// password, so that a refused password leaves it good.
+// ResetPassword sets a new password that meets the rule. The token is checked before the password is hashed, so that a
+// guess costs no hash. It is spent in the transaction that changes the password, so that it is still good if the
+// password is refused.
 func (a *Accounts) ResetPassword(ctx context.Context, resetToken, newPassword string, rule Rule) error {
 	user, spend, err := a.findReset(ctx, resetToken)
 	if err != nil {
@@ -99,15 +97,15 @@ func (a *Accounts) ResetPassword(ctx context.Context, resetToken, newPassword st
 	return nil
 }
 
-// ResetSpending is how a reset token is spent.
+// ResetSpending says how to spend a reset token.
 type ResetSpending struct {
-	// InTx does it for one caller, once the account is locked.
+	// InTx spends it for one caller, after the account was locked.
 	InTx func(ctx context.Context, tx pgx.Tx) error
-	// Afterwards tidies up.
+	// Afterwards cleans up after the transaction.
 	Afterwards func(ctx context.Context)
 }
 
-// findReset is the account whose password the token may set, and how it is spent.
+// findReset returns the account whose password the token may set, and how to spend the token.
 func (a *Accounts) findReset(ctx context.Context, resetToken string) (User, ResetSpending, error) {
 	resets := secrets{purpose: passwordReset(), now: a.cfg.Now}
 	user, err := resets.find(ctx, a.cfg.Pool, nobody(), resetToken)
@@ -131,8 +129,8 @@ func (a *Accounts) findReset(ctx context.Context, resetToken string) (User, Rese
 	}, nil
 }
 
-// resetPassword spends the token, sets the password and ends all sessions, or does
-// none of it. The account's row is locked first and the ledger's head last.
+// resetPassword spends the token, sets the password and ends all sessions, or does none of it. It locks the account's
+// row first and the ledger's head last.
 func (a *Accounts) resetPassword(
 	ctx context.Context, tx pgx.Tx, userID uuid.UUID, passwordHash string, spend func(context.Context, pgx.Tx) error,
 ) (revoke.Ended, error) {

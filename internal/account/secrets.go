@@ -17,19 +17,19 @@ import (
 	"github.com/latchkey-auth/latchkey/gen/db"
 )
 
-// nonceSize is 128 bits: no two tokens of an account are alike.
+// nonceSize is 128 bits, so that no two tokens of an account are the same.
 const nonceSize = 16
 
-// errSecret means that a token is not good for the purpose: it is unknown, of another purpose or another asker, spent
-// or expired, or it ended with the account's sessions. The caller says so in the words of its method.
+// errSecret means that a token is not good: it is unknown, spent or expired, it was made for another purpose or another
+// asker, or the account's sessions were ended. The caller answers with the refusal of its own method.
 var errSecret = errors.New("account: a one-time secret that is not good")
 
-// purpose is what a one-time secret is good for.
+// purpose says what a one-time secret may be used for.
 type purpose struct {
-	// name is stored: rename none.
+	// name is stored. Do not change it.
 	name string
-	// label parts the tokens of purposes whose nonces are equal. Mails that are sent again hold the token of the label
-	// that made it: rename none.
+	// label makes the tokens of two purposes differ even if their nonces are equal. A mail that is sent again must have
+	// the same token, so do not change it.
 	label string
 }
 
@@ -38,35 +38,36 @@ func passwordReset() purpose {
 	return purpose{name: "password_reset", label: "latchkey reset token\x00"}
 }
 
-// secrets are the one-time secrets of one purpose, in table one_time_secrets. A secret is found and spent by its
-// purpose only. It is spent by one caller, over all replicas, and ends with whatever ends the account's sessions: each
-// carries the ledger's position at which it was asked for.
+// secrets has the one-time secrets of one purpose, in the table one_time_secrets. A secret is found and spent only for
+// its purpose. Only one caller on all replicas can spend it. It has the ledger's position at which somebody asked for
+// it, so it ends when the account's sessions are ended.
 type secrets struct {
 	purpose purpose
-	// ttl is how long a secret can be used, counted from its newest mail: twice that at most, from the first.
+	// ttl is the life of a secret, counted from its newest mail. Counted from the first mail it is at most twice that.
 	ttl time.Duration
-	// key makes the tokens, with what is stored: 32 bytes that the database does not have, the same on all replicas.
-	// Only issue needs it.
+	// key makes the tokens, together with what is stored. It has 32 bytes, which the database does not have, and is the
+	// same on all replicas. Only issue needs it.
 	key []byte
 	now func() time.Time
 }
 
-// owner is whose secret it is.
+// owner is the account of a secret, and who may use it.
 type owner struct {
 	userID uuid.UUID
-	// asker is a hash of who asked for the secret and alone may use it; empty: whoever has the secret. An account has
-	// one secret for each asker, so that others who ask end none.
+	// asker is a hash of who asked for the secret: only they may use it. If it is empty, everybody who has the secret
+	// may use it. An account has one secret for each asker, so that another asker does not end it.
 	asker []byte
 }
 
-// nobody is the asker of a secret that whoever has it may use. It is not nil, which would be NULL.
+// nobody is the asker of a secret that everybody who has it may use. It is not nil, because nil would be NULL.
 func nobody() []byte { return []byte{} }
 
 // issue returns the token of the owner's live secret. Lock the account first, and check that position is not ended.
 //
-// While a secret lives the same token is returned, so that a mail that is sent again, or that somebody else asks for,
-// ends no link that the owner has in hand: it is derived from what is stored, under a key that is not. The secret lives
-// for another ttl then, until it was made a ttl ago; then the next one is a new one.
+// As long as a secret lives, issue returns the same token. So a mail that is sent again, or that somebody else asks
+// for, does not end a link that the owner already has. This works because the token is derived from the stored nonce,
+// under a key that is not stored. Each call gives the secret another ttl, until the secret is one ttl old. After that,
+// issue makes a new secret.
 func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) (token string, err error) {
 	queries, now := db.New(), s.now()
 	live, err := queries.FindLiveSecret(ctx, tx, db.FindLiveSecretParams{
@@ -76,7 +77,7 @@ func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) 
 		return "", fmt.Errorf("look for a live secret: %w", err)
 	}
 	if err == nil {
-		// A token of another secret key, or of an earlier version, cannot be made again.
+		// A token that was made under another secret key, or by an earlier version, cannot be derived again.
 		if token := s.derive(o.userID, live.Nonce); subtle.ConstantTimeCompare(HashToken(token), live.TokenHash) == 1 {
 			return token, queries.ProlongSecret(ctx, tx, db.ProlongSecretParams{
 				UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker, ExpiresAt: now.Add(s.ttl),
@@ -92,7 +93,7 @@ func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) 
 	})
 }
 
-// find returns the account of a token, without spending it. The error is errSecret when the token is not good.
+// find returns the account of a token and does not spend it. It returns errSecret if the token is not good.
 func (s secrets) find(ctx context.Context, on db.DBTX, asker []byte, token string) (User, error) {
 	found, err := db.New().FindSecret(ctx, on, db.FindSecretParams{
 		Purpose: s.purpose.name, Asker: asker, TokenHash: HashToken(token), Now: s.now(),
@@ -106,8 +107,8 @@ func (s secrets) find(ctx context.Context, on db.DBTX, asker []byte, token strin
 	return FromRow(found.User), nil
 }
 
-// spend spends a token as a part of tx, for one of any number of callers: the others get errSecret. Lock the account
-// first.
+// spend spends a token as part of tx. If several callers try, one succeeds and the others get errSecret. Lock the
+// account first.
 func (s secrets) spend(ctx context.Context, tx pgx.Tx, o owner, token string) error {
 	spent, err := db.New().SpendSecret(ctx, tx, db.SpendSecretParams{
 		Purpose: s.purpose.name, Asker: o.asker, TokenHash: HashToken(token), UserID: o.userID, Now: s.now(),
@@ -129,7 +130,7 @@ func (s secrets) derive(userID uuid.UUID, nonce []byte) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// HashToken returns what is stored of a token that is random: its SHA-256.
+// HashToken returns what is stored of a random token: its SHA-256.
 func HashToken(text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return sum[:]

@@ -60,7 +60,7 @@ func newSecretWorld(t *testing.T) *secretWorld {
 
 func secretKey() []byte { return bytes.Repeat([]byte{7}, 32) }
 
-// inTx runs work with the account locked.
+// inTx locks the account and runs work.
 func (w *secretWorld) inTx(ctx context.Context, work func(tx pgx.Tx) error) error {
 	return postgres.InTx(ctx, w.pool, func(tx pgx.Tx) error {
 		if _, err := db.New().LockUser(ctx, tx, w.user); err != nil {
@@ -92,7 +92,7 @@ func (w *secretWorld) spend(ctx context.Context, of account.Secrets, asker []byt
 	return w.inTx(ctx, func(tx pgx.Tx) error { return of.Spend(ctx, tx, w.user, asker, token) })
 }
 
-// wantDead checks that a token is neither found nor spent.
+// wantDead checks that a token can be neither found nor spent.
 func (w *secretWorld) wantDead(t *testing.T, why string, of account.Secrets, asker []byte, token string) {
 	t.Helper()
 	if _, err := of.Find(t.Context(), w.pool, asker, token); !errors.Is(err, account.ErrSecret) {
@@ -103,7 +103,7 @@ func (w *secretWorld) wantDead(t *testing.T, why string, of account.Secrets, ask
 	}
 }
 
-// wantGood checks that a token is found, and spent once.
+// wantGood checks that a token can be found, and spent once.
 func (w *secretWorld) wantGood(t *testing.T, why string, of account.Secrets, asker []byte, token string) {
 	t.Helper()
 	user, err := of.Find(t.Context(), w.pool, asker, token)
@@ -158,7 +158,7 @@ func (f former) spend(ctx context.Context, token string) error {
 	})
 }
 
-// derive makes the token of a nonce as the version before does.
+// derive makes the token of a nonce in the same way as the version before.
 func (f former) derive(nonce []byte) string {
 	mac := hmac.New(sha256.New, secretKey())
 	mac.Write([]byte("latchkey reset token\x00"))
@@ -167,7 +167,8 @@ func (f former) derive(nonce []byte) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// TestPurposesDoNotMix: a secret is good for its purpose and its asker only, also at a replica of the version before.
+// TestPurposesDoNotMix checks that a secret is good only for its purpose and its asker, also at a replica of the
+// version before.
 func TestPurposesDoNotMix(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -186,7 +187,7 @@ func TestPurposesDoNotMix(t *testing.T) {
 			t.Error("the version before takes a token of another purpose for a reset")
 		}
 	}
-	for range 2 { // each is still good, and the same token while it lives
+	for range 2 { // each is still good, and has the same token while it lives
 		if w.issue(t, w.resets, nobody) != reset || w.issue(t, w.other, nobody) != verify || w.issue(t, w.other, ada) != forAda {
 			t.Error("a live secret was replaced")
 		}
@@ -197,7 +198,7 @@ func TestPurposesDoNotMix(t *testing.T) {
 	w.wantGood(t, "the other asker", w.other, eve, forEve)
 }
 
-// TestLabelsPartTokens: a row that moved to another purpose, with its nonce, makes another token there.
+// TestLabelsPartTokens checks that a row that was moved to another purpose, with its nonce, gives another token there.
 func TestLabelsPartTokens(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -210,7 +211,8 @@ func TestLabelsPartTokens(t *testing.T) {
 	}
 }
 
-// TestOneOfManySpends: of many at once, at replicas of this version and of the one before, one spends the token.
+// TestOneOfManySpends spends a token many times at once, at replicas of this version and of the one before: exactly one
+// call succeeds.
 func TestOneOfManySpends(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -243,7 +245,7 @@ func TestOneOfManySpends(t *testing.T) {
 	}
 }
 
-// TestBesideTheVersionBefore: a link mailed by either version works at both, and once over both.
+// TestBesideTheVersionBefore checks that a link mailed by either version works at both, and only once in all.
 func TestBesideTheVersionBefore(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -269,15 +271,15 @@ func TestBesideTheVersionBefore(t *testing.T) {
 	}
 
 	replaced := w.issue(t, w.resets, nobody)
-	f.issue(t, theirs, nonce) // over a row of ours
+	f.issue(t, theirs, nonce) // replaces a row of this version
 	w.wantDead(t, "replaced by the version before", w.resets, nobody, replaced)
 	w.now = w.now.Add(ttl + time.Second)
-	if ours := w.issue(t, w.resets, nobody); ours == theirs || !f.finds(t, ours) || f.finds(t, theirs) { // over a row of theirs
+	if ours := w.issue(t, w.resets, nobody); ours == theirs || !f.finds(t, ours) || f.finds(t, theirs) { // replaces a row of the version before
 		t.Error("our link does not replace that of the version before")
 	}
 }
 
-// TestDownKeepsResets: the version before goes on with the links that this one mailed, and up again likewise.
+// TestDownKeepsResets migrates down and up again: each time the links that the other version mailed still work.
 func TestDownKeepsResets(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -302,7 +304,8 @@ func TestDownKeepsResets(t *testing.T) {
 	w.wantGood(t, "after down and up", w.resets, account.Nobody(), token)
 }
 
-// TestSecretsExpire: a secret lives for a ttl from its newest mail, twice that at most, and is swept then.
+// TestSecretsExpire checks that a secret lives for one ttl from its newest mail, at most two in all, and is swept
+// afterwards.
 func TestSecretsExpire(t *testing.T) {
 	t.Parallel()
 	w := newSecretWorld(t)
@@ -335,8 +338,8 @@ func TestSecretsExpire(t *testing.T) {
 	}
 }
 
-// TestSecretsEndWithSessions: what ends the account's sessions ends its secrets of every purpose, also those whose rows
-// somebody has locked, which only their position refuses.
+// TestSecretsEndWithSessions checks that everything that ends the account's sessions ends its secrets of every purpose.
+// If somebody has locked the row of a secret, only its position refuses it.
 func TestSecretsEndWithSessions(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{

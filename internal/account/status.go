@@ -12,13 +12,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
-// Suspend ends all sessions of an account and lets nobody log in to it. An account that does not exist is refused.
+// Suspend ends all sessions of an account and lets nobody log in to it. It refuses an id that no account has.
 func (a *Accounts) Suspend(ctx context.Context, id uuid.UUID) (User, error) {
 	return a.setActive(ctx, id, false, audit.UserSuspended)
 }
 
-// Reactivate lets the owner of a suspended account log in again. It appends too: what caches
-// know of the account is out of date.
+// Reactivate lets the owner of a suspended account log in again. It appends a row too, because caches still have the
+// account as suspended.
 func (a *Accounts) Reactivate(ctx context.Context, id uuid.UUID) (User, error) {
 	return a.setActive(ctx, id, true, audit.UserReactivated)
 }
@@ -29,9 +29,9 @@ func (a *Accounts) setActive(ctx context.Context, id uuid.UUID, active bool, kin
 	})
 }
 
-// ChangeStatus is Suspend or Reactivate up to the wait. It returns the account as it is then, and what was ended. When the status is what was asked for already,
-// another call may still be waiting for its row to become final: the head that is read here, after the lock, is at or past
-// that row, and is waited for instead.
+// ChangeStatus does the work of Suspend and Reactivate, except the wait. It returns the account after the change, and
+// what was ended. If the account already has the wanted status, another call may still be waiting for its row to become
+// final. The head is read here, after the lock, so it is at or past that row, and the caller waits for it instead.
 func (a *Accounts) ChangeStatus(ctx context.Context, tx pgx.Tx, id uuid.UUID, active bool, kind audit.Kind) (User, revoke.Ended, error) {
 	user, err := a.lock(ctx, tx, id)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package account finds, creates and changes accounts. What it returns has no password hash, except where a
-// password is about to be compared (Credential).
+// Package account finds, creates and changes accounts. Its results have no password hash, except Credential, with which
+// a password is compared.
 package account
 
 import (
@@ -14,21 +14,21 @@ import (
 
 // User is an account without its password hash.
 type User struct {
-	// ID is uuid.Nil when there is no such account.
+	// ID is uuid.Nil if there is no such account.
 	ID                         uuid.UUID
 	Email, FirstName, LastName string
-	// Active is false while an operator has suspended the account.
+	// Active is false if an operator has suspended the account.
 	Active   bool
 	Verified bool
-	// SharesLookup: another account holds the form in which this one's address is compared. Older backends took
-	// addresses that differ in letter case alone.
+	// SharesLookup is true if another account has the same lookup form of the address. Older backends accepted
+	// addresses that differ only in letter case.
 	SharesLookup bool
 	CreateTime   time.Time
-	// LastLoginTime is the zero time before the first login.
+	// LastLoginTime is zero before the first login.
 	LastLoginTime time.Time
 }
 
-// FromRow leaves the hash out.
+// FromRow copies a row without its hash.
 func FromRow(row db.User) User {
 	u := User{
 		ID: row.ID, Email: row.Email, FirstName: row.FirstName, LastName: row.LastName,
@@ -40,8 +40,9 @@ func FromRow(row db.User) User {
 	return u
 }
 
-// Message is what the contract shows the owner and services of an account. It is made here and not in a service because
-// internal/validate keeps it with each account in memory: it is made once, and not for each validation.
+// Message returns the account as the contract shows it to its owner and to services. It is here, and not in a service,
+// because internal/validate keeps the message with each account in memory. So it is made once, and not for each
+// validation.
 func (u User) Message() *latchkeyv1.User {
 	return &latchkeyv1.User{
 		Id: u.ID.String(), Email: u.Email, FirstName: u.FirstName, LastName: u.LastName,

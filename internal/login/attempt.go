@@ -23,40 +23,41 @@ import (
 )
 
 const (
-	// maxFailuresInARow closes the password: NIST SP 800-63B-4, section 3.2.2, allows no more than 100.
+	// maxFailuresInARow wrong passwords close the password: NIST SP 800-63B-4, section 3.2.2, allows no more than 100.
 	maxFailuresInARow = 100
-	// freshReset is how long the network that a password was reset from has places of its own.
+	// freshReset is how long the network from which a password was reset has its own count of failures.
 	freshReset = 15 * time.Minute
-	// raiseTries bounds how often a durable count that others change meanwhile is asked for again.
+	// raiseTries limits the tries to raise a count in PostgreSQL while other attempts change it.
 	raiseTries = 3
-	// eventsFirst failures within the limiter's window are in the audit trail, then one of eventEvery.
+	// The first eventsFirst failures within the limiter's window get an audit event, and after that one failure of
+	// eventEvery.
 	eventsFirst = 5
 	eventEvery  = 10
 )
 
-// guessKind is whose failures are counted together in PostgreSQL. The values are stored: rename none.
+// guessKind says which failures are counted together in PostgreSQL. The values are stored: do not change them.
 type guessKind string
 
 const (
-	guessLogin  guessKind = "login"  // by clients that nobody knows, all together
-	guessDevice guessKind = "device" // by clients with a device token, each by itself
-	guessChange guessKind = "change" // of the current password, each session by itself
+	guessLogin  guessKind = "login"  // all clients without a device token together
+	guessDevice guessKind = "device" // each device token by itself
+	guessChange guessKind = "change" // guesses at the current password, each session by itself
 )
 
-// guesser is who tries a password, as far as failures are concerned.
+// guesser says under which names the failures of a client are counted.
 type guesser struct {
 	kind guessKind
-	// subject and source are the limiter's.
+	// subject and source are the arguments of the limiter.
 	subject, source string
-	// known clients have shown what only the owner of an account was given.
+	// known means that the client has shown something that only the owner of an account was given.
 	known bool
-	// client is the device or the session whose failures are counted in PostgreSQL; none for guessLogin.
+	// client is the device or the session whose failures are counted in PostgreSQL. It is uuid.Nil for guessLogin.
 	client uuid.UUID
-	// stranger is who a device is once it has failed a hundred times in a row; nil: that is the end.
+	// stranger is how a device is counted after a hundred failures in a row. If it is nil, the attempt is refused then.
 	stranger *guesser
 }
 
-// device is that of a client with a device token.
+// device returns the id in the client's device token, or uuid.Nil.
 func (g guesser) device() uuid.UUID {
 	if g.kind == guessDevice {
 		return g.client
@@ -64,33 +65,34 @@ func (g guesser) device() uuid.UUID {
 	return uuid.Nil
 }
 
-// outcome is what has become of an attempt.
+// outcome is the result of an attempt.
 type outcome int
 
 const (
 	notCompared outcome = iota // its place is given back
 	failed                     // it counts
-	succeeded                  // it ends what was counted of its guesser
+	succeeded                  // the failures of its guesser are cleared
 )
 
-// attempt is one guess at the password of an account, or of an address that has none. guess takes its place among the
-// failures and closes it, whatever the exit.
+// attempt is one guess at the password of an account, or of an address that no account has. guess takes a place among
+// the failures for it, and closes it on every return.
 type attempt struct {
 	guesser
-	user     account.Credential // no id: there is no such account
+	user     account.Credential // without an id if there is no such account
 	wrong    error              // the answer to a wrong password
 	place    *ratelimit.Attempt
-	carried  []string // addresses whose counters of an older backend were carried over: they end with a success
-	failures int32    // the count in PostgreSQL, this attempt in it; 0: there is none
+	carried  []string // addresses whose counters of an older backend were carried over; a success deletes those
+	failures int32    // the count in PostgreSQL with this attempt; 0: there is no count
 	closed   bool     // too many in a row: nothing is compared any more
 	outcome  outcome
 }
 
-// guesserOf says who logs in. A device token of another account, or of an older password, is as good as none.
+// guesserOf returns how the client is counted. A device token of another account, or of an older password, counts as
+// none.
 func (f *Flow) guesserOf(ctx context.Context, found account.Credential, deviceToken string) guesser {
 	subject := failureSubject(found)
 	if found.PasswordEpoch > 0 {
-		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing of this one
+		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing about this one
 	}
 	source := caller.From(ctx).Source()
 	stranger := guesser{kind: guessLogin, subject: subject, source: source}
@@ -103,39 +105,40 @@ func (f *Flow) guesserOf(ctx context.Context, found account.Credential, deviceTo
 	return stranger
 }
 
-// resetFrom says whether the password was just reset from there: its owner must get in, whoever guesses meanwhile.
+// resetFrom returns whether the password was just reset from this network: then its owner must get in, even if others
+// guess at the same time.
 func (f *Flow) resetFrom(found account.Credential, source string) bool {
 	return found.ResetTime != nil && f.cfg.Now().Sub(*found.ResetTime) < freshReset &&
 		string(found.ResetNetwork) == f.cfg.Failures.SourceHash(source)
 }
 
-// failureSubject is whose failures a login counts with: the address in any letter
-// case. An account that shares it with the holder of the lookup value counts alone,
-// or its owner could clear the failures of the other by logging in.
+// failureSubject returns the subject under which failures of an account are counted: the address in any letter case. An
+// account that shares its lookup form with another counts by itself. Otherwise its owner could clear the failures of
+// the other by logging in.
 func failureSubject(c account.Credential) string {
 	if c.ID != uuid.Nil && c.SharesLookup {
-		return "account " + c.ID.String() // no address has a space
+		return "account " + c.ID.String() // cannot be an address, because of the space
 	}
 	return c.Lookup
 }
 
-// guess compares the password and counts the guess. Without an error it is the right one. Accounts and addresses without
-// one cost the same.
+// guess compares the password and counts the guess. It returns no error only if the password is right. An address that
+// no account has costs the same as one that an account has.
 func (f *Flow) guess(ctx context.Context, a *attempt, typed string) (password.Result, error) {
 	result, err := f.guessAs(ctx, a, typed)
 	if errors.Is(err, errWornOut) {
-		// A device that somebody else guesses with, or has worn out, is as good as none.
+		// Too many guesses failed with this device token, perhaps of somebody else: count the client as if it had none.
 		a.guesser, a.closed = *a.stranger, false
 		return f.guessAs(ctx, a, typed)
 	}
 	return result, err
 }
 
-// errWornOut: too many passwords in a row were wrong from the device, so that it counts as a stranger.
+// errWornOut means that too many wrong passwords in a row came from the device, so that it counts as a stranger.
 var errWornOut = errors.New("the device has failed too often")
 
-// guessAs takes a place for a, whose guesser, user and answer are set, compares, and closes the attempt: the only place
-// that does.
+// guessAs takes a place for a, whose guesser, user and wrong are set, compares the password, and closes the attempt.
+// Nothing else closes attempts.
 func (f *Flow) guessAs(ctx context.Context, a *attempt, typed string) (result password.Result, err error) {
 	a.place, err = f.cfg.Failures.Reserve(ctx, a.subject, a.source)
 	if err != nil {
@@ -146,7 +149,7 @@ func (f *Flow) guessAs(ctx context.Context, a *attempt, typed string) (result pa
 		closing := f.close(ctx, a)
 		switch {
 		case closing == nil:
-		case errors.Is(err, a.wrong), errors.Is(err, errWornOut): // neither is acted on before it was counted
+		case errors.Is(err, a.wrong), errors.Is(err, errWornOut): // the caller may act on neither before it is counted
 			err = closing
 		default:
 			err = errors.Join(err, closing)
@@ -164,7 +167,8 @@ func (f *Flow) guessAs(ctx context.Context, a *attempt, typed string) (result pa
 	return f.check(ctx, a, typed)
 }
 
-// roundedForStrangers hides when exactly somebody else failed, the owner perhaps.
+// roundedForStrangers rounds the time to wait. The exact time would reveal when somebody else failed, perhaps the
+// owner.
 func (a *attempt) roundedForStrangers(err error) error {
 	var limited *ratelimit.LimitedError
 	if a.known || !errors.As(err, &limited) {
@@ -173,7 +177,7 @@ func (a *attempt) roundedForStrangers(err error) error {
 	return &ratelimit.LimitedError{RetryAfter: roundUp(limited.RetryAfter)}
 }
 
-// roundUp is to a second, a minute or five minutes.
+// roundUp rounds up to a second, a minute or five minutes.
 func roundUp(d time.Duration) time.Duration {
 	unit := 5 * time.Minute
 	switch {
@@ -188,8 +192,9 @@ func roundUp(d time.Duration) time.Duration {
 	return d.Truncate(unit) + unit
 }
 
-// raiseFailures counts the attempt in PostgreSQL where the account has a count there, and writes as much where it has
-// none. It counts before the password is compared: whatever is lost afterwards, no guess is free.
+// raiseFailures counts the attempt in PostgreSQL if the account has a count there. If it has none, it writes as much,
+// so that the time is the same. It counts before the password is compared, so that no guess is free, even if the
+// process dies afterwards.
 func (f *Flow) raiseFailures(ctx context.Context, a *attempt) error {
 	for range raiseTries {
 		raised, err := f.queries.RaiseFailures(ctx, f.cfg.Pool, db.RaiseFailuresParams{
@@ -203,11 +208,11 @@ func (f *Flow) raiseFailures(ctx context.Context, a *attempt) error {
 			return nil
 		}
 	}
-	a.closed = true // others fill it up at this moment
+	a.closed = true // other attempts fill it up at this moment
 	return nil
 }
 
-// lowerFailures takes back what raiseFailures has counted.
+// lowerFailures undoes raiseFailures.
 func (f *Flow) lowerFailures(ctx context.Context, a *attempt) error {
 	return f.queries.LowerFailures(ctx, f.cfg.Pool, db.LowerFailuresParams{
 		UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Counted: a.failures > 0, Lookup: a.user.Lookup,
@@ -216,10 +221,10 @@ func (f *Flow) lowerFailures(ctx context.Context, a *attempt) error {
 
 // check compares the password and sets the outcome of the attempt.
 //
-// A guess that was compared counts, whatever became of the call: a hit whose time is over looks like a miss whose time
-// is over, in its answer and in what is counted, or a short deadline would make guesses free.
+// A guess that was compared counts, even if the deadline has passed. After the deadline a right password has the same
+// answer and the same count as a wrong one. Otherwise a short deadline would make guesses free.
 func (f *Flow) check(ctx context.Context, a *attempt, typed string) (password.Result, error) {
-	a.outcome = failed // until it is known: a panic makes no guess free either
+	a.outcome = failed // until it is known: even a panic makes no guess free
 	result, err := f.compare(ctx, a, typed)
 	over := ctx.Err()
 	switch {
@@ -235,8 +240,8 @@ func (f *Flow) check(ctx context.Context, a *attempt, typed string) (password.Re
 	return result, nil
 }
 
-// compare compares the password with that of the account. A miss costs what a hit costs, and so do accounts that are
-// closed, have no usable hash or are not there.
+// compare compares the password with that of the account. A wrong password costs the same as a right one, and so does
+// an account that is closed, has no usable hash or does not exist.
 func (f *Flow) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
 	by := account.HashClaim(ctx, a.known)
 	if a.user.ID != uuid.Nil {
@@ -245,14 +250,15 @@ func (f *Flow) compare(ctx context.Context, a *attempt, typed string) (password.
 			return result, err
 		}
 		if a.user.Hash != password.None {
-			// Nobody can log in with what is stored: said in the log, for the operator.
+			// Nobody can log in with this hash. Tell the operator in the log.
 			f.cfg.Logger.ErrorContext(ctx, "unusable password hash", "user_id", a.user.ID, "error", err)
 		}
 	}
 	return password.Result{}, f.cfg.Passwords.VerifyUnknown(ctx, by, a.user.Lookup, typed)
 }
 
-// compareStored compares nothing with the hash of a closed account, at its cost.
+// compareStored compares the password with the stored hash. For a closed account it compares nothing, but at the same
+// cost.
 func (f *Flow) compareStored(ctx context.Context, by password.Claim, a *attempt, typed string) (password.Result, error) {
 	if a.closed {
 		return password.Result{}, f.cfg.Passwords.VerifyClosed(ctx, by, a.user.Hash, typed)
@@ -260,8 +266,8 @@ func (f *Flow) compareStored(ctx context.Context, by password.Claim, a *attempt,
 	return f.cfg.Passwords.Verify(ctx, by, a.user.Hash, typed)
 }
 
-// close settles the place of the attempt and its count in PostgreSQL, also when the caller is gone. What could not be
-// counted must not pass, so its error refuses the right password too.
+// close settles the place of the attempt and its count in PostgreSQL, even if the caller is gone. An attempt that could
+// not be counted must not pass, so an error of close refuses the right password too.
 func (f *Flow) close(ctx context.Context, a *attempt) error {
 	detached, cancel := besteffort.Detach(ctx)
 	defer cancel()
@@ -272,7 +278,8 @@ func (f *Flow) close(ctx context.Context, a *attempt) error {
 	case failed:
 		var count ratelimit.Failures
 		if count, err = a.place.Fail(detached); err == nil {
-			// After the answer, and with nothing to do where there is no account: the time would tell that there is one.
+			// This runs after the answer, because it does nothing if there is no account: the time would reveal whether
+			// there is one.
 			f.cfg.Afterwards.Do(ctx, "record a failed login", func(ctx context.Context) error { return f.recordFailure(ctx, a, count) })
 		}
 	case succeeded:
@@ -290,8 +297,8 @@ func (f *Flow) close(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// recordFailure is what is written of a failure of an account: the first one of the count in PostgreSQL, a sample of
-// events, and mails to the owner when somebody is shut out.
+// recordFailure writes the rest about a failed attempt: the first failure of the count in PostgreSQL, a sample of
+// events, and mails to the owner if somebody is shut out.
 func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Failures) error {
 	if a.user.ID == uuid.Nil {
 		return nil
@@ -302,22 +309,23 @@ func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Fa
 		failures, err = f.queries.StartFailures(ctx, f.cfg.Pool, db.StartFailuresParams{
 			UserID: a.user.ID, Kind: string(a.kind), Subject: a.client, Now: f.cfg.Now(),
 		})
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // the account is gone
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // without a row the account is gone
 			return fmt.Errorf("count the failure: %w", err)
 		}
 	}
 	limit, total := f.cfg.Failures.Limits()
-	// Above them when a counter of an older backend was carried over meanwhile.
+	// The counts may be above the limits if a counter of an older backend was carried over in the meantime.
 	shutOut := count.Source >= limit || count.All >= total
 	sampled := count.All <= eventsFirst || count.All%eventEvery == 0
-	// The replica that counted the hundredth failure may have died before it closed the password: a later failure closes it.
+	// The replica that counted the hundredth failure may have died before it closed the password. Then a later failure
+	// closes it.
 	closing := failures >= maxFailuresInARow || a.closed && sampled
 	if !shutOut && !closing && !sampled {
 		return nil
 	}
 	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 		kind, notice := audit.LoginFailed, mail.LoginsLimited
-		closed := int64(0) // by this failure, and not by another one
+		closed := int64(0) // closed by this failure, and not by another one
 		if closing {
 			var err error
 			closed, err = f.queries.CloseFailures(ctx, tx, db.CloseFailuresParams{
@@ -343,7 +351,7 @@ func (f *Flow) recordFailure(ctx context.Context, a *attempt, count ratelimit.Fa
 	})
 }
 
-// closing is what happens when too many passwords in a row were wrong.
+// closing returns the event and the notice for too many wrong passwords in a row.
 func (a *attempt) closing() (audit.Kind, mail.Notice) {
 	if a.kind == guessLogin {
 		return audit.PasswordClosed, mail.PasswordLoginClosed
@@ -351,8 +359,8 @@ func (a *attempt) closing() (audit.Kind, mail.Notice) {
 	return audit.ClientClosed, mail.PasswordClientClosed
 }
 
-// CheckCurrent implements account.Guesses. It counts by session: somebody who holds one of the account's cannot keep the
-// owner's own from changing the password, nor its owner from logging in.
+// CheckCurrent implements account.Guesses. It counts each session by itself: somebody who has one session of the
+// account can keep neither the owner's sessions from changing the password nor the owner from logging in.
 func (f *Flow) CheckCurrent(ctx context.Context, sessionID uuid.UUID, c account.Credential, typed string) error {
 	_, err := f.guess(ctx, &attempt{
 		guesser: guesser{kind: guessChange, subject: "change " + c.ID.String(), source: sessionID.String(), known: true, client: sessionID},

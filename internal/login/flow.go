@@ -1,5 +1,5 @@
-// Package login has the life of a session: the attempt at a password, the session and its tokens, their refresh, and the
-// logout. What it answers is in types of its own; the services make messages of them.
+// Package login has the life of a session: the attempt at a password, the session and its tokens, their refresh, and
+// the logout. It returns its own types, and the services make messages of them.
 package login
 
 import (
@@ -23,32 +23,32 @@ import (
 
 // Older is the hook for the failed logins that the older backends counted.
 type Older interface {
-	// Failures reads the counters of addresses; those without one are left out.
+	// Failures returns the counters of addresses. It leaves out addresses that have none.
 	Failures(ctx context.Context, addresses ...string) ([]OlderFailures, error)
-	// DeleteFailures ends the counters of addresses. A failure of that is logged: they are carried over again.
+	// DeleteFailures deletes the counters of addresses. It logs a failure: then they are carried over again.
 	DeleteFailures(ctx context.Context, addresses ...string)
 }
 
-// OlderFailures is what an older backend has counted for one address.
+// OlderFailures is the count of an older backend for one address.
 type OlderFailures struct {
 	Address string
 	Count   int
-	// Ends is how long the counter lives on.
+	// Ends is how long the counter has left to live.
 	Ends time.Duration
 }
 
-// Config is what a Flow works with. All fields are required but Older and ClockRight.
+// Config has the settings of a Flow. All fields are required, except Older and ClockRight.
 type Config struct {
 	Pool      *pgxpool.Pool
 	Sessions  *session.Store
 	Keyring   *signing.Keyring
 	Passwords *password.Hasher
-	// Failures counts wrong passwords of an account by where they come from.
+	// Failures counts the wrong passwords of an account by their source.
 	Failures *ratelimit.Attempts
-	// Rates counts the sessions that an account begins.
+	// Rates counts the sessions that an account starts.
 	Rates *ratelimit.GCRA
-	// Devices makes the tokens by which clients are known. NewDeviceMails tells owners of
-	// logins without one.
+	// Devices makes the tokens that identify clients. NewDeviceMails is true if owners get a mail about a login without
+	// one.
 	Devices        *device.Tokens
 	NewDeviceMails bool
 	Notifier       mail.Notifier
@@ -56,22 +56,22 @@ type Config struct {
 	Trail          *audit.Trail
 	Redis          *besteffort.Redis
 	Afterwards     *besteffort.Afterwards
-	// Older is nil when nothing of an older backend is honoured.
+	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.
 	AccessTokenTTL time.Duration
 	ClientID       string
 	Logger         *slog.Logger
-	// Now is the clock. ClockRight says whether it can date tokens: nil, always.
+	// Now is the clock. ClockRight says whether it is right enough to date tokens. Nil: it always is.
 	Now        func() time.Time
 	ClockRight func() bool
 }
 
-// Flow is the flows of this package. Use New.
+// Flow has the flows of this package. Use New.
 type Flow struct {
 	cfg     Config
 	queries *db.Queries
 }
 
-// New returns the flows.
+// New returns a Flow.
 func New(cfg Config) *Flow { return &Flow{cfg: cfg, queries: db.New()} }

@@ -19,18 +19,18 @@ import (
 // AMRPassword is the authentication method of RFC 8176, section 2.
 const AMRPassword = "pwd"
 
-// Request is what somebody logs in with.
+// Request has the data of a login.
 type Request struct {
 	Email, Password string
-	// DeviceName is what the owner sees in the list of sessions.
+	// DeviceName is shown to the owner in the list of sessions.
 	DeviceName string
-	// DeviceToken is the one that the client was given; "" when it has none.
+	// DeviceToken is the token that the client was given, or "".
 	DeviceToken string
-	// KeepsDeviceTokens: the contract by which the client calls has device tokens.
+	// KeepsDeviceTokens is true if the client's contract has device tokens.
 	KeepsDeviceTokens bool
 }
 
-// Result is what a login answers.
+// Result is the answer to a login.
 type Result struct {
 	User        account.User
 	Tokens      Tokens
@@ -48,7 +48,7 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	}
 	caller.NoteUser(ctx, found.ID)
 	a := &attempt{guesser: f.guesserOf(ctx, found, req.DeviceToken), user: found, wrong: refusal.InvalidCredentials()}
-	if !a.known { // whom nobody could fail for elsewhere
+	if !a.known { // nobody can make a known client fail at an older backend
 		if a.carried, err = f.carryFailures(ctx, a.subject, found.User, req.Email); err != nil {
 			return Result{}, fmt.Errorf("carry failed logins over: %w", err)
 		}
@@ -60,7 +60,8 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	if !found.Active {
 		return Result{}, refusal.AccountDisabled()
 	}
-	// Whoever showed the password gets the session that it stands for, also in what the shave leaves of the deadline.
+	// Whoever has shown the right password gets a session, even if the deadline of ctx passes now: the deadline of the
+	// client is a little later (server/deadline.go).
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
 	if result.Weaker {
@@ -71,7 +72,7 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	return f.finish(ctx, found, a.guesser, req)
 }
 
-// finish starts a session for somebody whose password was right.
+// finish starts a session after the right password.
 func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
 	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
 	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
@@ -88,7 +89,8 @@ func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser,
 	return Result{User: found.User, Tokens: tokens, DeviceToken: f.DeviceToken(found.ID, found.PasswordEpoch, by.device())}, nil
 }
 
-// DeviceToken is what a client gets that has shown the password of this epoch. A device keeps its id; uuid.Nil makes one.
+// DeviceToken returns the device token for a client that has shown the password of this epoch. A device keeps its id.
+// If id is uuid.Nil, the token gets a new one.
 func (f *Flow) DeviceToken(userID uuid.UUID, epoch int64, id uuid.UUID) string {
 	if id == uuid.Nil {
 		id = uuid.New()
@@ -96,8 +98,8 @@ func (f *Flow) DeviceToken(userID uuid.UUID, epoch int64, id uuid.UUID) string {
 	return f.cfg.Devices.Issue(device.Token{UserID: userID, Epoch: epoch, ID: id})
 }
 
-// carryFailures costs one round trip, and one more for each counter that there is. Its
-// failures count until that counter ends.
+// carryFailures copies the counters of the older backends into ours. It costs one round trip, and one more for each
+// counter. The failures count until that counter ends.
 func (f *Flow) carryFailures(ctx context.Context, subject string, user account.User, typed string) (carried []string, err error) {
 	if f.cfg.Older == nil {
 		return nil, nil
@@ -119,10 +121,9 @@ func (f *Flow) carryFailures(ctx context.Context, subject string, user account.U
 	return carried, nil
 }
 
-// rehash rewrites a weak hash under today's parameters. An overloaded hasher puts
-// it off to the next login. When the hash has changed meanwhile nothing is written:
-// another login was faster, or the password is a new one, whose revocation refuses
-// the session that this login starts.
+// rehash replaces a weak hash with one under the current parameters. If the hasher is overloaded, the next login does
+// it. If the hash has changed in the meantime, nothing is written: another login was faster, or the password is new and
+// its revocation refuses the session that this login starts.
 func (f *Flow) rehash(ctx context.Context, by password.Claim, user account.Credential, typed string) error {
 	hash, err := f.cfg.Passwords.Hash(ctx, by, typed)
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// LogOut ends the session of a refresh token, or with all every session of its account. A session that was ended before
-// is one whose end may not be final yet: openSession has waited for it.
+// LogOut ends the session of a refresh token, or all sessions of its account if all is set. If the session was ended
+// before, openSession has waited until that is final.
 func (f *Flow) LogOut(ctx context.Context, refreshToken string, all bool) error {
 	presented, err := f.openSession(ctx, refreshToken)
 	if refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !all {
-		return nil // logged out before
+		return nil // it was logged out before
 	}
 	if err != nil {
 		return err
@@ -32,10 +32,9 @@ func (f *Flow) LogOut(ctx context.Context, refreshToken string, all bool) error 
 	return f.cfg.Revoker.Session(ctx, audit.LoggedOut, presented.Session.UserID, presented.Session.ID)
 }
 
-// logOutAll ends all sessions of the account. Only a live session can speak for it:
-// a thief whose session the owner has ended must not end the owner's. And only a live
-// token for its session: one that was spent long ago is what thieves find in backups and
-// logs, and is a reuse as it is in a refresh.
+// logOutAll ends all sessions of the account. The session must be live: a thief whose session the owner has ended must
+// not end the owner's sessions. The token must be live too: thieves find tokens that were spent long ago in backups and
+// logs, and showing one is a reuse, as in a refresh.
 func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) error {
 	sess := presented.Session
 	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
@@ -45,7 +44,7 @@ func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) erro
 		return fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || found.Revoked || !found.User.IsActive {
-		return f.cfg.Revoker.RefuseEnded(ctx) // perhaps by this very call, sent before
+		return f.cfg.Revoker.RefuseEnded(ctx) // perhaps ended by this very call, sent before
 	}
 	switch err := f.cfg.Sessions.Live(presented, MarkOf(found)); {
 	case errors.Is(err, session.ErrReused):
@@ -60,22 +59,23 @@ func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) erro
 	return f.LogOutAllOf(ctx, sess)
 }
 
-// LogOutAllOf ends all sessions of the account by the authority of one.
+// LogOutAllOf ends all sessions of the account on the authority of one.
 func (f *Flow) LogOutAllOf(ctx context.Context, sess session.Session) error {
 	by := revoke.Authority{UserID: sess.UserID, SessionID: sess.ID, Position: sess.Position}
 	return f.LogOutAllBy(ctx, by, revoke.Ending{Except: uuid.Nil, Kind: audit.AllLoggedOut})
 }
 
-// LogOutAllBy ends all sessions of an account, as ending says. That it was ended before is only said once it is final.
+// LogOutAllBy ends all sessions of an account, as ending says. It says that they were ended before only when that is
+// final.
 func (f *Flow) LogOutAllBy(ctx context.Context, by revoke.Authority, ending revoke.Ending) error {
 	err := f.cfg.Revoker.Sessions(ctx, by, ending)
 	switch {
 	case refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED):
-		// Perhaps by this very call, sent before, which may still be waiting.
+		// Perhaps this very call, sent before, has ended the session and is still waiting.
 		return f.cfg.Revoker.RefuseEnded(ctx)
 	case refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED),
 		refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND):
-		return refusal.SessionEnded() // what a refresh with the token would be told
+		return refusal.SessionEnded() // the answer to a refresh with the token
 	}
 	return err
 }

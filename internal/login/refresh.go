@@ -18,10 +18,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// Refresh trades a refresh token for the next one of its session. The order matters: the MAC is
-// checked before anything changes, so that knowing a session's id is not enough to
-// disturb it; PostgreSQL is asked before Redis moves on, so that a disabled account
-// or an ended session never refreshes, whatever Redis says.
+// Refresh trades a refresh token for the next one of its session. The order matters. The MAC is checked before anything
+// changes, so that somebody who knows only the id of a session cannot disturb it. PostgreSQL is asked before Redis
+// advances, so that a disabled account or an ended session never refreshes, even if Redis says otherwise.
 func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err
@@ -52,12 +51,10 @@ func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tok
 	return f.Issue(ctx, rotation.Session, found.User.Email, rotation.IssueTime, rotation.RefreshToken)
 }
 
-// SpentMargin is for clocks that differ: how long after its end a spent token is still
-// remembered.
+// SpentMargin is how long a spent token is remembered after its end, because clocks differ.
 const SpentMargin = time.Hour
 
-// openSession finds the session of a refresh token. Redis may have lost it: then
-// the ledger still knows whether it was ended.
+// openSession finds the session of a refresh token. If Redis has lost it, the ledger still knows whether it was ended.
 func (f *Flow) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
 	presented, err := f.cfg.Sessions.Open(ctx, refreshToken)
 	var unknown *session.UnknownError
@@ -72,9 +69,9 @@ func (f *Flow) openSession(ctx context.Context, refreshToken string) (*session.P
 	return nil, fmt.Errorf("read the session: %w", err)
 }
 
-// UnknownSession is the refusal of a session that Redis does not have. Nothing more
-// can be told from a token whose MAC cannot be checked; that the named session was
-// ended is no secret to somebody who knows its id.
+// UnknownSession returns the refusal for a session that Redis does not have. The MAC of the token cannot be checked, so
+// the refusal says no more than whether the session was ended. That is no secret to somebody who knows the id of the
+// session.
 func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
 	ended, err := f.queries.SessionRevoked(ctx, f.cfg.Pool, id)
 	if err != nil {
@@ -83,8 +80,7 @@ func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
 	if !ended.Revoked {
 		return refusal.RefreshTokenInvalid()
 	}
-	// "Ended" is only said once it is final, which the call that ended it may still be
-	// waiting for.
+	// Say "ended" only when the end is final. The call that ended the session may still be waiting for that.
 	err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)
 	if err != nil {
 		return err
@@ -92,7 +88,7 @@ func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {
 	return refusal.SessionEnded()
 }
 
-// MarkOf is how far PostgreSQL has seen the session come.
+// MarkOf returns the mark of the session in PostgreSQL.
 func MarkOf(row db.FindUserForSessionRow) session.Mark {
 	var markedAt time.Time
 	if row.MarkedAt != nil {
@@ -101,9 +97,8 @@ func MarkOf(row db.FindUserForSessionRow) session.Mark {
 	return session.Mark{Generation: uint64(max(row.Mark, 0)), Time: markedAt}
 }
 
-// markSession notes now and then how far a session has come, so that a Redis which gets
-// an older copy of itself back revives few of the tokens that were spent. The answer
-// waits for it: when it fails the client repeats the call.
+// markSession sometimes stores how far a session has come, so that few spent tokens become good again if Redis is
+// restored from an older copy. The answer waits for it: if it fails, the client repeats the call.
 func (f *Flow) markSession(ctx context.Context, rotation session.Rotation, mark session.Mark) error {
 	if !mark.Due(rotation) {
 		return nil
@@ -119,8 +114,7 @@ func (f *Flow) markSession(ctx context.Context, rotation session.Rotation, mark 
 	return nil
 }
 
-// rotate spends the token and says what comes next. A reuse ends the session, and
-// no other of the account.
+// rotate spends the token and returns the next one. A reuse ends the session, and no other session of the account.
 func (f *Flow) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
 	sess := presented.Session
 	rotation, err := f.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
@@ -151,7 +145,8 @@ func (f *Flow) rotate(ctx context.Context, presented *session.Presented, request
 	return rotation, nil
 }
 
-// endReused ends the session of a token that was used before, and tells the owner. Its error is the answer.
+// endReused ends the session of a token that was spent before, and sends the owner a mail. Its error is the answer to
+// the client.
 func (f *Flow) endReused(ctx context.Context, sess session.Session) error {
 	if err := f.cfg.Revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
 		return err

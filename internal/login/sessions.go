@@ -13,8 +13,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// Sessions returns the live sessions of an account, the newest first. Redis has what is shown of a session, the ledger
-// whether it is live. An account has no more than LATCHKEY_SESSION_LIMIT.
+// Sessions returns the live sessions of an account, the newest first. Redis has the data of a session, and the ledger
+// says whether it is live. An account has at most LATCHKEY_SESSION_LIMIT sessions.
 func (f *Flow) Sessions(ctx context.Context, userID uuid.UUID) ([]session.Session, error) {
 	all, err := f.cfg.Sessions.List(ctx, userID)
 	if err != nil {
@@ -23,7 +23,7 @@ func (f *Flow) Sessions(ctx context.Context, userID uuid.UUID) ([]session.Sessio
 	return f.live(ctx, userID, all)
 }
 
-// Session returns a live session of an account; refusal.SessionNotFound when it has no such one.
+// Session returns a live session of an account, or refusal.SessionNotFound.
 func (f *Flow) Session(ctx context.Context, userID, id uuid.UUID) (session.Session, error) {
 	found, err := f.cfg.Sessions.Get(ctx, userID, id)
 	if errors.Is(err, session.ErrUnknown) {
@@ -42,7 +42,7 @@ func (f *Flow) Session(ctx context.Context, userID, id uuid.UUID) (session.Sessi
 	return found, nil
 }
 
-// live leaves out what the ledger has ended, whatever Redis says.
+// live leaves out the sessions that the ledger has ended, even if Redis still has them.
 func (f *Flow) live(ctx context.Context, userID uuid.UUID, all []session.Session) ([]session.Session, error) {
 	if len(all) == 0 {
 		return nil, nil

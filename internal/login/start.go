@@ -19,17 +19,17 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// startsScope names the sessions that an account begins in the limiter. What one account can make the service keep is
-// bounded, see internal/revoke: it is the beginning of sessions that can be refused, and not their end.
+// startsScope is the limiter's name for the sessions that an account starts. The rows that one account can make the
+// service store are limited (see internal/revoke). A session may be refused when it starts, but never when it ends, so
+// the limit is here.
 const startsScope = "StartSession"
 
-// startsRate is a hundred times what somebody with ten devices needs. It is counted when
-// the password was right, so that nobody else can use it up, and there is room again two
-// seconds after whoever did has stopped.
+// startsRate is a hundred times what a person with ten devices needs. A session counts only after the right password,
+// so nobody else can use up the rate. Two seconds after the last login there is room for another.
 func startsRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 30, Burst: 300} }
 
-// boundStarts limits the sessions that an account begins. Redis must answer, which it
-// must for the session as well.
+// boundStarts limits the sessions that an account starts. If Redis does not answer it refuses, because the session
+// needs Redis too.
 func (f *Flow) boundStarts(ctx context.Context, userID uuid.UUID) error {
 	if err := f.cfg.Rates.Allow(ctx, startsScope, userID.String(), startsRate()); err != nil {
 		return fmt.Errorf("count the session: %w", err)
@@ -37,16 +37,15 @@ func (f *Flow) boundStarts(ctx context.Context, userID uuid.UUID) error {
 	return nil
 }
 
-// deviceLogin is what a login says of the client's device.
+// deviceLogin is what is known about the client's device.
 type deviceLogin struct {
 	keepsTokens bool       // the client can keep device tokens
-	id          uuid.UUID  // of the token that it has shown
-	since       *time.Time // when the account was given its first one; nil: never
+	id          uuid.UUID  // from the token that it has shown
+	since       *time.Time // when the account was given its first device token, or nil
 }
 
-// startSession makes the session, ends those that it pushes over the limit and
-// records the login. The session comes first: when something fails afterwards nobody
-// holds its token, and it is taken back.
+// startSession creates the session, ends the sessions over the limit and records the login. The session comes first: if
+// a later step fails, nobody has its token yet, and it is deleted.
 func (f *Flow) startSession(ctx context.Context, devices deviceLogin, start session.Start) (session.Session, string, error) {
 	if err := f.boundStarts(ctx, start.UserID); err != nil {
 		return session.Session{}, "", err
@@ -85,7 +84,8 @@ func (f *Flow) recordLogin(ctx context.Context, started session.Session, devices
 	})
 }
 
-// recordDevice tells the owner of an account whose clients keep device tokens about one that has none.
+// recordDevice sends a mail about a login without a device token to the owner of an account whose clients keep device
+// tokens.
 func (f *Flow) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, devices deviceLogin) error {
 	switch {
 	case !devices.keepsTokens:
@@ -101,10 +101,9 @@ func (f *Flow) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, de
 	return f.cfg.Notifier.Notify(ctx, tx, mail.NewDeviceLogin, userID, caller.From(ctx).TraceID)
 }
 
-// Evict ends what a login has pushed over the limit, before it answers. What
-// could not be ended is handed to a later login. It is one session as a rule, and
-// hundreds after LATCHKEY_SESSION_LIMIT was lowered: all at once, the ledger takes
-// them in one append and they wait together.
+// Evict ends the sessions that a login has pushed over the limit, before the login answers. A later login gets those
+// that could not be ended. Usually it is one session, but hundreds after LATCHKEY_SESSION_LIMIT was lowered. So all are
+// ended at once: the ledger appends them together, and they wait together.
 func (f *Flow) Evict(ctx context.Context, userID uuid.UUID, ids []uuid.UUID) error {
 	var ending errgroup.Group
 	for _, id := range ids {

@@ -17,22 +17,21 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// Tokens are what a client gets for a session.
+// Tokens are the tokens that a client gets for a session.
 type Tokens struct {
 	Access string
-	// Account is for methods of AUTH_CLASS_SESSION; "" where audiences are not told apart.
+	// Account is for methods of AUTH_CLASS_SESSION. It is "" without LATCHKEY_ACCOUNT_AUDIENCE.
 	Account string
 	Refresh string
-	// SessionID is the session's.
+	// SessionID is the id of the session.
 	SessionID uuid.UUID
-	// AccessExpireTime is that of Access and Account, RefreshExpireTime that of Refresh.
+	// AccessExpireTime is when Access and Account expire, RefreshExpireTime when Refresh does.
 	AccessExpireTime, RefreshExpireTime time.Time
 }
 
-// Issue makes the access token that goes with a refresh token. It is a function of
-// the session and of at, so that the repeat of a refresh has the identical answer
-// (with EdDSA, ES256 and RS256 as signed here, to the byte). The address is the
-// account's: it is in tokens that an older backend accepts too.
+// Issue makes the access token that belongs to a refresh token. It depends only on the session and on at, so the repeat
+// of a refresh has the identical answer (with EdDSA, ES256 and RS256 as signed here, to the byte). email is the address
+// of the account, which is in tokens that an older backend accepts too.
 func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at time.Time, refreshToken string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err
@@ -44,7 +43,7 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 		expires = end
 	}
 	if !expires.After(issued) {
-		return Tokens{}, refusal.SessionEnded() // in its last second a session gets no more tokens
+		return Tokens{}, refusal.SessionEnded() // a session gets no more tokens in its last second
 	}
 	claims := accesstoken.Claims{
 		UserID:     sess.UserID,
@@ -71,8 +70,8 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 	return tokens, nil
 }
 
-// CheckClock returns an error if this replica's clock is wrong: a token dated an hour ahead would outlive the
-// revocation that should refuse it, since replicas drop a revocation once the tokens of its time have expired.
+// CheckClock returns an error if the clock of this replica is wrong. A token that is dated an hour ahead could outlive
+// its revocation, because replicas drop a revocation once the tokens of its time have expired.
 func (f *Flow) CheckClock() error {
 	if f.cfg.ClockRight == nil || f.cfg.ClockRight() {
 		return nil
@@ -81,8 +80,8 @@ func (f *Flow) CheckClock() error {
 		"the clock of this replica is wrong: try again", refusal.RetryInfo(time.Second))
 }
 
-// accessTokenID is the jti: different for every generation, time of issue and purpose,
-// the same for the repeat of an answer.
+// accessTokenID returns the jti. It differs for each generation, time of issue and purpose. It is the same if an answer
+// is repeated.
 func accessTokenID(sess session.Session, issued time.Time, forAccount bool) string {
 	text := make([]byte, 16+8+8, 16+8+8+1)
 	copy(text, sess.ID[:])

@@ -11,13 +11,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 )
 
-// AppendUser records why and appends the row that ends all sessions of an account, whose row the caller has locked. It
-// locks the ledger's head: it is the last statement of its transaction.
+// AppendUser records the event and appends the row that ends all sessions of an account. The caller has locked the
+// account. AppendUser locks the ledger's head, so it must be the last statement of its transaction.
 func (r *Revoker) AppendUser(ctx context.Context, tx pgx.Tx, kind audit.Kind, userID uuid.UUID) (Ended, error) {
 	return r.appendUser(ctx, tx, kind, userID, uuid.Nil, uuid.Nil)
 }
 
-// appendUser is AppendUser for what the session acting has asked for; except goes on. uuid.Nil: none.
+// appendUser is AppendUser on behalf of the session acting, and spares the session except. uuid.Nil: no such session.
 func (r *Revoker) appendUser(ctx context.Context, tx pgx.Tx, kind audit.Kind, userID, acting, except uuid.UUID) (Ended, error) {
 	if err := r.cfg.Trail.Record(ctx, tx, kind, userID, acting); err != nil {
 		return Ended{}, fmt.Errorf("record the end of the sessions: %w", err)
@@ -31,8 +31,8 @@ func (r *Revoker) appendUser(ctx context.Context, tx pgx.Tx, kind audit.Kind, us
 	return Ended{UserID: userID, Except: except, Position: position}, nil
 }
 
-// AppendSession records why and appends the row that ends one session, in the transaction of another fact. Without such
-// a fact use Session, whose rows share transactions.
+// AppendSession records the event and appends the row that ends one session, in the transaction of another fact.
+// Without such a fact use Session, which shares transactions with other calls.
 func (r *Revoker) AppendSession(ctx context.Context, tx pgx.Tx, kind audit.Kind, userID, sessionID uuid.UUID) (Ended, error) {
 	e := r.cfg.Trail.Event(ctx, kind, userID, sessionID)
 	position, err := r.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
@@ -45,8 +45,8 @@ func (r *Revoker) AppendSession(ctx context.Context, tx pgx.Tx, kind audit.Kind,
 	return Ended{Position: position}, nil
 }
 
-// Head returns what a change waits for that finds its fact there already: the newest row, at or past everything that is
-// committed.
+// Head returns what a change waits for if its fact is there already: the newest row, which is at or past everything
+// that is committed.
 func (r *Revoker) Head(ctx context.Context, on db.DBTX) (Ended, error) {
 	head, err := r.queries.LedgerHead(ctx, on)
 	if err != nil {
@@ -55,8 +55,8 @@ func (r *Revoker) Head(ctx context.Context, on db.DBTX) (Ended, error) {
 	return Ended{Position: head}, nil
 }
 
-// AppendKeysChanged tells the replicas that signing keys have changed, which read them again, and that those in revoked
-// sign nothing good any more. It returns the position of the last row. The head's lock comes last in the transaction.
+// AppendKeysChanged makes the replicas read the signing keys again, and refuse all tokens of the keys in revoked. It
+// returns the position of the last row. It takes the lock of the head, so it must come last in the transaction.
 func AppendKeysChanged(ctx context.Context, tx pgx.Tx, revoked []string) (int64, error) {
 	queries := db.New()
 	for _, id := range revoked {

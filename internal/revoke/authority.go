@@ -15,24 +15,24 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// Authority is the session that speaks for its account, and how it was shown.
+// Authority is the session on whose behalf a call acts, and how it was shown.
 type Authority struct {
 	UserID, SessionID uuid.UUID
-	// Ledger is the position that the session carries.
+	// Position is the position that the session carries.
 	Position int64
-	// KeyID is what signed the access token; "" when it was a refresh token.
+	// KeyID is the key that signed the access token, or "" for a refresh token.
 	KeyID string
 }
 
 type authorityKey struct{}
 
-// WithAuthority returns a context for a request that has shown the access token of a session, and was let pass.
+// WithAuthority returns a context for a request that has shown the access token of a session and passed the check.
 func WithAuthority(ctx context.Context, by Authority) context.Context {
 	return context.WithValue(ctx, authorityKey{}, by)
 }
 
-// FromContext returns the session that speaks for its account in this request. Without one it is an error: the method's
-// policy is not AUTH_CLASS_SESSION.
+// FromContext returns the session on whose behalf this request acts. It returns an error if there is none: then the
+// policy of the method is not AUTH_CLASS_SESSION.
 func FromContext(ctx context.Context) (Authority, error) {
 	by, ok := ctx.Value(authorityKey{}).(Authority)
 	if !ok {
@@ -41,25 +41,24 @@ func FromContext(ctx context.Context) (Authority, error) {
 	return by, nil
 }
 
-// Ending is one way of ending the sessions of an account.
+// Ending says which sessions of an account to end, and why.
 type Ending struct {
-	// Except is the session that goes on. uuid.Nil: none does.
+	// Except is the session that is spared. uuid.Nil: none is.
 	Except uuid.UUID
 	Kind   audit.Kind
-	// Done says that nothing is left to be ended, once the account is locked: then what
-	// was appended before is waited for, and no row is. Optional.
+	// Done returns true if nothing is left to end. It runs after the account was locked. Then no row is appended, and
+	// the call waits for the rows that are there. Optional.
 	Done func(ctx context.Context, tx pgx.Tx) (bool, error)
-	// Change is what else is done in the transaction. Optional.
+	// Change does more in the same transaction. Optional.
 	Change func(ctx context.Context, tx pgx.Tx) error
 }
 
-// Sessions ends the sessions of an account by the authority of one of them.
+// Sessions ends the sessions of an account on the authority of one of them.
 //
-// What authenticated the call may be seconds old: hashes have a queue. So the
-// authority is looked at again once the account is locked: a session that somebody
-// has ended meanwhile ends no others and changes nothing. And once more after the row
-// was appended: the end of one session waits for the ledger's head only, not for the
-// account, so that it may have come in between.
+// Since the call was authenticated, seconds may have passed, because hashes have a queue. So the authority is checked
+// again after the account was locked: a session that was ended in the meantime ends no others and changes nothing. It
+// is checked once more after the row was appended: the end of one session waits only for the ledger's head, not for the
+// account, so it may have come in between.
 func (r *Revoker) Sessions(ctx context.Context, by Authority, ending Ending) error {
 	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
 		ended, err := r.endSessions(ctx, tx, by, ending)
@@ -96,7 +95,7 @@ func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, endi
 	return ended, r.refuseEnded(ctx, tx, last)
 }
 
-// OtherSessions ends all sessions of the account but the one that speaks for it.
+// OtherSessions ends all sessions of the account except the one that asks for it.
 func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
 	ending := Ending{Except: by.SessionID, Kind: audit.OthersRevoked}
 	if r.isLoop(ctx, by.UserID) {
@@ -105,8 +104,8 @@ func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
 	return r.Sessions(ctx, by, ending)
 }
 
-// recheck locks the account and refuses what a validation would refuse now. The account's
-// row is locked first and the ledger's head last.
+// recheck locks the account and refuses everything that a validation would refuse now. The account's row is locked
+// first and the ledger's head last.
 func (r *Revoker) recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 	if _, err := r.queries.LockUser(ctx, tx, by.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("lock the account: %w", err)
@@ -114,7 +113,7 @@ func (r *Revoker) recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 	return r.refuseEnded(ctx, tx, by)
 }
 
-// refuseEnded refuses what a validation would refuse now.
+// refuseEnded refuses everything that a validation would refuse now.
 func (r *Revoker) refuseEnded(ctx context.Context, tx pgx.Tx, by Authority) error {
 	found, err := r.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{
 		UserID: by.UserID, SessionID: by.SessionID, Position: by.Position, KeyID: by.KeyID,

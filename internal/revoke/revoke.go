@@ -1,6 +1,6 @@
-// Package revoke ends sessions. It is the only place from which rows are appended to the ledger, and each of its flows
-// does the same steps in the same order: append the row and its audit event with the fact, delete from Redis what the row
-// has ended, and return nil once the row is final, so that no replica accepts what it refuses.
+// Package revoke ends sessions. Only this package appends rows to the ledger. Each of its flows does the same steps in
+// the same order: it appends the row and its audit event in the transaction of the fact, deletes from Redis what the
+// row has ended, and returns nil when the row is final, so that no replica accepts what the row refuses.
 package revoke
 
 import (
@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// changeTime bounds a change that revokes and goes on although its caller is gone.
+	// changeTime limits a change that revokes, which goes on even if its caller is gone.
 	changeTime = 10 * time.Second
-	// finalTime bounds the wait until it is final: the longest lease ends it before.
+	// finalTime limits the wait until a row is final. The longest lease ends before it.
 	finalTime = ledger.MaxLease + 10*time.Second
 )
 
-// Config is what a Revoker works with. All fields are required.
+// Config has the settings of a Revoker. All fields are required.
 type Config struct {
 	Pool     *pgxpool.Pool
 	Ledger   *ledger.Ledger
@@ -49,21 +49,20 @@ type Revoker struct {
 // New returns a Revoker.
 func New(cfg Config) *Revoker { return &Revoker{cfg: cfg, queries: db.New()} }
 
-// Ended is what a transaction has revoked.
+// Ended says what a transaction has revoked.
 type Ended struct {
-	// UserID is whose sessions were ended, all but Except: they are taken out of the account's list. uuid.Nil: nobody's,
-	// and only what others have appended is waited for.
+	// UserID is the account whose sessions were ended, except the session Except. They are removed from the account's
+	// list. uuid.Nil: no account's, and the call only waits for rows of others.
 	UserID, Except uuid.UUID
-	// Position is that of the row, or the ledger's head when the fact was there already: the call that made it may still
-	// be waiting. 0: nothing was appended.
+	// Position is the position of the row. If the fact was there already it is the ledger's head, because the call that
+	// made the fact may still be waiting. 0: nothing was appended.
 	Position int64
 }
 
-// InTx makes a change that appends to the ledger, in one transaction, and returns its result once what it has revoked is
-// final.
+// InTx makes a change that appends to the ledger, in one transaction, and returns its result when the row is final.
 //
-// It goes on when the caller hangs up or its deadline passes, because a revocation that was asked for and half done helps
-// nobody; the caller's error then says that the outcome is not known.
+// It goes on if the caller hangs up or its deadline passes, because a revocation that is half done helps nobody. Then
+// the caller's error says that the outcome is not known.
 func InTx[T any](ctx context.Context, r *Revoker, change func(ctx context.Context, tx pgx.Tx) (T, Ended, error)) (T, error) {
 	type outcome struct {
 		result T
@@ -109,8 +108,8 @@ func (r *Revoker) Session(ctx context.Context, kind audit.Kind, userID, sessionI
 	return err
 }
 
-// SessionOnce ends a session unless it was ended before, and returns once that is final; ended says that this call did
-// it. A spent token can be shown any number of times and is to leave one row.
+// SessionOnce ends a session unless it was ended before, and returns when the end is final. ended is true if this call
+// ended it. A spent token can be shown any number of times and must leave only one row.
 func (r *Revoker) SessionOnce(ctx context.Context, kind audit.Kind, userID, sessionID uuid.UUID) (ended bool, err error) {
 	known, err := r.queries.SessionOfUserRevoked(ctx, r.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: sessionID, UserID: userID})
 	if err != nil {
@@ -122,16 +121,16 @@ func (r *Revoker) SessionOnce(ctx context.Context, kind audit.Kind, userID, sess
 	return true, r.Session(ctx, kind, userID, sessionID)
 }
 
-// OwnSession ends a session of the account that by speaks for, which may have none with that identifier. Redis is not
-// asked whether there is such a session, nor whose: it may have lost it, or may be an older copy of itself. The row names
-// the account, and bites only where both match.
+// OwnSession ends a session of the account of by, which may have no session with that id. It does not ask Redis whether
+// the session exists, nor whose it is: Redis may have lost it, or may have been restored from an older copy. The row
+// names the account, and refuses only tokens with both ids.
 func (r *Revoker) OwnSession(ctx context.Context, by Authority, sessionID uuid.UUID) error {
 	known, err := r.queries.SessionOfUserRevoked(ctx, r.cfg.Pool, db.SessionOfUserRevokedParams{SessionID: sessionID, UserID: by.UserID})
 	if err != nil {
 		return fmt.Errorf("look the session up: %w", err)
 	}
 	if known.Revoked {
-		// By a call that may still be waiting.
+		// Another call ended it, and may still be waiting.
 		r.DropSession(ctx, by.UserID, sessionID)
 		return r.WaitFinal(ctx, known.Position)
 	}
@@ -141,8 +140,8 @@ func (r *Revoker) OwnSession(ctx context.Context, by Authority, sessionID uuid.U
 	return r.Session(ctx, audit.SessionRevoked, by.UserID, sessionID)
 }
 
-// User ends all sessions of an account for an operator. Every call appends: what was issued since the last one is ended
-// too. An account that does not exist is refused.
+// User ends all sessions of an account for an operator. Every call appends a row, which also ends what was issued since
+// the last one. It refuses an id that no account has.
 func (r *Revoker) User(ctx context.Context, userID uuid.UUID) error {
 	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
 		var none struct{}
@@ -158,7 +157,7 @@ func (r *Revoker) User(ctx context.Context, userID uuid.UUID) error {
 	return err
 }
 
-// All ends every session there is. Its event is of no account.
+// All ends all sessions of all accounts. Its event names no account.
 func (r *Revoker) All(ctx context.Context) error {
 	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
 		var none struct{}
@@ -174,8 +173,8 @@ func (r *Revoker) All(ctx context.Context) error {
 	return err
 }
 
-// DropSession deletes a session that the ledger or a failed login has ended already, from Redis: it saves room and is not
-// what keeps the session ended, so a failure is only logged.
+// DropSession deletes a session from Redis, after the ledger or a failed login has ended it. That only saves room. It
+// does not keep the session ended, so a failure is only logged.
 func (r *Revoker) DropSession(ctx context.Context, userID, sessionID uuid.UUID) {
 	r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.delete(ctx, userID, sessionID) })()
 }
@@ -186,8 +185,9 @@ func (r *Revoker) delete(ctx context.Context, userID, sessionID uuid.UUID) {
 	}
 }
 
-// unlist takes what the row at a position has ended out of the list, later logins spared. The ledger keeps them ended and
-// out of what is shown, so a failure is only logged: until they expire they may push a session over the limit too early.
+// unlist removes the sessions that the row at a position has ended from the account's list, but not those of later
+// logins. The ledger keeps them ended and hidden, so a failure is only logged: until they expire they may push a
+// session over the limit too early.
 func (r *Revoker) unlist(ctx context.Context, ended Ended) {
 	if err := r.cfg.Sessions.ClearIndex(ctx, ended.UserID, ended.Except, ended.Position); err != nil {
 		r.cfg.Logger.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", ended.UserID, "error", err)

@@ -7,9 +7,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestOnlyAppender holds that rows are appended to the ledger from here only: each flow of this package also records the
-// event, deletes from Redis and waits until the row is final, which another caller would forget. internal/ledger itself
-// gathers the ends of sessions into one statement, for Append, which only this package calls.
+// TestOnlyAppender checks that only this package appends rows to the ledger. Each of its flows also records the event,
+// deletes from Redis and waits until the row is final; other code would forget one of them. internal/ledger gathers the
+// ends of sessions into one statement, but only for Append, which only this package calls.
 func TestOnlyAppender(t *testing.T) {
 	t.Parallel()
 	got := testenv.Callers(t, "AppendSessionRevocations", "AppendUserRevocation", "AppendAllRevocation", "AppendKeyRevocation")

@@ -8,15 +8,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// WaitFinal waits until the row at position, which somebody else has committed, is final. The wait goes on without the
-// caller, whose error then says that the outcome is not known.
+// WaitFinal waits until the row at position, which another call has committed, is final. If the caller is gone the wait
+// goes on, and the error says that the outcome is not known.
 func (r *Revoker) WaitFinal(ctx context.Context, position int64) error {
 	_, err := detached(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.waitFinal(ctx, position) })
 	return err
 }
 
-// RefuseEnded refuses a session that the ledger has ended, once that is final: the call that ended it may be this very
-// one, sent before, which may still be waiting.
+// RefuseEnded refuses a session that the ledger has ended, when that is final. The call that ended it may be this very
+// one, sent before, and may still be waiting.
 func (r *Revoker) RefuseEnded(ctx context.Context) error {
 	head, err := r.Head(ctx, r.cfg.Pool)
 	if err != nil {
@@ -28,8 +28,8 @@ func (r *Revoker) RefuseEnded(ctx context.Context) error {
 	return refusal.SessionEnded()
 }
 
-// waitFinal waits until the row at position, which is committed, is final. For a fact that was there already it is the
-// head that was read with it: the call that made it may still be waiting.
+// waitFinal waits until the row at position, which is committed, is final. If the fact was there already, position is
+// the head that was read with it, because the call that made it may still be waiting.
 func (r *Revoker) waitFinal(ctx context.Context, position int64) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalTime)
 	defer cancel()
@@ -39,8 +39,8 @@ func (r *Revoker) waitFinal(ctx context.Context, position int64) error {
 	return nil
 }
 
-// detached runs work to its end, and returns early when ctx ends. The result comes back through a channel: one that work
-// wrote to a variable of its caller would still be written to after an early return.
+// detached runs work to its end, and returns early if ctx ends. The result comes through a channel. If work wrote it to
+// a variable of the caller, it would still write to it after an early return.
 func detached[T any](ctx context.Context, work func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		result T
