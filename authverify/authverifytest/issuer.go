@@ -1,6 +1,5 @@
-// Package authverifytest is an issuer of access tokens for the tests of services
-// that use authverify: keys, a JWK set over HTTP and the stream of revocations over
-// gRPC, all in the test's own process.
+// Package authverifytest is an issuer of access tokens for the tests of services that use authverify. It has keys, a
+// JWK set over HTTP and the stream of revocations over gRPC, all in the process of the test.
 //
 //	issuer := authverifytest.NewIssuer(t)
 //	verifier := issuer.Verifier(t)
@@ -44,7 +43,7 @@ const (
 	clientID   = "authverifytest"
 	serviceKey = "authverifytest-service-key"
 	waitLimit  = 20 * time.Second
-	// life of the tokens: what a Verifier accepts by default.
+	// life is the life of the tokens: the longest that a Verifier accepts by default.
 	life = 15 * time.Minute
 )
 
@@ -69,7 +68,7 @@ type signingKey struct {
 	jwk     accesstoken.JWK
 }
 
-// NewIssuer returns an issuer with one key and nothing revoked, until the test ends.
+// NewIssuer returns an issuer with one key and no revocations. It is closed when the test ends.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
 	i := start(t)
@@ -77,11 +76,10 @@ func NewIssuer(t testing.TB) *Issuer {
 	return i
 }
 
-// Start is NewIssuer where there is no test, as in an example: failures panic, and
-// Close ends it.
+// Start is NewIssuer without a test, for example in an example. It panics if something fails. Call Close at the end.
 func Start() *Issuer { return start(panicking{}) }
 
-// panicking stands in for a test.
+// panicking replaces a test.
 type panicking struct{ testing.TB }
 
 func (panicking) Helper()                           {}
@@ -95,7 +93,7 @@ func start(t testing.TB) *Issuer {
 	i.jwks = httptest.NewServer(http.HandlerFunc(i.serveJWKS))
 	listener := bufconn.Listen(1 << 16)
 	latchkeyv1.RegisterRevocationServiceServer(i.server, i.ledger)
-	go func() { _ = i.server.Serve(listener) }() // it ends with Stop
+	go func() { _ = i.server.Serve(listener) }() // returns after Stop
 	conn, err := grpc.NewClient("passthrough:///authverifytest",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -107,17 +105,17 @@ func start(t testing.TB) *Issuer {
 	return i
 }
 
-// Close ends the issuer; NewIssuer sees to it. Verifiers are closed first.
+// Close stops the issuer. With NewIssuer, the end of the test calls it. Close Verifiers first.
 func (i *Issuer) Close() {
 	if i.conn != nil {
-		_ = i.conn.Close() // there is nothing left to lose
+		_ = i.conn.Close() // nothing can be lost any more
 	}
 	i.server.Stop()
 	i.jwks.Close()
 }
 
-// Config is that of a Verifier of this issuer's tokens, to be changed by the test. It
-// logs nothing. The Verifier must be closed before the issuer is.
+// Config returns the settings of a Verifier of this issuer's tokens, which the test may change. It logs nothing. Close
+// the Verifier before the issuer.
 func (i *Issuer) Config() authverify.Config {
 	return authverify.Config{
 		Issuer: i.jwks.URL, Audience: Audience, Conn: i.conn, ServiceKey: serviceKey,
@@ -125,7 +123,7 @@ func (i *Issuer) Config() authverify.Config {
 	}
 }
 
-// Verifier returns a Verifier that is ready and followed, and is closed when t ends.
+// Verifier returns a Verifier that is ready. The issuer follows it (see Follow), and it is closed when t ends.
 func (i *Issuer) Verifier(t testing.TB) *authverify.Verifier {
 	t.Helper()
 	verifier, err := authverify.NewVerifier(i.Config())
@@ -137,8 +135,8 @@ func (i *Issuer) Verifier(t testing.TB) *authverify.Verifier {
 	return verifier
 }
 
-// Follow waits until a Verifier of this issuer is ready. From then on the methods
-// that revoke return when it knows, until stop is called: before it is closed.
+// Follow waits until a Verifier of this issuer is ready. From then on, the methods that revoke return when the Verifier
+// knows the revocation. Call stop before you close the Verifier.
 func (i *Issuer) Follow(verifier *authverify.Verifier) (stop func()) {
 	i.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
@@ -155,19 +153,19 @@ func (i *Issuer) Follow(verifier *authverify.Verifier) (stop func()) {
 func (i *Issuer) forget(verifier *authverify.Verifier) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	others := slices.Clone(i.verifiers) // wait may be going through the list
+	others := slices.Clone(i.verifiers) // wait may be reading the list
 	i.verifiers = slices.DeleteFunc(others, func(other *authverify.Verifier) bool { return other == verifier })
 }
 
-// Now is the issuer's clock, which its Verifiers share.
+// Now returns the time on the issuer's clock, which its Verifiers use too.
 func (i *Issuer) Now() time.Time {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.real().Add(i.offset)
 }
 
-// Advance moves the clock, and returns when the Verifiers have news again from
-// after that, unless the issuer is disconnected.
+// Advance moves the clock, and returns when the Verifiers have heard from the issuer after that, unless the issuer is
+// disconnected.
 func (i *Issuer) Advance(d time.Duration) {
 	i.t.Helper()
 	i.mu.Lock()
@@ -183,8 +181,7 @@ func (i *Issuer) Advance(d time.Duration) {
 	})
 }
 
-// Claims returns those of a new session of a new user, in force from now on for 15
-// minutes.
+// Claims returns the claims of a new session of a new user. They are valid from now on for 15 minutes.
 func (i *Issuer) Claims() authverify.Claims {
 	i.t.Helper()
 	return i.fill(authverify.Claims{})
@@ -225,15 +222,15 @@ func (i *Issuer) newID() uuid.UUID {
 	return id
 }
 
-// Issue returns an access token with these claims; zero fields become as in Claims.
-// Claims that no token may carry fail the test.
+// Issue returns an access token with these claims. It fills zero fields as Claims does. The test fails if no token may
+// have the claims.
 func (i *Issuer) Issue(claims authverify.Claims) string {
 	i.t.Helper()
 	return i.sign(i.fill(claims))
 }
 
-// IssueSessionless returns an access token without a session, as a machine has it, which Verifiers with
-// Config.Sessionless accept. The session of claims is left out; other zero fields become as in Claims.
+// IssueSessionless returns an access token without a session, for example for a machine. Verifiers with
+// Config.Sessionless accept it. It ignores the session of claims, and fills other zero fields as Claims does.
 func (i *Issuer) IssueSessionless(claims authverify.Claims) string {
 	i.t.Helper()
 	claims = i.fill(claims)
@@ -260,8 +257,7 @@ func (i *Issuer) sign(claims authverify.Claims) string {
 	return token
 }
 
-// RotateKey makes a new key that signs from now on, and returns its id. The older
-// ones are still published.
+// RotateKey makes a new key, which signs from now on, and returns its id. The older keys are still published.
 func (i *Issuer) RotateKey() string {
 	i.t.Helper()
 	id := i.addKey()
@@ -304,5 +300,5 @@ func (i *Issuer) serveJWKS(w http.ResponseWriter, r *http.Request) {
 		set.Keys = append(set.Keys, key.jwk)
 	}
 	i.mu.Unlock()
-	_ = json.NewEncoder(w).Encode(set) // a client that has gone needs no answer
+	_ = json.NewEncoder(w).Encode(set) // a client that has hung up needs no answer
 }

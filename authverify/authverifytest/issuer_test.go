@@ -18,7 +18,7 @@ func want(t *testing.T, v *authverify.Verifier, token string, want error) {
 	}
 }
 
-// Each revocation is known to every Verifier when the method returns.
+// When a method that revokes returns, every Verifier knows the revocation.
 func TestIssuer(t *testing.T) {
 	t.Parallel()
 	issuer := authverifytest.NewIssuer(t)
@@ -84,7 +84,7 @@ func TestIssuerClock(t *testing.T) {
 	want(t, v, token, authverify.ErrExpired)
 }
 
-// What is revoked while there is no connection is known after it.
+// Revocations during a disconnection are known after it.
 func TestIssuerDisconnect(t *testing.T) {
 	t.Parallel()
 	issuer := authverifytest.NewIssuer(t)
@@ -109,7 +109,7 @@ func TestIssuerDisconnect(t *testing.T) {
 	want(t, open, token, authverify.ErrRevoked)
 }
 
-// More rows than one response holds.
+// A snapshot with more rows than fit in one response.
 func TestIssuerLongSnapshot(t *testing.T) {
 	t.Parallel()
 	issuer := authverifytest.NewIssuer(t)
@@ -126,7 +126,7 @@ func TestIssuerLongSnapshot(t *testing.T) {
 	want(t, v, issuer.Issue(authverify.Claims{}), nil)
 }
 
-// A token without a session passes only where the service asked for such tokens, and is refused with its account.
+// A token without a session passes only if the service asked for such tokens, and is refused when its account is.
 func TestIssuerSessionless(t *testing.T) {
 	t.Parallel()
 	issuer := authverifytest.NewIssuer(t)

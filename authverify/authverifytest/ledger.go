@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// heartbeat is what RevocationService promises.
+	// heartbeat is the interval that RevocationService promises.
 	heartbeat = time.Second
-	// maxRows is what a response may hold.
+	// maxRows is how many rows a response may have.
 	maxRows = 500
-	// origin is where the ledger begins, so that no login is at 0.
+	// origin is where the ledger starts, so that no login has position 0.
 	origin = 1000
 )
 
@@ -30,12 +30,12 @@ type ledger struct {
 	mu      sync.Mutex
 	rows    []*latchkeyv1.Revocation // positions origin+1, origin+2, …
 	down    bool
-	changed chan struct{} // closed and replaced when something is to be sent
+	changed chan struct{} // closed and replaced when there is something to send
 }
 
 func newLedger() *ledger { return &ledger{changed: make(chan struct{})} }
 
-// append gives the row its position and says whether anybody can hear of it.
+// append gives the row its position, and returns whether anybody is connected.
 func (l *ledger) append(row *latchkeyv1.Revocation) (position int64, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +76,7 @@ func (l *ledger) wake() {
 	l.changed = make(chan struct{})
 }
 
-// next is what to send after position.
+// next returns what to send after position.
 func (l *ledger) next(position int64) (resp *latchkeyv1.WatchRevocationsResponse, changed <-chan struct{}, down bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

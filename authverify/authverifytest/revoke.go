@@ -19,8 +19,8 @@ func (i *Issuer) RevokeSession(user, session uuid.UUID) {
 	})
 }
 
-// RevokeUser ends every session that a user has now but except, as a change of the password does. The nil
-// UUID: every one, as a suspension does.
+// RevokeUser ends all sessions that a user has now, except one, as a change of the password does. If except is the nil
+// UUID it ends all, as a suspension does.
 func (i *Issuer) RevokeUser(user, except uuid.UUID) {
 	i.t.Helper()
 	row := &latchkeyv1.Revocation{
@@ -32,13 +32,13 @@ func (i *Issuer) RevokeUser(user, except uuid.UUID) {
 	i.append(row)
 }
 
-// RevokeAll ends everybody's sessions.
+// RevokeAll ends all sessions of all users.
 func (i *Issuer) RevokeAll() {
 	i.t.Helper()
 	i.append(&latchkeyv1.Revocation{Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_ALL})
 }
 
-// RevokeKey withdraws a key, with all that it has signed, and makes a new one when none is left that signs.
+// RevokeKey revokes a key and everything that it has signed. If no key is left, it makes a new one.
 func (i *Issuer) RevokeKey(id string) {
 	i.t.Helper()
 	i.mu.Lock()
@@ -56,22 +56,22 @@ func (i *Issuer) RevokeKey(id string) {
 	i.append(&latchkeyv1.Revocation{Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_KEY, KeyId: id})
 }
 
-// KeyID is the id of the key that signs at present.
+// KeyID returns the id of the key that signs now.
 func (i *Issuer) KeyID() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.keys[len(i.keys)-1].id
 }
 
-// Disconnect ends the streams and refuses new ones, and keys, until Reconnect: what is revoked meanwhile
-// reaches no Verifier.
+// Disconnect ends the streams, and refuses new streams and requests for keys until Reconnect. Meanwhile no Verifier
+// hears of revocations.
 func (i *Issuer) Disconnect() {
 	i.t.Helper()
 	i.ledger.disconnect(true)
 }
 
-// Reconnect ends Disconnect and returns when the Verifiers have caught up, which can take the 3 s that their
-// back-off has grown to.
+// Reconnect ends Disconnect and returns when the Verifiers have caught up. That can take 3 s, because their back-off
+// grows up to that.
 func (i *Issuer) Reconnect() {
 	i.t.Helper()
 	began := i.Now()
@@ -81,7 +81,7 @@ func (i *Issuer) Reconnect() {
 	})
 }
 
-// append adds a row and waits until the Verifiers have taken it in.
+// append adds a row and waits until the Verifiers have applied it.
 func (i *Issuer) append(row *latchkeyv1.Revocation) {
 	i.t.Helper()
 	now := i.Now()
@@ -94,7 +94,7 @@ func (i *Issuer) append(row *latchkeyv1.Revocation) {
 	i.wait("know of the revocation", func(v *authverify.Verifier) bool { return v.Position() >= position })
 }
 
-// wait asks each Verifier each millisecond.
+// wait asks each Verifier once a millisecond.
 func (i *Issuer) wait(what string, done func(*authverify.Verifier) bool) {
 	i.t.Helper()
 	i.mu.Lock()

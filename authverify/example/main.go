@@ -1,8 +1,7 @@
-// Command example is a small service that other people's programs might be: gRPC and HTTP behind Latchkey's
-// access tokens, checked in its own process by authverify.
+// Command example shows a small service of your own: gRPC and HTTP behind Latchkey's access tokens, which authverify
+// checks in the process of the service.
 //
-// Start a Latchkey and this beside it. `latchkey dev` makes a service key; its start says which folder it is
-// in:
+// Start Latchkey, and this beside it. `latchkey dev` makes a service key, and prints its folder when it starts:
 //
 //	go run ./cmd/latchkey dev
 //	go run ./authverify/example -key-file FOLDER/service-key
@@ -13,8 +12,8 @@
 //	go tool -modfile=tools/go.mod grpcurl -plaintext -H "Authorization: Bearer $TOKEN" \
 //	  127.0.0.1:9080 grpc.health.v1.Health/Check
 //
-// Log out (or reset the password, or suspend the account), and call again: the answer is 401 and
-// UNAUTHENTICATED within milliseconds. Stop Latchkey, and ten seconds later it is 503 and UNAVAILABLE.
+// Log out (or reset the password, or suspend the account), and call again: within milliseconds the answers are 401 and
+// UNAUTHENTICATED. Stop Latchkey, and ten seconds later they are 503 and UNAVAILABLE.
 package main
 
 import (
@@ -52,7 +51,7 @@ func main() {
 	}
 }
 
-// options are the command line.
+// options has the settings from the command line.
 type options struct {
 	latchkey, issuer, audience, keyFile string
 	grpcAddr, httpAddr                  string
@@ -88,7 +87,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	conn, err := grpc.NewClient(o.latchkey,
-		// Plaintext, for `latchkey dev` on this machine. Elsewhere use TLS: the service key passes here.
+		// Plaintext is only for `latchkey dev` on this machine. Elsewhere use TLS, because the service key is sent
+		// here.
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		// A connection that died silently is noticed within 13 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}))
@@ -99,8 +99,8 @@ func run(ctx context.Context, args []string) error {
 	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // it runs until Close
 		Issuer: o.issuer, Audience: o.audience, FailOpen: o.failOpen,
 		Conn: conn, ServiceKey: string(bytes.TrimSpace(key)),
-		// Health is all that this serves, so it is what needs a token. A real service leaves this out: then
-		// health needs none.
+		// This program serves only health, so it requires a token even for health. A real service does not set
+		// PublicServices: then health needs no token.
 		PublicServices: []string{"grpc.reflection.v1.ServerReflection"},
 	})
 	if err != nil {
@@ -115,7 +115,7 @@ func run(ctx context.Context, args []string) error {
 	return serve(ctx, o, verifier)
 }
 
-// serve serves gRPC and HTTP until ctx is over or one of them fails.
+// serve serves gRPC and HTTP until ctx ends or one of them fails.
 func serve(ctx context.Context, o options, verifier *authverify.Verifier) error {
 	server := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(verifier.UnaryInterceptor()),
@@ -144,7 +144,7 @@ func serve(ctx context.Context, o options, verifier *authverify.Verifier) error 
 	return errors.Join(err, pages.Close())
 }
 
-// whoAmI answers with what the caller's token says.
+// whoAmI returns claims of the caller's token.
 func whoAmI(w http.ResponseWriter, r *http.Request) {
 	claims, _ := authverify.ClaimsFrom(r.Context()) // the middleware has put them there
 	w.Header().Set("Content-Type", "application/json")

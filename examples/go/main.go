@@ -1,5 +1,5 @@
-// Command go is a client of Latchkey in Go. It signs up, logs in, watches revocations, refreshes with a
-// request id that it keeps, reads refusals and logs out. See ../README.md.
+// Command go is a client of Latchkey in Go. It signs up, logs in, watches revocations, refreshes with a request id that
+// it keeps, reads refusals and logs out. See ../README.md.
 //
 // A service that checks access tokens need not watch by itself: the package authverify does that.
 package main
@@ -25,7 +25,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// deadline bounds one call.
+// deadline limits one call.
 const deadline = 10 * time.Second
 
 func main() {
@@ -125,8 +125,7 @@ func (c *client) show(ctx context.Context) error {
 	}
 }
 
-// refreshTwice returns the next refresh token. It throws the first answer away, as if it had been lost on the
-// way.
+// refreshTwice returns the next refresh token. It throws the first answer away, as if it had been lost on the way.
 func (c *client) refreshTwice(ctx context.Context, token string) (next string, err error) {
 	requestID := uuid.NewString()
 	lost, err := refresh(ctx, c.auth, token, requestID)
@@ -172,9 +171,9 @@ func logOut(ctx context.Context, auth latchkeyv1.AuthServiceClient, refreshToken
 	return err
 }
 
-// refresh trades the refresh token for the next pair of tokens. If no answer comes, it asks again with the
-// same request id: the service recognises the repeat and answers with the same tokens. An app stores the id
-// beside the token until the answer is there.
+// refresh trades the refresh token for the next pair of tokens. If no answer comes, it asks again with the same request
+// id: the service recognises the repeat and answers with the same tokens. An app stores the id beside the token until
+// the answer is there.
 func refresh(ctx context.Context, auth latchkeyv1.AuthServiceClient, token, requestID string) (*latchkeyv1.Tokens, error) {
 	for attempt := 0; ; attempt++ {
 		call, cancel := context.WithTimeout(ctx, deadline)
@@ -193,8 +192,8 @@ func refresh(ctx context.Context, auth latchkeyv1.AuthServiceClient, token, requ
 	}
 }
 
-// refusal is what Latchkey says about an error: a reason that a program can act on, the fields that are
-// wrong, when to try again, and the trace id, with which operators find the call in the log.
+// refusal has the contents of an error of Latchkey: a reason that a program can act on, the fields that are wrong, when
+// to try again, and the trace id, with which operators find the call in the log.
 type refusal struct {
 	code       codes.Code
 	reason     string
@@ -225,7 +224,7 @@ func refusalOf(err error) refusal {
 	return r
 }
 
-// describe says in one line what ended the program.
+// describe returns one line about the error that ended the program.
 func describe(err error) string {
 	if _, isStatus := status.FromError(err); !isStatus {
 		return err.Error()
@@ -238,15 +237,15 @@ func describe(err error) string {
 type watcher struct {
 	revocations  latchkeyv1.RevocationServiceClient
 	key          string
-	ready        chan struct{} // closed when the snapshot is here
+	ready        chan struct{} // closed when the snapshot is complete
 	onRevocation func(*latchkeyv1.Revocation)
 
 	cursor string
 	synced bool
 }
 
-// watch reads one stream after another until ctx ends. The service ends a stream when its connection is too
-// old; the next stream continues after the last cursor, so that no revocation is missed.
+// watch reads one stream after another until ctx ends. The service ends a stream when its connection is too old; the
+// next stream continues after the last cursor, so that no revocation is missed.
 func (w *watcher) watch(ctx context.Context) error {
 	for failures := 0; ; failures++ {
 		before := w.cursor
@@ -262,7 +261,7 @@ func (w *watcher) watch(ctx context.Context) error {
 		case "KEY_INVALID", "VALIDATION_FAILED":
 			return err // trying again would not help
 		case "CURSOR_EXPIRED":
-			w.cursor = "" // begin with a snapshot
+			w.cursor = "" // start with a snapshot
 		}
 		if err := sleep(ctx, max(r.retryAfter, min(100*time.Millisecond<<min(failures, 6), 5*time.Second))); err != nil {
 			return err

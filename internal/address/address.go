@@ -1,5 +1,5 @@
-// Package address defines the one form in which mail addresses are compared and the rules for a new address,
-// and it keeps the column with that form up to date. Every package that stores or looks up accounts uses it.
+// Package address defines the one form in which mail addresses are compared, and the rules for a new address. It also
+// keeps the column with that form up to date. Every package that stores or looks up accounts uses it.
 package address
 
 import (
@@ -10,18 +10,19 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin sign, the Greek question
-// mark and the Greek varia. (A test walks all of Unicode.)
+// aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin sign, the Greek question mark and
+// the Greek varia. (A test goes through all of Unicode.)
 const aliases = "\u212A\u037E\u1FEF"
 
-// Lookup returns the form in which addresses are compared, for any string. The local part is in NFC and lower
-// case, and in NFC again, since lower case can undo it. A character that is not ASCII never becomes ASCII:
-// Go's ToLower would turn the dotted capital I of Turkish and the Kelvin sign into i and k, and then the
-// owner of one address would be found by another. The domain is in its A-label form (RFC 5890), in which the
-// DNS knows it, so that both spellings are one mailbox. A domain that UTS 46 maps to more than its lower
-// case, such as one in full-width letters, is only put into lower case, like the local part.
+// Lookup returns the form in which addresses are compared, for any string. The local part is put into NFC, into lower
+// case, and into NFC again, because lower case can undo it. A character that is not ASCII never becomes ASCII: Go's
+// ToLower would turn the dotted capital I of Turkish and the Kelvin sign into i and k, and then the owner of one
+// address would be found under another. The domain is in the A-label form (RFC 5890), which the DNS uses, so that both
+// spellings are one mailbox. A domain that UTS 46 maps to more than its lower case, such as one in full-width letters,
+// is only put into lower case, like the local part.
 //
-// SQL's latchkey_email_lookup returns the same for ASCII and NULL for all else; Fill computes the rest.
+// The SQL function latchkey_email_lookup returns the same for ASCII, and NULL for everything else. Fill computes the
+// rest.
 func Lookup(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 || IsASCII(email) {
@@ -30,8 +31,8 @@ func Lookup(email string) string {
 	return lower(email[:at+1]) + aLabels(lower(email[at+1:]))
 }
 
-// Mailbox is the address for mail servers: the domain is in its A-label form, so that only a local part that
-// is not ASCII asks for SMTPUTF8 (RFC 6531). The local part is untouched.
+// Mailbox returns the address for mail servers. The domain is in the A-label form, so that SMTPUTF8 (RFC 6531) is
+// needed only if the local part is not ASCII. The local part does not change.
 func Mailbox(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 || IsASCII(email[at+1:]) {
@@ -44,7 +45,7 @@ func Mailbox(email string) string {
 	return email
 }
 
-// lower leaves the characters alone whose lower case would be ASCII.
+// lower returns s in lower case, but does not change characters whose lower case would be ASCII.
 func lower(s string) string {
 	if IsASCII(s) {
 		return strings.ToLower(s)
@@ -75,8 +76,8 @@ func lowerRune(r rune) rune {
 	return r
 }
 
-// aLabels is the A-label form of a domain that lower has seen, or the domain itself if it has none or is
-// mapped to anything else on the way.
+// aLabels returns the A-label form of a domain that lower has returned. It returns the domain itself if it has no such
+// form, or if UTS 46 maps it to other characters.
 func aLabels(domain string) string {
 	if IsASCII(domain) {
 		return domain
@@ -97,7 +98,7 @@ func aLabels(domain string) string {
 	return converted
 }
 
-// keepsASCII says that the labels that were ASCII before are the same: of "xn--" nothing is left.
+// keepsASCII returns whether the labels that were ASCII before are the same. (Nothing is left of the label "xn--".)
 func keepsASCII(domain, converted string) bool {
 	before, after := strings.Split(domain, "."), strings.Split(converted, ".")
 	if len(before) != len(after) {
@@ -111,13 +112,13 @@ func keepsASCII(domain, converted string) bool {
 	return true
 }
 
-// idnaProfile is UTS 46, nontransitional: ß and ς stay what they are, as the registries have it since 2010.
-// Hyphens in the third and fourth place are real in names of hosts, and lengths are Check's.
+// idnaProfile returns UTS 46, nontransitional: ß and ς stay as they are, as in registries since 2010. Real host names
+// have hyphens in the third and fourth place, so those are allowed. Check checks lengths.
 func idnaProfile() *idna.Profile {
 	return idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(), idna.CheckJoiners(true), idna.CheckHyphens(false))
 }
 
-// IsASCII says whether s has no character beyond U+007F.
+// IsASCII returns whether s has no character beyond U+007F.
 func IsASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] > unicode.MaxASCII {

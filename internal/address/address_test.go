@@ -24,7 +24,7 @@ func TestLookup(t *testing.T) {
 		"ida@a.bücher.xn--bcher-kva.de": "ida@a.xn--bcher-kva.xn--bcher-kva.de",
 		"ida@straße.example":            "ida@xn--strae-oqa.example", // not strasse.example
 		"ida@strasse.example":           "ida@strasse.example",
-		// What takes nobody's place.
+		// Characters that must not become other letters.
 		"j\u0130m@example.com":         "j\u0130m@example.com",
 		"jI\u0307m@example.com":        "j\u0130m@example.com",
 		"\u212Aim@example.com":         "\u212Aim@example.com",
@@ -99,7 +99,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// mailboxes are spellings of one mailbox each, as some software at least reads them.
+// mailboxes returns spellings that at least some software takes for one mailbox.
 func mailboxes() map[string][]string {
 	return map[string][]string{
 		"plain": {
@@ -119,7 +119,7 @@ func mailboxes() map[string][]string {
 		"hangul":  {"\u1100\u1161@example.com", "\uAC00@example.com"},
 		"a-label": {"ida@b\u00FCcher.example", "ida@xn--bcher-kva.example", "ida@XN--BCHER-KVA.EXAMPLE", "ida@Xn--Bcher-KVA.example", "ida@bu\u0308cher.example", "ida@b\u00FCcher.example.", "ida@b\u00FCcher\u3002example", "ida@b\u00FC\u00ADcher.example"},
 		"sharp s": {"ida@fa\u00DF.example", "ida@FA\u1E9E.example", "ida@xn--fa-hia.example", "ida@XN--FA-HIA.example"},
-		// One label has an A-label form and the other none.
+		// One label has an A-label form and the other has none.
 		"half":        {"ida@b\u00FCcher.\uFF45x.example", "ida@xn--bcher-kva.\uFF45x.example", "ida@b\u00FCcher.ex.example", "ida@xn--bcher-kva.ex.example"},
 		"underscore":  {"ida@b\u00FCcher.a_b.example", "ida@xn--bcher-kva.a_b.example"},
 		"undecodable": {"ida@b\u00FCcher.xn--a.example", "ida@xn--bcher-kva.xn--a.example"},
@@ -131,8 +131,8 @@ func mailboxes() map[string][]string {
 	}
 }
 
-// TestOneAccountOfOneMailbox: of the spellings of one mailbox those that a new account may have are found by each other,
-// so that there is one account at most; and what is the same under no reading stays apart.
+// Spellings of one mailbox that a new account may have find each other, so that there is at most one account. Spellings
+// that nothing takes for the same stay apart.
 func TestOneAccountOfOneMailbox(t *testing.T) {
 	t.Parallel()
 	lookups := map[string]string{}
@@ -155,8 +155,8 @@ func TestOneAccountOfOneMailbox(t *testing.T) {
 	}
 }
 
-// TestInvisibleCharacters: no new address has any, before the @ or behind it. Two stay in domains where the script needs
-// them, as registries have it: joiners behind a virama.
+// No new address has invisible characters, before the @ or after it. Two are allowed in domains where the script needs
+// them, as in registries: joiners after a virama.
 func TestInvisibleCharacters(t *testing.T) {
 	t.Parallel()
 	for r := rune(0); r <= unicode.MaxRune; r++ {
@@ -171,19 +171,18 @@ func TestInvisibleCharacters(t *testing.T) {
 	}
 }
 
-// folded is what software that ignores letter case in earnest takes an address for.
+// folded returns the form of an address for software that ignores letter case as fully as Unicode allows.
 func folded(s string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
 }
 
-// TestNoTwoOfAll walks all of Unicode: of the spellings that full case folding makes
-// equal, new accounts can have one (and it in either letter case), and no address that
-// is not ASCII is found by one that is.
+// TestNoTwoOfAll goes through all of Unicode. Of the spellings that full case folding makes equal, new accounts can
+// have only one (in either letter case). An ASCII address never finds one that is not ASCII.
 func TestNoTwoOfAll(t *testing.T) {
 	t.Parallel()
 	owner := map[string]string{}
 	for r := rune(' '); r <= unicode.MaxRune; r++ {
-		// Ideographs have no case, and what is not assigned nothing at all.
+		// Ideographs have no letter case, and unassigned code points have no properties.
 		if r == '@' || !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Cf) || unicode.Is(unicode.Unified_Ideograph, r) {
 			continue
 		}

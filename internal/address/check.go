@@ -11,8 +11,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// The errors of Check, for an address that a new account must not have. The texts are for the person who
-// typed it.
+// The errors of Check, for an address that a new account must not have. The person who typed the address reads these
+// texts.
 var (
 	ErrLookAlike = errors.New("has characters before the @ that count as others, or as none, for some software: spell it with plain letters, without spaces or quotation marks")
 	ErrDomain    = errors.New("has no domain that can be written in the DNS: use letters of one width, digits, hyphens and dots")
@@ -20,12 +20,12 @@ var (
 
 const (
 	maxLabel  = 63  // RFC 1035, section 2.3.4
-	maxDomain = 253 // the same section's 255, less the root's and the first length
+	maxDomain = 253 // the same section: 255, less the root and the first length byte
 	aceprefix = "xn--"
 )
 
-// Check says what is wrong with the address of a new account beyond the form that the contract's rules ask
-// for: nil, ErrLookAlike or ErrDomain. Addresses that are stored already are not asked.
+// Check returns an error if a new account must not have the address, beyond the form that the rules of the contract
+// require: ErrLookAlike or ErrDomain. Stored addresses are not checked.
 func Check(email string) error {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 {
@@ -40,8 +40,8 @@ func Check(email string) error {
 	return nil
 }
 
-// isLiteral is an address literal (RFC 5321, section 4.1.3), which is no domain, in the one spelling that a
-// number has (RFC 5952), but for letter case.
+// isLiteral returns whether the domain is an address literal (RFC 5321, section 4.1.3), which is not a domain, in the
+// one spelling of RFC 5952, in any letter case.
 func isLiteral(domain string) bool {
 	text, ok := strings.CutPrefix(strings.ToLower(domain), "[")
 	text, end := strings.CutSuffix(text, "]")
@@ -50,10 +50,9 @@ func isLiteral(domain string) bool {
 	return ok && end && err == nil && parsed.Is6() == six && parsed.Zone() == "" && parsed.String() == number
 }
 
-// spelled says that the ASCII characters of a local part are written in the one way that RFC 5321, section
-// 4.1.2, has for them: without comments and spaces, in quotation marks only where one of them needs those,
-// and with a backslash only before a quotation mark or another one. "ida"@example.com is the mailbox of
-// ida@example.com.
+// spelled returns whether the ASCII characters of a local part are written in the only way of RFC 5321, section 4.1.2:
+// without comments and spaces, in quotation marks only if a character needs them, and with a backslash only before a
+// quotation mark or another backslash. "ida"@example.com is the mailbox of ida@example.com.
 func spelled(local string) bool {
 	content, quoted := strings.CutPrefix(local, `"`)
 	if !quoted {
@@ -67,15 +66,14 @@ func spelled(local string) bool {
 	return !strings.ContainsAny(rest, `\"`)
 }
 
-// needsQuotes: of dots none does, two in a row neither. There are such addresses, and mail servers that take
-// them.
+// needsQuotes returns false for dots, even two in a row: such addresses exist, and mail servers accept them.
 func needsQuotes(r rune) bool {
 	return r <= ' ' || r == 0x7F || strings.ContainsRune(`()<>[]:;@\,"`, r)
 }
 
-// plain says that of all spellings that compatibility forms, full case folding and invisible characters make
-// equal (Unicode's NFKC_Casefold), this one differs from the plain one in letter case only. Otherwise two
-// accounts could have what other software takes for one address.
+// plain returns whether the spelling differs from the plain one only in letter case. The plain one is the one of all
+// spellings that compatibility forms, full case folding and invisible characters make equal (Unicode's NFKC_Casefold).
+// Otherwise two accounts could have addresses that other software takes for one.
 func plain(local string) bool {
 	if IsASCII(local) {
 		return true
@@ -86,7 +84,7 @@ func plain(local string) bool {
 		}
 	}
 	lookup := lower(local)
-	// An i or j whose dot is written again looks as it does without.
+	// An i or j with a second dot looks the same as without it.
 	if strings.Contains(lookup, "i\u0307") || strings.Contains(lookup, "j\u0307") {
 		return false
 	}
@@ -95,19 +93,19 @@ func plain(local string) bool {
 
 func plainRune(r rune) bool {
 	switch {
-	case !unicode.IsGraphic(r) || unicode.IsSpace(r): // unassigned ones too: nobody knows their case yet
+	case !unicode.IsGraphic(r) || unicode.IsSpace(r): // also unassigned ones: nobody knows their letter case yet
 		return false
 	case unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
 		return false
 	case unicode.ToLower(r) <= unicode.MaxASCII || unicode.ToUpper(r) <= unicode.MaxASCII: // K, İ, ı, ſ
 		return false
 	}
-	// A character that is only another one's second number, such as the Angstrom sign.
+	// Such a character is only a second code point for another one, for example the Angstrom sign.
 	canonical := norm.NFC.String(string(r))
 	return utf8.RuneCountInString(canonical) > 1 || canonical == string(r)
 }
 
-// inDNS says that the domain has an A-label form, is no other domain's look-alike, and fits.
+// inDNS returns whether the domain has an A-label form, does not look like another domain, and is short enough.
 func inDNS(domain string) bool {
 	ascii := aLabels(lower(domain))
 	if !IsASCII(ascii) || ascii == "" || len(ascii) > maxDomain {
@@ -125,7 +123,7 @@ func inDNS(domain string) bool {
 	return err == nil && aLabels(lower(shown)) == ascii && decoded(ascii, shown)
 }
 
-// isHostLabel is the rule of RFC 1123, section 2.1.
+// isHostLabel returns whether a label follows RFC 1123, section 2.1.
 func isHostLabel(label string) bool {
 	if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
 		return false
@@ -135,7 +133,7 @@ func isHostLabel(label string) bool {
 	})
 }
 
-// decoded says that each A-label stands for something that is not ASCII.
+// decoded returns whether each A-label decodes to something that is not ASCII.
 func decoded(ascii, shown string) bool {
 	labels := strings.Split(shown, ".")
 	i := 0

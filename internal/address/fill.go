@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// fillBatch rows are changed by one statement, which keeps locks short.
+	// fillBatch is how many rows one statement changes, so that it holds locks only briefly.
 	fillBatch = 1000
-	// fillTries bounds how often a statement is repeated that another program's stood in the way of.
+	// fillTries limits how often a statement is tried if a statement of another program is in its way.
 	fillTries = 4
 )
 
@@ -23,11 +23,10 @@ type Database interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Fill makes users.email_lookup what Lookup says: it takes values away from addresses that have another one
-// (only of those that are not ASCII, the others are SQL's own), and then lets the oldest account hold each
-// address that nobody holds. It returns how many accounts have got a value. updated_at stays, and no
-// revocation is appended. What it changed before an error stays; it can be run at any time, by several at
-// once.
+// Fill sets users.email_lookup to the result of Lookup. First it clears values that are wrong (only of addresses that
+// are not ASCII, because SQL computes the others). Then, for each address that no account holds, it gives the value to
+// the oldest account. It returns how many accounts got a value. It does not change updated_at, and appends no
+// revocation. If it fails, what it has done so far remains. It can run at any time, also several times at once.
 func Fill(ctx context.Context, on Database) (int64, error) {
 	if err := release(ctx, on); err != nil {
 		return 0, err
@@ -75,7 +74,7 @@ func fill(ctx context.Context, on Database) (total int64, err error) {
 	const read = `
 		SELECT created_at, id, email FROM users
 		WHERE email_lookup IS NULL AND (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3`
-	// The address is compared too: its owner may change it meanwhile.
+	// The statement compares the address too, because its owner may change it at the same time.
 	const give = `
 		UPDATE users SET email_lookup = given.lookup FROM unnest($1::uuid[], $2::text[], $3::text[]) AS given (id, email, lookup)
 		WHERE users.id = given.id AND users.email = given.email AND users.email_lookup IS NULL
@@ -109,8 +108,8 @@ func fill(ctx context.Context, on Database) (total int64, err error) {
 	}
 }
 
-// repeatedly runs a statement again when somebody signed up with one of the addresses just then, or locked
-// the same accounts in another order.
+// repeatedly runs a statement again if somebody signed up with one of the addresses at that moment, or locked the same
+// accounts in another order.
 func repeatedly(ctx context.Context, on Database, statement string, args ...any) (int64, error) {
 	for try := 1; ; try++ {
 		tag, err := on.Exec(ctx, statement, args...)

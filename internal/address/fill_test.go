@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-// database makes one with these options of CREATE DATABASE and connects to it.
+// database creates a database with these options of CREATE DATABASE and connects to it.
 func database(t *testing.T, name, options string) (conn *pgx.Conn, dsn string) {
 	t.Helper()
 	beside := testenv.EmptyDatabase(t)
@@ -71,8 +71,7 @@ func migrate(t *testing.T, dsn string, files fs.FS) {
 
 const turkish = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR' LOCALE 'C' ENCODING 'UTF8'"
 
-// TestSQLAgrees: what SQL computes is what Go does, whatever the locale, and it computes
-// nothing that is not ASCII.
+// SQL computes the same as Go, in each locale, and computes nothing for addresses that are not ASCII.
 func TestSQLAgrees(t *testing.T) {
 	t.Parallel()
 	var all []string
@@ -106,7 +105,7 @@ func TestSQLAgrees(t *testing.T) {
 	}
 }
 
-// upTo are the migrations before a version.
+// upTo returns the migrations before a version.
 func upTo(t *testing.T, version string) fs.FS {
 	t.Helper()
 	names, err := fs.Glob(migrations.FS, "*.sql")
@@ -126,13 +125,13 @@ func upTo(t *testing.T, version string) fs.FS {
 	return some
 }
 
-// TestEarlierForms: the values that earlier versions wrote become today's, the oldest
-// account holds each address, and nothing else of an account changes.
+// The values that earlier versions wrote become today's, the oldest account holds each address, and nothing else of an
+// account changes.
 func TestEarlierForms(t *testing.T) {
 	t.Parallel()
 	conn, dsn := database(t, "address_earlier", turkish)
 	migrate(t, dsn, upTo(t, "00016"))
-	// In this order, with the value of before; "": as the trigger has it.
+	// In this order, with the value of an earlier version. "": the value from the trigger.
 	for _, row := range [][2]string{
 		{"j\u0130m@example.com", "jim@example.com"},
 		{"jim@example.com", ""},
@@ -175,8 +174,7 @@ func TestEarlierForms(t *testing.T) {
 	}
 }
 
-// TestFillWhatOthersWrite: many rows of a program that knows nothing of the column, in
-// more batches than one, some with one mailbox.
+// Another program, which does not know the column, wrote more rows than fit in one batch, some with the same mailbox.
 func TestFillWhatOthersWrite(t *testing.T) {
 	t.Parallel()
 	conn, dsn := database(t, "", "")
@@ -193,7 +191,7 @@ func TestFillWhatOthersWrite(t *testing.T) {
 	for _, wrong := range texts(t, conn, "SELECT email FROM users WHERE (email LIKE 'Ü%') <> (email_lookup IS NOT NULL)") {
 		t.Errorf("not the oldest: %s", wrong)
 	}
-	// An address that changes gives up its value, to be filled in again.
+	// An address that changes loses its value, and Fill fills it in again.
 	exec(t, conn, "UPDATE users SET email = 'moved@b\u00FCcher.example' WHERE email = 'Ü7@bücher.example'")
 	if n, err := address.Fill(t.Context(), conn); n != 2 || err != nil {
 		t.Errorf("after a change: %d, %v", n, err)

@@ -1,6 +1,6 @@
-// Package audit writes the audit trail: every event of table audit_events is made here, and so has the caller and the
-// time in the same form. The one statement that inserts events elsewhere is the ledger's append of ended sessions, which
-// writes rows and events in one flush; its events come from [Trail.Event].
+// Package audit writes the audit trail. It makes every event of the table audit_events, so all have the caller and the
+// time in the same form. Only one statement elsewhere inserts events: the ledger appends ended sessions and their
+// events in one flush. Those events come from [Trail.Event].
 package audit
 
 import (
@@ -16,21 +16,21 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/caller"
 )
 
-// Kind names what happened to an account.
+// Kind names the event.
 type Kind string
 
-// The kinds are stored: rename none.
+// The kinds are stored: do not change them.
 const (
 	SignedUp Kind = "signed_up"
-	// SignUpAttempted: with LATCHKEY_HIDE_ACCOUNTS the owner learns of it by mail, one an hour.
+	// SignUpAttempted: with LATCHKEY_HIDE_ACCOUNTS the owner gets a mail about it, at most one an hour.
 	SignUpAttempted Kind = "sign_up_attempted"
 	LoggedIn        Kind = "logged_in"
 	LoggedOut       Kind = "logged_out"
-	// LoginFailed is sampled: the first five of 15 minutes, then each tenth.
+	// LoginFailed is sampled: the first five in 15 minutes, then each tenth.
 	LoginFailed    Kind = "login_failed"
 	LoginsLimited  Kind = "logins_limited"
 	PasswordClosed Kind = "password_login_closed"
-	// ClientClosed: a device is as good as an unknown one, or a session cannot change the password any more.
+	// ClientClosed: a device counts as unknown from now on, or a session can no longer change the password.
 	ClientClosed Kind = "password_client_closed"
 
 	RefreshRepeat   Kind = "refresh_repeated"
@@ -52,19 +52,20 @@ const (
 	AllSessionsRevoked  Kind = "all_sessions_revoked"
 )
 
-// repeatsCounted is how long what repeats is counted on its first event: a thief can
-// repeat a refresh thousands of times in the grace.
+// repeatsCounted is how long repeats are counted in the first event: within the grace, a thief can repeat a refresh
+// thousands of times.
 const repeatsCounted = time.Minute
 
 // Event is one row of the trail.
 type Event struct {
 	Time time.Time
 	Kind Kind
-	// UserID is whose account it is about; uuid.Nil: nobody's, as when all sessions are revoked.
+	// UserID is the account of the event. It is uuid.Nil if the event is of no account, as when all sessions are
+	// revoked.
 	UserID uuid.UUID
-	// SessionID is the session that acted or was acted on; uuid.Nil: none.
+	// SessionID is the session that acted or was ended, or uuid.Nil.
 	SessionID uuid.UUID
-	// Address, TraceID and CallID are the caller's, "" for work without one.
+	// Address, TraceID and CallID are the caller's. They are "" for work without a caller.
 	Address, TraceID, CallID string
 }
 
@@ -75,10 +76,10 @@ type Trail struct {
 	repeating keyedLocks // by session
 }
 
-// New returns the writer; now dates the events.
+// New returns a Trail. now gives the time of events.
 func New(now func() time.Time) *Trail { return &Trail{now: now, queries: db.New()} }
 
-// Event returns the event of the present caller, which nothing has written yet.
+// Event returns an event of the current caller, and does not write it.
 func (t *Trail) Event(ctx context.Context, kind Kind, userID, sessionID uuid.UUID) Event {
 	c := caller.From(ctx)
 	return Event{
@@ -87,12 +88,13 @@ func (t *Trail) Event(ctx context.Context, kind Kind, userID, sessionID uuid.UUI
 	}
 }
 
-// Record writes an event of the present caller, in the transaction of the fact where there is one.
+// Record writes an event of the current caller. If the event reports a fact that is stored, on is the transaction of
+// that fact.
 func (t *Trail) Record(ctx context.Context, on db.DBTX, kind Kind, userID, sessionID uuid.UUID) error {
 	return t.Write(ctx, on, t.Event(ctx, kind, userID, sessionID))
 }
 
-// Write writes an event that work without a caller has made.
+// Write writes an event, which may have no caller.
 func (t *Trail) Write(ctx context.Context, on db.DBTX, e Event) error {
 	return t.queries.RecordAuditEvent(ctx, on, db.RecordAuditEventParams{
 		CreatedAt: e.Time, Kind: string(e.Kind), UserID: e.UserID,
@@ -101,10 +103,10 @@ func (t *Trail) Write(ctx context.Context, on db.DBTX, e Event) error {
 	})
 }
 
-// RecordRepeated is Record for what a caller can do over and over in one session: the first makes an event, which then
-// counts the others of a minute.
+// RecordRepeated is Record for an event that a caller can cause over and over in one session. The first one is written,
+// and counts the others in the next minute.
 func (t *Trail) RecordRepeated(ctx context.Context, on db.DBTX, kind Kind, userID, sessionID uuid.UUID) error {
-	// One at a time: those that come at once would each find no event.
+	// One at a time: calls at the same moment would each find no event.
 	release, err := t.repeating.hold(ctx, sessionID)
 	if err != nil {
 		return err
@@ -117,8 +119,8 @@ func (t *Trail) RecordRepeated(ctx context.Context, on db.DBTX, kind Kind, userI
 	})
 }
 
-// RecordAttemptedSignUp writes the event of which the account's owner learns by the mail notice in the same transaction,
-// and none within an hour of that notice.
+// RecordAttemptedSignUp writes the event that belongs to the mail notice in the same transaction. It writes none within
+// an hour of that notice.
 func (t *Trail) RecordAttemptedSignUp(ctx context.Context, on db.DBTX, userID uuid.UUID, notice string) error {
 	e := t.Event(ctx, SignUpAttempted, userID, uuid.Nil)
 	return t.queries.RecordSignUpAttempt(ctx, on, db.RecordSignUpAttemptParams{
@@ -127,8 +129,8 @@ func (t *Trail) RecordAttemptedSignUp(ctx context.Context, on db.DBTX, userID uu
 	})
 }
 
-// Newest returns the kind and the session of the last thing that happened to an account, whose row the caller has locked;
-// zero values when nothing has.
+// Newest returns the kind and the session of the last event of an account, which the caller has locked. It returns zero
+// values if there is none.
 func (t *Trail) Newest(ctx context.Context, on db.DBTX, userID uuid.UUID) (kind Kind, sessionID uuid.UUID, err error) {
 	last, err := t.queries.NewestAuditEvent(ctx, on, userID)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -140,8 +142,8 @@ func (t *Trail) Newest(ctx context.Context, on db.DBTX, userID uuid.UUID) (kind 
 	return Kind(last.Kind), last.SessionID.UUID, nil
 }
 
-// KnowsSession says whether the account ever had the session: whether the trail has an event of it other than its end,
-// which anybody can ask for by any identifier.
+// KnowsSession returns whether the account ever had the session: whether the trail has an event of it other than its
+// end. The end does not count, because anybody can ask to end any id.
 func (t *Trail) KnowsSession(ctx context.Context, on db.DBTX, userID, sessionID uuid.UUID) (bool, error) {
 	began, err := t.queries.SessionInTrail(ctx, on, db.SessionInTrailParams{UserID: userID, SessionID: sessionID})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestOnlyWriter holds that no other package inserts events with the generated queries. The ledger's append of ended
-// sessions has a statement of its own, see the package's comment.
+// TestOnlyWriter checks that no other package inserts events with the generated queries. The ledger has a statement of
+// its own for ended sessions: see the comment of the package.
 func TestOnlyWriter(t *testing.T) {
 	t.Parallel()
 	got := testenv.Callers(t, "RecordAuditEvent", "RecordRepeatedEvent", "RecordSignUpAttempt")

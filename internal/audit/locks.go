@@ -7,15 +7,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// keyedLocks holds a lock for each key that somebody holds or waits for. The zero value
-// is ready.
+// keyedLocks has a lock for each key that somebody holds or waits for. The zero value is ready.
 type keyedLocks struct {
 	mu   sync.Mutex
 	held map[uuid.UUID]*keyedLock
 }
 
 type keyedLock struct {
-	turn chan struct{} // holds a token while the lock is held
+	turn chan struct{} // has a token while the lock is held
 	uses int           // holders and waiters
 }
 

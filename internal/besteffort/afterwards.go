@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	// afterwardsTime bounds work that a call has left behind.
+	// afterwardsTime limits work after an answer.
 	afterwardsTime = 10 * time.Second
-	// afterwardsAtOnce bounds how much of it is under way. Calls that come while it is full wait for a place, which slows a
-	// flood down, and tells nothing of what they leave behind.
+	// afterwardsAtOnce limits how much of this work runs at once. If it is reached, calls wait for a place before they
+	// answer. That slows a flood down, and reveals nothing about the work.
 	afterwardsAtOnce = 64
 )
 
-// Afterwards does work that a call's answer does not wait for, so that the answer's time does not tell of it. Use
-// NewAfterwards.
+// Afterwards does work for which the answer to a call does not wait, so that the time of the answer reveals nothing
+// about the work. Use NewAfterwards.
 type Afterwards struct {
 	log    *slog.Logger
-	places chan struct{} // holds one for each work under way
+	places chan struct{} // has one value for each piece of work that runs
 	all    sync.WaitGroup
 }
 
-// NewAfterwards returns one that logs failures to log.
+// NewAfterwards returns an Afterwards that logs failures to log.
 func NewAfterwards(log *slog.Logger) *Afterwards {
 	return &Afterwards{log: log, places: make(chan struct{}, afterwardsAtOnce)}
 }
 
-// Do begins the work, which has 10 s. A failure is logged: the answer has been given.
+// Do starts the work, which may take 10 s. A failure is only logged, because the answer does not wait.
 func (a *Afterwards) Do(ctx context.Context, doing string, work func(context.Context) error) {
 	run := func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwardsTime)
@@ -53,12 +53,12 @@ func (a *Afterwards) Do(ctx context.Context, doing string, work func(context.Con
 			defer func() { <-a.places }()
 			run()
 		})
-	case <-place.C: // the database hangs
+	case <-place.C: // the database does not answer
 		run()
 	}
 }
 
-// Fill takes every place, so that work waits for one, until free is called. It is for tests.
+// Fill takes every place, so that work waits for a place until free is called. It is for tests.
 func (a *Afterwards) Fill() (free func()) {
 	for range cap(a.places) {
 		a.places <- struct{}{}
@@ -70,5 +70,5 @@ func (a *Afterwards) Fill() (free func()) {
 	}
 }
 
-// Wait returns when all work is done: within 10 s.
+// Wait returns when all work is done, which takes at most 10 s.
 func (a *Afterwards) Wait() { a.all.Wait() }

@@ -1,5 +1,5 @@
-// Package besteffort has work that a call can be answered without: steps in Redis that the ledger makes superfluous, and
-// what is done after the answer. Neither may hold a call up when a store does not answer.
+// Package besteffort has work without which a call can be answered: steps in Redis that the ledger makes superfluous,
+// and work after the answer. Neither may hold up a call when a store does not answer.
 package besteffort
 
 import (
@@ -16,29 +16,29 @@ import (
 )
 
 const (
-	// DetachTime bounds what is still done for a call whose caller may be gone: closing its attempt in the limiter, or
-	// deleting a session whose token nobody will get.
+	// DetachTime limits work for a call whose caller may be gone: closing its attempt in the limiter, or deleting a
+	// session whose token nobody will get.
 	DetachTime = 3 * time.Second
 
-	// redisPatience is how long a call waits for Redis in all steps that can be done
-	// without: each takes less than a millisecond as a rule.
+	// redisPatience is how long a call waits for Redis in all steps that it can do without. Each usually takes less
+	// than a millisecond.
 	redisPatience = 50 * time.Millisecond
-	// redisPause is how long such steps then do not ask it: calls would wait one after the
-	// other for what has just not answered.
+	// redisPause is how long such steps then do not ask Redis. Otherwise one call after another would wait for a Redis
+	// that has just not answered.
 	redisPause = time.Second
-	// ownSubjects bounds the addresses and accounts that a replica counts by itself: 10 MB.
+	// ownSubjects limits the addresses and accounts that a replica counts in its own memory: 10 MB.
 	ownSubjects = 50_000
 )
 
-// ErrImpatient says that Redis was not asked, because it has not answered a moment ago.
+// ErrImpatient means that Redis was not asked, because it did not answer a moment ago.
 var ErrImpatient = errors.New("no answer from Redis of late")
 
-// Detach returns a context for what must still be done though the caller may be gone: it lasts DetachTime.
+// Detach returns a context for work that must be done even if the caller is gone. It lasts DetachTime.
 func Detach(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), DetachTime)
 }
 
-// Redis remembers whether Redis has answered of late. Use New.
+// Redis remembers whether Redis has answered lately. Use NewRedis.
 type Redis struct {
 	log         *slog.Logger
 	shared      *ratelimit.GCRA
@@ -46,7 +46,8 @@ type Redis struct {
 	pausedUntil atomic.Int64 // on the machine's clock, in nanoseconds
 }
 
-// NewRedis returns one for a replica: rates are those of all replicas, now is the clock by which the replica counts alone.
+// NewRedis returns a Redis for one replica. rates has the counts of all replicas. now is the clock for the replica's
+// own counts.
 func NewRedis(rates *ratelimit.GCRA, log *slog.Logger, now func() time.Time) (*Redis, error) {
 	own, err := ratelimit.NewLocal(ratelimit.LocalConfig{Subjects: ownSubjects, Now: now})
 	if err != nil {
@@ -55,12 +56,12 @@ func NewRedis(rates *ratelimit.GCRA, log *slog.Logger, now func() time.Time) (*R
 	return &Redis{log: log, shared: rates, own: own}, nil
 }
 
-// clock is the machine's, by which contexts and timers end.
+// clock reads the machine's clock, which contexts and timers use too.
 func clock() int64 {
 	return time.Now().UnixNano() //nolint:forbidigo // see above
 }
 
-// Ask runs a step in Redis that the call can be answered without. It returns an error when Redis does not answer soon.
+// Ask runs a step in Redis that the call can do without. It returns an error if Redis does not answer soon.
 func (r *Redis) Ask(ctx context.Context, step func(context.Context) error) error {
 	if clock() < r.pausedUntil.Load() {
 		return ErrImpatient
@@ -74,8 +75,9 @@ func (r *Redis) Ask(ctx context.Context, step func(context.Context) error) error
 	return err
 }
 
-// Allow counts a call by the rate, in this replica alone while Redis does not answer. It counts there at all times: when
-// Redis stops in the middle of a burst nothing is forgotten. A *ratelimit.LimitedError says that the limit was reached.
+// Allow counts a call against the rate, and while Redis does not answer only in this replica. The replica counts at all
+// times, so that nothing is forgotten if Redis stops answering in the middle of a burst. A *ratelimit.LimitedError
+// means that the limit was reached.
 func (r *Redis) Allow(ctx context.Context, scope, subject string, rate ratelimit.Rate) error {
 	if err := r.own.Allow(scope, subject, rate); err != nil {
 		return err
@@ -87,8 +89,8 @@ func (r *Redis) Allow(ctx context.Context, scope, subject string, rate ratelimit
 	return err
 }
 
-// Tidy begins work in Redis that the ledger makes superfluous, and returns a function that waits for it, but not for a
-// Redis that does not answer. The work goes on for DetachTime at most.
+// Tidy starts work in Redis that the ledger makes superfluous. It returns a function that waits for the work, but not
+// if Redis does not answer. The work may take DetachTime.
 func (r *Redis) Tidy(ctx context.Context, work func(context.Context)) (wait func()) {
 	done := make(chan struct{})
 	ctx, cancel := Detach(ctx)

@@ -1,6 +1,6 @@
-// Package caller holds what the service knows of the caller of a request before anything is checked: where the request
-// comes from, how it is found in the logs, and which credential it shows. The transport reads it once; flows and handlers
-// take it from the context, so that they do not depend on gRPC or HTTP.
+// Package caller has what the service knows about the caller of a request before anything is checked: where the request
+// comes from, the ids that find it in the logs, and the credential that it shows. The transport reads these once. Flows
+// and handlers take them from the context, so they do not depend on gRPC or HTTP.
 package caller
 
 import (
@@ -12,25 +12,26 @@ import (
 
 // Caller is the source of one request.
 type Caller struct {
-	// CallID is 32 hex digits, random and made by the transport: a caller can neither choose it nor make another call's
-	// equal to it.
+	// CallID is 32 random hex digits, which the transport makes. A caller cannot choose it, and no two calls have the
+	// same.
 	CallID string
-	// TraceID is 32 hex digits: taken up from the caller's traceparent (W3C Trace Context), else the CallID. Callers may
-	// send what they like, somebody else's too: it finds a call in the logs and proves nothing.
+	// TraceID is 32 hex digits: the id from the caller's traceparent (W3C Trace Context), or else the CallID. Callers
+	// may send any id, even one of somebody else. So it helps to find a call in the log and proves nothing.
 	TraceID string
-	// Address is the client's, by the trusted-proxy setting; invalid on transports that have none.
+	// Address is the client's address according to the trusted-proxy setting. It is invalid on transports that have
+	// none.
 	Address netip.Addr
-	// Credential is what the request shows as `authorization: Bearer CREDENTIAL`, unchecked; "" when it shows none, or
-	// more than one: which of them counts must not depend on who reads them.
+	// Credential is the CREDENTIAL in `authorization: Bearer CREDENTIAL`, unchecked. It is "" if the request shows
+	// none, or more than one: which one counts must not depend on the code that reads them.
 	Credential string
 
-	// userID is the account that the call was about; uuid.Nil: none is known.
+	// userID is the account of the call, or uuid.Nil if none is known.
 	userID uuid.UUID
 }
 
 type key struct{}
 
-// With returns a context for the request of c.
+// With returns a context that has the caller c.
 func With(ctx context.Context, c *Caller) context.Context { return context.WithValue(ctx, key{}, c) }
 
 // From returns the caller of the request. Outside a request all its fields are zero.
@@ -41,18 +42,18 @@ func From(ctx context.Context) Caller {
 	return Caller{}
 }
 
-// NoteUser lets the access log say whose account the request was about. Only the goroutine of the request may call it,
-// before it leaves work to others.
+// NoteUser records the account of the request for the access log. Only the goroutine of the request may call it, and
+// only before it starts other goroutines.
 func NoteUser(ctx context.Context, id uuid.UUID) {
 	if c, ok := ctx.Value(key{}).(*Caller); ok {
 		c.userID = id
 	}
 }
 
-// UserID returns the account that NoteUser was given; uuid.Nil: none.
+// UserID returns the account that NoteUser was given, or uuid.Nil.
 func (c Caller) UserID() uuid.UUID { return c.userID }
 
-// AddressText returns the address as text; "" when there is none.
+// AddressText returns the address as text, or "" if there is none.
 func (c Caller) AddressText() string {
 	if !c.Address.IsValid() {
 		return ""
@@ -60,7 +61,7 @@ func (c Caller) AddressText() string {
 	return c.Address.String()
 }
 
-// Site returns what a rate limit counts: an IPv4 address, or the /64 that an IPv6 customer usually has for itself.
+// Site returns the block that a rate limit counts: an IPv4 address, or the /64 that an IPv6 customer usually has alone.
 func (c Caller) Site() string {
 	if c.Address.Is6() {
 		prefix, err := c.Address.Prefix(64)
@@ -71,8 +72,9 @@ func (c Caller) Site() string {
 	return c.Address.String()
 }
 
-// Network returns what fair queues count: the smallest block that the Internet routes by itself, so that nobody has more
-// than one without renting more. That is a /48 of IPv6, and a /24 of IPv4. Callers without an address share one.
+// Network returns the block that fair queues count: the smallest block that the Internet routes by itself, so that
+// nobody gets more blocks without renting them. That is a /48 of IPv6, or a /24 of IPv4. All callers without an address
+// share one.
 func (c Caller) Network() string {
 	bits := 24
 	if c.Address.Is6() {
@@ -85,8 +87,8 @@ func (c Caller) Network() string {
 	return prefix.String()
 }
 
-// Source returns what may fail a few times by itself: an IPv4 address, or a /48 of IPv6, of which providers give one to a
-// customer at most.
+// Source returns the block that may fail a few times by itself: an IPv4 address, or a /48 of IPv6. Providers give a
+// customer at most one /48.
 func (c Caller) Source() string {
 	if c.Address.Is6() {
 		return c.Network()

@@ -10,7 +10,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/caller"
 )
 
-// TestBlocks says which addresses are counted together.
+// TestBlocks checks which addresses are counted together.
 func TestBlocks(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]struct{ address, text, site, network, source string }{
@@ -31,7 +31,7 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
-// TestContext shows that the account that a handler notes is seen by those that hold an earlier context of the request.
+// TestContext checks that an earlier context of the request also has the account that a handler notes.
 func TestContext(t *testing.T) {
 	t.Parallel()
 	if c := caller.From(t.Context()); c != (caller.Caller{}) {

@@ -4,7 +4,7 @@ import "testing"
 
 func TestIsLoopback(t *testing.T) {
 	t.Parallel()
-	for host, want := range map[string][2]bool{ // for us, for browsers
+	for host, want := range map[string][2]bool{ // the results of IsLoopback and IsLoopbackInBrowsers
 		"localhost": {true, true}, "LocalHost": {true, true}, "localhost.": {true, true},
 		"127.0.0.1": {true, true}, "127.1.2.3": {true, true}, "::1": {true, true}, "::ffff:127.0.0.1": {true, true},
 		"app.localhost": {false, true}, "App.Localhost.": {false, true}, "localhost.example.com": {},

@@ -21,7 +21,7 @@ func testGuard() *Guard {
 	return NewGuard(GuardConfig{ArrivalTime: time.Second, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// feed is a connection whose reads bring what was written, in pieces.
+// feed is a connection whose reads return the written bytes in pieces.
 type feed struct {
 	net.Conn
 	data  []byte
@@ -61,8 +61,7 @@ func handshake(t failer, g *Guard, data []byte, piece func() int) (*conn, contex
 	return watched, peer.NewContext(context.Background(), &peer.Peer{AuthInfo: info})
 }
 
-// TestConnPassesEverything: what is not over a limit goes through as it is, however it comes in and however
-// it is read.
+// Everything within the limits passes unchanged, in whatever pieces it comes in and is read.
 func TestConnPassesEverything(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -106,7 +105,7 @@ func TestConnPassesEverything(t *testing.T) {
 	})
 }
 
-// call reads the HEADERS frame of a call, as gRPC would, and awaits its message.
+// call reads the HEADERS frame of a call, as gRPC does, and awaits its message.
 func call(ctx context.Context, t *testing.T, c *conn, limit int) context.Context {
 	t.Helper()
 	readFrames(t, c, 1)
@@ -141,7 +140,7 @@ func TestAwait(t *testing.T) {
 		frames     int
 		unwatched  bool
 		canceled   bool
-		to         uint32 // whom the last frame goes to
+		to         uint32 // the stream of the last frame
 		hugePrefix bool
 	}{
 		"whole": {write: func(f *http2.Framer) error {
@@ -181,7 +180,7 @@ func TestAwait(t *testing.T) {
 			if err := test.write(http2.NewFramer(&sent, nil)); err != nil {
 				t.Fatal(err)
 			}
-			// Everything is read ahead before the headers are looked at.
+			// Everything is read ahead before the headers are parsed.
 			c, parent := handshake(t, testGuard(), sent.Bytes(), func() int { return readBuffer })
 			if err := c.need(min(sent.Len(), readBuffer-frameHeader)); err != nil {
 				t.Fatal(err)
@@ -205,8 +204,8 @@ func TestAwait(t *testing.T) {
 	}
 }
 
-// TestHeldHeaders: what connections hold of headers whose end does not come is bounded for all of them, and
-// nothing of it is counted when they have gone.
+// The memory for blocks of headers that are not complete is limited for all connections together. When the connections
+// are closed, nothing of it is counted any more.
 func TestHeldHeaders(t *testing.T) {
 	t.Parallel()
 	const frame = 16 << 10
@@ -239,7 +238,8 @@ func TestHeldHeaders(t *testing.T) {
 	if n := g.Stats().Stalled; n != int64(refused) {
 		t.Errorf("%d are counted", n)
 	}
-	// Those that hold no more than a call may have go on, and so do whole blocks in a while.
+	// A connection that has no more than one call may have is not closed. After the others are closed, neither is one
+	// with a whole block.
 	small, _ := handshake(t, g, begun(0, false), func() int { return frame })
 	if _, err := io.Copy(io.Discard, small); err != nil {
 		t.Error(err)

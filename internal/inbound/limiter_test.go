@@ -13,8 +13,8 @@ type nothing struct{ net.Conn }
 
 func (nothing) Close() error { return nil }
 
-// TestLimiterIsFair: whoever comes when, no bound is passed, nothing is counted twice, and an address never
-// waits while another has two connections more than it would have.
+// In any order of arrivals, no limit is passed, nothing is counted twice, and an address is never refused while another
+// has two connections more than it would have.
 func TestLimiterIsFair(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -24,7 +24,7 @@ func TestLimiterIsFair(t *testing.T) {
 		held := map[*counted]bool{}
 		for range 100 {
 			address := rapid.SampledFrom([]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "10.1.2.3", "", ""}).Draw(t, "who comes")
-			if address == "" { // one goes
+			if address == "" { // one connection closes
 				for c := range held {
 					_ = c.Close()
 					delete(held, c)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout bounds how long the kernel waits for a peer to acknowledge. A connection on which it fails
-// has gRPC's keepalive.
+// setUserTimeout limits how long the kernel waits for a peer to acknowledge data. If it fails, gRPC's keepalive still
+// finds dead peers.
 func setUserTimeout(c *net.TCPConn, timeout time.Duration) {
 	raw, err := c.SyscallConn()
 	if err != nil {

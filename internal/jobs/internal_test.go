@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// TestKind: rows that a previous release has inserted must find their worker.
+// Rows that an earlier release inserted must find their worker.
 func TestKind(t *testing.T) {
 	t.Parallel()
 	if (sweepArgs{}).Kind() != "sweep" {
@@ -22,7 +22,7 @@ func TestKind(t *testing.T) {
 	}
 }
 
-// TestQueues: a former version's rows are in these queues, and no other program's are.
+// These queues have the rows of earlier versions, and none of other programs.
 func TestQueues(t *testing.T) {
 	t.Parallel()
 	if got := slices.Sorted(maps.Keys(queues())); !slices.Equal(got, []string{"mail", "mail_links", "mail_notices", "upkeep"}) {
@@ -30,7 +30,7 @@ func TestQueues(t *testing.T) {
 	}
 }
 
-// TestSweepsEach: one part that fails does not keep the others from being swept, and the error names it.
+// If one part of a sweep fails, the others still run, and the error names it.
 func TestSweepsEach(t *testing.T) {
 	t.Parallel()
 	pool, err := pgxpool.New(t.Context(), "postgres://127.0.0.1:1/none")

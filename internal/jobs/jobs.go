@@ -1,10 +1,10 @@
-// Package jobs runs work in the background: a table of jobs in PostgreSQL ([River]), their queues, and the hourly
-// sweep. No other package knows River's client.
+// Package jobs runs work in the background. It has a table of jobs in PostgreSQL ([River]), their queues, and the
+// hourly sweep. No other package knows River's client.
 //
 // A package that has jobs gives its workers to a [Queue] with [AddWorker] when it is built, names one of the queues of
-// this package, and inserts with [Queue.Insert] in the transaction that decided on the job: the job runs exactly when
-// that transaction commits, and survives a crash of the process. It runs at least once: a process that dies between the
-// work and the note of it leaves the job to another one.
+// this package, and inserts with [Queue.Insert] in the transaction that decided on the job. The job runs only if that
+// transaction commits, and then even if the process crashes. It runs at least once: if a process dies after the work
+// and before it has recorded that, another process repeats the job.
 //
 // [River]: https://riverqueue.com
 package jobs
@@ -25,49 +25,49 @@ import (
 )
 
 const (
-	// Timeout ends an attempt at a job whose worker names no other.
+	// Timeout ends an attempt at a job, if its worker names no other time.
 	Timeout = time.Minute
-	// RescueAfter is when another process retries an attempt whose process has died: twice as long as an attempt can
-	// last.
+	// RescueAfter is when another process retries an attempt whose process has died. It is twice as long as an attempt
+	// can take.
 	RescueAfter = 2 * Timeout
 
-	// softStop is what jobs under way are given when the queue stops.
+	// softStop is how long running jobs may continue when the queue stops.
 	softStop = 10 * time.Second
-	// answerTime is how long PostgreSQL may take to answer before an orderly stop: a thousand times as long as it
-	// takes when idle.
+	// answerTime is how long PostgreSQL may take to answer before an orderly stop. It is a thousand times as long as an
+	// idle PostgreSQL takes.
 	answerTime = 2 * time.Second
-	// hardStop is what interrupted jobs get when it does not answer.
+	// hardStop is how long interrupted jobs may continue if PostgreSQL does not answer.
 	hardStop = time.Second
 
-	// Jobs are deleted as soon as they are of no more use, because those of former versions hold addresses. Done ones
-	// are kept for an hour, which answers "did the mail go out?"; ones that were given up on are kept for a day, which
-	// is one look at the dashboard. The log keeps the rest, with the trace id and without the address.
+	// Jobs are deleted as soon as nothing needs them, because those of earlier versions hold addresses. Done jobs are
+	// kept for an hour, to answer "was the mail sent?". Jobs that failed for good are kept for a day, so that somebody
+	// can look at them once. The log keeps the rest, with the trace id and without the address.
 	keepDone    = time.Hour
 	keepGivenUp = 24 * time.Hour
 )
 
-// ErrBuilt is returned when a worker or a background task is added after the first job was inserted or the queue was
-// started: River would not know it.
+// ErrBuilt is returned if a worker or a task is added after the first job was inserted or the queue was started: River
+// would not know it.
 var ErrBuilt = errors.New("jobs: added after the first use of the queue")
 
 // Config configures [New].
 type Config struct {
-	// Pool is the database with the migrated schema ([Migrate]). Required. To listen for new jobs the queue keeps one
-	// connection that it has made the pool open and give up: it comes on top of the pool's maximum (not with PollOnly).
-	// All others are borrowed for single statements, never while a job works.
+	// Pool is the database with the migrated schema ([Migrate]). Required. To listen for new jobs, the queue takes one
+	// connection out of the pool, in addition to the pool's maximum (not with PollOnly). It borrows all others for
+	// single statements, and has none while a job works.
 	Pool *pgxpool.Pool
-	// PollOnly looks for jobs twice a second instead of listening: for a Pool behind a pooler in transaction mode,
-	// where LISTEN does not work.
+	// PollOnly looks for jobs twice a second instead of listening. It is for a Pool behind a pooler in transaction
+	// mode, where LISTEN does not work.
 	PollOnly bool
-	// Sweep deletes rows that are of no more use, see [Upkeep]. It is called once an hour and soon after a start, by
-	// one replica at a time, with 10 minutes to finish. Nil means none.
+	// Sweep deletes rows that nothing needs any more: see [Upkeep]. One replica at a time calls it, once an hour and
+	// soon after a start. It may take 10 minutes. Nil: no sweep.
 	Sweep func(ctx context.Context) error
-	// Logger gets failures of sweeps, and warnings and errors of River without what a job holds. Nil means no log.
+	// Logger logs failures of sweeps, and warnings and errors of River without the contents of jobs. Nil: no log.
 	Logger *slog.Logger
 }
 
-// Queue inserts and works jobs. Any number of replicas may run one on the same database; inserting works without
-// Start. Use New. Safe for concurrent use.
+// Queue inserts jobs and works them. Any number of replicas may use one database. Inserting works without Start. Use
+// New. Safe for concurrent use.
 type Queue struct {
 	cfg     Config
 	workers *river.Workers
@@ -75,13 +75,13 @@ type Queue struct {
 
 	mu     sync.Mutex
 	tasks  []func(ctx context.Context)
-	client *river.Client[pgx.Tx] // nil until the first use: a client takes no more workers
+	client *river.Client[pgx.Tx] // nil until the first use, because a client accepts no more workers
 
 	running   sync.WaitGroup // the tasks
 	stopTasks context.CancelFunc
 }
 
-// New returns a queue that knows the sweep only. It does not touch the database.
+// New returns a queue that knows only the sweep. It does not use the database.
 func New(cfg Config) (*Queue, error) {
 	if cfg.Pool == nil {
 		return nil, errors.New("jobs: Pool is required")
@@ -90,13 +90,13 @@ func New(cfg Config) (*Queue, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	q := &Queue{cfg: cfg, workers: river.NewWorkers(), stopTasks: func() {}}
-	// Registered without a Sweep as well: another replica, still running with one, may have inserted its job.
+	// The worker is added without a Sweep too: another replica that has a Sweep may have inserted its job.
 	return q, AddWorker(q, &sweepWorker{sweep: cfg.Sweep, logger: cfg.Logger})
 }
 
-// AddWorker adds the worker of one kind of job. It returns [ErrBuilt] after the first use of the queue, and an error
-// when the kind has a worker already. Rows of a kind outlive a deployment: its name and the JSON names of its arguments
-// are never changed.
+// AddWorker adds the worker of one kind of job. It returns [ErrBuilt] after the first use of the queue, and an error if
+// the kind already has a worker. Rows are older than this version: never change the name of a kind, or the JSON names
+// of its arguments.
 func AddWorker[T river.JobArgs](q *Queue, worker river.Worker[T]) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -109,8 +109,9 @@ func AddWorker[T river.JobArgs](q *Queue, worker river.Worker[T]) error {
 	return nil
 }
 
-// AddTask adds work that each replica does for itself, beside the jobs, which one replica does for all. Start calls it
-// in a goroutine of its own, Stop ends its context and waits for it. AddTask returns [ErrBuilt] after the first use.
+// AddTask adds work that each replica does for itself. (A job is what one replica does for all.) Start calls it in a
+// goroutine of its own. Stop ends its context and waits for it. AddTask returns [ErrBuilt] after the first use of the
+// queue.
 func (q *Queue) AddTask(run func(ctx context.Context)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -121,7 +122,7 @@ func (q *Queue) AddTask(run func(ctx context.Context)) error {
 	return nil
 }
 
-// Insert queues a job as a part of tx: it is lost with it, and runs soon after its commit.
+// Insert queues a job as part of tx. The job runs soon after the commit, and never without it.
 func (q *Queue) Insert(ctx context.Context, tx pgx.Tx, args river.JobArgs, opts *river.InsertOpts) error {
 	return q.InsertMany(ctx, tx, []river.InsertManyParams{{Args: args, InsertOpts: opts}})
 }
@@ -138,7 +139,7 @@ func (q *Queue) InsertMany(ctx context.Context, tx pgx.Tx, many []river.InsertMa
 	return nil
 }
 
-// built returns River's client, which the first call makes.
+// built returns River's client. The first call makes it.
 func (q *Queue) built() (*river.Client[pgx.Tx], error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -176,7 +177,7 @@ func (q *Queue) settings() *river.Config {
 	return settings
 }
 
-// Start begins to work jobs and to run tasks, and returns. The end of ctx does not stop the queue, Stop does.
+// Start starts to work jobs and to run tasks, and returns. The end of ctx does not stop the queue: call Stop.
 func (q *Queue) Start(ctx context.Context) error {
 	client, err := q.built()
 	if err != nil {
@@ -193,11 +194,11 @@ func (q *Queue) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the tasks, takes no new jobs and waits for jobs under way, at most 10 s or until ctx ends. An interrupted
-// job goes back into the table without having used up an attempt.
+// Stop ends the tasks, takes no new jobs and waits for running jobs, at most 10 s or until ctx ends. An interrupted job
+// returns to the table, and the attempt is not counted.
 //
-// Without PostgreSQL there is nothing to write to: Stop interrupts jobs under way and returns an error within 3 s. What
-// River still tries then, it tries silently.
+// If PostgreSQL does not answer, Stop interrupts running jobs and returns an error within 3 s. River may then try more,
+// but nothing of that is logged.
 func (q *Queue) Stop(ctx context.Context) error {
 	client, err := q.built()
 	if err != nil {
@@ -206,7 +207,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	q.stopTasks()
 	q.running.Wait()
 	if err := q.ping(ctx); err != nil {
-		q.mute.Store(true) // three errors about a leadership that ends by itself
+		q.mute.Store(true) // River would log three errors about its leadership, which ends by itself
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStop)
 		defer cancel()
 		_ = client.StopAndCancel(ctx)
@@ -215,7 +216,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	if client.Stop(ctx) == nil {
 		return nil
 	}
-	// Long enough to write the interrupted jobs back.
+	// This is long enough to write the interrupted jobs back.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := client.StopAndCancel(ctx); err != nil {
@@ -224,7 +225,7 @@ func (q *Queue) Stop(ctx context.Context) error {
 	return nil
 }
 
-// ping asks PostgreSQL even if ctx has ended: a stop in a hurry is still an orderly one.
+// ping asks PostgreSQL, even if ctx has ended: a stop in a hurry should still be orderly.
 func (q *Queue) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-// log is one that many goroutines write.
+// log is a log that many goroutines may write.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -36,7 +36,7 @@ func (l *log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String is all that was written.
+// String returns everything that was written.
 func (l *log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,7 +67,7 @@ func newQueue(t *testing.T, cfg jobs.Config) *jobs.Queue {
 	return queue
 }
 
-// start starts the queue; stop stops it.
+// start starts the queue and returns a function that stops it.
 func start(t *testing.T, queue *jobs.Queue) (stop func()) {
 	t.Helper()
 	if err := queue.Start(t.Context()); err != nil {
@@ -94,7 +94,7 @@ func TestSweep(t *testing.T) {
 		calls.Add(1)
 		return errors.New("disk full")
 	}}
-	// Two replicas: only the leader asks for sweeps.
+	// Two replicas: only the leader inserts sweeps.
 	defer start(t, newQueue(t, cfg))()
 	defer start(t, newQueue(t, cfg))()
 	testenv.Eventually(t, 30*time.Second, "the sweep has failed and is not repeated", func() bool {
@@ -110,7 +110,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// welcomeArgs and welcomeWorker are all that a feature writes for a job of its own.
+// welcomeArgs and welcomeWorker are all the code that a feature needs for a job of its own.
 type welcomeArgs struct {
 	UserID uuid.UUID `json:"user_id"`
 }
@@ -129,8 +129,8 @@ func (w *welcomeWorker) Work(_ context.Context, job *river.Job[welcomeArgs]) err
 	return nil
 }
 
-// TestFeatureAddsAJob shows what a feature does for a job: a worker, a queue of this package, an insert in its
-// transaction. The job runs once, on one of the replicas, exactly when the transaction commits.
+// TestFeatureAddsAJob shows all the code that a feature needs for a job: a worker, a queue of this package, an insert
+// in its transaction. The job runs once, on one of the replicas, and only if the transaction commits.
 func TestFeatureAddsAJob(t *testing.T) {
 	t.Parallel()
 	pool, worked := newPool(t), make(chan uuid.UUID, 3)
@@ -170,7 +170,7 @@ func TestFeatureAddsAJob(t *testing.T) {
 	}
 }
 
-// TestTasks: each replica runs a task from Start to Stop, which waits for its end.
+// Each replica runs a task from Start to Stop, and Stop waits until it returns.
 func TestTasks(t *testing.T) {
 	t.Parallel()
 	queue := newQueue(t, jobs.Config{Pool: newPool(t)})
@@ -191,7 +191,7 @@ func TestTasks(t *testing.T) {
 	}
 }
 
-// TestAddedTooLate: a worker that nobody would ever ask is an error.
+// Adding a worker that River would never call is an error.
 func TestAddedTooLate(t *testing.T) {
 	t.Parallel()
 	if _, err := jobs.New(jobs.Config{}); err == nil {
@@ -228,7 +228,7 @@ func TestMigrate(t *testing.T) {
 	if after, err := jobs.Status(t.Context(), pool); err != nil || after.Current != before.Latest || after.Latest != before.Latest {
 		t.Errorf("%+v, %v", after, err)
 	}
-	// A replica of the previous release starts beside one of the next.
+	// A replica of the previous release starts beside a replica of the next one.
 	if _, err := pool.Exec(t.Context(), "INSERT INTO river_migration (line, version) VALUES ('main', 99)"); err != nil {
 		t.Fatal(err)
 	}

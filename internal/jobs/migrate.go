@@ -13,8 +13,8 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// Migrate creates or updates River's tables, one transaction per step. It does nothing when they are at the newest
-// version or beyond it. The caller holds a lock: two at a time would collide.
+// Migrate creates or updates River's tables, with one transaction for each step. If they have the newest version or a
+// later one, it does nothing. The caller holds a lock, because two calls at the same time would collide.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	migrator, err := newMigrator(pool)
 	if err != nil {
@@ -30,7 +30,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 type MigrationStatus struct {
 	// Current is the version in the database, 0 before the first migration.
 	Current int
-	// Latest is the newest version this binary knows.
+	// Latest is the newest version that this binary knows.
 	Latest int
 }
 
@@ -44,7 +44,8 @@ func Status(ctx context.Context, pool *pgxpool.Pool) (MigrationStatus, error) {
 	for _, m := range migrator.AllVersions() {
 		s.Latest = max(s.Latest, m.Version)
 	}
-	// Not ExistingVersions of the migrator, which fails on a version that only a newer binary knows.
+	// This does not use ExistingVersions of the migrator, which fails if the database has a version that only a newer
+	// binary knows.
 	var exists bool
 	if err := pool.QueryRow(ctx, "SELECT to_regclass('river_migration') IS NOT NULL").Scan(&exists); err != nil {
 		return MigrationStatus{}, fmt.Errorf("jobs: version of the tables: %w", err)
@@ -58,8 +59,8 @@ func Status(ctx context.Context, pool *pgxpool.Pool) (MigrationStatus, error) {
 	return s, nil
 }
 
-// TakeBack removes River's tables, with the jobs in them. It leaves them and returns false if another program uses the
-// same tables: if they have a queue that is not of this package.
+// TakeBack removes River's tables and the jobs in them. If the tables have a queue that is not of this package, another
+// program uses them: TakeBack leaves them and returns false.
 func TakeBack(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	status, err := Status(ctx, pool)
 	if err != nil || status.Current == 0 {

@@ -6,12 +6,11 @@ import (
 	"sync/atomic"
 )
 
-// quietHandler passes on what the job queue has to say from warnings upwards, and of its attributes those
-// that are known to describe a job rather than hold it: arguments have addresses in them, and panic values
-// may be a whole mail.
+// quietHandler passes on warnings and errors of the job queue, with only those attributes that are known to be
+// harmless. Arguments of jobs have addresses in them, and the value of a panic may be a whole mail.
 type quietHandler struct {
 	next slog.Handler
-	mute *atomic.Bool // nothing more is to be said
+	mute *atomic.Bool // drop everything
 }
 
 // Enabled drops the queue's reports of ordinary work.
@@ -19,7 +18,7 @@ func (h *quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && !h.mute.Load() && h.next.Enabled(ctx, level)
 }
 
-// Handle copies the record with the harmless attributes.
+// Handle passes on the record with its harmless attributes.
 func (h *quietHandler) Handle(ctx context.Context, r slog.Record) error {
 	out := slog.NewRecord(r.Time, r.Level, "jobs: "+r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -31,7 +30,7 @@ func (h *quietHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, out)
 }
 
-// WithAttrs keeps the harmless ones.
+// WithAttrs keeps the harmless attributes.
 func (h *quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	kept := make([]slog.Attr, 0, len(attrs))
 	for _, a := range attrs {
@@ -47,9 +46,9 @@ func (h *quietHandler) WithGroup(name string) slog.Handler {
 	return &quietHandler{next: h.next.WithGroup(name), mute: h.mute}
 }
 
-// harmless is an allow list, so that what a new version logs is dropped first. Error texts are fine: the
-// workers return this package's words, and pgx prints the message and code of a database error, not the row
-// in its detail.
+// harmless is an allow list, so that attributes which a new version of River adds are dropped. Error texts are
+// harmless: the workers return errors with the words of this repository, and pgx prints the message and the code of a
+// database error, not the detail, which has the row.
 func harmless(key string) bool {
 	switch key {
 	case "attempt", "client_id", "duration", "err", "error", "job_id", "job_kind", "kind",

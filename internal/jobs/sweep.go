@@ -9,17 +9,17 @@ import (
 	"github.com/riverqueue/river"
 )
 
-// sweepEvery is how often rows that are of no more use are deleted, by one replica.
+// sweepEvery is how often one replica deletes rows that nothing needs any more.
 const sweepEvery = time.Hour
 
-// The kind and JSON names below are in rows that outlive a deployment: add, never change.
+// The kind and the JSON names below are in rows that are older than this version: add names, but never change one.
 
 type sweepArgs struct{}
 
 // Kind names the job in the table.
 func (sweepArgs) Kind() string { return "sweep" }
 
-// InsertOpts asks for one attempt: the next hour brings the next one.
+// InsertOpts allows one attempt: there is another sweep in an hour.
 func (sweepArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: UpkeepQueue, MaxAttempts: 1}
 }
@@ -38,7 +38,7 @@ type sweepWorker struct {
 	logger *slog.Logger
 }
 
-// Timeout leaves time for the backlog of a database that was never swept.
+// Timeout is long enough for the first sweep of a database that was never swept.
 func (*sweepWorker) Timeout(*river.Job[sweepArgs]) time.Duration { return 10 * time.Minute }
 
 // Work calls the configured sweep.

@@ -13,15 +13,15 @@ import (
 )
 
 const (
-	// NoticeCountLife is how long an account's count of notices is kept after the last of them: the day in which it can
-	// bound the next one, and an hour for clocks that differ.
+	// NoticeCountLife is how long an account's count of notices is kept after the last notice: a day, in which it can
+	// limit the next one, and an hour because clocks differ.
 	NoticeCountLife = 25 * time.Hour
-	// FailuresLife is how long failures in a row of a device or a session are kept: a thief who has one gets a hundred
-	// guesses a year with it.
+	// FailuresLife is how long the failures in a row of a device or a session are kept. A thief who has one can make a
+	// hundred guesses a year with it.
 	FailuresLife = 365 * 24 * time.Hour
 )
 
-// Upkeep deletes rows that are of no more use.
+// Upkeep deletes rows that nothing needs any more.
 type Upkeep struct {
 	// Pool is the database.
 	Pool *pgxpool.Pool
@@ -31,15 +31,15 @@ type Upkeep struct {
 	Now func() time.Time
 }
 
-// A sweep deletes some rows and returns how many. It is repeated until it returns 0, so that one that deletes a batch
-// keeps its locks short.
+// sweep deletes some rows and returns how many. It is called until it returns 0, so it can delete in batches and hold
+// its locks only briefly.
 type sweep struct {
 	name string
 	some func(ctx context.Context) (int64, error)
 }
 
-// Sweep deletes what has expired or says nothing new, and lets accounts that other programs wrote be found by their
-// addresses. A failure of one part does not keep the others from being swept; the error names each that failed.
+// Sweep deletes rows that have expired or say nothing new, and fills in the lookup addresses of accounts that other
+// programs wrote. If one part fails, the others still run, and the error names each part that failed.
 func (u Upkeep) Sweep(ctx context.Context) error {
 	var failed error
 	for _, s := range u.sweeps(u.Now()) {
@@ -50,7 +50,7 @@ func (u Upkeep) Sweep(ctx context.Context) error {
 	return failed
 }
 
-// sweeps are the parts of a sweep: a feature with rows that expire adds its own.
+// sweeps returns the parts of a sweep. A feature with rows that expire adds its own.
 func (u Upkeep) sweeps(now time.Time) []sweep {
 	queries, pool := db.New(), u.Pool
 	return []sweep{
@@ -79,7 +79,7 @@ func (u Upkeep) sweeps(now time.Time) []sweep {
 			return queries.DeleteMailNoticesBefore(ctx, pool, now.Add(-NoticeCountLife))
 		}},
 		{"accounts that other programs wrote", func(ctx context.Context) (int64, error) {
-			_, err := address.Fill(ctx, pool) // to its end
+			_, err := address.Fill(ctx, pool) // until all are filled in
 			return 0, err
 		}},
 	}

@@ -1,9 +1,9 @@
-// Command protoset is a plugin of buf (and protoc) that writes latchkey.binpb: every service and message of the
-// contract as one google.protobuf.FileDescriptorSet, with the imports, the comments, google/rpc/status.proto and
-// google/rpc/error_details.proto, which refusals are decoded with, and the health service.
+// Command protoset is a plugin of buf (and protoc) that writes latchkey.binpb. That is one
+// google.protobuf.FileDescriptorSet with every service and message of the contract, their imports and comments, the
+// health service, and google/rpc/status.proto and google/rpc/error_details.proto, with which refusals are decoded.
 //
-// Clients read the set where they cannot read the proto files: protoc before version 22, which Debian 12 and Ubuntu 24.04
-// have, refuses the field option debug_redact in a proto file, and takes it in a descriptor as one that it does not know.
+// It is for clients that cannot read the proto files. protoc before version 22, as in Debian 12 and Ubuntu 24.04,
+// refuses the field option debug_redact in a proto file, but accepts it in a descriptor as an unknown option.
 package main
 
 import (
@@ -57,13 +57,13 @@ func run(stdin io.Reader, stdout io.Writer) error {
 	return err
 }
 
-// descriptors is a set of files, each after those that it imports.
+// descriptors returns a set of files, each after its imports.
 func descriptors(files []*descriptorpb.FileDescriptorProto, more ...protoreflect.FileDescriptor) *descriptorpb.FileDescriptorSet {
 	set := &descriptorpb.FileDescriptorSet{}
 	have := map[string]bool{}
 	for _, file := range files {
 		if strings.HasPrefix(file.GetName(), "google/") || strings.HasPrefix(file.GetName(), "buf/") {
-			file.SourceCodeInfo = nil // others' comments, half of the size
+			file.SourceCodeInfo = nil // half of the size, and not our comments
 		}
 		set.File = append(set.File, file)
 		have[file.GetName()] = true

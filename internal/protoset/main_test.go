@@ -17,7 +17,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// linked are files of the contract as this program was built with them.
+// linked returns the files of the contract with which this program was built.
 func linked() []protoreflect.FileDescriptor {
 	return []protoreflect.FileDescriptor{
 		authpb.File_auth_auth_proto, latchkeyv1.File_latchkey_v1_auth_service_proto, latchkeyv1.File_latchkey_v1_admin_service_proto,
@@ -25,7 +25,7 @@ func linked() []protoreflect.FileDescriptor {
 	}
 }
 
-// TestCommittedSet: the file that clients download is that of the code, whole, and has what they decode errors with.
+// The file that clients download matches the code, is complete, and has the messages that errors are decoded with.
 func TestCommittedSet(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("../../gen/descriptors/" + name)
@@ -50,7 +50,7 @@ func TestCommittedSet(t *testing.T) {
 			return true
 		}
 		committed := protodesc.ToFileDescriptorProto(found)
-		committed.SourceCodeInfo = nil // the comments, which programs do not carry
+		committed.SourceCodeInfo = nil // the comments, which programs do not have
 		if !proto.Equal(protodesc.ToFileDescriptorProto(file), committed) {
 			t.Errorf("%s is another one in gen/descriptors/%s: run task generate", file.Path(), name)
 		}
@@ -66,7 +66,7 @@ func TestCommittedSet(t *testing.T) {
 	}
 }
 
-// TestEachImportComesFirst, as readers of a set expect, and no file comes twice.
+// Readers of a set expect each file after its imports, and each file once.
 func TestEachImportComesFirst(t *testing.T) {
 	t.Parallel()
 	request := &pluginpb.CodeGeneratorRequest{}

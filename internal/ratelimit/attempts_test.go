@@ -28,7 +28,7 @@ func setup(t *testing.T) bench {
 	return bench{clock: newClock(), client: newRedis(t)}
 }
 
-// attempts returns one more replica's limiter.
+// attempts returns the limiter of another replica.
 func (b bench) attempts(t testing.TB) *Attempts {
 	t.Helper()
 	limiter, err := NewAttempts(AttemptsConfig{
@@ -114,7 +114,7 @@ func TestAttemptsVerdicts(t *testing.T) {
 	if err := last.Succeed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Settled: what comes after is ignored.
+	// It is settled, so later calls are ignored.
 	if count := failed(t, last); count != (Failures{}) {
 		t.Errorf("settled, and yet a failure: %v", count)
 	}
@@ -139,7 +139,7 @@ func TestAttemptsVerdicts(t *testing.T) {
 	}
 }
 
-// A verdict counts although its caller hung up, or a wrong password would be free for those who do.
+// A verdict counts even if its caller hung up. Otherwise a wrong password would be free for callers who hang up.
 func TestVerdictOutlivesItsCall(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -159,8 +159,8 @@ func TestVerdictOutlivesItsCall(t *testing.T) {
 	wantLimited(t, err, 15*time.Minute)
 }
 
-// TestReservationsBecomeFailures: a guess that nobody has settled may have been checked, so it counts from
-// when it began; a replica that was only slow still has its say.
+// A guess that nobody has settled may have been checked, so it counts from its start. A replica that was only slow can
+// still settle it.
 func TestReservationsBecomeFailures(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -176,7 +176,7 @@ func TestReservationsBecomeFailures(t *testing.T) {
 	b.clock.Advance(time.Minute)
 	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, 14*time.Minute)
-	// Its time is then that of the verdict; the four others leave the window first.
+	// Then its time is that of the verdict. The other four leave the window first.
 	failed(t, slow[0])
 	if err := slow[1].Release(t.Context()); err != nil {
 		t.Fatal(err)
@@ -190,8 +190,8 @@ func TestReservationsBecomeFailures(t *testing.T) {
 	}
 }
 
-// TestSources: one source cannot keep another out, all together have a limit of their own, and a success
-// clears the failures of its own source only.
+// One source cannot lock out another. All together have a limit of their own. A success clears only the failures of its
+// own source.
 func TestSources(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -236,7 +236,7 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// TestFailuresWithoutSource: what a replica of the version before wrote counts against everybody.
+// Failures that a replica of the version before wrote count against every source.
 func TestFailuresWithoutSource(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -271,7 +271,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A wait is over as soon as a place comes free.
+// A wait ends as soon as a place is free.
 func TestWaitEndsWithAVerdict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -298,7 +298,7 @@ func TestWaitEndsWithAVerdict(t *testing.T) {
 	}
 }
 
-// parallel runs n attempts at once, spread over three replicas.
+// parallel makes n attempts at once, spread over three replicas.
 func (b bench) parallel(t *testing.T, n int, verdict func(i int, attempt *Attempt) error) []error {
 	t.Helper()
 	replicas := []*Attempts{b.attempts(t), b.attempts(t), b.attempts(t)}
@@ -350,7 +350,7 @@ func TestParallelRightAttempts(t *testing.T) {
 	}
 }
 
-// Overloaded calls give their places back: the others get them, and only five fail.
+// Calls that are refused because of overload give their places back. The others get them, and only five fail.
 func TestParallelMixedAttempts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -395,7 +395,7 @@ func TestParallelTakes(t *testing.T) {
 	}
 }
 
-// Redis holds no address, forgets by itself, and keeps failures as long as they count.
+// Redis has no address, its keys expire, and it keeps failures as long as they count.
 func TestAttemptsInRedis(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -482,8 +482,7 @@ func TestNewAttemptsRefuses(t *testing.T) {
 	}
 }
 
-// TestCarry: failures that another counter has take places like others, once, and leave the window when that
-// counter ends.
+// Failures from another counter take places like others, once, and leave the window when that counter ends.
 func TestCarry(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -514,14 +513,14 @@ func TestCarry(t *testing.T) {
 	_, err = limiter.Reserve(t.Context(), subject, network)
 	wantLimited(t, err, time.Second)
 	b.clock.Advance(time.Second)
-	// The two of this limiter are left.
+	// The two failures of this limiter are left.
 	if err := reserve(t, limiter).Succeed(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	carry("old", 2, time.Hour) // never longer than the window
 	carry("other", 1_000_000, time.Minute)
 	_, err = limiter.Reserve(t.Context(), subject, network)
-	wantLimited(t, err, time.Minute) // seven: a place comes free when the five that leave first are gone
+	wantLimited(t, err, time.Minute) // seven: a place is free when the first five have left
 	b.clock.Advance(time.Minute)
 	for range 3 {
 		fail(t, limiter)

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// attemptsTwin is attempts.lua in Go, over two maps instead of one hash of strings.
+// attemptsTwin is attempts.lua in Go, with two maps instead of one hash of strings.
 type attemptsTwin struct {
 	limit, total int
 	window, hold int64
@@ -46,14 +46,14 @@ func (w *attemptsTwin) run(operation, id string, now int64) int64 {
 	return 0
 }
 
-// shares says whether a failure counts against the source of id.
+// shares returns whether a failure counts against the source of id.
 func (*attemptsTwin) shares(name, id string) bool {
 	_, from, some := strings.Cut(name, "@")
 	_, source, sent := strings.Cut(id, "@")
 	return !some || !sent || from == source
 }
 
-// clear drops the failures that count against the source of id.
+// clear removes the failures that count against the source of id.
 func (w *attemptsTwin) clear(id string, now int64) {
 	for name := range w.failures {
 		if w.shares(name, id) {
@@ -67,7 +67,7 @@ func (w *attemptsTwin) clear(id string, now int64) {
 	}
 }
 
-// leave drops what has left the window: failures, and reservations that became one.
+// leave removes the failures that have left the window, and the reservations that became failures and have left it.
 func (w *attemptsTwin) leave(now int64) {
 	for name, at := range w.failures {
 		if now >= at+w.window {
@@ -81,7 +81,7 @@ func (w *attemptsTwin) leave(now int64) {
 	}
 }
 
-// times are those of the failures that count against the source of id, and of all.
+// times returns the times of the failures that count against the source of id, and of all failures.
 func (w *attemptsTwin) times(id string, now int64) (own, all []int64) {
 	add := func(name string, at int64) {
 		all = append(all, at)
@@ -149,8 +149,8 @@ func (w *attemptsTwin) enter(operation, id string, now int64) int64 {
 	return 0
 }
 
-// compareAttempts runs the same operations on the script and its twin, and looks at the promise itself: in no
-// window are there more failures than the limit, as long as no reservation expired before its verdict.
+// compareAttempts runs the same operations on the script and its twin. It also checks the promise itself: no window has
+// more failures than the limit, as long as no reservation expires before its verdict.
 func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 	t.Helper()
 	answers := map[int64]int{}
@@ -175,7 +175,8 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 			operation := rapid.SampledFrom([]string{
 				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "carry", "wait", "lower the limit",
 			}).Draw(t, "operation")
-			// Verdicts are about one of the latest reservations, or about none. Entering twice is the driver's repeat.
+			// Verdicts are for one of the latest reservations, or for none. To enter twice is what the driver does when
+			// it repeats a script.
 			id := strconv.Itoa(max(0, step-rapid.IntRange(0, 12).Draw(t, "back")))
 			source := rapid.SampledFrom([]string{"@a", "@a", "@b", "@c"}).Draw(t, "source")
 			switch operation {
@@ -229,7 +230,8 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 	t.Logf("waits %d, passes %d, refusals %d", answers[-1], answers[0], answers[1])
 }
 
-// compareLog compares what Redis holds. What has expired may still be there, or not, on both sides alike.
+// compareLog compares the contents of Redis with the twin. Entries that have expired may still be there or not, on both
+// sides.
 func compareLog(t *rapid.T, client *redis.Client, key string, twin *attemptsTwin) {
 	held, err := client.HGetAll(t.Context(), key).Result()
 	if err != nil {
@@ -262,9 +264,8 @@ func TestAttemptsTwinOnMiniredis(t *testing.T) {
 	compareAttempts(t, newMiniredis(t), 20)
 }
 
-// The promise itself, in the words of the configuration, for attempts that are settled in time and a clock
-// that does not run backwards: no window holds more failures than the limit, and no attempt is refused
-// without need.
+// The promise itself, in the words of the configuration, for attempts that are settled in time and a clock that is not
+// set back: no window has more failures than the limit, and no attempt is refused without need.
 func TestAttemptsWindow(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -27,9 +27,9 @@ func (w gcraTwin) allow(key string, rate Rate, now int64) (wait int64) {
 	return 0
 }
 
-// compareGCRA compares the script with its twin. A key expires by the clock of Redis, at which it has nothing
-// left to say by the clock of the calls. Here that one stands still, so the script runs without expiry;
-// TestGCRAExpiry covers it.
+// compareGCRA compares the script with its twin. A key expires on the clock of Redis when it no longer matters on the
+// clock of the calls. Here the clock of Redis does not follow the clock of the calls, so the script runs without
+// expiry. TestGCRAExpiry tests the expiry.
 func compareGCRA(t *testing.T, client *redis.Client, steps int) {
 	t.Helper()
 	refused, allowed := 0, 0
@@ -91,8 +91,8 @@ func TestGCRATwinOnMiniredis(t *testing.T) {
 	compareGCRA(t, newMiniredis(t), 30)
 }
 
-// The promise itself: between any two moments at most Burst calls and what the time between them earns, and a
-// call that waits as long as it was told passes.
+// The promise itself: between any two moments at most Burst calls pass, and as many as the rate adds in that time. A
+// call that waits for RetryAfter passes.
 func TestGCRARate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -168,7 +168,7 @@ func TestGCRAExpiry(t *testing.T) {
 			t.Fatalf("expires in %v, want %v", ttl, want)
 		}
 	}
-	// The shortest expiry there is, and the longest.
+	// The shortest expiry and the longest.
 	for subject, rate := range map[string]Rate{
 		"short": {PerMinute: 60_000_000, Burst: 1},
 		"long":  {PerMinute: 1, Burst: 366 * 24 * 60},

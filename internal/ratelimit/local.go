@@ -10,21 +10,21 @@ import (
 
 // LocalConfig has what NewLocal needs.
 type LocalConfig struct {
-	// Subjects bounds how many subjects are remembered, at some 200 bytes each. Of more, the ones that were seen
-	// least are forgotten, and begin anew. 1 or more.
+	// Subjects is how many subjects are remembered, at about 200 bytes each. If there are more, those that were seen
+	// least are forgotten, and start again at zero. 1 or more.
 	Subjects int
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
 
-// Local is GCRA in this process's own memory, for calls that a Redis which does not answer must not hold up:
-// each of n replicas lets the whole rate pass. It is safe for concurrent use.
+// Local is a GCRA in the memory of this process, for calls that must not wait for a Redis that does not answer. Each
+// replica allows the whole rate. It is safe for concurrent use.
 type Local struct {
 	now      func() time.Time
 	arrivals *otter.Cache[string, int64] // microseconds, as in gcra.lua
 }
 
-// NewLocal returns a limiter, or says which field of cfg is wrong.
+// NewLocal returns a limiter. Its error names the field of cfg that is wrong.
 func NewLocal(cfg LocalConfig) (*Local, error) {
 	if cfg.Subjects < 1 {
 		return nil, errors.New("ratelimit: LocalConfig.Subjects is 1 or more")
@@ -39,7 +39,7 @@ func NewLocal(cfg LocalConfig) (*Local, error) {
 	return &Local{now: cfg.Now, arrivals: arrivals}, nil
 }
 
-// Allow is that of GCRA, and has the same errors but ErrUnavailable.
+// Allow does the same as that of GCRA. It has the same errors except ErrUnavailable.
 func (l *Local) Allow(scope, subject string, rate Rate) error {
 	interval, err := rate.interval()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLocalTwin: memory decides as the script does.
+// Memory decides in the same way as the script.
 func TestLocalTwin(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -40,7 +40,7 @@ func TestLocalTwin(t *testing.T) {
 	})
 }
 
-// TestLocalAtOnce: parallel calls get no more than the burst.
+// Parallel calls get no more than the burst.
 func TestLocalAtOnce(t *testing.T) {
 	t.Parallel()
 	limiter, err := NewLocal(LocalConfig{Subjects: 100, Now: newClock().Now})
@@ -64,7 +64,7 @@ func TestLocalAtOnce(t *testing.T) {
 	}
 }
 
-// TestLocalBounds: strangers with many addresses do not fill the memory.
+// Strangers with many addresses do not fill the memory.
 func TestLocalBounds(t *testing.T) {
 	t.Parallel()
 	limiter, err := NewLocal(LocalConfig{Subjects: 100, Now: newClock().Now})

@@ -13,9 +13,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// newRedis starts a Redis for one test: a process of its own costs 10 ms, and a test may then dump, flush and
-// harm it. Where redis-server is not installed, an imitation in this process takes its place, so that nothing
-// is skipped.
+// newRedis starts a Redis for one test: a process of its own costs 10 ms, and the test may dump, flush and damage it.
+// If redis-server is not installed, a stand-in in this process replaces it, so that nothing is skipped.
 func newRedis(t testing.TB) *redis.Client {
 	t.Helper()
 	server, err := devstack.StartRedis(t.Context(), devstack.RedisConfig{})
@@ -48,7 +47,7 @@ func newClient(t testing.TB, options *redis.Options) *redis.Client {
 	return client
 }
 
-// clock is set by the test.
+// clock is a clock that the test sets.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time

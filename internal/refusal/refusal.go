@@ -1,5 +1,5 @@
 // Package refusal has the answers that a client can act on: a code, a reason of the contract, a text and details. Flows
-// return them, and server/errors.go makes the status of gRPC of them.
+// return them, and server/errors.go turns them into gRPC statuses.
 package refusal
 
 import (
@@ -15,17 +15,17 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// ErrStoreUnavailable is wrapped by the errors of hooks whose store did not answer. The server answers them with
-// STORE_UNAVAILABLE, as it does the errors of the leaf packages for the same.
+// ErrStoreUnavailable is wrapped by errors of hooks whose store did not answer. The server answers with
+// STORE_UNAVAILABLE, as it does for the same errors of leaf packages.
 var ErrStoreUnavailable = errors.New("a store did not answer")
 
 // Error is an answer that the client can act on.
 type Error struct {
 	Code   codes.Code
 	Reason latchkeyv1.ErrorReason
-	// Message is shown to callers and holds nothing secret.
+	// Message is shown to callers. It must hold no secret.
 	Message string
-	// Details go with the status beside the reason.
+	// Details are sent with the status, beside the reason.
 	Details []protoadapt.MessageV1
 }
 
@@ -37,7 +37,7 @@ func New(code codes.Code, reason latchkeyv1.ErrorReason, message string, details
 	return &Error{code, reason, message, details}
 }
 
-// Field refuses one field of the request; rule names what it breaks.
+// Field refuses one field of the request. rule is the name of the rule that it breaks.
 func Field(reason latchkeyv1.ErrorReason, field, rule, message string) error {
 	return New(codes.InvalidArgument, reason, field+": "+message, &errdetails.BadRequest{
 		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field, Description: message, Reason: rule}},
@@ -50,13 +50,13 @@ func In(err error) *Error {
 	return found
 }
 
-// Is says whether err wraps a refusal for one of the reasons.
+// Is returns whether err wraps a refusal with one of the reasons.
 func Is(err error, reasons ...latchkeyv1.ErrorReason) bool {
 	found := In(err)
 	return found != nil && slices.Contains(reasons, found.Reason)
 }
 
-// RetryInfo is the detail that says when to try again.
+// RetryInfo returns the detail that says when to try again.
 func RetryInfo(after time.Duration) *errdetails.RetryInfo {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(after)}
 }
@@ -71,12 +71,12 @@ func InvalidCredentials() error {
 	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS, "invalid email or password")
 }
 
-// CurrentPassword refuses a password that a session's owner has typed to change something.
+// CurrentPassword refuses a wrong current password, which the owner of a session typed to change something.
 func CurrentPassword() error {
 	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS, "not the account's current password")
 }
 
-// AccountDisabled refuses the owner of a suspended account, after the right password only.
+// AccountDisabled refuses the owner of a suspended account. Use it only after the right password.
 func AccountDisabled() error {
 	return New(codes.PermissionDenied, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED, "the account is disabled")
 }
@@ -91,18 +91,18 @@ func RefreshTokenReused() error {
 	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_REUSED, "the refresh token was used before, so its session was ended: log in again")
 }
 
-// SessionEnded refuses a session that has ended, once that is final.
+// SessionEnded refuses a session that has ended. Use it only when the end is final.
 func SessionEnded() error {
 	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED, "the session has ended: log in again")
 }
 
-// SessionNotFound refuses an identifier that no live session of the account has.
+// SessionNotFound refuses an id that no live session of the account has.
 func SessionNotFound() error {
 	return New(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND, "the account has no such live session")
 }
 
-// NotUpToDate refuses a call that needs the newest revocations: this replica has lost its lease, and asks PostgreSQL for
-// as many calls as it may.
+// NotUpToDate refuses a call that needs the newest revocations. This replica has lost its lease, and already asks
+// PostgreSQL for as many calls as it may.
 func NotUpToDate() error {
 	return New(codes.Unavailable, latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE,
 		"this replica does not know the newest revocations: try again", RetryInfo(time.Second))
@@ -113,7 +113,7 @@ func ResetTokenInvalid() error {
 	return Field(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
 }
 
-// AccountNotFound tells an operator that nobody has the identifier or address.
+// AccountNotFound refuses an id or an address that no account has. It is for operators.
 func AccountNotFound() error {
 	return New(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "there is no such account")
 }

@@ -39,14 +39,14 @@ func TestGate(t *testing.T) {
 		t.Error("what was asked for is not what begins")
 	}
 	second.End(nil)
-	// A clock that was set back by an hour does not hold up the next one.
+	// A clock that was set back by an hour does not delay the next one.
 	third := join(-time.Hour, true)
 	if third == second {
 		t.Error("held up by the clock")
 	}
 }
 
-// TestRenew: a reading that began before a change does not answer for the time after it.
+// A read that started before a change does not answer callers after it.
 func TestRenew(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What the strict reader takes, encoding/json takes too and reads alike: the
-// strict reader refuses more and never invents.
+// If the strict reader accepts data, encoding/json accepts it too and reads the same. The strict reader refuses more
+// and never invents anything.
 func FuzzParseObject(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":{"b":[1,"x",null,true]}}`, `{"a":1}x`, `[]`, `null`, `{"a":01}`,

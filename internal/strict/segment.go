@@ -1,8 +1,8 @@
-// Package strict reads data that may have one spelling only: base64url segments and JSON objects, as tokens
-// hold them. Where a text had two spellings, one check could pass the first and another could read the
-// second; a token that was revoked by its hash could come back in another spelling.
+// Package strict reads data that may have only one spelling: base64url segments and JSON objects, as in tokens. If a
+// text had two spellings, one check could accept the first and another could read the second. A token that was revoked
+// by its hash could return in another spelling.
 //
-// It is a base that every package may import, and imports none of ours.
+// Every package may import it. It imports no other package of this repository.
 package strict
 
 import (
@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// ErrSegment reports a text that is not strict base64url.
+// ErrSegment means that a text is not strict base64url.
 var ErrSegment = errors.New("not base64url")
 
-// Segment decodes base64url (RFC 4648, section 5) without padding and white space, and with unused bits zero,
-// so that only one text decodes to a given result. The empty text is the empty segment. It fails with
-// ErrSegment, which quotes nothing of the text.
+// Segment decodes base64url (RFC 4648, section 5) without padding and white space, and with unused bits zero, so that
+// only one text decodes to each result. The empty text decodes to the empty segment. The only error is ErrSegment,
+// which does not quote the text.
 func Segment(text string) ([]byte, error) {
-	// The decoder skips CR and LF even when strict.
+	// The decoder ignores CR and LF even in strict mode.
 	if strings.ContainsAny(text, "\r\n") {
 		return nil, ErrSegment
 	}
