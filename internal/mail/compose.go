@@ -16,32 +16,32 @@ import (
 //go:embed templates
 var templateFiles embed.FS
 
-// composer writes the mails. They hold nothing that somebody who signs up has chosen: a name typed at sign-up would let
-// anyone send a text of theirs to anyone, with this service's good reputation.
+// composer writes the mails. They hold no text that the person who signs up has chosen. With a name from the sign-up in
+// them, anybody could send a text of their own to anybody, under the good reputation of this service.
 type composer struct {
 	product string
 	page    *url.URL
 	valid   string
 	text    *texttemplate.Template
 	html    *htmltemplate.Template
-	own     *Templates // nil: there are none
+	own     *Templates // nil if there are none
 	minutes int
 }
 
-// view is what the templates see.
+// view is the data of the templates.
 type view struct {
 	Product string
 	Subject string
 	Link    string
 	Valid   string
 	When    string
-	// Minutes is Valid, and Time is When (UTC), for the words of other languages, whose tag Language is.
+	// Minutes is Valid and Time is When (UTC), for templates in other languages. Language is the tag of their language.
 	Minutes  int
 	Time     time.Time
 	Language string
 }
 
-// htmlView lets links of an app's own scheme stand, which html/template takes out.
+// htmlView allows links with the scheme of an app, which html/template would remove.
 type htmlView struct {
 	view
 	Link htmltemplate.URL
@@ -71,7 +71,7 @@ func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 	})
 }
 
-// TestMessage is the mail by which an operator sees that mails arrive.
+// TestMessage returns the mail with which an operator tests that mails arrive.
 func TestMessage(product, to string, now time.Time) (Message, error) {
 	letters, err := newComposer(product, nil, 0, nil)
 	if err != nil {
@@ -119,7 +119,7 @@ func (c *composer) compose(name, to string, now time.Time, v view) (Message, err
 
 func spellTime(t time.Time) string { return t.UTC().Format("2 January 2006 at 15:04 UTC") }
 
-// spell writes a duration for people, rounded down so that no link is promised to live longer than it does.
+// spell writes a duration for people. It rounds down, so that no link promises to live longer than it does.
 func spell(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

@@ -16,8 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// TestRetryAfterTemporaryRefusal: every attempt makes a token of its own, and the
-// mail that gets through holds the newest.
+// Every attempt asks for a token, and the mail that is accepted has the newest one.
 func TestRetryAfterTemporaryRefusal(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -82,8 +81,7 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// TestPermanentRefusalIsFinal: RFC 5321, 4.2.1: the same command is not to be
-// repeated after 5yz.
+// RFC 5321, 4.2.1: a client must not repeat the same command after 5yz.
 func TestPermanentRefusalIsFinal(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -108,8 +106,7 @@ func TestPermanentRefusalIsFinal(t *testing.T) {
 	}
 }
 
-// TestNothingSecretIsRecorded: senders and account stores that fail with the mail
-// in their mouths.
+// Errors and panics of senders and account stores may hold the whole mail.
 func TestNothingSecretIsRecorded(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -145,7 +142,7 @@ func TestNothingSecretIsRecorded(t *testing.T) {
 	}
 }
 
-// TestAccountGoneBetweenAttempts: what nobody wants any more is done.
+// The account no longer exists, so the job is done.
 func TestAccountGoneBetweenAttempts(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -162,9 +159,8 @@ func TestAccountGoneBetweenAttempts(t *testing.T) {
 	}
 }
 
-// TestSameAddressWaits: while a mail to an address is on its way in one replica,
-// the next one to it makes no token anywhere, and other addresses do not wait.
-// Without that the mail that arrives last may hold a link that is already dead.
+// While a mail to an account is being sent by one replica, no replica makes a token for the next mail to it, and mails
+// to other accounts do not wait. Otherwise the mail that arrives last might hold a dead link.
 func TestSameAddressWaits(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -251,7 +247,7 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestRetention: rows hold addresses, so they go, and not before their time.
+// Rows hold addresses, so they are deleted, but not too early.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -278,7 +274,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// TestSweepIsNoMail: the outbox shares the table with other jobs.
+// The outbox shares the table with other jobs.
 func TestSweepIsNoMail(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

@@ -42,7 +42,7 @@ func TestSpell(t *testing.T) {
 	}
 }
 
-// TestKinds: rows that a previous release has inserted must find their worker.
+// Rows that an earlier release inserted must find their worker.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	if (requestArgs{}).Kind() != "password_reset" || (linkArgs{}).Kind() != "reset_link" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" {

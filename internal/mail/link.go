@@ -10,10 +10,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// ParseResetURL checks the address of the page that a reset link leads to: an absolute https URL, or http
-// when the host is this machine, without user name, without a token parameter of its own. A query and a
-// fragment are kept. Where the operator says insecure it may also be http at an address or name of a local
-// network, and the scheme of an app, as myapp://reset. Errors wrap [ErrResetURL].
+// ParseResetURL checks the address of the page to which a reset link leads. It is an absolute https URL, or http if the
+// host is this machine. It has no user name and no token parameter, but may have a query and a fragment. If the
+// operator allows insecure links, it may also be http at an address or name of a local network, or have the scheme of
+// an app, for example myapp://reset. Errors wrap [ErrResetURL].
 func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -60,8 +60,7 @@ func checkWebLink(u *url.URL, insecure bool) error {
 }
 
 func checkAppLink(u *url.URL, insecure bool) error {
-	// These schemes belong to browsers and systems, not to an app, and some of them would run or show their
-	// text.
+	// These schemes belong to browsers and systems, not to an app, and some of them would run or show their text.
 	if slices.Contains([]string{
 		"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "gopher", "intent", "javascript", "mailto", "sms", "ssh", "tel", "vbscript", "view-source", "ws", "wss",
 	}, u.Scheme) {
@@ -73,7 +72,7 @@ func checkAppLink(u *url.URL, insecure bool) error {
 	return nil
 }
 
-// isLocalNetwork says whether host is an address, or a name, that only a local network knows.
+// isLocalNetwork returns whether host is an address or a name that only a local network knows.
 func isLocalNetwork(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -85,7 +84,7 @@ func isLocalNetwork(host string) bool {
 		func(domain string) bool { return strings.HasSuffix(host, domain) })
 }
 
-// LinkWeakness says who else gets the links to a page that [ParseResetURL] takes, "" if nobody.
+// LinkWeakness says who else gets the links to a page that [ParseResetURL] accepts. It returns "" if nobody does.
 func LinkWeakness(page *url.URL) string {
 	switch {
 	case page.Scheme == "https", page.Scheme == "http" && hosts.IsLoopbackInBrowsers(page.Hostname()):
@@ -96,9 +95,9 @@ func LinkWeakness(page *url.URL) string {
 	return "has the scheme of an app: any other app on a device can claim it, and gets the links then. Use an https address that the app is registered for (App Links, Universal Links)"
 }
 
-// resetLink appends the token as it was written: re-encoding could change what a router compares. It goes
-// into the fragment where there is one, since that is where the router of such a page looks, and what no
-// server sees; else into the query.
+// resetLink appends the token and changes nothing else: a new encoding could change a text that a router compares. If
+// the page has a fragment, the token is added to the fragment, because the router of such a page reads it there, and no
+// server gets it. Otherwise it is added to the query.
 func resetLink(page *url.URL, token string) string {
 	parameter := "token=" + url.QueryEscape(token)
 	u := *page

@@ -20,7 +20,7 @@ func TestParseResetURL(t *testing.T) {
 			t.Errorf("%s: %v, %v", raw, u, err)
 		}
 	}
-	// What the operator has to say.
+	// Only if the operator allows insecure links.
 	for _, raw := range []string{
 		"myapp://reset", "com.example.app:/reset", "myapp:///reset?lang=de", "http://192.168.1.7:3000/reset", "http://[fd00::7]/reset", "http://[fe80::1]/reset",
 		"http://nas/reset", "http://nas.local/reset", "http://app.corp.internal/#/reset", "http://[::ffff:10.0.0.1]/",
@@ -47,7 +47,7 @@ func TestParseResetURL(t *testing.T) {
 	}
 }
 
-// FuzzParseResetURL: whatever the operator writes, what is taken without a word is https or this machine's.
+// Without insecure, every address that is accepted is https, or this machine's.
 func FuzzParseResetURL(f *testing.F) {
 	for _, seed := range []string{"https://app.example.com/#/reset", "http://localhost/", "myapp://x", "javascript:alert(1)", "http://10.0.0.1#a?b"} {
 		f.Add(seed)
@@ -59,7 +59,7 @@ func FuzzParseResetURL(f *testing.F) {
 	})
 }
 
-// TestResetLinks: where the token goes, in both forms of the mail.
+// TestResetLinks checks where the token is, in both forms of the mail.
 func TestResetLinks(t *testing.T) {
 	t.Parallel()
 	for page, want := range map[string]string{

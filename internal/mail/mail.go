@@ -1,12 +1,12 @@
-// Package mail sends the service's mails and keeps them from getting lost.
+// Package mail sends the mails of the service, and does not lose any.
 //
-// An [Outbox] is a table of jobs in PostgreSQL. A job is inserted in the transaction that decided on the
-// mail, so that the mail goes out exactly when that transaction commits, and survives a crash of the process.
-// It holds an account's id, never a token: a reset link is made in the moment it is sent and exists in memory only.
-// A [Sender] delivers: [SMTP] to a mail server, [Mailbox] to a page for development.
+// An [Outbox] is a table of jobs in PostgreSQL. A job is inserted in the transaction that decided on the mail. So the
+// mail is sent only if that transaction commits, and then even if the process crashes. The job has the id of an
+// account, never a token. A reset link is made when it is sent, and exists only in memory. A [Sender] delivers mails:
+// [SMTP] to a mail server, [Mailbox] to a page for development.
 //
-// Delivery is at least once: a process that dies between the mail server's acknowledgement and the note of it
-// sends the mail again.
+// A mail may be sent twice: if a process dies after the mail server has accepted the mail and before that is recorded,
+// another process sends it again.
 package mail
 
 import (
@@ -18,47 +18,46 @@ import (
 
 // Message is one mail to one person.
 type Message struct {
-	// To is the bare address (no display name) of the recipient, its domain as the DNS has it.
+	// To is the bare address of the recipient (no display name), with the domain in the form of the DNS.
 	To string
 	// Subject is one line without control characters.
 	Subject string
-	// Text and HTML say the same thing twice; neither may be empty.
+	// Text and HTML have the same content. Neither may be empty.
 	Text string
 	HTML string
-	// Time is when the mail was written: its Date header.
+	// Time is when the mail was written. It becomes the Date header.
 	Time time.Time
-	// Language is the BCP 47 tag of its words; it may be empty.
+	// Language is the BCP 47 tag of its language. It may be empty.
 	Language string
 }
 
-// Sender delivers one message. It returns nil only when the message was handed over for good. An error that
-// should reach the job's record has to be a [*SendError]: of anything else only the type is kept, because the
-// words of a mail server may repeat the mail.
+// Sender delivers one message. It returns nil only if another system has taken responsibility for it. Only a
+// [*SendError] is stored with its text. Of any other error only the type is stored, because the text of a mail server
+// may quote the mail.
 type Sender interface {
 	Send(ctx context.Context, m Message) error
 }
 
-// SendError says why a message was not delivered. Its text is made of this package's words, of the server's
-// status codes, and of what is left of the server's text once all that it may quote is out: servers repeat
-// the commands and content they refuse, and the content is a password reset link.
+// SendError says why a message was not delivered. Its text has words of this package, the status codes of the server,
+// and the part of the server's text that cannot be a quotation. Servers quote the commands and content that they
+// refuse, and the content is a password reset link.
 type SendError struct {
 	// Op is the step that failed, such as "connect" or "recipient".
 	Op string
-	// Reason is a short explanation in this package's words; it may be empty.
+	// Reason is a short explanation in words of this package. It may be empty.
 	Reason string
-	// Code is the server's reply code (RFC 5321, 4.2), 0 without a reply.
+	// Code is the server's reply code (RFC 5321, 4.2), or 0 if it did not reply.
 	Code int
 	// Enhanced is the enhanced status code (RFC 3463) such as "4.7.0", or empty.
 	Enhanced string
-	// Text is what the server said, one line without addresses and without what it quotes of the mail; it may
-	// be empty.
+	// Text is the text of the server, in one line, without addresses and without parts of the mail. It may be empty.
 	Text string
-	// Permanent means that the same message will be refused again: the server answered 5yz to the recipient
-	// or the content (RFC 5321, 4.2.1), other than 5.7.x (policy, which an operator can mend) and 5.2.2 (a
-	// mailbox that is full).
+	// Permanent means that the server will refuse the same message again: it answered 5yz to the recipient or the
+	// content (RFC 5321, 4.2.1). 5.7.x (policy, which an operator can change) and 5.2.2 (a full mailbox) are not
+	// permanent.
 	Permanent bool
 
-	// cause is a context error or nil: nothing else is safe to hand on.
+	// cause is a context error or nil. No other error is safe to pass on.
 	cause error
 }
 
@@ -87,6 +86,5 @@ func (e *SendError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns context.Canceled or context.DeadlineExceeded when that is what stopped the delivery, else
-// nil.
+// Unwrap returns context.Canceled or context.DeadlineExceeded if that stopped the delivery, or else nil.
 func (e *SendError) Unwrap() error { return e.cause }

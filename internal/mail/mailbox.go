@@ -17,11 +17,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// defaultMailboxSize is enough for a test run to find its mails again, at about 4 KiB each.
+// defaultMailboxSize is enough for a test run to find its mails. Each needs about 4 KiB.
 const defaultMailboxSize = 200
 
-// Mailbox is the [Sender] of development: it keeps the newest messages in memory and shows them on a page and
-// as JSON. Its handlers answer only requests that name this machine as their host. Safe for concurrent use.
+// Mailbox is the [Sender] for development. It keeps the newest messages in memory and shows them on a page and as JSON.
+// Its handlers answer only requests that name this machine as their host. Safe for concurrent use.
 type Mailbox struct {
 	size    int
 	forward Sender
@@ -31,8 +31,7 @@ type Mailbox struct {
 	messages []Message // oldest first
 }
 
-// NewMailbox keeps the newest size messages (default 200) and passes each one on to forward, unless that is
-// nil.
+// NewMailbox keeps the newest size messages (default 200) and passes each one on to forward, unless forward is nil.
 func NewMailbox(size int, forward Sender) *Mailbox {
 	if size <= 0 {
 		size = defaultMailboxSize
@@ -44,8 +43,8 @@ func NewMailbox(size int, forward Sender) *Mailbox {
 	}
 }
 
-// Send keeps m, then forwards it and returns what that returned. A message whose forwarding failed stays
-// visible; its retry appears as another one.
+// Send keeps m, then forwards it and returns the result. If forwarding fails, the message stays visible, and its retry
+// appears as another message.
 func (b *Mailbox) Send(ctx context.Context, m Message) error {
 	b.mu.Lock()
 	if len(b.messages) == b.size {
@@ -68,8 +67,8 @@ func (b *Mailbox) Messages() []Message {
 	return messages
 }
 
-// Page serves the messages as HTML (/dev/mailbox). The HTML of a mail is shown in a sandboxed frame: no
-// scripts, no forms, no origin; links open in a new tab.
+// Page serves the messages as HTML (/dev/mailbox). The HTML of a mail is in a sandboxed frame: no scripts, no forms, no
+// origin. Links open in a new tab.
 func (b *Mailbox) Page(w http.ResponseWriter, r *http.Request) {
 	if !isLocalRead(w, r) {
 		return
@@ -79,14 +78,13 @@ func (b *Mailbox) Page(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the mailbox page could not be written", http.StatusInternalServerError)
 		return
 	}
-	// The frames inherit this policy: inline styles are for the mails, and images are not loaded, which keeps
-	// tracking pixels quiet.
+	// The frames have this policy too. Mails need inline styles. Images are not loaded, so tracking pixels do nothing.
 	w.Header().Set("Content-Security-Policy",
 		"default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	answer(w, "text/html; charset=utf-8", body.Bytes())
 }
 
-// mailJSON is the wire form of a message; scripts depend on it.
+// mailJSON is the JSON of a message. Scripts depend on it.
 type mailJSON struct {
 	To      string    `json:"to"`
 	Subject string    `json:"subject"`
@@ -95,8 +93,8 @@ type mailJSON struct {
 	Time    time.Time `json:"time"`
 }
 
-// JSON serves the messages as an array (/dev/mailbox.json), newest first, each with to, subject, text, html
-// and time (RFC 3339); [] when there are none.
+// JSON serves the messages as an array (/dev/mailbox.json), newest first. Each has to, subject, text, html and time
+// (RFC 3339). Without messages it is [].
 func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	if !isLocalRead(w, r) {
 		return
@@ -115,9 +113,9 @@ func (b *Mailbox) JSON(w http.ResponseWriter, r *http.Request) {
 	answer(w, "application/json", append(body, '\n'))
 }
 
-// isLocalRead refuses everything but reads that were addressed to this machine. A web page elsewhere can make its
-// own host name resolve to 127.0.0.1 (DNS rebinding) and would then read the links as its own origin; the
-// Host header gives it away.
+// isLocalRead refuses all requests except reads that were addressed to this machine. A web page elsewhere can make its
+// own host name resolve to 127.0.0.1 (DNS rebinding) and could then read the links as its own origin. The Host header
+// shows that.
 func isLocalRead(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -136,7 +134,7 @@ func loopbackHostHeader(host string) bool {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return false
 		}
-		// JoinHostPort writes IPv6 addresses in brackets; the name is bare here.
+		// JoinHostPort adds brackets to IPv6 addresses. The name has none here.
 		return hosts.IsLoopbackInBrowsers(name)
 	}
 	if ip, ok := strings.CutPrefix(host, "["); ok {
@@ -156,6 +154,6 @@ func answer(w http.ResponseWriter, contentType string, body []byte) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	// A reader that has gone away is not worth a report.
+	// An error means that the reader has hung up.
 	_, _ = w.Write(body)
 }

@@ -10,40 +10,40 @@ import (
 )
 
 const (
-	// noticeExtra attempts follow the quick ones for a notice, noticeWait apart.
+	// For a notice, noticeExtra more attempts follow the first ones, with a pause of noticeWait.
 	noticeExtra = 24
 	noticeWait  = time.Hour
-	// strangeWait is how soon a notice of an unknown kind is looked at again: it belongs to a replica of a
-	// newer version. strangeAge is when nobody comes for it any more.
+	// strangeWait is the pause after which a notice of an unknown kind is tried again: it belongs to a replica of a
+	// newer version. strangeAge is the age at which no such replica is expected any more.
 	strangeWait = time.Minute
 	strangeAge  = 24 * time.Hour
 )
 
-// Notice is what happened to an account. The values are in rows that outlive a deployment, and name the
-// templates: add, never change.
+// Notice is what happened to an account. The values are in rows that are older than this version, and in the names of
+// templates: add values, but never change one.
 type Notice string
 
-// The notices. A mail says what happened, when, and what to do. It holds no text that the client who caused
-// it has chosen.
+// The notices. A mail says what happened, when, and what to do. It has no text that the client who caused it has
+// chosen.
 const (
-	// PasswordChanged: the password was changed and sessions ended. Never left out.
+	// PasswordChanged: the password was changed and sessions were ended. It is always sent.
 	PasswordChanged Notice = "password_changed"
-	// RefreshTokenReused: a spent refresh token came back, and its session was ended.
+	// RefreshTokenReused: a spent refresh token was shown again, and its session was ended.
 	RefreshTokenReused Notice = "refresh_token_reused"
-	// PasswordLoginClosed: after too many wrong passwords in a row none is looked at until a reset.
+	// PasswordLoginClosed: after too many wrong passwords in a row, no password is checked until a reset.
 	PasswordLoginClosed Notice = "password_login_closed"
-	// PasswordClientClosed: after too many wrong passwords in a row by one device or session none of it is
-	// looked at.
+	// PasswordClientClosed: after too many wrong passwords in a row from one device or session, no more of its
+	// passwords are checked.
 	PasswordClientClosed Notice = "password_client_closed"
-	// LoginsLimited: many wrong passwords were tried, and logins are slowed down.
+	// LoginsLimited: many wrong passwords were tried, and logins are limited now.
 	LoginsLimited Notice = "logins_limited"
-	// NewDeviceLogin: somebody logged in from a client that the account had not seen.
+	// NewDeviceLogin: somebody logged in from a client that is new to the account.
 	NewDeviceLogin Notice = "new_device_login"
 	// SignUpAttempted: somebody tried to sign up with the address of this account.
 	SignUpAttempted Notice = "sign_up_attempted"
 )
 
-// subject is empty for a kind that this version does not know.
+// subject returns "" for a kind that this version does not know.
 func (n Notice) subject(product string) string {
 	switch n {
 	case PasswordChanged:
@@ -76,7 +76,7 @@ type noticeArgs struct {
 // Kind names the job in the table.
 func (noticeArgs) Kind() string { return "notice" }
 
-// changedArgs are what former versions insert for [PasswordChanged].
+// changedArgs are the arguments that earlier versions insert for [PasswordChanged].
 type changedArgs struct {
 	UserID    uuid.UUID `json:"user_id"`
 	ChangedAt time.Time `json:"changed_at"`
@@ -91,12 +91,12 @@ type noticeWorker struct {
 	d *delivery
 }
 
-// NextRetry follows the configured waits, then goes on hourly.
+// NextRetry returns the time after the next wait: first the configured waits, then an hour each.
 func (w *noticeWorker) NextRetry(job *river.Job[noticeArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work sends the notice, unless the account is gone.
+// Work sends the notice, unless the account no longer exists.
 func (w *noticeWorker) Work(ctx context.Context, job *river.Job[noticeArgs]) error {
 	return w.d.sendNotice(ctx, job.JobRow, job.Args)
 }
@@ -106,12 +106,12 @@ type changedWorker struct {
 	d *delivery
 }
 
-// NextRetry follows the configured waits, then goes on hourly.
+// NextRetry returns the time after the next wait: first the configured waits, then an hour each.
 func (w *changedWorker) NextRetry(job *river.Job[changedArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work sends the notice, unless the account is gone.
+// Work sends the notice, unless the account no longer exists.
 func (w *changedWorker) Work(ctx context.Context, job *river.Job[changedArgs]) error {
 	return w.d.sendNotice(ctx, job.JobRow, noticeArgs{
 		Notice: PasswordChanged, UserID: job.Args.UserID, HappenedAt: job.Args.ChangedAt, TraceID: job.Args.TraceID,

@@ -9,7 +9,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// TestNotices: what each one says, and that a mail goes only to who is there.
+// TestNotices checks the text of each notice, and that only accounts that exist get a mail.
 func TestNotices(t *testing.T) {
 	t.Parallel()
 	for notice, want := range map[mail.Notice]struct {
@@ -64,8 +64,7 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestNoticeNotAdmitted: what the accounts refuse is not queued, but a change of the
-// password always is.
+// A notice that the accounts do not admit is not queued. A notice about a changed password always is.
 func TestNoticeNotAdmitted(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -83,9 +82,8 @@ func TestNoticeNotAdmitted(t *testing.T) {
 	}
 }
 
-// TestJobsOfOtherVersions: during a rolling upgrade the table holds jobs of the
-// version before, which are sent, and of the version after, which are left to it without
-// using up attempts, but not for ever.
+// During a rolling upgrade the table has jobs of the version before and of the version after. The former are sent. The
+// latter are left for their version, without counting attempts, but not for ever.
 func TestJobsOfOtherVersions(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

@@ -16,23 +16,22 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// tokenTimeout bounds one request for an access token. It leaves time for the mail within [defaultTimeout].
+// tokenTimeout limits one request for an access token. It leaves time for the mail within [defaultTimeout].
 const tokenTimeout = 10 * time.Second
 
 // ErrOAuth means that the settings for access tokens cannot be used.
 var ErrOAuth = errors.New("mail: unusable OAuth settings")
 
-// OAuth is where access tokens for XOAUTH2 come from: a refresh token that somebody was given for the mailbox
-// (RFC 6749, section 6), or without one the client's own credentials (section 4.4), as Microsoft 365 has them
-// for services.
+// OAuth says where access tokens for XOAUTH2 come from: from a refresh token for the mailbox (RFC 6749, section 6), or
+// without one from the client's own credentials (section 4.4), as services have them at Microsoft 365.
 type OAuth struct {
 	// TokenURL is the token endpoint: https, or http on this machine.
 	TokenURL string
-	// ClientID and ClientSecret name this service to it. A public client has no secret.
+	// ClientID and ClientSecret identify this service to it. A public client has no secret.
 	ClientID, ClientSecret string
 	// RefreshToken may be empty, see above.
 	RefreshToken string
-	// Scope is asked for with client credentials, words by space; it may be empty.
+	// Scope is requested with client credentials: words separated by spaces. It may be empty.
 	Scope string
 }
 
@@ -41,7 +40,7 @@ type accessTokens struct {
 	settings OAuth
 
 	mu     sync.Mutex
-	source oauth2.TokenSource // nil: to be made anew
+	source oauth2.TokenSource // nil: make a new one
 }
 
 func newAccessTokens(o OAuth) (*accessTokens, error) {
@@ -59,7 +58,7 @@ func newAccessTokens(o OAuth) (*accessTokens, error) {
 	return &accessTokens{settings: o}, nil
 }
 
-// get returns a token that is good for a while. Errors are [*SendError] and hold nothing secret.
+// get returns a token that is valid for a while. Errors are [*SendError] and hold no secret.
 func (t *accessTokens) get() (string, error) {
 	token, err := t.current().Token()
 	if err == nil {
@@ -84,8 +83,8 @@ func (t *accessTokens) current() oauth2.TokenSource {
 	defer t.mu.Unlock()
 	if t.source == nil {
 		o := t.settings
-		// Tokens outlive the mail that they were fetched for, so its context is not theirs; the timeout
-		// bounds the request.
+		// A token may be used after the mail for which it was fetched, so it must not have the context of that mail.
+		// The timeout limits the request.
 		ctx := context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Timeout: tokenTimeout})
 		if o.RefreshToken != "" {
 			config := oauth2.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, Endpoint: oauth2.Endpoint{TokenURL: o.TokenURL}}
@@ -98,7 +97,7 @@ func (t *accessTokens) current() oauth2.TokenSource {
 	return t.source
 }
 
-// drop has the next mail fetch a token: the server did not take the one that there is.
+// drop makes the next mail fetch a new token, because the server refused this one.
 func (t *accessTokens) drop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

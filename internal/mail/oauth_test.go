@@ -14,7 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// tokenServer is a provider's token endpoint, which hands out a token of its own each time.
+// tokenServer is the token endpoint of a provider, which issues a different token each time.
 type tokenServer struct {
 	url string
 
@@ -99,7 +99,7 @@ func TestXOAUTH2(t *testing.T) {
 	}
 }
 
-// TestXOAUTH2Refused: a token that the mail server does not take is not used again, and nothing secret is said.
+// A token that the mail server refuses is not used again, and no secret is in the error.
 func TestXOAUTH2Refused(t *testing.T) {
 	t.Parallel()
 	tokens := startTokens(t)
@@ -112,7 +112,7 @@ func TestXOAUTH2Refused(t *testing.T) {
 			case verb == "AUTH" && !started[line]:
 				started[line] = true
 				return "334 eyJzdGF0dXMiOiI0MDEifQ=="
-			case verb == "" && len(started) > 0: // the empty line that asks for the refusal
+			case verb == "" && len(started) > 0: // the empty line with which the client asks for the refusal
 				return "535 5.7.3 ya29.token-1 Authentication unsuccessful"
 			}
 			return ""
@@ -162,7 +162,7 @@ func TestXOAUTH2Settings(t *testing.T) {
 	if err != nil || server.Username != "me@example.com" || !server.XOAUTH2 || server.String() != "smtps://smtp.example.com:465?auth=xoauth2" {
 		t.Errorf("%v, %v", server, err)
 	}
-	// A server that does not offer it is not given the token in any other way.
+	// The token is not sent in any other way to a server that does not offer XOAUTH2.
 	tokens := startTokens(t)
 	s := startSMTP(t, func(s *smtpServer) { s.auth = true })
 	out := oauthSender(t, s, "smtp://me@"+s.addr+"?auth=xoauth2", mail.OAuth{TokenURL: tokens.url, ClientID: "id", ClientSecret: "s3cret"})

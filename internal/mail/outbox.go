@@ -17,31 +17,30 @@ import (
 )
 
 const (
-	// maxAddress bounds what is stored: 64 + 1 + 255 octets (RFC 5321, 4.5.3.1).
+	// maxAddress limits stored addresses: 64 + 1 + 255 octets (RFC 5321, 4.5.3.1).
 	maxAddress = 320
-	// maxTraceID bounds the caller's id in the same row.
+	// maxTraceID limits the caller's id in the same row.
 	maxTraceID = 128
 )
 
-// ErrAddress means that what was typed cannot be an address: it is empty, longer
-// than 320 bytes, not UTF-8 or holds control characters. It depends on the input
-// alone, so that telling it reveals nothing about accounts.
+// ErrAddress means that the typed text cannot be an address: it is empty, longer than 320 bytes, not UTF-8 or has
+// control characters. It depends only on the text, so it reveals nothing about accounts.
 var ErrAddress = errors.New("mail: not an address")
 
-// Accounts answers the questions that the outbox has for the rest of the service while it sends. Errors must
-// not hold a token: they are logged. IssueReset and Address are called again when a send failed.
+// Accounts has the functions of the account store that the outbox needs to send mails. Errors must not hold a token,
+// because they are logged. If a send fails, IssueReset and Address are called again.
 type Accounts interface {
-	// FindResetAccounts returns the active accounts of the addresses, by the index of the address, without
-	// the accounts that were sent enough links lately. It reads and counts in tx.
+	// FindResetAccounts returns the active accounts of the addresses, under the index of the address. It leaves out
+	// accounts that were sent enough links lately. It reads and counts in tx.
 	FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
-	// IssueReset returns the reset token of the account, the same one while it lives, and
-	// the address to send it to. ok is false when the account is gone or disabled, or its
-	// sessions were ended after the link's position of the ledger: nothing is sent then.
+	// IssueReset returns the reset token of the account, which is the same as long as it lives, and the address to send
+	// it to. ok is false if the account does not exist or is disabled, or if its sessions were ended after the link's
+	// position of the ledger. Then nothing is sent.
 	IssueReset(ctx context.Context, link ResetLink) (to, token string, ok bool, err error)
-	// Address returns the address of an account, ok false when the account is gone.
+	// Address returns the address of an account. ok is false if the account does not exist.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
-	// AdmitNotice counts a notice that is about to be queued in tx, and reports whether the account's owner may get it. It
-	// is not asked about [PasswordChanged].
+	// AdmitNotice counts a notice that is about to be queued in tx, and returns whether the owner of the account may
+	// get it. It is not called for [PasswordChanged].
 	AdmitNotice(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID) (bool, error)
 }
 
@@ -49,34 +48,34 @@ type Accounts interface {
 type Config struct {
 	// Pool is the database with the migrated schema. Required.
 	Pool *pgxpool.Pool
-	// Jobs works the outbox's jobs, on the same database; New adds its workers to it. Required.
+	// Jobs works the jobs of the outbox, on the same database. New adds its workers to it. Required.
 	Jobs *jobs.Queue
 	// Accounts and Sender are required.
 	Accounts Accounts
 	Sender   Sender
-	// ResetURL is the page that a reset link leads to, see [ParseResetURL]: the
-	// link is this with token=… in the fragment where there is one, else in the query. Required.
+	// ResetURL is the page to which a reset link leads, see [ParseResetURL]. The link has token=… in the fragment if
+	// there is one, or else in the query. Required.
 	ResetURL string
-	// InsecureLinks lets ResetURL be of an app's scheme, or http in a local network.
+	// InsecureLinks allows a ResetURL with the scheme of an app, or http in a local network.
 	InsecureLinks bool
-	// ResetTTL is how long a reset token works; the mail says so. Required.
+	// ResetTTL is how long a reset token can be used. The mail says so. Required.
 	ResetTTL time.Duration
-	// ProductName is what the mails call the service, one line of text. Required.
+	// ProductName is the name of the service in mails, one line of text. Required.
 	ProductName string
-	// Templates are the operator's own words. Nil means those of this package.
+	// Templates are the operator's own texts. Nil: those of this package.
 	Templates *Templates
-	// Logger gets failures (warnings; errors when a mail is given up on), with job
-	// id and trace id, without addresses. Nil means no log.
+	// Logger logs failures (as warnings, or as errors if a mail is given up), with job id and trace id, without
+	// addresses. Nil: no log.
 	Logger *slog.Logger
-	// Now dates the mails. Nil means time.Now. Retries follow the machine's clock.
+	// Now gives the time in the mails. Nil: time.Now. Retries use the machine's clock.
 	Now func() time.Time
 
 	// waits replaces defaultWaits in tests.
 	waits []time.Duration
 }
 
-// Outbox queues mails and sends them. Any number of replicas may run one on the same database; queueing works before
-// the start of Config.Jobs, sending does not.
+// Outbox queues mails and sends them. Any number of replicas may use one database. Mails can be queued before
+// Config.Jobs was started, but are not sent before.
 type Outbox struct {
 	pool     *pgxpool.Pool
 	jobs     *jobs.Queue
@@ -84,10 +83,10 @@ type Outbox struct {
 	delivery *delivery
 	now      func() time.Time
 
-	notice int // attempts of a notice
+	notice int // attempts at a notice
 }
 
-// New checks the settings and builds the outbox; it does not touch the database.
+// New checks the settings and makes the outbox. It does not use the database.
 func New(cfg Config) (*Outbox, error) {
 	if cfg.Pool == nil || cfg.Jobs == nil || cfg.Accounts == nil || cfg.Sender == nil {
 		return nil, errors.New("mail: Pool, Jobs, Accounts and Sender are required")
@@ -136,7 +135,8 @@ func New(cfg Config) (*Outbox, error) {
 	}, nil
 }
 
-// register adds the outbox's workers, and the look-up of accounts, which each replica does for the requests it got.
+// register adds the workers of the outbox, and the look-up of accounts, which each replica does for the requests that
+// it has received.
 func (d *delivery) register(queue *jobs.Queue) error {
 	return errors.Join(
 		jobs.AddWorker(queue, &linkWorker{d: d}),
@@ -151,15 +151,16 @@ func isAddress(email string) bool {
 	return email != "" && len(email) <= maxAddress && utf8.ValidString(email) && !hasControl(email)
 }
 
-// Notifier queues notices; an [Outbox] is one.
+// Notifier queues notices. An [Outbox] is one.
 type Notifier interface {
-	// Notify queues a mail that says to the owner of an account what has just happened to it. The job is part of tx, as
-	// the change itself should be, and is lost with it. traceID is for the log and may be empty. A notice that
-	// [Accounts] does not admit, because the account had such notices lately, is left out without an error.
+	// Notify queues a mail to the owner of an account, about something that has just happened to it. The job is part of
+	// tx, as the change itself should be, so it is never queued without the change. traceID is for the log and may be
+	// empty. If [Accounts] does not admit the notice, because the account had such notices lately, Notify queues
+	// nothing and returns no error.
 	Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error
 }
 
-// Notify implements [Notifier]. With a nil tx the job is inserted at once.
+// Notify implements [Notifier]. If tx is nil, it inserts the job at once.
 func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID, traceID string) error {
 	if !notice.known() {
 		return fmt.Errorf("mail: unknown notice %q", string(notice))
@@ -183,8 +184,8 @@ func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uu
 	return nil
 }
 
-// cleanTraceID keeps an id that a caller has chosen from spoiling the row: jsonb
-// has no NUL, and the log has no use for a long one.
+// cleanTraceID returns "" for ids that would damage the row: a caller has chosen the id, jsonb has no NUL, and the log
+// does not need a long one.
 func cleanTraceID(id string) string {
 	if len(id) > maxTraceID || !utf8.ValidString(id) || hasControl(id) {
 		return ""
@@ -194,18 +195,18 @@ func cleanTraceID(id string) string {
 
 // Stats describes the outbox for metrics.
 type Stats struct {
-	// Pending mails are not sent and not given up on.
+	// Pending is how many mails are neither sent nor given up.
 	Pending int64
 	// Failing is how many of those have failed at least once.
 	Failing int64
-	// GivenUp is how many mails were given up on within the last 24 hours.
+	// GivenUp is how many mails were given up in the last 24 hours.
 	GivenUp int64
-	// Oldest is the age of the oldest pending mail, 0 without one.
+	// Oldest is the age of the oldest pending mail, or 0 if there is none.
 	Oldest time.Duration
 }
 
-// Stats counts with one statement that reads the requests that wait, and by index the
-// pending and the given-up rows.
+// Stats counts with one statement. It reads the waiting requests, and with an index the rows that are pending or given
+// up.
 func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	const query = `
 		SELECT asked.n + jobs.pending, jobs.failing, jobs.given_up,

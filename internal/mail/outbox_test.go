@@ -17,7 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestResetOverSMTP is the whole way: request, account, job, token, mail server.
+// From the request to the mail server: request, account, job, token, mail.
 func TestResetOverSMTP(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -41,8 +41,7 @@ func TestResetOverSMTP(t *testing.T) {
 	noTokens(t, "the log", log.String(), known)
 }
 
-// TestDomainInASCII: a server without SMTPUTF8 takes a mail to a domain in letters of any
-// script.
+// A server without SMTPUTF8 gets a mail to a domain in letters of any script.
 func TestDomainInASCII(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -56,7 +55,7 @@ func TestDomainInASCII(t *testing.T) {
 	}
 }
 
-// TestResetMail looks at the words, the link in both forms, and its parameters.
+// TestResetMail checks the words, the link in both forms, and its parameters.
 func TestResetMail(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -83,7 +82,7 @@ func TestResetMail(t *testing.T) {
 	if err != nil || u.Query().Get("token") != tokens[0] || u.Query().Get("lang") != "en" {
 		t.Errorf("%v %v", u, err)
 	}
-	// Once in the button and once to copy.
+	// Once in the button, and once to copy.
 	if n := strings.Count(html.UnescapeString(m.HTML), want); n != 2 {
 		t.Errorf("%d links in the HTML: %s", n, m.HTML)
 	}
@@ -126,8 +125,8 @@ func TestRolledBackNoticeIsNotSent(t *testing.T) {
 	}
 }
 
-// TestUnknownAddress: nothing is sent, what is stored before the look-up has the same
-// shape as for a known one, and nothing is stored after it.
+// Nothing is sent. Before the look-up the stored row has the same shape as for a known address, and after it nothing is
+// stored.
 func TestUnknownAddress(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -151,7 +150,7 @@ func TestUnknownAddress(t *testing.T) {
 	}
 }
 
-// TestCrashBeforeSending: the process that inserted is gone, another one sends.
+// The process that inserted the request is gone, and another one sends the mail.
 func TestCrashBeforeSending(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -165,7 +164,7 @@ func TestCrashBeforeSending(t *testing.T) {
 	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
 }
 
-// TestCrashWhileSending: the row says running, but nobody runs it any more.
+// The row says that the job is running, but no process runs it any more.
 func TestCrashWhileSending(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -181,8 +180,7 @@ func TestCrashWhileSending(t *testing.T) {
 	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
 }
 
-// TestStopInterrupts: a mail on its way when the process is told to stop is
-// neither lost nor does it cost an attempt.
+// A mail that is being sent when the process stops is not lost, and the attempt is not counted.
 func TestStopInterrupts(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -215,8 +213,7 @@ func TestStopInterrupts(t *testing.T) {
 	eventually(t, "the mail arrives", func() bool { return len(box.Messages()) == 1 })
 }
 
-// TestStopWithoutPostgres: the job queue alone takes 7 s and three errors to give up a
-// leadership that it cannot give up.
+// The job queue alone takes 7 s and three errors when it cannot give up its leadership.
 func TestStopWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	for name, take := range map[string]func(*testenv.Proxy){"gone": (*testenv.Proxy).Cut, "hangs": (*testenv.Proxy).Freeze} {
@@ -240,13 +237,12 @@ func TestStopWithoutPostgres(t *testing.T) {
 			if strings.Contains(log.String(), "resign") {
 				t.Errorf("log: %s", log)
 			}
-			proxy.Restore() // closing the pool waits for connections that hang
+			proxy.Restore() // closing the pool waits for connections that do not answer
 		})
 	}
 }
 
-// TestStartOutlivesItsContext: the context of a start is often one of a set-up
-// phase.
+// The context of Start often ends with the setup phase of a program.
 func TestStartOutlivesItsContext(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// lookPause is how soon requests are taken that nobody in this process was woken for:
-	// those of a replica that died, and those that a failed look-up put back.
+	// lookPause is the pause after which the look-up takes requests that did not wake this process: those of a replica
+	// that died, and those that a failed look-up returned.
 	lookPause = 2 * time.Second
 	// lookBatch is how many requests are looked up in one transaction.
 	lookBatch = 500
-	// lookTimeout ends one look-up of a batch.
+	// lookTimeout limits the look-up of one batch.
 	lookTimeout = 30 * time.Second
 
-	// outputSent tells jobs that sent a mail from those that had nothing to send.
+	// outputSent marks jobs that sent a mail. Other jobs had nothing to send.
 	outputSent = "sent"
 
-	// The order in which requests and links are served.
+	// The order in which requests and links are handled.
 	priorityFirst = 1
 	priorityLater = 2
 )
@@ -35,30 +35,28 @@ const (
 type ResetRequest struct {
 	// Email is the address as typed, see [ErrAddress].
 	Email string
-	// Later has the request served after all others that wait: its network asked lately.
+	// Later means that the request is handled after all others that wait, because its network asked lately.
 	Later bool
-	// TraceID is for the log, CallID for the audit trail, see [ResetLink]. Both may be
-	// empty.
+	// TraceID is for the log, CallID for the audit trail, see [ResetLink]. Both may be empty.
 	TraceID, CallID string
 }
 
-// ResetLink is a link that was asked for and is about to be made.
+// ResetLink is a link that somebody asked for and that is about to be made.
 type ResetLink struct {
-	// UserID is whose it is.
+	// UserID is the account of the link.
 	UserID uuid.UUID
-	// Ledger is the position of the ledger when it was asked for.
+	// Position is the ledger's position when somebody asked for the link.
 	Position int64
 	// TraceID and CallID are those of the request.
 	TraceID, CallID string
 }
 
-// RequestReset asks for a password reset mail to whatever address was typed. It does the
-// same work whether or not an account has it, one insert: who has the address is found out
-// later, by a look-up that does not wait for mail servers. Returns [ErrAddress] or a
-// database error.
+// RequestReset asks for a password reset mail to the typed address. It does the same one insert whether or not an
+// account has the address. A look-up finds the account later, and does not wait for mail servers. It returns
+// [ErrAddress] or a database error.
 //
-// A newer link replaces an older one; requests that wait at the same time get one mail. What ends the
-// account's sessions before the link is used ends the request as well.
+// Requests that wait at the same time get one mail. If the account's sessions are ended before the link is used, the
+// request ends too.
 func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
 	if !isAddress(r.Email) {
 		return ErrAddress
@@ -77,7 +75,7 @@ func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
 	return nil
 }
 
-// wake never waits: one that is not taken yet is enough.
+// wake never waits: one signal that was not received yet is enough.
 func (d *delivery) wake() {
 	select {
 	case d.look <- struct{}{}:
@@ -85,8 +83,8 @@ func (d *delivery) wake() {
 	}
 }
 
-// lookUp turns requests into links to be sent, a batch in a transaction, until ctx ends. It
-// is one at a time in each replica, so that a flood takes one connection.
+// lookUp turns requests into links to be sent, one batch in a transaction, until ctx ends. Each replica runs it once,
+// so that a flood uses one connection.
 func (d *delivery) lookUp(ctx context.Context, queue *jobs.Queue) {
 	tick := time.NewTicker(lookPause)
 	defer tick.Stop()
@@ -107,7 +105,7 @@ func (d *delivery) lookUp(ctx context.Context, queue *jobs.Queue) {
 	}
 }
 
-// woken returns nil after a failure, so that requests do not wake the lookup: under a flood it would ask a
+// woken returns nil after a failure, so that requests do not wake the look-up. In a flood it would otherwise ask a
 // database in trouble without a pause.
 func (d *delivery) woken(failure error) <-chan struct{} {
 	if failure != nil {
@@ -116,7 +114,7 @@ func (d *delivery) woken(failure error) <-chan struct{} {
 	return d.look
 }
 
-// lookUpBatch reports whether the batch was full: there may be more then.
+// lookUpBatch returns whether the batch was full: then there may be more.
 func (d *delivery) lookUpBatch(ctx context.Context, queue *jobs.Queue) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -153,7 +151,7 @@ func (d *delivery) link(owner uuid.UUID, request db.ResetRequest) river.InsertMa
 	}
 }
 
-// linkArgs hold the position of the ledger when the link was asked for.
+// linkArgs hold the ledger's position when somebody asked for the link.
 type linkArgs struct {
 	UserID   uuid.UUID `json:"user_id"`
 	Position int64     `json:"ledger"`
@@ -169,12 +167,12 @@ type linkWorker struct {
 	d *delivery
 }
 
-// NextRetry follows the configured waits.
+// NextRetry returns the time after the next of the configured waits.
 func (w *linkWorker) NextRetry(job *river.Job[linkArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work makes a token and sends it in one step: the token is nowhere but in this call.
+// Work makes a token and sends it in one step: the token exists only in this call.
 func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 	d := w.d
 	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {
@@ -205,16 +203,15 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 	})
 }
 
-// others looks at the other attempts for the same account, in any replica.
+// others looks for other attempts for the same account, on any replica.
 //
-// isAnswered: one began after this request was made and has sent its mail, which holds a
-// newer link than was asked for. Of many requests at once few are answered by a mail of
-// their own.
+// isAnswered: another attempt started after this request was made and has sent its mail, so its link is at least as new
+// as this request. Of many requests at the same time, only few get a mail of their own.
 //
-// isBusy: one that began before is still on its way. Without waiting for it, two requests in
-// a row could make their tokens in one order and send them in the other, and the mail that
-// arrives last would hold the dead link. An attempt that began more than jobs.Timeout before
-// this one has ended or died with its process.
+// isBusy: another attempt that started earlier is still running. Without waiting for it, two requests could make their
+// tokens in one order and send them in the other. If the second token replaced the first, the mail that arrives last
+// would hold a dead link. An attempt that started more than jobs.Timeout before this one has ended or its process has
+// died.
 func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnswered, isBusy bool, err error) {
 	const query = `
 		SELECT coalesce(bool_or(state = 'completed' AND metadata @> '{"output": "sent"}'
@@ -228,7 +225,7 @@ func (d *delivery) others(ctx context.Context, job *river.Job[linkArgs]) (isAnsw
 	return isAnswered, isBusy, err
 }
 
-// requestArgs are what former versions insert for a request.
+// requestArgs are the arguments that earlier versions insert for a request.
 type requestArgs struct {
 	Email   string `json:"email"`
 	TraceID string `json:"trace_id,omitempty"`
@@ -242,12 +239,12 @@ type requestWorker struct {
 	d *delivery
 }
 
-// NextRetry follows the configured waits.
+// NextRetry returns the time after the next of the configured waits.
 func (w *requestWorker) NextRetry(job *river.Job[requestArgs]) time.Time {
 	return w.d.nextRetry(job.Attempt)
 }
 
-// Work makes a request of this version of it.
+// Work turns the job into a request of this version.
 func (w *requestWorker) Work(ctx context.Context, job *river.Job[requestArgs]) error {
 	d := w.d
 	return d.attempt(ctx, job.JobRow, job.Args.TraceID, func() error {

@@ -47,15 +47,15 @@ func newPool(t *testing.T) *pgxpool.Pool {
 	return connect(t, testenv.Migrated(t))
 }
 
-// accounts knows addresses by what people type and counts the tokens it makes.
+// accounts finds accounts under typed addresses and counts the tokens that it makes.
 type accounts struct {
 	mu     sync.Mutex
-	known  map[string]string // typed, in lower case: where to send
+	known  map[string]string // typed, in lower case: the address to send to
 	users  map[uuid.UUID]string
-	ids    map[string]uuid.UUID // by address that is sent to
+	ids    map[string]uuid.UUID // by the address to send to
 	tokens map[string][]string  // by address, oldest first
 	lookup func(email string) error
-	// refused notices are not admitted.
+	// Notices in refused are not admitted.
 	refused map[mail.Notice]bool
 }
 
@@ -92,7 +92,7 @@ func (a *accounts) IssueReset(_ context.Context, link mail.ResetLink) (string, s
 				return "", "", false, err
 			}
 		}
-		// The characters that a URL has to escape are in it on purpose.
+		// It has the characters that a URL must escape.
 		token := "tok+/=" + rand.Text()
 		a.tokens[to] = append(a.tokens[to], token)
 		return to, token, true, nil
@@ -107,7 +107,7 @@ func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, e
 	return to, ok, nil
 }
 
-// AdmitNotice refuses what the test says.
+// AdmitNotice refuses the notices in refused.
 func (a *accounts) AdmitNotice(_ context.Context, _ pgx.Tx, notice mail.Notice, _ uuid.UUID) (bool, error) {
 	return !a.refused[notice], nil
 }
@@ -130,7 +130,7 @@ func (a *accounts) forget(address string) {
 	delete(a.known, strings.ToLower(address))
 }
 
-// safeBuffer is a log that many goroutines write.
+// safeBuffer is a log that many goroutines may write.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -157,16 +157,16 @@ func config(pool *pgxpool.Pool, a mail.Accounts, s mail.Sender) mail.Config {
 	return cfg
 }
 
-// outbox is an outbox with the queue that works its jobs.
+// outbox is an Outbox with the queue that works its jobs.
 type outbox struct {
 	*mail.Outbox
 	queue *jobs.Queue
 }
 
-// Start begins to look up and to send.
+// Start starts to look accounts up and to send.
 func (o *outbox) Start(ctx context.Context) error { return o.queue.Start(ctx) }
 
-// Stop ends both.
+// Stop stops both.
 func (o *outbox) Stop(ctx context.Context) error { return o.queue.Stop(ctx) }
 
 func newOutbox(t *testing.T, cfg mail.Config) (*outbox, *safeBuffer) {
@@ -205,7 +205,7 @@ func start(t *testing.T, outbox *outbox) {
 	})
 }
 
-// notify asks for a notice without a transaction.
+// notify queues a notice without a transaction.
 func notify(t *testing.T, outbox *outbox, notice mail.Notice, user uuid.UUID) {
 	t.Helper()
 	if err := outbox.Notify(t.Context(), nil, notice, user, "trace-1"); err != nil {
@@ -213,7 +213,7 @@ func notify(t *testing.T, outbox *outbox, notice mail.Notice, user uuid.UUID) {
 	}
 }
 
-// request asks for a reset without a transaction.
+// request requests a reset without a transaction.
 func request(t *testing.T, outbox *outbox, emails ...string) {
 	t.Helper()
 	for _, email := range emails {
@@ -223,7 +223,7 @@ func request(t *testing.T, outbox *outbox, emails ...string) {
 	}
 }
 
-// eventually waits for what other goroutines are about to bring about.
+// eventually waits until other goroutines have done something.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	testenv.Eventually(t, 20*time.Second, what, done)
@@ -251,7 +251,7 @@ func waiting(t *testing.T, pool *pgxpool.Pool) int {
 	return count(t, pool, "SELECT count(*) FROM reset_requests")
 }
 
-// insertLink inserts the job of a link as the look-up does.
+// insertLink inserts the job of a link in the same way as the look-up.
 func insertLink(t *testing.T, pool *pgxpool.Pool, user uuid.UUID, trace string) {
 	t.Helper()
 	if _, err := pool.Exec(t.Context(), `INSERT INTO river_job (kind, queue, args, max_attempts)
@@ -261,7 +261,7 @@ func insertLink(t *testing.T, pool *pgxpool.Pool, user uuid.UUID, trace string) 
 	}
 }
 
-// dump is everything that the job table holds.
+// dump returns everything in the job table.
 func dump(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
 	var text string
@@ -275,7 +275,7 @@ func dump(t *testing.T, pool *pgxpool.Pool) string {
 func noTokens(t *testing.T, where, text string, a *accounts) {
 	t.Helper()
 	for _, token := range a.all() {
-		// The random part is the same however the rest was encoded.
+		// The random part is the same in every encoding of the rest.
 		if strings.Contains(text, token[len("tok+/="):]) {
 			t.Errorf("%s holds a token", where)
 		}

@@ -20,38 +20,38 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/address"
 )
 
-// defaultTimeout bounds one delivery. It stays below the minute that a job has, so that a hanging server is
-// reported as such.
+// defaultTimeout limits one delivery. It is shorter than the minute that a job may take, so that the job can report
+// that the server does not answer.
 const defaultTimeout = 30 * time.Second
 
 // SMTPConfig configures [NewSMTP].
 type SMTPConfig struct {
-	// URL of the server, see [ParseSMTPURL].
+	// URL is the URL of the server, see [ParseSMTPURL].
 	URL string
 	// From is the sender, see [ParseFrom].
 	From string
-	// Timeout bounds one delivery from connecting to the server's last reply. Default 30 s.
+	// Timeout limits one delivery, from the start of the connection to the last reply of the server. Default 30 s.
 	Timeout time.Duration
-	// RootCAs verifies the server's certificate. Nil means the system's roots. See [RootCAs].
+	// RootCAs are the authorities that verify the server's certificate. Nil: the system's. See the function [RootCAs].
 	RootCAs *x509.CertPool
-	// OAuth is where the access tokens come from that a URL with auth=xoauth2 logs in with.
+	// OAuth says where the access tokens come from if the URL has auth=xoauth2.
 	OAuth OAuth
 	// Dial opens the TCP connection. Nil means a plain net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// SMTP delivers to a mail server, one connection per message: a service that sends a mail now and then has no
-// use for an idle connection that the server closes. Safe for concurrent use.
+// SMTP delivers mails to a mail server, with one connection for each message. The service sends mails rarely, and a
+// server would close an idle connection. Safe for concurrent use.
 type SMTP struct {
 	server  SMTPServer
 	from    *netmail.Address
 	timeout time.Duration
 	tls     *tls.Config
-	tokens  *accessTokens // nil: the login is with the password of the URL, or none
+	tokens  *accessTokens // nil: the login uses the password of the URL, or there is no login
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// NewSMTP checks the settings; it does not connect. Errors wrap [ErrSMTPURL], [ErrFrom] or [ErrOAuth].
+// NewSMTP checks the settings. It does not connect. Errors wrap [ErrSMTPURL], [ErrFrom] or [ErrOAuth].
 func NewSMTP(cfg SMTPConfig) (*SMTP, error) {
 	server, err := ParseSMTPURL(cfg.URL)
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *SMTP) Send(ctx context.Context, m Message) error {
 	return s.Try(ctx, m, func(string) {})
 }
 
-// Try is Send that also reports its progress: it calls say with one line for each step, in this package's
-// words and the server's.
+// Try is Send with a report of its progress: it calls say with one line for each step, in words of this package and the
+// server's.
 func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error {
 	l, err := s.write(m)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 	if err != nil {
 		return s.fail(ctx, "connect", err, quoted{m, secret})
 	}
-	// The SMTP library waits in reads and writes: closing under its feet is what ends them when ctx does.
+	// The SMTP library waits in reads and writes. Closing the connection ends them when ctx ends.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer func() { _ = conn.Close() }()
@@ -126,11 +126,11 @@ func (s *SMTP) Try(ctx context.Context, m Message, say func(line string)) error 
 		return s.fail(ctx, op, err, quoted{m, secret})
 	}
 	say("accepted: " + words(answer, quoted{m, secret}, s.from.Address))
-	_ = client.Quit() // the server owns the message: a failure from here on must not send it twice
+	_ = client.Quit() // the server owns the message, and an error here must not cause a second mail
 	return nil
 }
 
-// secret is what the login is made with: the password, or an access token.
+// secret returns the password or an access token for the login.
 func (s *SMTP) secret() (string, error) {
 	if s.tokens == nil {
 		return s.server.Password, nil
@@ -138,16 +138,16 @@ func (s *SMTP) secret() (string, error) {
 	return s.tokens.get()
 }
 
-// letter is a message on its way.
+// letter is a message that is being sent.
 type letter struct {
 	msg      *gomail.Msg
 	from, to *netmail.Address
 }
 
-// write turns m into a MIME message. What it refuses would be refused again.
+// write turns m into a MIME message. If it refuses a message, it would always refuse it.
 func (s *SMTP) write(m Message) (*letter, error) {
 	to, err := netmail.ParseAddress(m.To)
-	// A display name would let whoever chose the address write into the header.
+	// With a display name, the person who chose the address could write into the header.
 	if err != nil || hasControl(m.To) || (to.Address != m.To && to.String() != "<"+m.To+">") {
 		return nil, &SendError{Op: "recipient", Reason: "the address is not valid", Permanent: true}
 	}
@@ -166,7 +166,7 @@ func (s *SMTP) write(m Message) (*letter, error) {
 	msg.Subject(m.Subject)
 	msg.SetDateWithValue(m.Time)
 	msg.SetMessageIDWithValue(rand.Text() + "@" + domainOf(s.from.Address))
-	// RFC 3834, 5: keeps vacation responders from answering.
+	// RFC 3834, 5: vacation responders do not answer then.
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
 	if m.Language != "" {
 		msg.SetGenHeader(gomail.HeaderContentLang, m.Language)
@@ -176,8 +176,8 @@ func (s *SMTP) write(m Message) (*letter, error) {
 	return &letter{msg: msg, from: s.from, to: to}, nil
 }
 
-// fits keeps a letter back that the server cannot be given as it is. A relay that is handed an address that
-// needs SMTPUTF8 without being asked for it may change the part before the @ to that of another mailbox.
+// fits refuses a letter if the server cannot be given it as it is. If a relay gets an address that needs SMTPUTF8
+// without a request for SMTPUTF8, it may change the part before the @ to that of another mailbox.
 func (l *letter) fits(client *smtp.Client, rule SMTPUTF8) error {
 	if !l.needsUTF8() {
 		return nil
@@ -193,7 +193,7 @@ func (l *letter) fits(client *smtp.Client, rule SMTPUTF8) error {
 	return &SendError{Op: "recipient", Reason: reason, Permanent: true}
 }
 
-// noSMTPUTF8 says why the server is not asked for SMTPUTF8, or nothing when it may be.
+// noSMTPUTF8 says why SMTPUTF8 is not requested from the server. It returns "" if it may be requested.
 func noSMTPUTF8(client *smtp.Client, rule SMTPUTF8) string {
 	switch offered, _ := client.Extension("SMTPUTF8"); {
 	case !offered:
@@ -207,26 +207,27 @@ func noSMTPUTF8(client *smtp.Client, rule SMTPUTF8) string {
 	return ""
 }
 
-// eximHello is how Exim answers EHLO: "relay.example.com Hello app.example.com [192.0.2.1]".
+// eximHello is Exim's answer to EHLO: "relay.example.com Hello app.example.com [192.0.2.1]".
 var eximHello = regexp.MustCompile(`^\S+ Hello (\S+ at )?\S+ \[[0-9A-Fa-f.:]+\]$`)
 
-// isExim says whether the server looks like Exim: since version 4.94 it offers an extension of its own, and
-// all versions greet by name and address. Exim 4.96 hands jörg@example.org as xn--jrg-sna@example.org to a
-// server without SMTPUTF8; whoever has that mailbox would get the links.
+// isExim returns whether the server looks like Exim. Since version 4.94 it offers an extension of its own, and all
+// versions greet with name and address. Exim 4.96 delivers mail for jörg@example.org to xn--jrg-sna@example.org if the
+// next server has no SMTPUTF8. The owner of that mailbox would get the links.
 func isExim(client *smtp.Client) bool {
 	own, _ := client.Extension("PIPECONNECT")
 	return own || eximHello.MatchString(client.HelloResponse())
 }
 
-// needsUTF8: domains are A-labels here, so it is the parts before the @ that decide.
+// needsUTF8 returns whether the letter needs SMTPUTF8. Domains are A-labels here, so only the parts before the @
+// matter.
 func (l *letter) needsUTF8() bool {
 	return !address.IsASCII(l.from.Address) || !address.IsASCII(l.to.Address)
 }
 
-// transfer hands the letter over, and returns the server's last answer. On an error it names the step.
+// transfer sends the letter, and returns the server's last answer. With an error it returns the name of the step.
 func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
-	// The library asks for SMTPUTF8 wherever it is offered. A relay that was asked for it and cannot pass it
-	// on bounces the mail, or rewrites its addresses (see isExim): asked for only where nothing else will do.
+	// The library requests SMTPUTF8 from every server that offers it. A relay that cannot pass it on then bounces the
+	// mail, or changes its addresses (see isExim). So request it only if the letter needs it.
 	client.SkipSMTPUTF8(!l.needsUTF8())
 	if err := client.Mail((&netmail.Address{Address: l.from.Address}).String()); err != nil {
 		return "", "sender", err
@@ -250,7 +251,7 @@ func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
 	return answer, "", nil
 }
 
-// connect opens the connection, with TLS when it is implicit.
+// connect opens the connection, with TLS if the URL says so.
 func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 	conn, err := s.dial(ctx, "tcp", s.server.addr())
 	if err != nil || !s.server.ImplicitTLS {
@@ -264,14 +265,14 @@ func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 	return secure, nil
 }
 
-// open greets the server, upgrades to TLS and logs in. On an error it names the step.
+// open greets the server, upgrades to TLS and logs in. With an error it returns the name of the step.
 func (s *SMTP) open(conn net.Conn, secret string, say func(string)) (*smtp.Client, string, error) {
 	client, err := smtp.NewClient(conn, s.server.Host)
 	if err != nil {
 		return nil, "greeting", err
 	}
-	// The domain of the sender: unlike the name of a container it is fully qualified, as RFC 5321, 4.1.1.1
-	// wants it.
+	// The domain of the sender. It is fully qualified, as RFC 5321, 4.1.1.1 requires, and the name of a container is
+	// not.
 	if err := client.Hello(domainOf(s.from.Address)); err != nil {
 		return nil, "greeting", err
 	}
@@ -293,7 +294,7 @@ func (s *SMTP) open(conn net.Conn, secret string, say func(string)) (*smtp.Clien
 	return client, "", nil
 }
 
-// Refusals that happen on this side of the wire.
+// Errors of this side, not of the server.
 var (
 	errNoSTARTTLS = errors.New("the server does not offer STARTTLS, which is required")
 	errPlaintext  = errors.New("the connection is not encrypted: credentials are not sent over it")
@@ -314,9 +315,8 @@ func (s *SMTP) upgrade(client *smtp.Client) error {
 	return client.StartTLS(s.tls)
 }
 
-// login sends the credentials, over TLS only unless the server is this machine. PLAIN comes first: inside
-// verified TLS it is as safe as the others, and the challenge mechanisms are often offered by servers that
-// cannot serve them.
+// login sends the credentials, only over TLS unless the server is this machine. PLAIN comes first: within verified TLS
+// it is as safe as the others, and servers often offer challenge mechanisms that they cannot serve.
 func (s *SMTP) login(client *smtp.Client, secret string) error {
 	if _, encrypted := client.TLSConnectionState(); !encrypted && !s.server.loopback() {
 		return errPlaintext
@@ -329,8 +329,8 @@ func (s *SMTP) login(client *smtp.Client, secret string) error {
 		return errNoXOAUTH2
 	case s.server.XOAUTH2:
 		return client.Auth(smtp.XOAuth2Auth(user, secret))
-	// The library's own rule for plaintext knows fewer spellings of loopback than the one above, which has
-	// already decided: hence the last argument.
+	// The library's own check for plaintext knows fewer spellings of loopback than the check above, which has already
+	// decided. So the last argument switches it off.
 	case slices.Contains(mechanisms, "PLAIN"):
 		return client.Auth(smtp.PlainAuth("", user, password, host, true))
 	case slices.Contains(mechanisms, "LOGIN"):
@@ -343,7 +343,7 @@ func (s *SMTP) login(client *smtp.Client, secret string) error {
 	return errNoAuth
 }
 
-// addr is host:port.
+// addr returns host:port.
 func (s SMTPServer) addr() string {
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
 }

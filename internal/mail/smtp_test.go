@@ -28,8 +28,7 @@ func message() mail.Message {
 	}
 }
 
-// sender makes a client of s that knows it as mail.example.com, so that none of
-// the exceptions for loopback apply.
+// sender makes a client that knows s as mail.example.com, so that no exception for loopback applies.
 func sender(t *testing.T, s *smtpServer, url string) *mail.SMTP {
 	t.Helper()
 	out, err := mail.NewSMTP(mail.SMTPConfig{
@@ -93,7 +92,7 @@ func TestSMTPDelivers(t *testing.T) {
 	}
 }
 
-// checkMIME parses what arrived with the standard library.
+// checkMIME parses the received mail with the standard library.
 func checkMIME(t *testing.T, data string) {
 	t.Helper()
 	m, err := netmail.ReadMessage(strings.NewReader(data))
@@ -141,8 +140,8 @@ func checkMIME(t *testing.T, data string) {
 	}
 }
 
-// TestSMTPRefusesPlaintext plays the attacker on the wire who strips STARTTLS:
-// neither the mail nor the credentials may leave.
+// TestSMTPRefusesPlaintext acts as an attacker on the network who removes STARTTLS. Neither the mail nor the
+// credentials may be sent.
 func TestSMTPRefusesPlaintext(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ url, want string }{
@@ -188,8 +187,8 @@ func TestSMTPVerifiesCertificate(t *testing.T) {
 	}
 }
 
-// TestSMTPErrors checks what is made of refusals: the server's text is told, without what
-// it quotes, which is the link here; policy and full mailboxes are tried again.
+// TestSMTPErrors checks the errors for refusals. They have the server's text without the quotations, here the link.
+// Refusals for policy and full mailboxes are not permanent.
 func TestSMTPErrors(t *testing.T) {
 	t.Parallel()
 	const leak = " https://app.example.com/reset?token=abc= <ada@example.org>"
@@ -245,8 +244,8 @@ func TestSMTPErrors(t *testing.T) {
 	}
 }
 
-// TestSMTPUTF8: asked for only where the part before the @ needs it (RFC 6531, 3.4), or a relay that cannot pass it on
-// bounces the mail, or sends it to another mailbox. Where it is needed and not offered nothing is sent.
+// SMTPUTF8 is requested only if the part before the @ needs it (RFC 6531, 3.4). Otherwise a relay that cannot pass it
+// on bounces the mail, or sends it to another mailbox. If it is needed and not offered, nothing is sent.
 func TestSMTPUTF8(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -296,8 +295,8 @@ func TestSMTPUTF8(t *testing.T) {
 	}
 }
 
-// TestSMTPUTF8Exim: an Exim that cannot pass such an address on writes it as that of another mailbox, so that Exim is not
-// asked for SMTPUTF8 unless the operator trusts it, and addresses that do not need it pass.
+// An Exim that cannot pass such an address on changes it to that of another mailbox. So SMTPUTF8 is not requested from
+// Exim unless the operator trusts it. Addresses that do not need it pass.
 func TestSMTPUTF8Exim(t *testing.T) {
 	t.Parallel()
 	const (
@@ -351,7 +350,7 @@ func TestSMTPUTF8Exim(t *testing.T) {
 	}
 }
 
-// TestSMTPWrongPort: what an operator sees who mixed up ports and schemes says what to write instead.
+// If an operator mixes up ports and schemes, the error says what to write instead.
 func TestSMTPWrongPort(t *testing.T) {
 	t.Parallel()
 	banner := func(text string) func(*smtpServer) {
@@ -392,7 +391,7 @@ func TestSMTPWrongPort(t *testing.T) {
 	}
 }
 
-// TestRootCAs: a private authority is trusted by its file alone, and the refusal of any other says which setting it is.
+// A private authority is trusted only if the file names it, and the error about any other names the setting.
 func TestRootCAs(t *testing.T) {
 	t.Parallel()
 	s := startSMTP(t, nil)
@@ -426,8 +425,7 @@ func TestRootCAs(t *testing.T) {
 	}
 }
 
-// TestSMTPTrustsTheAcknowledgement: after the final 250 the mail belongs to the
-// server; a failing QUIT must not make it a failure, or it is sent twice.
+// After the final 250 the server owns the mail. An error of QUIT must not be a failure, or the mail is sent twice.
 func TestSMTPTrustsTheAcknowledgement(t *testing.T) {
 	t.Parallel()
 	s := startSMTP(t, func(s *smtpServer) {
@@ -507,8 +505,7 @@ func TestSMTPServerGone(t *testing.T) {
 	}
 }
 
-// TestSMTPRefusesInjection feeds what would become extra headers, commands or
-// recipients.
+// TestSMTPRefusesInjection tries texts that would become extra headers, commands or recipients.
 func TestSMTPRefusesInjection(t *testing.T) {
 	t.Parallel()
 	s := startSMTP(t, nil)

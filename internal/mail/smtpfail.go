@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// fail says what went wrong in our own words, and in what may be shown of the server's.
+// fail describes a failure in our own words, and in the part of the server's text that may be shown.
 func (s *SMTP) fail(ctx context.Context, op string, err error, q quoted) *SendError {
 	e := &SendError{Op: op}
 	if ctxErr := ctx.Err(); ctxErr != nil {
@@ -37,10 +37,10 @@ func (s *SMTP) fail(ctx context.Context, op string, err error, q quoted) *SendEr
 	return e
 }
 
-// isFinal says whether the same message will be refused again. 5yz to the sender is a matter of settings that
-// an operator can mend while the job waits, and so is 5.7 to anything: relaying that is not allowed, a sender
-// that SPF does not list, a reputation. A mailbox that is full (5.2.2, and 552 of servers without enhanced
-// codes) is emptied by its owner.
+// isFinal returns whether the server will refuse the same message again. 5yz to the sender depends on settings, which
+// an operator can change while the job waits. So does 5.7 to anything: relaying that is not allowed, a sender that SPF
+// does not list, a bad reputation. The owner can empty a full mailbox (5.2.2, and 552 of servers without enhanced
+// codes).
 func isFinal(op string, code int, enhanced string) bool {
 	if code < 500 || op != "recipient" && op != "content" {
 		return false
@@ -54,7 +54,7 @@ func isFinal(op string, code int, enhanced string) bool {
 	return true
 }
 
-// silence is what it means that nothing came within the timeout.
+// silence explains why no answer may have come within the timeout.
 func (s *SMTP) silence(op string) string {
 	said := s.server.addr() + ": no answer within " + s.timeout.String()
 	switch {
@@ -70,7 +70,7 @@ func (s *SMTP) silence(op string) string {
 	return said
 }
 
-// reason puts the failures that an operator meets into words.
+// reason explains the failures that operators see often.
 func (s *SMTP) reason(op string, err error) string {
 	var (
 		dnsErr    *net.DNSError
@@ -121,8 +121,7 @@ func (s *SMTP) distrust(err *tls.CertificateVerificationError) string {
 	return "the certificate is not valid for this host or not signed by a known authority"
 }
 
-// namesIn lists a few of the names in a certificate. The server that answered chose them, so they are not
-// trusted.
+// namesIn lists a few of the names in a certificate. The server that answered chose them, so they are not trusted.
 func namesIn(cert *x509.Certificate) string {
 	const shown = 3
 	var names []string
@@ -142,8 +141,8 @@ func namesIn(cert *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// RootCAs reads the authorities that a mail server's certificate must be signed by, PEM certificates, in
-// place of the system's. Errors say what is wrong with the file.
+// RootCAs reads the PEM certificates of authorities. The certificate of a mail server must then be signed by one of
+// them, and not by one of the system's. Errors say what is wrong with the file.
 func RootCAs(file string) (*x509.CertPool, error) {
 	content, err := os.ReadFile(file) //nolint:gosec // G304: the operator names it
 	if err != nil {

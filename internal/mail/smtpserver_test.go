@@ -20,16 +20,16 @@ import (
 	"time"
 )
 
-// received is one message that the server has acknowledged.
+// received is one message that the server has accepted.
 type received struct {
 	from, to string
 	data     string
 	tls      bool
-	login    string // what AUTH carried, decoded
+	login    string // the data of AUTH, decoded
 }
 
-// smtpServer is a small mail server on loopback. It speaks the part of RFC 5321
-// that a client of ours uses and remembers every line with its encryption.
+// smtpServer is a small mail server on loopback. It knows the part of RFC 5321 that our client uses, and remembers
+// every line and whether it was encrypted.
 type smtpServer struct {
 	addr  string
 	roots *x509.CertPool
@@ -39,11 +39,10 @@ type smtpServer struct {
 	starttls   bool   // offer STARTTLS
 	auth       bool   // offer AUTH PLAIN
 	mechanisms string // of AUTH
-	utf8       bool   // offer SMTPUTF8
-	pem        []byte // the certificate, which has signed itself
+	utf8       bool   // of AUTH
+	pem        []byte // its self-signed certificate
 
-	// reply may answer a command itself; "" means the usual answer. verb "." is
-	// the end of the content.
+	// reply may answer a command itself. "" means the usual answer. The verb "." is the end of the content.
 	reply func(verb, line string) string
 
 	mu       sync.Mutex
@@ -172,7 +171,7 @@ func (s *smtpServer) custom(verb, line string) string {
 	return s.reply(verb, line)
 }
 
-// content reads up to the final dot and undoes dot stuffing.
+// content reads up to the final dot and removes dot stuffing.
 func content(in *bufio.Reader) string {
 	var b strings.Builder
 	for {

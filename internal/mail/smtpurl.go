@@ -13,37 +13,36 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// Settings that do not parse. The errors of the Parse functions wrap them and add a constant explanation: no
-// part of the input is quoted, because a password with an unescaped "/" or "@" ends up anywhere in a parsed
-// URL.
+// Errors for settings that do not parse. The errors of the Parse functions wrap them and add a constant explanation.
+// They quote no part of the input, because a password with an unescaped "/" or "@" can be in any part of a parsed URL.
 var (
 	ErrSMTPURL  = errors.New("mail: unusable SMTP URL")
 	ErrFrom     = errors.New("mail: unusable sender address")
 	ErrResetURL = errors.New("mail: unusable reset URL")
 )
 
-// STARTTLS says whether a connection that begins in plaintext is upgraded.
+// STARTTLS says whether a connection that starts in plaintext is upgraded.
 type STARTTLS int
 
 const (
-	// STARTTLSRequired upgrades or does not send (the default).
+	// STARTTLSRequired upgrades, or does not send (the default).
 	STARTTLSRequired STARTTLS = iota
-	// STARTTLSOpportunistic upgrades if the server offers it, which an attacker on the network can prevent.
-	// With credentials it is the same as required, except towards this machine itself.
+	// STARTTLSOpportunistic upgrades if the server offers it, which an attacker on the network can prevent. With
+	// credentials it is the same as required, unless the server is this machine.
 	STARTTLSOpportunistic
-	// STARTTLSNever stays in plaintext.
+	// STARTTLSNever does not upgrade.
 	STARTTLSNever
 )
 
-// SMTPUTF8 says which servers are asked to pass on an address that is not ASCII before the @ (RFC 6531).
+// SMTPUTF8 says which servers get an address that is not ASCII before the @ (RFC 6531).
 type SMTPUTF8 int
 
 const (
-	// SMTPUTF8Offered asks servers that offer it, unless they show that they are Exim (the default).
+	// SMTPUTF8Offered: servers that offer SMTPUTF8, unless they look like Exim (the default).
 	SMTPUTF8Offered SMTPUTF8 = iota
-	// SMTPUTF8Trusted asks every server that offers it.
+	// SMTPUTF8Trusted: every server that offers SMTPUTF8.
 	SMTPUTF8Trusted
-	// SMTPUTF8Never asks none.
+	// SMTPUTF8Never: no server.
 	SMTPUTF8Never
 )
 
@@ -57,9 +56,9 @@ type SMTPServer struct {
 	ImplicitTLS bool
 	// STARTTLS has no meaning with ImplicitTLS.
 	STARTTLS STARTTLS
-	// SMTPUTF8 decides for addresses that are not ASCII before the @ alone.
+	// SMTPUTF8 matters only for addresses that are not ASCII before the @.
 	SMTPUTF8 SMTPUTF8
-	// Username and Password are both empty or both set, but for XOAUTH2, which has no password.
+	// Username and Password are both empty or both set. With XOAUTH2 there is no password.
 	Username string
 	Password string
 	// XOAUTH2 logs in with an access token, see [OAuth].
@@ -100,10 +99,10 @@ func (s SMTPServer) GoString() string { return s.String() }
 // LogValue keeps the credentials out of logs.
 func (s SMTPServer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// loopback reports whether the server is this machine by the way it is written.
+// loopback returns whether the written host is this machine.
 func (s SMTPServer) loopback() bool { return hosts.IsLoopback(s.Host) }
 
-// Weakness says who else can read the mails that are sent to the server, "" if nobody.
+// Weakness says who else can read the mails that are sent to the server. It returns "" if nobody can.
 func (s SMTPServer) Weakness() string {
 	switch {
 	case s.ImplicitTLS || s.loopback():
@@ -115,13 +114,13 @@ func (s SMTPServer) Weakness() string {
 	return ""
 }
 
-// ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The ports default to 587 (RFC 6409)
-// and 465 (RFC 8314). User name and password are percent-decoded. For smtp, ?starttls= is "required" (the
-// default), "opportunistic" or "never"; ?auth=xoauth2 takes a user name alone, ?smtputf8= is "trusted" or
-// "never"; credentials together with "never" are refused unless the host is this machine. Errors wrap
-// [ErrSMTPURL] and never quote the input.
+// ParseSMTPURL reads smtp://user:password@host:587 and smtps://host:465. The ports default to 587 (RFC 6409) and 465
+// (RFC 8314). It percent-decodes user name and password. For smtp, ?starttls= is "required" (the default),
+// "opportunistic" or "never". ?auth=xoauth2 needs a user name and no password. ?smtputf8= is "trusted" or "never".
+// Credentials together with "never" are refused unless the host is this machine. Errors wrap [ErrSMTPURL] and never
+// quote the input.
 func ParseSMTPURL(raw string) (SMTPServer, error) {
-	// The error of url.Parse quotes the URL, password included.
+	// The error of url.Parse quotes the URL with its password.
 	u, err := url.Parse(raw)
 	if err != nil {
 		return SMTPServer{}, fmt.Errorf("%w: it does not parse; percent-encode reserved characters such as @ : / ? # %% in the user name and password", ErrSMTPURL)
@@ -184,7 +183,7 @@ func (s *SMTPServer) setCredentials(user *url.Userinfo) error {
 	if s.Username == "" || s.Password == "" && !s.XOAUTH2 {
 		return fmt.Errorf("%w: give both a user name and a password, or neither", ErrSMTPURL)
 	}
-	// NUL separates the fields of AUTH PLAIN (RFC 4616), CR and LF end a command.
+	// NUL separates the fields of AUTH PLAIN (RFC 4616), and CR and LF end a command.
 	if hasControl(s.Username) || hasControl(s.Password) {
 		return fmt.Errorf("%w: the user name or password holds control characters", ErrSMTPURL)
 	}
@@ -239,13 +238,13 @@ func (s *SMTPServer) setSTARTTLS(value string) error {
 	return nil
 }
 
-// validHost accepts IP addresses and ASCII host names. Underscores are allowed: container networks have them
-// in names.
+// validHost accepts IP addresses and ASCII host names. Underscores are allowed, because names in container networks
+// have them.
 func validHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
 	}
-	// 253 is the longest name that DNS can carry (RFC 1035, 2.3.4).
+	// A name in the DNS has at most 253 characters (RFC 1035, 2.3.4).
 	if host == "" || len(host) > 253 {
 		return false
 	}
@@ -263,8 +262,8 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
-// ParseFrom reads a sender such as "Example <no-reply@example.com>" or a bare address. The domain has to be
-// ASCII (punycode): it also serves as the name in EHLO and in Message-ID. Errors wrap [ErrFrom].
+// ParseFrom reads a sender such as "Example <no-reply@example.com>", or a bare address. The domain must be ASCII
+// (punycode), because it is also the name in EHLO and in Message-ID. Errors wrap [ErrFrom].
 func ParseFrom(from string) (*netmail.Address, error) {
 	if hasControl(from) {
 		return nil, fmt.Errorf("%w: it holds control characters", ErrFrom)

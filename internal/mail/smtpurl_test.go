@@ -161,9 +161,9 @@ func FuzzParseSMTPURL(f *testing.F) {
 		if s.ImplicitTLS && s.STARTTLS != mail.STARTTLSRequired {
 			t.Fatal("STARTTLS with implicit TLS")
 		}
-		// Written and read again, it is the same server without its credentials.
+		// If the URL is written and parsed again, it is the same server without its credentials.
 		written := s.String()
-		if s.XOAUTH2 { // which is nothing without a user name
+		if s.XOAUTH2 { // not valid without a user name
 			written = strings.Replace(written, "://", "://u@", 1)
 		}
 		again, err := mail.ParseSMTPURL(written)
@@ -177,7 +177,7 @@ func FuzzParseSMTPURL(f *testing.F) {
 	})
 }
 
-// constantText collects the errors of known inputs; they are all that there are.
+// constantText collects the errors for known inputs. There are no others.
 func constantText(text string) bool {
 	for _, raw := range []string{
 		"smtp://u:p@h%zz", "x", "smtp://h/p", "smtp://", "smtp://h:0", "smtp://u@h", "smtp://u:%00@h",

@@ -15,14 +15,14 @@ import (
 	"unicode/utf8"
 )
 
-// ErrTemplates means that an operator's templates cannot be used. The text says which file and why.
+// ErrTemplates means that an operator's templates cannot be used. Its text says which file, and why.
 var ErrTemplates = errors.New("mail: unusable templates")
 
-// builtInLanguage is that of the templates in this package.
+// builtInLanguage is the language of the templates in this package.
 const builtInLanguage = "en"
 
-// Templates are an operator's own words for mails: text/template for NAME.subject.txt and NAME.txt,
-// html/template for NAME.html. Mails without such files have the words of this package.
+// Templates are an operator's own texts for mails: text/template for NAME.subject.txt and NAME.txt, html/template for
+// NAME.html. Mails without such files have the texts of this package.
 type Templates struct {
 	language string
 	own      map[string]letterTemplates
@@ -33,9 +33,9 @@ type letterTemplates struct {
 	html          *htmltemplate.Template
 }
 
-// mailNames are the mails that there are: "reset" and the notices.
+// mailNames returns the names of all mails: "reset" and the notices.
 func mailNames() []string {
-	files, _ := fs.Glob(templateFiles, "templates/*.txt") // the pattern is right
+	files, _ := fs.Glob(templateFiles, "templates/*.txt") // the pattern is valid
 	var names []string
 	for _, file := range files {
 		if name := strings.TrimSuffix(filepath.Base(file), ".txt"); name != "test" {
@@ -45,8 +45,8 @@ func mailNames() []string {
 	return names
 }
 
-// LoadTemplates reads a folder, and tries every template in it. language is the BCP 47 tag of their words.
-// Errors wrap [ErrTemplates].
+// LoadTemplates reads a folder, and tries every template in it. language is the BCP 47 tag of their language. Errors
+// wrap [ErrTemplates].
 func LoadTemplates(dir, language string) (*Templates, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -60,7 +60,7 @@ func LoadTemplates(dir, language string) (*Templates, error) {
 	for _, entry := range entries {
 		name, kind, _ := strings.Cut(entry.Name(), ".")
 		switch {
-		case strings.HasPrefix(entry.Name(), ".") || entry.IsDir(): // an editor's or a volume's own
+		case strings.HasPrefix(entry.Name(), ".") || entry.IsDir(): // made by an editor or a volume
 			continue
 		case !slices.Contains(known, name) || !slices.Contains([]string{"subject.txt", "txt", "html"}, kind):
 			return nil, fmt.Errorf("%w: %s belongs to no mail: the names are %s, each with .subject.txt, .txt and .html", ErrTemplates, entry.Name(), strings.Join(known, ", "))
@@ -78,7 +78,7 @@ func LoadTemplates(dir, language string) (*Templates, error) {
 	return t, nil
 }
 
-// loadLetter reads the three files of a mail. A mail program that shows no HTML shows the plain text.
+// loadLetter reads the three files of a mail. A mail program that does not show HTML shows the plain text.
 func loadLetter(dir, name string) (l letterTemplates, err error) {
 	read := func(kind string) string {
 		content, readErr := os.ReadFile(filepath.Join(dir, name+kind)) //nolint:gosec // G304: the operator names the folder
@@ -104,8 +104,8 @@ func loadLetter(dir, name string) (l letterTemplates, err error) {
 	return l, nil
 }
 
-// try writes a mail with made-up values, so that a template's error is reported at the start and not when
-// somebody waits for a link.
+// try writes a mail with invented values, so that an error in a template is reported at the start and not when somebody
+// waits for a link.
 func (t *Templates) try(name string) error {
 	const link = "https://app.example.com/reset?token=tried"
 	v := view{Product: "Example", Link: link, Valid: "30 minutes", Minutes: 30, When: spellTime(time.Time{}), Language: t.language}

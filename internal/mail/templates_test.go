@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
 
-// own is an operator's reset mail in another language.
+// own returns an operator's reset mail in another language.
 func own() map[string]string {
 	return map[string]string{
 		"reset.subject.txt": "Neues Passwort für {{.Product}}\n",
@@ -33,7 +33,7 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// TestTemplates: a mail with words of the operator's own, and one without, each says its language.
+// A mail with the operator's own text and a mail without each name their language.
 func TestTemplates(t *testing.T) {
 	t.Parallel()
 	templates, err := mail.LoadTemplates(folder(t, own()), "de")
@@ -68,7 +68,7 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// TestTemplatesRefused: what would fail when somebody waits for a link is told at the start, with the file.
+// A template that would fail when somebody waits for a link is reported at the start, with the name of the file.
 func TestTemplatesRefused(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ file, content, want string }{

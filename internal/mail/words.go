@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	// maxWords is how much of a reply is kept, in bytes: enough for the longest that large providers send,
-	// not for a mail that is quoted whole.
+	// maxWords is how many bytes of a reply are kept. It is enough for the longest replies of large providers, but not
+	// for a quoted mail.
 	maxWords = 400
 	// sharedRun is how many bytes in a row a word of a reply may have in common with the mail.
 	sharedRun = 8
-	// opaqueWord is the length from which a word that no language has is taken for something encoded.
+	// opaqueWord is the length from which a word that does not look like a word of a language counts as encoded data.
 	opaqueWord = 16
 )
 
-// hiddenWord stands for what servers quote: links, tokens, credentials. hiddenAddress stands for an address.
+// hiddenWord replaces everything secret that servers may quote: links, tokens, credentials. hiddenAddress replaces an
+// address.
 const (
 	hiddenWord    = "(…)"
 	hiddenAddress = "(address)"
@@ -26,8 +27,8 @@ const (
 // enhancedPrefix is an enhanced status code (RFC 3463) at the start of a line.
 var enhancedPrefix = regexp.MustCompile(`(?m)^[ \t]*([245])\.\d{1,3}\.\d{1,3}(?:[ \t]+|$)`)
 
-// enhancedCode is the one that a reply starts with, "" without one or if it is of another class than the
-// code.
+// enhancedCode returns the enhanced status code at the start of a reply. It returns "" if there is none, or if its
+// class differs from that of the code.
 func enhancedCode(code int, text string) string {
 	found := strings.TrimSpace(enhancedPrefix.FindString(text))
 	if found == "" || !strings.HasPrefix(text, found) || found[:1] != strconv.Itoa(code/100) {
@@ -36,15 +37,15 @@ func enhancedCode(code int, text string) string {
 	return found
 }
 
-// quoted is what a server may quote and nobody else may see: the mail, and what the login was made with.
+// quoted has the data that a server may quote and nobody else may see: the mail, and the credentials of the login.
 type quoted struct {
 	mail   Message
 	secret string
 }
 
-// words returns the part of a server's reply that may be shown. Servers quote what they refuse, and the mail
-// holds a link that sets a password. So words leaves out addresses, every word of the mail that is not plain,
-// the secret of the login, and all that looks encoded. The result is one line of printable characters.
+// words returns the part of a server's reply that may be shown. Servers quote the mail that they refuse, and the mail
+// has a link that sets a password. So words removes addresses, every word of the mail that is not plain, the secret of
+// the login, and everything that looks encoded. The result is one line of printable characters.
 func words(reply string, q quoted, from string) string {
 	m := q.mail
 	if q.secret != "" {
@@ -59,7 +60,7 @@ func words(reply string, q quoted, from string) string {
 		switch {
 		case strings.Contains(word, "@"), local != "" && strings.EqualFold(bare, local):
 			word = hiddenAddress
-		case bare != "" && strings.EqualFold(bare, domainOf(from)): // what SPF and DKIM are about
+		case bare != "" && strings.EqualFold(bare, domainOf(from)): // the domain that SPF and DKIM check
 		case isOpaque(bare) || quotes(bare, m.Text) || quotes(bare, m.HTML):
 			word = hiddenWord
 		}
@@ -79,7 +80,7 @@ func words(reply string, q quoted, from string) string {
 	return b.String()
 }
 
-// quotes says whether the word shares a run with the mail that is more than a piece of a plain word.
+// quotes returns whether the word shares a run with the mail that is more than a piece of a plain word.
 func quotes(word, mail string) bool {
 	word = strings.TrimPrefix(strings.TrimPrefix(word, "https://"), "http://")
 	for i := 0; i+sharedRun <= len(word); i++ {
@@ -90,7 +91,8 @@ func quotes(word, mail string) bool {
 	return false
 }
 
-// isPlain: small letters, the first byte perhaps something else, with marks that words have inside.
+// isPlain returns whether the run has only small letters, and marks that occur within words. Its first byte may be
+// anything.
 func isPlain(run string) bool {
 	for i := 1; i < len(run); i++ {
 		if c := run[i]; (c < 'a' || c > 'z') && c != '-' && c != '\'' {
@@ -100,8 +102,8 @@ func isPlain(run string) bool {
 	return true
 }
 
-// isOpaque says whether a word is long and of the letters of base64 or hex, with a digit or a capital inside.
-// Words with dots, slashes and colons are hosts and pages of help.
+// isOpaque returns whether a word is long, has only characters of base64 or hex, and has a digit or a capital inside.
+// Words with dots, slashes and colons are hosts and help pages.
 func isOpaque(word string) bool {
 	if len(word) < opaqueWord {
 		return false

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzWords: whatever a server answers, what is kept of it is one printable line of bounded length without an address, the
+// For every answer of a server, the text that is kept is one printable line of limited length, without an address, the
 // password, or a run of the token.
 func FuzzWords(f *testing.F) {
 	const token = "q7Zk2_VtX9mB4-hR1wPe8LsYc3NdGf6A"
@@ -37,7 +37,7 @@ func FuzzWords(f *testing.F) {
 	})
 }
 
-// TestWords: what operators need stays.
+// TestWords checks that the text which operators need is kept.
 func TestWords(t *testing.T) {
 	t.Parallel()
 	m := Message{To: "ada@example.org", Text: "Somebody asked to reset the password of your account at app.example.com.\nhttps://app.example.com/reset?token=abc1234567"}

@@ -13,10 +13,10 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// defaultWaits are the waits between the attempts of a reset mail; there is one more attempt than there are waits.
-// They add up to 30 minutes, after which nobody waits for the mail any more: quick while somebody looks at an empty
-// inbox, then slow enough for a greylisting server or a restart. A notice is tried for another day (noticeExtra),
-// once an hour, because it is a warning.
+// defaultWaits returns the waits between the attempts at a reset mail. There is one attempt more than there are waits.
+// They add up to 30 minutes, after which nobody waits for the mail any more. The first are short, because somebody
+// looks at an empty inbox. The later ones are long enough for a greylisting server or a restart. A notice is a warning,
+// so it is tried for another day (noticeExtra), once an hour.
 func defaultWaits() []time.Duration {
 	return []time.Duration{
 		time.Second,
@@ -29,15 +29,14 @@ func defaultWaits() []time.Duration {
 	}
 }
 
-// What a job's record says when the reason must not be stored. The reason is in
-// the log when it is fit for that.
+// These errors are stored with a job if the reason must not be stored. The log has the reason if it holds no secret.
 var (
 	errStrange = errors.New("mail: a notice of a kind that this version does not know")
 	errLookup  = errors.New("mail: looking up the account failed")
 	errPanic   = errors.New("mail: panic while sending")
 )
 
-// delivery is what the workers share.
+// delivery has the data that the workers share.
 type delivery struct {
 	pool     *pgxpool.Pool
 	accounts Accounts
@@ -59,12 +58,12 @@ func (d *delivery) nextRetry(attempt int) time.Time {
 	return time.Now().Add(wait) //nolint:forbidigo // the queue compares with the machine's clock, whatever Config.Now says
 }
 
-// attempt runs one attempt and turns its outcome into one that may be stored.
+// attempt runs one attempt and turns its error into one that may be stored.
 func (d *delivery) attempt(ctx context.Context, job *rivertype.JobRow, traceID string, work func() error) (err error) {
 	log := d.logger.With("job_id", job.ID, "kind", job.Kind, "attempt", job.Attempt, "trace_id", traceID)
 	defer func() {
 		if p := recover(); p != nil {
-			// The value may be the mail; the stack has no contents.
+			// The value of the panic may be the mail. The stack has no contents.
 			log.ErrorContext(ctx, "mail: panic", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 			err = errPanic
 		}
@@ -83,7 +82,7 @@ func (d *delivery) report(ctx context.Context, log *slog.Logger, job *rivertype.
 	case err == nil || errors.As(err, &snooze):
 		return err
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		// Stopping: the queue takes the job back when it sees the cancellation.
+		// The process stops: the queue takes the job back when it sees the cancellation.
 		log.InfoContext(ctx, "mail: interrupted, will be sent after the next start")
 		return err
 	case errors.As(err, &failed) && failed.Permanent:
@@ -97,7 +96,7 @@ func (d *delivery) report(ctx context.Context, log *slog.Logger, job *rivertype.
 	return err
 }
 
-// lookupFailed keeps the words of the account store out of the job's record.
+// lookupFailed keeps the error text of the account store out of the stored job.
 func (d *delivery) lookupFailed(ctx context.Context, job *rivertype.JobRow, traceID string, err error) error {
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return fmt.Errorf("%w: %w", errLookup, ctxErr)
@@ -106,7 +105,7 @@ func (d *delivery) lookupFailed(ctx context.Context, job *rivertype.JobRow, trac
 	return errLookup
 }
 
-// send hands m over. Only a SendError is known to be free of the mail's content.
+// send sends m. Only a SendError is known to have nothing of the mail in it.
 func (d *delivery) send(ctx context.Context, m Message) error {
 	err := d.sender.Send(ctx, m)
 	var failed *SendError
