@@ -13,15 +13,15 @@ import (
 // maxUnix is the last second of the year 9999.
 const maxUnix = 253402300799
 
-// signed is a token in JWS compact serialisation, taken apart but not yet believed.
+// signed is a token in JWS compact serialisation, split into its parts and not yet verified.
 type signed struct {
-	text      string // the first two parts with their dot: what is signed
-	payload   string // still encoded: nothing reads it before the signature holds
+	text      string // the first two parts with their dot, which the signature covers
+	payload   string // still encoded: nothing reads it before the signature is verified
 	signature []byte
 	algorithm string
 }
 
-// parse checks the form and the header. A token has one spelling only.
+// parse checks the form and the header. It accepts only one spelling of a token.
 func parse(text string) (*signed, error) {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
@@ -37,8 +37,8 @@ func parse(text string) (*signed, error) {
 	}
 	s := &signed{text: parts[0] + "." + parts[1], payload: parts[1], signature: signature}
 	s.algorithm, _ = header.Text("alg")
-	// Theirs name no key. One that does is ours, signed with their key so that they
-	// accept it too: it has a session, and is judged by it.
+	// Their tokens name no key. A token that does is ours, signed with their key so that they accept it too: it has a
+	// session, which decides about it.
 	if _, named := header.Object["kid"]; named {
 		return nil, fmt.Errorf("%w: names a key", ErrInvalid)
 	}
@@ -46,7 +46,7 @@ func parse(text string) (*signed, error) {
 	if _, critical := header.Object["crit"]; critical {
 		return nil, fmt.Errorf("%w: critical header parameter", ErrInvalid)
 	}
-	// Both write JWT. Another type is not theirs (RFC 8725, section 3.11).
+	// Both backends write JWT. A token of another type is not theirs (RFC 8725, section 3.11).
 	if _, typed := header.Object["typ"]; typed {
 		if typ, _ := header.Text("typ"); typ != "JWT" {
 			return nil, fmt.Errorf("%w: another type", ErrInvalid)
@@ -55,7 +55,7 @@ func parse(text string) (*signed, error) {
 	return s, nil
 }
 
-// claims are what was signed. Ask once the signature holds.
+// claims returns the signed claims. Call it after the signature was verified.
 func (s *signed) claims() (object, error) { return decodeObject(s.payload) }
 
 // decodeSegment is strict.Segment for a segment that is not empty. It fails with ErrInvalid.
@@ -67,10 +67,10 @@ func decodeSegment(segment string) ([]byte, error) {
 	return data, nil
 }
 
-// object is what a segment says.
+// object is the decoded content of a segment.
 type object struct{ strict.Object }
 
-// decodeObject reads a segment that is one JSON object, each member named once.
+// decodeObject reads a segment that is one JSON object without duplicate members.
 func decodeObject(segment string) (object, error) {
 	data, err := decodeSegment(segment)
 	if err != nil {
@@ -83,8 +83,8 @@ func decodeObject(segment string) (object, error) {
 	return object{members}, nil
 }
 
-// time returns the time called name: a whole number of seconds, as both backends
-// write it, from 1970 to the year 9999. Nothing that is computed with it overflows.
+// time returns the time called name: a whole number of seconds, as both backends write it, from 1970 to the year 9999.
+// So no calculation with it overflows.
 func (o object) time(name string) (time.Time, error) {
 	seconds, ok := o.Integer(name)
 	if !ok || seconds > maxUnix {
@@ -93,7 +93,7 @@ func (o object) time(name string) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// optionalTime is time, and the zero time for a member that is absent.
+// optionalTime is time, but returns the zero time if the member is absent.
 func (o object) optionalTime(name string) (time.Time, error) {
 	if _, present := o.Object[name]; !present {
 		return time.Time{}, nil
@@ -101,7 +101,7 @@ func (o object) optionalTime(name string) (time.Time, error) {
 	return o.time(name)
 }
 
-// account is "sub", in the one spelling that both backends write.
+// account returns "sub", in the only spelling that both backends write.
 func (o object) account() (uuid.UUID, error) {
 	id, ok := o.UUID("sub")
 	if !ok {

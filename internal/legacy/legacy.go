@@ -1,9 +1,9 @@
-// Package legacy reads what the two older backends have
-// handed out and left behind: their tokens, and their keys in Redis. Nothing here
-// makes anything of theirs, and nothing here decides what a token is worth: the
-// account, the ledger and what was spent are asked elsewhere.
+// Package legacy reads the tokens that the two older backends issued, and the keys that they left in Redis. It never
+// makes a token of theirs, and it does not decide whether a token is accepted: that depends on the account, the ledger
+// and the spent tokens, which other packages ask.
 //
-// The Go backend signs with RS256, the Rust one with HS256. Each algorithm is bound
+// The Go backend signs with RS256, the Rust one with HS256. Each algorithm belongs to its own key and its own rules: no
+// token is ever checked with the other's.
 // to its own key and its own rules: no token is ever checked with the other's.
 package legacy
 
@@ -19,48 +19,45 @@ import (
 	"github.com/google/uuid"
 )
 
-// Backend is one of the two.
+// Backend is one of the two older backends.
 type Backend string
 
-// The backends, by the languages that they are written in.
+// The backends, named after the languages that they are written in.
 const (
 	Go   Backend = "go"
 	Rust Backend = "rust"
 )
 
 const (
-	// Issuer is the "iss" of the Go backend's tokens where nobody has set another one.
+	// Issuer is the default "iss" of the Go backend's tokens.
 	Issuer = "saas-platform"
-	// MaxTokenBytes is the longest token that is looked at. Theirs have under 1,000.
+	// MaxTokenBytes is the longest token that is examined. Theirs have under 1,000 bytes.
 	MaxTokenBytes = 4096
 	// rustLeeway is how long the Rust backend accepts its tokens after "exp".
 	rustLeeway = 60 * time.Second
-	// minRSABits is the least of RFC 7518, section 3.3.
+	// minRSABits is the minimum of RFC 7518, section 3.3.
 	minRSABits = 2048
 	// maxRSABits bounds what one signature check can cost.
 	maxRSABits = 4096
-	// minRSAExponent is the least exponent of FIPS 186-5, section 5.4.
+	// minRSAExponent is the minimum of FIPS 186-5, section 5.4.
 	minRSAExponent = 65537
 
-	// RefreshLife is the life of the Rust backend's refresh tokens where nobody has set
-	// another one. They look like its access tokens in all else. The clock is read twice
-	// when one is made.
+	// RefreshLife is the default life of the Rust backend's refresh tokens. In everything else they look like its
+	// access tokens. That backend reads the clock twice when it makes one.
 	RefreshLife   = 7 * 24 * time.Hour
 	lifeTolerance = time.Minute
 )
 
 var (
-	// ErrInvalid reports a token that neither backend has signed. The text around it
-	// quotes nothing of the token.
+	// ErrInvalid reports a token that neither backend has signed. Errors that wrap it quote nothing of the token.
 	ErrInvalid = errors.New("not a token of an older backend")
-	// ErrExpired reports a genuine token that is past its time, or past the end of all
-	// acceptance.
+	// ErrExpired reports a genuine token that has expired, or that is shown after TokensConfig.AcceptUntil.
 	ErrExpired = errors.New("token of an older backend has expired")
 )
 
 // IssuerError reports a token that the Go backend's key has signed for another issuer. It is an ErrInvalid.
 type IssuerError struct {
-	// Said is the token's issuer; "" where it has none that is a text.
+	// Said is the token's issuer; "" if it has none that is a text.
 	Said string
 }
 
@@ -70,30 +67,30 @@ func (e *IssuerError) Error() string { return ErrInvalid.Error() + ": another is
 // Is makes it an ErrInvalid.
 func (e *IssuerError) Is(target error) bool { return target == ErrInvalid }
 
-// Token is one that a backend has signed and that is in force.
+// Token is a token that a backend has signed and that is in force.
 type Token struct {
-	// Backend has signed it.
+	// Backend is the one that has signed it.
 	Backend Backend
 	// UserID is the account. Never the nil UUID.
 	UserID uuid.UUID
 	// ID is the Go backend's "jti"; the Rust one's tokens have none.
 	ID string
-	// Hash is the SHA-256 of the token: what is stored of one that was spent.
+	// Hash is the SHA-256 of the token. It is stored for a token that was spent.
 	Hash [sha256.Size]byte
-	// IssuedAt is "iat", the zero time when the token does not say.
+	// IssuedAt is "iat", or the zero time if the token has none.
 	IssuedAt time.Time
-	// ExpireTime is when it is accepted no more: its own "exp" with the leeway of its
-	// backend, or the end of all acceptance if that is earlier.
+	// ExpireTime is when the token is no longer accepted: its own "exp" with the leeway of its backend, or
+	// TokensConfig.AcceptUntil if that is earlier.
 	ExpireTime time.Time
-	// End is when its backend accepts it no more, whatever else says.
+	// End is when its own backend no longer accepts it, whatever the settings here are.
 	End time.Time
 
 	text    string
 	refresh bool
 }
 
-// SessionID stands for the session that the token never had: the first half of its
-// SHA-256 as a UUID of version 8 (RFC 9562, section 5.8). Each token has its own.
+// SessionID returns the id of the session that the token never had: the first half of its SHA-256 as a UUID of version
+// 8 (RFC 9562, section 5.8). Each token has its own.
 func (t *Token) SessionID() uuid.UUID {
 	id := uuid.UUID(t.Hash[:16])
 	id[6] = id[6]&0x0f | 0x80
@@ -101,9 +98,9 @@ func (t *Token) SessionID() uuid.UUID {
 	return id
 }
 
-// NeverAccess says that the token itself tells that it is a refresh token: one of the
-// Go backend, by its empty address, or one of the Rust backend by its life. Those of
-// the Rust backend with another life are told by Redis alone (Store.IsRefresh).
+// NeverAccess reports whether the token itself shows that it is a refresh token: one of the Go backend by its empty
+// address, one of the Rust backend by its life. For those of the Rust backend with another life, only Redis knows
+// (Store.IsRefresh).
 func (t *Token) NeverAccess() bool { return t.refresh }
 
 // TokensConfig says which tokens are accepted.
@@ -112,14 +109,14 @@ type TokensConfig struct {
 	RS256 *rsa.PublicKey
 	// HS256 is the Rust backend's secret. Empty: its tokens are not accepted.
 	HS256 []byte
-	// AcceptUntil is when no token is accepted any more, whatever its own life. Required.
+	// AcceptUntil is the time from which no token is accepted, whatever its own life. Required.
 	AcceptUntil time.Time
 	// Issuer is the "iss" of the Go backend's tokens. Empty: the constant Issuer.
 	Issuer string
-	// RefreshLife is that of the Rust backend's refresh tokens. Zero: the constant RefreshLife.
+	// RefreshLife is the life of the Rust backend's refresh tokens. Zero: the constant RefreshLife.
 	RefreshLife time.Duration
-	// AccessLife is the longest of the Rust backend's access tokens: what lives longer is a
-	// refresh token. Zero: tokens of any other life than RefreshLife pass.
+	// AccessLife is the longest life of the Rust backend's access tokens: a token that lives longer is a refresh token.
+	// Zero: tokens with any life other than RefreshLife pass.
 	AccessLife time.Duration
 	// Now is the clock.
 	Now func() time.Time
@@ -128,7 +125,7 @@ type TokensConfig struct {
 // Tokens checks tokens of the older backends. It is safe for concurrent use.
 type Tokens struct{ cfg TokensConfig }
 
-// NewTokens returns a checker, or says what is wrong with cfg.
+// NewTokens returns a checker, or an error that names the fault in cfg.
 func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	switch {
 	case cfg.Now == nil:
@@ -143,13 +140,11 @@ func NewTokens(cfg TokensConfig) (*Tokens, error) {
 	return &Tokens{cfg}, nil
 }
 
-// AcceptUntil is when no token is accepted any more, and nothing else that the backends
-// left is honoured.
+// AcceptUntil is the time from which no token, and nothing else that the backends left, is accepted.
 func (t *Tokens) AcceptUntil() time.Time { return t.cfg.AcceptUntil }
 
-// Verify returns what a token says once its own backend's key and rules hold. It
-// fails with ErrInvalid, and with ErrExpired only when nothing but the time is
-// wrong.
+// Verify returns the content of a token after its own backend's key and rules have accepted it. It fails with
+// ErrInvalid, and with ErrExpired only if nothing but the time is wrong.
 func (t *Tokens) Verify(text string) (*Token, error) {
 	now := t.cfg.Now()
 	if len(text) > MaxTokenBytes {
@@ -185,9 +180,8 @@ func (t *Tokens) Verify(text string) (*Token, error) {
 	return token, nil
 }
 
-// checkSignature holds the token against the one key that belongs to its algorithm.
-// The type of each key fits its own algorithm only: a public key can never be taken
-// for a secret.
+// checkSignature checks the token with the one key that belongs to its algorithm. The type of each key fits only its
+// own algorithm: a public key can never be used as a secret.
 func (t *Tokens) checkSignature(parsed *signed) error {
 	var err error
 	switch {
@@ -242,9 +236,8 @@ func (t *Token) readGo(said object, now time.Time, want string) error {
 	return nil
 }
 
-// readRust applies the Rust backend's rules: 60 s of leeway, "nbf" not checked. It
-// names no issuer and no audience: what does is something else that was signed with
-// the same secret.
+// readRust applies the Rust backend's rules: 60 s of leeway, "nbf" not checked. Its tokens name no issuer and no
+// audience. A token that names one is something else, signed with the same secret.
 func (t *Token) readRust(said object, cfg TokensConfig) error {
 	var err error
 	t.Backend = Rust

@@ -58,7 +58,7 @@ func checker(t testing.TB, cfg legacy.TokensConfig) *legacy.Tokens {
 
 func segment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// signRS and signHS sign whatever they are given, by the standard library alone.
+// signRS and signHS sign any header and claims, with the standard library alone.
 func signRS(t testing.TB, key *rsa.PrivateKey, header, claims string) string {
 	t.Helper()
 	text := segment(header) + "." + segment(claims)
@@ -82,7 +82,7 @@ const (
 	rustClaims = `{"sub":"` + subject + `","exp":1800003600,"iat":1800000000}`
 )
 
-// TestReal holds the rules against what the real programs have made.
+// TestReal checks the rules with tokens that the real programs have made.
 func TestReal(t *testing.T) {
 	t.Parallel()
 	var snapshot struct {
@@ -145,8 +145,7 @@ func TestReal(t *testing.T) {
 	}
 }
 
-// TestHostile is what an attacker or another program may send, most of it with a
-// signature that is right.
+// TestHostile has tokens that an attacker or another program may send, most of them with a right signature.
 func TestHostile(t *testing.T) {
 	t.Parallel()
 	key, stranger := newKey(t), newKey(t)
@@ -253,7 +252,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: the error quotes the token: %v", name, err)
 		}
 	}
-	// Without its key a backend's tokens are nobody's.
+	// Without its key, a backend's tokens are refused.
 	for _, other := range []legacy.TokensConfig{{HS256: []byte(secret)}, {}} {
 		if _, err := checker(t, other).Verify(good); !errors.Is(err, legacy.ErrInvalid) {
 			t.Errorf("without the Go backend's key: %v", err)
@@ -277,7 +276,7 @@ func replaced(t testing.TB, text, was, is string) string {
 	return strings.Replace(text, was, is, 1)
 }
 
-// TestClocks: each backend's own rules, and the date that ends all.
+// TestClocks: each backend's own rules, and the date from which nothing is accepted.
 func TestClocks(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
@@ -328,7 +327,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// TestNeverAccess: what the token itself says of being a refresh token.
+// TestNeverAccess: which tokens show by themselves that they are refresh tokens.
 func TestNeverAccess(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
@@ -369,7 +368,7 @@ func TestNewTokens(t *testing.T) {
 	}
 }
 
-// TestParseKeys: what is wrong is said, and nothing of a key.
+// TestParseKeys: errors name the fault and contain nothing of a key.
 func TestParseKeys(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
@@ -440,8 +439,8 @@ func TestParseKeys(t *testing.T) {
 	}
 }
 
-// FuzzVerify signs any header and claims by both keys: nothing panics, and what passes
-// has a signature, an account and an end.
+// FuzzVerify signs any header and claims with both keys: nothing panics, and each accepted token has a signature, an
+// account and an end.
 func FuzzVerify(f *testing.F) {
 	key := newKey(f)
 	cfg := legacy.TokensConfig{RS256: &key.PublicKey, HS256: []byte(secret), AcceptUntil: now().Add(time.Hour), Now: now}

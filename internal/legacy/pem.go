@@ -52,7 +52,7 @@ func ParsePrivateKey(text []byte) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
-// checkKey refuses keys that authverify has no use for either.
+// checkKey refuses the keys that authverify refuses too.
 func checkKey(key *rsa.PublicKey) error {
 	switch bits := key.N.BitLen(); {
 	case bits < minRSABits:

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestRemoval deletes the tree of the older backends and what wires it, and builds the rest: nothing else needs it. Then
-// it runs tests of sign-up, login, refresh, logout and validation on that build. docs/legacy-removal.md lists what else
-// a removal deletes.
+// TestRemoval deletes the tree of the older backends and the code that wires it, and builds the rest, which must not
+// need it. Then it runs tests of sign-up, login, refresh, logout and validation on that build. docs/legacy-removal.md
+// lists the other things that a removal deletes.
 func TestRemoval(t *testing.T) {
 	t.Parallel()
 	root, err := filepath.Abs("../..")
@@ -21,7 +21,7 @@ func TestRemoval(t *testing.T) {
 	}
 	list := removal(t, root)
 	binary := filepath.Join(t.TempDir(), "latchkey")
-	// -vet=off: vet has seen these packages, and reads no overlay.
+	// -vet=off: vet has checked these packages before, and does not read an overlay.
 	for _, args := range [][]string{
 		{"build", "-overlay", list, "-o", binary, "./cmd/latchkey"},
 		{"test", "-overlay", list, "-vet=off", "-run", "^(TestSignUp|TestLogin|TestRefresh|TestLogout|TestValidateTellsWhy)$", "./server"},

@@ -8,7 +8,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
-// TestOtherSettings: backends that were set otherwise.
+// TestOtherSettings: backends with other settings.
 func TestOtherSettings(t *testing.T) {
 	t.Parallel()
 	key := newKey(t)
@@ -27,7 +27,7 @@ func TestOtherSettings(t *testing.T) {
 	}
 	for expire, refresh := range map[string]bool{
 		"1800003600": false, // an hour
-		"1800007260": false, // two, and a minute
+		"1800007260": false, // two hours and a minute
 		"1800007261": true,
 		"1800604800": true, // a week
 		"1802592000": true, // 30 days

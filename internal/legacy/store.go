@@ -16,23 +16,23 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// StoreConfig says what the older backends were set to. A zero value is what they had without a setting.
+// StoreConfig has the settings that the older backends had. A zero value is their default.
 type StoreConfig struct {
-	// ResetLife is the longest that either lets a reset token live. Zero: an hour.
+	// ResetLife is the longest life of a reset token of either backend. Zero: an hour.
 	ResetLife time.Duration
-	// Attempts is after how many failed logins the Go backend refuses an address. Zero: 5.
+	// Attempts is the number of failed logins after which the Go backend refuses an address. Zero: 5.
 	Attempts int
-	// AttemptsWindow is how long it counts them. Zero: 15 minutes.
+	// AttemptsWindow is how long that backend counts them. Zero: 15 minutes.
 	AttemptsWindow time.Duration
 }
 
-// Defaults returns the config with what the backends had where nothing is set.
+// Defaults returns the config with the backends' defaults for all fields that are zero.
 func (c StoreConfig) Defaults() StoreConfig {
 	return StoreConfig{cmp.Or(c.ResetLife, time.Hour), cmp.Or(c.Attempts, 5), cmp.Or(c.AttemptsWindow, 15*time.Minute)}
 }
 
-// Store reads what the older backends left in Redis. It changes nothing that they
-// still need: what was spent is remembered in PostgreSQL.
+// Store reads the keys that the older backends left in Redis. It changes nothing that they still need: spent tokens are
+// stored in PostgreSQL.
 type Store struct {
 	redis redis.UniversalClient
 	cfg   StoreConfig
@@ -43,13 +43,12 @@ func NewStore(client redis.UniversalClient, cfg StoreConfig) *Store {
 	return &Store{client, cfg.Defaults()}
 }
 
-// ResetLife is the longest that a reset token of either backend lives.
+// ResetLife is the longest life of a reset token of either backend.
 func (s *Store) ResetLife() time.Duration { return s.cfg.ResetLife }
 
-// IsRefresh says whether the token is a refresh token that its backend keeps: under
-// refresh_token:{jti} with the user's id for the Go backend, under
-// refresh_token:{user id} with the very token for the Rust one, whose other tokens
-// look the same.
+// IsRefresh reports whether the token is a refresh token that its backend keeps. The Go backend keeps it under
+// refresh_token:{jti}, with the user's id as value. The Rust backend keeps it under refresh_token:{user id}, with the
+// token itself as value; its other tokens look the same.
 func (s *Store) IsRefresh(ctx context.Context, t *Token) (bool, error) {
 	name, want := t.UserID.String(), t.text
 	if t.Backend == Go {
@@ -68,18 +67,17 @@ func (s *Store) IsRefresh(ctx context.Context, t *Token) (bool, error) {
 // Reset is a reset token that a backend keeps.
 type Reset struct {
 	UserID uuid.UUID
-	// IsUndated says that nobody can tell when it was asked for: it ends later than the
-	// longest that a backend lets one live, from now, or never.
+	// IsUndated means that nobody can tell when the token was requested: it ends later than any token that a backend
+	// would make now, or never.
 	IsUndated bool
 }
 
 // clockMargin is for clocks that differ.
 const clockMargin = time.Minute
 
-// FindReset returns a reset token that either backend keeps, under password_reset:{token}
-// or reset_token:{token}. ok is false when neither does, when what is kept is no account's
-// id, and when the two disagree. Only a text that has the form of a token is looked up: a
-// UUID, spelled as both write it.
+// FindReset returns a reset token that either backend keeps, under password_reset:{token} or reset_token:{token}. ok is
+// false if neither does, if the value is not the id of an account, and if the two disagree. Only a text that has the
+// form of a token is looked up: a UUID in the spelling that both backends write.
 func (s *Store) FindReset(ctx context.Context, token string) (found Reset, ok bool, err error) {
 	if _, ok := canonical(token); !ok {
 		return Reset{}, false, nil
@@ -100,7 +98,7 @@ func (s *Store) FindReset(ctx context.Context, token string) (found Reset, ok bo
 	return found, found.UserID != uuid.Nil, nil
 }
 
-// DeleteReset takes a spent reset token from the backends, which would accept it again.
+// DeleteReset deletes a spent reset token, which the backends would accept again.
 func (s *Store) DeleteReset(ctx context.Context, token string) error {
 	return s.delete(ctx, resetKeys(token))
 }
@@ -109,21 +107,20 @@ func resetKeys(token string) []string {
 	return []string{"password_reset:" + token, "reset_token:" + token}
 }
 
-// Counter is what the Go backend counted of an address.
+// Counter is the Go backend's count of failed logins for an address.
 type Counter struct {
-	// Address is as it was typed.
+	// Address is the address as it was typed.
 	Address string
 	// Failures is at least 1.
 	Failures int
-	// Ends is after how long it forgets them.
+	// Ends is the time after which that backend drops them.
 	Ends time.Duration
 }
 
-// Attempts reads the counters of failed logins, in one round trip; addresses without
-// one are left out. What cannot be read as a number counts as too many, and so does what
-// has the address refused by the Go backend.
+// Attempts reads the counters of failed logins in one round trip, and leaves out addresses without one. A value that is
+// not a number counts as too many failures, and so does a number at which the Go backend refuses the address.
 //
-// A counter without an end gets one: the Go backend would refuse its address for ever.
+// It gives an end to a counter without one: otherwise the Go backend would refuse the address for ever.
 func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, error) {
 	counts, lives := make([]*redis.StringCmd, len(addresses)), make([]*redis.DurationCmd, len(addresses))
 	_, err := s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -137,7 +134,7 @@ func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, e
 	}
 	var found []Counter
 	for i, address := range addresses {
-		// The pipeline tells the first error only.
+		// The pipeline returns only the first error.
 		if err := errors.Join(counts[i].Err(), lives[i].Err()); errors.Is(err, redis.Nil) {
 			continue
 		} else if err != nil {
@@ -161,7 +158,7 @@ func (s *Store) Attempts(ctx context.Context, addresses ...string) ([]Counter, e
 	return found, nil
 }
 
-// DeleteAttempts ends the counters of addresses.
+// DeleteAttempts deletes the counters of addresses.
 func (s *Store) DeleteAttempts(ctx context.Context, addresses ...string) error {
 	keys := make([]string, len(addresses))
 	for i, address := range addresses {
@@ -172,8 +169,8 @@ func (s *Store) DeleteAttempts(ctx context.Context, addresses ...string) error {
 
 func attemptsKey(address string) string { return "login_attempts:" + address }
 
-// values reads those of the keys that are there, and how long they live, in one round
-// trip. Not with MGET: in a cluster the keys are in different places.
+// values reads the keys that exist, and how long they live, in one round trip. It does not use MGET: in a cluster the
+// keys are in different places.
 func (s *Store) values(ctx context.Context, keys []string) (values []string, lives []time.Duration, err error) {
 	replies, ends := make([]*redis.StringCmd, len(keys)), make([]*redis.DurationCmd, len(keys))
 	_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -186,7 +183,7 @@ func (s *Store) values(ctx context.Context, keys []string) (values []string, liv
 		return nil, nil, unavailable("read a token", err)
 	}
 	for i, reply := range replies {
-		// The pipeline tells the first error only.
+		// The pipeline returns only the first error.
 		switch err := errors.Join(reply.Err(), ends[i].Err()); {
 		case err == nil:
 			values, lives = append(values, reply.Val()), append(lives, ends[i].Val())
@@ -210,13 +207,13 @@ func (s *Store) delete(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// canonical reads a UUID in the one spelling that both backends write.
+// canonical reads a UUID in the only spelling that both backends write.
 func canonical(text string) (uuid.UUID, bool) {
 	id, err := uuid.Parse(text)
 	return id, err == nil && id != uuid.Nil && id.String() == text
 }
 
-// unavailable reports that Redis did not answer: a caller that cannot ask must refuse.
+// unavailable reports that Redis did not answer. A caller without an answer must refuse.
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("legacy: %s: %w: %w", doing, refusal.ErrStoreUnavailable, err)
 }

@@ -26,13 +26,13 @@ type access struct {
 	keyring *signing.Keyring
 }
 
-// Verify implements validate.Older. The session of a token is made of its own hash, so that a revocation that names the
-// session refuses it. Its position follows from the time at which it was issued (positionOf): a revocation of its account
-// refuses it unless the token is surely later.
+// Verify implements validate.Older. The session's id is computed from the token's own hash, so that a revocation that
+// names the session refuses the token. The position follows from the time at which the token was issued (positionOf): a
+// revocation of the account refuses it unless the token is surely later.
 //
-// Validations ask no store, so the stores are asked once for each token, here: what is
-// an access token stays one. The backend that makes both look the same writes a
-// refresh token to Redis before it hands it out.
+// Validations use no store, so the stores are asked here, once for each token: an access token never becomes another
+// kind. The Rust backend, whose two kinds look the same, writes a refresh token to Redis before it gives it to a
+// client.
 func (l *access) Verify(ctx context.Context, accessToken string) (*validate.OlderToken, error) {
 	found, err := l.Tokens.Verify(accessToken)
 	switch {
@@ -51,7 +51,7 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 	}
 	old := &validate.OlderToken{Refresh: refresh, Issued: found.IssuedAt, Claims: &accesstoken.Claims{
 		UserID: found.UserID, SessionID: found.SessionID(), ID: found.ID, Position: position,
-		AuthTime: found.IssuedAt, // there was no refresh: each was issued by a login
+		AuthTime: found.IssuedAt, // there was no refresh: a login issued each of them
 		IssuedAt: found.IssuedAt, ExpireTime: found.ExpireTime,
 	}}
 	if found.Backend == legacy.Go {
@@ -60,9 +60,9 @@ func (l *access) Verify(ctx context.Context, accessToken string) (*validate.Olde
 	return old, nil
 }
 
-// isRefreshToken says whether a token is one that only a trade takes. Those of the
-// Rust backend look like its access tokens: Redis knows them, or PostgreSQL those that
-// were traded, and who cannot ask must not accept.
+// isRefreshToken reports whether a token is a refresh token, which only a trade accepts. The Rust backend's refresh
+// tokens look like its access tokens: Redis knows them, or PostgreSQL if they were traded. If a store cannot answer,
+// the token must not be accepted.
 func (l *access) isRefreshToken(ctx context.Context, found *legacy.Token) (bool, error) {
 	if found.NeverAccess() || found.Backend == legacy.Go {
 		return found.NeverAccess(), nil

@@ -13,8 +13,9 @@ import (
 // hashOfNUL is Argon2id of "Ferry7!\x00x", computed with golang.org/x/crypto/argon2.
 const hashOfNUL = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$capb6V95OwqyGvF3h8LdGblvYXibc7Z3gILn1SQbC6E"
 
-// TestOddAddressesLogIn: an account whose address the Go backend refuses logs in with its password. With a wrong one the
-// answer is what the Go backend says of the address, as often as somebody tries, and as for an address of nobody.
+// TestOddAddressesLogIn: an account whose address the Go backend refuses logs in with its password. With a wrong
+// password the answer is the Go backend's error for the address, after any number of attempts, and the same as for an
+// unknown address.
 func TestOddAddressesLogIn(t *testing.T) {
 	t.Parallel()
 	setup, _ := readAnswers(t)
@@ -33,20 +34,20 @@ func TestOddAddressesLogIn(t *testing.T) {
 			t.Errorf("%s does not log in: %v", email, got)
 		}
 		for range 7 {
-			for _, address := range []string{email, "x" + email[len(string([]rune(email)[0])):]} { // the second is nobody's
+			for _, address := range []string{email, "x" + email[len(string([]rune(email)[0])):]} { // the second is unknown
 				if got := s.ask(t, "Login", fields{"email": []byte(address), "password": []byte("wrong")}); !got.isLike(want) {
 					t.Errorf("%s with a wrong password: %v, want %v", address, got, want)
 				}
 			}
 		}
-		// They count all the same.
+		// They count nevertheless.
 		if got := s.ask(t, "Login", fields{"email": []byte(email), "password": []byte("correct horse battery")}); !got.isLike(want) {
 			t.Errorf("%s after five wrong passwords: %v, want %v", email, got, want)
 		}
 	}
 }
 
-// TestPasswordWithNULLogsIn: the Go backend took such passwords, so that some have one.
+// TestPasswordWithNULLogsIn: the Go backend accepted such passwords, so some accounts have one.
 func TestPasswordWithNULLogsIn(t *testing.T) {
 	t.Parallel()
 	setup, _ := readAnswers(t)

@@ -28,7 +28,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// recordedSetup is the first line of the records: what has to be there before the requests are sent.
+// recordedSetup is the first line of the records: the state that must exist before the requests are sent.
 type recordedSetup struct {
 	Accounts []struct {
 		ID           uuid.UUID `json:"id"`
@@ -47,7 +47,7 @@ type recordedSetup struct {
 	PublicKey string `json:"public_key_pem"`
 }
 
-// recorded is a request and what the Go backend answered.
+// recorded is a request and the Go backend's answer.
 type recorded struct {
 	ID      string     `json:"id"`
 	RPC     string     `json:"rpc"`
@@ -58,17 +58,17 @@ type recorded struct {
 	Body    any        `json:"body"`
 }
 
-// repeated is a call that is made some times before the one that counts.
+// repeated is a call that is made several times before the recorded one.
 type repeated struct {
 	RPC     string `json:"rpc"`
 	Request fields `json:"request"`
 	Times   int    `json:"times"`
 }
 
-// fields are those of a request by their JSON names. They are bytes, since some are no UTF-8.
+// fields are those of a request under their JSON names. They are bytes, since some are not UTF-8.
 type fields map[string][]byte
 
-// UnmarshalJSON implements json.Unmarshaler: a text, or {"base64": …} for bytes that are no text.
+// UnmarshalJSON implements json.Unmarshaler: a text, or {"base64": …} for bytes that are not a text.
 func (f *fields) UnmarshalJSON(data []byte) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil {
@@ -94,7 +94,7 @@ func (f *fields) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// answer is what a client gets. Body is the response in JSON, with all its fields; {} with a refusal.
+// answer is the answer that a client gets. Body is the response in JSON, with all its fields; it is {} with a refusal.
 type answer struct {
 	Code    string
 	Message string
@@ -104,8 +104,8 @@ type answer struct {
 // String is the answer in one line.
 func (a answer) String() string { return fmt.Sprintf("%s %q %v", a.Code, a.Message, a.Body) }
 
-// isLike says whether an answer is the one that is wanted, in whose body <uuid>, <jwt> and <token> stand for values that
-// are made anew.
+// isLike reports whether an answer is like the wanted one, in whose body <uuid>, <jwt> and <token> represent values
+// that are new in each answer.
 func (a answer) isLike(want answer) bool {
 	return a.Code == want.Code && a.Message == want.Message && isShapedLike(a.Body, want.Body)
 }
@@ -140,7 +140,8 @@ func isShapedLike(got, want any) bool {
 	}
 }
 
-// formerService is a service that has taken over what the records begin with, and calls it as an older client does.
+// formerService is a service that has taken over the state at the beginning of the records. Tests call it as an older
+// client does.
 type formerService struct {
 	*testenv.Server
 }
@@ -168,7 +169,7 @@ func readAnswers(t *testing.T) (recordedSetup, []recorded) {
 	return setup, records
 }
 
-// takeOver starts a service on stores that an older backend left as the records say.
+// takeOver starts a service on stores in the state that setup describes, as an older backend left them.
 func takeOver(t *testing.T, setup recordedSetup) *formerService {
 	t.Helper()
 	old := testenv.Existing(t)
@@ -200,7 +201,7 @@ func takeOver(t *testing.T, setup recordedSetup) *formerService {
 	return s
 }
 
-// forgetFailures drops all counts of failed logins, those of an older backend too.
+// forgetFailures deletes all counts of failed logins, also those of an older backend.
 func (s *formerService) forgetFailures(t *testing.T) {
 	t.Helper()
 	for _, pattern := range []string{"login_attempts:*", "latchkey:attempts:*"} {
@@ -214,7 +215,7 @@ func (s *formerService) forgetFailures(t *testing.T) {
 	}
 }
 
-// ask sends one request as bytes, so that it need not be valid.
+// ask sends one request as bytes, since some requests are not valid.
 func (s *formerService) ask(t *testing.T, rpc string, request fields) answer {
 	t.Helper()
 	method := authpb.File_auth_auth_proto.Services().ByName("AuthService").Methods().ByName(protoreflect.Name(rpc))
@@ -236,7 +237,7 @@ func (s *formerService) ask(t *testing.T, rpc string, request fields) answer {
 	return answer{Code: code.Code(told.Code()).String(), Message: told.Message(), Body: bodyOf(t, response, err)}
 }
 
-// bodyOf is a response as the records have it: with the fields that are not set, and {} with a refusal.
+// bodyOf returns a response in the form of the records: with the fields that are not set, and {} with a refusal.
 func bodyOf(t *testing.T, response proto.Message, refused error) any {
 	t.Helper()
 	if refused != nil {
@@ -277,7 +278,7 @@ func (bytesOut) Unmarshal(data []byte, v any) error {
 	return proto.Unmarshal(data, message)
 }
 
-// TestAnswers sends what the Go backend was sent, and wants what it answered but for the differences that
+// TestAnswers sends the requests that the Go backend received, and expects its answers, except for the differences that
 // docs/takeover.md lists.
 func TestAnswers(t *testing.T) {
 	t.Parallel()

@@ -1,4 +1,4 @@
-// Package backend implements the hooks by which the core asks for what older backends left: their tokens, resets and
+// Package backend implements the hooks through which the core uses the data of older backends: their tokens, resets and
 // counters of failed logins. It serves their contract as well. docs/legacy-removal.md lists the hooks.
 package backend
 
@@ -20,15 +20,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
-// Left is what the older backends left. All fields are required.
+// Left has the data that the older backends left. All fields are required.
 type Left struct {
-	// Tokens checks what they have signed.
+	// Tokens checks the tokens that they have signed.
 	Tokens *legacy.Tokens
-	// Store is what they left in Redis.
+	// Store reads the data that they left in Redis.
 	Store *legacy.Store
 }
 
-// Config is what a Backend works with. All fields are required.
+// Config has the settings of a Backend. All fields are required.
 type Config struct {
 	Left     *Left
 	Pool     *pgxpool.Pool
@@ -38,12 +38,12 @@ type Config struct {
 	Logger   *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
-	// Refusal returns the refusal that the server makes of an error, or nil.
+	// Refusal returns the server's refusal for an error, or nil.
 	Refusal func(error) *refusal.Error
 }
 
-// Backend honours what the older backends left. It implements auth.Older, account.Older and login.Older. Use New, and
-// Connect before the first call.
+// Backend accepts the tokens, resets and counters that the older backends left. It implements auth.Older, account.Older
+// and login.Older. Use New, and Connect before the first call.
 type Backend struct {
 	cfg     Config
 	queries *db.Queries
@@ -56,17 +56,17 @@ type Backend struct {
 	logins     *login.Flow
 }
 
-// New returns a Backend that the flows can have as their hook.
+// New returns a Backend that can be a hook of the flows.
 func New(cfg Config) *Backend {
 	return &Backend{cfg: cfg, queries: db.New(), trail: cfg.Trail, log: cfg.Logger}
 }
 
-// Connect gives it the flows that it calls in its turn.
+// Connect gives the Backend the flows that it calls itself.
 func (b *Backend) Connect(revoker *revoke.Revoker, validation *validate.Validator, accounts *account.Accounts, logins *login.Flow) {
 	b.revoker, b.validation, b.accounts, b.logins = revoker, validation, accounts, logins
 }
 
-// isAccepting says whether anything that the older backends left is accepted: until the date that was set, all of it.
+// isAccepting reports whether the data of the older backends is still accepted: all of it, until the date that is set.
 func (b *Backend) isAccepting() bool {
 	return b.cfg.Now().Before(b.cfg.Left.Tokens.AcceptUntil())
 }

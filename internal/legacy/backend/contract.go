@@ -37,22 +37,22 @@ const (
 	textNotValid        = "invalid or expired token"
 	textUserGone        = "user not found"
 	textUserDisabled    = "user account is disabled"
-	// textUnreadable is followed by what is wrong with the bytes, such as invalid UTF-8.
+	// textUnreadable is followed by the fault in the bytes, such as invalid UTF-8.
 	textUnreadable = "grpc: error unmarshalling request: "
 )
 
 const (
-	// clientNoted is how often one client is logged.
+	// clientNoted is the least time between two log entries about one client.
 	clientNoted = time.Hour
-	// clientsNoted bounds the memory for that, at some 200 bytes each: with more
-	// clients they are logged more often.
+	// clientsNoted bounds the memory for that, at some 200 bytes each. If there are more clients, they are logged more
+	// often.
 	clientsNoted = 10_000
-	// maxUserAgent is how much of what a client says of itself is logged, in bytes.
+	// maxUserAgent is how much of a client's user agent is logged, in bytes.
 	maxUserAgent = 200
 )
 
-// contract serves the contract of the older backends (package auth) with
-// the handlers of latchkey.v1. What it adds is their words.
+// contract serves the contract of the older backends (package auth) with the handlers of latchkey.v1. It adds only the
+// texts of that contract.
 type contract struct {
 	authpb.UnimplementedAuthServiceServer
 	backend *Backend
@@ -81,8 +81,9 @@ func (b *Backend) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&desc, newContract(b))
 }
 
-// read decodes a request, and refuses one with a text that is not UTF-8 in the old words. gRPC answers by itself, in
-// words of its own, when it decodes one; so it is given a message that takes any fields, and they are read here.
+// read decodes a request, and refuses one with a text that is not UTF-8 in the words of the old contract. When gRPC
+// decodes a request itself, it refuses in its own words. So gRPC gets a message that accepts any fields, and they are
+// read here.
 func read(decode func(any) error, request any) error {
 	var anything emptypb.Empty
 	if err := decode(&anything); err != nil {
@@ -98,8 +99,8 @@ func read(decode func(any) error, request any) error {
 	return nil
 }
 
-// byContract is the account.Rule of the old contract: its own rules, which were checked before, and no others, since
-// people's forms were built for them.
+// byContract is the account.Rule of the old contract. It has no rules beyond those that were checked before, since
+// people's forms were built for those.
 func byContract(string, string, []string) error { return nil }
 
 // SignUp implements auth.AuthService.
@@ -127,9 +128,9 @@ func (c *contract) SignUp(ctx context.Context, req *authpb.SignUpRequest) (*auth
 	return resp, nil
 }
 
-// Login implements auth.AuthService. An address that the rules refuse may be that of an account all the same: the Rust
-// backend and latchkey.v1 take more. Its owner gets in, and anybody else hears what the rules say, so that the answer
-// does not tell whether there is such an account.
+// Login implements auth.AuthService. An address that the rules refuse may still be that of an account: the Rust backend
+// and latchkey.v1 accept more. Its owner can log in. Everybody else gets the text of the rules, so that the answer does
+// not reveal whether there is such an account.
 func (c *contract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb.LoginResponse, error) {
 	c.note(ctx, "Login")
 	refused := firstBroken(field{"email", req.GetEmail(), c.rules.address})
@@ -153,19 +154,19 @@ func (c *contract) Login(ctx context.Context, req *authpb.LoginRequest) (*authpb
 	}, nil
 }
 
-// isOfGuess says that a login was refused because its password is wrong, or others were before.
+// isOfGuess reports whether a login was refused because its password is wrong, or because earlier ones were.
 func isOfGuess(reason latchkeyv1.ErrorReason) bool {
 	return reason == latchkeyv1.ErrorReason_ERROR_REASON_INVALID_CREDENTIALS || reason == latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED
 }
 
-// ForgotPassword implements auth.AuthService. Whether there is an account, whether mails can be sent to the address, and
-// how many were, has no part in the answer.
+// ForgotPassword implements auth.AuthService. The answer does not depend on whether there is an account, whether mails
+// can be sent to the address, or how many were sent.
 func (c *contract) ForgotPassword(ctx context.Context, req *authpb.ForgotPasswordRequest) (*authpb.ForgotPasswordResponse, error) {
 	c.note(ctx, "ForgotPassword")
 	if err := firstBroken(field{"email", req.GetEmail(), c.rules.address}); err != nil {
 		return nil, err
 	}
-	if couldBeStored(req.GetEmail()) { // not with a thousand spaces around it
+	if couldBeStored(req.GetEmail()) { // without a thousand spaces around it
 		err := c.backend.accounts.ForgotPassword(ctx, req.GetEmail())
 		if known := c.backend.cfg.Refusal(err); err != nil && (known == nil || !isOfAddress(known.Reason)) {
 			return nil, err
@@ -174,7 +175,7 @@ func (c *contract) ForgotPassword(ctx context.Context, req *authpb.ForgotPasswor
 	return &authpb.ForgotPasswordResponse{Success: true, Message: textResetMailed}, nil
 }
 
-// isOfAddress says that no mail was sent because of the address: its form, or the number of mails to it.
+// isOfAddress reports whether no mail was sent because of the address: its form, or the number of mails to it.
 func isOfAddress(reason latchkeyv1.ErrorReason) bool {
 	return reason == latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED || reason == latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED
 }
@@ -217,15 +218,15 @@ func (c *contract) ValidateToken(ctx context.Context, req *authpb.ValidateTokenR
 	}
 }
 
-// withoutLineBreaks is a token as the Go backend reads it, which leaves out line breaks in the signature, such as the one
-// at the end of a file. Elsewhere they are signed.
+// withoutLineBreaks returns a token as the Go backend reads it: that backend ignores line breaks in the signature, such
+// as one at the end of a file. Line breaks elsewhere are part of the signed text.
 func withoutLineBreaks(token string) string {
 	signature := strings.LastIndexByte(token, '.') + 1
 	return token[:signature] + strings.NewReplacer("\r", "", "\n", "").Replace(token[signature:])
 }
 
-// note logs each client once an hour, so that the operator knows when the old
-// contract can go. The metrics count its calls.
+// note logs each client once an hour, so that the operator knows when the old contract is no longer needed. The metrics
+// count its calls.
 func (c *contract) note(ctx context.Context, method string) {
 	who := client{address: caller.From(ctx).AddressText()}
 	if agent := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agent) > 0 {
@@ -239,7 +240,7 @@ func (c *contract) note(ctx context.Context, method string) {
 		"address", who.address, "user_agent", who.userAgent, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID)
 }
 
-// isDue says whether to log the client now.
+// isDue reports whether to log the client now.
 func (c *contract) isDue(who client, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -253,8 +254,8 @@ func (c *contract) isDue(who client, now time.Time) bool {
 	return true
 }
 
-// inOldWords gives a refusal the code and text that the old contract has for it.
-// Others, and the details, stay as they are.
+// inOldWords gives a refusal the code and text that the old contract has for it. Other refusals, and the details, are
+// not changed.
 func (c *contract) inOldWords(err error) error {
 	known := c.backend.cfg.Refusal(err)
 	if known == nil {

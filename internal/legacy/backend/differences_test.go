@@ -10,11 +10,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 )
 
-// difference is a row of the table in docs/takeover.md: a decision by which the answers are not the Go backend's.
+// difference is a row of the table in docs/takeover.md: a decision to answer differently from the Go backend.
 type difference struct {
 	// row is the first column.
 	row string
-	// answers are those to recorded requests, by the names of the records. None: no record shows it, other tests do.
+	// answers are those to recorded requests, under the names of the records. None: no record shows it, but other tests
+	// do.
 	answers map[string]answer
 }
 
@@ -35,7 +36,7 @@ func loggedIn(id, email, first, last string) answer {
 	})
 }
 
-// differences are all of them, in the order of the table.
+// differences returns all of them, in the order of the table.
 func differences() []difference {
 	const form, taken = "invalid email format", "email already registered"
 	locked := refusedWith(code.Code_PERMISSION_DENIED, "too many failed login attempts, please try again later")
@@ -73,7 +74,7 @@ func differences() []difference {
 	}
 }
 
-// differentAnswers are the answers of all differences by the names of the records.
+// differentAnswers returns the answers of all differences under the names of the records.
 func differentAnswers() map[string]answer {
 	all := map[string]answer{}
 	for _, d := range differences() {
@@ -82,7 +83,7 @@ func differentAnswers() map[string]answer {
 	return all
 }
 
-// rows are the first columns of the table in docs/takeover.md.
+// rows returns the first column of the table in docs/takeover.md.
 func rows(t *testing.T) []string {
 	t.Helper()
 	page, err := os.ReadFile("../../../docs/takeover.md")
@@ -97,7 +98,7 @@ func rows(t *testing.T) []string {
 	var named []string
 	for line := range strings.Lines(section) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
-		if len(cells) != 6 { // the four columns are between five marks
+		if len(cells) != 6 { // four columns have five marks
 			continue
 		}
 		if name := strings.TrimSpace(cells[1]); name != "" && !strings.HasPrefix(name, "---") {
@@ -112,7 +113,7 @@ func rows(t *testing.T) []string {
 	return named
 }
 
-// TestDifferencesAreListed: operators read every difference, with its reason, and no other.
+// TestDifferencesAreListed: the page lists every difference, with its reason, and no other.
 func TestDifferencesAreListed(t *testing.T) {
 	t.Parallel()
 	var want []string

@@ -16,9 +16,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
 
-// LogOut implements auth.Older: Logout with a refresh token of an older backend. One that was
-// traded stands for the session that it was traded for, as a spent token of ours does
-// for its session; any other is spent, for no session.
+// LogOut implements auth.Older: Logout with a refresh token of an older backend. A token that was traded represents the
+// session that it was traded for, as a spent token of ours represents its session. Any other token is spent, for no
+// session.
 func (b *Backend) LogOut(ctx context.Context, refreshToken string, all bool) error {
 	old, err := b.openRefresh(ctx, refreshToken)
 	if err != nil {
@@ -43,8 +43,8 @@ func (b *Backend) LogOut(ctx context.Context, refreshToken string, all bool) err
 	return b.logOutTraded(ctx, old, all)
 }
 
-// endToken spends the token and ends what stands for its session, so that the very
-// token is refused by whoever asks the ledger.
+// endToken spends the token and revokes the session id that belongs to it, so that the ledger refuses this token
+// wherever it is shown.
 func (b *Backend) endToken(ctx context.Context, old *oldRefresh) error {
 	_, err := revoke.InTx(ctx, b.revoker, func(ctx context.Context, tx pgx.Tx) (struct{}, revoke.Ended, error) {
 		if err := b.spendRefresh(ctx, tx, old, uuid.Nil, nil); err != nil {
@@ -56,7 +56,7 @@ func (b *Backend) endToken(ctx context.Context, old *oldRefresh) error {
 	return err
 }
 
-// logOutAll ends all sessions of the account, and with them every old token.
+// logOutAll ends all sessions of the account, and so every old token.
 func (b *Backend) logOutAll(ctx context.Context, old *oldRefresh) error {
 	position, err := positionOf(ctx, b.cfg.Pool, old.Token)
 	if err != nil {
@@ -69,15 +69,15 @@ func (b *Backend) logOutAll(ctx context.Context, old *oldRefresh) error {
 	})
 }
 
-// logOutTraded is Logout with an old token that was spent. For all sessions it speaks only
-// within the grace of its trade, as a spent token of ours does.
+// logOutTraded is Logout with an old token that was spent. It can end all sessions only within the grace of its trade,
+// as a spent token of ours can.
 func (b *Backend) logOutTraded(ctx context.Context, old *oldRefresh, all bool) error {
 	traded := old.spent.SessionID
 	switch {
 	case !traded.Valid:
 		err := b.revoker.RefuseEnded(ctx)
 		if refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) && !all {
-			return nil // logged out before
+			return nil // it was logged out before
 		}
 		return err
 	case !all:

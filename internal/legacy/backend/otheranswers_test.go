@@ -8,8 +8,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/code"
 )
 
-// sent is a request that was not recorded, and what the Go backend's rules make of it. Where Latchkey differs, row is the
-// row of docs/takeover.md.
+// sent is a request that was not recorded, and the answer that follows from the Go backend's rules. If Latchkey
+// differs, row is the row of docs/takeover.md.
 type sent struct {
 	rpc     string
 	request map[string]string
@@ -28,7 +28,7 @@ const (
 	rowNUL      = "NUL in a new password"
 )
 
-// signingUp is a sign-up with one field changed.
+// signingUp returns a sign-up with one field changed.
 func signingUp(email, field, value string) map[string]string {
 	request := map[string]string{"email": email, "password": goodSecret, "firstName": "Kai", "lastName": "Brandt"}
 	request[field] = value
@@ -45,7 +45,7 @@ func mailed() answer {
 	return answeredOK(map[string]any{"success": true, "message": "If your email is registered, you will receive a password reset link"})
 }
 
-// malformed are addresses that no check but that of the form refuses.
+// malformed returns addresses that only the check of the form refuses.
 func malformed() []string {
 	list := []string{
 		"kai", "kai@@harbor.example", "kai@harbor@harbor.example", "a@b", "a@b.c", "a@b.c1", "a@b.1", "kai@harbor.example.", "kai@.e",
@@ -61,7 +61,8 @@ func malformed() []string {
 	return list
 }
 
-// overlong are addresses of more than 255 bytes without the white space around them. Most have the wrong form as well.
+// overlong returns addresses that have more than 255 bytes even without the white space around them. Most have a wrong
+// form too.
 func overlong() []string {
 	return []string{
 		strings.Repeat("k", 241) + "@harbor.example", strings.Repeat("k", 256), strings.Repeat("é", 128), strings.Repeat("a.", 7000),
@@ -69,7 +70,7 @@ func overlong() []string {
 	}
 }
 
-// blanks are values that are nothing but white space.
+// blanks returns values that consist of white space.
 func blanks() []string {
 	return []string{"", " ", "        ", "\t", "\r\n", "\u00a0", "\u2003\u3000", "\u0085\v\f", strings.Repeat(" ", 3000)}
 }
@@ -103,7 +104,7 @@ func signUpAddresses() []sent {
 	return list
 }
 
-// passwords are new ones, each with the text that refuses it; "" takes it. Rows are by the text.
+// passwords returns new passwords, each with the text that refuses it; "" accepts it. The text determines the row.
 func passwords() map[string]string {
 	const upper, lower, number, special = "at least one uppercase letter", "at least one lowercase letter", "at least one number", "at least one special character"
 	all := "password must contain " + upper + ", " + lower + ", " + number + ", " + special
@@ -178,7 +179,7 @@ func names(member, field string) []sent {
 	return list
 }
 
-// orders are sign-ups with every choice of wrong fields.
+// orders returns sign-ups with every combination of wrong fields.
 func orders() []sent {
 	broken := []struct{ member, value, text string }{
 		{"email", "no-at", textForm},
@@ -270,8 +271,8 @@ func validations() []sent {
 	return list
 }
 
-// TestOtherAnswers sends requests of the recorded kinds that were not recorded. The texts are written here a second time,
-// so that a change of the table in rules.go shows.
+// TestOtherAnswers sends requests of the recorded kinds that were not recorded. The texts are repeated here, so that a
+// change of the table in rules.go is noticed.
 func TestOtherAnswers(t *testing.T) {
 	t.Parallel()
 	setup, _ := readAnswers(t)

@@ -9,16 +9,18 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
-// issueMargin is how much later than a revocation a token of an older backend must have been issued to be good. Its "iat"
-// is that backend's clock, in whole seconds, and the revocation has PostgreSQL's. Within the minute fit a clock that is
-// ahead and a login that had read the password or the status from before: a token of such a login must stay refused.
+// issueMargin is how much later than a revocation a token of an older backend must have been issued to be accepted. Its
+// "iat" is from that backend's clock, in whole seconds; the time of the revocation is from PostgreSQL's. The minute
+// covers a clock that is ahead, and a login that read the password or the status before the revocation: a token of such
+// a login must stay refused.
 const issueMargin = time.Minute
 
-// positionOf returns the ledger's position that a token is worth: revocations of its account up to there are older than
-// the token by more than issueMargin, so they do not refuse it; later ones do. It is 0, which all refuse, for a token that
-// does not say when it was issued, and for one from the future: its backend's clock is ahead by more than the margin.
+// positionOf returns the position of the ledger that a token gets. Revocations of its account up to that position are
+// older than the token by more than issueMargin, so they do not refuse it; later ones do. The position is 0, which
+// every revocation refuses, for a token without a time of issue, and for one from the future: the clock of its backend
+// is ahead by more than the margin.
 //
-// So a token from before a revocation is never accepted while that clock is ahead by less than the margin, less the time
+// So a token from before a revocation is never accepted, if that clock is ahead by less than the margin minus the time
 // that a login takes there.
 func positionOf(ctx context.Context, on db.DBTX, found *legacy.Token) (int64, error) {
 	if found.IssuedAt.IsZero() {

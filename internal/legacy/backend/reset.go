@@ -15,7 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// FindReset implements account.Older. The token of an older backend lives while its key in Redis does.
+// FindReset implements account.Older. The token of an older backend is valid while its key in Redis exists.
 func (b *Backend) FindReset(ctx context.Context, resetToken string) (account.User, account.ResetSpending, error) {
 	var none account.ResetSpending
 	if !b.isAccepting() {
@@ -35,7 +35,7 @@ func (b *Backend) FindReset(ctx context.Context, resetToken string) (account.Use
 	}, err
 }
 
-// Failures implements login.Older. It costs one round trip, and the flow one more for each counter that there is.
+// Failures implements login.Older. It costs one round trip, and the flow needs one more for each counter that exists.
 func (b *Backend) Failures(ctx context.Context, addresses ...string) ([]login.OlderFailures, error) {
 	if !b.isAccepting() {
 		return nil, nil
@@ -51,7 +51,8 @@ func (b *Backend) Failures(ctx context.Context, addresses ...string) ([]login.Ol
 	return found, nil
 }
 
-// DeleteFailures implements both hooks. A failure leaves the counters to be carried again, so it is only logged.
+// DeleteFailures implements both hooks. If it fails, the counters are taken over again at the next login, so the error
+// is only logged.
 func (b *Backend) DeleteFailures(ctx context.Context, addresses ...string) {
 	if !b.isAccepting() {
 		return
@@ -63,7 +64,7 @@ func (b *Backend) DeleteFailures(ctx context.Context, addresses ...string) {
 }
 
 func (b *Backend) resetAccount(ctx context.Context, on db.DBTX, found legacy.Reset, resetToken string) (db.User, error) {
-	if !b.isAccepting() { // asked again after the hash, which may have taken its time
+	if !b.isAccepting() { // checked again after the hash, which may have taken long
 		return db.User{}, refusal.ResetTokenInvalid()
 	}
 	user, err := b.queries.FindLegacyReset(ctx, on, db.FindLegacyResetParams{
@@ -79,10 +80,9 @@ func (b *Backend) resetAccount(ctx context.Context, on db.DBTX, found legacy.Res
 	return user, nil
 }
 
-// spendReset spends the token of an account that is locked. What was found before
-// the password was hashed is asked again: another token of the account may have been
-// spent meanwhile. The row stays for good: there are few, and Redis may be restored
-// with the token at any time.
+// spendReset spends the token of an account that is locked. It repeats the query from before the password was hashed,
+// since another token of the account may have been spent meanwhile. The row is never deleted: there are few, and a
+// backup of Redis with the token may be restored at any time.
 func (b *Backend) spendReset(ctx context.Context, tx pgx.Tx, found legacy.Reset, resetToken string) error {
 	if _, err := b.resetAccount(ctx, tx, found, resetToken); err != nil {
 		return err
@@ -99,8 +99,8 @@ func (b *Backend) spendReset(ctx context.Context, tx pgx.Tx, found legacy.Reset,
 	return nil
 }
 
-// deleteReset keeps the token's own backend from accepting it again. Here it is
-// spent either way, so a failure is only logged.
+// deleteReset prevents the older backend from accepting its token again. Here the token is spent in any case, so an
+// error is only logged.
 func (b *Backend) deleteReset(ctx context.Context, resetToken string) {
 	if err := b.cfg.Left.Store.DeleteReset(ctx, resetToken); err != nil {
 		b.log.WarnContext(ctx, "spent reset token not deleted, its backend accepts it until it expires", "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)

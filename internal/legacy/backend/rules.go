@@ -14,13 +14,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// rules are what the older contract asks of its requests. They are the Go backend's: told from what it answered, which
-// internal/legacy/testdata/answers.jsonl records, and stricter in the places that newRules names. A request is refused
-// for the first check that fails: its fields are checked in their order, and of each field the checks in their order.
+// rules are the requirements of the older contract for its requests. They are the Go backend's, derived from its
+// answers, which internal/legacy/testdata/answers.jsonl records, and are stricter in the places that newRules names. A
+// request is refused for the first check that fails: its fields are checked in their order, and the checks of each
+// field in their order.
 //
-// Clients show the texts to people: change none. Lengths are in bytes, though the texts say characters.
+// Clients show the texts to people: change none. Lengths are in bytes, although the texts say characters.
 type rules struct {
-	// address is for an address that somebody has, newAddress for that of a new account.
+	// address is for the address of an existing account, newAddress for that of a new one.
 	address, newAddress []check
 	// typed is for a password that is compared, chosen for a new one.
 	typed, chosen []check
@@ -30,7 +31,7 @@ type rules struct {
 	token []check
 }
 
-// check is one thing that a value must be.
+// check is one requirement for a value.
 type check struct {
 	// rule names the check in the details of a refusal.
 	rule string
@@ -45,13 +46,13 @@ const (
 	minName     = 2
 	maxName     = 100
 	maxToken    = 2000
-	// maxLocalPart is how much mail servers take before the @ (RFC 5321, section 4.5.3.1.1).
+	// maxLocalPart is how many bytes mail servers accept before the @ (RFC 5321, section 4.5.3.1.1).
 	maxLocalPart = 64
 )
 
 func newRules() *rules {
 	addressForm := regexp.MustCompile(`^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$`)
-	// White space around a value counts for nothing in these checks, and the value keeps it.
+	// These checks ignore white space around a value, but the value keeps it.
 	stored := []check{
 		{"EMAIL_REQUIRED", when(bare(isEmpty), "email is required")},
 		{"EMAIL_TOO_LONG", when(bare(longerThan(maxAddress)), "email must not exceed 255 characters")},
@@ -61,7 +62,7 @@ func newRules() *rules {
 		{"PASSWORD_REQUIRED", when(isEmpty, "password is required")},
 		{"PASSWORD_TOO_SHORT", when(shorterThan(minPassword), "password must be at least 8 characters long")},
 		{"PASSWORD_TOO_LONG", when(longerThan(maxPassword), "password must not exceed 128 characters")},
-		{"PASSWORD_CHARACTERS", missing("password must contain ", // ASCII alone counts
+		{"PASSWORD_CHARACTERS", missing("password must contain ", // only ASCII counts
 			kind{"at least one uppercase letter", between('A', 'Z')},
 			kind{"at least one lowercase letter", between('a', 'z')},
 			kind{"at least one number", between('0', '9')},
@@ -76,7 +77,7 @@ func newRules() *rules {
 			{id + "_TOO_LONG", when(bare(longerThan(maxName)), field+" must not exceed 100 characters")},
 			{id + "_CHARACTERS", when(bare(not(consistsOf(isNameLetter))), field+" contains invalid characters")},
 
-			// Stricter than the Go backend, which failed with INTERNAL here, or stored control characters.
+			// Stricter than the Go backend: here it failed with INTERNAL, or stored control characters.
 			{id + "_TOO_LONG", when(longerThan(maxName), field+" must not exceed 100 characters")},
 			{id + "_CHARACTERS", when(not(consistsOf(isNameLetter)), field+" contains invalid characters")},
 		}
@@ -84,11 +85,11 @@ func newRules() *rules {
 	return &rules{
 		address: stored,
 		newAddress: append(slices.Clip(stored),
-			// Stricter than the Go backend, which made accounts that no mail reaches.
+			// Stricter than the Go backend: it made accounts that no mail reaches.
 			check{"EMAIL_FORM", when(not(isMailbox), "invalid email format")}),
 		typed: chosen[:1],
 		chosen: append(slices.Clip(chosen),
-			// Stricter than the Go backend: its owner could not log in at latchkey.v1.
+			// Stricter than the Go backend: the owner of such a password could not log in with latchkey.v1.
 			check{"PASSWORD_NUL", when(hasNUL, "password must not contain NUL")}),
 		firstName: name("first_name"), lastName: name("last_name"),
 		token: []check{
@@ -98,13 +99,13 @@ func newRules() *rules {
 	}
 }
 
-// field is a value of a request, and what is asked of it.
+// field is a value of a request with its checks.
 type field struct {
 	name, value string
 	checks      []check
 }
 
-// firstBroken returns the refusal of the first field that breaks a check, nil when all pass.
+// firstBroken returns the refusal of the first field that fails a check, and nil if all pass.
 func firstBroken(fields ...field) error {
 	for _, f := range fields {
 		for _, c := range f.checks {
@@ -151,7 +152,7 @@ func missing(begin string, kinds ...kind) func(string) string {
 	}
 }
 
-// bare looks at a value without the white space around it, Unicode's too.
+// bare checks a value without the white space around it, also Unicode's.
 func bare(broken func(string) bool) func(string) bool {
 	return func(value string) bool { return broken(strings.TrimSpace(value)) }
 }
@@ -176,7 +177,7 @@ func between(first, last rune) func(rune) bool {
 	return func(r rune) bool { return first <= r && r <= last }
 }
 
-// isPunctuation is true for the 32 visible characters of ASCII that are neither letters nor digits.
+// isPunctuation reports whether r is one of the 32 visible characters of ASCII that are neither letters nor digits.
 func isPunctuation(r rune) bool {
 	return '!' <= r && r <= '~' && !isLetter(r) && !between('0', '9')(r)
 }
@@ -185,8 +186,8 @@ func isLetter(r rune) bool { return between('A', 'Z')(r) || between('a', 'z')(r)
 
 func isNameLetter(r rune) bool { return isLetter(r) || r == ' ' || r == '-' || r == '\'' }
 
-// isMailbox says that mail servers take an address that has the contract's form: without white space around it, with
-// dots only between other characters of the part before the @, and with a domain of the DNS.
+// isMailbox reports whether mail servers accept an address that has the contract's form: it has no white space around
+// it, dots only between other characters of the part before the @, and a domain of the DNS.
 func isMailbox(email string) bool {
 	local, _, _ := strings.Cut(email, "@")
 	return strings.TrimSpace(email) == email && len(local) <= maxLocalPart &&
@@ -194,8 +195,8 @@ func isMailbox(email string) bool {
 		address.Check(email) == nil
 }
 
-// couldBeStored says that an account can have the address, whatever its form: the Rust backend and latchkey.v1 take
-// more than the Go backend did.
+// couldBeStored reports whether an account can have the address, whatever its form: the Rust backend and latchkey.v1
+// accept more than the Go backend did.
 func couldBeStored(email string) bool {
 	return strings.TrimSpace(email) != "" && utf8.RuneCountInString(email) <= maxAddress && !hasNUL(email)
 }

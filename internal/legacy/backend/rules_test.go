@@ -11,8 +11,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// FuzzRules: what the older contract takes of a new account, latchkey.v1 would take too, so that its owner can move on to
-// it: the address and the names at a sign-up, the password at a login. What is refused has a text of the contract.
+// FuzzRules: latchkey.v1 accepts every value that the older contract accepts for a new account, so that its owner can
+// change to latchkey.v1: the address and the names at a sign-up, the password at a login. Each refusal has a text of
+// the contract.
 func FuzzRules(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"kai@harbor.example", "Tide-Mark-42!", "Kai"},

@@ -29,8 +29,8 @@ const (
 	resetKind   = "reset"
 )
 
-// forGood is when a row that is to stay may go. PostgreSQL's own years go further, but
-// not those of all who read them.
+// forGood is the time at which rows that are never deleted expire. PostgreSQL has later years, but not every program
+// that reads them has.
 func forGood() time.Time { return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC) }
 
 // errSpentMeanwhile: another call has spent the token first.
@@ -43,15 +43,15 @@ func (b *Backend) Owns(refreshToken string) bool { return strings.Count(refreshT
 type oldRefresh struct {
 	*legacy.Token
 	text string
-	// spent says what became of it. Nil: it has not been spent.
+	// spent is the row of the trade. Nil: the token has not been spent.
 	spent *db.FindLegacyTradeRow
 }
 
-// openRefresh finds out whether a token is one. PostgreSQL is asked before Redis,
-// which may have lost the key of what was traded, or have it again.
+// openRefresh returns the refresh token that text is, or a refusal. It asks PostgreSQL before Redis: Redis may have
+// lost the key of a traded token, or have it again.
 func (b *Backend) openRefresh(ctx context.Context, text string) (*oldRefresh, error) {
 	verified, err := b.cfg.Left.Tokens.Verify(text)
-	// The Go backend's access tokens say that they are none, whatever Redis says.
+	// The Go backend's access tokens show that they are not refresh tokens, whatever is in Redis.
 	if err != nil || verified.Backend == legacy.Go && !verified.NeverAccess() {
 		return nil, refusal.RefreshTokenInvalid()
 	}
@@ -81,9 +81,9 @@ func (b *Backend) readSpent(ctx context.Context, old *oldRefresh) error {
 	return nil
 }
 
-// spendRefresh makes the token spent, for a session or for none (uuid.Nil), or
-// fails with errSpentMeanwhile. The row stays until the token is too old for its own
-// backend: the date up to which old tokens are accepted may be put off.
+// spendRefresh spends the token, for a session or for none (uuid.Nil). It fails with errSpentMeanwhile if another call
+// was first. The row stays until the token is too old for its own backend: the date up to which old tokens are accepted
+// may be changed to a later one.
 func (b *Backend) spendRefresh(ctx context.Context, tx pgx.Tx, old *oldRefresh, sessionID uuid.UUID, requestHash []byte) error {
 	keepUntil := old.End.Add(login.SpentMargin)
 	if keepUntil.After(forGood()) {
@@ -103,8 +103,8 @@ func (b *Backend) spendRefresh(ctx context.Context, tx pgx.Tx, old *oldRefresh, 
 	return nil
 }
 
-// requestHash is what is stored of a request id, which may be as short as a number:
-// nobody can guess it without the token.
+// requestHash is the stored form of a request id, which may be as short as a number. The key of the hash is the token,
+// so nobody can guess the id without the token.
 func (old *oldRefresh) requestHash(requestID string) []byte {
 	if requestID == "" {
 		return nil
@@ -114,9 +114,8 @@ func (old *oldRefresh) requestHash(requestID string) []byte {
 	return mac.Sum(nil)
 }
 
-// Refresh implements auth.Older. It trades a refresh token of an older backend for a session, once. Its
-// holder never proved who they are to this service: what the session says of that is
-// what the token says.
+// Refresh implements auth.Older. It trades a refresh token of an older backend for a session, once. Its holder has
+// never logged in to this service, so the session has the authentication that the token states.
 func (b *Backend) Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error) {
 	if err := b.logins.CheckClock(); err != nil {
 		return login.Tokens{}, err
@@ -137,17 +136,16 @@ func (b *Backend) Refresh(ctx context.Context, refreshToken, requestID string) (
 	return b.repeatTrade(ctx, old, requestID)
 }
 
-// trade spends the token and starts the session in one transaction, or does
-// neither. The session comes into being before the commit, so that no token is spent
-// for one that does not exist; when the process dies between the two, nobody holds the
-// session's token, and the old one is still good.
+// trade spends the token and starts the session in one transaction, or does neither. The session is created before the
+// commit, so that no token is spent for a session that does not exist. If the process dies between the two, nobody has
+// the session's token, and the old one is still good.
 func (b *Backend) trade(ctx context.Context, old *oldRefresh, requestID string) (login.Tokens, error) {
 	start := session.Start{
 		UserID: old.UserID, Address: caller.From(ctx).AddressText(),
 		AMR: []string{login.AMRPassword}, AuthTime: old.IssuedAt, // neither backend had another way to log in
 	}
 	if start.AuthTime.IsZero() {
-		start.AuthTime = time.Unix(0, 0) // not known, so not of late
+		start.AuthTime = time.Unix(0, 0) // unknown, so not recent
 	}
 	var err error
 	if start.ID, err = uuid.NewRandom(); err != nil {
@@ -174,22 +172,22 @@ func (b *Backend) trade(ctx context.Context, old *oldRefresh, requestID string) 
 		return err
 	})
 	if err != nil {
-		// Whether a commit without an answer has happened is not known: the session stays.
+		// If the commit got no answer, it may have succeeded: the session stays.
 		if created && !committing {
 			b.revoker.DropSession(ctx, old.UserID, start.ID)
 		}
 		return login.Tokens{}, err
 	}
-	// The token is spent by now: what could not be ended is handed to a later login.
+	// The token is spent by now. Sessions that could not be ended are left to a later login.
 	if err := b.logins.Evict(ctx, old.UserID, evicted); err != nil {
 		b.log.WarnContext(ctx, "sessions over the limit not ended", "user_id", old.UserID, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID, "error", err)
 	}
 	return tokens, nil
 }
 
-// checkAccount locks the account and refuses what a refresh would. Whatever has ended the
-// account's sessions here ends an old token too, unless it was issued later (positionOf).
-// The session gets the position that was read with that.
+// checkAccount locks the account and refuses in the cases in which a refresh would be refused. A revocation that ended
+// the account's sessions here also ends an old token, unless the token was issued later (positionOf). The session gets
+// the position that was read in the same query.
 func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) (account db.FindUserForSessionRow, err error) {
 	switch forgotten, err := b.validation.Forgotten(old.IssuedAt); {
 	case err != nil:
@@ -211,8 +209,8 @@ func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) 
 	return b.liveAccount(ctx, tx, of)
 }
 
-// liveAccount refuses a session whose account is gone or disabled, or that the ledger
-// or its key's end has ended, and returns the account and the ledger's position.
+// liveAccount returns the account and the ledger's position. It refuses a session whose account is gone or disabled, or
+// that a revocation of the session, the account or its key has ended.
 func (b *Backend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserForSessionParams) (db.FindUserForSessionRow, error) {
 	account, err := b.queries.FindUserForSession(ctx, on, of)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -224,8 +222,8 @@ func (b *Backend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserFor
 	return account, nil
 }
 
-// createSession starts the session and makes its tokens. The account is locked
-// meanwhile, so Redis gets no longer than besteffort.DetachTime.
+// createSession starts the session and makes its tokens. The account is locked meanwhile, so Redis has at most
+// besteffort.DetachTime to answer.
 func (b *Backend) createSession(
 	ctx context.Context, tx pgx.Tx, old *oldRefresh, start session.Start, email string,
 ) (login.Tokens, []uuid.UUID, error) {
@@ -247,15 +245,14 @@ func (b *Backend) createSession(
 	return tokens, created.Evicted, nil
 }
 
-// repeatTrade answers a token that was spent. The request id of the trade is the proof
-// that it comes from the same client, which gets the same answer again while it has
-// not used it. Anybody else is refused. Two holders of one token are either a client
-// that races with itself, within the grace, or an owner and a thief: then nobody can
-// tell which of them has the session, and it is ended.
+// repeatTrade answers a token that was spent. The request id of the trade proves that the call comes from the same
+// client, which gets the same answer again until it has used it. Everybody else is refused. Two holders of one token
+// are either a client that races with itself, within the grace, or an owner and a thief: then nobody can tell which of
+// them has the session, and it is ended.
 func (b *Backend) repeatTrade(ctx context.Context, old *oldRefresh, requestID string) (login.Tokens, error) {
 	spent := old.spent
 	if spent == nil || !spent.SessionID.Valid {
-		return login.Tokens{}, b.revoker.RefuseEnded(ctx) // logged out
+		return login.Tokens{}, b.revoker.RefuseEnded(ctx) // the token was logged out
 	}
 	id := spent.SessionID.UUID
 	if requestID != "" && hmac.Equal(old.requestHash(requestID), spent.RequestHash) {
@@ -270,8 +267,7 @@ func (b *Backend) repeatTrade(ctx context.Context, old *oldRefresh, requestID st
 	return login.Tokens{}, b.endReusedTrade(ctx, old.UserID, id)
 }
 
-// endReusedTrade ends the session of a trade whose token somebody has shown again, and
-// returns the refusal.
+// endReusedTrade ends the session of a trade whose token was shown again, and returns the refusal.
 func (b *Backend) endReusedTrade(ctx context.Context, userID, id uuid.UUID) error {
 	ended, err := b.revoker.SessionOnce(ctx, audit.RefreshReused, userID, id)
 	if err != nil {
@@ -283,8 +279,7 @@ func (b *Backend) endReusedTrade(ctx context.Context, userID, id uuid.UUID) erro
 	return refusal.RefreshTokenReused()
 }
 
-// reissue makes the answer of a trade again. It fails with session.ErrReused once the
-// answer was used.
+// reissue makes the answer of a trade again. It fails with session.ErrReused if the answer was used.
 func (b *Backend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash []byte) (login.Tokens, error) {
 	if len(answerHash) != sha256.Size {
 		return login.Tokens{}, errors.New("a trade without the hash of its answer")
@@ -306,7 +301,7 @@ func (b *Backend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash 
 		return login.Tokens{}, err
 	}
 	if login.MarkOf(account).Generation > sess.Generation {
-		return login.Tokens{}, session.ErrReused // Redis has an older copy of itself back
+		return login.Tokens{}, session.ErrReused // Redis has an older copy of itself
 	}
 	return b.logins.Issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
 }

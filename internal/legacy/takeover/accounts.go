@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	// idsNamed of the accounts that a finding is about are named.
+	// idsNamed is how many ids of accounts a finding lists.
 	idsNamed = 5
-	// kindsNamed bounds the table of hash kinds: parameters are free text there.
+	// kindsNamed bounds the table of hash kinds, since parameters there can be any text.
 	kindsNamed = 50
-	// Bounds of the contract for new accounts; none of them is asked of old ones.
+	// Bounds of the contract for new accounts; existing accounts need not meet them.
 	maxAddressBytes = 254 // RFC 5321, section 4.5.3.1.3, less the angle brackets
 	maxNameRunes    = 100
 )
 
-// reader reads every account once and keeps counts and a few ids only.
+// reader reads every account once, and keeps only counts and a few ids.
 type reader struct {
 	judge     func(encoded string) error
 	hashes    map[string]*HashKind
@@ -38,7 +38,7 @@ type reader struct {
 	address *regexp.Regexp
 }
 
-// readAccounts streams them: their number does not matter.
+// readAccounts streams the accounts, so that memory does not depend on their number.
 func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string) error) error {
 	rows, err := tx.Query(ctx, `
 		SELECT id, email, password_hash, first_name, last_name, is_active, is_verified, last_login_at IS NULL FROM users`)
@@ -51,7 +51,7 @@ func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string)
 		addresses: &Finding{Code: "odd_addresses", Text: "an address that is none by today's rules", Right: "nothing: they keep logging in; sign-up would not take them today"},
 		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an empty one cannot log in here"},
 		names:     &Finding{Code: "odd_names", Text: "a name that is empty, over 100 characters or holds control characters", Right: "nothing: they stay as they are; sign-up would not take them today"},
-		// A local part, an @ and a domain, without what makes a header or a list.
+		// A local part, an @ and a domain, without the characters that have a meaning in a header or a list.
 		address: regexp.MustCompile(`^[^@\pZ\pC"(),:;<>\[\]\\]{1,64}@[\pL\pN][\pL\pM\pN.-]*$`),
 	}
 	a := &r.Database.Accounts

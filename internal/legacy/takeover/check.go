@@ -12,44 +12,41 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
-// Config is what Check looks at and with.
+// Config has the stores to check and the means to check them.
 type Config struct {
-	// Conn is used by nobody else meanwhile, and only to read. Its role needs SELECT on
-	// users and schema_migrations, and no more.
+	// Conn is used only to read, and by nobody else meanwhile. Its role needs only SELECT on users and
+	// schema_migrations.
 	Conn *pgx.Conn
-	// Redis is only read. Nil: the database alone is looked at.
+	// Redis is only read. Nil: only the database is checked.
 	Redis redis.UniversalClient
-	// Migrations are those of this version, at the root.
+	// Migrations are those of this version, at the root of the file system.
 	Migrations fs.FS
-	// Hash says what makes a stored password hash unusable; nil when it can be used.
+	// Hash returns why a stored password hash is unusable, and nil if it can be used.
 	Hash func(encoded string) error
 	Keys Keys
-	// Before are findings of whoever opened the stores: problems, but for the code
-	// no_redis, which is a warning.
+	// Before are findings from opening the stores. They are problems, except for the code no_redis, which is a warning.
 	Before []Finding
 	Now    func() time.Time
 }
 
-// Keys are what is set of the backends' keys.
+// Keys are the settings for the backends' keys.
 type Keys struct {
 	Settings Settings
-	// IsRust says whether the secret that is set has signed a token, whether or not it
-	// has expired. Nil: none is set.
+	// IsRust reports whether the secret that is set has signed a token, expired or not. Nil: none is set.
 	IsRust func(token string) bool
-	// GoProved says that a token has shown that the key is the Go backend's.
+	// GoProved means that a token has proved that the key is the Go backend's.
 	GoProved bool
 	// RustSecretBytes is the secret's length.
 	RustSecretBytes int
-	// Store and RefreshLife are the lives and limits that are set, zero where nothing is.
+	// Store and RefreshLife are the lives and limits that are set, and zero if they are not set.
 	Store       legacy.StoreConfig
 	RefreshLife time.Duration
-	// Problems that were met on reading them.
+	// Problems are those that were met when the keys were read.
 	Problems []Finding
 }
 
-// Check looks and changes nothing: every statement runs in transactions that
-// PostgreSQL keeps from writing, and of Redis only SCAN, GET and PTTL are asked. What
-// goes wrong is a problem of the report.
+// Check changes nothing: every statement runs in a read-only transaction of PostgreSQL, and Redis gets only SCAN, GET
+// and PTTL. Errors are problems of the report.
 func Check(ctx context.Context, cfg Config) *Report {
 	r := &Report{
 		Settings: cfg.Keys.Settings, Decisions: []Group{}, Held: []Group{}, Problems: []Finding{}, Warnings: []Finding{},
@@ -87,16 +84,15 @@ func Check(ctx context.Context, cfg Config) *Report {
 	return r
 }
 
-// readDatabase looks at one snapshot of the database and says whether accounts can be
-// read from it.
+// readDatabase reads one snapshot of the database and reports whether accounts can be read from it.
 func (r *Report) readDatabase(ctx context.Context, cfg Config) (readable bool, err error) {
 	tx, err := cfg.Conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was written
-	// The role may have limits for a service's statements. A lock that is held on users
-	// keeps the service waiting too: no reason to wait long here.
+	// The role may have limits for the statements of a service. The time to wait for a lock is short here: a lock on
+	// users keeps the service waiting too.
 	if _, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true)"); err != nil {
 		return false, err
 	}
@@ -129,13 +125,13 @@ func (r *Report) readDatabase(ctx context.Context, cfg Config) (readable bool, e
 }
 
 const (
-	// minSecretBytes is the least of RFC 7518, section 3.2 for HS256.
+	// minSecretBytes is the minimum of RFC 7518, section 3.2 for HS256.
 	minSecretBytes = 32
-	// longAcceptance: the backends' longest tokens live for a week.
+	// longAcceptance is far above the life of the backends' longest tokens, a week.
 	longAcceptance = 365 * 24 * time.Hour
 )
 
-// judgeKeys tells what the settings will make of the tokens that are out there.
+// judgeKeys reports how the settings will treat the existing tokens.
 func (r *Report) judgeKeys(k Keys, now time.Time) {
 	s := k.Settings
 	if !s.Enabled {
@@ -195,7 +191,7 @@ func (r *Report) judgeTokens(s Settings) {
 			Code: "no_rust_secret", Count: n, Text: fmt.Sprintf("%d refresh tokens of the Rust backend are in Redis, and LATCHKEY_LEGACY_HS256_SECRET is not set: their holders would have to log in again", n),
 			Right: "the secret as the Rust backend has it",
 		})
-	case genuine == nil: // it was set and could not be used: said already
+	case genuine == nil: // it was set and could not be used, which is reported already
 	case *genuine == 0:
 		r.Problems = append(r.Problems, Finding{
 			Code: "wrong_secret", Count: n, Text: fmt.Sprintf("LATCHKEY_LEGACY_HS256_SECRET is the wrong secret: 0 of %d refresh tokens of the Rust backend are signed with it", n),

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// groupsListed of each kind are listed in full.
+	// groupsListed is how many groups of each kind are listed in full.
 	groupsListed = 1000
-	// withLookup is users with the form in which each address is compared: what SQL
-	// can compute, and for the accounts of $1 what beyondASCII has.
+	// withLookup is users with the form in which each address is compared: computed by SQL if SQL can do it, and taken
+	// from beyondASCII for the accounts of $1.
 	withLookup = `(
 		SELECT u.*, coalesce(beyond.form, lower(u.email COLLATE "C")) AS lookup
 		FROM users u LEFT JOIN unnest($1::uuid[], $2::text[]) AS beyond (account, form) ON beyond.account = u.id
 	) AS with_lookup`
 )
 
-// beyondASCII has the form of each address that is not ASCII. There are few as a rule.
+// beyondASCII has the compared form of each address that is not ASCII. Usually there are few.
 type beyondASCII struct {
 	ids     []uuid.UUID
 	lookups []string
@@ -81,7 +81,7 @@ func (r *Report) readGroups(ctx context.Context, tx pgx.Tx, hasLookup bool) erro
 	return err
 }
 
-// readMembers reads the groups of the lookups, which are in order.
+// readMembers reads the groups of the lookups, which are sorted.
 func readMembers(ctx context.Context, tx pgx.Tx, beyond beyondASCII, lookups []string, held bool) ([]Group, error) {
 	groups := []Group{}
 	if len(lookups) == 0 {
@@ -119,8 +119,7 @@ func readMembers(ctx context.Context, tx pgx.Tx, beyond beyondASCII, lookups []s
 	return groups, err
 }
 
-// Group returns the group that an account belongs to; nil when it shares its address
-// with nobody.
+// Group returns the group that an account belongs to, and nil if it shares its address with no other account.
 func (r *Report) Group(id uuid.UUID) *Group {
 	for _, list := range [][]Group{r.Decisions, r.Held} {
 		for i := range list {

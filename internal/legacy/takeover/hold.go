@@ -14,10 +14,9 @@ import (
 // ErrNoAccount reports that there is no account with the id.
 var ErrNoAccount = errors.New("there is no such account")
 
-// Hold lets an account hold the address that it shares with others, in one
-// transaction, and says whether that changed anything. The accounts stay as they are
-// otherwise: updated_at too, and no revocation is appended. The migrations must have
-// run.
+// Hold lets an account hold the address that it shares with others, in one transaction, and reports whether that
+// changed anything. Nothing else of the accounts changes, not even updated_at, and no revocation is appended. The
+// migrations must have run.
 func Hold(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (changed bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var email string
@@ -29,7 +28,7 @@ func Hold(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (changed bool, err 
 			return err
 		}
 		lookup := address.Lookup(email)
-		// By id, like anybody else who locks several: no two wait for each other.
+		// In the order of ids, as everywhere that locks several accounts: so no two wait for each other.
 		rows, err := tx.Query(ctx, `
 			SELECT id, email = $2 AND email_lookup IS NOT DISTINCT FROM $3 FROM users
 			WHERE id = $1 AND email = $2 OR email_lookup = $3 ORDER BY id FOR UPDATE`, id, email, lookup)

@@ -11,16 +11,16 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-// uniqueKey is a unique index on users whose columns are plain, and that has no condition.
+// uniqueKey is a unique index on users with plain columns and without a condition.
 type uniqueKey struct {
 	Primary bool
 	Columns []string
-	// Alike: an account that is added gets the same value in all columns as another one.
+	// Alike means that a new account gets the same value in all columns as another one.
 	Alike bool
 }
 
-// readKeys looks for the keys of users, for constraints and triggers of its own, and for the indexes that the first
-// migration makes where they are missing.
+// readKeys reads the keys of users, looks for constraints and triggers of the table's own, and for missing indexes that
+// the first migration makes.
 func (s *schema) readKeys(ctx context.Context) error {
 	rows, err := s.tx.Query(ctx, `
 		SELECT i.indisprimary, array_agg(a.attname::text ORDER BY a.attnum),
@@ -62,7 +62,8 @@ func (s *schema) readKeys(ctx context.Context) error {
 	return nil
 }
 
-// judgeUnique looks for what says which account is meant, and for what would keep a second one from being added.
+// judgeUnique looks for the keys that identify an account, and for keys that would prevent a second account from being
+// added.
 func (s *schema) judgeUnique(keys []uniqueKey) {
 	on := func(column string) bool {
 		return slices.ContainsFunc(keys, func(k uniqueKey) bool { return len(k.Columns) == 1 && k.Columns[0] == column })
@@ -91,10 +92,10 @@ func (s *schema) judgeUnique(keys []uniqueKey) {
 	}
 }
 
-// fewAccounts are indexed in a moment.
+// fewAccounts is a number of accounts that are indexed in a moment.
 const fewAccounts = 20_000
 
-// judgeIndexes tells of indexes that apply would build while writers wait.
+// judgeIndexes warns of indexes that apply would build while writers wait.
 func (r *Report) judgeIndexes(missing []string) {
 	if r.Applied || r.Database.Accounts.Total < fewAccounts || !slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Lock == "SHARE" }) {
 		return

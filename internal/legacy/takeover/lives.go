@@ -8,11 +8,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy"
 )
 
-// longestSetting is the longest life that a setting takes.
+// longestSetting is the longest life that a setting accepts.
 const longestSetting = 8760 * time.Hour
 
-// judgeLives compares the lives that keys in Redis still have with what is set: a key that lives longer than its kind is
-// said to live shows that the old backend was set otherwise.
+// judgeLives compares the remaining lives of keys in Redis with the settings. A key that lives longer than the setting
+// for its kind shows that the old backend had another setting.
 func (r *Report) judgeLives(k Keys) {
 	set := k.Store.Defaults()
 	for _, kind := range []struct {

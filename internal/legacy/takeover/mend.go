@@ -7,10 +7,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
 
-// Tables that were made by hand differ from that of the older backends in small ways. What Latchkey cannot work with is
-// refused, with the statements that mend it: whether an old backend can go on after them is for its operator to say.
+// Tables that were made by hand differ from that of the older backends in small ways. If Latchkey cannot work with a
+// table, it refuses the table and shows the statements that mend it. Only the operator knows whether an old backend
+// works after them.
 
-// alterColumn is one statement that changes a column of users.
+// alterColumn returns one statement that changes a column of users.
 func alterColumn(name string, changes ...string) string {
 	for i, change := range changes {
 		changes[i] = "ALTER COLUMN " + ident(name) + " " + change
@@ -18,7 +19,7 @@ func alterColumn(name string, changes ...string) string {
 	return "ALTER TABLE users " + strings.Join(changes, ", ")
 }
 
-// addedDefault is what an account gets that has no value, where one can be given to all alike.
+// addedDefault returns the value for accounts that have none, if all can get the same one.
 func addedDefault(want postgres.UserColumn) string {
 	switch want.Name {
 	case "first_name", "last_name":
@@ -29,7 +30,7 @@ func addedDefault(want postgres.UserColumn) string {
 	return defaultOf(want)
 }
 
-// defaultOf is what a column has by default where an INSERT leaves it out; "": nothing that is needed.
+// defaultOf returns the default that a column needs for an INSERT that leaves it out; "": it needs none.
 func defaultOf(want postgres.UserColumn) string {
 	if want.Name == "id" {
 		return "gen_random_uuid()"
@@ -44,7 +45,7 @@ func nullness(want postgres.UserColumn) string {
 	return " NOT NULL"
 }
 
-// mendMissing adds the column; "" where nothing can be put into it.
+// mendMissing returns the statement that adds the column; "" if there is no value for it.
 func mendMissing(want postgres.UserColumn) string {
 	value := addedDefault(want)
 	switch {
@@ -56,7 +57,7 @@ func mendMissing(want postgres.UserColumn) string {
 	return fmt.Sprintf("ALTER TABLE users ADD COLUMN %s %s NOT NULL DEFAULT %s", want.Name, want.Type, value)
 }
 
-// mendType returns what is wanted, and the statement that converts the column; "" where none can.
+// mendType returns the wanted type, and the statement that converts the column; "" if no statement can.
 func mendType(want postgres.UserColumn, got foundColumn) (right, sql string) {
 	convert := func(using string) string {
 		changes := []string{fmt.Sprintf("TYPE %s USING %s", want.Type, using)}
@@ -87,7 +88,7 @@ func isText(kind string) bool {
 	return kind == "text" || strings.HasPrefix(kind, "character")
 }
 
-// mendNull gives a value to accounts without one, and forbids that there are more.
+// mendNull returns the statement that gives a value to accounts without one and forbids NULL from then on.
 func mendNull(want postgres.UserColumn, got foundColumn) string {
 	value := addedDefault(want)
 	changes := []string{"SET NOT NULL"}

@@ -14,7 +14,8 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// TestNoteOnLocksIsNeeded: a migration without a note, or with one that nobody understands, is no harmless one.
+// TestNoteOnLocksIsNeeded: a migration without a note, or with one that cannot be read, is not taken for a harmless
+// one.
 func TestNoteOnLocksIsNeeded(t *testing.T) {
 	t.Parallel()
 	const up = "-- +goose Up\nALTER TABLE users ADD COLUMN nickname text;\n"
@@ -39,9 +40,9 @@ func TestNoteOnLocksIsNeeded(t *testing.T) {
 	}
 }
 
-// TestNotesOnLocksAreTrue runs each migration and compares its note with the locks on users that PostgreSQL gave it.
-// ACCESS SHARE and ROW SHARE are left out: readers take them. What a migration without a transaction locks in a statement
-// that commits by itself is not seen, so such a note must be checked by eye.
+// TestNotesOnLocksAreTrue runs each migration and compares its note with the locks on users that PostgreSQL granted. It
+// ignores ACCESS SHARE and ROW SHARE, which readers take. It does not see the locks of a statement that commits by
+// itself in a migration without a transaction, so such a note must be checked by eye.
 func TestNotesOnLocksAreTrue(t *testing.T) {
 	t.Parallel()
 	plans, err := readPlans(migrations.FS)
@@ -52,16 +53,16 @@ func TestNotesOnLocksAreTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = db.Close() }) // the database goes too
+	t.Cleanup(func() { _ = db.Close() }) // the database is deleted too
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := provider.GetDBVersion(t.Context()); err != nil { // makes its table
+	if _, err := provider.GetDBVersion(t.Context()); err != nil { // creates its table
 		t.Fatal(err)
 	}
-	// The event trigger sees the locks of each statement that changes the schema, in migrations without a transaction
-	// too; the other one sees all locks of those with one, at their end.
+	// The event trigger sees the locks of each statement that changes the schema, also in migrations without a
+	// transaction. The other trigger sees all locks of a migration with a transaction, at its end.
 	if _, err := db.ExecContext(t.Context(), `
 		CREATE SCHEMA seen;
 		CREATE TABLE seen.locks (mode text);
@@ -106,7 +107,7 @@ func (p *plan) compareLocks(t *testing.T, db *sql.DB) {
 		}
 	}
 	for _, mode := range noted {
-		// A statement that runs beside the work of others ends its own transaction, and its locks were not seen.
+		// A statement that lets others work meanwhile ends its own transaction, so its locks were not seen.
 		if beside := mode == "ShareUpdateExclusiveLock" || mode == "RowExclusiveLock"; !beside && !slices.Contains(seen, mode) {
 			t.Errorf("%s notes %s on users, and did not take it", p.file, mode)
 		}

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	usersMigration  = 1 // makes what the old backends have: no sign of anything else
-	lookupMigration = 2 // outside a transaction: parts of it may be there
+	usersMigration  = 1 // makes the schema of the old backends, so its objects do not show another program
+	lookupMigration = 2 // runs outside a transaction: some of its objects may exist
 	lookupColumn    = "email_lookup"
 	lookupIndex     = "users_email_lookup_key"
 )
 
-// plan is one migration, as far as its text tells.
+// plan is what is known of one migration from its text.
 type plan struct {
 	version int64
 	file    string
 	applied bool
-	notes   []note // on the locks that it takes; none: it takes none on users
+	notes   []note // on its locks; none: it takes none on users
 	made    []object
 }
 
@@ -38,7 +38,7 @@ type object struct {
 	source int64
 }
 
-// readPlans reads what the migrations make, so that nobody has to list it twice.
+// readPlans reads the objects that the migrations make from their text, so that no second list is needed.
 func readPlans(dir fs.FS) ([]*plan, error) {
 	files, err := fs.Glob(dir, "*.sql")
 	if err != nil {
@@ -83,8 +83,8 @@ func (p *plan) parse(text string) {
 	}
 }
 
-// readOurs reads which migrations the database has, and looks for things of other
-// programs in the places of those that are missing.
+// readOurs reads which migrations the database has, and looks for objects of other programs that have the names of
+// missing ones.
 func (s *schema) readOurs(ctx context.Context) error {
 	if err := s.readVersions(ctx); err != nil {
 		return fmt.Errorf("read goose_db_version: %w", err)
@@ -109,7 +109,7 @@ func (s *schema) readOurs(ctx context.Context) error {
 	return s.judgeQueue(ctx)
 }
 
-// judgeTakenBack tells what a second takeover does to what is left of the first.
+// judgeTakenBack warns of the effect that a second takeover has on sessions and tokens from the first one.
 func (s *schema) judgeTakenBack(ctx context.Context) error {
 	var noted bool
 	if err := s.tx.QueryRow(ctx, "SELECT coalesce(has_table_privilege(to_regclass('latchkey_taken_back'), 'SELECT'), false)").Scan(&noted); err != nil || !noted {
@@ -159,10 +159,10 @@ func (s *schema) readVersions(ctx context.Context) error {
 	return nil
 }
 
-// judgeObject compares one thing that a migration makes with what is there.
+// judgeObject compares one object that a migration makes with the object in the database.
 func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
 	if p.version == usersMigration || o.kind == "column" {
-		return nil // judgeColumn and judgeExtra look at these
+		return nil // judgeColumn and judgeExtra check these
 	}
 	query := "SELECT true, pg_has_role(relowner, 'USAGE'), relkind::text FROM pg_class WHERE relname = $1 AND relnamespace = to_regnamespace(quote_ident(current_schema()))"
 	if o.kind == "function" {
@@ -185,10 +185,10 @@ func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
 	return nil
 }
 
-// isTable says that pg_class.relkind is that of a table, which may be partitioned.
+// isTable reports whether pg_class.relkind is that of a table, which may be partitioned.
 func isTable(relkind string) bool { return relkind == "r" || relkind == "p" }
 
-// madeEarlier says that a migration that is applied has made it: this one makes it anew.
+// madeEarlier reports whether a migration that is applied has made the object, and this one makes it anew.
 func (s *schema) madeEarlier(o object) bool {
 	return slices.ContainsFunc(s.plans, func(p *plan) bool {
 		return p.applied && p.version < o.source && slices.ContainsFunc(p.made, func(other object) bool {
@@ -197,7 +197,7 @@ func (s *schema) madeEarlier(o object) bool {
 	})
 }
 
-// judgeLookup: an index of that name is ours, whole or not, or something else.
+// judgeLookup checks an index with that name: it is ours, complete or not, or another program's.
 func (s *schema) judgeLookup(ctx context.Context) error {
 	var ours bool
 	err := s.tx.QueryRow(ctx, `
@@ -213,8 +213,7 @@ func (s *schema) judgeLookup(ctx context.Context) error {
 	return err
 }
 
-// judgeQueue: the mail outbox keeps the tables of River, which another program may
-// use too.
+// judgeQueue checks the tables of River, which the mail outbox uses. Another program may use the same tables.
 func (s *schema) judgeQueue(ctx context.Context) error {
 	if len(s.plans) == 0 || s.plans[0].applied {
 		return nil
@@ -227,8 +226,7 @@ func (s *schema) judgeQueue(ctx context.Context) error {
 	return err
 }
 
-// addsColumn says that a migration of ours adds it to users, and whether one that is
-// missing does.
+// addsColumn reports whether one of our migrations adds the column to users, and whether a missing one does.
 func (s *schema) addsColumn(name string) (ours, pending bool) {
 	for _, p := range s.plans {
 		for _, o := range p.made {

@@ -14,8 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestPooler: one that passes everything on but tells a process id of its own, as
-// pgbouncer does.
+// TestPooler: a pooler that passes everything on but reports a process id of its own, as pgbouncer does.
 func TestPooler(t *testing.T) {
 	t.Parallel()
 	cfg, err := pgx.ParseConfig(testenv.Existing(t).DatabaseURL)
@@ -50,8 +49,7 @@ func pgNetwork(cfg *pgx.ConnConfig) (network, address string) {
 	return "tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
 }
 
-// pool passes one connection on and changes the id in BackendKeyData: 'K', a length of
-// 12, the process id, a secret.
+// pool passes one connection on and changes the id in BackendKeyData: 'K', a length of 12, the process id, a secret.
 func pool(t *testing.T, listener net.Listener, network, address string) {
 	t.Helper()
 	client, err := listener.Accept()

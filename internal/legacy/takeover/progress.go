@@ -8,18 +8,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Progress is how far the long migration is.
+// Progress is the progress of the long migration.
 type Progress struct {
-	// What is counted, in the plural. "" when nothing can be told yet.
+	// What names the things that are counted, in the plural. "" if there is no count yet.
 	What string
 	Done int64
-	// Total is 0 where it is not known.
+	// Total is 0 if it is not known.
 	Total int64
 	// WaitsFor is the process whose transaction the index waits for; 0: for none.
 	WaitsFor int32
 }
 
-// ReadProgress asks on another connection than the one that does the work.
+// ReadProgress reads it. conn must not be the connection that does the work.
 func ReadProgress(ctx context.Context, conn *pgx.Conn) (Progress, error) {
 	p := Progress{What: "index blocks"}
 	err := conn.QueryRow(ctx, `

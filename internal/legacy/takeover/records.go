@@ -9,14 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The records of the programs that migrate an older backend's database.
+// The tables in which programs record their migrations of an older backend's database.
 const (
 	goRecord   = "schema_migrations" // golang-migrate, of the Go backend
 	rustRecord = "_sqlx_migrations"  // sqlx, of the Rust one
 )
 
-// readRecords reads who has migrated the database. What decides is the table users alone: one that was made by hand has
-// no record. A record that says that a migration failed half-way stops the takeover.
+// readRecords reads which program has migrated the database. Only the table users decides, since a database that was
+// made by hand has no record. A record of a migration that failed half-way stops the takeover.
 func (s *schema) readRecords(ctx context.Context) error {
 	if err := s.readGoRecord(ctx); err != nil {
 		return fmt.Errorf("%s: %w", goRecord, err)
@@ -33,8 +33,8 @@ func (s *schema) readRecords(ctx context.Context) error {
 	return nil
 }
 
-// recordColumns returns the columns of a table with their types, none where there is no such table, and whether the role
-// may read it.
+// recordColumns returns the columns of a table with their types, or none if there is no such table, and whether the
+// role may read it.
 func (s *schema) recordColumns(ctx context.Context, table string) (columns []string, readable bool, err error) {
 	err = s.tx.QueryRow(ctx, `
 		SELECT coalesce(array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) ORDER BY a.attname), '{}'),
@@ -49,7 +49,7 @@ func (s *schema) unreadable(table string) {
 	s.report.problem("no_select", fmt.Sprintf("role %q may not read %s", role, table), "GRANT SELECT ON "+table+" TO "+ident(role))
 }
 
-// otherRecord: another program has a table of that name. Latchkey does not touch it.
+// otherRecord notes that another program has a table of that name. Latchkey does not touch it.
 func (s *schema) otherRecord(table string, columns []string) {
 	s.report.warn(Finding{
 		Code: "other_record", Text: fmt.Sprintf("%s is another program's (%s)", table, strings.Join(columns, ", ")),

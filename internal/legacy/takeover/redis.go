@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	// scanPage is how many keys are asked for, and read, at once.
+	// scanPage is how many keys are requested, and read, at once.
 	scanPage = 1000
-	// patternsNamed of the keys of other programs are counted one by one.
+	// patternsNamed is how many patterns of other programs' keys are counted separately.
 	patternsNamed = 20
 )
 
-// scanner goes over every key once, a page at a time.
+// scanner reads every key once, a page at a time.
 type scanner struct {
 	cfg   Config
-	users bool // accounts can be asked for
+	users bool // accounts can be looked up
 	// seen is locked: a cluster's masters are scanned at the same time.
 	mu       sync.Mutex
 	found    Redis
@@ -41,8 +41,7 @@ type scanner struct {
 	longest  map[string]time.Duration // by the first part of the names
 }
 
-// scanRedis counts. While others write, SCAN may show a key twice: then the counts are
-// a little high.
+// scanRedis counts the keys. While others write, SCAN may return a key twice: then the counts are a little high.
 func scanRedis(ctx context.Context, cfg Config, users bool) (*Redis, error) {
 	s := &scanner{cfg: cfg, users: users, patterns: map[string]int64{}, lives: cfg.Keys.Store.Defaults(), longest: map[string]time.Duration{}, prefix: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}:`)}
 	var err error
@@ -114,8 +113,8 @@ func (s *scanner) page(ctx context.Context, keys []string) error {
 	return s.owners(ctx, owners)
 }
 
-// unknown counts a key of another program by its first part. A name without one may be
-// anything, a secret too: it is not shown.
+// unknown counts a key of another program under its first part. A name without a first part may be anything, also a
+// secret: it is not shown.
 func (s *scanner) unknown(key string) {
 	s.found.Unknown++
 	prefix := s.prefix.FindString(key)
@@ -137,7 +136,7 @@ func (s *scanner) values(ctx context.Context, keys []string) ([]entry, error) {
 		return nil
 	})
 	var answered redis.Error
-	if err != nil && !errors.As(err, &answered) { // redis.Nil is one too
+	if err != nil && !errors.As(err, &answered) { // redis.Nil is such an answer too
 		return nil, err
 	}
 	entries := make([]entry, 0, len(keys))
@@ -172,7 +171,7 @@ func (s *scanner) count(e entry, owners map[uuid.UUID][]*Refresh) {
 	case e.kind == "refresh_token" && strings.Count(e.value, ".") == 2:
 		f.RustRefresh.Total++
 		count(&s.genuine, s.cfg.Keys.IsRust != nil && s.cfg.Keys.IsRust(e.value))
-		owner, _ := uuid.Parse(e.name) // one that is no id is nobody's
+		owner, _ := uuid.Parse(e.name) // a name that is not an id belongs to nobody
 		owners[owner] = append(owners[owner], &f.RustRefresh)
 	case e.kind == "password_reset" && isID:
 		f.GoResets++
@@ -191,7 +190,7 @@ func (s *scanner) count(e entry, owners map[uuid.UUID][]*Refresh) {
 	}
 }
 
-// owners asks whose the refresh tokens of a page are.
+// owners looks up the owners of the refresh tokens of a page.
 func (s *scanner) owners(ctx context.Context, owners map[uuid.UUID][]*Refresh) error {
 	if !s.users || len(owners) == 0 {
 		return nil
@@ -223,7 +222,7 @@ func (s *scanner) owners(ctx context.Context, owners map[uuid.UUID][]*Refresh) e
 	return nil
 }
 
-// judgeRedis warns of what is not as the backends leave it.
+// judgeRedis warns of keys that are not as the backends write them.
 func (r *Report) judgeRedis() {
 	f := r.Redis
 	if f.Unreadable > 0 {

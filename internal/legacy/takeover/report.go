@@ -1,6 +1,6 @@
-// Package takeover looks at the database and the Redis of an older backend and says
-// what Latchkey would do to them, what it cannot decide alone, and what stands in the
-// way. Check only reads; Hold and Settle are the two small writes that the migrations
+// Package takeover checks the database and the Redis of an older backend and reports what Latchkey would change, the
+// decisions that it cannot make alone, and the problems that prevent a takeover. Check only reads. Hold and Settle are
+// the two small writes that the migrations do not make.
 // leave to do.
 package takeover
 
@@ -10,87 +10,87 @@ import (
 	"github.com/google/uuid"
 )
 
-// Status sums a report up.
+// Status summarises a report.
 type Status string
 
-// Statuses, the graver one wins.
+// Statuses; the graver one wins.
 const (
-	// Clear: the takeover can go on, or is done.
+	// Clear means that the takeover can continue, or is done.
 	Clear Status = "clear"
-	// Decisions: it can go on, and somebody should look at the decisions first.
+	// Decisions means that it can continue, but somebody should look at the decisions first.
 	Decisions Status = "decisions"
-	// Failed: a problem has to be solved first.
+	// Failed means that a problem has to be solved first.
 	Failed Status = "error"
 )
 
-// Report is what Check found. Its JSON form is what `latchkey takeover check --json`
-// prints: fields are added, none is renamed or removed.
+// Report has the findings of Check. Its JSON form is the output of `latchkey takeover check --json`: fields are added,
+// none is renamed or removed.
 type Report struct {
 	Status Status `json:"status"`
-	// Applied says that every migration is in the database already.
+	// Applied means that every migration is in the database already.
 	Applied  bool      `json:"applied"`
 	Database *Database `json:"database"` // nil: could not be read
 	Redis    *Redis    `json:"redis"`    // nil: could not be read, or none is set
 	Settings Settings  `json:"settings"`
-	// Decisions are the groups of accounts that share an address which none of them
-	// holds so far; Held those that one of them holds. At most 1,000 of each are listed.
+	// Decisions are the groups of accounts that share an address which none of them holds so far; Held are the groups
+	// in which one account holds it. At most 1,000 of each are listed.
 	Decisions      []Group `json:"decisions"`
 	DecisionsTotal int64   `json:"decisions_total"`
 	Held           []Group `json:"held"`
 	HeldTotal      int64   `json:"held_total"`
-	// Problems stop the takeover. Warnings do not.
+	// Problems prevent the takeover. Warnings do not.
 	Problems []Finding `json:"problems"`
 	Warnings []Finding `json:"warnings"`
 	// Steps are what apply would do, in its order.
 	Steps []Step `json:"steps"`
-	// Blockers are what would make a step wait now.
+	// Blockers are the transactions that would make a step wait now.
 	Blockers []Blocker `json:"blockers"`
 	// Next says in one line what to do.
 	Next string `json:"next"`
 }
 
-// Finding is one thing that is wrong, or that one should know.
+// Finding is one thing that is wrong, or that the operator should know.
 type Finding struct {
 	// Code names the kind, for scripts.
 	Code string `json:"code"`
-	// Text says what is wrong and where, without any secret.
+	// Text names the fault and its place, without any secret.
 	Text string `json:"text"`
-	// Right says what would be right, or what helps.
+	// Right describes the right state, or helps to reach it.
 	Right string `json:"right,omitempty"`
-	// SQL mends it, where that can be said: run it as the owner of users. It may hold several statements.
+	// SQL mends it, if statements can: run it as the owner of users. It may hold several statements.
 	SQL string `json:"sql,omitempty"`
-	// Count is how many accounts, keys or tokens it is about.
+	// Count is how many accounts, keys or tokens it concerns.
 	Count int64 `json:"count,omitempty"`
-	// IDs are the first accounts that it is about, at most five.
+	// IDs are the first accounts that it concerns, at most five.
 	IDs []string `json:"ids,omitempty"`
 }
 
-// Database is what the database holds.
+// Database describes the content of the database.
 type Database struct {
 	Name   string `json:"name"`
 	Schema string `json:"schema"`
 	Role   string `json:"role"`
 	// Version is PostgreSQL's own number, such as 150018.
 	Version int `json:"version"`
-	// AccountsRead says that users is there, fits and was read: without it Accounts is zero and means nothing.
+	// AccountsRead means that users exists, fits and was read. Otherwise Accounts is zero and means nothing.
 	AccountsRead bool     `json:"accounts_read"`
 	Accounts     Accounts `json:"accounts"`
-	// Records are the records of migrations that were found: whose database it is.
+	// Records are the records of migrations that were found. They show whose database it is.
 	Records []Record `json:"records"`
-	// Tables are the first 20 tables and views of the database, and TablesTotal counts them, where there is no users to
-	// go on with.
+	// Tables are the first 20 tables and views of the database, and TablesTotal counts them. They are set if there is
+	// no usable table users.
 	Tables      []string `json:"tables,omitempty"`
 	TablesTotal int64    `json:"tables_total,omitempty"`
 	// TableBytes is the size of users with its indexes.
 	TableBytes int64 `json:"table_bytes"`
 }
 
-// Record is what a program that migrates a database keeps in it.
+// Record is a table in which a program records its migrations.
 type Record struct {
-	// Table is its name, Program what keeps it.
+	// Table is its name, Program the program that writes it.
 	Table   string `json:"table"`
 	Program string `json:"program"`
-	// Version is the newest that it names; 0: none.
+	// Version is the newest version in it; 0: none.
 	Version int64 `json:"version"`
 }
 
@@ -110,18 +110,17 @@ type HashKind struct {
 	Unusable int64  `json:"unusable"`
 }
 
-// Group is two or more accounts whose addresses differ only in letter case or in
-// their Unicode form. Each of them logs in with its exact address; the holder, also
-// with every other spelling.
+// Group is two or more accounts whose addresses differ only in letter case or in their Unicode form. Each of them logs
+// in with its exact address; the holder logs in with every other spelling too.
 type Group struct {
 	// Address is the form in which addresses are compared.
 	Address string `json:"address"`
-	// Holder holds it, or will unless somebody decides otherwise: the oldest.
+	// Holder holds the address, or will hold it unless somebody decides otherwise: the oldest account.
 	Holder   uuid.UUID `json:"holder"`
 	Accounts []Account `json:"accounts"` // oldest first
 }
 
-// Account is one of a group.
+// Account is one account of a group.
 type Account struct {
 	ID        uuid.UUID  `json:"id"`
 	Email     string     `json:"email"`
@@ -141,14 +140,14 @@ type Redis struct {
 	LoginAttempts int64   `json:"login_attempts"`
 	// LockedOut of LoginAttempts have used up all of their attempts.
 	LockedOut int64 `json:"login_attempts_at_limit"`
-	// Latchkey counts its own keys, Unknown those of other programs.
+	// Latchkey counts Latchkey's own keys, Unknown those of other programs.
 	Latchkey int64 `json:"latchkey"`
 	Unknown  int64 `json:"unknown"`
 	// Patterns has the first part of the unknown ones, at most 20 of them.
 	Patterns []Pattern `json:"unknown_patterns"`
-	// Unreadable have a known name and a value that neither backend writes.
+	// Unreadable counts keys with a known name and a value that neither backend writes.
 	Unreadable int64 `json:"unreadable"`
-	// WithoutTTL would stay for ever: the backends give every key a life.
+	// WithoutTTL counts keys that would stay for ever: the backends give every key a life.
 	WithoutTTL int64 `json:"without_ttl"`
 
 	longest map[string]time.Duration // lives, by the first part of the names
@@ -157,10 +156,10 @@ type Redis struct {
 // Refresh counts the refresh tokens of one backend.
 type Refresh struct {
 	Total int64 `json:"total"`
-	// UnknownUser and DisabledUser of Total are worth nothing.
+	// UnknownUser and DisabledUser count those of Total that nobody can use.
 	UnknownUser  int64 `json:"unknown_user"`
 	DisabledUser int64 `json:"disabled_user"`
-	// Genuine of Total are signed with the secret that is set. Nil: cannot be told.
+	// Genuine counts those of Total that are signed with the secret that is set. Nil: not known.
 	Genuine *int64 `json:"genuine"`
 }
 
@@ -170,7 +169,7 @@ type Pattern struct {
 	Count  int64  `json:"count"`
 }
 
-// Settings is what LATCHKEY_LEGACY_* says.
+// Settings has the values of LATCHKEY_LEGACY_*.
 type Settings struct {
 	Enabled     bool       `json:"enabled"`
 	GoKey       bool       `json:"go_public_key"`
@@ -181,17 +180,17 @@ type Settings struct {
 
 // Step is one thing that apply does.
 type Step struct {
-	// Migration is the file that does it.
+	// Migration is the file of the step.
 	Migration string `json:"migration"`
 	Does      string `json:"does"`
-	// Lock on users: PostgreSQL's name of it, "" when users is not locked.
+	// Lock is the lock on users, in PostgreSQL's words; "" if users is not locked.
 	Lock string `json:"lock"`
-	// Restart says who has to be restarted after it; "": nobody.
+	// Restart names the programs that must be restarted after it; "": none.
 	Restart string `json:"restart,omitempty"`
-	// Blocks says whom it keeps waiting while the lock is held.
+	// Blocks names those that wait while the lock is held.
 	Blocks string `json:"blocks"`
-	// Seconds is how long the step takes at a guess, and with Lock set how long the
-	// lock is held: row locks are held for one batch only.
+	// Seconds is an estimate of how long the step takes and, if Lock is set, of how long the lock is held. Row locks
+	// are held for one batch only.
 	Seconds float64 `json:"seconds"`
 }
 
@@ -202,7 +201,7 @@ type Blocker struct {
 	State       string `json:"state"`
 	// Seconds is its age.
 	Seconds float64 `json:"seconds"`
-	// LocksUsers says that it has a lock on users; others hold up the index only.
+	// LocksUsers means that it has a lock on users; other transactions delay only the index.
 	LocksUsers bool `json:"locks_users"`
 }
 
@@ -210,14 +209,14 @@ func (r *Report) problem(code, text, right string) {
 	r.Problems = append(r.Problems, Finding{Code: code, Text: text, Right: right})
 }
 
-// mendable is a problem that the statements in sql solve.
+// mendable adds a problem that the statements in sql solve.
 func (r *Report) mendable(text, right, sql string) {
 	r.Problems = append(r.Problems, Finding{Code: "foreign_schema", Text: text, Right: right, SQL: sql})
 }
 
 func (r *Report) warn(f Finding) { r.Warnings = append(r.Warnings, f) }
 
-// conclude sets what follows from the findings.
+// conclude sets the fields that follow from the findings.
 func (r *Report) conclude() {
 	switch {
 	case len(r.Problems) > 0:

@@ -14,25 +14,25 @@ import (
 // minVersion is PostgreSQL 14, as for the service.
 const minVersion = 140000
 
-// schema reads the catalog. What it finds wrong goes into the report.
+// schema reads the catalog. It adds the faults that it finds to the report.
 type schema struct {
 	tx        pgx.Tx
 	report    *Report
 	plans     []*plan
-	clientPID uint32 // what the server said of itself when it was connected to
+	clientPID uint32 // the process id that the server reported when the connection was made
 
 	users     relation
 	hasLookup bool
 	missing   []string // indexes that the first migration makes
 }
 
-// relation is users.
+// relation is the table users.
 type relation struct {
 	OID         uint32
 	Schema      string
 	Kind        string
 	Owner       string
-	Owned       bool // the role may do what only owners may
+	Owned       bool // the role has the rights of an owner
 	Readable    bool
 	RowSecurity bool
 	Unlogged    bool
@@ -41,7 +41,7 @@ type relation struct {
 	TotalBytes  int64
 }
 
-// read says whether users can be read on.
+// read reports whether the accounts in users can be read.
 func (s *schema) read(ctx context.Context) (bool, error) {
 	creatable, err := s.readServer(ctx)
 	if err != nil {
@@ -96,14 +96,14 @@ func (s *schema) readServer(ctx context.Context) (creatable bool, err error) {
 	if standby {
 		s.report.problem("standby", "the server is a standby, which takes no changes", "the primary's address in LATCHKEY_DATABASE_URL, or all hosts and target_session_attrs=read-write")
 	}
-	// A pooler makes up the process id that it tells its clients.
+	// A pooler invents the process id that it reports to its clients.
 	if pid != s.clientPID {
 		s.report.problem("pooler", "a pooler (pgbouncer, say) is between Latchkey and the server: locks and settings of a session would end up with others", "the server's own address in LATCHKEY_DATABASE_URL")
 	}
 	return creatable, nil
 }
 
-// readUsers says whether there is a table to go on with.
+// readUsers reports whether there is a usable table.
 func (s *schema) readUsers(ctx context.Context) (bool, error) {
 	u := &s.users
 	err := s.tx.QueryRow(ctx, `
@@ -145,10 +145,10 @@ func (s *schema) readUsers(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// tablesNamed of a database without users are named.
+// tablesNamed is how many tables of a database without users are listed.
 const tablesNamed = 20
 
-// explainNoUsers tells an empty database from a wrong one.
+// explainNoUsers reports whether the database is empty or a wrong one.
 func (s *schema) explainNoUsers(ctx context.Context) error {
 	d := s.report.Database
 	var elsewhere []string
@@ -174,7 +174,7 @@ func (s *schema) explainNoUsers(ctx context.Context) error {
 	return nil
 }
 
-// foundColumn is one of users as it is.
+// foundColumn is a column of users in its present state.
 type foundColumn struct {
 	Name          string
 	Type          string
@@ -216,7 +216,7 @@ func (s *schema) readColumns(ctx context.Context) (readable bool, err error) {
 	return readable, nil
 }
 
-// judgeColumn says whether the column can be read as what it should be.
+// judgeColumn reports whether the column can be read as the wanted one.
 func (s *schema) judgeColumn(want postgres.UserColumn, found map[string]foundColumn) bool {
 	name := "users." + want.Name
 	got, ok := found[want.Name]
@@ -269,7 +269,7 @@ func (s *schema) judgeExtra(c foundColumn) {
 	}
 }
 
-// judgeRights names what the role lacks for apply.
+// judgeRights names the rights that the role lacks for apply.
 func (s *schema) judgeRights(creatable bool) {
 	d := s.report.Database
 	if !s.users.Owned {

@@ -10,29 +10,29 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Measured with 1,000,000 accounts on two shared cores, PostgreSQL 15 with its data in
-// memory, beside a backend that wrote all the time; a guess for any other machine.
+// Measured with 1,000,000 accounts on two shared cores, PostgreSQL 15 with its data in memory, beside a backend that
+// wrote all the time. For any other machine they are a guess.
 const (
 	fillPerSecond  = 16_000
 	indexPerSecond = 1_000_000
 	briefly        = 0.01 // seconds of a statement that only changes the catalog
 )
 
-// RestartForColumn says who does not bear a new column in users. PostgreSQL refuses a prepared statement whose result has
-// another shape than when it was prepared, on every connection that has it.
+// RestartForColumn names the programs that fail after a new column in users. PostgreSQL refuses a prepared statement if
+// its result has another shape than when it was prepared, on every connection that has it.
 const RestartForColumn = "the Rust backend, and whatever else keeps prepared SELECT * statements on users: on its open connections they fail " +
 	"with \"cached plan must not change result type\" from then on. The Go backend names its columns and goes on"
 
-// lockMode is what a note says of one kind of lock on users.
+// lockMode describes one kind of lock on users that a note may name.
 type lockMode struct {
-	// how follows the note's words in the report.
+	// how is printed after the note's words in the report.
 	how     string
 	blocks  string
 	seconds func(rows int64) float64
 }
 
-// lockModes has the modes that a note may name. A new migration that needs another one must be thought about: it may make
-// users wait for as long as there are accounts.
+// lockModes has the modes that a note may name. A new migration that needs another mode needs thought: it may make
+// users wait for a time that grows with the number of accounts.
 func lockModes() map[string]lockMode {
 	brief := func(int64) float64 { return briefly }
 	return map[string]lockMode{
@@ -50,7 +50,7 @@ func lockModes() map[string]lockMode {
 	}
 }
 
-// note is what a migration says of one lock on users that it takes.
+// note is a migration's note on one lock on users that it takes.
 type note struct{ lock, does string }
 
 const (
@@ -60,7 +60,7 @@ const (
 
 // readNotes reads a migration's notes on locks, one for each line "-- locks: users MODE, what it does", in the order of
 // its statements. A migration that takes no lock on users says "-- locks: nothing". One without a note is an error: the
-// report would call it harmless, and nobody has looked.
+// report would call it harmless although nobody has checked it.
 func readNotes(text string) ([]note, error) {
 	var notes []note
 	found, nothing := false, false
@@ -90,7 +90,7 @@ func readNotes(text string) ([]note, error) {
 	return notes, nil
 }
 
-// steps lists what the missing migrations do, as their notes say.
+// steps lists the work of the missing migrations, from their notes.
 func steps(plans []*plan, rows int64) []Step {
 	list := []Step{}
 	for _, p := range plans {
@@ -117,10 +117,9 @@ func (p *plan) steps(rows int64) []Step {
 	return list
 }
 
-// Blockers lists the transactions that began over a second ago, longest first and at
-// most 20: adding a column waits for those that hold a lock on users, the build of the
-// index for all. Of other roles' sessions PostgreSQL tells an ordinary role only that
-// they hold the lock.
+// Blockers lists the transactions that began over a second ago, the oldest first and at most 20. The addition of a
+// column waits for those that hold a lock on users, and the build of the index waits for all. Of other roles' sessions
+// PostgreSQL shows an ordinary role only that they hold the lock.
 func Blockers(ctx context.Context, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 },
@@ -145,7 +144,7 @@ func Blockers(ctx context.Context, db interface {
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Blocker])
 }
 
-// Long says that a migration takes as long as there are accounts.
+// Long reports whether the time of a migration grows with the number of accounts.
 func (r *Report) Long(file string) bool {
 	return slices.ContainsFunc(r.Steps, func(s Step) bool {
 		return s.Migration == file && (s.Lock == "ROW EXCLUSIVE" || s.Lock == "SHARE UPDATE EXCLUSIVE")

@@ -56,7 +56,7 @@ func check(t *testing.T, conn *pgx.Conn, client redis.UniversalClient, keys take
 	})
 }
 
-// TestForeignSchemas: everything that is not the old backends' schema is named.
+// TestForeignSchemas: every difference from the old backends' schema is named.
 func TestForeignSchemas(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ sql, want string }{
@@ -129,7 +129,7 @@ func TestForeignSchemas(t *testing.T) {
 			if report.Status != takeover.Failed || i < 0 || report.Problems[i].Right == "" {
 				t.Fatalf("%s, %+v", report.Status, report.Problems)
 			}
-			// What is advised mends it.
+			// The advice mends it.
 			advice := report.Problems[i].SQL
 			if advice == "" {
 				return
@@ -145,7 +145,7 @@ func TestForeignSchemas(t *testing.T) {
 	}
 }
 
-// sqlxRecord makes the record of sqlx, as it is after two migrations.
+// sqlxRecord makes the table of sqlx, as it is after two migrations.
 const sqlxRecord = `
 	CREATE TABLE _sqlx_migrations (
 		version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
@@ -153,7 +153,7 @@ const sqlxRecord = `
 	INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES
 		(20240101000000, 'create users', true, sha384('1'), 1000000), (20240102000000, 'more', true, sha384('2'), 1000000)`
 
-// TestOtherRecords: whoever has migrated the database, or nobody: the table users decides.
+// TestOtherRecords: the table users decides, whichever program has migrated the database, or none.
 func TestOtherRecords(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -188,7 +188,7 @@ func codesOf(list []takeover.Finding) (codes []string) {
 	return codes
 }
 
-// TestNothingToRead: what is there is named where there are no accounts to count.
+// TestNothingToRead: if there are no accounts to count, the report names the tables that exist.
 func TestNothingToRead(t *testing.T) {
 	t.Parallel()
 	for sql, tables := range map[string][]string{
@@ -205,7 +205,7 @@ func TestNothingToRead(t *testing.T) {
 	}
 }
 
-// TestHarmlessDifferences are told and stop nothing.
+// TestHarmlessDifferences: they are reported and do not prevent a takeover.
 func TestHarmlessDifferences(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
@@ -224,8 +224,8 @@ func TestHarmlessDifferences(t *testing.T) {
 	}
 }
 
-// TestAccounts: odd ones are counted and the first are named; nothing of a hash that
-// may be a password in the clear is shown.
+// TestAccounts: odd accounts are counted and the first are named. Nothing is shown of a hash that may be a password in
+// the clear.
 func TestAccounts(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
@@ -278,8 +278,8 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// TestSharedAddresses: by letter case, by Unicode's two ways to write one letter, and by
-// the domain's two spellings.
+// TestSharedAddresses: addresses that differ in letter case, in Unicode's two ways to write one letter, and in the
+// domain's two spellings.
 func TestSharedAddresses(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
@@ -302,7 +302,7 @@ func TestSharedAddresses(t *testing.T) {
 	}
 }
 
-// TestRedis counts what can be there, on more than one page.
+// TestRedis counts keys of every kind, on more than one page.
 func TestRedis(t *testing.T) {
 	t.Parallel()
 	old := testenv.Existing(t)
@@ -311,7 +311,7 @@ func TestRedis(t *testing.T) {
 	_, err := client.Pipelined(t.Context(), func(p redis.Pipeliner) error {
 		set := func(key, value string) { p.Set(t.Context(), key, value, time.Hour) }
 		for range 2500 {
-			set("refresh_token:"+uuid.NewString(), uuid.NewString()) // of nobody
+			set("refresh_token:"+uuid.NewString(), uuid.NewString()) // no account's
 		}
 		set("refresh_token:"+uuid.NewString(), disabled)
 		set("refresh_token:"+disabled, "a.b.c")
@@ -357,7 +357,7 @@ func TestRedis(t *testing.T) {
 	}
 }
 
-// TestKeys: what the settings alone tell.
+// TestKeys: findings from the settings alone.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	at := func(text string) *time.Time {
@@ -387,7 +387,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestSteps: the locks are read from the migrations' notes, so that a new one is in the list.
+// TestSteps: the locks are read from the migrations' notes, so a new migration appears in the list.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, testenv.Existing(t).DatabaseURL)
