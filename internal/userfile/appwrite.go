@@ -8,7 +8,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// appwriteUser is a user as `GET /v1/users` lists it to an API key.
+// appwriteUser is a user as `GET /v1/users` returns it for an API key.
 type appwriteUser struct {
 	ID                string       `json:"$id"`
 	Created           moment       `json:"$createdAt"`
@@ -69,7 +69,7 @@ func (a *appwriteUser) encode() (string, error) {
 	return "", errAlgorithm("hash", a.Hash, "argon2, bcrypt, phpass, scrypt and scryptMod")
 }
 
-// firebase is for users whom Appwrite has from Firebase, whose rounds and memory it takes for granted.
+// firebase is for users that Appwrite imported from Firebase. Appwrite does not store their rounds and memory.
 func (a *appwriteUser) firebase() (string, error) {
 	hash := password.FirebaseScrypt{Rounds: 8, MemCost: 14}
 	var salt, key []byte

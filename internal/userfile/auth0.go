@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// auth0User is a line of Auth0's user export, of the password export that its support makes (MongoDB's field
-// names), or an element of its bulk import format.
+// auth0User is a line of Auth0's user export, a line of the password export that its support makes (with MongoDB's
+// field names), or an element of its bulk import format.
 type auth0User struct {
 	Email         string     `json:"email"`
 	EmailVerified bool       `json:"email_verified"`
@@ -37,7 +37,7 @@ type auth0Hash struct {
 		Encoding string `json:"encoding"`
 	} `json:"salt"`
 	auth0Scrypt
-	// Password is where the documentation has the parameters of scrypt.
+	// Password has the parameters of scrypt, where the documentation puts them.
 	Password auth0Scrypt `json:"password"`
 }
 
@@ -54,14 +54,14 @@ func parseAuth0(cut raw) (User, error) {
 		return User{Email: a.Email}, err
 	}
 	u := User{
-		// The part behind the strategy, "auth0|", is a UUID where another system chose it.
+		// The part after the strategy, "auth0|", is a UUID if another system chose it.
 		ID:    foreignID(a.UserID[strings.IndexByte(a.UserID, '|')+1:]),
 		Email: a.Email, Suspended: a.Blocked, EmailVerified: a.EmailVerified,
 		CreatedAt: a.CreatedAt.Time, LastLoginAt: a.LastLogin.Time,
 		PasswordHash: a.PasswordHash,
 	}
 	if a.Name.whole == a.Email {
-		a.Name.whole = "" // what Auth0 shows for people without a name
+		a.Name.whole = "" // Auth0 shows the address for people without a name
 	}
 	u.FirstName, u.LastName = a.firstLast()
 	if u.FirstName == "" && u.LastName == "" {
@@ -79,8 +79,8 @@ func parseAuth0(cut raw) (User, error) {
 	return u, err
 }
 
-// encode is the hash as password.Canonical takes it. Of the algorithms that Auth0 imports, argon2, bcrypt,
-// pbkdf2 and ldap carry everything in their text.
+// encode returns the hash in a form that password.Canonical reads. Of the algorithms that Auth0 imports, argon2,
+// bcrypt, pbkdf2 and ldap have everything in their text.
 func (h *auth0Hash) encode() (string, error) {
 	switch h.Algorithm {
 	case "argon2", "bcrypt", "pbkdf2", "ldap":
@@ -108,7 +108,7 @@ func (h *auth0Hash) encode() (string, error) {
 	return text, nil
 }
 
-// scryptText is a hash of scrypt as password.Canonical takes it.
+// scryptText returns a hash of scrypt in the form that password.Canonical reads.
 func scryptText(cost, blockSize, lanes int, salt, key []byte) (string, error) {
 	if cost < 2 || bits.OnesCount(uint(cost)) != 1 {
 		return "", errors.New("cost is not a power of two")
@@ -133,17 +133,17 @@ func decodeAs(encoding, text string) ([]byte, error) {
 	return nil, fmt.Errorf("encoding %q is none of hex, base64 and utf8", clip(encoding))
 }
 
-// decodeBase64 takes both alphabets, with padding and without.
+// decodeBase64 reads both alphabets, with padding and without.
 func decodeBase64(text string) ([]byte, error) {
 	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
 	out, err := base64.RawStdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, errors.New("is not base64") // the decoder's error tells where
+		return nil, errors.New("is not base64") // the decoder's error shows a position in the text
 	}
 	return out, nil
 }
 
-// clip keeps what is quoted from a file short.
+// clip shortens a text that is quoted from a file.
 func clip(text string) string {
 	if len(text) > 40 {
 		return strings.ToValidUTF8(text[:40], "") + "…"

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// clerkTable is the export of Clerk's dashboard, and with addresses as objects what `GET /v1/users` lists.
+// clerkTable is the export of Clerk's dashboard and, with addresses as objects, the result of `GET /v1/users`.
 func clerkTable() table {
 	return table{
 		id: []string{"id"}, email: []string{"primary_email_address"}, username: []string{"username", "primary_phone_number"}, hash: []string{"password_digest"},
@@ -28,7 +28,7 @@ type clerkAddress struct {
 
 func parseClerk(o Options) parser { return clerkTable().parser(o) }
 
-// clerkMore finds the address: the primary one, or else the first one, those that are verified before others.
+// clerkMore finds the address: the primary one, or else the first one. It prefers verified addresses.
 func clerkMore(c cells, u *User, _ time.Time) error {
 	verified := clerkList(c.get("verified_email_addresses"))
 	addresses := slices.Concat(verified, clerkList(c.get("unverified_email_addresses")))

@@ -2,7 +2,7 @@ package userfile
 
 import "strings"
 
-// cognitoTable is for the attributes of a user, which have the names of the columns of Cognito's own CSV.
+// cognitoTable has the attributes of a user. Their names are also the columns of Cognito's own CSV.
 func cognitoTable() table {
 	return table{
 		id: []string{"sub"}, email: []string{"email"}, username: []string{"cognito:username", "username"},
@@ -11,7 +11,7 @@ func cognitoTable() table {
 	}
 }
 
-// cognitoUser is an element of what `aws cognito-idp list-users` prints.
+// cognitoUser is an element of the output of `aws cognito-idp list-users`.
 type cognitoUser struct {
 	Attributes []struct {
 		Name  string `json:"Name"`

@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// sight is what the beginning of a file shows.
+// sight is the information that the beginning of a file shows.
 type sight struct {
 	empty, json bool
-	// lines says that each line is a document, path where in the documents the users are.
+	// lines says that each line is a document. path is where in the documents the users are.
 	lines bool
 	path  []string
-	// names are those of the columns, or of the members of the first objects down to the first user: as they
-	// are, and in lower case.
+	// names are those of the columns, or of the members of the first objects down to the first user. Each name is there
+	// twice: unchanged, and in lower case.
 	names map[string]bool
 }
 
@@ -64,7 +64,7 @@ func (s *sight) lookAtJSON(text []byte) {
 	s.lines = len(s.path) == 0 && (!whole || json.Valid(line) || closes(line))
 }
 
-// completePath adds what is further down in the file, or not in its first realm or organization.
+// completePath adds the steps that are further down in the file, or not in its first realm or organization.
 func (s *sight) completePath() {
 	last := ""
 	if len(s.path) > 0 {
@@ -81,8 +81,8 @@ func (s *sight) completePath() {
 	}
 }
 
-// closes says that a line that is no JSON is meant to be an object: it is a broken line, and not the first
-// line of an object over several.
+// closes reports whether a line that is not JSON was meant to be a whole object: then it is a broken line, and not the
+// first line of an object over several lines.
 func closes(line []byte) bool {
 	return bytes.HasSuffix(bytes.TrimSpace(line), []byte("}")) || !bytes.HasSuffix(bytes.TrimSpace(line), []byte(",")) &&
 		len(bytes.TrimSpace(line)) > 1
@@ -95,8 +95,8 @@ type memberNames struct {
 	dec  *json.Decoder
 }
 
-// object collects the names of members of the object that is next, as far as it goes, down to the first user.
-// It returns false for an object that is none and holds none.
+// object collects the names of members of the next object, as far as the text reaches, down to the first user. It
+// returns false for a comment of phpMyAdmin, which holds no users.
 func (m *memberNames) object() bool {
 	if open, err := m.dec.Token(); err != nil || open != json.Delim('{') {
 		return true
@@ -125,7 +125,7 @@ func (m *memberNames) object() bool {
 	return !comment
 }
 
-// holdsUsers goes into the member that was named last if it holds users, or what holds them.
+// holdsUsers enters the member that was named last if it holds users, or holds a member that does.
 func (m *memberNames) holdsUsers(name string) bool {
 	rest := bytes.TrimLeft(m.text[m.dec.InputOffset():], " \t\r\n:")
 	array := bytes.HasPrefix(rest, []byte("["))
@@ -134,7 +134,7 @@ func (m *memberNames) holdsUsers(name string) bool {
 		if !array && !bytes.HasPrefix(rest, []byte("{")) || m.names["email"] {
 			return false
 		}
-		array = true // or the reading ends there
+		array = true // otherwise the reading ends here
 	case "dataOrgs", "data_orgs":
 		if array {
 			return false
@@ -154,7 +154,7 @@ func (m *memberNames) holdsUsers(name string) bool {
 	return true
 }
 
-// source cuts the file into records of a format.
+// source splits the file into records of a format.
 func (s sight) source(in *bufio.Reader, of spec) (source, error) {
 	switch {
 	case s.json && !of.json:
@@ -189,10 +189,11 @@ func (s spec) checkColumns(named map[string]int) error {
 		strings.Join(s.email, " or "), s.format)
 }
 
-// has reports whether a name is there. With a capital letter it is meant as it is.
+// has reports whether the file has a name. A name with a capital letter must match exactly.
 func (s sight) has(name string) bool { return s.names[name] }
 
-// choose returns the format that was asked for, or the one that the file shows, and refuses what cannot be it.
+// choose returns the format that was asked for, or the one that the file shows. It refuses a format that the file
+// cannot have.
 func (s sight) choose(asked Format) (Format, error) {
 	if asked != "" && asked.spec().format == "" {
 		return "", fmt.Errorf("there is no format %q: %s", asked, formatNames())
@@ -225,7 +226,7 @@ func (s sight) choose(asked Format) (Format, error) {
 	return "", errors.New("the format is not clear from the beginning of the file, which has no email: say --format, one of " + formatNames())
 }
 
-// shown returns the formats that the file has a sign of.
+// shown returns the formats whose signs the file has.
 func (s sight) shown(signs func(spec) []sign) []Format {
 	var found []Format
 	for _, f := range foreignSpecs() {
@@ -236,7 +237,7 @@ func (s sight) shown(signs func(spec) []sign) []Format {
 	return found
 }
 
-// own is which of our own formats the file can be.
+// own returns the one of our own formats that the file can have.
 func (s sight) own() Format {
 	if s.json {
 		return JSONL
@@ -244,7 +245,7 @@ func (s sight) own() Format {
 	return CSV
 }
 
-// ours reports whether the file has what our own formats have and nothing else.
+// ours reports whether the file has only names of our own formats.
 func (s sight) ours() bool {
 	known := slices.Concat(columns(), partColumns())
 	for name := range s.names {
@@ -255,7 +256,7 @@ func (s sight) ours() bool {
 	return s.names["email"]
 }
 
-// orList is "a, b or c".
+// orList returns "a, b or c".
 func orList(formats []Format) string {
 	var b strings.Builder
 	for i, f := range formats {

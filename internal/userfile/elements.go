@@ -7,22 +7,23 @@ import (
 	"io"
 )
 
-// elements cuts JSON documents into their users without reading them whole. encoding/json's decoder holds a
-// whole token, and a string of a gigabyte is one: this looks at brackets and quotes only, and leaves it to
-// encoding/json to refuse what is between them.
+// elements splits JSON documents into their users without holding them whole. encoding/json's decoder holds a whole
+// token, and a string of a gigabyte is one token. So this code looks only at brackets and quotes, and leaves it to
+// encoding/json to refuse faults between them.
 //
+// A file may hold several documents one after the other, for instance if a program saves page after page.
 // A file may hold several documents one after the other, as a program that saves page after page writes them.
 type elements struct {
 	in *bufio.Reader
-	// path leads from the document to its users: names of members, and eachOf for the elements of an array.
+	// path leads from the document to its users. It has names of members, and eachOf for the elements of an array.
 	// Empty: each document is a user.
 	path   []string
 	number int64
 	buf    []byte
-	// open are the arrays and objects of the path that were entered and not left; of each, whether nothing of
-	// it was read yet.
+	// open has one entry for each array and object of the path that was entered and not left. It is true while nothing
+	// inside was read.
 	open []bool
-	// found says that the last array of the path was there.
+	// found says that the document had the last array of the path.
 	found bool
 }
 
@@ -33,7 +34,7 @@ func newElements(in *bufio.Reader, path []string) *elements { return &elements{i
 
 func (e *elements) unit() string { return "element" }
 
-// errCut is a document that ends too early.
+// errCut is the error for a document that ends too early.
 func (e *elements) errCut(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return err
@@ -57,7 +58,7 @@ func (e *elements) next() (raw, error) {
 	return raw{number: e.number, json: e.buf}, nil
 }
 
-// advance goes to the next user, or returns io.EOF.
+// advance moves to the next user, or returns io.EOF.
 func (e *elements) advance() error {
 	for {
 		if len(e.open) == 0 {
@@ -81,7 +82,7 @@ func (e *elements) advance() error {
 	}
 }
 
-// document goes to the next document of the file, or returns io.EOF.
+// document moves to the next document of the file, or returns io.EOF.
 func (e *elements) document() error {
 	_, err := e.skipSpace()
 	switch {
@@ -93,7 +94,7 @@ func (e *elements) document() error {
 	return e.enter()
 }
 
-// enter goes into the array or object that the next step of the path is about.
+// enter enters the array or object that the next step of the path needs.
 func (e *elements) enter() error {
 	opening := byte('{')
 	if e.path[len(e.open)] == eachOf {
@@ -107,8 +108,8 @@ func (e *elements) enter() error {
 	return nil
 }
 
-// more says whether the array or object that was entered last, which ends with the byte last, has another
-// member, and goes to it. If not, it leaves it.
+// more moves to the next member of the array or object that was entered last, and reports whether there is one. If not,
+// it leaves the array or object, which ends with the byte last.
 func (e *elements) more(last byte) (bool, error) {
 	first := &e.open[len(e.open)-1]
 	b, err := e.skipSpace()
@@ -116,7 +117,7 @@ func (e *elements) more(last byte) (bool, error) {
 	case err != nil:
 		return false, err
 	case b == last:
-		_, _ = e.in.Discard(1) // it was just there
+		_, _ = e.in.Discard(1) // skipSpace has seen it
 		e.open = e.open[:len(e.open)-1]
 		return false, nil
 	case *first:
@@ -125,13 +126,13 @@ func (e *elements) more(last byte) (bool, error) {
 	case b != ',':
 		return false, fmt.Errorf("behind element %d there is neither , nor %c: the rest cannot be read", e.number, last)
 	}
-	_, _ = e.in.Discard(1) // it was just there
+	_, _ = e.in.Discard(1) // skipSpace has seen it
 	_, err = e.skipSpace()
 	return true, err
 }
 
-// element goes to the next element of the array that was entered last; found says that it is a user. Those
-// without what the path needs are passed over, such as the comment at the top of a phpMyAdmin export.
+// element moves to the next element of the array that was entered last; found says that it is a user. It skips elements
+// without the members of the path, such as the comment at the top of a phpMyAdmin export.
 func (e *elements) element() (found bool, err error) {
 	more, err := e.more(']')
 	if err != nil || !more {
@@ -143,8 +144,8 @@ func (e *elements) element() (found bool, err error) {
 	return false, e.enterOrPass()
 }
 
-// member goes to the member of the object that the path names, and passes over the others. No program writes
-// it twice; a file put together by hand may have it.
+// member moves to the member of the object that the path names, and skips the others. No program writes such a member
+// twice, but a file that was made by hand may have it twice.
 func (e *elements) member() error {
 	name := `"` + e.path[len(e.open)-1] + `"`
 	more, err := e.more('}')
@@ -164,7 +165,7 @@ func (e *elements) member() error {
 	return e.enter()
 }
 
-// enterOrPass enters what the path can go on in, and passes over everything else.
+// enterOrPass enters a value in which the path can continue, and skips every other value.
 func (e *elements) enterOrPass() error {
 	b, err := e.skipSpace()
 	if err != nil {
@@ -176,7 +177,7 @@ func (e *elements) enterOrPass() error {
 	return e.pass()
 }
 
-// pass passes over a value.
+// pass skips a value.
 func (e *elements) pass() error {
 	if _, err := e.skipSpace(); err != nil {
 		return err
@@ -197,7 +198,7 @@ func (e *elements) expect(want byte) error {
 	return err
 }
 
-// skipSpace returns the next byte that is no space, without taking it.
+// skipSpace returns the next byte that is not a space, without consuming it.
 func (e *elements) skipSpace() (byte, error) {
 	for {
 		b, err := e.in.ReadByte()
@@ -210,7 +211,7 @@ func (e *elements) skipSpace() (byte, error) {
 	}
 }
 
-// value reads one value into buf, or passes over it.
+// value reads one value into buf, or skips it.
 func (e *elements) value(keep bool) (tooLong bool, err error) {
 	e.buf = e.buf[:0]
 	depth, inString, escaped := 0, false, false

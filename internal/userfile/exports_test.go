@@ -17,8 +17,8 @@ import (
 //nolint:gochecknoglobals // a flag of the test
 var update = flag.Bool("update", false, "write what the exports in testdata are read as, to be looked at")
 
-// exportFiles are files as programs export them, with invented people. The name of a file begins with that of
-// its format.
+// exportFiles returns files in the form in which programs export them, with invented people. The name of a file begins
+// with the name of its format.
 func exportFiles(t testing.TB) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/exports/*.*")
@@ -34,7 +34,7 @@ func exportFiles(t testing.TB) []string {
 	return exports
 }
 
-// formatOf is the format that the name of a file begins with.
+// formatOf returns the format at the beginning of a file's name.
 func formatOf(t testing.TB, file string) Format {
 	t.Helper()
 	name := filepath.Base(file)
@@ -59,7 +59,7 @@ func readFile(t testing.TB, file string) string {
 	return string(text)
 }
 
-// shownRecords writes accounts as our own JSON Lines, and errors behind a "#".
+// shownRecords writes accounts as our own JSON Lines, and errors after a "#".
 func shownRecords(t testing.TB, list []Record) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -77,10 +77,10 @@ func shownRecords(t testing.TB, list []Record) string {
 	return out.String()
 }
 
-// TestExports: each export is recognised and read as the file beside it says.
+// TestExports: each export is recognised, and the file beside it has the result.
 func TestExports(t *testing.T) {
 	t.Parallel()
-	seen := map[Format]bool{JSONL: true, CSV: true, Firebase: true} // they have tests of their own
+	seen := map[Format]bool{JSONL: true, CSV: true, Firebase: true} // other tests have these
 	for _, file := range exportFiles(t) {
 		format := formatOf(t, file)
 		seen[format] = true
@@ -114,7 +114,7 @@ func TestExports(t *testing.T) {
 	}
 }
 
-// TestExportOfAnother: no export is read as that of another program, and the error names its own.
+// TestExportOfAnother: no export is read in another program's format, and the error names its own.
 func TestExportOfAnother(t *testing.T) {
 	t.Parallel()
 	for _, file := range exportFiles(t) {
@@ -131,8 +131,8 @@ func TestExportOfAnother(t *testing.T) {
 	}
 }
 
-// TestDialects: an export of a table is the same account by account whatever separates its columns, and in
-// which encoding it is.
+// TestDialects: an export of a table has the same accounts, whatever separates its columns and whatever its encoding
+// is.
 func TestDialects(t *testing.T) {
 	t.Parallel()
 	for _, file := range exportFiles(t) {
@@ -211,8 +211,8 @@ func dialects(t testing.TB, table [][]string) map[string]string {
 	}
 }
 
-// TestArrangements: accounts that are an array are the same as JSON Lines, as objects that follow each other,
-// as several arrays, and in UTF-16.
+// TestArrangements: accounts in one array are the same as in JSON Lines, as objects one after the other, as several
+// arrays, and in UTF-16.
 func TestArrangements(t *testing.T) {
 	t.Parallel()
 	for _, file := range exportFiles(t) {
@@ -250,8 +250,7 @@ func TestArrangements(t *testing.T) {
 	}
 }
 
-// TestCutExports: a JSON export that ends too early is never read as a whole one, and CSV costs its last line
-// at most.
+// TestCutExports: a JSON export that ends too early is never read as a whole one, and CSV loses at most its last line.
 func TestCutExports(t *testing.T) {
 	t.Parallel()
 	for _, file := range exportFiles(t) {

@@ -12,11 +12,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// firebaseColumns is how many fields a line of `firebase auth:export` has at least: that of disabled, the
-// last one that is read here, is the 27th.
+// firebaseColumns is the least number of fields in a line of `firebase auth:export`: the last one that is read here,
+// disabled, is the 27th.
 const firebaseColumns = 27
 
-// firebase reads what `firebase auth:export` writes.
+// firebase reads the output of `firebase auth:export`.
 type firebase struct{ hash *password.FirebaseScrypt }
 
 type firebaseUser struct {
@@ -69,8 +69,7 @@ func (f firebase) encode(a firebaseUser) (string, error) {
 	return f.hash.Encode(salt, key)
 }
 
-// fromRow takes the columns by their place: the file has no names. Those of the providers, 8 to 23, are left
-// out.
+// fromRow finds the columns by their position, since the file has no names. It ignores those of the providers, 8 to 23.
 func (a *firebaseUser) fromRow(fields []string) error {
 	if len(fields) < firebaseColumns {
 		return fmt.Errorf("it has %d fields, Firebase writes %d or more", len(fields), firebaseColumns)
@@ -84,8 +83,8 @@ func (a *firebaseUser) fromRow(fields []string) error {
 	return firstError(errs[:]...)
 }
 
-// firebaseRows cuts Firebase's CSV: no names at the top, and quotes only around fields with a comma, in which
-// other quotes stand as they are.
+// firebaseRows splits Firebase's CSV. That has no names at the top, and quotes only around fields with a comma; other
+// quotes within such a field are not escaped.
 type firebaseRows struct{ lines *lines }
 
 func newFirebaseRows(in *bufio.Reader) *firebaseRows { return &firebaseRows{newLines(in)} }
@@ -104,8 +103,8 @@ func (f *firebaseRows) next() (raw, error) {
 	return cut, nil
 }
 
-// ParseFirebaseConfig reads the password hash parameters of a project as the Firebase console shows them, or
-// the same names as JSON:
+// ParseFirebaseConfig reads the password hash parameters of a project in the form of the Firebase console, or the same
+// names as JSON:
 //
 //	hash_config { algorithm: SCRYPT, base64_signer_key: …, base64_salt_separator: …, rounds: 8, mem_cost: 14, }
 //

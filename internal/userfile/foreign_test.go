@@ -23,8 +23,8 @@ const (
 	someID     = "5f7c8f0a-9d3e-4b57-8d1c-0b6f5a1e2d3c"
 )
 
-// TestAuth0 is after Auth0's "User data JSON schema for bulk user imports", the fields
-// of its user export, and the password export of its support.
+// TestAuth0 has examples that follow Auth0's "User data JSON schema for bulk user imports", the fields of its user
+// export, and the password export of its support.
 func TestAuth0(t *testing.T) {
 	t.Parallel()
 	list := read(t, `{"_id":{"$oid":"60425dc43519d90068f82973"},"email_verified":false,"email":"test2@example.com","passwordHash":"`+bcryptHash+`","password_set_date":{"$date":"2021-03-05T16:35:16.775Z"},"tenant":"dev-x","connection":"Username-Password-Authentication","_tmp_is_unique":true}
@@ -55,8 +55,8 @@ func TestAuth0(t *testing.T) {
 	wantRecords(t, list, User{Email: "a@example.com", PasswordHash: bcryptHash}, User{Email: "b@example.com"})
 }
 
-// TestFirebase is what firebase-tools' accountExporter writes, with the example hash of
-// github.com/firebase/scrypt, whose password is user1password.
+// TestFirebase has the form of firebase-tools' accountExporter, with the example hash of github.com/firebase/scrypt,
+// whose password is user1password.
 func TestFirebase(t *testing.T) {
 	t.Parallel()
 	const user = `{
@@ -87,7 +87,7 @@ func TestFirebase(t *testing.T) {
 	ada.PasswordHash = hash
 	wantRecords(t, list, ada, `it has no address (email): it is the account of "Jean"`, "passwordHash: is not base64")
 
-	// CSV has no names at its top, quotes around fields with a comma only, and a comma more at its end.
+	// CSV has no names at its top, quotes only around fields with a comma, and one more comma at its end.
 	line := "ePwXHHyUcJY2JKiiy8G0YuQ3EtD3,ada@example.com,true,lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ==,42xEC+ixf3L2lw==,\"Ada King, Lovelace\",,,,,,,,,,,,,,,,,,1508163776686,1554273912318,,false,,\n"
 	quoted := `id2,q@example.com,false,,,"Ann "Q" Smith, Jr",,,,,,,,,,,,,,,,,,1508163776686,,,true,"{""a"":1}",` + "\n"
 	list = read(t, line+quoted+"short,b@example.com\n", "")
@@ -96,7 +96,7 @@ func TestFirebase(t *testing.T) {
 		User{Email: "q@example.com", FirstName: "Ann", LastName: `"Q" Smith, Jr`, CreatedAt: ada.CreatedAt, Suspended: true},
 		"it has 2 fields",
 	)
-	// Without the project's parameters the hashes are worth nothing: told at once.
+	// Without the project's parameters the hashes are useless, so the error comes at once.
 	r, err := NewReader(strings.NewReader(line), Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
@@ -143,8 +143,7 @@ func TestParseFirebaseConfig(t *testing.T) {
 	}
 }
 
-// TestKeycloak is after `kc.sh export --users realm_file` of Keycloak 26, and
-// credentials of former versions.
+// TestKeycloak has the form of `kc.sh export --users realm_file` of Keycloak 26, and credentials of former versions.
 func TestKeycloak(t *testing.T) {
 	t.Parallel()
 	realm := `{
@@ -196,8 +195,7 @@ func TestKeycloak(t *testing.T) {
 	}
 }
 
-// TestSupabase is auth.users, as `\copy (SELECT * FROM auth.users) TO … CSV HEADER` and
-// as JSON.
+// TestSupabase has auth.users in the form of `\copy (SELECT * FROM auth.users) TO … CSV HEADER` and as JSON.
 func TestSupabase(t *testing.T) {
 	t.Parallel()
 	ada := User{
@@ -220,7 +218,7 @@ func TestSupabase(t *testing.T) {
 	wantRecords(t, list, ada, banned)
 }
 
-// TestKratos is after Ory's "Import identities" and what the identity API returns.
+// TestKratos has the forms of Ory's "Import identities" and of the identity API.
 func TestKratos(t *testing.T) {
 	t.Parallel()
 	list := read(t, `[

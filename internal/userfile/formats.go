@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Format names what a file looks like.
+// Format is the name of a file format.
 type Format string
 
 // The formats. JSONL and CSV are our own.
@@ -43,7 +43,7 @@ func Formats() []Format {
 	return list
 }
 
-// Describe says in a few words what files of the format are. Empty: there is no such format.
+// Describe describes files of the format in a few words. Empty: there is no such format.
 func (f Format) Describe() string { return f.spec().title }
 
 func (f Format) spec() spec {
@@ -62,25 +62,25 @@ func formatNames() string {
 	return strings.Join(names, ", ")
 }
 
-// parser makes an account of a record.
+// parser makes an account from a record.
 type parser func(raw) (User, error)
 
 // spec is everything that is particular to a format.
 type spec struct {
 	format Format
 	title  string
-	// signs tell the format: each is enough, and no file of another format has one. hints are what several
-	// formats have, for files without a sign.
+	// signs identify the format: each is enough, and no file of another format has one. hints are shared by several
+	// formats, and are for files without a sign.
 	signs, hints []sign
 	// parse returns the parser of records.
 	parse func(Options) parser
-	// json and csv say in which of them the format is. email are the columns of CSV, one of which must be there.
+	// json and csv say which of the two the format uses. email are the CSV columns of which a file must have one.
 	json, csv bool
 	email     []string
 }
 
-// sign is a set of names of columns or members, in lower case where letter case does not matter: all of them
-// are there, and none of those behind "!".
+// sign is a set of names of columns or members, in lower case if case does not matter. A file has the sign if it has
+// all of them, and none of those after "!".
 type sign string
 
 // seen reports whether the beginning of a file has the sign.
@@ -94,7 +94,7 @@ func (s sign) seen(in sight) bool {
 	return true
 }
 
-// always is the parser of a format that needs no options.
+// always makes a parser for a format that needs no options.
 func always(parse parser) func(Options) parser { return func(Options) parser { return parse } }
 
 // specs is the table of formats.
@@ -108,7 +108,7 @@ func specs() []spec {
 	)
 }
 
-// foreignSpecs are those of other programs.
+// foreignSpecs are the formats of other programs.
 func foreignSpecs() []spec {
 	list := slices.Concat(documentSpecs(), moreDocumentSpecs(), tableSpecs())
 	slices.SortFunc(list, func(a, b spec) int { return strings.Compare(string(a.format), string(b.format)) })

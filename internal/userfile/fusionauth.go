@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// fusionAuthTable is for what FusionAuth's search returns, for the file of its import, and for its tables
-// users and identities joined.
+// fusionAuthTable is for the result of FusionAuth's search, for the file of its import, and for its tables users and
+// identities joined.
 func fusionAuthTable() table {
 	return table{
 		id: []string{"id", "users_id"}, email: []string{"email"}, username: []string{"username", "uniqueusername"},
@@ -23,7 +23,7 @@ func fusionAuthTable() table {
 
 func parseFusionAuth(o Options) parser { return fusionAuthTable().parser(o) }
 
-// fusionAuthHash puts the parts of a hash together: its scheme says what they are.
+// fusionAuthHash joins the parts of a hash. The scheme of the hash names the parts.
 func fusionAuthHash(c cells, u *User, _ time.Time) error {
 	text, scheme := c.get("password"), c.get("encryptionscheme", "encryption_scheme")
 	switch {

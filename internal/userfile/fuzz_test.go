@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// fuzzFormat reads anything in a format: no panic, numbers that rise, an end.
+// fuzzFormat reads any text in a format: it does not panic, the numbers rise, and the reading ends.
 func fuzzFormat(f *testing.F, format Format, seeds ...string) {
 	f.Helper()
 	for _, seed := range seeds {
@@ -54,7 +54,7 @@ func FuzzKeycloak(f *testing.F) {
 	fuzzFormat(f, Keycloak, `{"realm":"x","users":[{"email":"a","credentials":[{"type":"password","secretData":"{\"value\":\"AAAA\",\"salt\":\"AAAA\"}","credentialData":"{\"hashIterations\":5,\"algorithm\":\"argon2\",\"additionalParameters\":{\"memory\":[\"64\"],\"type\":[\"id\"],\"version\":[\"1.3\"],\"parallelism\":[\"1\"]}}"}]}]}`)
 }
 
-// fuzzExports is fuzzFormat that begins with the exports of the format.
+// fuzzExports is fuzzFormat with the exports of the format as seeds.
 func fuzzExports(f *testing.F, format Format) {
 	f.Helper()
 	var seeds []string
@@ -96,7 +96,7 @@ func FuzzWordPress(f *testing.F) { fuzzExports(f, WordPress) }
 
 func FuzzZitadel(f *testing.F) { fuzzExports(f, Zitadel) }
 
-// FuzzAnyFile: whatever a file is, its format is found or not, and it is read or not.
+// FuzzAnyFile: for any file, the format is found or not, and the file is read or not.
 func FuzzAnyFile(f *testing.F) {
 	for _, file := range exportFiles(f) {
 		f.Add([]byte(readFile(f, file)))
@@ -117,8 +117,7 @@ func FuzzKratos(f *testing.F) {
 	fuzzFormat(f, Kratos, `[{"traits":{"email":"a","name":{"first":"x"}},"credentials":{"password":{"config":{"hashed_password":"x"}}}}]`)
 }
 
-// FuzzElements: of every array that is JSON, the elements are those that encoding/json
-// sees.
+// FuzzElements: every array that is JSON has the same elements as with encoding/json.
 func FuzzElements(f *testing.F) {
 	for _, seed := range []string{`[1, "a]\"", {"b":[{}]}, null, []]`, `[ ]`, `["\\"]`, `[-1e5,true]`} {
 		f.Add([]byte(seed))
@@ -152,7 +151,7 @@ func FuzzElements(f *testing.F) {
 	})
 }
 
-// FuzzFirebaseConfig: no panic, and a key that is read has bytes.
+// FuzzFirebaseConfig: it does not panic, and a key that is read has bytes.
 func FuzzFirebaseConfig(f *testing.F) {
 	f.Add([]byte("hash_config { base64_signer_key: AAAA, rounds: 8, mem_cost: 14 }"))
 	f.Fuzz(func(t *testing.T, data []byte) {

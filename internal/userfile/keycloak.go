@@ -24,7 +24,7 @@ type keycloakUser struct {
 	Credentials      []keycloakCredential `json:"credentials"`
 }
 
-// keycloakCredential holds JSON in its strings; before Keycloak 8 it had the fields below instead.
+// keycloakCredential holds JSON in its strings; before Keycloak 8 it had the fields after them instead.
 type keycloakCredential struct {
 	Type           string `json:"type"`
 	SecretData     string `json:"secretData"`
@@ -83,7 +83,7 @@ func (c keycloakCredential) encode() (string, error) {
 	case json.Unmarshal([]byte(c.CredentialData), &data) != nil:
 		return "", errors.New("credentialData is not JSON of the known form")
 	}
-	if data.Algorithm == "bcrypt" { // of an extension that many have
+	if data.Algorithm == "bcrypt" { // from an extension that many use
 		return secret.Value, nil
 	}
 	key, err := decodeBase64(secret.Value)

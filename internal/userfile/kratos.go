@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// kratosIdentity is an identity as `GET /admin/identities?include_credential=password` returns it, or as it
-// is imported.
+// kratosIdentity is an identity in the form of `GET /admin/identities?include_credential=password`, or of an import.
 type kratosIdentity struct {
 	ID         string          `json:"id"`
 	State      string          `json:"state"`
@@ -26,7 +25,7 @@ type kratosIdentity struct {
 	} `json:"credentials"`
 }
 
-// kratosAddress is a text, or an object with one: schemas are everybody's own.
+// kratosAddress is a text, or an object with one: each operator writes a schema.
 type kratosAddress struct {
 	Value    string `json:"value"`
 	Verified bool   `json:"verified"`
@@ -52,7 +51,7 @@ func (k *kratosAddress) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// kratosTraits are what the schema of the identity names so.
+// kratosTraits are traits with these names in the identity's schema.
 type kratosTraits struct {
 	Email    kratosAddresses `json:"email"`
 	Emails   kratosAddresses `json:"emails"`
@@ -96,8 +95,8 @@ func parseKratos(cut raw) (User, error) {
 	return u, err
 }
 
-// email is the first address among the usual traits, verified ones first, or else where Kratos keeps those
-// that the schema calls so: to be verified, to log in with, or to recover the account.
+// email returns the first address among the usual traits, verified ones first. Without one it returns an address from
+// the places where Kratos keeps the addresses that the schema marks: to be verified, for logging in, or for recovery.
 func (a *kratosIdentity) email() string {
 	traits := append(append(a.Traits.Email, a.Traits.Emails...), a.Traits.Mail...)
 	for _, trait := range traits {
@@ -124,7 +123,7 @@ func (a *kratosIdentity) email() string {
 		}
 	}
 	if len(traits) > 0 {
-		return traits[0].Value // to be refused by its value
+		return traits[0].Value // the check of addresses refuses it and shows its value
 	}
 	return ""
 }

@@ -17,12 +17,11 @@ func columns() []string {
 	}
 }
 
-// partColumns may be in a file beside columns: what a hash needs whose text does not say it all. They are
-// never written, since a stored hash does.
+// partColumns may be in a file beside columns: they complete a hash whose text is not complete. They are never written,
+// since a stored hash is complete.
 func partColumns() []string { return []string{"password_scheme", "password_salt", "password_params"} }
 
-// checkColumns refuses a name that is none: a column "password-hash" would leave everybody without a
-// password.
+// checkColumns refuses an unknown name: with a column "password-hash" all accounts would lack their password.
 func checkColumns(named map[string]int) error {
 	for name := range named {
 		if all := slices.Concat(columns(), partColumns()); !slices.Contains(all, name) {
@@ -56,7 +55,7 @@ func parseJSONL(cut raw) (User, error) {
 	if err := unmarshal(cut.json, &a, true); err != nil {
 		var unknown *unknownFieldError
 		if errors.As(err, &unknown) && cut.number == 1 {
-			// So it goes on in every line: told at once.
+			// The fault is in every line, so the error comes at once.
 			return User{}, fatalError{err}
 		}
 		return User{Email: a.Email}, err
@@ -104,7 +103,7 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// timeText is how we write times: PostgreSQL keeps microseconds.
+// timeText writes a time in our format. PostgreSQL keeps microseconds.
 func timeText(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// lines cuts a file at its line breaks. No line is held longer than MaxRecord.
+// lines splits a file at its line breaks. It holds no line longer than MaxRecord.
 type lines struct {
 	in     *bufio.Reader
 	number int64
@@ -18,7 +18,7 @@ func newLines(in *bufio.Reader) *lines { return &lines{in: in} }
 
 func (l *lines) unit() string { return "line" }
 
-// next passes over blank lines.
+// next skips blank lines.
 func (l *lines) next() (raw, error) {
 	for {
 		text, tooLong, err := l.read()
@@ -33,7 +33,7 @@ func (l *lines) next() (raw, error) {
 	}
 }
 
-// read returns the next line without its end, good until the following call.
+// read returns the next line without its end, valid until the next call.
 func (l *lines) read() (text []byte, tooLong bool, err error) {
 	l.long = l.long[:0]
 	for {

@@ -28,7 +28,7 @@ func firebaseConfig(t testing.TB) *password.FirebaseScrypt {
 	return config
 }
 
-// readAll reads a file in a format, or finds it out.
+// readAll reads a file in a format. Without a format it detects one.
 func readAll(t testing.TB, in io.Reader, format Format) (*Reader, []Record, error) {
 	t.Helper()
 	r, err := NewReader(in, Options{Format: format, Firebase: firebaseConfig(t), Now: now})
@@ -48,7 +48,7 @@ func readAll(t testing.TB, in io.Reader, format Format) (*Reader, []Record, erro
 	}
 }
 
-// read is readAll of a text that has nothing fatal.
+// read is readAll for a text without a fatal error.
 func read(t testing.TB, text string, format Format) []Record {
 	t.Helper()
 	_, list, err := readAll(t, strings.NewReader(text), format)
@@ -58,7 +58,7 @@ func read(t testing.TB, text string, format Format) []Record {
 	return list
 }
 
-// wantRecords compares users, and that the errors hold their texts, by number.
+// wantRecords compares users, and checks that the errors contain their texts, by number.
 func wantRecords(t *testing.T, got []Record, wanted ...any) {
 	t.Helper()
 	if len(got) != len(wanted) {

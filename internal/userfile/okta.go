@@ -10,7 +10,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// oktaUser is a user as `GET /api/v1/users` lists it, or as it is created with a hash.
+// oktaUser is a user in the form of `GET /api/v1/users`, or of the creation with a hash.
 type oktaUser struct {
 	Status    string `json:"status"`
 	Created   moment `json:"created"`
@@ -33,7 +33,7 @@ type oktaUser struct {
 	} `json:"credentials"`
 }
 
-// oktaHash is the hash of an import: Okta never shows those that it has.
+// oktaHash is the hash of an import: Okta never shows its own hashes.
 type oktaHash struct {
 	Algorithm       string `json:"algorithm"`
 	DigestAlgorithm string `json:"digestAlgorithm"`
@@ -44,7 +44,7 @@ type oktaHash struct {
 	Value           string `json:"value"`
 }
 
-// oktaTable is the report of users, which the admin console writes as CSV.
+// oktaTable is the report of users that the admin console writes as CSV.
 func oktaTable() table {
 	return table{
 		email: []string{"email"}, username: []string{"login"}, first: []string{"firstname"}, last: []string{"lastname"},
@@ -59,8 +59,8 @@ func oktaTable() table {
 	}
 }
 
-// oktaSuspended: the other states are those of people who have yet to choose a password, or wait for a lock to
-// end.
+// oktaSuspended is false for the other states. They mean that a person has not chosen a password yet, or waits for the
+// end of a lock.
 func oktaSuspended(status string) bool { return status == "SUSPENDED" || status == "DEPROVISIONED" }
 
 func parseOkta(o Options) parser {
@@ -96,7 +96,7 @@ func (a *oktaUser) user() (User, error) {
 	return u, err
 }
 
-// encode is the hash as one text.
+// encode returns the hash as one text.
 func (h oktaHash) encode() (string, error) {
 	switch h.Algorithm {
 	case "":
@@ -125,7 +125,7 @@ func (h oktaHash) encode() (string, error) {
 	return "", errAlgorithm("hash: algorithm", h.Algorithm, "BCRYPT, PBKDF2, SHA-1, SHA-256 and SHA-512")
 }
 
-// errAlgorithm refuses a hash by the name of what made it.
+// errAlgorithm refuses a hash and names its algorithm.
 func errAlgorithm(field, name, others string) error {
 	return fmt.Errorf("%s %q cannot be taken over: %s can", field, clip(name), others)
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// params are the parameters of a password hash, as "digest=sha256,iterations=25000"; in JSON also an object of
-// texts and numbers.
+// params are the parameters of a password hash, such as "digest=sha256,iterations=25000"; in JSON they may be an object
+// of texts and numbers.
 type params string
 
 // UnmarshalJSON implements json.Unmarshaler.

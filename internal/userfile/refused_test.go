@@ -7,8 +7,8 @@ import (
 	"golang.org/x/text/encoding/unicode"
 )
 
-// TestRefusedFiles: a file that cannot be read, or could be read wrongly, is refused with what it is and what
-// to do.
+// TestRefusedFiles: a file that cannot be read, or could be read wrongly, is refused. The error names its form and
+// gives advice.
 func TestRefusedFiles(t *testing.T) {
 	t.Parallel()
 	plain16, err := unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM).NewEncoder().String("email\na@example.com\n")
@@ -69,7 +69,7 @@ func TestRefusedRecords(t *testing.T) {
 	}
 }
 
-// TestNested: brackets without end cost their element, and no memory.
+// TestNested: an element with 100,000 nested brackets is refused, and the others are read.
 func TestNested(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat(`{"a":[`, 50_000) + strings.Repeat("]}", 50_000)

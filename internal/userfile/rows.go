@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxRowLines is how many lines a field in quotes may go over. A quote too many would otherwise take the rest
-// of the file for one field: it costs one line.
+// maxRowLines is how many lines a field in quotes may span. Otherwise one quote too many would make the rest of the
+// file one field; so it costs only one line.
 const maxRowLines = 100
 
 // row is one record of CSV.
@@ -20,7 +20,7 @@ type row struct {
 	fields  []string
 }
 
-// get returns the field of a column, or "" where there is none.
+// get returns the field of a column, or "" if there is no such column.
 func (r row) get(column string) string {
 	if i, ok := r.columns[column]; ok && i < len(r.fields) {
 		return r.fields[i]
@@ -28,12 +28,12 @@ func (r row) get(column string) string {
 	return ""
 }
 
-// rows cuts CSV (RFC 4180) with a line of names at its top.
+// rows splits CSV (RFC 4180) with a line of names at its top.
 type rows struct {
 	lines   *lines
 	columns map[string]int
 	comma   rune
-	// waiting lines were read for a record that turned out to be none.
+	// waiting are lines that were read for a record that turned out to be invalid.
 	waiting []line
 }
 
@@ -63,8 +63,8 @@ func newRows(in *bufio.Reader) (*rows, error) {
 	return r, nil
 }
 
-// headerFields returns the names of columns, in lower case, and what separates them: the one of the usual
-// separators that makes most of the line, the comma before the others.
+// headerFields returns the names of columns, in lower case, and their separator: the one of the usual separators that
+// splits the line into the most fields, the comma before the others.
 func headerFields(text string) (names []string, comma rune) {
 	for _, separator := range separators() {
 		fields, err := parseRow([]byte(text), separator)
@@ -78,12 +78,12 @@ func headerFields(text string) (names []string, comma rune) {
 	return names, comma
 }
 
-// separators are those of RFC 4180, of spreadsheets in countries that write 1,5, of mysql --batch, and of psql.
+// separators are those of RFC 4180, of spreadsheets in countries with a decimal comma, of mysql --batch, and of psql.
 func separators() []rune { return []rune{',', ';', '\t', '|'} }
 
 func (r *rows) unit() string { return "line" }
 
-// line returns the next line that is not blank, in memory of its own.
+// line returns the next line that is not blank. Its memory is not reused.
 func (r *rows) line() (line, error) {
 	for {
 		var next line
@@ -116,19 +116,19 @@ func (r *rows) next() (raw, error) {
 	}
 	cut := raw{number: first.number}
 	if cut.row, cut.err = r.join(first, more, closed); cut.err != nil {
-		// Whatever is wrong is wrong with the first line: the others are tried by themselves.
+		// The fault counts for the first line alone: the other lines are read again as records.
 		r.waiting = append(more, r.waiting...)
 	}
 	return cut, nil
 }
 
-// quotes reports whether quotes can be around a field of the line: mysql --batch writes none, so a quote
-// within a field of its lines is only a quote.
+// quotes reports whether fields of the line may be in quotes. mysql --batch writes no such quotes, so a quote within a
+// field of its lines is an ordinary character.
 func (r *rows) quotes(text []byte) bool {
 	return r.comma != '\t' || bytes.HasPrefix(text, []byte(`"`)) || bytes.Contains(text, []byte("\t\""))
 }
 
-// join makes one record of its lines.
+// join makes one record from its lines.
 func (r *rows) join(first line, more []line, closed bool) (row, error) {
 	if !closed {
 		return row{}, errors.New("a quote is opened and not closed")
@@ -175,7 +175,7 @@ func parseRow(text []byte, comma rune) ([]string, error) {
 	}
 	reader := csv.NewReader(bytes.NewReader(text))
 	reader.Comma, reader.FieldsPerRecord = comma, -1
-	reader.LazyQuotes = comma == '\t' // as for rows.quotes
+	reader.LazyQuotes = comma == '\t' // see rows.quotes
 	return readRow(reader)
 }
 

@@ -7,13 +7,13 @@ type superTokensUser struct {
 	TimeJoined   moment              `json:"timeJoined"`
 	Metadata     namesText           `json:"userMetadata"`
 	LoginMethods []superTokensMethod `json:"loginMethods"`
-	// User is where lists before version 7 have one.
+	// User is set in lists before version 7, which have the user in this member.
 	User *superTokensUser `json:"user"`
-	// Email is there before version 7.
+	// Email is set before version 7.
 	Email string `json:"email"`
 }
 
-// superTokensMethod is one of the ways to log in that a user has.
+// superTokensMethod is one of a user's ways to log in.
 type superTokensMethod struct {
 	Recipe     string `json:"recipeId"`
 	Email      string `json:"email"`
@@ -52,7 +52,7 @@ func parseSuperTokens(o Options) parser {
 	}
 }
 
-// user takes the method with a password before others with an address.
+// user prefers the method with a password to others with an address.
 func (a *superTokensUser) user() (User, error) {
 	method := superTokensMethod{Email: a.Email}
 	for _, m := range a.LoginMethods {

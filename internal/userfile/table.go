@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// cells are the values of one account by name, in lower case: the fields of a row of CSV, or the members of an
-// object whose values are no objects.
+// cells are the values of one account with their names in lower case: the fields of a row of CSV, or the members of an
+// object whose values are not objects.
 type cells struct {
 	row    row
 	object map[string]string
 }
 
-// cells returns the values of a record. Numbers, true and false become their text, null none. An object or an
-// array is its JSON.
+// cells returns the values of a record. Numbers, true and false become text, and null is no value. An object or an
+// array is its JSON text.
 func (r raw) cells() (cells, error) {
 	if r.json == nil {
 		return cells{row: r.row}, nil
@@ -31,7 +31,7 @@ func (r raw) cells() (cells, error) {
 	return c, nil
 }
 
-// join adds the members of an object that is a member itself, unless they are there.
+// join adds the members of an object that is itself a member, unless there are members with these names.
 func (c cells) join(name string) {
 	var inner map[string]json.RawMessage
 	if json.Unmarshal([]byte(c.object[name]), &inner) != nil {
@@ -55,13 +55,13 @@ func (c cells) add(object map[string]json.RawMessage) {
 	}
 }
 
-// get returns the first of the values that is there. What SQL tools write for NULL is none.
+// get returns the first value that exists. The text that SQL tools write for NULL is no value.
 func (c cells) get(names ...string) string {
 	_, value := c.find(names...)
 	return value
 }
 
-// find is get, and tells which one it was.
+// find is get, and also returns the name of the value.
 func (c cells) find(names ...string) (name, value string) {
 	for _, name := range names {
 		value := c.object[name]
@@ -78,15 +78,15 @@ func (c cells) find(names ...string) (name, value string) {
 	return "", ""
 }
 
-// table says in which columns a format has what. Of several names the first one with a value counts.
+// table has the columns of a format. Of several names the first one with a value counts.
 type table struct {
-	// username names the account where there is no address.
+	// username names the account in errors if there is no address.
 	id, email, username, hash, first, last, whole, created, login []string
-	// verified and suspended are flags, or times since when; active is the contrary of suspended.
+	// verified and suspended are flags, or the time since when it is so; active is the opposite of suspended.
 	verified, suspended, active, deleted []string
 	// inner is a member that is an object with more values. Optional.
 	inner string
-	// more is what else the format needs. Optional.
+	// more reads other values that the format needs. Optional.
 	more func(c cells, u *User, now time.Time) error
 }
 
@@ -102,7 +102,7 @@ func (t table) parser(o Options) parser {
 	}
 }
 
-// user makes an account of the values of one.
+// user makes an account from its values.
 func (t table) user(c cells, now time.Time) (User, error) {
 	u := User{
 		ID: foreignID(c.get(t.id...)), Email: c.get(t.email...), PasswordHash: c.get(t.hash...),
@@ -137,7 +137,7 @@ func (t table) user(c cells, now time.Time) (User, error) {
 	return u, err
 }
 
-// errDeleted refuses an account that its program keeps without letting anybody use it.
+// errDeleted refuses an account that its program keeps but that nobody can use.
 func errDeleted(name string) error { return fmt.Errorf("the account was deleted (%s is set)", name) }
 
 // errPlain refuses a password that is not hashed.
@@ -148,7 +148,7 @@ func (c cells) moment(names []string) (time.Time, error) {
 	return parseTime(name, value)
 }
 
-// flag takes a flag, or a time since when something is so.
+// flag reads a flag, or a time since when something is so.
 func (c cells) flag(names []string) (bool, error) {
 	name, value := c.find(names...)
 	set, err := parseFlag(name, value, false)
@@ -162,7 +162,7 @@ func (c cells) flag(names []string) (bool, error) {
 	return !at.IsZero(), nil
 }
 
-// until reports whether a time, such as the end of a ban, is still to come, by more than the span.
+// until reports whether a time, such as the end of a ban, is later than now by more than the span.
 func (c cells) until(now time.Time, span time.Duration, names ...string) (bool, error) {
 	end, err := c.moment(names)
 	return end.After(now.Add(span)), err

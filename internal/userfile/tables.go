@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// tableSpecs are the formats that are rows of a table, as CSV or JSON: what programs have in their databases.
+// tableSpecs are the formats that are rows of a table, as CSV or JSON: the tables in the databases of programs.
 func tableSpecs() []spec {
 	var specs []spec
 	for _, entry := range []func() (spec, table){
@@ -137,7 +137,7 @@ func wordPressTable() (spec, table) {
 	}
 }
 
-// aspNetLockout suspends those who are locked out for longer than wrong passwords lock anybody out.
+// aspNetLockout suspends accounts that are locked for longer than wrong passwords lock one.
 func aspNetLockout(c cells, u *User, now time.Time) error {
 	const byHand = 24 * time.Hour
 	locked, err := c.until(now, byHand, "lockoutend", "lockoutenddateutc")
@@ -145,8 +145,8 @@ func aspNetLockout(c cells, u *User, now time.Time) error {
 	return err
 }
 
-// betterAuthMore names the scheme of salt:key, which other programs write too, and suspends those who are
-// banned, for good or until a time to come.
+// betterAuthMore names the scheme of salt:key, which other programs write too, and suspends accounts that are banned
+// for good or until a future time.
 func betterAuthMore(c cells, u *User, now time.Time) error {
 	if strings.Contains(u.PasswordHash, ":") && !strings.HasPrefix(u.PasswordHash, "$") {
 		u.PasswordParts.Scheme = "better-auth"

@@ -1,9 +1,8 @@
-// Package userfile reads accounts from files, one at a time, and writes them: our own JSON Lines and CSV, and
-// what other programs export.
+// Package userfile reads accounts from files, one at a time, and writes them. It knows our own JSON Lines and CSV, and
+// the exports of other programs.
 //
-// Memory grows neither with the file nor with the length of a line: a record longer than MaxRecord is
-// reported and skipped. A record that cannot be read is reported with its number and does not end the
-// reading.
+// Memory grows neither with the file nor with the length of a line: a record longer than MaxRecord is reported and
+// skipped. A record that cannot be read is reported with its number, and the reading continues.
 package userfile
 
 import (
@@ -17,48 +16,48 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// MaxRecord is the most bytes that a line or an element may have.
+// MaxRecord is the greatest length of a line or an element, in bytes.
 const MaxRecord = 1 << 20
 
-// peekSize is what the format is told from, and what is read at once.
+// peekSize is how much of a file is read to detect its format, and how much is read at once.
 const peekSize = 64 << 10
 
-// User is an account in a file. Only Email must be there.
+// User is an account in a file. Only Email is required.
 type User struct {
-	// ID is kept. Nil: the account gets a new one.
+	// ID stays the id of the account. Nil: the account gets a new one.
 	ID    uuid.UUID
 	Email string
-	// PasswordHash is as its program wrote it, in a form that package hashforms reads together with
+	// PasswordHash is the hash as its program wrote it, in a form that package hashforms reads together with
 	// PasswordParts. Empty: nobody can log in before the password is reset.
 	PasswordHash        string
 	PasswordParts       PasswordParts
 	FirstName, LastName string
-	// CreatedAt and LastLoginAt: zero where the file does not tell.
+	// CreatedAt and LastLoginAt are zero if the file does not have them.
 	CreatedAt, LastLoginAt time.Time
-	// Suspended says that the account may not be used.
+	// Suspended means that the account may not be used.
 	Suspended     bool
 	EmailVerified bool
 }
 
-// PasswordParts is what a file holds of a password hash beside its text. The zero value: nothing, the text
-// says it all.
+// PasswordParts are the parts of a password hash that a file has beside its text. The zero value: there are none, and
+// the text is complete.
 type PasswordParts struct {
-	// Scheme names how the parts belong together, one of hashforms.Schemes, such as "passport-local-mongoose",
-	// "pbkdf2" or "scrypt".
+	// Scheme names the way to join the parts, one of hashforms.Schemes, such as "passport-local-mongoose", "pbkdf2" or
+	// "scrypt".
 	Scheme string
-	// Salt is as the file writes it.
+	// Salt is the salt as the file has it.
 	Salt string
-	// Params are parameters of the scheme, such as "iterations=25000,digest=sha256". Those that are missing
-	// have the scheme's own values.
+	// Params are parameters of the scheme, such as "iterations=25000,digest=sha256". Missing ones have the scheme's own
+	// values.
 	Params string
 }
 
 // Record is one line or element.
 type Record struct {
-	// Number counts from 1: lines of the file, or elements of a JSON document, as Reader.Unit says.
+	// Number counts from 1: lines of the file, or elements of a JSON document, as Reader.Unit returns.
 	Number int64
 	User   User
-	// Err says why it is no account. User.Email may be set all the same, to name it.
+	// Err is why the record is not an account. User.Email may be set nevertheless, to name the record.
 	Err error
 }
 
@@ -80,29 +79,29 @@ type Reader struct {
 	parse  parser
 }
 
-// source cuts a file into records.
+// source splits a file into records.
 type source interface {
-	// next returns the next one, which is good until the following call, or io.EOF.
+	// next returns the next record, valid until the next call, or io.EOF.
 	next() (raw, error)
 	unit() string
 }
 
-// raw is a record that was cut out and not understood yet.
+// raw is a record that was split off and not parsed yet.
 type raw struct {
 	number int64
 	json   []byte
 	row    row   // of CSV
-	err    error // why it could not be cut out
+	err    error // why it could not be split off
 }
 
-// fatalError is a record that says that the rest of the file is not worth reading.
+// fatalError is the error of a record which means that the rest of the file cannot be used.
 type fatalError struct{ error }
 
 // Unwrap is for errors.Is.
 func (f fatalError) Unwrap() error { return f.error }
 
-// NewReader looks at the beginning of in, which may be compressed with gzip, or in UTF-16 with a byte order
-// mark, and fails where the format is not clear, or the file not in it.
+// NewReader reads the beginning of in, which may be compressed with gzip, or in UTF-16 with a byte order mark. It fails
+// if the format is not clear, or if the file does not have it.
 func NewReader(in io.Reader, opts Options) (*Reader, error) {
 	text, err := newText(in)
 	if err != nil {
@@ -122,13 +121,13 @@ func NewReader(in io.Reader, opts Options) (*Reader, error) {
 	return r, err
 }
 
-// Format is what the file is in.
+// Format returns the format of the file.
 func (r *Reader) Format() Format { return r.format }
 
-// Unit is what records are numbered by: "line" or "element".
+// Unit returns the unit that numbers of records count: "line" or "element".
 func (r *Reader) Unit() string { return r.source.unit() }
 
-// Next returns the next record, or io.EOF. A record that is no account has its Err; an error means that the
+// Next returns the next record, or io.EOF. A record that is not an account has its Err set. An error means that the
 // rest cannot be read.
 func (r *Reader) Next() (Record, error) {
 	cut, err := r.source.next()
@@ -145,7 +144,7 @@ func (r *Reader) Next() (Record, error) {
 	return record, nil
 }
 
-// errTooLong names what was passed over.
+// errTooLong names the record that was skipped.
 func errTooLong(unit string) error {
 	return fmt.Errorf("the %s is longer than 1 MiB", unit)
 }

@@ -49,7 +49,7 @@ func TestJSONL(t *testing.T) {
 	if strings.Contains(list[10].Err.Error(), "$2b$") {
 		t.Errorf("a hash is told: %v", list[10].Err)
 	}
-	// A typo goes on in every line: told at once.
+	// A misspelt name is in every line, so the error comes at once.
 	if _, _, err := readAll(t, strings.NewReader(`{"email":"h@example.com","passwordhash":"x"}`), JSONL); err == nil || !strings.Contains(err.Error(), `line 1: there is no field "passwordhash": id, email, password_hash`) {
 		t.Errorf("typo: %v", err)
 	}
@@ -98,7 +98,7 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestStrayQuotes: a quote too many costs its own line, wherever the next one is.
+// TestStrayQuotes: one quote too many costs only its own line, wherever the next quote is.
 func TestStrayQuotes(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
@@ -168,7 +168,7 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// TestCutOff: a document that ends too early is no end.
+// TestCutOff: a document that ends too early is an error, and not the end.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	const document = `{"realm":"x","users":[{"email":"a@example.com"},{"email":"b@example.com"}],"more":{}}`
@@ -190,12 +190,12 @@ func TestCutOff(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	// "users" again and again does not grow the stack.
+	// "users" many times does not grow the stack.
 	twice := read(t, `{"users":[],"users":[{"email":"a@example.com"}]`+strings.Repeat(`,"users":[]`, 100_000)+`}`, Keycloak)
 	wantRecords(t, twice, User{Email: "a@example.com"})
 }
 
-// gigabyte repeats text between a beginning and an end, without holding it.
+// gigabyte repeats a text between a beginning and an end, without holding all of it.
 type gigabyte struct {
 	head, body, tail string
 	left             int64
@@ -228,7 +228,7 @@ func (g *gigabyte) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// wide is UTF-16 of ASCII.
+// wide returns an ASCII text as UTF-16.
 func wide(text string) string {
 	var out strings.Builder
 	for _, c := range []byte(text) {
@@ -237,8 +237,8 @@ func wide(text string) string {
 	return out.String()
 }
 
-// TestGigabyte: a line of a gigabyte, and a field, an element or a member of many
-// megabytes, is named and passed over, and takes no memory.
+// TestGigabyte: a line of a gigabyte, and a field, an element or a member of many megabytes, is reported and skipped,
+// and uses no memory.
 func TestGigabyte(t *testing.T) { //nolint:paralleltest // it measures what is allocated
 	const size, less = 1 << 30, 64 << 20
 	for name, in := range map[string]struct {
@@ -302,7 +302,7 @@ func TestLongButNotTooLong(t *testing.T) {
 	}
 }
 
-// TestWriteAndRead: what is written is read as it was.
+// TestWriteAndRead: an account that is written and read again is the same.
 func TestWriteAndRead(t *testing.T) {
 	t.Parallel()
 	users := []User{

@@ -13,8 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// unmarshal reads JSON. Its errors name the field and not the value, which may be a secret in the wrong
-// place.
+// unmarshal reads JSON. Its errors name the field and not the value: a secret may be in the wrong place.
 func unmarshal(text []byte, to any, strict bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if strict {
@@ -55,8 +54,8 @@ type valueError struct{ text string }
 // Error implements error.
 func (v *valueError) Error() string { return v.text }
 
-// moment is a time as exports write it: RFC 3339, the text of a database, seconds or milliseconds since 1970,
-// or MongoDB's {"$date": …}. A text that is no time is kept for in, which knows the name of the field.
+// moment is a time in the forms that exports have: RFC 3339, the text of a database, seconds or milliseconds since
+// 1970, or MongoDB's {"$date": …}. A text that is not a time is kept for in, which knows the name of the field.
 type moment struct {
 	time.Time
 	bad string
@@ -81,7 +80,7 @@ func (m *moment) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// in returns the error of a time that is none, with the name of its field.
+// in returns the error for a text that is not a time, with the name of its field.
 func (m *moment) in(field string) error {
 	if m == nil || m.bad == "" {
 		return nil
@@ -102,7 +101,7 @@ func parseTime(field, text string) (time.Time, error) {
 	return t, nil
 }
 
-// Numbers are told apart by their size: 1e11 seconds are in the year 5138, and 1e11 milliseconds in 1973.
+// The size of a number decides its unit: 1e11 seconds are in the year 5138, and 1e11 milliseconds in 1973.
 const (
 	leastMillis = 1e11
 	leastMicros = 1e14
@@ -111,7 +110,7 @@ const (
 
 var errMoment = errors.New("not a time")
 
-// parseMoment takes "" for no time, and so are 0 and the zero times of MySQL and .NET, which say "never".
+// parseMoment reads "" as no time. It does the same for 0 and the zero times of MySQL and .NET, which mean "never".
 func parseMoment(text string) (time.Time, error) {
 	if text == "" || strings.HasPrefix(text, "0000-00-00") || strings.HasPrefix(text, "0001-01-01") {
 		return time.Time{}, nil
@@ -141,8 +140,7 @@ func parseMoment(text string) (time.Time, error) {
 	return time.Time{}, errMoment
 }
 
-// quoted is a field and its value, for an error. A value that could be a hash that is in the wrong column is
-// left out.
+// quoted returns a field and its value for an error. It leaves out a value that could be a hash in the wrong column.
 func quoted(field, value string) string {
 	if couldBeHash(value) {
 		return field
@@ -150,8 +148,8 @@ func quoted(field, value string) string {
 	return fmt.Sprintf("%s %q", field, value)
 }
 
-// couldBeHash reports whether a value could be a hash or a key: too long for what belongs there, with the
-// characters of hashes, or 16 or more of base64 and hex.
+// couldBeHash reports whether a value could be a hash or a key: it is too long for the column, has the characters of
+// hashes, or has 16 or more of base64 and hex.
 func couldBeHash(value string) bool {
 	const longest, leastKey = 40, 16
 	isKey := len(value) >= leastKey && !strings.ContainsFunc(value, func(r rune) bool {
@@ -160,7 +158,7 @@ func couldBeHash(value string) bool {
 	return len(value) > longest || isKey || strings.ContainsAny(value, "${}*!")
 }
 
-// parseFlag takes what programs write for yes and no, and otherwise for "".
+// parseFlag reads the texts that programs write for yes and no, and returns otherwise for "".
 func parseFlag(name, text string, otherwise bool) (bool, error) {
 	switch strings.ToLower(text) {
 	case "":
@@ -173,7 +171,7 @@ func parseFlag(name, text string, otherwise bool) (bool, error) {
 	return false, fmt.Errorf("%s is neither true nor false", quoted(name, text))
 }
 
-// parseID takes "" for none.
+// parseID reads "" as no id.
 func parseID(text string) (uuid.UUID, error) {
 	if text == "" {
 		return uuid.Nil, nil
@@ -185,7 +183,7 @@ func parseID(text string) (uuid.UUID, error) {
 	return id, nil
 }
 
-// errNoAddress names an account without an address by what its program calls it. nil: it has one.
+// errNoAddress names an account without an address with its program's word for the address. nil: the account has one.
 func errNoAddress(u User, called string) error {
 	switch {
 	case u.Email != "":
@@ -196,7 +194,7 @@ func errNoAddress(u User, called string) error {
 	return fmt.Errorf("it has no address (email): it is the account of %q", called)
 }
 
-// foreignID is an identifier of another program: kept where it is a UUID.
+// foreignID returns an identifier of another program if it is a UUID.
 func foreignID(text string) uuid.UUID {
 	id, err := parseID(text)
 	if err != nil {
@@ -205,14 +203,13 @@ func foreignID(text string) uuid.UUID {
 	return id
 }
 
-// splitName takes the first word for the first name where an export has the whole name only, as its owner
-// chose it to be shown.
+// splitName uses the first word as the first name if an export has only the whole name that its owner chose.
 func splitName(name string) (first, last string) {
 	first, last, _ = strings.Cut(strings.TrimSpace(name), " ")
 	return first, strings.TrimSpace(last)
 }
 
-// loose is a value whose type is not certain: text where it is a string, else "".
+// loose is a value whose type is not certain: its text if it is a string, else "".
 type loose string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -224,7 +221,7 @@ func (l *loose) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// names are what profiles keep a name in.
+// names are the members in which profiles keep a name.
 type names struct {
 	FirstName   loose `json:"first_name"`
 	LastName    loose `json:"last_name"`
@@ -235,7 +232,7 @@ type names struct {
 	Name        name  `json:"name"`
 }
 
-// namesText is an object that any program may have written, or its text. Whatever else it is has no names.
+// namesText is an object that any program may have written, or its text. Any other value has no names.
 type namesText struct{ names }
 
 // UnmarshalJSON implements json.Unmarshaler.

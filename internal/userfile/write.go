@@ -13,7 +13,7 @@ import (
 type Writer struct {
 	json *json.Encoder
 	csv  *csv.Writer
-	// hashes says that they are written, too.
+	// hashes says that the hashes are written, too.
 	hashes bool
 }
 
@@ -31,7 +31,7 @@ func NewWriter(w io.Writer, format Format, hashes bool) (*Writer, error) {
 	return nil, fmt.Errorf("accounts are written as %s or %s, not as %q", JSONL, CSV, format)
 }
 
-// shown leaves the column of the hash out where it is not to be seen.
+// shown leaves out the column of the hash if hashes are not written.
 func (w *Writer) shown(fields []string) []string {
 	if w.hashes {
 		return fields
@@ -68,7 +68,7 @@ func (w *Writer) Write(u User) error {
 	return w.json.Encode(line)
 }
 
-// Flush writes what is still held back.
+// Flush writes the buffered accounts.
 func (w *Writer) Flush() error {
 	if w.csv == nil {
 		return nil

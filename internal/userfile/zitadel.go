@@ -2,8 +2,8 @@ package userfile
 
 import "errors"
 
-// zitadelUser is an entry of humanUsers in Zitadel's export and import, or of its lists of users, or what one
-// user is imported from.
+// zitadelUser is an entry of humanUsers in Zitadel's export and import, or of its lists of users, or the request that
+// imports one user.
 type zitadelUser struct {
 	User    *zitadelHuman `json:"user"`  // of humanUsers
 	Human   *zitadelHuman `json:"human"` // of lists

@@ -34,7 +34,7 @@ func TestOddAddressesLogIn(t *testing.T) {
 			t.Errorf("%s does not log in: %v", email, got)
 		}
 		for range 7 {
-			for _, address := range []string{email, "x" + email[len(string([]rune(email)[0])):]} { // the second is unknown
+			for _, address := range []string{email, "x" + email[len(string([]rune(email)[0])):]} { // the 2nd: nobody's
 				if got := s.ask(t, "Login", fields{"email": []byte(address), "password": []byte("wrong")}); !got.isLike(want) {
 					t.Errorf("%s with a wrong password: %v, want %v", address, got, want)
 				}
