@@ -13,12 +13,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/caller"
 )
 
-// logCall writes the access log. Requests and responses are never part of it:
-// debug_redact does not protect what Go's String prints.
+// logCall writes the access log. It never logs requests or responses: debug_redact does not hide fields from Go's
+// String.
 func (s *Server) logCall(ctx context.Context, method string, start time.Time, err error) {
 	level := slog.LevelInfo
 	if strings.HasPrefix(method, "/grpc.") {
-		level = slog.LevelDebug // health and reflection: probes come every second or so, from every side
+		level = slog.LevelDebug // health and reflection: many probes call every second
 	}
 	now, code := s.cfg.Now(), status.Code(err)
 	if !s.cfg.Log.all.Enabled(ctx, level) || !s.cfg.Log.flood.allows(kind{accessLine, method, code}, now) {

@@ -19,7 +19,7 @@ import (
 
 var errNoHop = errors.New("not an address")
 
-// callerOf reads what the metadata and the connection of a call say of its caller.
+// callerOf reads the data about the caller from the metadata and the connection of a call.
 func callerOf(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
 	c := &caller.Caller{CallID: newCallID(), Address: clientAddress(ctx, trusted), Credential: bearer(ctx)}
 	c.TraceID = c.CallID
@@ -31,11 +31,11 @@ func callerOf(ctx context.Context, trusted []netip.Prefix) *caller.Caller {
 	return c
 }
 
-// bearerScheme is compared without regard to letter case (RFC 9110, section 11.1).
+// bearerScheme is compared in any letter case (RFC 9110, section 11.1).
 const bearerScheme = "bearer "
 
-// bearer is the credential in the metadata `authorization: Bearer CREDENTIAL`. More
-// than one is none: which of them counts must not depend on who reads them.
+// bearer returns the credential in the metadata `authorization: Bearer CREDENTIAL`. If there are several it returns
+// none: which one counts must not depend on the code that reads them.
 func bearer(ctx context.Context) string {
 	values := incoming(ctx, "authorization")
 	if len(values) != 1 || len(values[0]) < len(bearerScheme) || !strings.EqualFold(values[0][:len(bearerScheme)], bearerScheme) {
@@ -44,7 +44,7 @@ func bearer(ctx context.Context) string {
 	return values[0][len(bearerScheme):]
 }
 
-// incoming is one of the headers. metadata.FromIncomingContext would copy all of them.
+// incoming returns the values of one header. metadata.FromIncomingContext would copy all headers.
 func incoming(ctx context.Context, name string) []string {
 	return metadata.ValueFromIncomingContext(ctx, name)
 }
@@ -55,9 +55,9 @@ func newCallID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// parseTraceparent takes the trace id from a traceparent header (W3C Trace
-// Context, section 3.2): version-traceid-parentid-flags, lower-case hex, neither
-// id all zero. Later versions may append fields, version ff is invalid.
+// parseTraceparent returns the trace id in a traceparent header (W3C Trace Context, section 3.2):
+// version-traceid-parentid-flags, lower-case hex, neither id all zero. Later versions may append fields. Version ff is
+// invalid.
 func parseTraceparent(header string) (string, bool) {
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(header) < length || header[2] != '-' || header[35] != '-' || header[52] != '-' {
@@ -85,11 +85,10 @@ func isLowerHex(s string) bool {
 	return true
 }
 
-// clientAddress is the peer's address, or where the peer is a trusted proxy the
-// nearest address in x-forwarded-for that is not one: what stands left of it was
-// written by the client and proves nothing. A proxy that names nobody, or somebody
-// who cannot be read, answers for its clients by its own address; so does one whose PROXY
-// header names nobody, which has not written what follows it.
+// clientAddress returns the address of the peer. If the peer is a trusted proxy, it returns the last address in
+// x-forwarded-for that is not a trusted proxy: the client may have written everything to the left of that. If a proxy
+// names no client, or the name does not parse, its clients have the address of the proxy. So have those of a proxy
+// whose PROXY header names no client, because the client itself may have written the headers that follow.
 func clientAddress(ctx context.Context, trusted []netip.Prefix) netip.Addr {
 	address := peerAddress(ctx)
 	if !contains(trusted, address) || inbound.Unnamed(ctx) {
@@ -116,8 +115,8 @@ func clientAddress(ctx context.Context, trusted []netip.Prefix) netip.Addr {
 	return address
 }
 
-// peerAddress is who holds the other end of the connection; invalid on transports
-// that have no addresses.
+// peerAddress returns the address of the other end of the connection. It is invalid on transports that have no
+// addresses.
 func peerAddress(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -130,7 +129,7 @@ func peerAddress(ctx context.Context) netip.Addr {
 	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// parseHop takes an address, also with a port or in brackets, as some gateways write it.
+// parseHop parses an address, also with a port or in brackets, as some gateways write it.
 func parseHop(text string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(text); err == nil {
 		return withPort.Addr(), nil

@@ -14,11 +14,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
 
-// checkKey is the credential check of methods with AUTH_CLASS_ADMIN and
-// AUTH_CLASS_SERVICE: the caller must show a key whose hash is in one of the lists.
-// Whatever else it shows has the same answer, and all hashes are compared whichever
-// matches, so that neither the answer nor its time tells what is configured. Keys
-// are random: their plain hashes say nothing of them.
+// checkKey checks the credential for methods with AUTH_CLASS_ADMIN and AUTH_CLASS_SERVICE: the caller must show a key
+// whose hash is in one of the lists. The answer to every other credential is the same, and all hashes are compared even
+// if one matches, so that neither the answer nor its time reveals the settings. Keys are random, so plain hashes reveal
+// nothing about them.
 func checkKey(ctx context.Context, lists ...[][sha256.Size]byte) error {
 	if !knownKey(caller.From(ctx).Credential, lists...) {
 		return refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_KEY_INVALID,
@@ -29,11 +28,12 @@ func checkKey(ctx context.Context, lists ...[][sha256.Size]byte) error {
 
 // Keys are the SHA-256 hashes of the keys that callers may show.
 type Keys struct {
-	// Admin may call what is for operators and for services, Service what is for services only. None: nobody may.
+	// Admin keys may call methods for operators and for services. Service keys may call only those for services. If a
+	// list is empty, nobody may.
 	Admin, Service [][sha256.Size]byte
 }
 
-// Shown says whether the caller shows any key that is known here.
+// Shown returns whether the caller shows one of these keys.
 func (k Keys) Shown(ctx context.Context) bool {
 	return knownKey(caller.From(ctx).Credential, k.Admin, k.Service)
 }
@@ -52,7 +52,7 @@ func knownKey(key string, lists ...[][sha256.Size]byte) bool {
 	return known == 1
 }
 
-// authenticate is the credential check of methods with AUTH_CLASS_SESSION.
+// authenticate checks the credential for methods with AUTH_CLASS_SESSION.
 func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 	accessToken := caller.From(ctx).Credential
 	if accessToken == "" {

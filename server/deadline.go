@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// deadlineContext is context.WithDeadline whose timer is set when somebody waits for
-// it. A validation that is answered from memory waits for nothing, and setting and
-// stopping a timer is a sixth of what the interceptors cost it. Of several ends that
-// came before anybody waited, which one is told is not defined.
+// deadlineContext is like context.WithDeadline, but sets its timer only when somebody waits for it. A validation that
+// is answered from memory waits for nothing, and setting and stopping a timer would be a sixth of what the interceptors
+// cost it. If it ends for several reasons before anybody waits, Err returns any one of them.
 type deadlineContext struct {
 	context.Context //nolint:containedctx // the parent: this is a context itself
 	deadline        time.Time
 
-	// waited is the context with the timer, nil until it is needed.
+	// waited is the context with the timer, or nil until it is needed.
 	waited atomic.Pointer[context.Context]
 
 	mu     sync.Mutex
@@ -23,7 +22,7 @@ type deadlineContext struct {
 	cancel context.CancelFunc // of waited
 }
 
-// withDeadline returns the context and what ends it.
+// withDeadline returns the context and the function that ends it.
 func withDeadline(parent context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	d := &deadlineContext{Context: parent, deadline: deadline}
 	return d, d.end
@@ -65,8 +64,8 @@ func (d *deadlineContext) Done() <-chan struct{} { return d.wait().Done() }
 // Err implements context.Context.
 func (d *deadlineContext) Err() error { return d.wait().Err() }
 
-// Value implements context.Context. Once there is a timer, package context finds it by
-// a key of its own, so that a child of this context needs no goroutine.
+// Value implements context.Context. If there is a timer, package context finds it under a key of its own, so that a
+// child of this context needs no goroutine.
 func (d *deadlineContext) Value(key any) any {
 	if waited := d.waited.Load(); waited != nil {
 		return (*waited).Value(key)

@@ -26,12 +26,11 @@ import (
 // errorDomain is the domain of every ErrorInfo.
 const errorDomain = "latchkey"
 
-// reasonPrefix is what the enum's names have and ErrorInfo.reason does not.
+// reasonPrefix is the prefix of the names in the enum, which ErrorInfo.reason does not have.
 const reasonPrefix = "ERROR_REASON_"
 
-// statusOf is the one place where errors become what clients see. The bool says
-// that the error was not foreseen: it is for the log, and the client gets no more
-// than the trace id.
+// statusOf is the only place that turns errors into statuses for clients. unforeseen means that the error was not
+// expected: the log has it, and the client gets only the trace id.
 func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 	if known := RefusalIn(err); known != nil {
 		return statusOfRefusal(known, traceID), false
@@ -39,7 +38,7 @@ func statusOf(err error, traceID string) (st *status.Status, unforeseen bool) {
 	if errors.Is(err, context.Canceled) {
 		return withDetails(status.New(codes.Canceled, "the call was canceled"), &errdetails.RequestInfo{RequestId: traceID}), false
 	}
-	// gRPC's own, such as Unimplemented from a registered service.
+	// An error of gRPC, such as Unimplemented from a registered service.
 	var own interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &own) {
 		return own.GRPCStatus(), false
@@ -55,7 +54,7 @@ func RefusalIn(err error) *refusal.Error {
 	return refusalOf(err)
 }
 
-// refusalOf knows the errors of the leaf packages.
+// refusalOf maps the errors of the leaf packages.
 func refusalOf(err error) *refusal.Error {
 	var overloaded *password.OverloadedError
 	var limited *ratelimit.LimitedError
@@ -91,8 +90,8 @@ func statusOfRefusal(r *refusal.Error, traceID string) *status.Status {
 	return withDetails(status.New(r.Code, r.Message), details...)
 }
 
-// withDetails cannot fail on an error status with well-known details; were it to,
-// the bare status is still right.
+// withDetails cannot fail for an error status with well-known details. If it did, the status without details would
+// still be right.
 func withDetails(st *status.Status, details ...protoadapt.MessageV1) *status.Status {
 	with, err := st.WithDetails(details...)
 	if err != nil {
@@ -114,8 +113,7 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	return st.Err()
 }
 
-// invalidRequest turns violations into field violations. Their texts name rules,
-// never values.
+// invalidRequest turns violations of rules into field violations. Their texts name rules, never values.
 func invalidRequest(err error) error {
 	var invalid *protovalidate.ValidationError
 	if !errors.As(err, &invalid) {

@@ -12,46 +12,47 @@ import (
 )
 
 const (
-	// floodEvery is how often the lines are told of that were left out.
+	// floodEvery is how often the log says how many lines were left out.
 	floodEvery = time.Second
 	// accessLine is the message of the access log.
 	accessLine = "rpc"
 )
 
-// Log is a log whose lines of one kind are bounded. Use NewLog.
+// Log is a log that limits lines of one kind. Use NewLog.
 type Log struct {
-	// Bounded is for everything but the access log.
+	// Bounded is for all lines except the access log.
 	Bounded *slog.Logger
 
-	all   *slog.Logger // the access log, and what tells of a flood
+	all   *slog.Logger // for the access log, and for the lines about a flood
 	flood *flood
 }
 
-// NewLog returns a log to which lines of one kind are written in a second; the rest are counted. Zero: all are written.
+// NewLog returns a log that writes at most lines lines of one kind in a second, and counts the rest. Zero: it writes
+// all.
 func NewLog(to *slog.Logger, lines int, now func() time.Time) *Log {
 	f := newFlood(lines, now)
 	return &Log{Bounded: slog.New(f.handler(to.Handler())), all: to, flood: f}
 }
 
-// flood bounds the log lines of one kind in a second: somebody who calls as fast as they
-// can must not fill the disk, nor have the log cost more than the calls. What is left
-// out is counted, in a line of its own. The metrics count every call.
+// flood limits the log lines of one kind in a second. Somebody who calls as fast as they can must not fill the disk,
+// and the log must not cost more than the calls. Lines that are left out are counted in a line of their own. The
+// metrics count every call.
 type flood struct {
-	most int64 // 0: all are written
+	most int64 // 0: write all
 	now  func() time.Time
 
 	kinds atomic.Pointer[map[kind]*tally] // replaced, never changed
-	mu    sync.Mutex                      // whoever replaces it
+	mu    sync.Mutex                      // held to replace it
 }
 
-// kind is what makes lines alike: there are as many as messages, methods and codes. Interceptors see no method that is
-// not registered, so strangers cannot add kinds.
+// kind says which lines are alike. There are as many kinds as messages, methods and codes. Interceptors see only
+// registered methods, so strangers cannot add kinds.
 type kind struct {
 	message, method string
 	code            codes.Code
 }
 
-// tally counts the lines of a kind in one second, as good as calls at once let it.
+// tally counts the lines of a kind in one second. With parallel calls it is not exact.
 type tally struct{ second, written, left atomic.Int64 }
 
 func newFlood(most int, now func() time.Time) *flood {
@@ -60,7 +61,7 @@ func newFlood(most int, now func() time.Time) *flood {
 	return f
 }
 
-// allows says whether to write a line now.
+// allows returns whether to write a line now.
 func (f *flood) allows(k kind, now time.Time) bool {
 	if f.most == 0 {
 		return true
@@ -112,7 +113,7 @@ func (f *flood) tell(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// run tells until ctx is over.
+// run calls tell again and again until ctx ends.
 func (f *flood) run(ctx context.Context, log *slog.Logger) {
 	ticker := time.NewTicker(floodEvery)
 	defer ticker.Stop()
@@ -126,7 +127,7 @@ func (f *flood) run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// handler bounds what is logged through it beside the access log, by message and method.
+// handler limits the lines that are logged through it, by message and method. They are not part of the access log.
 func (f *flood) handler(inner slog.Handler) slog.Handler { return floodHandler{inner, f} }
 
 type floodHandler struct {

@@ -13,7 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// readiness is what was last seen of the stores.
+// readiness is the last known state of the stores.
 type readiness struct {
 	mu       sync.Mutex
 	postgres string
@@ -43,14 +43,13 @@ func (s *Server) setServing(serving bool) {
 	}
 }
 
-// serveHealthz says that the process answers.
+// serveHealthz answers if the process runs.
 func serveHealthz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serveReadyz says whether calls should be sent here, what each store does, and what an
-// operator should look at.
+// serveReadyz says whether to send calls here, the state of each store, and the warnings for the operator.
 func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	s.ready.mu.Lock()
 	state := struct {
@@ -72,18 +71,17 @@ func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(state)
 }
 
-// jwksMaxAge is how long a JWKS may be kept. A key is published for
-// signing.PublishAhead before it signs, which leaves 5 minutes for replicas that hear
-// of it late and caches that are.
+// jwksMaxAge is how long a JWKS may be cached. A key is published signing.PublishAhead before it signs. That leaves 5
+// minutes for replicas and caches that are late.
 const jwksMaxAge = 5 * time.Minute
 
-// serveJWKS publishes the keys that verify access tokens (RFC 7517). Verifiers that
-// meet a kid they do not know ask again whatever they have cached.
+// serveJWKS publishes the keys that verify access tokens (RFC 7517). Verifiers that find an unknown kid ask again, even
+// if they have a cached JWKS.
 func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
 	servePublished(w, r, "application/jwk-set+json", s.cfg.Keyring.JWKS())
 }
 
-// servePublished answers with a document that everybody may read and keep for jwksMaxAge.
+// servePublished answers with a document that everybody may read and cache for jwksMaxAge.
 func servePublished(w http.ResponseWriter, r *http.Request, contentType string, document []byte) {
 	sum := sha256.Sum256(document)
 	header := w.Header()
@@ -91,6 +89,6 @@ func servePublished(w http.ResponseWriter, r *http.Request, contentType string, 
 	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(jwksMaxAge.Seconds())))
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:])+`"`)
-	// It answers If-None-Match. A time of zero: none is told.
+	// It handles If-None-Match. With the zero time there is no Last-Modified.
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(document))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 )
 
-// registerMetrics adds the server's own metrics to the registry. They are read when
-// they are scraped: nothing is counted twice.
+// registerMetrics adds the server's own metrics to the registry. Their values are read when they are scraped, so
+// nothing is counted twice.
 func (s *Server) registerMetrics() error {
 	collectors := []prometheus.Collector{s.rpcMetrics}
 	collectors = append(collectors, s.hashMetrics()...)
@@ -113,7 +113,7 @@ func counter(name, help string, read func() float64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read)
 }
 
-// turnedAway counts calls, or connections, that ended for a reason before gRPC knew them.
+// turnedAway counts calls or connections that ended for a reason before gRPC saw them.
 func turnedAway(name, help, reason string, read func() int64) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"reason": reason}},
 		func() float64 { return float64(read()) })
@@ -130,7 +130,7 @@ func (s *Server) arrivalMetrics() []prometheus.Collector {
 	}
 }
 
-// registerListener adds the metrics of a listener's connections.
+// registerListener adds the metrics of the connections of a listener.
 func (s *Server) registerListener(name string, stats func() inbound.LimiterStats) {
 	const closed, help = "latchkey_connections_closed_total", "Connections closed because there were too many."
 	prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, s.cfg.Metrics).MustRegister(

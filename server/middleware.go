@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// maxCallTime bounds every unary call, whatever its client asked for.
+	// maxCallTime limits every unary call, even if its client allows more.
 	maxCallTime = 15 * time.Second
-	// deadlineShave is kept back from the client's deadline, so that the answer that
-	// says what did not finish still reaches it.
+	// deadlineShave is subtracted from the client's deadline, so that an answer about a call that took too long still
+	// reaches the client.
 	deadlineShave = 50 * time.Millisecond
 )
 
@@ -40,35 +40,35 @@ const (
 // middleware is one step around every call, unary or stream. It calls next of the call once, or refuses the call.
 type middleware struct {
 	stage stage
-	// within are the stages that must be further out: what this one needs of them stands beside it in the chain.
+	// within are the stages that must be further out. The chain says for each what this one needs of them.
 	within []stage
 	run    func(ctx context.Context, c *rpc) error
 }
 
-// chain is in the order of the calls, outermost first. checkChain holds the order.
+// chain returns the middleware in the order of a call, outermost first. checkChain checks the order.
 func (s *Server) chain() []middleware {
 	unary, stream := s.rpcMetrics.UnaryServerInterceptor(), s.rpcMetrics.StreamServerInterceptor()
 	metrics := func(ctx context.Context, c *rpc) error { return c.measure(ctx, unary, stream) }
 	return []middleware{
 		{stageCaller, nil, s.readCaller},
-		// The line names the trace id.
+		// The line has the trace id.
 		{stageLog, []stage{stageCaller}, s.logged},
 		{stageMetrics, []stage{stageCaller}, metrics},
-		// Log and metrics see the mapped status.
+		// Log and metrics need the mapped status.
 		{stageErrors, []stage{stageLog, stageMetrics}, s.mapErrors},
 		// The mapping turns a panic into "internal error".
 		{stageRecovery, []stage{stageErrors}, recovered},
-		// A call whose time is over is refused in the form of the contract, and a panic in here is contained.
+		// A call after its deadline is refused in the form of the contract, and a panic in this stage is caught.
 		{stageDeadline, []stage{stageErrors, stageRecovery}, bounded},
 		// It asks the stores, within the deadline.
 		{stagePolicy, []stage{stageCaller, stageRecovery, stageDeadline}, s.admitted},
-		// Who calls, and the address limit, are settled before what they say is looked at.
+		// The caller and the address limit are checked before the message is read.
 		{stageMessages, []stage{stageErrors, stagePolicy}, s.validated},
 	}
 }
 
-// checkChain returns an error when a stage is missing from the chain, is in it twice, or is further out than one that it
-// must be within. A server with such a chain must not start.
+// checkChain returns an error if a stage is missing from the chain, is in it twice, or is further out than a stage that
+// must be outside of it. A server with such a chain must not start.
 func checkChain(chain []middleware) error {
 	outer := map[stage]bool{}
 	for _, m := range chain {
@@ -92,10 +92,10 @@ func checkChain(chain []middleware) error {
 	return nil
 }
 
-// rpc is one call on its way through the chain. It is used by one goroutine.
+// rpc is one call on its way through the chain. Only one goroutine uses it.
 type rpc struct {
 	method string
-	rest   []middleware // those that are further in
+	rest   []middleware // the stages further in
 	server any
 
 	// Of a unary call.
@@ -103,13 +103,13 @@ type rpc struct {
 	unaryInfo         *grpc.UnaryServerInfo
 	unaryHandler      grpc.UnaryHandler
 
-	// Of a stream. The middleware may wrap it.
-	stream        grpc.ServerStream // nil: the call is unary
+	// Of a stream. Middleware may wrap it.
+	stream        grpc.ServerStream // nil if the call is unary
 	streamInfo    *grpc.StreamServerInfo
 	streamHandler grpc.StreamHandler
 }
 
-// next runs what is further in, the handler in the end.
+// next runs the stage further in, and at the end the handler.
 func (c *rpc) next(ctx context.Context) (err error) {
 	if len(c.rest) > 0 {
 		m := c.rest[0]
@@ -138,7 +138,7 @@ func (s *Server) aroundStream(srv any, ss grpc.ServerStream, info *grpc.StreamSe
 	return c.next(ss.Context())
 }
 
-// stream carries the context that the middleware made.
+// stream is a stream with the context from the middleware.
 type stream struct {
 	grpc.ServerStream
 	ctx context.Context //nolint:containedctx // grpc.ServerStream hands its context on by a method
@@ -147,7 +147,7 @@ type stream struct {
 // Context implements grpc.ServerStream.
 func (s *stream) Context() context.Context { return s.ctx }
 
-// readCaller reads what is known of the caller, and ends streams as planned.
+// readCaller reads the data about the caller, and makes streams end as planned.
 func (s *Server) readCaller(ctx context.Context, c *rpc) error {
 	from := callerOf(ctx, s.cfg.TrustedProxies)
 	trailer := metadata.Pairs("trace-id", from.TraceID)
@@ -168,7 +168,7 @@ func (s *Server) logged(ctx context.Context, c *rpc) error {
 	return err
 }
 
-// measure has the call counted by the interceptors of the metrics.
+// measure lets the interceptors of the metrics count the call.
 func (c *rpc) measure(ctx context.Context, unary grpc.UnaryServerInterceptor, streaming grpc.StreamServerInterceptor) error {
 	if c.stream == nil {
 		_, err := unary(ctx, c.request, c.unaryInfo, func(ctx context.Context, _ any) (any, error) {
@@ -199,7 +199,7 @@ func recovered(ctx context.Context, c *rpc) (err error) {
 	return c.next(ctx)
 }
 
-// bounded gives unary calls a deadline. Streams have none of ours.
+// bounded gives unary calls a deadline. Streams get none.
 func bounded(ctx context.Context, c *rpc) error {
 	if c.stream != nil {
 		return c.next(ctx)
@@ -225,7 +225,7 @@ func (s *Server) admitted(ctx context.Context, c *rpc) error {
 	return c.next(ctx)
 }
 
-// validated checks the message of a unary call, and each that comes in on a stream.
+// validated checks the message of a unary call, and each message that a client sends on a stream.
 func (s *Server) validated(ctx context.Context, c *rpc) error {
 	if c.stream != nil {
 		c.stream = &validatedStream{c.stream, s}
@@ -237,7 +237,7 @@ func (s *Server) validated(ctx context.Context, c *rpc) error {
 	return c.next(ctx)
 }
 
-// validatedStream checks each message that comes in.
+// validatedStream checks each message that the client sends.
 type validatedStream struct {
 	grpc.ServerStream
 	server *Server

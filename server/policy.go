@@ -15,11 +15,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 )
 
-// policies holds the policy of every method, by its full name ("/package.Service/Method").
+// policies has the policy of every method, by its full name ("/package.Service/Method").
 type policies map[string]*latchkeyv1.Policy
 
-// publicServices are gRPC's own: their protos cannot declare a policy. Both tell
-// nothing about accounts; reflection is registered by setting only.
+// publicServices are services of gRPC, whose protos cannot declare a policy. They reveal nothing about accounts.
+// Reflection is registered only if the settings say so.
 func publicServices() map[string]bool {
 	return map[string]bool{
 		"grpc.health.v1.Health":                    true,
@@ -28,8 +28,8 @@ func publicServices() map[string]bool {
 	}
 }
 
-// readPolicies collects the (latchkey.v1.policy) of every method of the services.
-// One that is missing or incomplete is an error: the server must not start.
+// readPolicies collects the (latchkey.v1.policy) of every method of the services. If one is missing or incomplete it
+// returns an error: the server must not start.
 func readPolicies(services map[string]grpc.ServiceInfo) (policies, error) {
 	all := policies{}
 	public := publicServices()
@@ -65,15 +65,13 @@ func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
 	return policy, nil
 }
 
-// sitesOfNetwork is how many /64s' worth of calls a /48 of IPv6 has, which is one
-// customer's as often as not and holds 65,536 of them. The addresses of an IPv4 /24 are
-// limited one by one: they belong to strangers.
+// sitesOfNetwork is how many times the limit of a /64 a whole /48 of IPv6 has. A /48 has 65,536 of them, and often
+// belongs to one customer. In an IPv4 /24 each address has its own limit, because they belong to different people.
 const sitesOfNetwork = 8
 
-// admit bounds how often the client's address, and its network, may call. Who shows a
-// key that is known here is not counted, whatever the method; no address is exempt,
-// since behind a proxy on the same host, or one that is not trusted, everybody has the
-// proxy's. soon: a Redis that does not answer must not hold the call up.
+// admit limits how often the client's address, and its network, may call. Callers that show one of our keys are not
+// counted, with any method. No address is exempt: behind a proxy on the same host, or one that is not trusted, all
+// clients have the address of the proxy. soon means that the call must not wait for a Redis that does not answer.
 func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Policy, soon bool) error {
 	rate := policy.GetAddressRate()
 	if rate == nil || !s.cfg.AddressLimit || s.cfg.Keys.Shown(ctx) {
@@ -93,9 +91,9 @@ func (s *Server) admit(ctx context.Context, method string, policy *latchkeyv1.Po
 	return allow(ctx, scope, c.Network(), limit)
 }
 
-// enter applies a method's policy. The credential is read first, which asks no Redis,
-// because a good one is not held up by the address limit's. The limit is told first all
-// the same: somebody who guesses learns nothing once it is reached.
+// enter applies the policy of a method. It checks the credential first, without Redis, because a call with a good one
+// must not wait for the address limit. But it returns the error of the limit first: somebody who guesses credentials
+// learns nothing once the limit is reached.
 func (s *Server) enter(ctx context.Context, method string) (context.Context, error) {
 	policy, ok := s.policies[method]
 	if !ok {
@@ -112,7 +110,7 @@ func (s *Server) enter(ctx context.Context, method string) (context.Context, err
 	return entered, refused
 }
 
-// identify checks the credential in the metadata. It asks PostgreSQL at the most.
+// identify checks the credential in the metadata. It may ask PostgreSQL, but no other store.
 func (s *Server) identify(ctx context.Context, method string, policy *latchkeyv1.Policy) (context.Context, error) {
 	switch policy.GetAuth() {
 	case latchkeyv1.AuthClass_AUTH_CLASS_PUBLIC:

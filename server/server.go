@@ -1,6 +1,6 @@
-// Package server has what every RPC shares: the listener, the middleware, policies, errors, health and the HTTP pages. A
-// request goes through the middleware to a service (server/auth, server/admin and others), which calls a flow, such as
-// internal/login.
+// Package server has the parts that all RPCs share: the listener, the middleware, policies, errors, health and the HTTP
+// pages. A request passes the middleware and comes to a service (server/auth, server/admin and others), which calls a
+// flow, such as internal/login.
 package server
 
 import (
@@ -43,64 +43,62 @@ import (
 
 // Limits of one gRPC connection.
 const (
-	// maxMessage holds every field of every request at its limit, except those of imports.
+	// maxMessage has room for every field of every request at its limit, except those of imports.
 	maxMessage = 16 << 10
-	// maxImport is what a message of an import may have: a thousand accounts.
+	// maxImport is the limit for a message of an import: a thousand accounts.
 	maxImport = 1<<20 + 64<<10
-	// maxReflection is what a client may ask of reflection on one stream, which may last
-	// for reflectionTime: the tools of developers keep it open.
+	// maxReflection is how much a client may ask of reflection on one stream, which may last for reflectionTime:
+	// developers' tools keep it open.
 	maxReflection  = 64 << 10
 	reflectionTime = time.Minute
-	// arrivalTime is how long a message may take after the headers of its call, where the
-	// configuration does not say: TCP has sent a lost segment three times by then.
+	// arrivalTime is how long a message may take after the headers of its call if the configuration does not say. In
+	// that time TCP has sent a lost segment three times.
 	arrivalTime = 10 * time.Second
-	// maxStreams bounds what one connection has under way.
+	// maxStreams limits the calls that run on one connection.
 	maxStreams = 128
-	// maxHeaders leaves room for an access token, a trace context and what proxies add.
+	// maxHeaders has room for an access token, a trace context and the headers that proxies add.
 	maxHeaders = 16 << 10
-	// readHeaders is what is read of them, to refuse the one call: over it gRPC ends the connection with all calls on
-	// it. grpc-js and gRPC's C core send more than the server says that it takes.
+	// readHeaders is how much of the headers is read, to refuse only the one call. Over this limit gRPC ends the
+	// connection with all its calls. grpc-js and gRPC's C core send more than the server says that it accepts.
 	readHeaders = 64 << 10
-	// connectionIdle is how long a connection without calls is kept: it costs 50 KiB, and
-	// another one a millisecond.
+	// connectionIdle is how long a connection without calls is kept. It costs 50 KiB, and a new one costs a
+	// millisecond.
 	connectionIdle   = 5 * time.Minute
 	handshakeTimeout = 10 * time.Second
-	// opsConnections are those of the operations listener, opsPerAddress those of one address there: a few collectors of
-	// metrics, and a browser of six.
+	// opsConnections limits the connections of the operations listener, opsPerAddress those of one address there: a few
+	// collectors of metrics, and a browser with six.
 	opsConnections, opsPerAddress = 128, 64
-	// pingTime is how far apart a client's keepalive pings must be. Most clients ping each
-	// 10 s at the fastest, which the network makes 9 s now and then: three such and gRPC
-	// closes the connection with too_many_pings.
+	// pingTime is the shortest time between a client's keepalive pings. The fastest usual clients ping every 10 s, and
+	// the network sometimes makes that 9 s. After three pings that are too early, gRPC closes the connection with
+	// too_many_pings.
 	pingTime = 5 * time.Second
-	// streamWorkers are goroutines that serve one call after the other. One made for a
-	// call has its stack grown and copied three times on the way through the
-	// interceptors, 17% of a validation's processor time. Calls beyond them, and those
-	// that come while streams hold them, still get a goroutine of their own.
+	// streamWorkers are goroutines that serve one call after another. The stack of a new goroutine grows and is copied
+	// three times on the way through the interceptors, which is 17% of the processor time of a validation. If all are
+	// busy, for example with streams, a call gets a goroutine of its own.
 	streamWorkers = 64
 )
 
-// Config is what a Server works with. All fields are required but those that say
-// otherwise.
+// Config has the settings of a Server. All fields are required, unless their comments say otherwise.
 type Config struct {
-	// Register adds the services; each method must have a policy.
+	// Register adds the services. Each method must have a policy.
 	Register func(grpc.ServiceRegistrar)
-	// Validation checks the access tokens of methods of AUTH_CLASS_SESSION, Keys those of operators and services.
+	// Validation checks the access tokens for methods of AUTH_CLASS_SESSION, Keys the keys of operators and services.
 	Validation *validate.Validator
 	Keys       Keys
 
-	// Pool and Redis are the stores, whose health is watched; Ledger, Keyring and Passwords are for metrics and pages.
+	// Pool and Redis are the stores whose health is watched. Ledger, Keyring and Passwords are for metrics and pages.
 	Pool      *pgxpool.Pool
 	Redis     redis.UniversalClient
 	Ledger    *ledger.Ledger
 	Keyring   *signing.Keyring
 	Passwords *password.Hasher
 
-	// Rates counts calls by network address, where AddressLimit bounds them, and BestEffort those that Redis must not
-	// hold up.
+	// Rates counts calls by network address if AddressLimit is set. BestEffort counts those that must not wait for
+	// Redis.
 	Rates        *ratelimit.GCRA
 	BestEffort   *besteffort.Redis
 	AddressLimit bool
-	// Afterwards is waited for by Shutdown.
+	// Shutdown waits for Afterwards.
 	Afterwards *besteffort.Afterwards
 
 	// TLS secures the gRPC listener. Nil: plaintext.
@@ -109,33 +107,31 @@ type Config struct {
 	Reflection bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
-	// ProxyProtocol lets those begin a connection with a header of the PROXY protocol, which names the client.
+	// ProxyProtocol lets those peers start a connection with a header of the PROXY protocol, which names the client.
 	ProxyProtocol bool
-	// MaxConnections bounds what each listener has open, MaxConnectionsPerAddress what
-	// one address has there that is no trusted proxy. Zero: not bounded.
+	// MaxConnections limits the open connections of each listener, MaxConnectionsPerAddress those of one address that
+	// is not a trusted proxy. Zero: no limit.
 	MaxConnections, MaxConnectionsPerAddress int
-	// ArrivalTime is how long a message may take to arrive after the headers of its call.
-	// Zero: 10 s.
+	// ArrivalTime is how long a message may take to arrive after the headers of its call. Zero: 10 s.
 	ArrivalTime time.Duration
-	// ConnectionAge is when clients are asked to dial again, give or take a tenth of it.
-	// Zero: 50 minutes.
+	// ConnectionAge is when clients are asked to dial again, plus or minus a tenth of it. Zero: 50 minutes.
 	ConnectionAge time.Duration
 
-	// Metrics is where the server registers its own.
+	// Metrics is the registry for the server's metrics.
 	Metrics *prometheus.Registry
-	// Log has the access log, and bounds all others.
+	// Log has the access log, and limits all other lines.
 	Log *Log
 	// Now is the clock.
 	Now func() time.Time
-	// Warnings are what an operator should look at soon and no reason to take the replica
-	// out; /readyz shows them. They name no secret. Nil: none.
+	// Warnings returns problems that an operator should look at soon, and that are no reason to take the replica out of
+	// service. /readyz shows them. They have no secret in them. Nil: none.
 	Warnings func() []string
 }
 
 // Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
 type Server struct {
 	cfg        Config
-	log        *slog.Logger // bounded; the access log goes to cfg.Log
+	log        *slog.Logger // limited; the access log uses cfg.Log
 	queries    *db.Queries
 	policies   policies
 	middleware []middleware
@@ -145,8 +141,7 @@ type Server struct {
 	health     *health.Server
 	ready      readiness
 	started    chan struct{} // closed when Serve has asked the stores
-	// draining ends by drain, when no more calls are taken: every stream's context
-	// depends on it.
+	// drain ends draining when no more calls are accepted. The context of every stream depends on it.
 	draining context.Context //nolint:containedctx // it is the life of the server, not of a call
 	drain    context.CancelFunc
 
@@ -155,7 +150,7 @@ type Server struct {
 	forwarded unheardProxies
 }
 
-// New makes a server. It does not listen yet. A method without a policy is an error.
+// New makes a server, which does not listen yet. It returns an error if a method has no policy.
 func New(cfg Config) (*Server, error) {
 	cfg.ConnectionAge = cmp.Or(cfg.ConnectionAge, connectionAge)
 	s := &Server{
@@ -187,7 +182,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.intakes = readIntakes(s.grpc.GetServiceInfo())
-	// Compiled now: the first caller should not pay for it.
+	// It compiles the rules now, so that the first caller does not wait for that.
 	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
 	if err != nil {
 		return nil, fmt.Errorf("validation rules: %w", err)
@@ -197,7 +192,7 @@ func New(cfg Config) (*Server, error) {
 	return s, s.registerMetrics()
 }
 
-// requests are the messages that our methods take.
+// requests returns the messages that our methods accept.
 func (s *Server) requests() []protoreflect.MessageDescriptor {
 	var list []protoreflect.MessageDescriptor
 	for name := range s.grpc.GetServiceInfo() {
@@ -233,7 +228,7 @@ func (s *Server) options() []grpc.ServerOption {
 			MaxConnectionIdle:     connectionIdle,
 			MaxConnectionAge:      s.cfg.ConnectionAge,
 			MaxConnectionAgeGrace: connectionGrace(s.cfg.ConnectionAge),
-			// A peer that is gone without a word is noticed within 80 s.
+			// A peer that disappears silently is noticed within 80 s.
 			Time:    time.Minute,
 			Timeout: 20 * time.Second,
 		}),
@@ -241,8 +236,8 @@ func (s *Server) options() []grpc.ServerOption {
 	)
 }
 
-// Serve answers gRPC calls on l until Shutdown; it is called once. It watches the stores meanwhile,
-// and health says SERVING while they can be used.
+// Serve answers gRPC calls on l until Shutdown. Call it once. It also watches the stores, and health says SERVING while
+// they can be used.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -259,8 +254,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Bound returns a public listener with the bounds on connections, under the name that the
-// log and the metrics have for it. It is called once for each listener.
+// Bound returns a public listener with the limits on connections. The log and the metrics have its name. Call it once
+// for each listener.
 func (s *Server) Bound(l net.Listener, name string) net.Listener {
 	limiter := inbound.NewLimiter(inbound.LimiterConfig{
 		Most: cmp.Or(s.cfg.MaxConnections, math.MaxInt), MostPerAddress: cmp.Or(s.cfg.MaxConnectionsPerAddress, math.MaxInt),
@@ -270,7 +265,7 @@ func (s *Server) Bound(l net.Listener, name string) net.Listener {
 	return limiter.Listen(l)
 }
 
-// BoundOperations returns the operations listener with bounds of its own: it may be bound to more than loopback.
+// BoundOperations returns the operations listener with limits of its own, because it may listen on more than loopback.
 func (s *Server) BoundOperations(l net.Listener) net.Listener {
 	const name = "ops"
 	limiter := inbound.NewLimiter(inbound.LimiterConfig{Most: opsConnections, MostPerAddress: opsPerAddress, Listener: name, Logger: s.log})
@@ -288,8 +283,8 @@ func (s *Server) WaitServing(ctx context.Context) error {
 	}
 }
 
-// Shutdown says NOT_SERVING, waits for delay so that load balancers notice, takes
-// no more calls and waits for those under way until ctx is over.
+// Shutdown says NOT_SERVING, waits for delay so that load balancers notice, accepts no more calls and waits for running
+// ones until ctx ends.
 func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 	s.ready.stop()
 	s.health.Shutdown()

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// storeCheckEvery and storeCheckTimeout bound how old the answer of health is.
+	// storeCheckEvery and storeCheckTimeout limit how old the answer of health can be.
 	storeCheckEvery   = time.Second
 	storeCheckTimeout = 2 * time.Second
-	// writeCheckEvery is how often PostgreSQL is asked to take a write, while it does. Where
-	// it did not, every check asks.
+	// writeCheckEvery is how often a check writes to PostgreSQL, as long as writes succeed. After a failure every check
+	// writes.
 	writeCheckEvery = 10 * time.Second
-	// doubtTime is how long a store counts as refusing writes after a call met that, though
-	// the check's own write is taken: a disk may have room for the one and not the other.
+	// doubtTime is how long a store counts as refusing writes after it refused one of a call, even if it accepts the
+	// write of the check: a disk may have room for one and not for the other.
 	doubtTime = 30 * time.Second
 )
 
-// watchStores checks the stores until ctx is over.
+// watchStores checks the stores until ctx ends.
 func (s *Server) watchStores(ctx context.Context) {
 	const writeEvery = int(writeCheckEvery / storeCheckEvery)
 	tick := time.NewTicker(storeCheckEvery)
@@ -41,10 +41,9 @@ func (s *Server) watchStores(ctx context.Context) {
 	}
 }
 
-// checkStores asks both stores; write has PostgreSQL take a write too. Without PostgreSQL
-// nothing can be served. Without Redis nobody logs in or refreshes, but tokens are
-// validated: taking every replica out of service at once would only make that worse, so
-// it is reported by /readyz and metrics and does not end SERVING.
+// checkStores asks both stores. If write is set, it also writes to PostgreSQL. Without PostgreSQL the service cannot
+// serve anything. Without Redis nobody can log in or refresh, but tokens are validated. To take every replica out of
+// service would only make that worse, so /readyz and the metrics report it, and health stays SERVING.
 func (s *Server) checkStores(ctx context.Context, write bool) {
 	s.ready.mu.Lock()
 	before := s.ready.postgres
@@ -52,12 +51,12 @@ func (s *Server) checkStores(ctx context.Context, write bool) {
 	inPostgres, inRedis := s.ready.doubts.about(clockNow())
 	var postgres, redis string
 	var asked sync.WaitGroup
-	// Each has a time of its own: one that hangs must not make the other look lost.
+	// Each has its own timeout, so that one that does not answer does not make the other look lost.
 	asked.Go(func() { postgres = s.checkPostgres(ctx, write || before != storeOK || inPostgres != "") })
 	asked.Go(func() { redis = s.checkRedis(ctx) })
 	asked.Wait()
 	if ctx.Err() != nil {
-		return // the server stops: nothing was learned
+		return // the server stops, and the results mean nothing
 	}
 	if postgres == storeOK && inPostgres != "" {
 		postgres = inPostgres
@@ -80,8 +79,8 @@ func (s *Server) checkStores(ctx context.Context, write bool) {
 	s.setServing(postgres == storeOK)
 }
 
-// What a store is said to be, by /readyz and the log: short, and never with what the
-// store said, which the log of the failed calls has.
+// The states of a store in /readyz and the log. They are short and never have text from the store, which is in the log
+// of the calls that failed.
 const (
 	storeOK          = "ok"
 	storeUnreachable = "unreachable"
@@ -92,7 +91,7 @@ const (
 	storeHangs       = "answers, but commits nothing"
 )
 
-// doubts are what calls have met of late.
+// doubts are the errors of stores that calls have met lately.
 type doubts struct {
 	mu              sync.Mutex
 	postgres, redis string
@@ -100,12 +99,12 @@ type doubts struct {
 	redisUntil      time.Time
 }
 
-// clockNow is the machine's clock, by which doubts end: a test's may stand still.
+// clockNow reads the machine's clock, which ends doubts. The clock of a test may not move.
 func clockNow() time.Time {
 	return time.Now() //nolint:forbidigo // see above
 }
 
-// meet notes what the error of a call says about a store.
+// meet records the state of a store that the error of a call shows.
 func (d *doubts) meet(err error, now time.Time) {
 	inPostgres, inRedis := "", ""
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -127,7 +126,7 @@ func (d *doubts) meet(err error, now time.Time) {
 	}
 }
 
-// about are the doubts that are left, or "".
+// about returns the doubts that have not expired, or "".
 func (d *doubts) about(now time.Time) (inPostgres, inRedis string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -140,20 +139,20 @@ func (d *doubts) about(now time.Time) (inPostgres, inRedis string) {
 	return inPostgres, inRedis
 }
 
-// refusedByPostgres is what an error says about writing, or "". Not when it is read-only:
-// after a failover that is so for one connection, and the next leads to the primary.
+// refusedByPostgres returns the state that an error about writing shows, or "". Read-only does not count: after a
+// failover one connection is read-only, and the next one leads to the primary.
 func refusedByPostgres(err *pgconn.PgError) string {
 	switch {
 	case err.Code == "53100":
 		return storeDiskFull
-	case strings.HasPrefix(err.Code, "58"): // its files
+	case strings.HasPrefix(err.Code, "58"): // about its files
 		return storeRefuses
 	}
 	return ""
 }
 
-// refusedByRedis is what an error reply says about writing, or "". Redis before version
-// 7 puts a sentence of its own before that of a script's command.
+// refusedByRedis returns the state that an error reply about writing shows, or "". Before the text about a command in a
+// script, Redis before version 7 puts a sentence of its own.
 func refusedByRedis(reply string) string {
 	for _, known := range []struct{ code, means string }{
 		{"READONLY", storeReadOnly},
@@ -178,8 +177,7 @@ func refusedByRedis(reply string) string {
 	return ""
 }
 
-// checkPostgres proves that the server is the primary, and now and then that it takes a
-// write.
+// checkPostgres checks that the server is the primary, and if write is set that it accepts a write.
 func (s *Server) checkPostgres(ctx context.Context, write bool) string {
 	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
 	defer cancel()
@@ -195,7 +193,7 @@ func (s *Server) checkPostgres(ctx context.Context, write bool) string {
 	case err == nil:
 		return storeOK
 	case errors.As(err, &pg) && pg.Code == "55P03":
-		return storeOK // a migration has the table: that says nothing
+		return storeOK // a migration has locked the table, so nothing is known
 	case ctx.Err() != nil:
 		return storeHangs
 	}
@@ -214,13 +212,13 @@ func stateOfPostgres(err error, otherwise string) string {
 	return otherwise
 }
 
-// storeCheckLua writes as a session does.
+// storeCheckLua writes in the same way as a session.
 //
 //go:embed storecheck.lua
 var storeCheckLua string
 
-// storeCheckKeys are written by every check. Their hash tags lie in the sixteen equal
-// parts of a cluster's slots, one each: a master that takes nothing is met.
+// storeCheckKeys are the keys that every check writes. The slots of a cluster have sixteen equal parts, and each part
+// has the hash tag of one key, so that the check finds a master that accepts no writes.
 func storeCheckKeys() []string {
 	keys := []string{"10", "3", "61", "43", "11", "2", "60", "42", "12", "1", "63", "41", "13", "0", "62", "40"}
 	for i, tag := range keys {
@@ -229,7 +227,7 @@ func storeCheckKeys() []string {
 	return keys
 }
 
-// checkRedis proves that Redis takes writes.
+// checkRedis checks that Redis accepts writes.
 func (s *Server) checkRedis(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, storeCheckTimeout)
 	defer cancel()

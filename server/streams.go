@@ -16,33 +16,30 @@ import (
 )
 
 const (
-	// connectionAge makes clients dial again, so that they find new replicas. gRPC tells
-	// them (GOAWAY) at this age, give or take a tenth: new calls take a new connection, and
-	// what is under way has until connectionGrace to end.
+	// connectionAge makes clients dial again, so that they find new replicas. At this age, plus or minus a tenth, gRPC
+	// sends GOAWAY: new calls take a new connection, and running calls may continue for connectionGrace.
 	connectionAge = 50 * time.Minute
-	// streamEndRetry is when the client of a stream that ended as planned may open it again.
+	// streamEndRetry is when a client may open a stream again that ended as planned.
 	streamEndRetry = 100 * time.Millisecond
 )
 
-// connectionGrace is how long after its GOAWAY a connection is kept for what is under way.
-// It is closed at 1.3 times the age or later: the streams have ended themselves by then.
+// connectionGrace is how long a connection is kept after its GOAWAY for running calls. It is closed at 1.3 times the
+// age or later. The streams have ended before that.
 func connectionGrace(age time.Duration) time.Duration { return age * 2 / 5 }
 
-// streamEnd is the age of a connection at which a stream on it ends itself: after the
-// latest GOAWAY, at 1.1 times the age, so that the client's next stream finds a new
-// connection, and well before the earliest close, at 1.3 times. A connection has up to 128
-// streams: spread out, they do not all come back at once. For the age of 50 minutes that
-// is between 55.5 and 58.5 minutes.
+// streamEnd returns the age of a connection at which a stream on it ends itself. That is after the latest GOAWAY, at
+// 1.1 times the age, so that the client's next stream takes a new connection. It is well before the earliest close, at
+// 1.3 times. A connection has up to 128 streams. Their ends are spread out, so that they do not all return at once. For
+// the age of 50 minutes they are between 55.5 and 58.5 minutes.
 func streamEnd(age time.Duration) time.Duration {
 	var random [2]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the program instead
 	return age*111/100 + age*6/100*time.Duration(binary.NativeEndian.Uint16(random[:]))/(1<<16)
 }
 
-// boundStream returns a context for a stream that ends with errStreamEnded at a drain, as
-// a stream that nobody ends would use up the time for it, and when the connection has grown
-// old. gRPC would end them too, with codes that no contract names: a proxy in between makes
-// INTERNAL or UNKNOWN of a connection that is closed under a stream.
+// boundStream returns a context for a stream. It ends with errStreamEnded when the server drains, because the stream
+// would otherwise use up the time for that, and when the connection is old. gRPC would end such streams too, but with
+// codes that no contract has: if a connection is closed under a stream, a proxy turns that into INTERNAL or UNKNOWN.
 func (s *Server) boundStream(ctx context.Context) (bounded context.Context, done func()) {
 	bounded, end := context.WithCancelCause(ctx)
 	planned := func() { end(errStreamEnded()) }
@@ -55,8 +52,7 @@ func (s *Server) boundStream(ctx context.Context) (bounded context.Context, done
 	return bounded, func() { forget(); old.Stop(); end(nil) }
 }
 
-// endOf is what a stream has ended with: err, or the planned end where err only says that
-// the context is over.
+// endOf returns the end of a stream: err, or the planned end if err only says that the context has ended.
 func endOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); isStreamEnd(cause) && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
 		return cause

@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/tap"
 )
 
-// forwardedEvery is how often the log tells of a proxy that is not trusted.
+// forwardedEvery is how often the log may mention a proxy that is not trusted.
 const forwardedEvery = time.Hour
 
-// onHeaders sees a call when its headers are here and its message is not. It runs in the
-// goroutine that reads the connection, and so waits for nothing.
+// onHeaders sees a call when its headers are here and its message is not. It runs in the goroutine that reads the
+// connection, so it must not wait.
 func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context, error) {
 	if size := sizeOf(info.Header); size > maxHeaders {
 		s.log.WarnContext(ctx, "a call with too much metadata was refused", "method", s.knownMethod(info.FullMethodName), "peer", peerAddress(ctx).String(),
@@ -28,12 +28,12 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 	}
 	in, ok := s.intakes[info.FullMethodName]
 	if !ok || in.bulk && knownKey(bearer(ctx), s.cfg.Keys.Admin) {
-		return ctx, nil // gRPC knows no such method, or trusts an operator with its own limit
+		return ctx, nil // gRPC does not know the method, or it is for operators and has its own limit
 	}
 	return s.guard.Await(ctx, info.Header, in.limit, in.within), nil
 }
 
-// sizeOf is the size of a header list as RFC 9113, section 6.5.2, counts it.
+// sizeOf returns the size of a header list as RFC 9113, section 6.5.2, counts it.
 func sizeOf(headers metadata.MD) int {
 	const overhead = 32
 	size := 0
@@ -45,7 +45,7 @@ func sizeOf(headers metadata.MD) int {
 	return size
 }
 
-// knownMethod is a method that may be logged: strangers do not choose what kinds of lines there are.
+// knownMethod returns a name of a method that may be logged. Strangers must not choose which kinds of lines there are.
 func (s *Server) knownMethod(name string) string {
 	if _, ok := s.intakes[name]; ok {
 		return name
@@ -53,7 +53,7 @@ func (s *Server) knownMethod(name string) string {
 	return ""
 }
 
-// intake is what the clients of a method may send.
+// intake is how much the clients of a method may send.
 type intake struct {
 	limit  int           // in bytes
 	within time.Duration // 0: the arrival time
@@ -75,14 +75,13 @@ func readIntakes(services map[string]grpc.ServiceInfo) map[string]intake {
 	return all
 }
 
-// unheardProxies tells operators of a proxy that they forgot to trust.
+// unheardProxies reports proxies that operators forgot to trust.
 type unheardProxies struct {
 	told atomic.Int64 // when, in Unix seconds
 }
 
-// saw looks at a call with x-forwarded-for. Anybody can send the header; a peer on
-// loopback or on a private network that does is a proxy, and while it is not trusted all
-// of its clients share one address, and the limits of one.
+// saw looks at a call with x-forwarded-for. Anybody can send the header. But a peer on loopback or in a private network
+// that sends it is a proxy. As long as it is not trusted, all its clients share one address, and the limits of one.
 func (u *unheardProxies) saw(ctx context.Context, s *Server) {
 	peer := peerAddress(ctx)
 	if !peer.IsLoopback() && !peer.IsPrivate() && !peer.IsLinkLocalUnicast() || contains(s.cfg.TrustedProxies, peer) {

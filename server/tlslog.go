@@ -13,8 +13,8 @@ import (
 
 const handshakeFailed = "TLS handshake failed"
 
-// loggedTLS logs handshakes that fail, which gRPC keeps to itself: a proxy that speaks no HTTP/2 to its upstream (no
-// ALPN h2) or does not trust the certificate is seen nowhere else.
+// loggedTLS logs handshakes that fail, which gRPC does not. Nothing else shows a proxy that does not speak HTTP/2 to
+// its upstream (no ALPN h2), or does not trust the certificate.
 type loggedTLS struct {
 	credentials.TransportCredentials
 	log *slog.Logger
@@ -26,7 +26,7 @@ func (l loggedTLS) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(err, io.EOF) {
-			level = slog.LevelDebug // a probe that only looks whether somebody listens
+			level = slog.LevelDebug // a probe that only checks whether the port is open
 		}
 		l.log.Log(context.Background(), level, handshakeFailed, "listener", "grpc", "peer", raw.RemoteAddr().String(), "error", err)
 	}
@@ -38,8 +38,9 @@ func (l loggedTLS) Clone() credentials.TransportCredentials {
 	return loggedTLS{l.TransportCredentials.Clone(), l.log}
 }
 
-// HTTPErrors takes what net/http writes to a server's ErrorLog, under the name of the listener. Handshakes that fail are
-// logged as those of gRPC are, and the rest, which is rare, as a warning; lines of a kind are bounded like all others.
+// HTTPErrors returns a handler for the ErrorLog of a net/http server, under the name of the listener. It logs
+// handshakes that fail in the same way as those of gRPC, and the rest, which is rare, as warnings. Lines of one kind
+// are limited like all others.
 func (s *Server) HTTPErrors(listener string) slog.Handler {
 	return httpErrors{s.log.Handler(), listener}
 }
@@ -49,7 +50,7 @@ type httpErrors struct {
 	listener string
 }
 
-// Enabled implements slog.Handler: the level is known when the line is.
+// Enabled implements slog.Handler. The level is known only when the line is.
 func (httpErrors) Enabled(context.Context, slog.Level) bool { return true }
 
 // Handle implements slog.Handler.

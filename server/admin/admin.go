@@ -17,13 +17,13 @@ import (
 // userSessionsPage is the purpose of page tokens of ListUserSessions.
 const userSessionsPage = "ListUserSessions"
 
-// Config is what a Service works with. All fields are required.
+// Config has the settings of a Service. All fields are required.
 type Config struct {
 	Accounts *account.Accounts
 	Logins   *login.Flow
 	Revoker  *revoke.Revoker
 	Pages    page.Tokens
-	// Pool is where imports write.
+	// Pool is the database for imports.
 	Pool   *pgxpool.Pool
 	Logger *slog.Logger
 	// Now is the clock.
@@ -35,11 +35,11 @@ type Service struct {
 	latchkeyv1.UnimplementedAdminServiceServer
 	Config
 
-	importing chan struct{} // holds one for each import
+	importing chan struct{} // has one value for each import
 }
 
 // New returns a Service.
 func New(cfg Config) *Service { return &Service{Config: cfg, importing: make(chan struct{}, imports)} }
 
-// Importing is how many imports are under way.
+// Importing returns how many imports are running.
 func (s *Service) Importing() int { return len(s.importing) }

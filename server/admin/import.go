@@ -20,20 +20,19 @@ import (
 )
 
 const (
-	// imports bounds those under way at once, and with rememberedImports, the batches
-	// of each and a message the memory that they can hold: 30 MiB each.
+	// imports limits how many run at once. Together with rememberedImports and the sizes of batches and messages it
+	// limits their memory: 30 MiB each.
 	imports = 4
 	// rememberedImports is how many addresses of a stream are remembered.
 	rememberedImports = 1 << 20
-	// refusalsKept is the contract's bound.
+	// refusalsKept is the limit of the contract.
 	refusalsKept = 1000
 	// importSilence is how long a stream may keep its place without a message.
 	importSilence = time.Minute
 )
 
-// ImportUsers implements latchkey.v1.AdminService. No event of audit is written for
-// each account: the trail is of what people do to accounts, and a million rows that
-// say the same would double the work. The log has a line for the import.
+// ImportUsers implements latchkey.v1.AdminService. It writes no audit event for each account: the audit trail is about
+// what people do to accounts, and a million equal rows would double the work. The log has one line for the import.
 func (s *Service) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.ImportUsersRequest, latchkeyv1.ImportUsersResponse]) error {
 	select {
 	case s.importing <- struct{}{}:
@@ -48,7 +47,7 @@ func (s *Service) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Impor
 	if err := source.first(); err != nil {
 		return err
 	}
-	dryRun := source.dryRun // Run may return while the source is still read from
+	dryRun := source.dryRun // Run may return while another goroutine still reads from the source
 	resp := &latchkeyv1.ImportUsersResponse{}
 	counts, err := userimport.Run(ctx, userimport.Config{
 		Pool: s.Pool, DryRun: dryRun, Remember: rememberedImports, Now: s.Now,
@@ -77,14 +76,14 @@ type importMessage struct {
 type importSource struct {
 	ctx      context.Context //nolint:containedctx // that of the stream, which it reads
 	messages chan importMessage
-	users    []*latchkeyv1.ImportedUser // of the present message
+	users    []*latchkeyv1.ImportedUser // of the current message
 	number   int64
 	dryRun   bool
 	begun    bool
 }
 
-// receive is beside the handler, which a stop of the server must reach while a client
-// says nothing: a Recv ends with its stream only.
+// receive runs in a goroutine of its own, because a Recv ends only with its stream, and a stop of the server must end
+// the handler even if the client sends nothing.
 func (i *importSource) receive(stream grpc.ClientStreamingServer[latchkeyv1.ImportUsersRequest, latchkeyv1.ImportUsersResponse]) {
 	for {
 		req, err := stream.Recv()
@@ -99,8 +98,7 @@ func (i *importSource) receive(stream grpc.ClientStreamingServer[latchkeyv1.Impo
 	}
 }
 
-// first waits for the first message, which says what kind of import it is. A stream
-// without any is an import of nobody.
+// first waits for the first message, which says what kind of import it is. A stream without messages imports nobody.
 func (i *importSource) first() error {
 	if err := i.message(); err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -108,14 +106,14 @@ func (i *importSource) first() error {
 	return nil
 }
 
-// message waits for the next message. io.EOF: there is none.
+// message waits for the next message. It returns io.EOF if there is none.
 func (i *importSource) message() error {
 	silence := time.NewTimer(importSilence)
 	defer silence.Stop()
 	select {
 	case m := <-i.messages:
 		if m.err != nil {
-			close(i.messages) // nobody sends any more: io.EOF is what every later one finds
+			close(i.messages) // nothing more is sent, so later calls return io.EOF too
 			return m.err
 		}
 		if m.req == nil {

@@ -55,7 +55,7 @@ func (s *Service) RevokeAllSessions(ctx context.Context, _ *latchkeyv1.RevokeAll
 	return &latchkeyv1.RevokeAllSessionsResponse{}, nil
 }
 
-// userID parses what the rules of the contract have let pass.
+// userID parses an id that the rules of the contract have accepted.
 func userID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {

@@ -22,9 +22,8 @@ func (s *Service) ListUserSessions(ctx context.Context, req *latchkeyv1.ListUser
 	return &latchkeyv1.ListUserSessionsResponse{Sessions: shown, NextPageToken: next}, nil
 }
 
-// RevokeUserSession implements latchkey.v1.AdminService. As with RevokeSession, Redis is
-// not asked whether there is such a session: the row names the account, and bites only
-// where both match.
+// RevokeUserSession implements latchkey.v1.AdminService. Like RevokeSession, it does not ask Redis whether the session
+// exists: the row names the account, and refuses only tokens with both ids.
 func (s *Service) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeUserSessionRequest) (*latchkeyv1.RevokeUserSessionResponse, error) {
 	user, err := s.knownAccount(ctx, req.GetUserId())
 	if err != nil {
@@ -40,7 +39,7 @@ func (s *Service) RevokeUserSession(ctx context.Context, req *latchkeyv1.RevokeU
 	return &latchkeyv1.RevokeUserSessionResponse{}, nil
 }
 
-// knownAccount refuses an identifier that no account has.
+// knownAccount refuses an id that no account has.
 func (s *Service) knownAccount(ctx context.Context, text string) (account.User, error) {
 	id, err := userID(text)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// defaultUsersPage is the size of a page of ListUsers where none is asked for.
+// defaultUsersPage is the size of a page of ListUsers if the request does not say.
 const defaultUsersPage = 100
 
 // GetUser implements latchkey.v1.AdminService.
@@ -52,7 +52,7 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 			return nil, err
 		}
 	}
-	// One more than is returned says whether there is a next page.
+	// One more than the page has, to see whether there is a next page.
 	users, err := s.Accounts.List(ctx, before, size+1)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 	return resp, nil
 }
 
-// accountMessage is what the contract shows an operator of an account.
+// accountMessage returns the account as the contract shows it to an operator.
 func accountMessage(user account.User) *latchkeyv1.Account {
 	message := &latchkeyv1.Account{User: user.Message(), Suspended: !user.Active}
 	if !user.LastLoginTime.IsZero() {

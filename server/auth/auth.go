@@ -16,21 +16,21 @@ import (
 
 // Older is the hook for refresh tokens of the older backends.
 type Older interface {
-	// Owns tells their tokens from ours, without looking whether they are good.
+	// Owns returns whether a token is of an older backend. It does not check whether the token is good.
 	Owns(refreshToken string) bool
-	// Refresh and LogOut are those of login.Flow.
+	// Refresh and LogOut do the same as those of login.Flow.
 	Refresh(ctx context.Context, refreshToken, requestID string) (login.Tokens, error)
 	LogOut(ctx context.Context, refreshToken string, all bool) error
 }
 
-// Service implements latchkey.v1.AuthService. All fields are required but Older.
+// Service implements latchkey.v1.AuthService. All fields are required, except Older.
 type Service struct {
 	latchkeyv1.UnimplementedAuthServiceServer
 
 	Accounts   *account.Accounts
 	Logins     *login.Flow
 	Validation *validate.Validator
-	// Older is nil when nothing of an older backend is honoured.
+	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 }
 
@@ -130,7 +130,7 @@ func (s *Service) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTok
 	return &latchkeyv1.ValidateTokenResponse{Valid: true, User: v.User, SessionId: v.SessionID, ExpireTime: v.ExpireTime}, nil
 }
 
-// tokensMessage is the form of the contract.
+// tokensMessage returns the tokens as the contract has them.
 func tokensMessage(t login.Tokens) *latchkeyv1.Tokens {
 	return &latchkeyv1.Tokens{
 		AccessToken: t.Access, AccountToken: t.Account, RefreshToken: t.Refresh, SessionId: t.SessionID.String(),

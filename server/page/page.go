@@ -1,4 +1,4 @@
-// Package page makes and reads the tokens by which clients ask for the next page of a list.
+// Package page makes and reads the tokens with which clients ask for the next page of a list.
 package page
 
 import (
@@ -16,24 +16,22 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/strict"
 )
 
-// A page token says after which row the next page begins: version, seconds and
-// nanoseconds, identifier, MAC. It holds nothing that its reader has not seen. The
-// MAC is what keeps a caller from paging through a list that is not theirs, with a
-// position of their own making.
+// A page token names the row after which the next page starts: version, seconds and nanoseconds, id, MAC. It has
+// nothing that its reader has not seen. Without the MAC, a caller could make up a position and page through a list of
+// somebody else.
 const (
 	version = 1
-	// macSize is 128 bits: a forger has to try each guess on the server.
+	// macSize is 128 bits. A forger can test each guess only at the server.
 	macSize  = 16
 	bodySize = 1 + 8 + 4 + 16
-	// tokenSize is a multiple of 3: the base64 text has no spare bits, so that a
-	// token has one spelling.
+	// tokenSize is a multiple of 3, so that the base64 text has no spare bits and a token has only one spelling.
 	tokenSize = bodySize + macSize
 )
 
 // Tokens makes and reads page tokens. Use New.
 type Tokens struct{ key []byte }
 
-// New returns the tokens under a key, which must be the same on all replicas.
+// New returns Tokens with a key, which must be the same on all replicas.
 func New(key []byte) (Tokens, error) {
 	if len(key) == 0 {
 		return Tokens{}, errors.New("page tokens without a key could be made by anybody")
@@ -41,8 +39,8 @@ func New(key []byte) (Tokens, error) {
 	return Tokens{key}, nil
 }
 
-// Seal makes the token for the rows that come after (at, id). It opens only with
-// the same purpose (the method) and owner ("" where the list has none).
+// Seal makes the token for the rows after (at, id). Open accepts it only with the same purpose (the method) and the
+// same owner ("" if the list has none).
 func (t Tokens) Seal(purpose, owner string, at time.Time, id uuid.UUID) string {
 	token := make([]byte, 0, tokenSize)
 	token = append(token, version)
@@ -53,8 +51,8 @@ func (t Tokens) Seal(purpose, owner string, at time.Time, id uuid.UUID) string {
 	return base64.RawURLEncoding.EncodeToString(token)
 }
 
-// Open reads what Seal wrote. Anything else is refused as the field
-// page_token, a token of another list or another owner included.
+// Open reads a token of Seal. It refuses all other text as the field page_token, also a token of another list or
+// another owner.
 func (t Tokens) Open(purpose, owner, text string) (at time.Time, id uuid.UUID, err error) {
 	token, err := strict.Segment(text)
 	if err != nil || len(token) != tokenSize || len(text) != base64.RawURLEncoding.EncodedLen(tokenSize) ||
@@ -67,8 +65,7 @@ func (t Tokens) Open(purpose, owner, text string) (at time.Time, id uuid.UUID, e
 	return at, uuid.UUID(token[13:bodySize]), nil
 }
 
-// mac writes the lengths of purpose and owner too, so that nothing of one can
-// pass for the other.
+// mac includes the lengths of purpose and owner, so that no part of one can pass as a part of the other.
 func (t Tokens) mac(purpose, owner string, body []byte) []byte {
 	sum := hmac.New(sha256.New, t.key)
 	for _, part := range []string{purpose, owner} {

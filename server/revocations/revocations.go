@@ -20,10 +20,9 @@ import (
 )
 
 const (
-	// watchBatch is the contract's bound on one response: about 50 KiB.
+	// watchBatch is the contract's limit for one response: about 50 KiB.
 	watchBatch = 500
-	// silenceTime is how long a watcher is kept without a word: another replica may
-	// know more.
+	// silenceTime is how long a watcher is kept without a message. After that another replica may know more.
 	silenceTime = 5 * time.Second
 )
 
@@ -34,9 +33,8 @@ type Service struct {
 	Ledger *ledger.Ledger
 }
 
-// WatchRevocations implements latchkey.v1.RevocationService. All watchers read one log
-// in memory, each from its own place: a slow one holds up nobody and costs what a fast
-// one costs.
+// WatchRevocations implements latchkey.v1.RevocationService. All watchers read one log in memory, each from its own
+// position. A slow watcher holds up no other and costs no more than a fast one.
 func (s *Service) WatchRevocations(
 	req *latchkeyv1.WatchRevocationsRequest, stream grpc.ServerStreamingServer[latchkeyv1.WatchRevocationsResponse],
 ) error {
@@ -51,11 +49,11 @@ func (s *Service) WatchRevocations(
 		if ctx.Err() != nil {
 			return watchEnd(ctx)
 		}
-		// Asked before the reading, which then has every row that the lease covers.
+		// Trusted is called before ReadAfter, which then returns every row that the lease covers.
 		trusted := s.Ledger.Trusted()
 		read, err := s.Ledger.ReadAfter(after, watchBatch)
-		// A cursor of a replica that is a moment ahead of this one is good after the next
-		// confirm, or never.
+		// The cursor may be from a replica that is a moment ahead of this one. Then it is good after the next confirm.
+		// Otherwise it never is.
 		ahead := after.Seq > read.Head.Seq && !waited
 		if errors.Is(err, ledger.ErrCursorExpired) && !ahead {
 			return errCursorExpired()
@@ -86,8 +84,8 @@ func (s *Service) WatchRevocations(
 	}
 }
 
-// watchEnd is what a watch has ended with whose context is over. The client's own deadline
-// is no fault of a store.
+// watchEnd returns the error for a watch whose context has ended. The client's own deadline is not a failure of a
+// store.
 func watchEnd(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return status.Error(codes.DeadlineExceeded, "the deadline of the watch has passed")
@@ -95,8 +93,8 @@ func watchEnd(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// The cursor is a version byte, a position and its tip in base64url. It is no secret
-// and proves nothing: one that somebody made up is not a place in the ledger.
+// The cursor is a version byte, a position and its tip in base64url. It is no secret and proves nothing: an invented
+// cursor is just not a position in the ledger.
 const (
 	cursorVersion = 1
 	cursorSize    = 1 + 8 + 16
@@ -110,7 +108,7 @@ func formatCursor(p ledger.Position) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// parseCursor takes an empty cursor for the beginning.
+// parseCursor parses a cursor. An empty one is the start of the ledger.
 func parseCursor(text string) (ledger.Position, error) {
 	if text == "" {
 		return ledger.Position{}, nil

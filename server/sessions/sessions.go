@@ -19,7 +19,7 @@ import (
 const (
 	// sessionsPage is the purpose of page tokens of ListSessions.
 	sessionsPage = "ListSessions"
-	// defaultPageSize is said in the contract.
+	// defaultPageSize is the value in the contract.
 	defaultPageSize = 50
 )
 
@@ -53,14 +53,14 @@ type PageRequest interface {
 
 // List names a list of sessions.
 type List struct {
-	// UserID is whose sessions, Current the one that asks; uuid.Nil: none does.
+	// UserID is the account of the sessions. Current is the session that asks, or uuid.Nil.
 	UserID, Current uuid.UUID
-	// Purpose is that of its page tokens.
+	// Purpose is the purpose of its page tokens.
 	Purpose string
 }
 
-// Page returns a page of the live sessions of an account, and the token of the next page of the list. The whole list is
-// read for each page: it has no more than LATCHKEY_SESSION_LIMIT entries.
+// Page returns a page of the live sessions of an account, and the token of the next page. It reads the whole list for
+// each page, because that has at most LATCHKEY_SESSION_LIMIT entries.
 func Page(ctx context.Context, logins *login.Flow, pages page.Tokens, list List, req PageRequest) (shown []*latchkeyv1.Session, next string, err error) {
 	var after session.Session
 	if req.GetPageToken() != "" {
@@ -136,7 +136,7 @@ func (s *Service) RevokeOtherSessions(ctx context.Context, _ *latchkeyv1.RevokeO
 	return &latchkeyv1.RevokeOtherSessionsResponse{}, nil
 }
 
-// ParseID parses a session_id what the rules of the contract have let pass.
+// ParseID parses a session_id that the rules of the contract have accepted.
 func ParseID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil {
