@@ -19,8 +19,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// signUpBoth signs up over both contracts and returns both answers as they are seen: the
-// message or the status, without what names the call.
+// signUpBoth signs up over both contracts. It returns both answers as a client sees them: the message or the status,
+// without the ids of the call.
 func signUpBoth(ctx context.Context, s *testenv.Server, address, otherAddress string) (answers [2]string) {
 	seen := func(m proto.Message, err error) string {
 		if err != nil {
@@ -35,7 +35,7 @@ func signUpBoth(ctx context.Context, s *testenv.Server, address, otherAddress st
 	return answers
 }
 
-// attempts are the mails that tell owners of attempts to sign up.
+// attempts returns the recipients of the mails about attempts to sign up.
 func attempts(s *testenv.Server) (to []string) {
 	for _, message := range s.Mailbox.Messages() {
 		if strings.Contains(message.Subject, "already have an account") {
@@ -45,9 +45,8 @@ func attempts(s *testenv.Server) (to []string) {
 	return to
 }
 
-// TestAttack16HiddenAccounts: both contracts answer alike for a taken address and a free
-// one, the owner of the taken one is told once an hour, and nothing of their account
-// changes.
+// Both contracts give the same answer for a taken address and a free one. The owner of the taken one gets a mail once
+// an hour, and nothing of their account changes.
 func TestAttack16HiddenAccounts(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t), HideAccounts: true})
@@ -88,7 +87,7 @@ func TestAttack16HiddenAccounts(t *testing.T) {
 	wantLive(t, s, owner)
 	logIn(t, s, "owner@example.com")
 	_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "other@example.com", Password: password})
-	wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS") // the first password stays
+	wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS") // the first password is still the one
 
 	s.Clock.Advance(time.Hour)
 	signUpBoth(t.Context(), s, "owner@example.com", "new@example.com")
@@ -103,8 +102,7 @@ func settledJobs(t *testing.T, s *testenv.Server) {
 	})
 }
 
-// TestAttack16RefusalsComeFirst: what is wrong with a request is said alike for a taken
-// address and a free one, hidden or not.
+// A bad request has the same answer for a taken address and a free one, hidden or not.
 func TestAttack16RefusalsComeFirst(t *testing.T) {
 	t.Parallel()
 	for _, hide := range []bool{false, true} {
@@ -132,14 +130,13 @@ func TestAttack16RefusalsComeFirst(t *testing.T) {
 	}
 }
 
-// TestAttack16ShortDeadlines: a deadline that leaves no time for the hash does not tell
-// whether the address is taken.
+// A deadline that is too short for the hash does not reveal whether the address is taken.
 func TestAttack16ShortDeadlines(t *testing.T) {
 	t.Parallel()
 	for _, hide := range []bool{false, true} {
 		s := testenv.Start(t, testenv.Options{
 			Legacy: testenv.Existing(t), HideAccounts: hide, HashSlots: 1,
-			Argon2: argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}, // half a second at the least
+			Argon2: argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}, // half a second at least
 		})
 		execSQL(t, s, "INSERT INTO users (email, email_lookup, password_hash, first_name, last_name) VALUES ('taken@example.com', 'taken@example.com', '!', 'F', 'L')")
 		for n, ms := range []int{20, 60, 80, 100, 120, 150, 200} {
@@ -147,7 +144,7 @@ func TestAttack16ShortDeadlines(t *testing.T) {
 			for _, address := range []string{"taken@example.com", fmt.Sprintf("fresh%d@example.com", n)} {
 				ctx, cancel := context.WithTimeout(t.Context(), within)
 				for _, answer := range signUpBoth(ctx, s, address, address) {
-					// One call a second is let through to measure, and its client gone before it ends.
+					// One call a second may run to measure the hash, and its client is gone before it ends.
 					if !strings.HasPrefix(answer, "ResourceExhausted OVERLOADED") && !strings.HasPrefix(answer, "DeadlineExceeded") {
 						t.Errorf("hidden %v, %s within %v: %s", hide, address, within, answer)
 					}
@@ -158,9 +155,8 @@ func TestAttack16ShortDeadlines(t *testing.T) {
 	}
 }
 
-// TestAttack16DeadlineAfterTheHash: once the hash is computed the account is made,
-// although the deadline passes meanwhile: what a call tells of a taken address costs an
-// account of a free one.
+// After the hash the account is made, even if the deadline passes. So a call that learns that an address is taken would
+// have made an account if the address were free.
 func TestAttack16DeadlineAfterTheHash(t *testing.T) {
 	t.Parallel()
 	for _, hide := range []bool{false, true} {
@@ -197,9 +193,8 @@ func holdUsers(t *testing.T, s *testenv.Server) (release func()) {
 	}
 }
 
-// TestAttack16DeadlinesAndTimes: over deadlines around what a hash takes, taken and free
-// addresses are answered as often, and take as long. Both are asked in turns, so that
-// they meet the same machine.
+// With deadlines around the time of a hash, calls for taken and for free addresses succeed equally often and take
+// equally long. They alternate, so that both have the same load of the machine.
 func TestAttack16DeadlinesAndTimes(t *testing.T) {
 	t.Parallel()
 	for _, hide := range []bool{false, true} {
@@ -225,7 +220,7 @@ func TestAttack16DeadlinesAndTimes(t *testing.T) {
 		for n := range rounds {
 			for turn := range 2 {
 				kind := (n + turn) % 2
-				code, _ := ask(kind, n, time.Duration(55+n%10*15)*time.Millisecond) // 55 to 190 ms, of which 50 are kept back
+				code, _ := ask(kind, n, time.Duration(55+n%10*15)*time.Millisecond) // 55 to 190 ms, of which the server keeps 50
 				if code == codes.OK || code == codes.AlreadyExists {
 					answered[kind]++
 				}
@@ -250,8 +245,7 @@ func TestAttack16DeadlinesAndTimes(t *testing.T) {
 	}
 }
 
-// TestAttack16AtOnce: of many sign-ups at once with one address one makes the account,
-// and hidden they all have the same answer.
+// Of many sign-ups at once with one address, one makes the account. With hidden accounts all have the same answer.
 func TestAttack16AtOnce(t *testing.T) {
 	t.Parallel()
 	for _, hide := range []bool{false, true} {
@@ -294,8 +288,7 @@ func TestAttack16AtOnce(t *testing.T) {
 	}
 }
 
-// TestAttack16SameWork: hidden, a taken address and a free one cost the same statements,
-// what is done later for the mail included.
+// With hidden accounts, a taken address and a free one cost the same statements, including those for the mail later.
 func TestAttack16SameWork(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{HideAccounts: true})

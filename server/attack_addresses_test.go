@@ -17,8 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// lookAlikes are addresses that other software takes for a plain one, with the reason of
-// the refusal.
+// lookAlikes are addresses that other software takes for a plain one, with the reason of the refusal.
 func lookAlikes() map[string]string {
 	refused := map[string]string{}
 	for _, local := range []string{
@@ -36,7 +35,7 @@ func lookAlikes() map[string]string {
 	return refused
 }
 
-// wantRule checks the rule that the first violation names.
+// wantRule checks the rule of the first violation.
 func wantRule(t *testing.T, err error, rule string) {
 	t.Helper()
 	for _, detail := range status.Convert(err).Details() {
@@ -47,8 +46,8 @@ func wantRule(t *testing.T, err error, rule string) {
 	t.Errorf("%v, want the rule %s", err, rule)
 }
 
-// TestAttack17LookAlikes: no new account has an address that only full case folding,
-// compatibility forms or invisible characters tell apart from another.
+// No new account has an address that differs from another one only in full case folding, compatibility forms or
+// invisible characters.
 func TestAttack17LookAlikes(t *testing.T) {
 	t.Parallel()
 	s, _, old := oldContract(t)
@@ -58,12 +57,12 @@ func TestAttack17LookAlikes(t *testing.T) {
 		wantRule(t, err, reason)
 		_, err = old.SignUp(t.Context(), &authpb.SignUpRequest{Email: address, Password: "Correct-Horse-1", FirstName: "Ada", LastName: "Lovelace"})
 		wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "email")
-		wantRule(t, err, "EMAIL_FORM") // the older contract takes ASCII alone, and has one text for all
+		wantRule(t, err, "EMAIL_FORM") // the older contract accepts only ASCII, and has one text for all refusals
 	}
 	for _, domain := range []string{"xn--.example", "xn--abc-.example", "a\u0378b.example", "example\u3002com", "example.com.", "example..com", "a_b.example", "\u0301a.example", "b\u00FCcher\u00AD.example"} {
 		wantRefused(t, trySignUp(t.Context(), s, "ida@"+domain, password), codes.InvalidArgument, "VALIDATION_FAILED", "email")
 	}
-	// What they look like is free, and so are plain names of any script.
+	// The addresses that they look like are free, and so are plain names in any script.
 	for _, address := range []string{
 		"jim@example.com", "kim@example.com", "sam@example.com", "strasse@example.com", "fin@example.com", "ida@example.com", "\u0438\u0440\u0438\u043D\u0430@example.com",
 		"j\u00F6rg@example.com", "\u674E@example.com", "\u13A0\u13A1@example.com", "ida@stra\u00DFe.example", "ida@\u0431\u03C2.example",
@@ -72,13 +71,12 @@ func TestAttack17LookAlikes(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	// Letter case makes no second account, in Cherokee neither.
+	// Different letter case makes no second account, not even in Cherokee.
 	wantRefused(t, trySignUp(t.Context(), s, "\uAB70\uAB71@example.com", password), codes.AlreadyExists, "EMAIL_TAKEN")
 }
 
-// TestAttack17PlaceOfAnother: an old account with a look-alike address keeps logging in
-// with it, and neither has the other's place nor gets the other's link, not even while
-// the column says otherwise.
+// An old account with a look-alike address can still log in with it. Neither account takes the place of the other or
+// gets its link, not even while the column has a wrong value.
 func TestAttack17PlaceOfAnother(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -107,7 +105,7 @@ func TestAttack17PlaceOfAnother(t *testing.T) {
 			t.Errorf("%q: %v", plain, err)
 		}
 	}
-	// Of each pair one link for each account, in order: none for a plain address that had no account.
+	// Of each pair, each account gets one link, in this order. A plain address without an account gets none.
 	var to []string
 	for _, message := range s.Mailbox.Messages() {
 		to = append(to, message.To)
@@ -117,8 +115,7 @@ func TestAttack17PlaceOfAnother(t *testing.T) {
 	}
 }
 
-// TestAttack17OneMailbox: a domain and its A-label form are one, whichever comes first,
-// and mails go out to the A-label form.
+// A domain and its A-label form are the same address, in whichever form it signed up. Mails go to the A-label form.
 func TestAttack17OneMailbox(t *testing.T) {
 	t.Parallel()
 	s, _, old := oldContract(t)
@@ -163,7 +160,7 @@ func TestAttack17OneMailbox(t *testing.T) {
 	}
 }
 
-// TestAttack17Import: what sign-up refuses is refused for a new account of an import.
+// An import refuses new accounts with the addresses that sign-up refuses.
 func TestAttack17Import(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -28,7 +28,7 @@ func asOwner(t *testing.T, tokens *latchkeyv1.Tokens) context.Context {
 	return testenv.WithKey(t.Context(), tokens.GetAccountToken())
 }
 
-// accountMethods are all that act on the account of the token that they are shown.
+// accountMethods returns all methods that act on the account of the token.
 func accountMethods(s *testenv.Server) (list []string) {
 	for method, policy := range s.Server.Policies() {
 		if policy.GetAuth() == latchkeyv1.AuthClass_AUTH_CLASS_SESSION {
@@ -38,8 +38,7 @@ func accountMethods(s *testenv.Server) (list []string) {
 	return list
 }
 
-// wantServiceRefused shows a token, as a service that it was sent to would, to every
-// method about accounts.
+// wantServiceRefused shows a token to every method about accounts, as a service could that the token was sent to.
 func wantServiceRefused(t *testing.T, s *testenv.Server, shown string) {
 	t.Helper()
 	methods := accountMethods(s)
@@ -55,9 +54,8 @@ func wantServiceRefused(t *testing.T, s *testenv.Server, shown string) {
 	}
 }
 
-// TestAttack19ServiceThatIsShownAToken: a service passes on here what its user has shown
-// to it. It ends no session, sees none, and changes nothing; and what the owner shows
-// here is good for no service.
+// A service shows here a token that a user has sent to it. It can end no session, see none, and change nothing. A token
+// for the account is good for no service.
 func TestAttack19ServiceThatIsShownAToken(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -77,7 +75,7 @@ func TestAttack19ServiceThatIsShownAToken(t *testing.T) {
 	if err := service.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Twice and in turns: what is remembered of a token is not what it is for.
+	// Twice, in turns: the cached result for a token must not depend on the purpose of the first check.
 	for range 2 {
 		wantServiceRefused(t, s, mine.GetAccessToken())
 		wantValid(t, s, mine.GetAccessToken(), 0)
@@ -96,7 +94,7 @@ func TestAttack19ServiceThatIsShownAToken(t *testing.T) {
 			t.Error("a service accepts the account token")
 		}
 	}
-	// The tokens of older backends were shown to services as well. A trade makes one.
+	// Tokens of older backends were sent to services too. A trade makes an account token.
 	for _, sess := range backend.Sessions {
 		wantServiceRefused(t, s, sess.AccessToken)
 	}
@@ -119,8 +117,7 @@ func TestAttack19ServiceThatIsShownAToken(t *testing.T) {
 	wantRefused(t, err, codes.PermissionDenied, "ACCOUNT_DISABLED")
 }
 
-// TestAccountTokens: they come wherever tokens do, repeat as those do, and expire with
-// them.
+// Account tokens come with every answer that has tokens. A repeat has the same ones, and they expire at the same time.
 func TestAccountTokens(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AccountAudience: accountAudience})
@@ -141,7 +138,7 @@ func TestAccountTokens(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Whoever is not set so knows none, and takes access tokens for both.
+	// A replica without the setting issues none, and accepts access tokens for both purposes.
 	tokens = logIn(t, s, email)
 	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
 	_, err := replica.SessionService.ListSessions(asOwner(t, tokens), &latchkeyv1.ListSessionsRequest{})

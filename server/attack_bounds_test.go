@@ -20,8 +20,8 @@ const (
 	allEvents = "SELECT count(*) FROM audit_events"
 )
 
-// TestAttack19RepeatsInGrace: somebody who has read a refresh token repeats the refresh
-// two hundred times in its grace, at two replicas. The trail has it once, with the number.
+// Somebody who has read a refresh token repeats the refresh two hundred times in its grace, at two replicas. The audit
+// trail has one event with the number.
 func TestAttack19RepeatsInGrace(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -51,14 +51,14 @@ func TestAttack19RepeatsInGrace(t *testing.T) {
 	if err := calls.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// One a replica, should both have begun at once.
+	// One for each replica, if both began at the same moment.
 	if n := count(t, s, allEvents) - before; n < 1 || n > 2 {
 		t.Errorf("%d events of %d repeats", n, 2*each)
 	}
 	if n := count(t, s, "SELECT sum(times) FROM audit_events WHERE kind = 'refresh_repeated' AND session_id = $1", tokens.GetSessionId()); n != 2*each {
 		t.Errorf("%d repeats are counted", n)
 	}
-	// Another session is another matter, and so is a minute later.
+	// Another session makes an event of its own, and so does a repeat a minute later.
 	refresh(t, s, other.GetRefreshToken(), "")
 	refresh(t, s, other.GetRefreshToken(), "")
 	s.Clock.Advance(time.Minute)
@@ -73,8 +73,8 @@ func TestAttack19RepeatsInGrace(t *testing.T) {
 	}
 }
 
-// TestAttack19RevokeOthersInALoop: a session ends the others again and again, at two
-// replicas. Rows are made when there is something to end, and then at once.
+// A session ends the others again and again, at two replicas. A row is made only if there is something to end, and then
+// at once.
 func TestAttack19RevokeOthersInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -123,8 +123,7 @@ func TestAttack19RevokeOthersInALoop(t *testing.T) {
 	wantLive(t, s, phone)
 }
 
-// TestAttack19RevokeOthersDuringLogins: whatever began before the call is ended by it,
-// whether or not it makes a row.
+// TestAttack19RevokeOthersDuringLogins: whatever began before the call is ended by it, whether or not it makes a row.
 func TestAttack19RevokeOthersDuringLogins(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{HashSlots: 4})
@@ -163,8 +162,8 @@ func TestAttack19RevokeOthersDuringLogins(t *testing.T) {
 	}
 }
 
-// TestAttack19RevokeOthersEndsLinks: an owner who ends the other sessions twice ends the
-// link that a thief has asked for in between, wherever it is by then.
+// TestAttack19RevokeOthersEndsLinks: an owner who ends the other sessions twice ends the link that a thief has asked
+// for in between, wherever it is by then.
 func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -188,8 +187,8 @@ func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	}
 }
 
-// TestAttack19LogoutInALoop: one session is logged out over and over, by calls at once
-// and after each other, while Redis forgets that it is gone: one row.
+// TestAttack19LogoutInALoop: one session is logged out over and over, by calls at once and after each other, while
+// Redis forgets that it is gone: one row.
 func TestAttack19LogoutInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -228,9 +227,8 @@ func TestAttack19LogoutInALoop(t *testing.T) {
 	}
 }
 
-// TestAttack19InventedSessions: an account ends sessions that it never had, without end.
-// Its rows stay bounded whether or not addresses are counted and Redis answers, and
-// sessions that it once had can be ended all the same.
+// TestAttack19InventedSessions: an account ends sessions that it never had, without end. Its rows stay bounded whether
+// or not addresses are counted and Redis answers, and sessions that it once had can be ended all the same.
 func TestAttack19InventedSessions(t *testing.T) {
 	t.Parallel()
 	for name, hangs := range map[string]bool{"Redis answers": false, "Redis hangs": true} {
@@ -278,9 +276,9 @@ func TestAttack19InventedSessions(t *testing.T) {
 	}
 }
 
-// TestAttack19LoginsInALoop: somebody who has the password logs in and out without end.
-// Sessions cannot begin faster than the account's rate, which strangers cannot use up;
-// all that began can be ended; and there is room again as soon as it stops.
+// TestAttack19LoginsInALoop: somebody who has the password logs in and out without end. Sessions cannot begin faster
+// than the account's rate, which strangers cannot use up; all that began can be ended; and there is room again as soon
+// as it stops.
 func TestAttack19LoginsInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{SessionLimit: 5})

@@ -17,9 +17,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// TestAttack08LengthBeforePattern: no rule of a request runs a pattern over a text of any
-// length: a megabyte of an address took 240 ms of a processor, 16 KiB of one 7 ms. A rule
-// that has a pattern looks at the length first.
+// No rule of a request matches a pattern against a text of any length: a megabyte of an address took 240 ms of a
+// processor, 16 KiB took 7 ms. A rule with a pattern checks the length first.
 func TestAttack08LengthBeforePattern(t *testing.T) {
 	t.Parallel()
 	guarded := regexp.MustCompile(`^(!rule \|\| )?(this == '' \|\| )?this\.size\(\) (> \d+ \|\||<= \d+ &&) `)
@@ -48,8 +47,8 @@ func TestAttack08LengthBeforePattern(t *testing.T) {
 	}
 }
 
-// contractFields are the fields of all messages of latchkey.v1. Those of the older contract have their rules in
-// internal/legacy/backend, whose tests hold them to the same.
+// contractFields returns the fields of all messages of latchkey.v1. The rules of the older contract are in
+// internal/legacy/backend, whose tests check the same.
 func contractFields() []protoreflect.FieldDescriptor {
 	var list []protoreflect.FieldDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
@@ -66,7 +65,7 @@ func contractFields() []protoreflect.FieldDescriptor {
 	return list
 }
 
-// predefined are the expressions of the rules that rules.proto makes and a field names.
+// predefined returns the expressions of the rules that rules.proto defines and a field names.
 func predefined(rules *validate.FieldRules) []*validate.Rule {
 	var list []*validate.Rule
 	rules.GetString().ProtoReflect().Range(func(rule protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
@@ -79,7 +78,7 @@ func predefined(rules *validate.FieldRules) []*validate.Rule {
 	return list
 }
 
-// skipsLonger is the length from which on a rule does not look at the text any more.
+// skipsLonger returns the length above which a rule does not read the text.
 func skipsLonger(expression string) (most uint64, ok bool) {
 	found := regexp.MustCompile(`this\.size\(\) > (\d+) \|\|`).FindStringSubmatch(expression)
 	if found == nil {
@@ -89,7 +88,7 @@ func skipsLonger(expression string) (most uint64, ok bool) {
 	return most, err == nil
 }
 
-// bounded says whether a field refuses texts of more than that many characters.
+// bounded returns whether a field refuses texts of more than most characters.
 func bounded(rules *validate.FieldRules, expressions []*validate.Rule, most uint64) bool {
 	if s := rules.GetString(); s.HasMaxLen() && s.GetMaxLen() <= most || s.HasMaxBytes() && s.GetMaxBytes() <= most {
 		return true
@@ -99,7 +98,7 @@ func bounded(rules *validate.FieldRules, expressions []*validate.Rule, most uint
 	})
 }
 
-// TestAttack08AllViolations: a request that is wrong in several ways still hears of all.
+// A request that breaks several rules still gets a violation for each.
 func TestAttack08AllViolations(t *testing.T) {
 	t.Parallel()
 	validator, err := protovalidate.New()
@@ -122,7 +121,7 @@ func TestAttack08AllViolations(t *testing.T) {
 	}
 }
 
-// BenchmarkLongFields is what the rules cost for fields of the longest message.
+// BenchmarkLongFields measures the rules for fields of the longest message.
 func BenchmarkLongFields(b *testing.B) {
 	validator, err := protovalidate.New()
 	if err != nil {
@@ -138,7 +137,7 @@ func BenchmarkLongFields(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				_ = validator.Validate(m) // that it is refused is not the question
+				_ = validator.Validate(m) // only the time matters, not the refusal
 			}
 		})
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// failoverLease is short, so that a test sees several.
+// failoverLease is short, so that a test lasts for several leases.
 const failoverLease = time.Second
 
-// onPair is a replica on both servers of a pair.
+// onPair starts a replica that knows both servers of a pair.
 func onPair(t *testing.T, pair *testenv.Pair, redisURL string) *testenv.Server {
 	t.Helper()
 	return testenv.Start(t, testenv.Options{
@@ -31,9 +31,8 @@ func onPair(t *testing.T, pair *testenv.Pair, redisURL string) *testenv.Server {
 	})
 }
 
-// TestAttack13ReadOnlyPrimary: the old primary is set read-only and keeps its
-// connections, the standby is promoted. A replica that is only asked to validate has no
-// write that would tell it. It must not accept what was logged out at the new primary.
+// The old primary is set read-only and keeps its connections, and the standby is promoted. A replica that only
+// validates makes no write that would show this. It must not accept a session that was logged out at the new primary.
 func TestAttack13ReadOnlyPrimary(t *testing.T) {
 	t.Parallel()
 	pair, store := testenv.NewPair(t), testenv.Redis(t)
@@ -44,7 +43,7 @@ func TestAttack13ReadOnlyPrimary(t *testing.T) {
 	pair.Promote()
 	moves := onPair(t, pair, store)
 	logOut(t, moves, tokens.GetRefreshToken())
-	// For as long as a replica might go on to believe the old one.
+	// For as long as a replica might still believe the old one.
 	for began := time.Now(); time.Since(began) < 3*failoverLease; {
 		resp, err := stays.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
 		if err == nil && resp.GetValid() {
@@ -57,8 +56,8 @@ func TestAttack13ReadOnlyPrimary(t *testing.T) {
 	wantValid(t, stays, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestAttack13ReadOnlyPrimaryUnderTraffic and TestAttack13Failover: two replicas and
-// calls all the time, before, during and after.
+// TestAttack13ReadOnlyPrimaryUnderTraffic and TestAttack13Failover: two replicas, and calls all the time, before,
+// during and after.
 func TestAttack13ReadOnlyPrimaryUnderTraffic(t *testing.T) {
 	t.Parallel()
 	failOver(t, (*testenv.Pair).SetReadOnly)
@@ -99,7 +98,7 @@ func failOver(t *testing.T, lose func(*testenv.Pair)) {
 	t.Logf("%d logouts, %d failed calls, %d checks", w.logouts.Load(), w.failed.Load(), w.checks.Load())
 }
 
-// traffic is clients that log in, validate and log out at any replica.
+// traffic has clients that log in, validate and log out at any replica.
 type traffic struct {
 	replicas []*testenv.Server
 	failed   atomic.Int64
@@ -115,7 +114,7 @@ type traffic struct {
 
 func trafficEmail(i int) string { return fmt.Sprintf("traffic%d@example.com", i) }
 
-// anybody is a call from an address of its own, which no limit holds up.
+// anybody returns a context for a call from an address of its own, so that no limit applies.
 func anybody(ctx context.Context) (context.Context, context.CancelFunc) {
 	n, err := rand.Int(rand.Reader, big.NewInt(1<<24))
 	if err != nil {
@@ -172,8 +171,7 @@ func (w *traffic) session(ctx context.Context, i int) error {
 	return nil
 }
 
-// check asks one replica for the tokens that were ended, the newest and older ones in
-// turn.
+// check validates ended tokens at one replica, the newest and older ones in turn.
 func (w *traffic) check(ctx context.Context, at int) {
 	const newest = 8
 	for turn := 0; ctx.Err() == nil; turn++ {
@@ -211,8 +209,7 @@ func (w *traffic) one(ctx context.Context, at int, accessToken string) {
 	}
 }
 
-// await waits until each replica has answered some more logouts and refused some more
-// tokens than by now.
+// await waits until each replica has answered more logouts and refused more tokens than now.
 func (w *traffic) await(t *testing.T, what string, more int) {
 	t.Helper()
 	w.mu.Lock()

@@ -17,9 +17,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack03MemoryBeyondRedis: with Redis emptied after every round of one to five, a hundred wrong passwords in a row are compared
-// and no more, over both replicas and contracts; then the right one is refused as a wrong one is, at the same cost, until
-// a reset. The owner gets a mail.
+// Redis is flushed after every one to five guesses. Over both replicas and contracts, only a hundred wrong passwords in
+// a row are compared. After that the right password is refused like a wrong one, at the same cost, until a reset. The
+// owner gets a mail.
 func TestAttack03MemoryBeyondRedis(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -51,7 +51,7 @@ func TestAttack03MemoryBeyondRedis(t *testing.T) {
 		testenv.Eventually(t, patience, "the failures are counted", func() bool { return failures() == compared })
 		forget()
 	}
-	// The right password, from a client that nobody knows.
+	// The right password, from an unknown client.
 	for _, at := range both {
 		before := hashes(both)
 		wantRefused(t, tryLogin(t.Context(), at, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS")
@@ -60,12 +60,12 @@ func TestAttack03MemoryBeyondRedis(t *testing.T) {
 		}
 		forget()
 	}
-	// A known client is not shut out by strangers.
+	// Strangers cannot shut out a known client.
 	if _, err := tryDevice(t.Context(), s, password, first.GetDeviceToken()); err != nil {
 		t.Errorf("a known client: %v", err)
 	}
 	forget()
-	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS") // and opens nothing
+	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unauthenticated, "INVALID_CREDENTIALS") // and it opens nothing for unknown clients
 	testenv.Eventually(t, patience, "the owner is told", func() bool {
 		return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_login_closed'") == 1 && mailed(both, "too many wrong passwords in a row")
 	})
@@ -81,7 +81,7 @@ func TestAttack03MemoryBeyondRedis(t *testing.T) {
 	}
 }
 
-// mailed says whether the owner got a mail with these words in its subject.
+// mailed returns whether the owner got a mail with these words in its subject.
 func mailed(servers []*testenv.Server, words string) bool {
 	for _, s := range servers {
 		for _, m := range s.Mailbox.Messages() {
@@ -93,7 +93,7 @@ func mailed(servers []*testenv.Server, words string) bool {
 	return false
 }
 
-// TestAttack03AtOnce: the hundred are exact when guesses come all at once while Redis forgets.
+// The limit of a hundred is exact even if all guesses come at once while Redis forgets.
 func TestAttack03AtOnce(t *testing.T) {
 	t.Parallel()
 	both := attacked(t, testenv.Options{TrustedProxies: anyAddress()})
@@ -121,7 +121,7 @@ func TestAttack03AtOnce(t *testing.T) {
 	})
 }
 
-// TestAttack03TheOlderContract counts with the same counts.
+// The older contract uses the same counts.
 func TestAttack03TheOlderContract(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -147,7 +147,7 @@ func TestAttack03TheOlderContract(t *testing.T) {
 	}
 }
 
-// TestAttack03ASessionsGuesses: who holds a stolen session has a hundred guesses at the current password in a row too.
+// Somebody who has a stolen session has a hundred guesses in a row at the current password too.
 func TestAttack03ASessionsGuesses(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -162,12 +162,11 @@ func TestAttack03ASessionsGuesses(t *testing.T) {
 		}
 	}
 	wantRefused(t, tryChange(t.Context(), s, stolen, password, newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
-	logIn(t, s, email) // which it does not close
+	logIn(t, s, email) // the guesses do not close the password for logins
 }
 
-// TestAttack03OneClosesNoOther: a stolen session that has guessed a hundred times cannot change the password any more, and
-// the owner's can; a stolen device token is as good as none, and the owner's devices have their places. The owner is
-// told of each.
+// After a hundred guesses, a stolen session cannot change the password any more, and the owner's sessions can. A stolen
+// device token counts as none, and the owner's devices keep their places. The owner gets a mail about each.
 func TestAttack03OneClosesNoOther(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{TrustedProxies: anyAddress()})
@@ -179,7 +178,7 @@ func TestAttack03OneClosesNoOther(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	guess := func() { // one is left of each hundred
+	guess := func() { // one guess is left of each hundred
 		t.Helper()
 		_, err := tryDevice(t.Context(), s, "wrong horse battery", stolen.GetDeviceToken())
 		wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
@@ -197,7 +196,7 @@ func TestAttack03OneClosesNoOther(t *testing.T) {
 	})
 	wantRefused(t, tryChange(t.Context(), s, stolen.GetTokens(), password, newPassword), codes.Unauthenticated, "INVALID_CREDENTIALS")
 
-	// The device counts as a stranger from now on: five guesses by network.
+	// The device counts as a stranger from now on, with five guesses for its network.
 	for range 5 {
 		_, err := tryDevice(t.Context(), s, "wrong horse battery", stolen.GetDeviceToken())
 		wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
@@ -213,7 +212,7 @@ func TestAttack03OneClosesNoOther(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM password_failures WHERE kind <> 'login' AND closed_at IS NOT NULL"); n != 2 {
 		t.Errorf("%d are closed after a login elsewhere, want 2", n)
 	}
-	// From elsewhere the worn device may be its owner's, and gets an identity of its own.
+	// From another network it may be the owner who has the worn-out device, so it gets a new id.
 	fresh, err := tryDevice(from(t.Context(), "203.0.113.7"), s, password, stolen.GetDeviceToken())
 	if err != nil {
 		t.Fatalf("a worn device with the right password: %v", err)
@@ -226,8 +225,8 @@ func TestAttack03OneClosesNoOther(t *testing.T) {
 	}
 }
 
-// TestAttack03OwnFailuresEndWithOwnSuccess: a login forgives the failures of strangers and of its own device, not those of
-// other devices and sessions: who has stolen one would get a hundred guesses with each login of the owner.
+// A login clears the failures of strangers and of its own device, but not those of other devices and sessions.
+// Otherwise somebody who has stolen one would get a hundred guesses with each login of the owner.
 func TestAttack03OwnFailuresEndWithOwnSuccess(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -255,8 +254,8 @@ func TestAttack03OwnFailuresEndWithOwnSuccess(t *testing.T) {
 	}
 }
 
-// TestAttack03AFullQueueTellsNothing: while no more can be written after answers, an address without an account waits as
-// one with an account does.
+// While the queue for writes after answers is full, a guess for an address without an account waits as long as one for
+// an account.
 func TestAttack03AFullQueueTellsNothing(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -281,7 +280,7 @@ func TestAttack03AFullQueueTellsNothing(t *testing.T) {
 	calls.Wait()
 }
 
-// TestAttack03SuccessEndsTheCount: a hundred in a row are meant.
+// The hundred must be in a row.
 func TestAttack03SuccessEndsTheCount(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -291,7 +290,7 @@ func TestAttack03SuccessEndsTheCount(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM password_failures"); n != 0 {
 		t.Error("the right password did not end the count")
 	}
-	// What plain SQL sets is a new password too, and what a login rewrites is none.
+	// A hash that plain SQL sets is a new password too. A hash that a login rewrites is not.
 	execSQL(t, s, "INSERT INTO password_failures (user_id, kind, failures) VALUES ($1, 'login', 7)", user.GetId())
 	epoch := func() int { return count(t, s, "SELECT coalesce(max(epoch), 0)::int FROM password_guards") }
 	stronger := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock, Argon2: argon.Params{MemoryKiB: 128, Time: 1, Threads: 1}})
@@ -306,8 +305,8 @@ func TestAttack03SuccessEndsTheCount(t *testing.T) {
 	}
 }
 
-// TestAttack03FullAndNotClosed: the replica that compared the hundredth password died before it closed the account. A
-// known client's login does not open it, and the next guess closes it and tells the owner.
+// The replica that compared the hundredth password died before it closed the account. A login of a known client does
+// not open the account, and the next guess closes it and sends the owner a mail.
 func TestAttack03FullAndNotClosed(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -328,7 +327,7 @@ func TestAttack03FullAndNotClosed(t *testing.T) {
 	})
 }
 
-// TestAttack03RightPasswordsAreNoFailures: a right password that is refused for another reason is not one of the hundred.
+// A right password that is refused for another reason is not one of the hundred failures.
 func TestAttack03RightPasswordsAreNoFailures(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -345,8 +344,8 @@ func TestAttack03RightPasswordsAreNoFailures(t *testing.T) {
 	}
 }
 
-// TestAttack03CountsTellNothing: each guess writes one row before it is answered, whether the address has an account, a count or neither: a
-// write takes longer than a reading, which everybody could measure.
+// Each guess writes one row before its answer, whether the address has an account, a count or neither. A write takes
+// longer than a read, and everybody could measure that.
 func TestAttack03CountsTellNothing(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -365,7 +364,7 @@ func TestAttack03CountsTellNothing(t *testing.T) {
 	}{
 		{"counted@example.com", 1},
 		{"closed@example.com", 1},
-		{email, 2}, // the second one begins the count, after the answer
+		{email, 2}, // the second row starts the count, after the answer
 		{email, 1},
 		{"nobody@example.com", 1},
 	} {
@@ -378,8 +377,8 @@ func TestAttack03CountsTellNothing(t *testing.T) {
 	}
 }
 
-// TestAttack03ClosedCostsItsKind: an account that is closed costs what its stored hash costs, or the time of an answer would
-// tell that it is closed, and so that it is there. The right password is compared with nothing.
+// A guess at a closed account costs as much as its stored hash. Otherwise the time of an answer would reveal that it is
+// closed, and so that it exists. The right password is not compared with anything.
 func TestAttack03ClosedCostsItsKind(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -408,8 +407,8 @@ func TestAttack03ClosedCostsItsKind(t *testing.T) {
 	}
 }
 
-// TestAttack04SomebodySeesIt: failures are in the audit trail, sampled, and the log says whose; a lock-out, a reuse and a
-// login from a new device are mailed, once.
+// Failures are in the audit trail, as a sample, and the log names the account. The owner gets one mail about a
+// lock-out, a reuse, or a login from a new device.
 func TestAttack04SomebodySeesIt(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{NewDeviceMails: true, TrustedProxies: anyAddress()})
@@ -443,7 +442,7 @@ func TestAttack04SomebodySeesIt(t *testing.T) {
 	}
 	testenv.Eventually(t, patience, "the owner is told of the lock-out", func() bool { return mailed([]*testenv.Server{s}, "many wrong passwords were tried") })
 
-	// A known device is no news, another one is.
+	// A login from a known device makes no mail, one from another device does.
 	s.Clock.Advance(time.Hour)
 	if _, err := tryDevice(t.Context(), s, password, first.GetDeviceToken()); err != nil {
 		t.Fatal(err)

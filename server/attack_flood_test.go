@@ -36,8 +36,8 @@ func logged(t *testing.T, s *testenv.Server) (written, left map[string]int) {
 	return written, left
 }
 
-// TestAttack08LogOfAFlood: calls as fast as they come, good or bad, write a few lines a
-// second. No call is forgotten: the rest are counted, in the log and in the metrics.
+// Calls as fast as possible, good or bad, write a few lines a second. No call is lost: the rest are counted in the log
+// and in the metrics.
 func TestAttack08LogOfAFlood(t *testing.T) {
 	t.Parallel()
 	const most, calls = 20, 500
@@ -70,7 +70,7 @@ func TestAttack08LogOfAFlood(t *testing.T) {
 		t.Errorf("the metrics lack %s", want)
 	}
 
-	// What fails again and again, whatever the code.
+	// Calls that always fail, with any code.
 	execSQL(t, s, "DROP TABLE revocations")
 	for range calls {
 		if err := tryRefreshOnce(t, s, tokens.GetRefreshToken()); status.Code(err) != codes.Internal {
@@ -90,8 +90,8 @@ func tryRefreshOnce(t *testing.T, s *testenv.Server, token string) error {
 	return err
 }
 
-// TestAttack08UnknownMethods: names of methods that strangers make up are no kinds of lines, of which there would be as many
-// as calls, and are not in the log.
+// Invented names of methods are not kinds of lines, because there would be as many kinds as calls. They are not in the
+// log.
 func TestAttack08UnknownMethods(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{LogLines: 20})

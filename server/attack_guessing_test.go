@@ -22,25 +22,25 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// slowHash takes some 50 ms, so that deadlines end during it.
+// slowHash takes about 50 ms, so that deadlines pass during it.
 func slowHash() argon.Params { return argon.Params{MemoryKiB: 32 << 10, Time: 3, Threads: 1} }
 
-// anyAddress trusts the test's own connection to name the client, as a proxy does.
+// anyAddress trusts the test's own connection as a proxy, so that the test can name the client.
 func anyAddress() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
-// from is ctx for a call of a client at that address.
+// from returns a context for a call of a client with that address.
 func from(ctx context.Context, address string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", address)
 }
 
-// network is the nth of many.
+// network returns the nth of many addresses.
 func network(n int) string { return fmt.Sprintf("198.18.%d.%d", n/250, n%250+1) }
 
 func tryDevice(ctx context.Context, s *testenv.Server, pass, deviceToken string) (*latchkeyv1.LoginResponse, error) {
 	return s.Auth.Login(ctx, &latchkeyv1.LoginRequest{Email: email, Password: pass, DeviceToken: deviceToken})
 }
 
-// attacked are two replicas that share stores and a clock.
+// attacked starts two replicas that share stores and a clock.
 func attacked(t *testing.T, o testenv.Options) []*testenv.Server {
 	t.Helper()
 	s := testenv.Start(t, o)
@@ -55,10 +55,10 @@ func hashes(servers []*testenv.Server) (n int) {
 	return n
 }
 
-// TestAttack01GuessesCountWhateverTheDeadline: of 500 wrong guesses at one account over two replicas, with deadlines,
-// hang-ups and spellings of every kind, no more are compared than the limit. A password that is not in NFC is two
-// candidates, and so two hashes at most. In the last two rounds no client waits for its answer: patient ones among the
-// first would use up the limit before it is seen whether the others count.
+// Of 500 wrong guesses at one account over two replicas, with deadlines, hang-ups and spellings of every kind, no more
+// than the limit are compared. A password that is not in NFC is two candidates, and so at most two hashes. In the last
+// two rounds no client waits for its answer: otherwise patient clients could use up the limit before the test sees
+// whether the others count.
 func TestAttack01GuessesCountWhateverTheDeadline(t *testing.T) {
 	t.Parallel()
 	both := attacked(t, testenv.Options{Argon2: slowHash()})
@@ -76,7 +76,7 @@ func TestAttack01GuessesCountWhateverTheDeadline(t *testing.T) {
 		queue := make(chan int)
 		deadlines := rapid.SliceOfN(rapid.IntRange(0, 200), guesses, guesses).Example(round)
 		if round >= 2 {
-			// The server keeps 50 ms back: these end while the password is being compared, or a little before.
+			// The server subtracts 50 ms, so these deadlines pass while the password is compared, or a little before.
 			deadlines = rapid.SliceOfN(rapid.OneOf(rapid.IntRange(11, 19), rapid.IntRange(60, 100)), guesses, guesses).Example(round)
 		}
 		for range atOnce {
@@ -84,7 +84,7 @@ func TestAttack01GuessesCountWhateverTheDeadline(t *testing.T) {
 				for i := range queue {
 					guess := fmt.Sprintf("wrong guess %d", i)
 					if !nfc && i%2 == 0 {
-						guess = "\u212A" + guess // the Kelvin sign: K in NFC
+						guess = "\u212A" + guess // the Kelvin sign, which is K in NFC
 					}
 					ctx, cancel := context.WithCancel(t.Context())
 					if ms := deadlines[i]; ms >= 20 {
@@ -106,7 +106,7 @@ func TestAttack01GuessesCountWhateverTheDeadline(t *testing.T) {
 		if !nfc {
 			most = 10
 		}
-		// A call that the client gave up may still be at its hash.
+		// A call that the client gave up may still compute its hash.
 		testenv.Eventually(t, patience, "no hash is under way", func() bool {
 			return both[0].Server.HashesInUse()+both[1].Server.HashesInUse() == 0
 		})
@@ -116,9 +116,9 @@ func TestAttack01GuessesCountWhateverTheDeadline(t *testing.T) {
 	}
 }
 
-// TestAttack01HitLooksLikeMiss: when the time is over before the answer, right and wrong passwords have the same
-// answers, and count alike. The client hangs up during the hash, which is certain on any machine (a deadline that leaves
-// no time for a hash is refused before it), so the answers are read in the log.
+// If the time is over before the answer, right and wrong passwords have the same answers and the same counts. The
+// client hangs up during the hash, which works on any machine (a deadline too short for a hash is refused before it).
+// So the test reads the answers in the log.
 func TestAttack01HitLooksLikeMiss(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Argon2: argon.Params{MemoryKiB: 64 << 10, Time: 4, Threads: 1}})
@@ -147,7 +147,7 @@ func TestAttack01HitLooksLikeMiss(t *testing.T) {
 	}
 }
 
-// loginAnswers are the codes and reasons with which the server has ended logins, whether anybody waited or not.
+// loginAnswers returns the codes and reasons of the server's answers to logins, whether or not anybody waited for them.
 func loginAnswers(t *testing.T, s *testenv.Server) (answers []string) {
 	t.Helper()
 	for line := range strings.Lines(string(s.Logs.Bytes())) {
@@ -162,7 +162,7 @@ func loginAnswers(t *testing.T, s *testenv.Server) (answers []string) {
 	return answers
 }
 
-// failuresKept is how many failed logins Redis holds, and no reservations.
+// failuresKept returns how many failed logins Redis has, without reservations.
 func failuresKept(t *testing.T, s *testenv.Server) (n int) {
 	t.Helper()
 	for _, key := range s.Redis.Keys(t.Context(), "latchkey:attempts:login:*").Val() {
@@ -175,8 +175,8 @@ func failuresKept(t *testing.T, s *testenv.Server) (n int) {
 	return n
 }
 
-// TestAttack01HitsWithoutTimeCount: the right password, sent five times by a client that hangs up during the hash, is
-// five failures like a wrong one: what is counted tells nothing either.
+// The right password, sent five times by a client that hangs up during the hash, makes five failures like a wrong one.
+// So the counts reveal nothing either.
 func TestAttack01HitsWithoutTimeCount(t *testing.T) {
 	t.Parallel()
 	for name, pass := range map[string]string{"right": password, "wrong": "wrong horse battery"} {
@@ -197,7 +197,7 @@ func TestAttack01HitsWithoutTimeCount(t *testing.T) {
 				<-done
 				testenv.Eventually(t, patience, "it was hashed", func() bool { return s.Server.HashesMade() > before })
 			}
-			// One look, once all five are written: guesses until it is refused would count themselves.
+			// It looks once, after all five are written: further guesses would count too.
 			testenv.Eventually(t, patience, "five failures are written", func() bool { return failuresKept(t, s) == 5 })
 			wantRefused(t, tryLogin(t.Context(), s, email, "wrong horse battery"), codes.ResourceExhausted, "RATE_LIMITED")
 			if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_in'"); n != 0 {
@@ -207,8 +207,8 @@ func TestAttack01HitsWithoutTimeCount(t *testing.T) {
 	}
 }
 
-// TestAttack02LockOutIsNoWeapon: ten networks that guess all the time, ForgotPassword calls from many, and a thief with a
-// session keep the owner out of nothing: not a known client, not recovery, not what follows a reset.
+// Ten networks guess all the time, many call ForgotPassword, and a thief has a session. Still the owner can log in with
+// a known client, recover the account, and use it after a reset.
 func TestAttack02LockOutIsNoWeapon(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{TrustedProxies: anyAddress()})
@@ -230,7 +230,7 @@ func TestAttack02LockOutIsNoWeapon(t *testing.T) {
 	attack()
 	wantRefused(t, tryLogin(from(t.Context(), network(99)), s, email, password), codes.ResourceExhausted, "RATE_LIMITED")
 	for range 20 {
-		resp, err := tryDevice(from(t.Context(), "192.0.2.44"), s, password, deviceToken) // wherever the client is now
+		resp, err := tryDevice(from(t.Context(), "192.0.2.44"), s, password, deviceToken) // in whatever network the client is now
 		if err != nil {
 			t.Fatalf("a known client: %v", err)
 		}
@@ -267,7 +267,7 @@ func TestAttack02LockOutIsNoWeapon(t *testing.T) {
 	}
 }
 
-// newestReset is the token of the newest reset mail, whichever replica sent it.
+// newestReset returns the token of the newest reset mail, from whichever replica.
 func newestReset(t *testing.T, servers ...*testenv.Server) (token string) {
 	t.Helper()
 	testenv.Eventually(t, patience, "a reset mail", func() bool {
@@ -284,8 +284,7 @@ func newestReset(t *testing.T, servers ...*testenv.Server) (token string) {
 	return token
 }
 
-// TestAttack02DeviceTokensOfOthers: a token of another account, a forged one and one of another secret are as good as
-// none, and tell nothing.
+// A token of another account, a forged one and one of another secret count as none, and reveal nothing.
 func TestAttack02DeviceTokensOfOthers(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{TrustedProxies: anyAddress()})
@@ -322,7 +321,7 @@ func TestAttack02DeviceTokensOfOthers(t *testing.T) {
 	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "device_token")
 }
 
-// TestAttack02StrangersAreToldRoundTimes: when the failures of others end is nobody's business.
+// Strangers must not learn when the failures of others end.
 func TestAttack02StrangersAreToldRoundTimes(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{TrustedProxies: anyAddress()})

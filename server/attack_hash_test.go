@@ -22,16 +22,15 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack06LongPasswords: bcrypt reads 72 bytes, so that a longer password logs in
-// with any end. That must not be written down, by either contract, or the owner's own
-// would be refused from then on.
+// bcrypt reads only 72 bytes, so a longer password logs in with any end. Such a login must not rewrite the hash, with
+// either contract: then the owner's own password would be refused.
 func TestAttack06LongPasswords(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
 	old := authpb.NewAuthServiceClient(s.Conn)
 	first := strings.Repeat("correct horse ", 6)[:72]
 	owners := first + "their end"
-	made, err := bcrypt.GenerateFromPassword([]byte(first), bcrypt.MinCost) // as PHP, Python and others do by themselves
+	made, err := bcrypt.GenerateFromPassword([]byte(first), bcrypt.MinCost) // as PHP, Python and others do without asking
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +56,7 @@ func TestAttack06LongPasswords(t *testing.T) {
 	}
 }
 
-// attackBusy starts a server with two slots and the queue that two slots have by
-// default, whose clients are named by x-forwarded-for.
+// attackBusy starts a server with two slots and the default queue for two slots. x-forwarded-for names its clients.
 func attackBusy(t *testing.T) *testenv.Server {
 	t.Helper()
 	return testenv.Start(t, testenv.Options{
@@ -69,8 +67,8 @@ func attackBusy(t *testing.T) *testenv.Server {
 	})
 }
 
-// attackFlood has somebody at each of the addresses guess passwords of accounts that do
-// not exist, or make accounts, without a pause, and returns once the queue is full.
+// attackFlood guesses passwords of accounts that do not exist, or makes accounts, from each of the addresses without a
+// pause. It returns when the queue is full.
 func attackFlood(t *testing.T, s *testenv.Server, signUps bool, addresses []string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -78,7 +76,7 @@ func attackFlood(t *testing.T, s *testenv.Server, signUps bool, addresses []stri
 	var calls atomic.Int64
 	var auth latchkeyv1.AuthServiceClient
 	for i, address := range addresses {
-		if i%80 == 0 { // a connection carries 100 calls at once
+		if i%80 == 0 { // a connection has up to 100 calls at once
 			conn, err := grpc.NewClient(s.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
 				t.Fatal(err)
@@ -112,9 +110,8 @@ func attackFrom(ctx context.Context, address string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "x-forwarded-for", address)
 }
 
-// TestAttack07OneNetwork: calls from one network, from as many addresses as it has,
-// take no more turns at the hasher than those of an owner elsewhere. Ten owners who log
-// in at the same time are all answered.
+// Calls from one network, from all its addresses, get no more turns at the hasher than those of an owner elsewhere. Ten
+// owners who log in at the same time are all answered.
 func TestAttack07OneNetwork(t *testing.T) {
 	t.Parallel()
 	s := attackBusy(t)
@@ -158,8 +155,8 @@ func TestAttack07OneNetwork(t *testing.T) {
 	}
 }
 
-// TestAttack07LiveSession: who holds a live session changes the password, two hashes,
-// while 400 strangers queue, each from a network of their own.
+// The owner of a live session can change the password, which takes two hashes, while 400 strangers wait in the queue,
+// each from a network of its own.
 func TestAttack07LiveSession(t *testing.T) {
 	t.Parallel()
 	s := attackBusy(t)
@@ -186,8 +183,7 @@ func TestAttack07LiveSession(t *testing.T) {
 	}
 }
 
-// TestAttack07RateOfA48: whoever has a /48 of IPv6 has 65,536 /64s, and no more calls
-// than eight of them.
+// A /48 of IPv6 has 65,536 /64s, but may make only as many calls as eight of them.
 func TestAttack07RateOfA48(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
@@ -211,10 +207,10 @@ func TestAttack07RateOfA48(t *testing.T) {
 	}
 }
 
-// metric is the value of a gauge or counter without labels.
+// metric returns the value of a gauge or counter without labels.
 func metric(t *testing.T, s *testenv.Server, name string) float64 {
 	t.Helper()
-	families, _ := s.Metrics.Gather() // the metrics page, too, shows what can be had while a store is away
+	families, _ := s.Metrics.Gather() // like the metrics page, it shows the rest while a store does not answer
 	for _, family := range families {
 		if family.GetName() == name {
 			m := family.GetMetric()[0]

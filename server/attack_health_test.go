@@ -19,10 +19,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// storeUp reads the gauge that the documented alert looks at.
+// storeUp reads the gauge of the documented alert.
 func storeUp(t *testing.T, registry *prometheus.Registry, store string) float64 {
 	t.Helper()
-	families, _ := registry.Gather() // the metrics page, too, shows what can be had while a store is away
+	families, _ := registry.Gather() // like the metrics page, it shows the rest while a store does not answer
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
 			if family.GetName() == "latchkey_store_up" && metric.GetLabel()[0].GetValue() == store {
@@ -34,7 +34,7 @@ func storeUp(t *testing.T, registry *prometheus.Registry, store string) float64 
 	return 0
 }
 
-// says waits until /readyz says this of the stores, and the gauges with it.
+// says waits until /readyz shows these states of the stores, and the gauges match.
 func says(t *testing.T, s *testenv.Server, postgres, inRedis string) {
 	t.Helper()
 	want := `"postgres":"` + postgres + `","redis":"` + inRedis + `"}`
@@ -52,7 +52,7 @@ func says(t *testing.T, s *testenv.Server, postgres, inRedis string) {
 	})
 }
 
-// TestAttack13RedisThatTakesNoWrite: it answers a PING all the while.
+// It still answers a PING.
 func TestAttack13RedisThatTakesNoWrite(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -84,7 +84,7 @@ func TestAttack13RedisThatTakesNoWrite(t *testing.T) {
 			wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unavailable, "STORE_UNAVAILABLE")
 			wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
 			do(t, s.Redis, c.mend)
-			s.Server.DropDoubts() // which last for half a minute
+			s.Server.DropDoubts() // they would last for half a minute
 			says(t, s, "ok", "ok")
 		})
 	}
@@ -100,7 +100,7 @@ func do(t *testing.T, client redis.UniversalClient, commands [][]any) {
 	}
 }
 
-// TestAttack13RedisThatRefuses: what else a server, or a proxy before it, may say.
+// The other errors that a server, or a proxy before it, may answer.
 func TestAttack13RedisThatRefuses(t *testing.T) {
 	t.Parallel()
 	for reply, state := range map[string]string{
@@ -121,7 +121,7 @@ func TestAttack13RedisThatRefuses(t *testing.T) {
 	}
 }
 
-// refusingRedis greets clients and answers PING, and everything else with one error.
+// refusingRedis accepts clients and answers PING, and answers everything else with one error.
 func refusingRedis(t *testing.T, reply string) string {
 	t.Helper()
 	var lc net.ListenConfig
@@ -179,8 +179,7 @@ func refuseAll(conn net.Conn, reply string) {
 	}
 }
 
-// TestAttack13ReadOnlyPostgres: a primary that was set read-only, without a successor,
-// and a standby. Nothing is decided by what they say.
+// A primary that was set read-only, without a successor, and a standby. Nothing is decided with their data.
 func TestAttack13ReadOnlyPostgres(t *testing.T) {
 	t.Parallel()
 	pair := testenv.NewPair(t)
@@ -204,7 +203,7 @@ func TestAttack13ReadOnlyPostgres(t *testing.T) {
 			wantRefused(t, call(), codes.Unavailable, "STORE_UNAVAILABLE")
 		}
 	}
-	// What needs Redis comes after the account was looked up: refused too.
+	// A call that needs Redis looks the account up first, so it is refused too.
 	_, err := tryRefresh(t.Context(), servers["alone"], tokens.GetRefreshToken(), "")
 	wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
 	wantRefused(t, tryLogout(t.Context(), servers["alone"], tokens.GetRefreshToken()), codes.Unavailable, "STORE_UNAVAILABLE")
@@ -215,8 +214,7 @@ func TestAttack13ReadOnlyPostgres(t *testing.T) {
 	})
 }
 
-// TestAttack13LostStandby: a primary whose synchronous standby is gone answers every
-// question, and no commit.
+// A primary whose synchronous standby is gone answers reads, but no commit.
 func TestAttack13LostStandby(t *testing.T) {
 	t.Parallel()
 	pair := testenv.NewPair(t)
@@ -226,8 +224,7 @@ func TestAttack13LostStandby(t *testing.T) {
 	says(t, s, "answers, but commits nothing", "ok")
 }
 
-// TestAttack13PostgresDiskFull: calls meet a full disk, though the check's own row still
-// finds room.
+// Calls meet a full disk, although the check's own row still has room.
 func TestAttack13PostgresDiskFull(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -238,9 +235,9 @@ func TestAttack13PostgresDiskFull(t *testing.T) {
 	wantRefused(t, tryLogin(t.Context(), s, email, password), codes.Unavailable, "STORE_UNAVAILABLE")
 	says(t, s, "disk full", "ok")
 	execSQL(t, s, "DROP TRIGGER full_disk ON audit_events")
-	s.Server.DropDoubts() // which last for half a minute
+	s.Server.DropDoubts() // they would last for half a minute
 	says(t, s, "ok", "ok")
-	// And where it is the check that meets it.
+	// And if the check itself meets it.
 	execSQL(t, s, "CREATE TRIGGER full_disk BEFORE INSERT ON store_checks EXECUTE FUNCTION full_disk()")
 	says(t, s, "disk full", "ok")
 }

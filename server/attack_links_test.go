@@ -34,7 +34,7 @@ func bySQL(statements ...string) ending {
 	}
 }
 
-// endings are all of them, and a change of the address, which ends links only. The account is active after each.
+// endings returns all of them, and a change of the address, which ends only links. The account is active after each.
 func endings() map[string]ending {
 	return map[string]ending{
 		"the password is changed": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.User, by *latchkeyv1.Tokens) {
@@ -79,7 +79,7 @@ func endings() map[string]ending {
 	}
 }
 
-// TestAttack11MailedLink: a link that is out ends with the sessions, in the transaction.
+// A link that was mailed ends with the sessions, in the same transaction.
 func TestAttack11MailedLink(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings() {
@@ -94,15 +94,15 @@ func TestAttack11MailedLink(t *testing.T) {
 			if n := count(t, s, "SELECT count(*) FROM password_resets"); n != 0 {
 				t.Error("the row is still there")
 			}
-			// One that is asked for afterwards works.
+			// A link that is asked for afterwards works.
 			_, resetToken = resetMail(t, s, email)
 			noError(t, tryReset(t.Context(), s, resetToken, "a third fine password"))
 		})
 	}
 }
 
-// TestAttack11LinkUnderWay: the ending comes while the mail is being sent, and while it
-// waits for another attempt: no mail then holds a link that works.
+// The sessions end while the mail is being sent, or while it waits for another attempt. Then no mail has a link that
+// works.
 func TestAttack11LinkUnderWay(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings() {
@@ -145,8 +145,8 @@ func TestAttack11LinkUnderWay(t *testing.T) {
 	}
 }
 
-// TestAttack11Request: the ending comes before the account of a request is looked up, or
-// before its link is made. Former versions' requests have no position, their time counts.
+// The sessions end before the account of a request is looked up, or before its link is made. Requests of earlier
+// versions have no position, so their time counts.
 func TestAttack11Request(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings() {
@@ -173,7 +173,7 @@ func TestAttack11Request(t *testing.T) {
 					t.Error("a link was sent")
 				}
 			}
-			// A former version's request from after the ending is served.
+			// A request of an earlier version, made after the sessions ended, is served.
 			execSQL(t, s, `INSERT INTO river_job (kind, queue, args, max_attempts) VALUES
 				('password_reset', 'mail', jsonb_build_object('email', $1::text), 3)`, email)
 			waitForLink(t, s)
@@ -181,8 +181,7 @@ func TestAttack11Request(t *testing.T) {
 	}
 }
 
-// TestAttack11Accounts: a link does not pass to another account with the address, nor from
-// an address to the next one.
+// A link does not work for another account that gets the address, nor for the next address of the account.
 func TestAttack11Accounts(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
@@ -206,8 +205,8 @@ func TestAttack11Accounts(t *testing.T) {
 	}
 }
 
-// TestAttack11OwnRow: a transaction that has appended its row already ends links all the
-// same, and so does one that is rolled back to a savepoint in between.
+// A transaction that has already appended its row still ends links, and so does one that was rolled back to a savepoint
+// in between.
 func TestAttack11OwnRow(t *testing.T) {
 	t.Parallel()
 	for name, savepoint := range map[string][2]string{"one transaction": {"SELECT 1", "SELECT 1"}, "rolled back to a savepoint": {"SAVEPOINT before", "ROLLBACK TO before"}} {
@@ -229,7 +228,7 @@ func ownRow(t *testing.T, before, after string) {
 		"SELECT latchkey_append_revocation('user', NULL, '" + user.GetId() + "', gen_random_uuid(), NULL, NULL)",
 		after,
 		"DELETE FROM password_resets",
-		// As an older version does, which knows of no position.
+		// As an older version does, which knows no position.
 		"INSERT INTO password_resets (user_id, token_hash, created_at, expires_at) SELECT user_id, token_hash, created_at, expires_at FROM kept",
 		"UPDATE users SET password_hash = 'x'",
 	} {
@@ -241,8 +240,8 @@ func ownRow(t *testing.T, before, after string) {
 	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 }
 
-// TestAttack11AddressOfALockedLink: somebody holds the link's row while the address changes, so that the row cannot be
-// deleted: the link went to an address that is no longer the account's, and is refused all the same.
+// Somebody locks the link's row while the address changes, so the row cannot be deleted. The link was sent to an
+// address that the account no longer has, and is still refused.
 func TestAttack11AddressOfALockedLink(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -261,8 +260,8 @@ func TestAttack11AddressOfALockedLink(t *testing.T) {
 	}
 }
 
-// TestAttack11AddressBeforeTheLink: the address changes after the account was looked up and before the link is made.
-// Neither owner gets a link that works: it was asked for with the old address, and would go to the new one.
+// The address changes after the account was looked up and before the link is made. Neither owner gets a link that
+// works: it was asked for with the old address, and would go to the new one.
 func TestAttack11AddressBeforeTheLink(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -278,7 +277,7 @@ func TestAttack11AddressBeforeTheLink(t *testing.T) {
 	}
 }
 
-// TestAttack11HarmlessChanges: a change of anything else but the address ends no link.
+// A change of anything except the address ends no link.
 func TestAttack11HarmlessChanges(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
@@ -293,12 +292,13 @@ func TestAttack11HarmlessChanges(t *testing.T) {
 	}
 }
 
-// TestAttack11Race: links are made while sessions are ended; none that was asked for
-// before an ending works after it, and nobody meets a deadlock.
+// Links are made while sessions are ended. A link that was asked for before an end does not work after it, and there is
+// no deadlock.
 func TestAttack11Race(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	// All have links: what ends those of many accounts must not wait for somebody who waits for the ledger's head.
+	// All have links. A transaction that ends those of many accounts must not wait for one that waits for the ledger's
+	// head.
 	var users []uuid.UUID
 	for _, address := range []string{email, "bob@example.com", "eve@example.com"} {
 		users = append(users, uuid.MustParse(signUp(t, s, address).GetId()))
@@ -306,7 +306,7 @@ func TestAttack11Race(t *testing.T) {
 	issuer := resetsOf(s)
 	for round := range 20 {
 		before := int64(count(t, s, "SELECT seq FROM ledger_head"))
-		for _, user := range slices.Backward(users) { // so that two endings meet the rows in different orders
+		for _, user := range slices.Backward(users) { // so that two transactions lock the rows in different orders
 			_, _, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: user, Position: before})
 			noError(t, err)
 		}
@@ -342,20 +342,19 @@ func TestAttack11Race(t *testing.T) {
 	}
 }
 
-// TestAttack11OneSession: what ends one session only says nothing about who reads the
-// mails: the link stays good.
+// The end of one session says nothing about who reads the mails, so the link is still good.
 func TestAttack11OneSession(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	sessions := []*latchkeyv1.Tokens{account(t, s), logIn(t, s, email)}
 	_, resetToken := resetMail(t, s, email)
 	logOut(t, s, sessions[0].GetRefreshToken())
-	// A rehash of the same password, too.
+	// So does a rehash of the same password.
 	execSQL(t, s, "UPDATE users SET password_hash = password_hash || ' ' WHERE set_config('latchkey.rehash', id::text, true) <> ''")
 	refresh(t, s, sessions[1].GetRefreshToken(), "")
 	s.Clock.Advance(testenv.Grace + time.Minute)
 	refreshed, err := tryRefresh(t.Context(), s, sessions[1].GetRefreshToken(), "")
-	if err == nil { // a lost answer so far: the successor was not used
+	if err == nil { // until now this is a lost answer: the successor was not used
 		refresh(t, s, refreshed.GetRefreshToken(), "")
 		_, err = tryRefresh(t.Context(), s, sessions[1].GetRefreshToken(), "")
 	}
@@ -363,9 +362,8 @@ func TestAttack11OneSession(t *testing.T) {
 	noError(t, tryReset(t.Context(), s, resetToken, newPassword))
 }
 
-// TestAttack11OldLinks: the reset tokens that an older backend left in Redis end with the
-// sessions too. One that lives longer than its backend lets it does not outlive the hour for
-// which the rest are refused.
+// The reset tokens that an older backend left in Redis end with the sessions too. A token that lives longer than its
+// backend allows does not outlive the hour in which the rest are refused.
 func TestAttack11OldLinks(t *testing.T) {
 	t.Parallel()
 	for name, end := range endings() {
@@ -387,14 +385,14 @@ func TestAttack11OldLinks(t *testing.T) {
 			for _, resetToken := range []string{endless, long} {
 				wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 			}
-			// What was asked for since is good.
+			// A token that was asked for since then is good.
 			noError(t, tryReset(t.Context(), s, dated, newPassword))
 		})
 	}
 }
 
-// TestAttack15Date: after the date nothing that the older backends left in Redis is
-// honoured, however long it stays there, also when the date passes under way.
+// After the date, nothing that the older backends left in Redis is accepted, even if it is still there, and even if the
+// date passes during a call.
 func TestAttack15Date(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)

@@ -20,7 +20,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// behindProxy has the tests name the networks that calls come from.
+// behindProxy lets the test name the network of each call.
 func behindProxy() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
 
 func forgotFrom(ctx context.Context, s *testenv.Server, network, address string) error {
@@ -47,8 +47,7 @@ func waitForLink(t *testing.T, s *testenv.Server) {
 	})
 }
 
-// TestAttack09InventedAddresses: 4,000 requests for addresses that nobody has, from as
-// many networks as there are, do not delay the owner's link.
+// 4,000 requests for addresses that nobody has, from many networks, do not delay the owner's link.
 func TestAttack09InventedAddresses(t *testing.T) {
 	t.Parallel()
 	for name, networks := range map[string]int{"from a thousand networks": 1000, "each from its own": 4000} {
@@ -81,8 +80,7 @@ func TestAttack09InventedAddresses(t *testing.T) {
 			waitForLink(t, s)
 			took := time.Since(begun)
 			t.Logf("4,000 requests in %v, %d refused, the owner's link after %v", flood, refused.Load(), took)
-			// Two seconds on an idle machine; it took 49 s when each look-up was a job
-			// among the mails.
+			// It takes two seconds on an idle machine. It took 49 s when each look-up was a job among the mails.
 			if took > 10*time.Second {
 				t.Errorf("the owner's link came after %v", took)
 			}
@@ -90,8 +88,7 @@ func TestAttack09InventedAddresses(t *testing.T) {
 	}
 }
 
-// TestAttack09KnownAddresses: one network that asks for many accounts, whose mails take
-// their time, does not delay the link of somebody else.
+// One network asks for many accounts, whose mails are slow. That does not delay the link of somebody else.
 func TestAttack09KnownAddresses(t *testing.T) {
 	t.Parallel()
 	var (
@@ -132,14 +129,13 @@ func TestAttack09KnownAddresses(t *testing.T) {
 		}
 		return place >= 0
 	})
-	// What was sent while the flood came, and what was under way: it is the 61st in turn.
+	// Mails were sent before the owner asked, and others were being sent. The owner's is the 61st in turn.
 	if place > flood/2 {
 		t.Errorf("the owner's link was number %d", place+1)
 	}
 }
 
-// TestAttack09MailServerHangs: a mail server that takes links and never answers holds up
-// neither look-ups nor notices.
+// A mail server that accepts links and never answers holds up neither look-ups nor notices.
 func TestAttack09MailServerHangs(t *testing.T) {
 	t.Parallel()
 	box := mail.NewMailbox(10, nil)
@@ -166,8 +162,8 @@ func TestAttack09MailServerHangs(t *testing.T) {
 	})
 }
 
-// TestAttack09Networks: what one network asks for is bounded, over all addresses of an
-// IPv6 /48 and both contracts, and costs others nothing.
+// The requests of one network are limited, over all addresses of an IPv6 /48 and both contracts. Other networks are not
+// affected.
 func TestAttack09Networks(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: behindProxy(), Legacy: testenv.Existing(t)})
@@ -195,7 +191,7 @@ func TestAttack09Networks(t *testing.T) {
 	if passed < 30 || passed > 70 {
 		t.Errorf("%d of 100 passed", passed)
 	}
-	// Refused requests use nothing of the owner's up.
+	// Refused requests use up nothing of the owner's limit.
 	for range 10 {
 		wantRefused(t, forgotFrom(t.Context(), s, "2001:db8:7:ffff::1", email), codes.ResourceExhausted, "RATE_LIMITED")
 	}
@@ -205,8 +201,7 @@ func TestAttack09Networks(t *testing.T) {
 	waitForLink(t, s)
 }
 
-// TestAttack09InAll: many networks that go on asking are bounded together; whoever has not
-// asked lately is not.
+// Many networks that ask again and again are limited together. A network that has not asked lately is not.
 func TestAttack09InAll(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: behindProxy()})
@@ -229,8 +224,8 @@ func TestAttack09InAll(t *testing.T) {
 	waitForLink(t, s)
 }
 
-// TestAttack09OneAccount: many networks that ask for one account all the time neither fill
-// its owner's mailbox nor end the link that the owner has in hand.
+// Many networks that ask for one account all the time do not fill its owner's mailbox, and do not end the link that the
+// owner already has.
 func TestAttack09OneAccount(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: behindProxy()})
@@ -264,8 +259,7 @@ func TestAttack09OneAccount(t *testing.T) {
 	}
 }
 
-// TestAttack09Mailbox: an account is mailed five links in 15 minutes at most, whatever the
-// spelling of its address.
+// An account gets at most five links in 15 minutes, in whatever spelling of its address.
 func TestAttack09Mailbox(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

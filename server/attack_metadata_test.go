@@ -14,7 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestMetadataIsRefusedAlone: a call with too much metadata is refused and nothing else on its connection.
+// A call with too much metadata is refused, and no other call on its connection.
 func TestMetadataIsRefusedAlone(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -12,9 +12,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack07TheOwnerGetsIn: while ten networks guess at the account, and two thousand strangers queue for a hash, a
-// known client logs in a hundred times; one may fail. Strangers wait for five seconds, the owner for as long as a busy
-// machine takes: being turned away is what fails, not being late.
+// Ten networks guess at the account, and two thousand strangers wait for a hash. A known client logs in a hundred
+// times, and one login may fail. Strangers wait for five seconds, the owner as long as a busy machine needs: only a
+// refusal is a failure, not a late answer.
 //
 //nolint:tparallel // one load at a time
 func TestAttack07TheOwnerGetsIn(t *testing.T) {
@@ -68,8 +68,8 @@ func TestAttack07TheOwnerGetsIn(t *testing.T) {
 	}
 }
 
-// surround has n callers call all the time, each with five seconds for it and a pause after it, as clients have. The
-// result stops them and returns how often they called.
+// surround makes n callers call all the time, each with a deadline of five seconds and a pause after each call, like
+// real clients. The result stops them and returns how often they called.
 func surround(t *testing.T, n int, pause time.Duration, call func(ctx context.Context, n int)) (over func() int64) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())

@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// stockGuesses are of each kind that lists of guesses have; what the policy makes of
-// hundreds more is tested in internal/password.
+// stockGuesses has guesses of each kind in the lists that attackers use. internal/password tests hundreds more against
+// the policy.
 func stockGuesses() []string {
 	return []string{
 		"Password1!", "P@ssw0rd1", "Pa$$word123", "drowssaP1!", "Welcome123!", "Letmein2026", "ChangeMe1!", "Admin@123", "Company2026", "Summer2026!",
@@ -20,8 +20,8 @@ func stockGuesses() []string {
 	}
 }
 
-// TestAttack05BlockList: a spray of stock guesses finds no account, because no way of
-// setting a password takes one; good ones are taken.
+// A spray of stock guesses finds no account, because no method that sets a password accepts one. Good passwords are
+// accepted.
 func TestAttack05BlockList(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -16,8 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// forgetful calls ForgotPassword for another account each time: nothing but the address
-// can be what is limited.
+// forgetful calls ForgotPassword for another account each time, so that only the limit of the address can apply.
 type forgetful struct {
 	s *testenv.Server
 	n int
@@ -30,7 +29,7 @@ func (f *forgetful) call(ctx context.Context, headers ...string) error {
 	return err
 }
 
-// exhaust uses up what an address may ask, and returns how many calls were answered.
+// exhaust uses up the limit of an address, and returns how many calls were answered.
 func (f *forgetful) exhaust(t *testing.T, headers ...string) int {
 	t.Helper()
 	for answered := range 1000 {
@@ -49,9 +48,8 @@ func forgotBurst(s *testenv.Server) int {
 	return int(s.Server.Policies()[latchkeyv1.AuthService_ForgotPassword_FullMethodName].GetAddressRate().GetBurst())
 }
 
-// TestAttack10LoopbackIsCounted: behind a proxy on the same host that nobody trusts all
-// calls come from loopback. They are one client, whatever they say of themselves, and
-// the log says once an hour what is missing.
+// Behind an untrusted proxy on the same host, all calls come from loopback. They count as one client, whatever their
+// headers say. Once an hour the log says which setting is missing.
 func TestAttack10LoopbackIsCounted(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true})
@@ -75,9 +73,8 @@ func TestAttack10LoopbackIsCounted(t *testing.T) {
 	}
 }
 
-// TestAttack10KeysAreExempt: an operator and a service are known by their keys, not by
-// where they call from; a key that is not known, a session's token and two headers are
-// no key.
+// Operators and services are known by their keys, not by their addresses. An unknown key, a session's token and two
+// headers do not count as keys.
 func TestAttack10KeysAreExempt(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true})
@@ -100,7 +97,7 @@ func TestAttack10KeysAreExempt(t *testing.T) {
 	} {
 		wantRefused(t, f.call(t.Context(), headers...), codes.ResourceExhausted, "RATE_LIMITED")
 	}
-	// What only operators may call is bounded for those who have no key.
+	// Calls of operators' methods without a key are limited.
 	for range 2000 {
 		_, err := s.Admin.GetUser(t.Context(), &latchkeyv1.GetUserRequest{})
 		if status.Code(err) == codes.ResourceExhausted {
@@ -114,8 +111,8 @@ func TestAttack10KeysAreExempt(t *testing.T) {
 	t.Error("guesses of a key are not bounded")
 }
 
-// TestAttack10ProxyOfItsOwn: a trusted proxy that names nobody, or somebody who cannot be
-// read, is counted by its own address, whatever stands left of it.
+// If a trusted proxy names no client, or the name does not parse, the call counts for the address of the proxy,
+// whatever is to the left in the header.
 func TestAttack10ProxyOfItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, spoilt := range map[string][][]string{
@@ -151,7 +148,7 @@ func TestAttack10ProxyOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestAttack10SpellingsOfOneClient: an address is one client however a proxy writes it.
+// An address is one client, in whatever way a proxy writes it.
 func TestAttack10SpellingsOfOneClient(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})

@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	theProxy = "127.0.0.2" // is trusted
-	theCDN   = "10.9.9.9"  // likewise, and stands before it
+	theProxy = "127.0.0.2" // trusted
+	theCDN   = "10.9.9.9"  // trusted too, and in front of the proxy
 )
 
 func withProxyProtocol(o testenv.Options) testenv.Options {
@@ -38,7 +38,7 @@ func withProxyProtocol(o testenv.Options) testenv.Options {
 	return o
 }
 
-// announcement is a PROXY header of a version for a client.
+// announcement returns a PROXY header of a version for a client.
 func announcement(t *testing.T, version byte, client string) string {
 	t.Helper()
 	from := netip.MustParseAddrPort(client)
@@ -68,7 +68,7 @@ func begin(ctx context.Context, addr, from, text string) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialAfter is a gRPC client whose connections begin with a text.
+// dialAfter returns a gRPC client whose connections begin with a text.
 func dialAfter(t *testing.T, s *testenv.Server, from, text string, creds credentials.TransportCredentials) latchkeyv1.AuthServiceClient {
 	t.Helper()
 	conn := testenv.Dial(t, s.Addr, grpc.WithTransportCredentials(creds), grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
@@ -77,7 +77,7 @@ func dialAfter(t *testing.T, s *testenv.Server, from, text string, creds credent
 	return latchkeyv1.NewAuthServiceClient(conn)
 }
 
-// lastAddress is the client of the last call in the log.
+// lastAddress returns the client of the last call in the log.
 func lastAddress(t *testing.T, s *testenv.Server) string {
 	t.Helper()
 	address := "no call"
@@ -93,7 +93,7 @@ func lastAddress(t *testing.T, s *testenv.Server) string {
 	return address
 }
 
-// TestProxyProtocolNamesTheClient: of whom a header is believed, and what it does to x-forwarded-for.
+// TestProxyProtocolNamesTheClient checks from which peers a header is believed, and its effect on x-forwarded-for.
 func TestProxyProtocolNamesTheClient(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, withProxyProtocol(testenv.Options{}))
@@ -151,7 +151,7 @@ func TestProxyProtocolNamesTheClient(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolIsOff: without the setting a header closes the connection, whoever sends it.
+// Without the setting a header closes the connection, from whatever peer.
 func TestProxyProtocolIsOff(t *testing.T) {
 	t.Parallel()
 	o := withProxyProtocol(testenv.Options{})
@@ -166,7 +166,7 @@ func TestProxyProtocolIsOff(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolIsTold: a proxy that nobody trusts, and one that sends something else, are in the log.
+// The log names an untrusted proxy, and a proxy that sends something else.
 func TestProxyProtocolIsTold(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, withProxyProtocol(testenv.Options{}))
@@ -199,8 +199,8 @@ func wantClosed(t *testing.T, conn net.Conn) {
 	}
 }
 
-// TestProxyProtocolLimits: connections and calls are counted by the client, and those whose header does not come have
-// few places of their own, and not for long.
+// Connections and calls count for the client. Connections whose header does not come have few places of their own, and
+// only for a short time.
 func TestProxyProtocolLimits(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, withProxyProtocol(testenv.Options{AddressLimit: true, MaxConnections: 40, MaxConnectionsPerAddress: 10}))
@@ -220,11 +220,11 @@ func TestProxyProtocolLimits(t *testing.T) {
 		}
 		return answered
 	}
-	// Forty that say nothing hold six places, beside the forty.
+	// Forty silent connections hold six places, besides the forty.
 	var silent []net.Conn
 	for range 40 {
 		conn, err := begin(t.Context(), s.Addr, theProxy, "")
-		if err == nil { // else it was closed at once
+		if err == nil { // otherwise it was closed at once
 			silent = append(silent, conn)
 		}
 	}
@@ -235,7 +235,7 @@ func TestProxyProtocolLimits(t *testing.T) {
 	if !strings.Contains(string(s.Logs.Bytes()), "waiting for a PROXY header") {
 		t.Error("the log does not say so")
 	}
-	// Whoever calls directly is not concerned, and those are closed in the end.
+	// Direct callers are not affected, and the silent connections are closed in the end.
 	if _, err := dialAfter(t, s, "127.0.0.3", "", insecure.NewCredentials()).ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: "x"}); err != nil {
 		t.Error(err)
 	}
@@ -248,7 +248,7 @@ func TestProxyProtocolLimits(t *testing.T) {
 	if n := open("203.0.113.8:1", 10); n != 10 {
 		t.Errorf("another one got %d", n)
 	}
-	// The address that is out of calls is the client's.
+	// The calls that are used up are those of the client's address.
 	f := &forgetful{s: s}
 	by := func(client string) *forgetful {
 		conn := *s
@@ -266,7 +266,7 @@ func TestProxyProtocolLimits(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolBeforeTLS: the header comes first, in plaintext.
+// The header comes first, in plaintext.
 func TestProxyProtocolBeforeTLS(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, withProxyProtocol(testenv.Options{TLS: selfSigned(t)}))
@@ -278,7 +278,7 @@ func TestProxyProtocolBeforeTLS(t *testing.T) {
 	if got := lastAddress(t, s); got != "203.0.113.7" {
 		t.Errorf("the client is %s", got)
 	}
-	// A handshake that fails is the client's too.
+	// A handshake that fails is logged with the client's address too.
 	conn, err := begin(t.Context(), s.Addr, theProxy, announcement(t, 1, "203.0.113.8:4000")+"GET / HTTP/1.1\r\n\r\n")
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +289,7 @@ func TestProxyProtocolBeforeTLS(t *testing.T) {
 	})
 }
 
-// TestProxyProtocolOverHTTP: the pages take headers too, and are asked without one by probes.
+// The HTTP pages accept headers too, and answer probes without one.
 func TestProxyProtocolOverHTTP(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, withProxyProtocol(testenv.Options{MaxConnections: 40, MaxConnectionsPerAddress: 1}))

@@ -39,8 +39,7 @@ func userSessions(t *testing.T, s *testenv.Server, userID string, size int32, to
 	return ids, resp.GetNextPageToken()
 }
 
-// TestAttack19OperatorEndsOneSession: a device of somebody is in other hands. An operator
-// finds its session and ends that, on every replica, and no other.
+// Somebody has lost a device. An operator finds its session and ends it, on every replica, and no other.
 func TestAttack19OperatorEndsOneSession(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -62,7 +61,7 @@ func TestAttack19OperatorEndsOneSession(t *testing.T) {
 	_, err = s.SessionService.ListSessions(as(t, laptop), &latchkeyv1.ListSessionsRequest{PageToken: next})
 	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "page_token")
 
-	for range 2 { // the second finds it done
+	for range 2 { // the second finds it ended
 		revokeUserSession(t, s, user.GetId(), phone.GetSessionId())
 		for _, at := range []*testenv.Server{s, replica} {
 			wantEnded(t, at, phone)
@@ -75,7 +74,7 @@ func TestAttack19OperatorEndsOneSession(t *testing.T) {
 	if n := audited(t, s, "user_session_revoked", user.GetId()); n != 1 || count(t, s, "SELECT count(*) FROM revocations") != 1 {
 		t.Errorf("%d events and these rows of one end: %v", n, ledgerRows(t, s))
 	}
-	// The session of somebody else, under this account, is none.
+	// The session of another account does not exist under this account.
 	revokeUserSession(t, s, user.GetId(), bobs.GetSessionId())
 	wantLive(t, s, bobs)
 	wantLive(t, s, laptop)
@@ -98,8 +97,8 @@ func TestAttack19OperatorEndsOneSession(t *testing.T) {
 	}
 }
 
-// TestAttack19OperatorEndsSessionWithoutRedis: a Redis that has lost the session, or is
-// gone, keeps nobody from ending it, and none that has it again brings it back.
+// If Redis has lost the session or does not answer, it can still be ended. If Redis has the session again, it stays
+// ended.
 func TestAttack19OperatorEndsSessionWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

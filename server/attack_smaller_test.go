@@ -13,16 +13,16 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// chosenTrace is a trace id that a caller makes up, or has read of somebody else's.
+// chosenTrace is a trace id that a caller invents, or has seen in a call of somebody else.
 const chosenTrace = "4bf92f3577b34da6a3ce929d0e0e4736"
 
-// traced sends that trace id, and every other header by which services name calls.
+// traced sends that trace id, and all other headers in which services name calls.
 func traced(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "traceparent", "00-"+chosenTrace+"-00f067aa0ba902b7-01",
 		"call-id", chosenTrace, "x-request-id", chosenTrace, "request-id", chosenTrace)
 }
 
-// auditRow is what names the call of an audit event.
+// auditRow has the ids of the call of an audit event.
 type auditRow struct{ Kind, TraceID, CallID string }
 
 func auditRows(t *testing.T, s *testenv.Server) []auditRow {
@@ -38,8 +38,8 @@ func auditRows(t *testing.T, s *testenv.Server) []auditRow {
 	return rows
 }
 
-// TestAttack19TraceIDs: a caller gives each of its calls the trace id of somebody else's.
-// The audit trail and the log still tell the calls apart, whatever wrote the event.
+// A caller gives each of its calls the trace id of another call. The audit trail and the log still distinguish the
+// calls, whichever code wrote the event.
 func TestAttack19TraceIDs(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -91,8 +91,7 @@ func TestAttack19TraceIDs(t *testing.T) {
 	wantOwnCalls(t, s, 15)
 }
 
-// wantOwnCalls checks that each of some events, one a call, names a call that the log
-// knows and no other event has.
+// wantOwnCalls checks that each of the events, one for each call, names a call in the log that no other event names.
 func wantOwnCalls(t *testing.T, s *testenv.Server, events int) {
 	t.Helper()
 	rows, seen := auditRows(t, s), map[string]string{}

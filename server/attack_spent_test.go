@@ -11,8 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack14LogoutAllBySpentToken: a refresh token that was spent long ago does not
-// speak for the account. Its session is ended, as by a refresh, and no other.
+// A refresh token that was spent long ago cannot end all sessions of the account. It ends its own session, as in a
+// refresh, and no other.
 func TestAttack14LogoutAllBySpentToken(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -23,7 +23,7 @@ func TestAttack14LogoutAllBySpentToken(t *testing.T) {
 	wantRefused(t, tryLogoutAll(t.Context(), s, first.GetRefreshToken()), codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
 	wantValid(t, s, owner.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
 	wantValid(t, s, second.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
-	// Again, and by the session's latest token: it has ended, and leaves no more rows.
+	// Again, and with the session's latest token: the session has ended, and there are no more rows.
 	rows := count(t, s, "SELECT count(*) FROM revocations")
 	for _, token := range []string{first.GetRefreshToken(), second.GetRefreshToken()} {
 		wantRefused(t, tryLogoutAll(t.Context(), s, token), codes.Unauthenticated, "SESSION_ENDED")
@@ -34,8 +34,8 @@ func TestAttack14LogoutAllBySpentToken(t *testing.T) {
 	wantValid(t, s, owner.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED)
 }
 
-// TestAttack14LogoutAllWithinGrace: an owner whose refresh has not been answered yet
-// logs out all the same, and a request that was overtaken does nothing.
+// An owner whose refresh was not answered yet can still log out of all sessions. A request that was overtaken does
+// nothing.
 func TestAttack14LogoutAllWithinGrace(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -51,8 +51,7 @@ func TestAttack14LogoutAllWithinGrace(t *testing.T) {
 	wantValid(t, s, third.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestAttack14LogoutBySpentToken: it still ends its own session, by which a client that
-// lost an answer gets rid of it.
+// It still ends its own session, so that a client that lost an answer can get rid of it.
 func TestAttack14LogoutBySpentToken(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -66,7 +65,7 @@ func TestAttack14LogoutBySpentToken(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestAttack14LogoutAllByTradedToken: the same of an older backend's token.
+// The same with a token of an older backend.
 func TestAttack14LogoutAllByTradedToken(t *testing.T) { //nolint:tparallel // the parts share a clock
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -83,8 +82,7 @@ func TestAttack14LogoutAllByTradedToken(t *testing.T) { //nolint:tparallel // th
 	}
 }
 
-// TestAttack14RolledBackRedis: Redis gets an older copy of itself back, and with it the
-// tokens that were spent since. PostgreSQL knows that they were.
+// Redis is restored from an older copy, with tokens that were spent since then. PostgreSQL knows that they were.
 func TestAttack14RolledBackRedis(t *testing.T) {
 	t.Parallel()
 	for name, show := range map[string]func(t *testing.T, s *testenv.Server, token string) error{
@@ -119,8 +117,8 @@ func TestAttack14RolledBackRedis(t *testing.T) {
 	}
 }
 
-// TestAttack14OwnerAfterRollback: the owner notices nothing of it, wherever in the life of
-// the session it happens, and brings Redis forward.
+// The owner notices nothing, at whatever moment in the life of the session it happens, and the owner's refresh brings
+// Redis forward.
 func TestAttack14OwnerAfterRollback(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -136,7 +134,7 @@ func TestAttack14OwnerAfterRollback(t *testing.T) {
 		restore()
 		tokens = refresh(t, s, tokens.GetRefreshToken(), "")
 	}
-	// Also one whose answer was lost at that moment.
+	// The same with a token whose answer was lost at that moment.
 	restore := copyRedis(t, s)
 	lost := tokens.GetRefreshToken()
 	refresh(t, s, lost, "request-1")
@@ -148,8 +146,8 @@ func TestAttack14OwnerAfterRollback(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestAttack14RolledBackTrade: the same of a session that a token of an older backend was
-// traded for, whose first refresh token the trade's retry would get again.
+// The same with a session for which a token of an older backend was traded. A retry of the trade would get its first
+// refresh token again.
 func TestAttack14RolledBackTrade(t *testing.T) { //nolint:tparallel // the parts share a clock
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -169,7 +167,7 @@ func TestAttack14RolledBackTrade(t *testing.T) { //nolint:tparallel // the parts
 	}
 }
 
-// TestAttack14MarksAreBounded: they are written rarely, one a session, and go with it.
+// Marks are written rarely, one for each session, and are deleted with it.
 func TestAttack14MarksAreBounded(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -191,7 +189,7 @@ func TestAttack14MarksAreBounded(t *testing.T) {
 	if written() != 102 {
 		t.Errorf("an hour later the mark is %d", written())
 	}
-	// As many logins as one likes leave no more marks than sessions.
+	// Any number of logins leaves no more marks than sessions.
 	for range 60 {
 		refresh(t, s, logIn(t, s, email).GetRefreshToken(), "")
 	}

@@ -15,11 +15,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// soon is how long a revoking call may take while Redis hangs.
+// soon is how long a call that revokes may take while Redis does not answer.
 const soon = 200 * time.Millisecond
 
-// attackHanging starts a server whose clients come from afar, so that their addresses
-// are counted, and an account with two sessions.
+// attackHanging starts a server whose clients are not on loopback, so that their addresses are counted, and an account
+// with two sessions.
 func attackHanging(t *testing.T, o testenv.Options) (s *testenv.Server, store *testenv.Proxy, mine, other *latchkeyv1.Tokens, from func(key string) context.Context) {
 	t.Helper()
 	if o.Legacy != nil {
@@ -43,8 +43,8 @@ func attackHanging(t *testing.T, o testenv.Options) (s *testenv.Server, store *t
 	}
 }
 
-// timed runs a call three times, each after again, and returns the shortest time: the
-// machine may be busy with other tests. The last error counts.
+// timed runs a call three times, with again before each repeat, and returns the shortest time, because the machine may
+// be busy with other tests. The last error counts.
 func timed(t *testing.T, call func() error) time.Duration {
 	t.Helper()
 	shortest := time.Hour
@@ -58,8 +58,8 @@ func timed(t *testing.T, call func() error) time.Duration {
 	return shortest
 }
 
-// TestAttack12RevokeWhileRedisHangs: an operator suspends, and an owner logs out from
-// elsewhere, although Redis takes every question and answers none.
+// An operator suspends an account, and an owner logs out from elsewhere, while Redis accepts every command and answers
+// none.
 func TestAttack12RevokeWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, mine, other, from := attackHanging(t, testenv.Options{})
@@ -109,8 +109,7 @@ func TestAttack12RevokeWhileRedisHangs(t *testing.T) {
 	wantValid(t, s, mine.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED)
 }
 
-// TestAttack12ResetWhileRedisHangs: a mailed token sets a new password and so ends what
-// a thief holds.
+// A mailed token sets a new password, which ends a thief's sessions.
 func TestAttack12ResetWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, mine, _, from := attackHanging(t, testenv.Options{})
@@ -118,14 +117,13 @@ func TestAttack12ResetWhileRedisHangs(t *testing.T) {
 	store.Freeze()
 	began := time.Now()
 	_, err := s.Auth.ResetPassword(from(""), &latchkeyv1.ResetPasswordRequest{Token: token, NewPassword: newPassword})
-	if took := time.Since(began); err != nil || took > time.Second { // a hash is in it
+	if took := time.Since(began); err != nil || took > time.Second { // it includes a hash
 		t.Errorf("%v after %s", err, took)
 	}
 	wantValid(t, s, mine.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestAttack12OthersAreToldInTime: what cannot be done without Redis is refused within
-// two seconds, whoever asks.
+// Calls that need Redis are refused within two seconds, from every caller.
 func TestAttack12OthersAreToldInTime(t *testing.T) {
 	t.Parallel()
 	s, store, mine, _, from := attackHanging(t, testenv.Options{})
@@ -155,8 +153,7 @@ func TestAttack12OthersAreToldInTime(t *testing.T) {
 	}
 }
 
-// TestAttack12GuessesWhileRedisHangs: whoever shows no good credential is not let past
-// the limit, and sees no sooner than before that it is none.
+// Callers without a good credential cannot pass the limit, and do not learn sooner than before that it is bad.
 func TestAttack12GuessesWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, _, _, from := attackHanging(t, testenv.Options{})
@@ -182,11 +179,10 @@ func TestAttack12GuessesWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// mineID is a well-formed id of nobody.
+// mineID is a well-formed id that nobody has.
 const mineID = "7f0c9a52-7f5e-4c0f-9df4-2b5d5a3f6a11"
 
-// TestAttack12LimitsWhileRedisHangs: a good credential is no way past the limit either:
-// the replica counts.
+// A good credential does not pass the limit either: the replica counts.
 func TestAttack12LimitsWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, mine, _, from := attackHanging(t, testenv.Options{})
@@ -194,7 +190,7 @@ func TestAttack12LimitsWhileRedisHangs(t *testing.T) {
 		_, err := s.SessionService.RevokeOtherSessions(from(mine.GetAccessToken()), &latchkeyv1.RevokeOtherSessionsRequest{})
 		return err
 	}
-	const burst = 120 // in the contract
+	const burst = 120 // from the contract
 	passed := 0
 	for range burst / 2 {
 		if call() == nil {
@@ -218,8 +214,7 @@ func TestAttack12LimitsWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// TestAttack12InventedSessionsWhileRedisHangs: an account cannot fill the ledger with
-// ends of sessions that never were.
+// An account cannot fill the ledger with ends of sessions that never existed.
 func TestAttack12InventedSessionsWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, mine, _, _ := attackHanging(t, testenv.Options{})
@@ -246,7 +241,7 @@ func TestAttack12InventedSessionsWhileRedisHangs(t *testing.T) {
 	}
 }
 
-// TestAttack12OldContractWhileRedisHangs: the older contract resets too.
+// The older contract resets too.
 func TestAttack12OldContractWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, mine, _, from := attackHanging(t, testenv.Options{Legacy: testenv.Existing(t)})

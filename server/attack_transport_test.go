@@ -37,13 +37,13 @@ import (
 
 const (
 	limitOfMessages = 16 << 10
-	// shortArrival is what most of these tests give a message to arrive.
+	// shortArrival is how long a message may take to arrive in most of these tests.
 	shortArrival = time.Second
 	// goneAfter is when a call that shortArrival ends must be gone, on a busy machine.
 	goneAfter = 8 * time.Second
 )
 
-// begun is the beginning of a call that never becomes whole.
+// begun is the start of a call that is never completed.
 type begun struct {
 	method string
 	data   []byte
@@ -51,8 +51,8 @@ type begun struct {
 	header []string
 }
 
-// TestAttack08HalfSentCallsEnd: whatever the method and the part that is here, a call
-// whose message does not arrive is ended, and the connection goes on.
+// For every method and every missing part, a call whose message does not arrive is ended, and the connection stays
+// open.
 func TestAttack08HalfSentCallsEnd(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival, Legacy: testenv.Existing(t)})
@@ -84,7 +84,7 @@ func TestAttack08HalfSentCallsEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_ = p.Send(stream, half.data, max(half.frame, 1), false, goneAfter) // ended meanwhile, maybe
+				_ = p.Send(stream, half.data, max(half.frame, 1), false, goneAfter) // it may have ended already
 			}
 			testenv.Eventually(t, goneAfter, "the calls are gone", func() bool { return p.Open() == 0 })
 			if p.Closed() {
@@ -104,7 +104,7 @@ func TestAttack08HalfSentCallsEnd(t *testing.T) {
 
 func bearerOf(key string) []string { return []string{"authorization", "Bearer " + key} }
 
-// TestAttack08TricklesEnd: bytes that come one by one do not extend the time.
+// Bytes that come one at a time do not extend the time.
 func TestAttack08TricklesEnd(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival})
@@ -126,9 +126,8 @@ func TestAttack08TricklesEnd(t *testing.T) {
 	}
 }
 
-// TestAttack08LargeMessages: no method but an operator's import takes a message over
-// 16 KiB. What says so in its prefix is refused before it is here, and what does not say
-// so never becomes whole.
+// Only an operator's import accepts a message over 16 KiB. If the prefix says that a message is longer, it is refused
+// before it arrives. If the prefix says less, the message is never complete.
 func TestAttack08LargeMessages(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
@@ -145,7 +144,7 @@ func TestAttack08LargeMessages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// Field 1, of which the method may know nothing, in one piece.
+				// Field 1 in one piece. The method may not know it.
 				content := strings.Repeat("x", size-4)
 				message := string([]byte{0x0a, byte(len(content)&0x7f | 0x80), byte(len(content)>>7&0x7f | 0x80), byte(len(content) >> 14)}) + content
 				if err := stream.SendMsg(rawMessage(message)); err != nil && !errors.Is(err, io.EOF) {
@@ -165,7 +164,7 @@ func TestAttack08LargeMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The prefix comes in two frames, and what it says is hidden from who looks at one.
+			// The prefix comes in two frames, so neither frame alone shows the length.
 			message := testenv.Message(1<<20, 100<<10)
 			_ = p.Send(lying, message[:3], 3, false, patience)
 			_ = p.Send(lying, message[3:], 16384, false, patience)
@@ -174,12 +173,13 @@ func TestAttack08LargeMessages(t *testing.T) {
 	}
 }
 
-// refusedBefore: streams are refused for what they lack before their message is read.
+// refusedBefore returns whether the call was refused for a missing credential, as streams are before their message is
+// read.
 func refusedBefore(policy *latchkeyv1.Policy, err error) bool {
 	return policy.GetAuth() != latchkeyv1.AuthClass_AUTH_CLASS_PUBLIC && status.Code(err) == codes.Unauthenticated
 }
 
-// TestAttack08LargeImport: an operator may send a megabyte at a time, and take it slowly.
+// An operator may send a megabyte at a time, slowly.
 func TestAttack08LargeImport(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival})
@@ -213,7 +213,7 @@ func TestAttack08LargeImport(t *testing.T) {
 	}
 }
 
-// TestAttack08HonestStreamsGoOn: what lasts by design is not cut off.
+// Calls that are meant to last are not cut off.
 func TestAttack08HonestStreamsGoOn(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival})
@@ -264,7 +264,7 @@ func TestAttack08HonestStreamsGoOn(t *testing.T) {
 	}
 }
 
-// TestAttack08HonestBurst: 2,000 logins at once from one address.
+// 2,000 logins at once from one address.
 func TestAttack08HonestBurst(t *testing.T) {
 	t.Parallel()
 	for _, connections := range []int{16, 200} {
@@ -300,8 +300,7 @@ func TestAttack08HonestBurst(t *testing.T) {
 	}
 }
 
-// TestAttack08UnfinishedConnections: a connection that does not become one, or stops in
-// the middle of a frame, is closed.
+// A connection without a complete handshake, or that stops in the middle of a frame, is closed.
 func TestAttack08UnfinishedConnections(t *testing.T) {
 	t.Parallel()
 	plain := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival})
@@ -350,7 +349,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// TestAttack08HalfSentOverTLS: the guard sees what is inside.
+// The guard sees the frames inside TLS.
 func TestAttack08HalfSentOverTLS(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ArrivalTime: shortArrival, TLS: selfSigned(t)})
@@ -379,8 +378,7 @@ func TestAttack08HalfSentOverTLS(t *testing.T) {
 	}
 }
 
-// TestAttack08Connections: one address gets its share of the connections, all together
-// theirs, and a trusted proxy is bounded by that alone.
+// One address gets its share of the connections, and all together have a limit. A trusted proxy has only the latter.
 func TestAttack08Connections(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{
@@ -412,7 +410,7 @@ func TestAttack08Connections(t *testing.T) {
 	if n := len(open("127.0.0.2", 25)); n != 25 {
 		t.Errorf("a proxy got %d connections", n)
 	}
-	if n := len(open("127.0.0.3", 10)); n != 7 { // 5 are free, and of 10 and 5 one gets two more
+	if n := len(open("127.0.0.3", 10)); n != 7 { // 5 are free, and an address with 10 gives up two to one with 5
 		t.Errorf("with 5 left an address got %d connections", n)
 	}
 	if n := len(open("127.0.0.2", 5)); n != 0 {
@@ -430,7 +428,7 @@ func TestAttack08Connections(t *testing.T) {
 	if n := strings.Count(string(s.Logs.Bytes()), "there are too many"); n != 1 {
 		t.Errorf("the log has %d lines", n)
 	}
-	// A place that is given back is another's.
+	// A place that is free again can be taken by another address.
 	for _, conn := range attacker {
 		_ = conn.Close()
 	}
