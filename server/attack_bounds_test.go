@@ -112,10 +112,10 @@ func TestAttack19RevokeOthersInALoop(t *testing.T) {
 		if n := count(t, s, allRows); n < 9+round || n > 19+round {
 			t.Fatalf("round %d: %d rows", round, n)
 		}
-		phone = device(t, replica, "phone") // a session since then: it must be ended
+		phone = device(t, replica, "phone") // a session since then, which must be ended
 		wantListed(t, s, laptop, phone, laptop)
 	}
-	// Another one of the account ends the first, which then ends nothing.
+	// Another session of the account ends the first one, which can then end nothing.
 	if err := tryRevokeOthers(t, s, phone); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestAttack19RevokeOthersInALoop(t *testing.T) {
 	wantLive(t, s, phone)
 }
 
-// TestAttack19RevokeOthersDuringLogins: whatever began before the call is ended by it, whether or not it makes a row.
+// A session that started before the call is ended by it, whether or not the call makes a row.
 func TestAttack19RevokeOthersDuringLogins(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{HashSlots: 4})
@@ -162,8 +162,8 @@ func TestAttack19RevokeOthersDuringLogins(t *testing.T) {
 	}
 }
 
-// TestAttack19RevokeOthersEndsLinks: an owner who ends the other sessions twice ends the link that a thief has asked
-// for in between, wherever it is by then.
+// An owner ends the other sessions twice, and a thief asks for a link in between. The second call ends the link,
+// wherever it is by then.
 func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -187,8 +187,8 @@ func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	}
 }
 
-// TestAttack19LogoutInALoop: one session is logged out over and over, by calls at once and after each other, while
-// Redis forgets that it is gone: one row.
+// One session is logged out over and over, in parallel and in turn, while Redis forgets that it was ended. That makes
+// one row.
 func TestAttack19LogoutInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -218,7 +218,7 @@ func TestAttack19LogoutInALoop(t *testing.T) {
 		wantEnded(t, replica, phone)
 		restore()
 	}
-	// Two replicas may find none at the same moment.
+	// Two replicas may find no row at the same moment.
 	if n := count(t, s, allRows); n < 1 || n > 2 {
 		t.Errorf("%d rows of one session", n)
 	}
@@ -227,8 +227,8 @@ func TestAttack19LogoutInALoop(t *testing.T) {
 	}
 }
 
-// TestAttack19InventedSessions: an account ends sessions that it never had, without end. Its rows stay bounded whether
-// or not addresses are counted and Redis answers, and sessions that it once had can be ended all the same.
+// An account ends sessions that it never had, without end. Its rows are limited, whether or not addresses are counted
+// and Redis answers. Sessions that it once had can still be ended.
 func TestAttack19InventedSessions(t *testing.T) {
 	t.Parallel()
 	for name, hangs := range map[string]bool{"Redis answers": false, "Redis hangs": true} {
@@ -276,9 +276,8 @@ func TestAttack19InventedSessions(t *testing.T) {
 	}
 }
 
-// TestAttack19LoginsInALoop: somebody who has the password logs in and out without end. Sessions cannot begin faster
-// than the account's rate, which strangers cannot use up; all that began can be ended; and there is room again as soon
-// as it stops.
+// Somebody who has the password logs in and out without end. Sessions cannot start faster than the rate of the account,
+// which strangers cannot use up. All sessions that started can be ended. When the loop stops, there is room again.
 func TestAttack19LoginsInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{SessionLimit: 5})
@@ -326,7 +325,7 @@ func TestAttack19LoginsInALoop(t *testing.T) {
 	wantEnded(t, s, tokens)
 }
 
-// TestAttack19PasswordChangesInALoop: each change is a row, an event and a mail.
+// Each change makes a row, an event and a mail.
 func TestAttack19PasswordChangesInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -341,7 +340,7 @@ func TestAttack19PasswordChangesInALoop(t *testing.T) {
 	if n := count(t, s, allRows); n != 30 {
 		t.Errorf("%d rows", n)
 	}
-	// What a change would have ended can be ended, and a minute later there is room.
+	// The sessions that the change would have ended can be ended, and a minute later there is room again.
 	if err := tryRevokeOthers(t, s, mine); err != nil {
 		t.Error(err)
 	}
@@ -351,7 +350,7 @@ func TestAttack19PasswordChangesInALoop(t *testing.T) {
 	}
 }
 
-// TestReactivateAnActiveAccount: it changes nothing, not even what is listed.
+// It changes nothing, not even the list of sessions.
 func TestReactivateAnActiveAccount(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
