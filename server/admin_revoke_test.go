@@ -35,8 +35,8 @@ func reactivate(t *testing.T, s *testenv.Server, userID string) *latchkeyv1.Acco
 	return resp.GetAccount()
 }
 
-// wantNoRefresh: the first refusal drops the session from Redis, and what names it
-// later is only unknown.
+// wantNoRefresh accepts two reasons: the first refusal deletes the session from Redis, and after that its token is only
+// unknown.
 func wantNoRefresh(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) {
 	t.Helper()
 	_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
@@ -45,7 +45,7 @@ func wantNoRefresh(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) {
 	}
 }
 
-// ledgerRows lists the rows, oldest first, as kind and account.
+// ledgerRows lists the rows, oldest first, with kind and account.
 func ledgerRows(t *testing.T, s *testenv.Server) (rows []string) {
 	t.Helper()
 	found, err := s.Pool.Query(t.Context(), "SELECT kind || ' ' || coalesce(user_id::text, '') FROM revocations ORDER BY seq")
@@ -70,8 +70,7 @@ func audited(t *testing.T, s *testenv.Server, kind, userID string) int {
 	return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = $1 AND user_id = $2 AND trace_id <> '' AND address <> ''", kind, userID)
 }
 
-// TestSuspension lives it from the first call to the account's next life, with each
-// call made twice.
+// TestSuspension goes from the suspension to the reactivated account, with each call made twice.
 func TestSuspension(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -91,7 +90,7 @@ func TestSuspension(t *testing.T) {
 		if !getUser(t, s, byID(user.GetId())).GetSuspended() {
 			t.Error("it is not shown as suspended")
 		}
-		// The row is the call's own: the trigger adds none, and the second call neither.
+		// The call itself appends the row. The trigger adds none, and the second call neither.
 		if rows := ledgerRows(t, s); len(rows) != 1 || rows[0] != "user "+user.GetId() {
 			t.Errorf("after call %d: %v", call+1, rows)
 		}
@@ -110,7 +109,7 @@ func TestSuspension(t *testing.T) {
 		if account := reactivate(t, s, user.GetId()); account.GetSuspended() || !proto.Equal(account.GetUser(), user) {
 			t.Errorf("got %v", account)
 		}
-		// A row here too: what caches know of the account is out of date.
+		// A row here too, because caches still have the old account.
 		if rows := ledgerRows(t, s); len(rows) != 2 || rows[1] != "user "+user.GetId() || audited(t, s, "user_reactivated", user.GetId()) != 1 {
 			t.Errorf("after call %d: %v", call+1, rows)
 		}
@@ -184,7 +183,7 @@ func TestRevokeAllSessions(t *testing.T) {
 	}
 }
 
-// TestAdminOfUnknownAccounts: nothing is appended for them, and nothing recorded.
+// Nothing is appended for them, and nothing recorded.
 func TestAdminOfUnknownAccounts(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -222,9 +221,8 @@ func TestAdminOfUnknownAccounts(t *testing.T) {
 	}
 }
 
-// TestSuspendingTheSuspendedWaits: a call that finds the account suspended waits for a
-// position that is not before the row of whoever did it, even when that one commits
-// while this one already runs.
+// A call that finds the account already suspended waits for a position at or after the row of the call that suspended
+// it, even if that one commits while this one runs.
 func TestSuspendingTheSuspendedWaits(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -255,8 +253,8 @@ func TestSuspendingTheSuspendedWaits(t *testing.T) {
 	}
 }
 
-// TestAdminWaitsUntilFinal: each of the changes, made for the first time or again,
-// answers only when a replica that does not follow the ledger has no lease left.
+// Each of the changes, made for the first time or again, answers only when a replica that does not follow the ledger
+// has no lease any more.
 func TestAdminWaitsUntilFinal(t *testing.T) {
 	t.Parallel()
 	const lease = 400 * time.Millisecond
@@ -298,13 +296,12 @@ func TestAdminWaitsUntilFinal(t *testing.T) {
 	}
 }
 
-// TestSuspensionAndLoginRace: a login that had read the account before it was
-// suspended, and finished after it was reactivated, holds tokens that are refused.
+// A login that read the account before the suspension and finished after the reactivation gets tokens that are refused.
 func TestSuspensionAndLoginRace(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	user := signUp(t, s, email)
-	// The login waits for the account's row, to record itself, when all else is done.
+	// The login waits for the account's row, to record itself, when everything else is done.
 	commit := holdAccount(t, s, "UPDATE users SET is_verified = true WHERE id = $1", user.GetId())
 	type result struct {
 		resp *latchkeyv1.LoginResponse
@@ -330,7 +327,7 @@ func TestSuspensionAndLoginRace(t *testing.T) {
 		t.Fatal(err)
 	}
 	login := <-done
-	if login.err != nil { // the suspension was first: as good
+	if login.err != nil { // the suspension was first, which is fine too
 		wantRefused(t, login.err, codes.Unauthenticated, "INVALID_CREDENTIALS")
 		return
 	}
@@ -338,7 +335,7 @@ func TestSuspensionAndLoginRace(t *testing.T) {
 	wantNoRefresh(t, s, login.resp.GetTokens())
 }
 
-// TestAdminChangesAreWhole: when any part of a change fails, none of it is there.
+// If any part of a change fails, none of it is stored.
 func TestAdminChangesAreWhole(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"audit_events", "revocations"} {

@@ -51,7 +51,7 @@ func TestGetUser(t *testing.T) {
 	if got := getUser(t, s, byID(strings.ToUpper(user.GetId()))); !proto.Equal(got.GetUser(), user) {
 		t.Errorf("an identifier in upper case: %v", got)
 	}
-	// An older backend let addresses differ in letter case only: the exact one wins.
+	// An older backend allowed addresses that differ only in letter case: the exact one wins.
 	twin := strings.ToUpper(email)
 	execSQL(t, s, `INSERT INTO users (email, password_hash, first_name, last_name, is_active) VALUES ($1, 'x', 'T', 'W', false)`, twin)
 	if got := getUser(t, s, byEmail(twin)); got.GetUser().GetEmail() != twin || !got.GetSuspended() {
@@ -81,7 +81,7 @@ func TestGetUser(t *testing.T) {
 	}
 }
 
-// listUsers reads all pages and calls between before each but the first.
+// listUsers reads all pages. It calls between before each page except the first.
 func listUsers(t *testing.T, s *testenv.Server, size int32, between func()) (ids []string) {
 	t.Helper()
 	token := ""
@@ -104,7 +104,7 @@ func listUsers(t *testing.T, s *testenv.Server, size int32, between func()) (ids
 	}
 }
 
-// insertUsers makes accounts whose times are n seconds ago, three at the same time.
+// insertUsers makes accounts that were created n seconds ago, three at the same time.
 func insertUsers(t *testing.T, s *testenv.Server, prefix string, from, count int) {
 	t.Helper()
 	execSQL(t, s, `INSERT INTO users (email, password_hash, first_name, last_name, created_at)
@@ -112,9 +112,8 @@ func insertUsers(t *testing.T, s *testenv.Server, prefix string, from, count int
 		FROM generate_series($3::int, $3::int + $4::int - 1) AS i`, prefix, s.Clock.Now(), from, count)
 }
 
-// TestListUsers: every account that is there from the first page to the last is shown
-// once, newest first, whatever is made and deleted meanwhile, and whatever shares its
-// time with others.
+// Every account that exists from the first page to the last is shown once, newest first, even if others are made and
+// deleted in between, and even if accounts have the same time.
 func TestListUsers(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -145,7 +144,7 @@ func TestListUsers(t *testing.T) {
 	made := 0
 	got := listUsers(t, s, 7, func() {
 		made++
-		insertUsers(t, s, fmt.Sprintf("new%d-", made), 0, 5)    // before what was shown
+		insertUsers(t, s, fmt.Sprintf("new%d-", made), 0, 5)    // before the accounts that were shown
 		insertUsers(t, s, fmt.Sprintf("older%d-", made), 30, 5) // after the newest, before the rest
 		execSQL(t, s, "DELETE FROM users WHERE email LIKE 'new%' AND random() < 0.5")
 	})
@@ -194,7 +193,7 @@ func TestListUsersRefuses(t *testing.T) {
 		_, err := s.Admin.ListUsers(asAdmin(t), &latchkeyv1.ListUsersRequest{PageSize: size})
 		wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "page_size")
 	}
-	// A replica with the same secret takes it, and another size than before.
+	// A replica with the same secret accepts it, with another page size than before.
 	replica := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
 	if resp, err := replica.Admin.ListUsers(asAdmin(t), &latchkeyv1.ListUsersRequest{PageSize: 1000, PageToken: good}); err != nil || len(resp.GetAccounts()) != 2 {
 		t.Errorf("%v, %v", resp, err)

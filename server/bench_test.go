@@ -13,14 +13,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// transport stands in for gRPC's, which `task bench` measures.
+// transport replaces gRPC's, which `task bench` measures.
 type transport struct{ grpc.ServerTransportStream }
 
 // SetTrailer implements grpc.ServerTransportStream.
 func (transport) SetTrailer(metadata.MD) error { return nil }
 
-// BenchmarkValidateToken is what the interceptors and the handler add to gRPC's own
-// work: the time and the allocations that `task bench` cannot tell apart.
+// BenchmarkValidateToken measures what the interceptors and the handler add to gRPC's own work: the time, and the
+// allocations that `task bench` cannot distinguish.
 func BenchmarkValidateToken(b *testing.B) {
 	s := testenv.Start(b, testenv.Options{WallClock: true})
 	_, err := s.Auth.SignUp(b.Context(), &latchkeyv1.SignUpRequest{Email: email, Password: password, FirstName: "Ada", LastName: "Lovelace"})

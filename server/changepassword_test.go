@@ -62,7 +62,7 @@ func TestChangePassword(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'password_changed' AND session_id = $1", laptop.GetSessionId()); n != 1 {
 		t.Errorf("%d audit events", n)
 	}
-	// The same one again is a change too.
+	// The same password again is a change too.
 	if err := tryChange(t.Context(), s, laptop, newPassword, newPassword); err != nil {
 		t.Error(err)
 	}
@@ -81,7 +81,7 @@ func TestChangePasswordAndMails(t *testing.T) {
 	if told := s.Mailbox.Messages()[0]; told.To != email || !strings.Contains(told.Subject, "changed") || strings.Contains(told.Text, "token=") {
 		t.Errorf("told %+v", told)
 	}
-	// A link that was mailed before went to whoever may have read the mails until now.
+	// A link that was mailed before may have gone to somebody else who read the mails.
 	wantRefused(t, tryReset(t.Context(), s, resetToken, password), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 	wantLive(t, s, by)
 }
@@ -122,9 +122,8 @@ func TestChangePasswordRefusals(t *testing.T) {
 	wantPassword(t, s, password, newPassword)
 }
 
-// TestChangePasswordCountsAlone: a stolen access token gives five guesses, and keeps
-// neither the account's other sessions from changing the password nor anybody from
-// logging in.
+// A stolen access token gives five guesses. It keeps neither the account's other sessions from changing the password
+// nor anybody from logging in.
 func TestChangePasswordCountsAlone(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -149,7 +148,7 @@ func TestChangePasswordCountsAlone(t *testing.T) {
 	own = logIn(t, s, email)
 	s.Clock.Advance(retryAfter(t, err))
 	own = refresh(t, s, own.GetRefreshToken(), "")
-	// Guesses of the login do not count against sessions either.
+	// Guesses at a login do not count against sessions either.
 	for range 5 {
 		wantRefused(t, tryLogin(t.Context(), s, email, "wrong horse battery"), codes.Unauthenticated, "INVALID_CREDENTIALS")
 	}
@@ -159,8 +158,7 @@ func TestChangePasswordCountsAlone(t *testing.T) {
 	}
 }
 
-// TestChangePasswordIsOvertaken: a session that is ended while the password is hashed
-// changes nothing.
+// A session that is ended while the password is hashed changes nothing.
 func TestChangePasswordIsOvertaken(t *testing.T) {
 	t.Parallel()
 	for name, test := range overtaken() {
@@ -189,8 +187,7 @@ func TestChangePasswordIsOvertaken(t *testing.T) {
 	}
 }
 
-// TestChangesAtOnce: of two changes one is made. The other one's password, or its
-// session, is an old one by then.
+// Of two changes one is made. For the other, the password or the session is no longer the current one.
 func TestChangesAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, same := range []bool{true, false} {
@@ -230,8 +227,8 @@ func TestChangesAtOnce(t *testing.T) {
 	}
 }
 
-// TestChangeAndRehash: a login with the old password rewrites its weak hash while the
-// password is changed. Whoever comes first, the old password does not come back.
+// A login with the old password rewrites its weak hash while the password is changed. In either order, the old password
+// does not return.
 func TestChangeAndRehash(t *testing.T) {
 	t.Parallel()
 	for _, changeFirst := range []bool{true, false} {
@@ -256,7 +253,7 @@ func TestChangeAndRehash(t *testing.T) {
 			if !changeFirst {
 				calls[0], calls[1] = calls[1], calls[0]
 			}
-			for i, call := range calls { // those who wait for a row get it in their order
+			for i, call := range calls { // calls that wait for a row get it in their order
 				go call()
 				testenv.Eventually(t, patience, "it waits", func() bool { return lockWaits(t, s) == i+1 })
 			}
@@ -266,7 +263,7 @@ func TestChangeAndRehash(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !changeFirst {
-				// The password is right and its hash another one: the caller is asked again.
+				// The password is right but its hash has changed: the caller must show it again.
 				wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
 			}
 			if err := <-loggedIn; err != nil {
@@ -284,7 +281,7 @@ func TestChangeAndRehash(t *testing.T) {
 	}
 }
 
-// TestChangeIsAllOrNothing: when its last step fails, nothing of a change is left.
+// If its last step fails, nothing of a change is left.
 func TestChangeIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -304,8 +301,7 @@ func TestChangeIsAllOrNothing(t *testing.T) {
 	wantPassword(t, s, password, newPassword)
 }
 
-// TestChangeOverload: a hasher without room turns a change away, and counts no
-// failure.
+// A hasher without room refuses a change, and counts no failure.
 func TestChangeOverload(t *testing.T) {
 	t.Parallel()
 	slow := argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}

@@ -51,7 +51,7 @@ func callers(s *testenv.Server) []caller {
 		{"basic", fixed("Basic " + testenv.AdminKey), []latchkeyv1.AuthClass{public}},
 		{"twice", fixed("Bearer "+testenv.AdminKey, "Bearer "+testenv.AdminKey), []latchkeyv1.AuthClass{public}},
 		{"wrong and right", fixed("Bearer x", "Bearer "+testenv.AdminKey), []latchkeyv1.AuthClass{public}},
-		// A fresh one each time: some methods end it.
+		// A new one each time, because some methods end it.
 		{"user's token", func(t *testing.T) []string {
 			t.Helper()
 			return []string{"Bearer " + logIn(t, s, email).GetAccessToken()}
@@ -66,8 +66,7 @@ func callers(s *testenv.Server) []caller {
 	}
 }
 
-// callEmpty calls any method, unary or streaming, with an empty message and returns
-// how its first answer ends.
+// callEmpty calls any method, unary or streaming, with an empty message, and returns the error of its first answer.
 func callEmpty(ctx context.Context, s *testenv.Server, method string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -75,7 +74,7 @@ func callEmpty(ctx context.Context, s *testenv.Server, method string) error {
 	if err != nil {
 		return err
 	}
-	// EOF: the server has answered already, and RecvMsg says what.
+	// EOF: the server has answered already, and RecvMsg returns the answer.
 	if err := stream.SendMsg(rawMessage("")); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -85,10 +84,9 @@ func callEmpty(ctx context.Context, s *testenv.Server, method string) error {
 	return stream.RecvMsg(nil)
 }
 
-// TestEveryMethodForEveryCaller walks all RPCs that are served, for every kind of
-// caller, over a real listener. Whoever is let in gets an answer about the (empty)
-// request; whoever is not gets one of two refusals, by what the method asks for, and
-// never another text.
+// TestEveryMethodForEveryCaller calls all RPCs, as every kind of caller, over a real listener. Callers that are let in
+// get an answer about the (empty) request. All others get one of two refusals, which depends only on the policy of the
+// method.
 func TestEveryMethodForEveryCaller(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
@@ -126,8 +124,7 @@ func TestEveryMethodForEveryCaller(t *testing.T) {
 	}
 }
 
-// TestConfiguredKeys: each of several is good; without any nobody is an operator, and
-// the holder of an empty key never is.
+// If there are several keys, each is good. If there are none, nobody is an operator. An empty key is never good.
 func TestConfiguredKeys(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -151,7 +148,7 @@ func TestConfiguredKeys(t *testing.T) {
 	}
 }
 
-// TestKeyBeforeRequest: who calls is settled before what they say is looked at.
+// The caller is checked before the message is read.
 func TestKeyBeforeRequest(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -161,7 +158,7 @@ func TestKeyBeforeRequest(t *testing.T) {
 	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "user_id")
 }
 
-// reasonIn is the reason in an error's ErrorInfo.
+// reasonIn returns the reason in an error's ErrorInfo.
 func reasonIn(err error) string {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -171,7 +168,7 @@ func reasonIn(err error) string {
 	return ""
 }
 
-// asAdmin is a context for the calls of an operator.
+// asAdmin returns a context for calls of an operator.
 func asAdmin(t *testing.T) context.Context {
 	t.Helper()
 	return testenv.WithKey(t.Context(), testenv.AdminKey)

@@ -12,8 +12,7 @@ import (
 
 type deadlineKey struct{}
 
-// TestDeadlineIsOfTheStandardLibrary: what is seen of it is what context.WithDeadline
-// shows, whether or not somebody waited before it ended.
+// It behaves like context.WithDeadline, whether or not somebody waited before it ended.
 func TestDeadlineIsOfTheStandardLibrary(t *testing.T) {
 	t.Parallel()
 	errCause := errors.New("the parent's cause")
@@ -50,8 +49,8 @@ func TestDeadlineIsOfTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// TestDeadlineWakesWhoWaits, from whichever side the end comes, and needs no goroutine
-// for the children of the context.
+// TestDeadlineWakesWhoWaits checks that every kind of end wakes callers that wait, and that children of the context
+// need no goroutine.
 func TestDeadlineWakesWhoWaits(t *testing.T) {
 	t.Parallel()
 	ctx, end := server.WithDeadline(t.Context(), time.Now().Add(20*time.Millisecond))

@@ -9,7 +9,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestDiscovery: what a verifier needs that knows the issuer alone, where OpenID Connect and RFC 8414 have it, also for an
+// A verifier that knows only the issuer finds all that it needs, where OpenID Connect and RFC 8414 say, also for an
 // issuer with a path.
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
@@ -51,7 +51,7 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestDiscoveryNamesEveryAlgorithm: while the algorithm changes, tokens of both are good.
+// While the algorithm changes, tokens of both are good.
 func TestDiscoveryNamesEveryAlgorithm(t *testing.T) {
 	t.Parallel()
 	first := testenv.Start(t, testenv.Options{Algorithm: "EdDSA"})

@@ -11,9 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestRowsThatOthersWrite: an account that another program made logs in with its exact
-// address at once, and in every other spelling at once where the address is ASCII, else
-// after the next sweep.
+// An account that another program made can log in at once with its exact address. If the address is ASCII, it can do so
+// at once in every other spelling too, and otherwise after the next sweep.
 func TestRowsThatOthersWrite(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -58,15 +57,15 @@ func TestRowsThatOthersWrite(t *testing.T) {
 	}
 }
 
-// TestSpacesAroundAnAddress: what autofill and pasting put around an address costs no attempt, nor does it keep
-// mailed links from coming, unless an account has just that text.
+// The white space that autofill and pasting add around an address costs no attempt, and mailed links are still sent,
+// unless an account has exactly that text.
 func TestSpacesAroundAnAddress(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	signUp(t, s, "ada@example.com")
 	typed := []string{" ada@example.com", "ada@example.com ", "\tAda@Example.com\n", "\u00A0ada@example.com\u3000"}
 	for _, email := range typed {
-		for range 2 { // eight in all: six counted ones would be refused
+		for range 2 { // eight in all: if six were counted, one would be refused
 			if _, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password}); err != nil {
 				t.Fatalf("%q: %v", email, err)
 			}
@@ -79,7 +78,7 @@ func TestSpacesAroundAnAddress(t *testing.T) {
 		testenv.Eventually(t, patience, "the link has come", func() bool { return len(s.Mailbox.Messages()) == i+1 })
 	}
 
-	// Spaces are no way around the count of wrong passwords, for addresses that nobody has neither.
+	// Spaces do not evade the count of wrong passwords, not even for addresses that nobody has.
 	for _, address := range []string{"ada@example.com", "nobody@example.com"} {
 		for i, email := range []string{address, " " + address, address + " ", "  " + address, address + "\t"} {
 			_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: "a wrong one"})
@@ -92,8 +91,8 @@ func TestSpacesAroundAnAddress(t *testing.T) {
 	}
 }
 
-// TestStoredSpaces: an account of an older backend whose address has a space goes on with its exact text, and takes
-// nothing away from the one without.
+// An account of an older backend whose address has a space can still use its exact text, and takes nothing from the
+// account without the space.
 func TestStoredSpaces(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

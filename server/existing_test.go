@@ -16,9 +16,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestExistingUsersLogIn logs everybody in with the password that they had, and the
-// address as they signed up with it, over both contracts. Among them are two whose
-// addresses differ only in letter case, and one who is disabled.
+// TestExistingUsersLogIn logs all users in with their old passwords and the addresses of their sign-ups, over both
+// contracts. Two of them have addresses that differ only in letter case, and one is disabled.
 func TestExistingUsersLogIn(t *testing.T) {
 	t.Parallel()
 	s, backend, old := oldContract(t)
@@ -48,14 +47,13 @@ func TestExistingUsersLogIn(t *testing.T) {
 	}
 }
 
-// existingVerified: the dump verifies one account more than the list says.
+// existingVerified returns whether the dump verifies an account. It verifies one more than the list says.
 func existingVerified(user testenv.ExistingUser) bool {
 	return user.Verified || user.Email == "rust1.nora@example.org"
 }
 
-// TestExistingHashesAreRewrittenWhereWeaker: with the Go backend's cost as the
-// setting, what the Rust one wrote is rewritten at login, what the Go one wrote stays,
-// and either backend can read all of it.
+// The settings have the cost of the Go backend. A login rewrites hashes of the Rust backend, and keeps those of the Go
+// backend. Either backend can read all of them.
 func TestExistingHashesAreRewrittenWhereWeaker(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -65,7 +63,7 @@ func TestExistingHashesAreRewrittenWhereWeaker(t *testing.T) {
 			continue
 		}
 		before := storedHash(t, s, user.Email)
-		for range 2 { // the second is checked against what the first has written
+		for range 2 { // the second is checked against the hash that the first has written
 			resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: user.Email, Password: user.Password})
 			if err != nil {
 				t.Fatalf("%s: %v", user.Email, err)
@@ -82,8 +80,8 @@ func TestExistingHashesAreRewrittenWhereWeaker(t *testing.T) {
 	}
 }
 
-// oldBackendReads stands in for the older backends: it reads the parameters of a
-// PHC string and computes Argon2id with them.
+// oldBackendReads is a stand-in for the older backends. It reads the parameters of a PHC string and computes Argon2id
+// with them.
 func oldBackendReads(t *testing.T, hash, pass string) bool {
 	t.Helper()
 	parts := strings.Split(hash, "$")

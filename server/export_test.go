@@ -13,13 +13,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
-// FillAfterwards takes every place of work after calls, until free is called.
+// FillAfterwards takes every place for work after calls, until free is called.
 func (s *Server) FillAfterwards() (free func()) { return s.cfg.Afterwards.Fill() }
 
 // SetPolicy gives a method another policy. Call it before the first call.
 func (s *Server) SetPolicy(method string, policy *latchkeyv1.Policy) { s.policies[method] = policy }
 
-// PanicIn makes every call of a method panic where its handler would run.
+// PanicIn makes every call of a method panic in place of its handler.
 func (s *Server) PanicIn(method string) {
 	s.middleware = append(slices.Clone(s.middleware), middleware{run: func(ctx context.Context, c *rpc) error {
 		if c.method == method {
@@ -29,7 +29,7 @@ func (s *Server) PanicIn(method string) {
 	}})
 }
 
-// SetKeys makes the server know these keys of operators, and none of services.
+// SetKeys sets the keys of operators, and no keys of services.
 func (s *Server) SetKeys(keys ...string) {
 	s.cfg.Keys = Keys{}
 	for _, key := range keys {
@@ -37,7 +37,7 @@ func (s *Server) SetKeys(keys ...string) {
 	}
 }
 
-// Policies is what the server read from the protos.
+// Policies returns the policies that the server read from the protos.
 func (s *Server) Policies() map[string]*latchkeyv1.Policy { return s.policies }
 
 // ReadPolicies is readPolicies without its type.
@@ -45,10 +45,10 @@ func ReadPolicies(services map[string]grpc.ServiceInfo) (map[string]*latchkeyv1.
 	return readPolicies(services)
 }
 
-// ParseTraceparent is parseTraceparent.
+// ParseTraceparent calls parseTraceparent.
 func ParseTraceparent(header string) (string, bool) { return parseTraceparent(header) }
 
-// CallerID is the account of a call that authenticate let pass.
+// CallerID returns the account of a call that authenticate has accepted.
 func CallerID(ctx context.Context) string {
 	by, err := revoke.FromContext(ctx)
 	if err != nil {
@@ -57,52 +57,52 @@ func CallerID(ctx context.Context) string {
 	return by.UserID.String()
 }
 
-// Authenticate is authenticate.
+// Authenticate calls authenticate.
 func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
 	return s.authenticate(caller.With(ctx, callerOf(ctx, nil)))
 }
 
-// StatusOf is statusOf.
+// StatusOf calls statusOf.
 func StatusOf(err error) (code string, unforeseen bool) {
 	st, unforeseen := statusOf(err, newCallID())
 	return st.Code().String(), unforeseen
 }
 
-// DeadlineUnary is the middleware of the deadline, around a method that needs no more than its context.
+// DeadlineUnary runs the middleware of the deadline around a method that needs only its context.
 func DeadlineUnary(ctx context.Context, handler grpc.UnaryHandler) (any, error) {
 	c := &rpc{unaryHandler: handler}
 	err := bounded(ctx, c)
 	return c.response, err
 }
 
-// WithDeadline is withDeadline.
+// WithDeadline calls withDeadline.
 func WithDeadline(parent context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	return withDeadline(parent, deadline)
 }
 
-// CheckStores is checkStores.
+// CheckStores calls checkStores.
 func (s *Server) CheckStores(ctx context.Context) { s.checkStores(ctx, true) }
 
-// DropDoubts ends what calls have met in the stores.
+// DropDoubts forgets the errors of stores that calls have met.
 func (s *Server) DropDoubts() {
 	s.ready.doubts.mu.Lock()
 	defer s.ready.doubts.mu.Unlock()
 	s.ready.doubts.postgresUntil, s.ready.doubts.redisUntil = time.Time{}, time.Time{}
 }
 
-// FloodKinds counts the kinds of log lines that are told apart.
+// FloodKinds counts the kinds of log lines.
 func (s *Server) FloodKinds() int { return len(*s.cfg.Log.flood.kinds.Load()) }
 
-// HashesMade counts the passwords hashed so far, HashesInUse those being hashed.
+// HashesMade counts the passwords that were hashed.
 func (s *Server) HashesMade() int { return int(s.cfg.Passwords.Stats().Hashed) }
 
-// ForeignHashesMade counts those of other kinds than Argon2.
+// ForeignHashesMade counts the hashes of other kinds than Argon2.
 func (s *Server) ForeignHashesMade() int { return int(s.cfg.Passwords.Stats().Foreign) }
 
-// HashesInUse is said at HashesMade.
+// HashesInUse counts the passwords that are being hashed.
 func (s *Server) HashesInUse() int { return s.cfg.Passwords.Stats().InUse }
 
-// DetailOf is the detail of that type in what clients see of err; zero without one.
+// DetailOf returns the detail of type T that clients see in err, or the zero value.
 func DetailOf[T any](err error) T {
 	st, _ := statusOf(err, newCallID())
 	for _, detail := range st.Details() {
@@ -114,11 +114,11 @@ func DetailOf[T any](err error) T {
 	return none
 }
 
-// UnaryChain is a method with all its middleware, as gRPC calls it.
+// UnaryChain returns a method with all its middleware, as gRPC calls it.
 func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.UnaryHandler {
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: method}
 	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
 
-// InvalidRequest is the refusal of a request with violations.
+// InvalidRequest returns the refusal of a request with violations.
 func InvalidRequest(err error) error { return invalidRequest(err) }

@@ -11,9 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestForeignHash: an account whose hash another program made logs in with its
-// password. The first time rewrites the hash, which ends no session; a wrong password
-// leaves it as it is. The hashes are vectors of internal/password.
+// An account whose hash another program made logs in with its password. The first login rewrites the hash, which ends
+// no session. A wrong password does not change it. The hashes are vectors of internal/password.
 func TestForeignHash(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -28,12 +27,12 @@ func TestForeignHash(t *testing.T) {
 			hash:     "$firescrypt$ln=14,r=8,p=1$42xEC+ixf3L2lw==$lSrfV15cpx95/sZS2W9c9Kp6i/LVgQNDNC/qzrCnh1SAyZvqmZqAjTdn3aoItz+VHjoZilo78198JAdRuid5lQ==$Bw==$jxspr8Ki0RYycVU8zykbdLGjFQ3McFUH0uiiTvC8pVMXAn210wjLNmdZJzxUECKbm0QsEmYUSDzZvpjeJ9WmXA==",
 			password: "user1password",
 		},
-		// Made of the two code points that were typed, which is not the NFC form.
+		// Made from the two code points that were typed, which is not the NFC form.
 		"not in NFC": {
 			hash:     "$6$rounds=1234$abcdefghijklmnop$3sOn/obtN8nq1sCcK7Fb/ykk5z8RhSCpkw5gyajHtBjk2DP531MxOFqXi1a9PDmNsJYVftnga3RHob11yAMIj/",
 			password: "Gru\u0308\u00dfe", again: "Gr\u00fc\u00dfe",
 		},
-		// Made of the NFC form, typed otherwise.
+		// Made from the NFC form, typed in another form.
 		"typed otherwise": {
 			hash:     "bcrypt_sha256$$2a$08$NDjSAIcas.EcoxCRiArvT.MkNiPYVhrsrnJsRkLueZOoV1bsQqlmC",
 			password: "le\u0300tmein", again: "l\u00e8tmein",
@@ -70,8 +69,8 @@ func TestForeignHash(t *testing.T) {
 	}
 }
 
-// TestForeignHashKept: Argon2id that is stronger than the setting is not rewritten,
-// and what is out of bounds, or not in the stored form, is nobody's password.
+// An Argon2id hash that is stronger than the setting is not rewritten. No password matches a hash that is out of
+// bounds, or not in the stored form.
 func TestForeignHashKept(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -95,8 +94,8 @@ func TestForeignHashKept(t *testing.T) {
 	}
 }
 
-// TestForeignDecoys: half of the accounts have bcrypt hashes, and so have half of the
-// decoys, as the sample of the database gives them to the hasher.
+// Half of the accounts have bcrypt hashes, and so have half of the decoys, because the hasher gets a sample of the
+// database.
 func TestForeignDecoys(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -31,8 +31,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestShutdown: watchers hear NOT_SERVING while calls are still taken, calls under
-// way are finished, new ones are not taken.
+// Watchers of health get NOT_SERVING while calls are still accepted. Running calls are finished, new ones are not
+// accepted.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -67,7 +67,7 @@ func TestShutdown(t *testing.T) {
 	if answer, err := watch.Recv(); err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
 		t.Fatalf("%v, %v", answer, err)
 	}
-	wantValid(t, s, tokens.GetAccessToken(), 0) // balancers need a moment to notice
+	wantValid(t, s, tokens.GetAccessToken(), 0) // load balancers need a moment to notice
 	if code, _ := get(t, s.HTTP+"/readyz"); code != 503 {
 		t.Errorf("readyz: %d", code)
 	}
@@ -77,7 +77,7 @@ func TestShutdown(t *testing.T) {
 	if err := <-underWay; err != nil {
 		t.Errorf("the call under way: %v", err)
 	}
-	// The watch that its client keeps open does not use up the time to drain.
+	// A watch that its client keeps open does not use up the time to drain.
 	select {
 	case <-stopped:
 	case <-time.After(patience / 2):

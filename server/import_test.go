@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// bcryptHash is of "user1password", cost 5.
+// bcryptHash is the hash of "user1password", with cost 5.
 const bcryptHash = "$2a$05$bOWCsAoQI28jvWHl8Sb33.EBN8EikqMmUWUavEVg7Jh7a9MmCVCJO"
 
 type importStream = grpc.ClientStreamingClient[latchkeyv1.ImportUsersRequest, latchkeyv1.ImportUsersResponse]
@@ -73,8 +73,7 @@ func wantCounts(t *testing.T, resp *latchkeyv1.ImportUsersResponse, created, exi
 	}
 }
 
-// TestImportedLogin: whoever was imported logs in with the old password, and all that
-// the account was is as it was.
+// Imported users log in with their old passwords, and everything else about their accounts is as it was.
 func TestImportedLogin(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -98,7 +97,7 @@ func TestImportedLogin(t *testing.T) {
 		return err
 	}
 	wantRefused(t, login(email, "user2password"), codes.Unauthenticated, "INVALID_CREDENTIALS")
-	for range 2 { // the second one by the hash that the first one wrote
+	for range 2 { // the second one uses the hash that the first one wrote
 		if err := login(strings.ToUpper(email), "user1password"); err != nil {
 			t.Fatal(err)
 		}
@@ -107,14 +106,14 @@ func TestImportedLogin(t *testing.T) {
 		t.Error("the login has not rewritten the hash")
 	}
 	wantRefused(t, login("suspended@example.com", "user1password"), codes.PermissionDenied, "ACCOUNT_DISABLED")
-	// No password is no password that can be typed, and nothing for the log.
+	// An account without a password accepts no typed text, and the log has no line about it.
 	for _, typed := range []string{"!", "user1password"} {
 		wantRefused(t, login("social@example.com", typed), codes.Unauthenticated, "INVALID_CREDENTIALS")
 	}
 	if logs := string(s.Logs.Bytes()); strings.Contains(logs, "unusable password hash") || !strings.Contains(logs, "accounts imported") || strings.Contains(logs, bcryptHash) {
 		t.Errorf("log:\n%s", logs)
 	}
-	// The same again leaves the new hash alone.
+	// The same import again does not change the new hash.
 	before := count(t, s, "SELECT hashtext(string_agg(u::text || xmin, ',' ORDER BY id)) FROM users u")
 	wantCounts(t, importUsers(t, s, false, []*latchkeyv1.ImportedUser{{Id: id, Email: email, PasswordHash: bcryptHash}}), 0, 1, 0)
 	if after := count(t, s, "SELECT hashtext(string_agg(u::text || xmin, ',' ORDER BY id)) FROM users u"); after != before {
@@ -122,8 +121,7 @@ func TestImportedLogin(t *testing.T) {
 	}
 }
 
-// TestImportRefusals: bad accounts are reported by their place in the stream, and a dry
-// run writes nothing.
+// Bad accounts are reported with their number in the stream, and a dry run writes nothing.
 func TestImportRefusals(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -147,7 +145,7 @@ func TestImportRefusals(t *testing.T) {
 	wantCounts(t, importUsers(t, s, false, lists...), 1800, 0, 6, reasons...)
 	wantCounts(t, importUsers(t, s, false), 0, 0, 0)
 
-	// The list of refusals is bounded, the count is not.
+	// The list of refusals is limited, the count is not.
 	var bad [][]*latchkeyv1.ImportedUser
 	for range 3 {
 		bad = append(bad, make([]*latchkeyv1.ImportedUser, 1000))
@@ -158,7 +156,7 @@ func TestImportRefusals(t *testing.T) {
 	}
 }
 
-// TestImportNeedsAdminKey: no other key and no token will do.
+// No other key and no token is accepted.
 func TestImportNeedsAdminKey(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -179,7 +177,7 @@ func TestImportNeedsAdminKey(t *testing.T) {
 	}
 }
 
-// TestImportShape: the stream itself is bounded.
+// The stream itself has limits.
 func TestImportShape(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -198,7 +196,7 @@ func TestImportShape(t *testing.T) {
 		t.Errorf("%d accounts", n)
 	}
 
-	// Four at a time, and a place is free again when one has ended.
+	// Four run at a time, and when one has ended its place is free.
 	ctx, cancel := context.WithCancel(asAdmin(t))
 	for range 4 {
 		if err := openImport(ctx, t, s).Send(&latchkeyv1.ImportUsersRequest{}); err != nil {
@@ -209,15 +207,14 @@ func TestImportShape(t *testing.T) {
 		_, err := openImport(asAdmin(t), t, s).CloseAndRecv()
 		return err
 	}
-	// Trying before would take the place of one that has not begun.
+	// An earlier try would take the place of one that has not started.
 	testenv.Eventually(t, patience, "all four have begun", func() bool { return s.App.Admin.Importing() == 4 })
 	wantRefused(t, try(), codes.ResourceExhausted, "OVERLOADED")
 	cancel()
 	testenv.Eventually(t, patience, "there is a place again", func() bool { return try() == nil })
 }
 
-// TestImportCancelled: what was written before is whole batches, and the rest can be
-// sent again.
+// Before the end, whole batches were written, and the rest can be sent again.
 func TestImportCancelled(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -245,8 +242,7 @@ func TestImportCancelled(t *testing.T) {
 	wantCounts(t, importUsers(t, s, false, lists...), 2000, 10_000, 0)
 }
 
-// TestImportStops: a stream on which nothing comes, or nothing more, does not hold up a
-// stop.
+// A stream on which nothing comes, or nothing more, does not hold up a stop.
 func TestImportStops(t *testing.T) {
 	t.Parallel()
 	for name, messages := range map[string]int{"no message": 0, "one message": 1} {
@@ -259,7 +255,7 @@ func TestImportStops(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// The server has begun with it once a place is taken.
+			// The server has started the import when a place is taken.
 			testenv.Eventually(t, patience, "the import has begun", func() bool { return s.App.Admin.Importing() == 1 })
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()

@@ -58,15 +58,14 @@ func TestTraceID(t *testing.T) {
 			t.Errorf("%q: %s is not in the log", header, ids[0])
 		}
 	}
-	// Good answers carry it too.
+	// Good answers have it too.
 	var trailer metadata.MD
 	if _, err := s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{Email: email}, grpc.Trailer(&trailer)); err != nil || len(trailer.Get("trace-id")) != 1 {
 		t.Errorf("%v, %v", trailer, err)
 	}
 }
 
-// TestUnforeseenErrors: the client gets no more than the trace id, the log gets the
-// error once.
+// The client gets only the trace id, and the log has the error once.
 func TestUnforeseenErrors(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -103,7 +102,7 @@ func TestPanicsAreContained(t *testing.T) {
 	if !strings.Contains(string(s.Logs.Bytes()), "panic: ") || !strings.Contains(string(s.Logs.Bytes()), "export_test.go") {
 		t.Error("the log does not say where it was")
 	}
-	signUp(t, s, email) // the server goes on
+	signUp(t, s, email) // the server still works
 }
 
 func TestMethodWithoutPolicyIsNotServed(t *testing.T) {
@@ -127,8 +126,8 @@ func TestDeadlineIsKept(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "LOCK TABLE users"); err != nil {
 		t.Fatal(err)
 	}
-	// The server's own answer, in time: the client's deadline would carry no details. On a
-	// busy machine 50 ms may be too short for it to arrive first.
+	// This is the server's own answer, in time: the client's deadline would have no details. On a busy machine 50 ms
+	// may be too short for it to arrive first.
 	var trailer metadata.MD
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -144,7 +143,7 @@ func TestDeadlineIsKept(t *testing.T) {
 	}
 }
 
-// TestEveryMethodHasAPolicy walks every RPC that the server serves.
+// TestEveryMethodHasAPolicy checks every RPC that the server serves.
 func TestEveryMethodHasAPolicy(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
@@ -177,8 +176,7 @@ func TestEveryMethodHasAPolicy(t *testing.T) {
 	}
 }
 
-// TestSessionMethods: a method of AUTH_CLASS_SESSION wants a good access token, sent
-// once.
+// A method of AUTH_CLASS_SESSION needs a good access token, sent once.
 func TestSessionMethods(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -220,15 +218,14 @@ func TestSessionMethods(t *testing.T) {
 	if err != nil || server.CallerID(ctx) == "" {
 		t.Errorf("the handler would not know its caller: %v", err)
 	}
-	// Who calls is settled before what they say is looked at.
+	// The caller is checked before the message is read.
 	_, err = s.Auth.ForgotPassword(t.Context(), &latchkeyv1.ForgotPasswordRequest{})
 	wantRefused(t, err, codes.Unauthenticated, "TOKEN_INVALID")
 	s.Clock.Advance(testenv.AccessTokenTTL)
 	wantRefused(t, call("Bearer "+access), codes.Unauthenticated, "TOKEN_EXPIRED")
 }
 
-// TestAddressRate: a client is counted by what the trusted proxy says of it, and no
-// header of the client's own helps it.
+// A client is counted by the address that the trusted proxy names, and no header of its own helps it.
 func TestAddressRate(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{AddressLimit: true, TrustedProxies: []netip.Prefix{
@@ -265,7 +262,7 @@ func TestAddressRate(t *testing.T) {
 	}
 	wantRefused(t, call("203.0.113.7"), codes.ResourceExhausted, "RATE_LIMITED")
 	// A customer's whole IPv6 network is one client.
-	for i := range burst { // the one call before is forgotten by now
+	for i := range burst { // the call before is forgotten by now
 		if err := call(fmt.Sprintf("2001:db8::%x", i+2)); err != nil {
 			t.Fatal(err)
 		}
@@ -293,7 +290,7 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-// TestErrorsOfGRPCItself: what never reaches an interceptor keeps gRPC's own code.
+// An error before the interceptors has gRPC's own code.
 func TestErrorsOfGRPCItself(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -348,7 +345,7 @@ func FuzzTraceparent(f *testing.F) {
 	})
 }
 
-// TestEveryCallHasADeadline, whatever its client asked for.
+// TestEveryCallHasADeadline checks that every call has one, whatever its client asked for.
 func TestEveryCallHasADeadline(t *testing.T) {
 	t.Parallel()
 	patient, cancel := context.WithTimeout(t.Context(), time.Hour)

@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/invalid-requests.txt again") //nolint:gochecknoglobals // how package testing takes flags
 
-// probes are texts on both sides of each bound that a field of a request has, and of each kind that a rule refuses.
+// probes returns texts on both sides of each limit of a field, and of each kind that a rule refuses.
 func probes() []struct{ name, text string } {
 	of := strings.Repeat
 	return []struct{ name, text string }{
@@ -79,8 +79,8 @@ func probes() []struct{ name, text string } {
 	}
 }
 
-// TestInvalidRequests: which texts each field of each request refuses, and what the answer says, in its order. Clients
-// show these texts and branch on the reasons, so that a rule may be written in another way but not answer in another.
+// TestInvalidRequests checks which texts each field of each request refuses, and the answer, in its order. Clients show
+// these texts and act on the reasons. So a rule may be rewritten, but its answers must not change.
 func TestInvalidRequests(t *testing.T) {
 	t.Parallel()
 	validator, err := protovalidate.New()
@@ -119,7 +119,7 @@ func TestInvalidRequests(t *testing.T) {
 	}
 }
 
-// writeAnswers writes a line for each answer that a field gives: the probes that get it, then its violations.
+// writeAnswers writes a line for each answer about a field: the probes that get it, then its violations.
 func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Validator, field protoreflect.FieldDescriptor) {
 	t.Helper()
 	byAnswer := map[string][]string{}
@@ -138,7 +138,7 @@ func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Val
 	}
 }
 
-// answer is what a client reads about one field in the answer to an invalid request.
+// answer returns what a client reads about one field in the answer to an invalid request.
 func answer(t *testing.T, err error, field string) string {
 	t.Helper()
 	if err == nil {
@@ -166,7 +166,7 @@ func answer(t *testing.T, err error, field string) string {
 	return strings.Join(found, ", ")
 }
 
-// TestOneRuleOneText: rules with the same identifier say the same and have the same patterns, in every field.
+// Rules with the same id have the same texts and patterns, in every field.
 func TestOneRuleOneText(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile(`r'[^']*'|contains\([^)]*\)`)
@@ -175,7 +175,7 @@ func TestOneRuleOneText(t *testing.T) {
 		rules, _ := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
 		for _, rule := range slices.Concat(rules.GetCel(), predefined(rules)) {
 			if strings.HasPrefix(rule.GetId(), "string.") {
-				continue // a length, of which each field has its own
+				continue // a length, which differs for each field
 			}
 			says := fmt.Sprint(rule.GetMessage(), pattern.FindAllString(rule.GetExpression(), -1))
 			if first[rule.GetId()] == "" {

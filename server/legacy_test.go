@@ -20,7 +20,7 @@ import (
 
 const oldPassword = "Old-Rules-1!"
 
-// oldContract is a server that took over, and a client that does not know it.
+// oldContract starts a server that took over, and returns a client of the older contract.
 func oldContract(t *testing.T) (*testenv.Server, *testenv.ExistingBackend, authpb.AuthServiceClient) {
 	t.Helper()
 	backend := testenv.Existing(t)
@@ -28,7 +28,7 @@ func oldContract(t *testing.T) (*testenv.Server, *testenv.ExistingBackend, authp
 	return s, backend, authpb.NewAuthServiceClient(s.Conn)
 }
 
-// wantText checks the code and text that people see.
+// wantText checks the code and the text that people see.
 func wantText(t *testing.T, err error, code codes.Code, text string) {
 	t.Helper()
 	if status.Code(err) != code || status.Convert(err).Message() != text {
@@ -36,7 +36,7 @@ func wantText(t *testing.T, err error, code codes.Code, text string) {
 	}
 }
 
-// TestOldContract is the table of the fact sheet.
+// TestOldContract checks the answers of the older contract, with their texts.
 func TestOldContract(t *testing.T) {
 	t.Parallel()
 	s, backend, old := oldContract(t)
@@ -66,7 +66,7 @@ func TestOldContract(t *testing.T) {
 	_, err = old.Login(ctx, &authpb.LoginRequest{Email: disabled.Email, Password: "wrong"})
 	wantText(t, err, codes.Unauthenticated, "invalid email or password")
 
-	// What it hands out is good in both contracts.
+	// Its tokens are good in both contracts.
 	valid, err := old.ValidateToken(ctx, &authpb.ValidateTokenRequest{AccessToken: login.GetAccessToken()})
 	if err != nil || !valid.GetValid() || valid.GetMessage() != "token is valid" || valid.GetUser().GetEmail() != newcomer.GetEmail() {
 		t.Errorf("validate: %v, %v", valid, err)
@@ -123,8 +123,8 @@ func TestOldContractLimitsFailures(t *testing.T) {
 	}
 }
 
-// TestOldContractRules: its own rules for passwords and names, no others. What
-// latchkey.v1 calls too common passes when it has the four kinds of characters.
+// It has its own rules for passwords and names, and no others. A password that latchkey.v1 calls too common is accepted
+// if it has the four kinds of characters.
 func TestOldContractRules(t *testing.T) {
 	t.Parallel()
 	_, _, old := oldContract(t)
@@ -178,7 +178,7 @@ func TestOldContractResets(t *testing.T) {
 	s, backend, old := oldContract(t)
 	user := backend.User(t, "nora0@example.com")
 	const told = "If your email is registered, you will receive a password reset link"
-	// The sixth for one address sends nothing, and says the same.
+	// The sixth for one address sends nothing, and has the same answer.
 	for _, address := range append([]string{"nobody@example.com", "a..b@example.com", strings.Repeat(" ", 1000) + "spaces@example.com", user.Email}, slices.Repeat([]string{"x@example.com"}, 6)...) {
 		resp, err := old.ForgotPassword(t.Context(), &authpb.ForgotPasswordRequest{Email: address})
 		if err != nil || !resp.GetSuccess() || resp.GetMessage() != told {
@@ -215,8 +215,7 @@ func TestOldContractResets(t *testing.T) {
 	oldLogin(t, old, user.Email, "P@ssw0rd")
 }
 
-// TestOldContractNumbers: names, types and numbers are what the clients were built
-// with.
+// Names, types and numbers are those with which the clients were built.
 func TestOldContractNumbers(t *testing.T) {
 	t.Parallel()
 	for message, want := range map[protoreflect.ProtoMessage]string{
@@ -250,7 +249,7 @@ func TestOldContractNumbers(t *testing.T) {
 	}
 }
 
-// TestOldContractIsOnlyServedForATakeover: without the setting it is not there.
+// Without the setting the older contract is not there.
 func TestOldContractIsOnlyServedForATakeover(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -260,7 +259,7 @@ func TestOldContractIsOnlyServedForATakeover(t *testing.T) {
 	}
 }
 
-// TestOldContractLogsItsClients: each once an hour, with what it says of itself.
+// It logs each client once an hour, with the name that the client gives.
 func TestOldContractLogsItsClients(t *testing.T) {
 	t.Parallel()
 	s, _, _ := oldContract(t)

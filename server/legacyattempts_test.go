@@ -12,8 +12,7 @@ import (
 
 const oldCounter = "login_attempts:"
 
-// TestLegacyAttempts: what the Go backend has counted counts here, once, until it would
-// have forgotten it.
+// Failures that the Go backend has counted count here, once, until it would have forgotten them.
 func TestLegacyAttempts(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -30,7 +29,7 @@ func TestLegacyAttempts(t *testing.T) {
 			}
 		}
 	}
-	// The old counter grows no more, and is gone when our clock says so.
+	// The old counter does not grow any more, and ends on our clock.
 	if got := s.Redis.Get(t.Context(), oldCounter+user.Email).Val(); got != "3" {
 		t.Errorf("the old counter holds %s", got)
 	}
@@ -41,7 +40,7 @@ func TestLegacyAttempts(t *testing.T) {
 	}
 }
 
-// TestLegacyAttemptsOfOthers: what strangers failed at the Go backend does not count against a client with a device token.
+// Failures of strangers at the Go backend do not count against a client with a device token.
 func TestLegacyAttemptsOfOthers(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -58,8 +57,7 @@ func TestLegacyAttemptsOfOthers(t *testing.T) {
 	}
 }
 
-// TestLegacyAttemptsForgiven: a login ends the old counter with ours, on both sides, and
-// so does a new password.
+// A login deletes the old counter with ours, on both sides, and so does a new password.
 func TestLegacyAttemptsForgiven(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -88,8 +86,8 @@ func TestLegacyAttemptsForgiven(t *testing.T) {
 	}
 }
 
-// TestLegacyAttemptsOfVariants: the counter of the address as typed and that of the
-// account's own spelling both count; those of an account that only looks alike do not.
+// The counter of the typed address and that of the account's own spelling both count. Those of an account that only
+// looks similar do not.
 func TestLegacyAttemptsOfVariants(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -107,13 +105,13 @@ func TestLegacyAttemptsOfVariants(t *testing.T) {
 	if err := tryLogin(t.Context(), s, upper.Email, upper.Password); err != nil {
 		t.Error(err)
 	}
-	// An address without an account is counted alike, or it would show.
+	// An address without an account is counted in the same way, or the difference would show.
 	s.Redis.Set(t.Context(), oldCounter+"nobody@example.com", "4", 10*time.Minute)
 	wantRefused(t, tryLogin(t.Context(), s, "nobody@example.com", "wrong"), codes.Unauthenticated, "INVALID_CREDENTIALS")
 	wantRefused(t, tryLogin(t.Context(), s, "nobody@example.com", "wrong"), codes.ResourceExhausted, "RATE_LIMITED")
 }
 
-// TestLegacyAttemptsHostile: what cannot be read counts as too many, and ends.
+// A counter that cannot be read counts as too many, and expires.
 func TestLegacyAttemptsHostile(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -142,7 +140,7 @@ func TestLegacyAttemptsHostile(t *testing.T) {
 	}
 }
 
-// TestLegacyLoginCosts one more round trip to Redis, and without a takeover none.
+// TestLegacyLoginCosts checks that a login costs one more round trip to Redis, and without a takeover none.
 func TestLegacyLoginCosts(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)

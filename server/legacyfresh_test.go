@@ -19,13 +19,13 @@ import (
 // issueMargin is how much later than a revocation a token must be issued to be good.
 const issueMargin = time.Minute
 
-// oldIssuer is a stand-in for one of the older backends: it logs somebody in at any time.
+// oldIssuer is a stand-in for one of the older backends. It can log somebody in at any time.
 type oldIssuer struct {
 	name  string
 	login func(t *testing.T, user uuid.UUID, at time.Time) string
 }
 
-// oldIssuers are both backends.
+// oldIssuers returns both backends.
 func oldIssuers(key *rsa.PrivateKey, secret string) []oldIssuer {
 	return []oldIssuer{
 		{"go", func(t *testing.T, user uuid.UUID, at time.Time) string {
@@ -46,9 +46,9 @@ func oldIssuers(key *rsa.PrivateKey, secret string) []oldIssuer {
 	}
 }
 
-// TestFreshOldLogins: after a reset, a suspension or a logout, at either side, a login at an older backend is accepted
-// here once it is later than the revocation by more than the clocks may differ. What was issued before never is, on any
-// replica, whether or not it was seen before.
+// After a reset, a suspension or a logout, at either side, a login at an older backend is accepted here if it is later
+// than the revocation by more than the clocks may differ. A token from before is never accepted, on any replica,
+// whether or not it was seen before.
 func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all revocations
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
@@ -72,7 +72,7 @@ func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all
 		"reset here": func(t *testing.T, user uuid.UUID) {
 			t.Helper()
 			s.Redis.Set(t.Context(), "password_reset:"+user.String(), user.String(), time.Hour)
-			execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'") // no row forbids the token
+			execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'") // no row refuses the token
 			if err := tryReset(t.Context(), s, user.String(), newPassword); err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all
 			t.Run(name+", "+issuer.name, func(t *testing.T) {
 				user := uuid.New()
 				execSQL(t, s, "INSERT INTO users (id, email, password_hash, first_name, last_name) VALUES ($1, $2, 'x', 'F', 'L')", user, user.String()+"@example.com")
-				execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '10 minutes'") // the last case's
+				execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '10 minutes'") // those of the last case
 				seen := issuer.login(t, user, time.Now())
 				wantValid(t, s, seen, 0)
 				event(t, user)
@@ -117,7 +117,7 @@ func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all
 						wantValid(t, replica, token, reason)
 					}
 				}
-				wantValid(t, s, seen, ended) // it was seen before the revocation, which has aged since
+				wantValid(t, s, seen, ended) // it was seen before the revocation, which is older now
 				fresh := issuer.login(t, user, at.Add(9*time.Minute))
 				session := wantValid(t, s, fresh, 0).GetSessionId()
 				if _, err := s.SessionService.RevokeSession(testenv.WithKey(t.Context(), fresh), &latchkeyv1.RevokeSessionRequest{SessionId: session}); err != nil {
@@ -132,7 +132,7 @@ func TestFreshOldLogins(t *testing.T) { //nolint:tparallel // each case ages all
 	}
 }
 
-// TestOldLoginFromTheFuture: a backend whose clock is ahead by more than the margin gets no benefit of it.
+// A backend whose clock is ahead by more than the margin has no advantage.
 func TestOldLoginFromTheFuture(t *testing.T) {
 	t.Parallel()
 	s, _, backend := sideBySide(t, 0)
@@ -141,7 +141,7 @@ func TestOldLoginFromTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValid(t, s, rustToken(t, backend.JWT.Rust.Secret, user.ID, time.Now().Add(5*time.Minute), time.Hour), ended)
-	// Nor does a revocation that comes after the token was seen pass for an older one.
+	// A revocation after the token was seen does not count as an older one either.
 	another := backend.User(t, "nora1@example.com")
 	token := rustToken(t, backend.JWT.Rust.Secret, another.ID, time.Now().Add(50*time.Second), time.Hour)
 	wantValid(t, s, token, 0)
@@ -152,7 +152,7 @@ func TestOldLoginFromTheFuture(t *testing.T) {
 	wantValid(t, s, token, ended)
 }
 
-// TestFreshOldRefresh: a refresh token of a later login is traded, and speaks for all sessions; one from before does not.
+// A refresh token of a later login is traded, and can end all sessions. One from before cannot.
 func TestFreshOldRefresh(t *testing.T) {
 	t.Parallel()
 	s, _, backend := sideBySide(t, 0)
@@ -184,13 +184,13 @@ func TestFreshOldRefresh(t *testing.T) {
 
 // happening is a login at an older backend, or a revocation.
 type happening struct {
-	at    time.Duration // since the beginning, on PostgreSQL's clock
+	at    time.Duration // since the start, on PostgreSQL's clock
 	token string        // "": a revocation
 }
 
-// TestOldLoginsInAnyOrder compares random histories with the rule that users expect: a token from before a revocation is
-// refused, one from well after the last is accepted. The clock of the older backend is up to 55 seconds off, and it takes
-// up to 4 seconds from reading the password to the token.
+// TestOldLoginsInAnyOrder compares random histories with the rule that users expect: a token from before a revocation
+// is refused, one from well after the last is accepted. The clock of the older backend is up to 55 seconds wrong, and
+// the backend takes up to 4 seconds from reading the password to the token.
 func TestOldLoginsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
@@ -222,7 +222,7 @@ func TestOldLoginsInAnyOrder(t *testing.T) {
 			slow := time.Duration(random.IntN(4000)) * time.Millisecond
 			token := issuer.login(t, user, begin.Add(at+slow+skew))
 			all[h] = append(all[h], happening{at, token})
-			if random.IntN(2) == 0 { // it is seen before what comes next
+			if random.IntN(2) == 0 { // it is seen before the next event
 				settled(t, s)
 				judgeHistory(t, s, all[h], skew)
 			}

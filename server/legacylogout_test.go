@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestLegacyLogout: an old token that was not traded is spent for nothing, and refused
-// everywhere, also by its own ledger row.
+// An old token that was not traded is spent without a trade. It is refused everywhere, also because of its own row in
+// the ledger.
 func TestLegacyLogout(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -42,7 +42,7 @@ func TestLegacyLogout(t *testing.T) {
 	}
 }
 
-// TestLegacyLogoutOfTraded: a traded token stands for its session.
+// A traded token ends the session that it was traded for.
 func TestLegacyLogoutOfTraded(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -64,8 +64,7 @@ func TestLegacyLogoutOfTraded(t *testing.T) {
 	}
 }
 
-// TestLegacyLogoutAll: a live old token, or the live session that it was traded for,
-// speaks for the account.
+// A live old token, or the live session that it was traded for, can end all sessions of the account.
 func TestLegacyLogoutAll(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -90,8 +89,7 @@ func TestLegacyLogoutAll(t *testing.T) {
 	}
 }
 
-// TestLegacyLogoutMeetsTrade: of a trade and a logout at once the token is spent by one,
-// and nobody is left logged in.
+// If a trade and a logout happen at once, only one spends the token, and nobody stays logged in.
 func TestLegacyLogoutMeetsTrade(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)

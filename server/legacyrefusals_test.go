@@ -15,7 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestLegacyTradeRefusals: nothing but the very tokens that a backend keeps.
+// Only the tokens that a backend has stored are traded.
 func TestLegacyTradeRefusals(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -97,15 +97,14 @@ func TestLegacyTradeRefusals(t *testing.T) {
 	for _, good := range []string{kept, newer} {
 		refresh(t, s, good, "")
 	}
-	// Without a takeover a JWT is no refresh token at all.
+	// Without a takeover a JWT is not a refresh token.
 	plain := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
 	_, err = tryRefresh(t.Context(), plain, backend.Sessions[0].RefreshToken, "")
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	wantRefused(t, tryLogout(t.Context(), plain, backend.Sessions[0].RefreshToken), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 }
 
-// TestLegacyTradeOfARevokedKey: what the Go backend's key signed is traded no more once
-// a row of the ledger has ended the key.
+// A token of the Go backend is not traded any more after a row of the ledger has ended its key.
 func TestLegacyTradeOfARevokedKey(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)

@@ -23,7 +23,7 @@ func userByID(t *testing.T, backend *testenv.ExistingBackend, id uuid.UUID) test
 	return testenv.ExistingUser{}
 }
 
-// keepReset puts a reset token where a backend keeps them.
+// keepReset stores a reset token in the same way as a backend.
 func keepReset(t *testing.T, s *testenv.Server, key, userID string) {
 	t.Helper()
 	if err := s.Redis.Set(t.Context(), key, userID, 30*time.Minute).Err(); err != nil {
@@ -31,8 +31,7 @@ func keepReset(t *testing.T, s *testenv.Server, key, userID string) {
 	}
 }
 
-// TestLegacyReset: a reset token of either backend sets the password once, and ends
-// everything that came before.
+// A reset token of either backend sets the password once, and ends everything from before.
 func TestLegacyReset(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -57,7 +56,7 @@ func TestLegacyReset(t *testing.T) {
 			if restored {
 				keepReset(t, s, reset.Key, reset.UserID.String())
 			}
-			// Also when nothing in the ledger speaks against it any more.
+			// Also when no row in the ledger refuses it any more.
 			execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '2 hours'")
 			for _, at := range []*testenv.Server{s, replica} {
 				wantRefused(t, tryReset(t.Context(), at, reset.Token, "a third fine password"), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
@@ -67,7 +66,7 @@ func TestLegacyReset(t *testing.T) {
 			t.Errorf("%d audit events", n)
 		}
 	}
-	// Nobody can say when Redis is restored: the rows stay.
+	// Redis may be restored at any time, so the rows stay.
 	if n := count(t, s, "SELECT count(*) FROM legacy_spent WHERE kind = 'reset' AND keep_until > now() + interval '1000 years'"); n != 2 {
 		t.Errorf("%d rows", n)
 	}
@@ -95,8 +94,8 @@ func TestLegacyResetAtOnce(t *testing.T) {
 	}
 }
 
-// TestLegacyResetIsOlder: a token that may have been asked for before the password was
-// last changed is refused, for the hour that it can live.
+// A token that may have been asked for before the last change of the password is refused, for the hour that it can
+// live.
 func TestLegacyResetIsOlder(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -121,7 +120,7 @@ func TestLegacyResetIsOlder(t *testing.T) {
 	execSQL(t, s, "UPDATE revocations SET created_at = created_at - interval '1 hour'")
 	wantRefused(t, tryReset(t.Context(), s, both, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 	// Changed by an older backend, or by hand, while the new password was being hashed.
-	execSQL(t, s, "UPDATE users SET first_name = 'Other' WHERE id = $1", reset.UserID) // no such change
+	execSQL(t, s, "UPDATE users SET first_name = 'Other' WHERE id = $1", reset.UserID) // does not count as a change of the password
 	commit := holdAccount(t, s, "UPDATE users SET password_hash = 'another' WHERE id = $1", reset.UserID)
 	answer := make(chan error, 1)
 	go func() { answer <- tryReset(t.Context(), s, second, newPassword) }()
@@ -166,7 +165,7 @@ func TestLegacyResetRefusals(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM legacy_spent"); n != 0 {
 		t.Errorf("%d spent", n)
 	}
-	// Without a takeover nothing of it counts.
+	// Without a takeover none of it counts.
 	plain := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
 	wantRefused(t, tryReset(t.Context(), plain, keep(nora), newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 	if err := tryReset(t.Context(), s, keep(nora), newPassword); err != nil {

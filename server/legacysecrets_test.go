@@ -9,9 +9,8 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// TestNoSecretOfATakeoverIsStoredOrLogged shows everything that the older backends
-// handed out, rightly and wrongly, to both contracts, and looks for it in PostgreSQL
-// and in the log. Redis has what they put there themselves.
+// TestNoSecretOfATakeoverIsStoredOrLogged shows every secret of the older backends, rightly and wrongly, to both
+// contracts, and looks for it in PostgreSQL and in the log. In Redis the backends have stored them themselves.
 func TestNoSecretOfATakeoverIsStoredOrLogged(t *testing.T) {
 	t.Parallel()
 	s, backend, old := oldContract(t)
@@ -43,7 +42,7 @@ func TestNoSecretOfATakeoverIsStoredOrLogged(t *testing.T) {
 			_, _ = old.ResetPassword(t.Context(), &authpb.ResetPasswordRequest{Token: reset.Token, NewPassword: "A-brand-new-1!"})
 		}
 	}
-	// An internal error and a store that is lost are logged with all that is known.
+	// An internal error and a lost store are logged with everything that is known.
 	execSQL(t, s, "ALTER TABLE legacy_spent RENAME TO legacy_spent_gone")
 	for _, sess := range backend.Sessions {
 		_, _ = tryRefresh(t.Context(), s, sess.RefreshToken, "")

@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// oldSession is the session id that stands for a token of an older backend.
+// oldSession returns the session id that represents a token of an older backend.
 func oldSession(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	id := uuid.UUID(sum[:16])
@@ -26,7 +26,7 @@ func oldSession(token string) string {
 	return id.String()
 }
 
-// oldTokens is a live session of each backend.
+// oldTokens returns a live session of each backend.
 func oldTokens(t *testing.T, backend *testenv.ExistingBackend) (byGo, byRust testenv.ExistingSession) {
 	t.Helper()
 	for _, sess := range backend.Sessions {
@@ -48,7 +48,7 @@ func asOld(t *testing.T, sess testenv.ExistingSession) context.Context {
 	return testenv.WithKey(t.Context(), sess.AccessToken)
 }
 
-// rustToken is one as the Rust backend makes it.
+// rustToken makes a token in the same way as the Rust backend.
 func rustToken(t *testing.T, secret string, user uuid.UUID, issued time.Time, life time.Duration) string {
 	t.Helper()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
@@ -60,8 +60,8 @@ func rustToken(t *testing.T, secret string, user uuid.UUID, issued time.Time, li
 	return token
 }
 
-// TestTokensInFlight: every access token that a client holds goes on, and no refresh
-// token passes for one. The second time costs nothing.
+// Every access token that a client has is still accepted, and no refresh token is accepted as one. The second check
+// uses no store.
 func TestTokensInFlight(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -87,7 +87,7 @@ func TestTokensInFlight(t *testing.T) {
 	if p, r := s.Calls.Postgres()-postgres, s.Calls.Redis()-redis; p != 0 || r != 0 {
 		t.Errorf("%d statements and %d Redis commands for tokens that are known", p, r)
 	}
-	// What was a refresh token stays one when Redis loses it.
+	// A refresh token is still known as one when Redis loses it.
 	if err := s.Redis.FlushDB(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +101,8 @@ func TestTokensInFlight(t *testing.T) {
 	}
 }
 
-// TestRefreshTokensWithoutRedis: those of the Rust backend look like access tokens. Of
-// what Redis does not know, PostgreSQL knows what was traded, and their life tells the
-// rest.
+// The refresh tokens of the Rust backend look like access tokens. If Redis does not know one, PostgreSQL knows whether
+// it was traded, and otherwise its life shows what it is.
 func TestRefreshTokensWithoutRedis(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -124,8 +123,7 @@ func TestRefreshTokensWithoutRedis(t *testing.T) {
 	}
 }
 
-// TestOldTokensWithoutStores: who cannot ask whether it is a refresh token refuses, and
-// what is known needs nobody.
+// A replica that cannot find out whether a token is a refresh token refuses it. Known tokens need no store.
 func TestOldTokensWithoutStores(t *testing.T) {
 	t.Parallel()
 	for _, lost := range []string{"Redis", "PostgreSQL"} {
@@ -163,8 +161,7 @@ func TestOldTokensWithoutStores(t *testing.T) {
 	}
 }
 
-// TestOldTokensEnd: whatever ends sessions ends tokens that never had one, on every
-// replica.
+// All that ends sessions also ends tokens that never had one, on every replica.
 func TestOldTokensEnd(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -200,7 +197,7 @@ func TestOldTokensEnd(t *testing.T) {
 	}
 	want(sess, ended)
 
-	// What an older backend does on the same table.
+	// An older backend does this on the same table.
 	sess = take()
 	execSQL(t, s, "UPDATE users SET password_hash = password_hash || 'x' WHERE id = $1", sess.UserID)
 	settled(t, s)
@@ -226,8 +223,7 @@ func TestOldTokensEnd(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 }
 
-// TestOldTokensOwnSessions: a token without a session sees the account's sessions, ends
-// one, itself, or all others, and changes the password.
+// A token without a session can list the account's sessions, end one, itself, or all others, and change the password.
 func TestOldTokensOwnSessions(t *testing.T) {
 	t.Parallel()
 	for _, issuer := range []string{"go", "rust"} {
@@ -265,7 +261,7 @@ func TestOldTokensOwnSessions(t *testing.T) {
 			wantValid(t, s, mine.GetAccessToken(), ended)
 			wantValid(t, s, another.GetAccessToken(), 0)
 
-			// Another old token of the same account: one of Rust's can be made here.
+			// Another old token of the same account. The test can make one of Rust's.
 			second := rustToken(t, backend.JWT.Rust.Secret, sess.UserID, s.Clock.Now(), time.Hour)
 			wantValid(t, s, second, 0)
 			if _, err := s.SessionService.RevokeOtherSessions(by, &latchkeyv1.RevokeOtherSessionsRequest{}); err != nil {
@@ -287,7 +283,7 @@ func TestOldTokensOwnSessions(t *testing.T) {
 			user.Password = "another-Passw0rd of mine"
 			fourth := tokens()
 
-			// Itself, by its own id, and by a session of the account.
+			// Itself, by its own id, and from a session of the account.
 			if _, err := s.SessionService.RevokeSession(by, &latchkeyv1.RevokeSessionRequest{SessionId: oldSession(sess.AccessToken)}); err != nil {
 				t.Fatal(err)
 			}
@@ -297,7 +293,7 @@ func TestOldTokensOwnSessions(t *testing.T) {
 	}
 }
 
-// TestOldTokenEndedBySession: a session of the account ends one token and no other.
+// A session of the account ends one token and no other.
 func TestOldTokenEndedBySession(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -312,13 +308,13 @@ func TestOldTokenEndedBySession(t *testing.T) {
 	revokeSession(t, s, login.GetTokens(), wantValid(t, s, sess.AccessToken, 0).GetSessionId())
 	wantValid(t, s, sess.AccessToken, ended)
 	wantValid(t, s, second, 0)
-	// Nobody else's: the row names the caller's account.
+	// It cannot end tokens of other accounts: the row names the caller's account.
 	byGo, _ := oldTokens(t, backend)
 	revokeSession(t, s, login.GetTokens(), wantValid(t, s, byGo.AccessToken, 0).GetSessionId())
 	wantValid(t, s, byGo.AccessToken, 0)
 }
 
-// TestOtherKeys: each backend's tokens stand and fall with its own key.
+// The tokens of each backend are good only with its own key.
 func TestOtherKeys(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -335,11 +331,11 @@ func TestOtherKeys(t *testing.T) {
 	s = testenv.Start(t, testenv.Options{Legacy: &changed})
 	wantValid(t, s, byGo.AccessToken, 0)
 	wantValid(t, s, byRust.AccessToken, invalid)
-	// The public key is no secret: nothing that is signed with it as one passes.
+	// The public key is no secret: a token that is signed with it as a secret is refused.
 	wantValid(t, s, rustToken(t, string(backend.PublicKey), byRust.UserID, s.Clock.Now(), time.Hour), invalid)
 }
 
-// TestAcceptUntil: on the date that was set all end, known or not.
+// After the configured date none is accepted, known or not.
 func TestAcceptUntil(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -354,15 +350,14 @@ func TestAcceptUntil(t *testing.T) {
 	}
 }
 
-// TestOldTokensStayEnded: what ended a token is in force for as long as the token would
-// be accepted, far beyond the lives of tokens and sessions here, whatever is swept and
-// whoever starts.
+// A revocation stays in force as long as the token that it ended would be accepted. That is much longer than the lives
+// of tokens and sessions here, and holds after sweeps and for new replicas.
 func TestOldTokensStayEnded(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
 	s := testenv.Start(t, testenv.Options{Legacy: backend})
 	revoked, suspended, good := backend.Sessions[0], backend.Sessions[1], backend.Sessions[2]
-	// Issued before what is done here, also when that is made to be 80 days ago.
+	// It is issued before the events in this test, even after they are moved back by 80 days.
 	suspended.AccessToken = rustToken(t, backend.JWT.Rust.Secret, suspended.UserID, s.Clock.Now().Add(-100*24*time.Hour), 100_000*time.Hour)
 	wantValid(t, s, suspended.AccessToken, 0)
 	if _, err := s.SessionService.RevokeSession(asOld(t, revoked), &latchkeyv1.RevokeSessionRequest{SessionId: oldSession(revoked.AccessToken)}); err != nil {
@@ -370,7 +365,7 @@ func TestOldTokensStayEnded(t *testing.T) {
 	}
 	suspend(t, s, suspended.UserID.String())
 	reactivate(t, s, suspended.UserID.String())
-	// A replica that is not set to take over does not undo it.
+	// A replica without the setting for the takeover does not undo it.
 	unaware := testenv.Start(t, testenv.Options{DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL})
 	ofNow := account(t, unaware)
 	logOut(t, unaware, ofNow.GetRefreshToken())
@@ -393,14 +388,14 @@ func TestOldTokensStayEnded(t *testing.T) {
 	if len(rows) != 0 {
 		t.Errorf("a watcher, which accepts no old token, is sent %d rows that concern nothing else", len(rows))
 	}
-	// Also in the store, for a replica that does not trust its memory.
+	// PostgreSQL has them too, for a replica that does not trust its memory.
 	if n := count(t, again, "SELECT count(*) FROM revocations WHERE kind = 'user' AND user_id = $1", suspended.UserID); n != 2 {
 		t.Errorf("%d rows of the account are left, want 2", n)
 	}
 }
 
-// TestForgottenEnds: rows that were swept before any old token was accepted may have
-// refused it. What was issued since is accepted.
+// Rows that were swept before any old token was accepted may have refused an old token. Tokens issued since then are
+// accepted.
 func TestForgottenEnds(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -413,7 +408,7 @@ func TestForgottenEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	logOut(t, unaware, account(t, unaware).GetRefreshToken()) // the newest row is never deleted
-	issued := time.Unix(1795488680, 0)                        // "iat" of the snapshot's
+	issued := time.Unix(1795488680, 0)                        // "iat" in the snapshot
 	lost := issued.Add(time.Hour)
 	execSQL(t, unaware, "UPDATE revocations SET created_at = $1, keep_until = now() - interval '1 minute'", lost)
 	upkeep := jobs.Upkeep{Pool: unaware.Pool, AuditRetention: time.Hour, Now: time.Now}

@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// takeover starts a server on the snapshot, and its replica.
+// takeover starts a server with the snapshot, and a second replica.
 func takeover(t *testing.T) (backend *testenv.ExistingBackend, s, replica *testenv.Server) {
 	t.Helper()
 	backend = testenv.Existing(t)
@@ -31,7 +31,7 @@ func replicaOf(t *testing.T, s *testenv.Server, backend *testenv.ExistingBackend
 	return testenv.Start(t, testenv.Options{Legacy: backend, DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock})
 }
 
-// oneOfEach is a session of each backend.
+// oneOfEach returns a session of each backend.
 func oneOfEach(t *testing.T, backend *testenv.ExistingBackend) map[string]testenv.ExistingSession {
 	t.Helper()
 	found := map[string]testenv.ExistingSession{}
@@ -53,7 +53,7 @@ func claimsOf(t *testing.T, s *testenv.Server, accessToken string) *accesstoken.
 	return claims
 }
 
-// issuedAt reads "iat" of a token as it is.
+// issuedAt reads "iat" of a token without checking it.
 func issuedAt(t *testing.T, old string) time.Time {
 	t.Helper()
 	parsed, _, err := jwt.NewParser().ParseUnverified(old, &jwt.RegisteredClaims{})
@@ -67,7 +67,7 @@ func issuedAt(t *testing.T, old string) time.Time {
 	return at.Time
 }
 
-// TestLegacyTrade: every refresh token of the snapshot becomes a session, once.
+// Every refresh token of the snapshot can be traded for a session, once.
 func TestLegacyTrade(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -85,7 +85,7 @@ func TestLegacyTrade(t *testing.T) {
 		if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'legacy_refresh_traded' AND session_id = $1", tokens.GetSessionId()); n != 1 {
 			t.Errorf("%d audit events", n)
 		}
-		// Whoever comes too late, within the grace, does not harm the one who was first.
+		// A second trade within the grace is refused, and does not end the session of the first.
 		for _, at := range []*testenv.Server{s, replica} {
 			_, err := tryRefresh(t.Context(), at, old.RefreshToken, "")
 			wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
@@ -100,8 +100,8 @@ func TestLegacyTrade(t *testing.T) {
 	}
 }
 
-// TestLegacyReuse: a spent token shown again, after the grace, means two holders: the
-// traded session is ended, once, and no other.
+// A spent token that is shown again after the grace means that two have it. The traded session is ended, once, and no
+// other.
 func TestLegacyReuse(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
@@ -149,7 +149,7 @@ func legacyLogin(t *testing.T, s *testenv.Server, user testenv.ExistingUser) *la
 	return resp.GetTokens()
 }
 
-// keptAs is what the token is kept by: its jti, or the user.
+// keptAs returns the key under which the token is stored: its jti, or the user.
 func keptAs(t *testing.T, old testenv.ExistingSession) string {
 	t.Helper()
 	var said jwt.RegisteredClaims
@@ -159,14 +159,13 @@ func keptAs(t *testing.T, old testenv.ExistingSession) string {
 	return cmp.Or(said.ID, old.UserID.String())
 }
 
-// TestLegacyLostAnswer: the request id of the trade gets the same answer again, however
-// late, on any replica, while it was not used.
+// The request id of the trade gets the same answer again, at any time, on any replica, until the answer was used.
 func TestLegacyLostAnswer(t *testing.T) {
 	t.Parallel()
 	backend, s, replica := takeover(t)
 	for name, old := range oneOfEach(t, backend) {
 		first := refresh(t, s, old.RefreshToken, "request-1")
-		// What its backend kept is needed no more.
+		// The data of its backend is not needed any more.
 		s.Redis.Del(t.Context(), s.Redis.Keys(t.Context(), "refresh_token:"+keptAs(t, old)).Val()...)
 		again := refresh(t, replica, old.RefreshToken, "request-1")
 		if again.GetRefreshToken() != first.GetRefreshToken() || again.GetAccessToken() != first.GetAccessToken() || again.GetSessionId() != first.GetSessionId() {
@@ -178,7 +177,7 @@ func TestLegacyLostAnswer(t *testing.T) {
 			t.Errorf("%s: after an hour another refresh token, or an access token that has expired", name)
 		}
 		wantValid(t, s, again.GetAccessToken(), 0)
-		// Once the answer was used, its holder has it: what is shown now is a copy.
+		// After the answer was used, its owner has it, so a token that is shown now is a copy.
 		second := refresh(t, s, again.GetRefreshToken(), "")
 		_, err := tryRefresh(t.Context(), s, old.RefreshToken, "request-1")
 		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
@@ -196,8 +195,7 @@ func TestLegacyLostAnswer(t *testing.T) {
 	wantValid(t, s, second.GetAccessToken(), 0)
 }
 
-// TestLegacyTradeAtOnce: of any number that try at once exactly one gets the session,
-// unless they are one client that repeats itself: then all have the same.
+// Of many trades at once exactly one gets the session, unless they are repeats of one client: then all have the same.
 func TestLegacyTradeAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, requestID := range map[string]string{"strangers": "", "one client": "its-request"} {
@@ -235,7 +233,7 @@ func TestLegacyTradeAtOnce(t *testing.T) {
 	}
 }
 
-// allAtOnce calls n times, starting together.
+// allAtOnce makes n calls that start together.
 func allAtOnce[T any](n int, call func(i int) (T, error)) ([]T, []error) {
 	answers, errs := make([]T, n), make([]error, n)
 	start := make(chan struct{})
@@ -251,8 +249,7 @@ func allAtOnce[T any](n int, call func(i int) (T, error)) ([]T, []error) {
 	return answers, errs
 }
 
-// TestLegacyTradeAndRedis: PostgreSQL decides what was spent, Redis what there was, and
-// a trade that fails spends nothing.
+// PostgreSQL decides whether a token was spent, and Redis whether it exists. A trade that fails spends nothing.
 func TestLegacyTradeAndRedis(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -268,7 +265,7 @@ func TestLegacyTradeAndRedis(t *testing.T) {
 		wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
 		store.Restore()
 		testenv.Eventually(t, patience, "Redis answers", func() bool { return s.Redis.Ping(t.Context()).Err() == nil })
-		// The session cannot be made: the token stays good.
+		// The session cannot be created, so the token stays good.
 		index := "latchkey:sessions:{" + old.UserID.String() + "}"
 		if err := s.Redis.Set(t.Context(), index, "not a list", 0).Err(); err != nil {
 			t.Fatal(err)
@@ -276,14 +273,14 @@ func TestLegacyTradeAndRedis(t *testing.T) {
 		_, err = tryRefresh(t.Context(), s, old.RefreshToken, "")
 		wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")
 		s.Redis.Del(t.Context(), index)
-		// Nor the record of it.
+		// The same if the event cannot be recorded.
 		execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 		_, err = tryRefresh(t.Context(), s, old.RefreshToken, "")
 		if status.Code(err) != codes.Internal {
 			t.Fatal(err)
 		}
 		execSQL(t, s, "ALTER TABLE audit_events_gone RENAME TO audit_events")
-		// Nor what comes after the session.
+		// The same if a step after the session fails.
 		execSQL(t, s, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
 			CREATE TRIGGER refuse BEFORE UPDATE ON legacy_spent FOR EACH ROW EXECUTE FUNCTION refuse()`)
 		_, err = tryRefresh(t.Context(), s, old.RefreshToken, "")
@@ -300,7 +297,7 @@ func TestLegacyTradeAndRedis(t *testing.T) {
 			kept[key] = s.Redis.Get(t.Context(), key).Val()
 		}
 		s.Redis.FlushAll(t.Context())
-		for range 2 { // without its key, and with the key of a backup
+		for range 2 { // without its key, and with the key from a backup
 			for _, requestID := range []string{"", "request"} {
 				_, err = tryRefresh(t.Context(), s, old.RefreshToken, requestID)
 				wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
@@ -311,14 +308,13 @@ func TestLegacyTradeAndRedis(t *testing.T) {
 		}
 		execSQL(t, s, "DELETE FROM legacy_spent")
 	}
-	// What Redis lost before it was traded is lost.
+	// A token that Redis lost before it was traded is lost.
 	s.Redis.FlushAll(t.Context())
 	_, err := tryRefresh(t.Context(), s, backend.Sessions[0].RefreshToken, "")
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 }
 
-// TestLegacyTradeOfEndedAccounts: an old token is older than whatever the ledger says of
-// its account.
+// An old token is older than every row of the ledger about its account.
 func TestLegacyTradeOfEndedAccounts(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
@@ -330,8 +326,7 @@ func TestLegacyTradeOfEndedAccounts(t *testing.T) {
 			t.Parallel()
 			backend, s, replica := takeover(t)
 			for by, old := range oneOfEach(t, backend) {
-				// Meanwhile: the change commits when the trade has looked at everything but
-				// the account.
+				// During a trade: the change commits when the trade has checked everything except the account.
 				commit := holdAccount(t, s, change, old.UserID)
 				answer := make(chan error, 1)
 				go func() {
@@ -340,7 +335,7 @@ func TestLegacyTradeOfEndedAccounts(t *testing.T) {
 				}()
 				commit()
 				wantRefused(t, <-answer, codes.Unauthenticated, "SESSION_ENDED")
-				// Before, and for good: an account that is active again has no old sessions.
+				// Before a trade, and for good: an account that is active again has no old sessions.
 				execSQL(t, s, "UPDATE users SET is_active = true WHERE id = $1", old.UserID)
 				for _, at := range []*testenv.Server{s, replica} {
 					_, err := tryRefresh(t.Context(), at, old.RefreshToken, "request")
@@ -354,7 +349,7 @@ func TestLegacyTradeOfEndedAccounts(t *testing.T) {
 	}
 }
 
-// TestLegacyRepeatOfEndedAccounts: the same answer again is as good as the session.
+// The repeated answer is good only as long as the session.
 func TestLegacyRepeatOfEndedAccounts(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)
@@ -369,7 +364,7 @@ func TestLegacyRepeatOfEndedAccounts(t *testing.T) {
 		_, err := tryRefresh(t.Context(), s, old.RefreshToken, "request")
 		wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 	}
-	// Whoever can write to Redis cannot lift the traded session over a revocation.
+	// An attacker who can write to Redis cannot raise the traded session above a revocation.
 	old := backend.Sessions[3]
 	traded := refresh(t, s, old.RefreshToken, "request")
 	execSQL(t, s, "UPDATE users SET password_hash = 'another' WHERE id = $1", old.UserID)
@@ -378,8 +373,7 @@ func TestLegacyRepeatOfEndedAccounts(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 }
 
-// TestLegacyTradeEnds: with the date up to which old tokens are accepted, and with the
-// session that a trade led to.
+// It ends with the date until which old tokens are accepted, and with the traded session.
 func TestLegacyTradeEnds(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -398,7 +392,7 @@ func TestLegacyTradeEnds(t *testing.T) {
 	refresh(t, s, traded.GetRefreshToken(), "") // it is a session like others
 }
 
-// TestLegacyTradeAndSessionLimit: a trade pushes the oldest session out as a login does.
+// A trade ends the oldest session over the limit, as a login does.
 func TestLegacyTradeAndSessionLimit(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)
@@ -410,8 +404,7 @@ func TestLegacyTradeAndSessionLimit(t *testing.T) {
 	wantLive(t, s, traded)
 }
 
-// TestLegacyTradeHangsUp: a caller that is gone spends nothing that it could not have
-// again with its request id.
+// If the caller is gone, the trade spends nothing that the caller cannot get again with its request id.
 func TestLegacyTradeHangsUp(t *testing.T) {
 	t.Parallel()
 	backend, s, _ := takeover(t)

@@ -88,8 +88,7 @@ func TestLoginRefusals(t *testing.T) {
 	wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "device_name")
 }
 
-// TestRefusalsLookAlike: known and unknown addresses are answered with the same
-// bytes, but for the trace id.
+// The answers for known and unknown addresses have the same bytes, except the trace id.
 func TestRefusalsLookAlike(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -143,8 +142,7 @@ func TestTheRightPasswordClearsFailures(t *testing.T) {
 	}
 }
 
-// TestFailuresAtOnce: a hundred guesses at once get five tries, as five guesses one
-// after the other do.
+// A hundred guesses at once get five tries, as five guesses in turn do.
 func TestFailuresAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -169,7 +167,7 @@ func TestFailuresAtOnce(t *testing.T) {
 	}
 }
 
-// TestRightPasswordsAtOnce: the limit is one of failures, however many log in.
+// The limit is for failures, however many log in.
 func TestRightPasswordsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -191,8 +189,8 @@ func TestRightPasswordsAtOnce(t *testing.T) {
 func TestExactAddressWins(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	// Two accounts of an older backend whose addresses differ in letter case: the
-	// trigger gives the lookup value to the first.
+	// Two accounts of an older backend whose addresses differ in letter case: the trigger gives the lookup value to the
+	// first.
 	lower := signUp(t, s, "case@example.com")
 	var hash string
 	if err := s.Pool.QueryRow(t.Context(), "SELECT password_hash FROM users").Scan(&hash); err != nil {
@@ -212,8 +210,8 @@ func TestExactAddressWins(t *testing.T) {
 	wantRefused(t, err, codes.AlreadyExists, "EMAIL_TAKEN")
 }
 
-// TestVariantsDoNotShareFailures: the owner of an account whose address differs only
-// in letter case cannot clear another's failures by logging in.
+// The owner of an account whose address differs only in letter case cannot clear the failures of the other by logging
+// in.
 func TestVariantsDoNotShareFailures(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -261,8 +259,7 @@ func TestRehash(t *testing.T) {
 	}
 }
 
-// TestHashOfTheBytesAsTyped: other programs hash what was typed, Latchkey hashes
-// NFC.
+// Other programs hash the typed text, Latchkey hashes its NFC.
 func TestHashOfTheBytesAsTyped(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -278,8 +275,8 @@ func TestHashOfTheBytesAsTyped(t *testing.T) {
 	}
 }
 
-// TestOverload: with the one slot taken and no queue, calls are turned away at once,
-// are told when to come back, and do not count as failures.
+// With the only slot taken and no queue, calls are refused at once, with a time to try again, and do not count as
+// failures.
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	slow := argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}
@@ -312,8 +309,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestDisabledAccountIsNoFailure: the right password of a disabled account can be
-// sent any number of times and has the same answer.
+// The right password of a disabled account can be sent any number of times and has the same answer.
 func TestDisabledAccountIsNoFailure(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -329,8 +325,7 @@ func TestDisabledAccountIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestRehashBringsNoPasswordBack: the password changes while a login rewrites its
-// weak hash, and stays changed.
+// The password changes while a login rewrites its weak hash, and stays changed.
 func TestRehashBringsNoPasswordBack(t *testing.T) {
 	t.Parallel()
 	weak := testenv.Start(t, testenv.Options{})
@@ -348,8 +343,7 @@ func TestRehashBringsNoPasswordBack(t *testing.T) {
 	}
 }
 
-// TestDisabledDuringALogin: the login that is overtaken gets no session, and leaves
-// none behind.
+// A login that is overtaken gets no session, and leaves none behind.
 func TestDisabledDuringALogin(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -367,8 +361,7 @@ func TestDisabledDuringALogin(t *testing.T) {
 	}
 }
 
-// TestRevocationDuringTheHash: what is revoked while a login's password is being
-// checked is revoked for that login too.
+// A revocation while a login's password is being checked revokes that login too.
 func TestRevocationDuringTheHash(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{Argon2: argon.Params{MemoryKiB: 64 << 10, Time: 16, Threads: 1}})
@@ -390,8 +383,7 @@ func TestRevocationDuringTheHash(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 }
 
-// TestWhatCostsAHash: every miss of a login costs what a hit costs; what can be told
-// without a hash costs none.
+// Every wrong password of a login costs the same as the right one. A refusal that needs no hash costs none.
 func TestWhatCostsAHash(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -424,8 +416,7 @@ func TestWhatCostsAHash(t *testing.T) {
 	}
 }
 
-// TestWrongClock: a replica whose clock is wrong issues no tokens, which would outlive
-// what is revoked elsewhere, and spends none.
+// A replica with a wrong clock issues no tokens, which would outlive revocations elsewhere, and spends none.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	clock := testenv.NewClock(time.Now())

@@ -76,19 +76,19 @@ func TestLogoutRefusals(t *testing.T) {
 		wantRefused(t, tryLogout(t.Context(), s, bad), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	}
 	wantValid(t, s, tokens.GetAccessToken(), 0)
-	// A session that nobody knows looks like a forged token.
+	// An unknown session looks like a forged token.
 	if err := s.Redis.Del(t.Context(), "latchkey:session:{"+tokens.GetSessionId()+"}").Err(); err != nil {
 		t.Fatal(err)
 	}
 	wantRefused(t, tryLogout(t.Context(), s, good), codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 }
 
-// TestLogoutGoesOnAlone: the caller hangs up, the session ends all the same.
+// The caller hangs up, and the session is still ended.
 func TestLogoutGoesOnAlone(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	tokens := account(t, s)
-	// The head row's lock keeps the revocation waiting until the caller is gone.
+	// The lock on the head row makes the revocation wait until the caller is gone.
 	tx, err := s.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestLogoutGoesOnAlone(t *testing.T) {
 	testenv.Eventually(t, patience, "the session has ended", func() bool {
 		return count(t, s, "SELECT count(*) FROM revocations WHERE session_id = $1", uuid.MustParse(tokens.GetSessionId())) == 1
 	})
-	settled(t, s) // nobody has waited for it
+	settled(t, s) // no call has waited for it
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
@@ -139,7 +139,7 @@ func TestLogoutOfAllSessions(t *testing.T) {
 			wantValid(t, at, tokens.GetAccessToken(), ended)
 		}
 	}
-	// What has ended speaks for nobody, the other one neither.
+	// Neither ended session can end the others.
 	for _, tokens := range []*latchkeyv1.Tokens{second, other} {
 		wantRefused(t, tryLogoutAll(t.Context(), s, tokens.GetRefreshToken()), codes.Unauthenticated, "SESSION_ENDED")
 		_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), "")
@@ -174,15 +174,14 @@ func TestLogoutOfAllSessionsRefusals(t *testing.T) {
 	}
 	wantRefused(t, tryLogoutAll(t.Context(), s, ""), codes.InvalidArgument, "VALIDATION_FAILED", "refresh_token")
 	owner = wantLive(t, s, owner)
-	// Nor does one that ran out by itself.
+	// Nor can a session that has expired.
 	s.Clock.Advance(testenv.IdleTTL)
 	fresh := logIn(t, s, email)
 	wantRefused(t, tryLogoutAll(t.Context(), s, owner.GetRefreshToken()), codes.Unauthenticated, "SESSION_ENDED")
 	wantLive(t, s, fresh)
 }
 
-// TestLogoutOfAllIsOvertaken: a session that is ended while its call waits ends no
-// others.
+// A session that is ended while its call waits ends no others.
 func TestLogoutOfAllIsOvertaken(t *testing.T) {
 	t.Parallel()
 	for name, test := range overtaken() {

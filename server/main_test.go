@@ -23,8 +23,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 const (
 	email    = "Ada.Lovelace@Example.com"
 	password = "correct horse battery"
-	// patience is how long anything that happens behind a call may take on a busy
-	// machine.
+	// patience is how long work behind a call may take on a busy machine.
 	patience = 30 * time.Second
 )
 
@@ -77,7 +76,7 @@ func logOut(t *testing.T, s *testenv.Server, refreshToken string) {
 	}
 }
 
-// wantValid checks a token by ValidateToken. Reason unspecified: it must be good.
+// wantValid checks a token with ValidateToken. With the reason unspecified, the token must be good.
 func wantValid(t *testing.T, s *testenv.Server, accessToken string, reason latchkeyv1.ErrorReason) *latchkeyv1.ValidateTokenResponse {
 	t.Helper()
 	resp, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: accessToken})
@@ -94,8 +93,8 @@ func wantValid(t *testing.T, s *testenv.Server, accessToken string, reason latch
 	return resp
 }
 
-// wantRefused checks that err has the code, the reason (without its prefix), a trace
-// id, and a violation for each of fields and no other.
+// wantRefused checks that err has the code, the reason (without its prefix), a trace id, and a violation for each of
+// fields and no other.
 func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields ...string) {
 	t.Helper()
 	st := status.Convert(err)
@@ -147,7 +146,7 @@ func wantRefused(t *testing.T, err error, code codes.Code, reason string, fields
 	}
 }
 
-// retryAfter is the RetryInfo of a refusal.
+// retryAfter returns the RetryInfo of a refusal.
 func retryAfter(t *testing.T, err error) time.Duration {
 	t.Helper()
 	for _, detail := range status.Convert(err).Details() {
@@ -159,7 +158,7 @@ func retryAfter(t *testing.T, err error) time.Duration {
 	return 0
 }
 
-// count asks the database.
+// count runs a query that returns one number.
 func count(t *testing.T, s *testenv.Server, query string, args ...any) int {
 	t.Helper()
 	var n int
@@ -190,7 +189,7 @@ type rawMessage string
 
 type rawBytes struct{}
 
-// rawCodec sends a rawMessage; answers are not read.
+// rawCodec sends a rawMessage. It does not read answers.
 func rawCodec() grpc.CallOption { return grpc.ForceCodec(rawBytes{}) }
 
 func (rawBytes) Marshal(v any) ([]byte, error) {
@@ -205,9 +204,8 @@ func (rawBytes) Unmarshal([]byte, any) error { return nil }
 
 func (rawBytes) Name() string { return "proto" }
 
-// holdAccount begins a transaction that changes the account and does not commit yet:
-// whoever reads the account sees it unchanged, whoever locks it waits. The result
-// commits, once somebody waits.
+// holdAccount begins a transaction that changes the account and does not commit yet: calls that read the account see it
+// unchanged, and calls that lock it wait. commit waits until somebody waits, and commits.
 func holdAccount(t *testing.T, s *testenv.Server, change string, args ...any) (commit func()) {
 	t.Helper()
 	tx, err := s.Pool.Begin(t.Context())
@@ -229,7 +227,7 @@ func holdAccount(t *testing.T, s *testenv.Server, change string, args ...any) (c
 	}
 }
 
-// lockWaits counts who waits for a lock in the database.
+// lockWaits counts the connections that wait for a lock in the database.
 func lockWaits(t *testing.T, s *testenv.Server) int {
 	t.Helper()
 	return count(t, s, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
@@ -245,8 +243,8 @@ func sessionKeys(t *testing.T, s *testenv.Server) []string {
 	return keys
 }
 
-// settled waits until the server has applied every row of the ledger, of those too
-// that plain SQL appended and nobody waited for.
+// settled waits until the server has applied every row of the ledger, including rows that plain SQL appended and for
+// which nobody waited.
 func settled(t *testing.T, s *testenv.Server) {
 	t.Helper()
 	head := int64(count(t, s, "SELECT seq FROM ledger_head"))
@@ -255,9 +253,8 @@ func settled(t *testing.T, s *testenv.Server) {
 	})
 }
 
-// copyRedis copies the sessions in Redis and their lists. The result brings them back as
-// they were, without their expiry. Not by DUMP, which the stand-in for Redis does not
-// have for these types.
+// copyRedis copies the sessions in Redis and their lists. restore brings them back as they were, without their expiry.
+// It does not use DUMP, which the stand-in for Redis does not have for these types.
 func copyRedis(t *testing.T, s *testenv.Server) (restore func()) {
 	t.Helper()
 	hashes, lists := map[string]map[string]string{}, map[string][]redis.Z{}

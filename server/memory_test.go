@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestValidationCostsNoRoundTrip counts what validations ask of the stores.
+// TestValidationCostsNoRoundTrip counts the calls of validations to the stores.
 func TestValidationCostsNoRoundTrip(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: ledger.MaxLease})
@@ -34,8 +34,7 @@ func TestValidationCostsNoRoundTrip(t *testing.T) {
 	}
 }
 
-// TestWhatMemoryHolds: what a replica holds of an account is never older than the last
-// change that was settled.
+// The data of an account in a replica's memory is never older than the last change that is final.
 func TestWhatMemoryHolds(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -53,8 +52,7 @@ func TestWhatMemoryHolds(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), notFound)
 }
 
-// TestFinalOnTheOtherReplica: what ends on one replica is refused by the other from the
-// answer on, which holds the token in memory.
+// A session ends on one replica. From that answer on the other refuses its token, which it has in memory.
 func TestFinalOnTheOtherReplica(t *testing.T) {
 	t.Parallel()
 	a := testenv.Start(t, testenv.Options{WallClock: true})
@@ -71,12 +69,12 @@ func TestFinalOnTheOtherReplica(t *testing.T) {
 	}
 }
 
-// TestLogoutTwice: the second call of a logout that is not final yet waits as well.
+// The second call of a logout that is not final yet waits too.
 func TestLogoutTwice(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true, Lease: 2 * time.Second})
 	tokens := account(t, s)
-	// A replica that does not follow: every revocation takes a lease.
+	// A replica that does not follow the ledger: every revocation takes a lease.
 	execSQL(t, s, "INSERT INTO replicas (id, applied_seq, lease_ms) VALUES ($1, 0, 2000)", uuid.New())
 	began := time.Now()
 	var calls sync.WaitGroup
@@ -89,8 +87,7 @@ func TestLogoutTwice(t *testing.T) {
 	calls.Wait()
 }
 
-// TestWithoutLease: a replica that cannot prove that it is up to date asks PostgreSQL,
-// and refuses when that is gone.
+// A replica that cannot prove that it is up to date asks PostgreSQL, and refuses if PostgreSQL does not answer.
 func TestWithoutLease(t *testing.T) {
 	t.Parallel()
 	database := testenv.Migrated(t)
@@ -107,8 +104,7 @@ func TestWithoutLease(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), 0)
 }
 
-// TestRestoredBackup: sessions that began after a backup are ended by what is revoked
-// after it was restored.
+// Sessions that started after a backup are ended by revocations after it was restored.
 func TestRestoredBackup(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})

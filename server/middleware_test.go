@@ -8,7 +8,7 @@ import (
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 )
 
-// TestOrderOfMiddleware shows that a server whose middleware is in another order, or incomplete, does not start.
+// TestOrderOfMiddleware checks that a server whose middleware is in another order, or incomplete, does not start.
 func TestOrderOfMiddleware(t *testing.T) {
 	t.Parallel()
 	s := &Server{rpcMetrics: grpcprom.NewServerMetrics()}
@@ -24,7 +24,7 @@ func TestOrderOfMiddleware(t *testing.T) {
 			t.Errorf("twice %q", chain[i].stage)
 		}
 		if i == 0 || chain[i].stage == stageMetrics {
-			continue // neither the log nor the metrics see what the other does
+			continue // neither the log nor the metrics need the other
 		}
 		swapped := slices.Clone(chain)
 		swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
@@ -34,7 +34,7 @@ func TestOrderOfMiddleware(t *testing.T) {
 	}
 }
 
-// TestChainRunsInOrder shows that each step is around the next one, and the handler within all.
+// TestChainRunsInOrder checks that each step is around the next one, and all are around the handler.
 func TestChainRunsInOrder(t *testing.T) {
 	t.Parallel()
 	var got []string

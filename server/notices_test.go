@@ -14,8 +14,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestNoticesAreBounded: one of a kind in an hour and five in a day, however many
-// transactions ask at once on whatever replica, and one that fails counts for nothing.
+// At most one of a kind in an hour and five in a day, however many transactions ask at once on all replicas. One that
+// fails does not count.
 func TestNoticesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -77,7 +77,7 @@ func TestNoticesAreBounded(t *testing.T) {
 	if n := at(); n != 1 {
 		t.Errorf("a day later: %d admitted, want 1", n)
 	}
-	// A clock that was far ahead must not close the way for long.
+	// A clock that was far ahead must not stop notices for long.
 	s.Clock.Advance(-48 * time.Hour)
 	if n := at(); n != 1 {
 		t.Errorf("with the clock set back: %d admitted, want 1", n)
@@ -90,7 +90,7 @@ func TestNoticesAreBounded(t *testing.T) {
 	}
 }
 
-// resetsOf makes reset links as the server's sender of mails does.
+// resetsOf makes reset links in the same way as the server's sender of mails.
 func resetsOf(s *testenv.Server) accounts.Resets {
 	return accounts.Resets{Pool: s.Pool, TTL: testenv.ResetTTL, Key: make([]byte, 32), Now: s.Clock.Now}
 }

@@ -25,7 +25,7 @@ func pagesWith(t testing.TB, key string) page.Tokens {
 	return pages
 }
 
-// wantPageRefused checks a refusal that no interceptor has seen yet.
+// wantPageRefused checks a refusal that has not passed an interceptor.
 func wantPageRefused(t *testing.T, what string, err error) {
 	t.Helper()
 	code, unforeseen := server.StatusOf(err)
@@ -38,8 +38,7 @@ func wantPageRefused(t *testing.T, what string, err error) {
 	}
 }
 
-// TestPageTokens: whatever was sealed opens as it was, to the nanosecond, for its own
-// list, owner and key and for nobody else.
+// Every sealed position opens exactly, to the nanosecond, for its own list, owner and key, and for no other.
 func TestPageTokens(t *testing.T) {
 	t.Parallel()
 	pages := pagesWith(t, "a key of the pages")
@@ -73,8 +72,7 @@ func TestPageTokens(t *testing.T) {
 	}
 }
 
-// TestPageTokensHaveOneSpelling: no bit of one can be another, and no text that
-// differs opens.
+// If any bit of a token changes, or any other text is sent, it does not open.
 func TestPageTokensHaveOneSpelling(t *testing.T) {
 	t.Parallel()
 	pages := pagesWith(t, "a key of the pages")

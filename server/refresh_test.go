@@ -32,13 +32,13 @@ func TestRefresh(t *testing.T) {
 		wantValid(t, s, next.GetAccessToken(), 0)
 		tokens = next
 	}
-	// Two in one second are two tokens, each with an id of its own.
+	// Two refreshes in one second give two tokens, each with an id of its own.
 	if next := refresh(t, s, tokens.GetRefreshToken(), ""); next.GetAccessToken() == tokens.GetAccessToken() {
 		t.Error("the same access token in the same second")
 	}
 }
 
-// TestRetryOfARefresh: the answer was lost, the client asks again.
+// The answer was lost, and the client asks again.
 func TestRetryOfARefresh(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -57,7 +57,7 @@ func TestRetryOfARefresh(t *testing.T) {
 		t.Error("a late retry got another refresh token")
 	}
 	wantValid(t, s, late.GetAccessToken(), 0)
-	// The successor was used: what comes now is no retry.
+	// The successor was used, so this is not a retry.
 	refresh(t, s, first.GetRefreshToken(), "")
 	s.Clock.Advance(time.Minute)
 	_, err := tryRefresh(t.Context(), s, tokens.GetRefreshToken(), requestID)
@@ -83,8 +83,7 @@ func TestRepeatWithinTheGrace(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
 }
 
-// TestReuseEndsOneSession: the thief and the owner both lose it, the owner's other
-// sessions go on.
+// The thief and the owner both lose the session. The owner's other sessions stay.
 func TestReuseEndsOneSession(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -104,8 +103,7 @@ func TestReuseEndsOneSession(t *testing.T) {
 	}
 }
 
-// TestOvertakenRefresh: a duplicate that was slower than the refresh after it is
-// refused and harms nobody.
+// A duplicate that was slower than the refresh after it is refused and ends nothing.
 func TestOvertakenRefresh(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -153,7 +151,7 @@ func TestRefreshRefusals(t *testing.T) {
 		_, err := tryRefresh(t.Context(), s, good[:i], "")
 		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	}
-	// Forgeries harm nobody: the sessions go on.
+	// Forgeries end nothing: the sessions stay.
 	for i := range good {
 		_, err := tryRefresh(t.Context(), s, flip(good, i), "")
 		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
@@ -208,7 +206,7 @@ func TestSessionRunsOut(t *testing.T) {
 	wantValid(t, s, busy.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_EXPIRED)
 }
 
-// TestLastSecondOfASession: tokens count in whole seconds, and none is left to give.
+// Tokens expire at whole seconds, so in the last second there is nothing left to give.
 func TestLastSecondOfASession(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -224,7 +222,7 @@ func TestLastSecondOfASession(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 }
 
-// TestRefreshesAtOnce: 64 holders of one token, one successor, no second branch.
+// 64 holders of one token get one successor, and no second branch.
 func TestRefreshesAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -258,12 +256,11 @@ func TestRefreshesAtOnce(t *testing.T) {
 		tokens = answers[0]
 		s.Clock.Advance(time.Minute)
 	}
-	// The one line that is left goes on.
+	// The one line that is left can be refreshed.
 	wantValid(t, s, refresh(t, s, tokens.GetRefreshToken(), "").GetAccessToken(), 0)
 }
 
-// TestRedisRolledBack: an older copy of the session comes back; the client is ahead
-// of it and goes on.
+// Redis is restored from an older copy of the session. The client is ahead of it and can still refresh.
 func TestRedisRolledBack(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -283,15 +280,14 @@ func TestRedisRolledBack(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'refresh_caught_up'"); n != 1 {
 		t.Errorf("%d audit events", n)
 	}
-	// What was spent before the loss is spent again.
+	// A token that was spent before the loss is still spent.
 	s.Clock.Advance(time.Minute)
 	_, err = tryRefresh(t.Context(), s, second.GetRefreshToken(), "")
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
 	wantValid(t, s, fourth.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestRedisRestoredRevivesNobody: a session that was logged out comes back with an
-// old copy of Redis and stays out.
+// A session that was logged out returns with an old copy of Redis and is still ended.
 func TestRedisRestoredRevivesNobody(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -310,8 +306,7 @@ func TestRedisRestoredRevivesNobody(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED)
 }
 
-// TestChangeOfSecret: tokens made under the previous key go on, those of a key that
-// is gone do not.
+// Tokens that were made under the previous key are accepted, those of a key that was removed are not.
 func TestChangeOfSecret(t *testing.T) {
 	t.Parallel()
 	old := testenv.Start(t, testenv.Options{Secret: "old"})
@@ -328,9 +323,8 @@ func TestChangeOfSecret(t *testing.T) {
 	refresh(t, after, next.GetRefreshToken(), "")
 }
 
-// TestRedisRestoredFromASnapshot: who was revoked stays so, sessions that the snapshot
-// holds go on, also those whose clients are ahead of it, and a spent token stays spent.
-// One that PostgreSQL has no mark of is caught when the lines part.
+// Revoked sessions stay revoked. Sessions in the snapshot can be refreshed, also if their clients are ahead of it.
+// Spent tokens stay spent. If PostgreSQL has no mark of a spent token, it is noticed when there are two lines.
 func TestRedisRestoredFromASnapshot(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -362,7 +356,7 @@ func TestRedisRestoredFromASnapshot(t *testing.T) {
 	wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_REUSED")
 	wantValid(t, s, marked.GetAccessToken(), ended)
 
-	execSQL(t, s, "DELETE FROM session_marks") // as if it had come within the hour
+	execSQL(t, s, "DELETE FROM session_marks") // as if it had been restored within the hour
 	thief := refresh(t, s, stolen, "")
 	ahead = refresh(t, s, ahead.GetRefreshToken(), "")
 	s.Clock.Advance(time.Minute)

@@ -50,8 +50,7 @@ func resetMail(t *testing.T, s *testenv.Server, address string) (mail.Message, s
 	return message, linkToken(t, message)
 }
 
-// linkToken takes the token from the one link in the mail's text, which must also be
-// in its HTML.
+// linkToken returns the token from the one link in the mail's text, which must also be in its HTML.
 func linkToken(t *testing.T, message mail.Message) string {
 	t.Helper()
 	links := regexp.MustCompile(`https?://\S+`).FindAllString(message.Text, -1)
@@ -139,7 +138,7 @@ func TestResetRefusals(t *testing.T) {
 		t.Log(name)
 		wantRefused(t, tryReset(t.Context(), s, test.token, test.password), codes.InvalidArgument, test.reason, test.fields...)
 	}
-	// None of it cost anything.
+	// All of that had no effect.
 	wantValid(t, s, tokens.GetAccessToken(), 0)
 	if err := tryReset(t.Context(), s, resetToken, newPassword); err != nil {
 		t.Fatal(err)
@@ -160,8 +159,8 @@ func TestResetTokenExpires(t *testing.T) {
 	}
 }
 
-// TestLinksLast: a link that is asked for again while it lives is the same one, and lives longer; it is replaced once it was
-// made a life ago, and another secret key, which cannot make it again, replaces it too.
+// A link that is asked for again while it lives is the same link, and lives longer. It is replaced when it is one life
+// old. Under another secret key it cannot be made again, so it is replaced too.
 func TestLinksLast(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -189,7 +188,7 @@ func TestLinksLast(t *testing.T) {
 	}
 }
 
-// TestResetsAtOnce: one of many holders of the token sets the password.
+// If many have the token, one of them sets the password.
 func TestResetsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -237,7 +236,7 @@ func TestForgotTellsNothing(t *testing.T) {
 		return count(t, s, "SELECT count(*) FROM reset_requests") == 0 &&
 			count(t, s, "SELECT count(*) FROM river_job WHERE kind = 'reset_link' AND state = 'completed'") == 1
 	})
-	// Nothing is kept of addresses that nobody has.
+	// Nothing is stored about addresses that nobody has.
 	if n := count(t, s, "SELECT count(*) FROM river_job WHERE queue LIKE 'mail%'"); n != 1 {
 		t.Errorf("%d jobs", n)
 	}
@@ -283,7 +282,7 @@ func TestForgotIsLimited(t *testing.T) {
 			t.Errorf("%s: %d passed", address, passed)
 		}
 	}
-	// Requests do not use up the tries of a login.
+	// Requests do not use up the attempts at a login.
 	logIn(t, s, email)
 }
 
@@ -313,8 +312,7 @@ func TestDisabledAccountCannotReset(t *testing.T) {
 	wantRefused(t, tryReset(t.Context(), s, resetToken, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
 }
 
-// TestLoginThatRacesWithAReset: whatever a login that began before the reset comes
-// back with, it is not good after it.
+// The result of a login that started before the reset is not good after it.
 func TestLoginThatRacesWithAReset(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -345,8 +343,7 @@ func TestLoginThatRacesWithAReset(t *testing.T) {
 	}
 }
 
-// TestResetIsAllOrNothing: when its last step fails, nothing of a reset is left, and
-// the same link works later.
+// If its last step fails, nothing of a reset is left, and the same link works later.
 func TestResetIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -374,14 +371,13 @@ func TestResetIsAllOrNothing(t *testing.T) {
 	wantValid(t, s, tokens.GetAccessToken(), ended)
 }
 
-// TestResetIsOvertaken: what changes between the look at the token and its use
-// counts.
+// A change between the check of the token and its use counts.
 func TestResetIsOvertaken(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change  string
 		advance time.Duration
-		rows    int // in the ledger, by the change itself
+		rows    int // in the ledger, from the change itself
 	}{
 		"disabled": {"UPDATE users SET is_active = false", 0, 1},
 		"deleted":  {"DELETE FROM users", 0, 1},

@@ -33,17 +33,16 @@ func TestRevokeSession(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'session_revoked' AND session_id = $1", phone.GetSessionId()); n != 1 {
 		t.Errorf("%d audit events", n)
 	}
-	// The phone finds its session ended, whatever it calls.
+	// The phone finds its session ended, in every call.
 	_, err := s.SessionService.ListSessions(as(t, phone), &latchkeyv1.ListSessionsRequest{})
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
-	// The own one.
+	// Its own session.
 	revokeSession(t, replica, tablet, tablet.GetSessionId())
 	wantEnded(t, s, tablet)
 	wantLive(t, replica, laptop)
 }
 
-// TestRevokeSessionThatRedisLost: the ledger ends it, and no copy of Redis from before
-// brings it back.
+// The ledger ends it, and no older copy of Redis brings it back.
 func TestRevokeSessionThatRedisLost(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -112,7 +111,7 @@ func TestRevokeOtherSessions(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'other_sessions_revoked' AND session_id = $1", laptop.GetSessionId()); n != 1 {
 		t.Errorf("%d audit events", n)
 	}
-	// With no other it is OK; a login afterwards is one that lives.
+	// If there is no other session, the call succeeds. A login after it is live.
 	if err := tryRevokeOthers(t, s, laptop); err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +119,7 @@ func TestRevokeOtherSessions(t *testing.T) {
 	wantLive(t, s, laptop)
 }
 
-// TestRevokeOthersIsOvertaken: a session that is ended while its call waits ends no
-// others.
+// A session that is ended while its call waits ends no others.
 func TestRevokeOthersIsOvertaken(t *testing.T) {
 	t.Parallel()
 	for name, test := range overtaken() {
@@ -143,12 +141,11 @@ func TestRevokeOthersIsOvertaken(t *testing.T) {
 	}
 }
 
-// overtaking is what happens to a session, or its account, between the check of its
-// access token and the lock of the account.
+// overtaking happens to a session, or its account, between the check of its access token and the lock of the account.
 type overtaking struct {
 	code   codes.Code
 	reason string
-	// hold runs call, and lets it pass the lock once the thing has happened.
+	// hold runs call, and lets it get the lock only after the event.
 	hold func(t *testing.T, s *testenv.Server, by, owner *latchkeyv1.Tokens, call func())
 }
 
@@ -170,7 +167,7 @@ func overtaken() map[string]overtaking {
 			revokeSession(t, s, owner, by.GetSessionId())
 			commit()
 		}},
-		// After the account was locked: the end of a session waits for the head only.
+		// After the account was locked: the end of a session waits only for the head.
 		"revoked at the last moment": {codes.Unauthenticated, "SESSION_ENDED", func(t *testing.T, s *testenv.Server, by, _ *latchkeyv1.Tokens, call func()) {
 			t.Helper()
 			const end = `SELECT latchkey_append_revocation('session', $1::uuid, (SELECT id FROM users), NULL, NULL, NULL)`
@@ -183,8 +180,7 @@ func overtaken() map[string]overtaking {
 	}
 }
 
-// TestInventedSessions: an account cannot fill the ledger with sessions that never were,
-// and still ends its own.
+// An account cannot fill the ledger with sessions that never existed, and can still end its own.
 func TestInventedSessions(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

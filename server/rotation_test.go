@@ -16,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// activeKey is the kid of the key that signs.
+// activeKey returns the kid of the key that signs.
 func activeKey(t *testing.T, s *testenv.Server) string {
 	t.Helper()
 	var id string
@@ -26,7 +26,7 @@ func activeKey(t *testing.T, s *testenv.Server) string {
 	return id
 }
 
-// rotateNow is `latchkey keys rotate --now` for one replica.
+// rotateNow does on one replica what `latchkey keys rotate --now` does.
 func rotateNow(t *testing.T, s *testenv.Server) {
 	t.Helper()
 	made, err := s.Rotator.Rotate(t.Context())
@@ -48,7 +48,7 @@ func reload(t *testing.T, servers ...*testenv.Server) {
 	}
 }
 
-// twoReplicas share stores and clock.
+// twoReplicas starts two replicas that share stores and clock.
 func twoReplicas(t *testing.T, o testenv.Options) [2]*testenv.Server {
 	t.Helper()
 	first := testenv.Start(t, o)
@@ -71,7 +71,7 @@ func kidOf(accessToken string) string {
 type session struct {
 	replicas [2]*testenv.Server
 	now      func() time.Time
-	held     []*latchkeyv1.Tokens // every one it has ever got and that has not expired, the newest last
+	held     []*latchkeyv1.Tokens // every one that it got and that has not expired, the newest last
 	kids     map[string]bool
 	calls    int
 }
@@ -90,7 +90,7 @@ func newSessions(t *testing.T, n int, replicas [2]*testenv.Server, now func() ti
 	return sessions
 }
 
-// step refreshes on one replica and validates all that it holds on the other.
+// step refreshes on one replica, and validates all held tokens on the other.
 func (c *session) step(ctx context.Context, t *testing.T) {
 	t.Helper()
 	at, other := c.replicas[c.calls%2], c.replicas[(c.calls+1)%2]
@@ -104,7 +104,7 @@ func (c *session) step(ctx context.Context, t *testing.T) {
 	var good []*latchkeyv1.Tokens
 	for i, tokens := range c.held {
 		resp, err := other.Auth.ValidateToken(ctx, &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
-		// The clock moves meanwhile: a token that has expired by now says nothing.
+		// The clock moves during the call: a token that has expired by now proves nothing.
 		expired := !c.now().Before(tokens.GetAccessExpireTime().AsTime())
 		if err != nil || (!resp.GetValid() && !expired) {
 			t.Errorf("a token of %s that expires in %s: %v, %v", kidOf(tokens.GetAccessToken()),
@@ -120,9 +120,8 @@ func (c *session) step(ctx context.Context, t *testing.T) {
 	c.held = good
 }
 
-// TestRotationUnderLoad: rotations, by schedule and at once, while clients refresh and
-// validate on two replicas that hear of them at different times. No token is refused
-// before it expires.
+// Rotations, scheduled and immediate, while clients refresh and validate on two replicas that learn of them at
+// different times. No token is refused before it expires.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	replicas := twoReplicas(t, testenv.Options{KeyRotation: 24 * time.Hour})
@@ -130,7 +129,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	clients := newSessions(t, 3, replicas, clock.Now)
-	turns := make(chan struct{}) // received by a client for each step, so that all do some between two moves
+	turns := make(chan struct{}) // a client receives one for each step, so that all make some between two moves
 	for _, c := range clients {
 		group.Go(func() {
 			for {
@@ -154,8 +153,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	forced := 0
 	for round := range 4 {
-		// A day begins: one replica notices and makes the next key, the other hears of
-		// it 30 s later.
+		// A day starts: one replica notices and makes the next key, and the other learns of it 30 s later.
 		for _, d := range []time.Duration{24 * time.Hour, 30 * time.Second, signing.PublishAhead, 30 * time.Second, 5 * time.Minute} {
 			clock.Advance(d)
 			tending := replicas[round%2]
@@ -168,7 +166,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			reload(t, replicas[(round+1)%2])
 			letThemWork()
 		}
-		// Somebody is in a hurry; the command waits until both know the key.
+		// Somebody is in a hurry. The command waits until both know the key.
 		made, err := replicas[0].Rotator.Rotate(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -196,9 +194,8 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRotateNowUnderLoad: replicas that answer from memory and hear of keys by the
-// ledger alone, while somebody sends tokens of keys that nobody has: a replica that
-// has looked for one would not look for the new key within the same second.
+// The replicas answer from memory and learn of keys only from the ledger. At the same time somebody sends tokens of
+// unknown keys: a replica that has looked for one would not look for the new key within the same second.
 func TestRotateNowUnderLoad(t *testing.T) {
 	t.Parallel()
 	replicas := twoReplicas(t, testenv.Options{WallClock: true})
@@ -248,13 +245,13 @@ func TestRotateNowUnderLoad(t *testing.T) {
 			made, err = replicas[0].Rotator.Promote(t.Context(), made.KeyID)
 		}
 		if err == nil {
-			err = replicas[0].Ledger.Wait(t.Context(), made.Position) // for the next to sign before it is replaced
+			err = replicas[0].Ledger.Wait(t.Context(), made.Position) // so that the next one signs before it is replaced
 		}
 		if err != nil {
 			t.Error(err)
 		}
-		// On a busy machine ten rounds are over before a client has made its second call: each client makes two in each,
-		// the second of which begins with the new key.
+		// On a busy machine, ten rounds are over before a client has made its second call. So each client makes two
+		// calls in each round, the second of which starts with the new key.
 		for i := range stepped {
 			after := min(stepped[i].Load()+2, enough)
 			testenv.Eventually(t, patience, "every client has refreshed with the new key", func() bool { return stepped[i].Load() >= after || t.Failed() })
@@ -262,7 +259,7 @@ func TestRotateNowUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	group.Wait()
-	// The key that signs now is revoked: when the wait is over its tokens are.
+	// The key that signs now is revoked. After the wait its tokens are refused.
 	for _, c := range clients {
 		c.step(t.Context(), t)
 	}
@@ -294,8 +291,8 @@ func TestRotateNowUnderLoad(t *testing.T) {
 	}
 }
 
-// TestRevokedKey: what it signed ends at once, on the replica that is told and on the
-// other when it has heard; refresh tokens bring everybody back.
+// All tokens of the key end at once on the replica that makes the call, and on the other when it has learned of it.
+// With refresh tokens, all clients get new ones.
 func TestRevokedKey(t *testing.T) {
 	t.Parallel()
 	replicas := twoReplicas(t, testenv.Options{})
@@ -327,8 +324,7 @@ func TestRevokedKey(t *testing.T) {
 	}
 }
 
-// TestJWKSOverARotation: a key is published before it signs and until it is gone, and
-// who has the present set is not sent it again.
+// A key is published before it signs and until it is removed. A client that has the current set does not get it again.
 func TestJWKSOverARotation(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -364,7 +360,7 @@ func TestJWKSOverARotation(t *testing.T) {
 	if _, err := s.Rotator.Tend(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tag = "" // the set is as it was
+	tag = "" // the set has not changed
 	wantSet("active", first, made.KeyID)
 	if kid := kidOf(logIn(t, s, email).GetAccessToken()); kid != made.KeyID {
 		t.Errorf("%s signs", kid)

@@ -14,9 +14,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestNoSecretIsStoredOrLogged lives whole accounts, with every way to go wrong, and
-// then looks for each password and token in full dumps of both stores and in all
-// logs: as text, in hex and in base64.
+// TestNoSecretIsStoredOrLogged uses whole accounts, with every kind of error. Then it looks for each password and token
+// in full dumps of both stores and in all logs: as text, in hex and in base64.
 func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -91,7 +90,7 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	}
 	_, unspent := resetMail(t, s, email)
 	keep("unspent reset token", unspent)
-	// Operators, with every kind of key, and what they do to somebody.
+	// Operators, with every kind of key, and their calls about an account.
 	for _, key := range []string{testenv.AdminKey, testenv.ServiceKey, "a key that nobody configured", open.GetAccessToken()} {
 		ctx := testenv.WithKey(t.Context(), key)
 		_, _ = s.Admin.ListUsers(ctx, &latchkeyv1.ListUsersRequest{PageToken: "forged"})
@@ -102,7 +101,7 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 	if audited(t, s, "user_reactivated", signedUp.GetId()) != 1 {
 		t.Error("the operator was not let in")
 	}
-	// An internal error and a lost store are logged with all that is known of them.
+	// An internal error and a lost store are logged with everything that is known.
 	execSQL(t, s, "ALTER TABLE audit_events RENAME TO audit_events_gone")
 	_, _ = s.Admin.RevokeAllSessions(asAdmin(t), &latchkeyv1.RevokeAllSessionsRequest{})
 	_ = tryLogin(t.Context(), s, email, newPassword)
@@ -115,7 +114,7 @@ func TestNoSecretIsStoredOrLogged(t *testing.T) {
 		"Redis":      dumpRedis(t, s),
 		"the log":    s.Logs.Bytes(),
 	}
-	// The search finds what is there.
+	// The search finds text that is there.
 	if !bytes.Contains(places["PostgreSQL"], []byte(email)) || !bytes.Contains(places["PostgreSQL"], []byte("$argon2id$")) ||
 		!bytes.Contains(places["Redis"], []byte("latchkey:session:")) || !bytes.Contains(places["the log"], []byte("Login")) {
 		t.Fatal("a dump is not what it should be")
@@ -152,7 +151,7 @@ func searchFor(t *testing.T, secrets map[string]string, places map[string][]byte
 	}
 }
 
-// dumpPostgres is every row of every table as text, bytea in hex.
+// dumpPostgres returns every row of every table as text, bytea in hex.
 func dumpPostgres(t *testing.T, s *testenv.Server) []byte {
 	t.Helper()
 	rows, err := s.Pool.Query(t.Context(), "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace")
@@ -190,7 +189,7 @@ func dumpPostgres(t *testing.T, s *testenv.Server) []byte {
 	return dump.Bytes()
 }
 
-// dumpRedis is every key with all that it holds.
+// dumpRedis returns every key with its value.
 func dumpRedis(t *testing.T, s *testenv.Server) []byte {
 	t.Helper()
 	keys, err := s.Redis.Keys(t.Context(), "*").Result()
@@ -222,8 +221,8 @@ func dumpRedis(t *testing.T, s *testenv.Server) []byte {
 	return dump.Bytes()
 }
 
-// TestPgDumpHoldsNoSecret is the same search in what an operator's backup holds, with
-// pg_dump where it is installed beside the server.
+// TestPgDumpHoldsNoSecret makes the same search in an operator's backup, with pg_dump if it is installed beside the
+// server.
 func TestPgDumpHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -231,7 +230,7 @@ func TestPgDumpHoldsNoSecret(t *testing.T) {
 	_, resetToken := resetMail(t, s, email)
 	program, err := exec.LookPath("pg_dump")
 	if err != nil {
-		// Fetched servers come without it: the rows tell the same.
+		// Downloaded servers come without pg_dump. The rows show the same.
 		if dump := dumpPostgres(t, s); bytes.Contains(dump, []byte(resetToken)) || bytes.Contains(dump, []byte(tokens.GetRefreshToken())) {
 			t.Error("a token is in the database")
 		}

@@ -12,8 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestSessionLimit: the oldest login is ended before the new one answers, on every
-// replica.
+// The oldest login is ended before the new one answers, on every replica.
 func TestSessionLimit(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{SessionLimit: 2})
@@ -85,8 +84,7 @@ func TestSessionLimitAtOnce(t *testing.T) {
 	}
 }
 
-// TestEvictionFails: a login whose evictions cannot be made is refused, and a later
-// one makes them.
+// A login that cannot end the sessions over the limit is refused, and a later one ends them.
 func TestEvictionFails(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{SessionLimit: 1})
@@ -97,7 +95,7 @@ func TestEvictionFails(t *testing.T) {
 		t.Fatalf("got %v", code)
 	}
 	execSQL(t, s, "ALTER TABLE audit_events_gone RENAME TO audit_events")
-	wantListed(t, s, first, first) // it lives, and is seen
+	wantListed(t, s, first, first) // it lives, and is listed
 	first = wantLive(t, s, first)
 	s.Clock.Advance(30 * time.Second)
 	second := device(t, s, "second")

@@ -22,7 +22,7 @@ func as(t *testing.T, tokens *latchkeyv1.Tokens) context.Context {
 	return testenv.WithKey(t.Context(), tokens.GetAccessToken())
 }
 
-// listPage lists the sessions, and is to succeed.
+// listPage lists the sessions. It must succeed.
 func listPage(t *testing.T, s *testenv.Server, by *latchkeyv1.Tokens, size int32, token string) ([]*latchkeyv1.Session, string) {
 	t.Helper()
 	resp, err := s.SessionService.ListSessions(as(t, by), &latchkeyv1.ListSessionsRequest{PageSize: size, PageToken: token})
@@ -74,7 +74,7 @@ func wantEnded(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) {
 	wantRefused(t, err, codes.Unauthenticated, "SESSION_ENDED")
 }
 
-// wantLive checks that both tokens of the session are accepted, and returns the next.
+// wantLive checks that both tokens of the session are accepted, and returns the next ones.
 func wantLive(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) *latchkeyv1.Tokens {
 	t.Helper()
 	wantValid(t, s, tokens.GetAccessToken(), 0)
@@ -83,7 +83,7 @@ func wantLive(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) *latch
 	return next
 }
 
-// device logs in a second later than the one before, under a name.
+// device logs in with a name, a second later than the login before.
 func device(t *testing.T, s *testenv.Server, name string) *latchkeyv1.Tokens {
 	t.Helper()
 	s.Clock.Advance(time.Second)
@@ -129,7 +129,7 @@ func TestListSessions(t *testing.T) {
 			t.Errorf("%s alone is %v, %v", shown.name, got, err)
 		}
 	}
-	// One that ran out is not shown, before Redis forgets it.
+	// A session that has expired is not shown, even before Redis deletes it.
 	s.Clock.Advance(testenv.IdleTTL - time.Minute)
 	laptop = refresh(t, s, laptop.GetRefreshToken(), "")
 	wantListed(t, s, laptop, laptop)
@@ -188,7 +188,7 @@ func TestSessionPages(t *testing.T) {
 			}
 		}
 	}
-	// What begins or ends between two pages moves nothing.
+	// Sessions that start or end between two pages do not shift the pages.
 	first, token := listPage(t, s, by, 3, "")
 	s.Clock.Advance(time.Second)
 	logIn(t, s, email)
@@ -219,7 +219,7 @@ func TestSessionPages(t *testing.T) {
 	}
 }
 
-// TestForeignSessionsLookUnknown, to the byte but for the trace id.
+// TestForeignSessionsLookUnknown checks that the answers have the same bytes, except the trace id.
 func TestForeignSessionsLookUnknown(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -247,13 +247,13 @@ func TestForeignSessionsLookUnknown(t *testing.T) {
 		_, err = s.SessionService.RevokeSession(as(t, ada), &latchkeyv1.RevokeSessionRequest{SessionId: bad})
 		wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "session_id")
 	}
-	// OK, and nothing happened: in the ledger, in Redis, or to the index.
+	// The call succeeds and changes nothing: not the ledger, not Redis, not the index.
 	revokeSession(t, s, ada, bob.GetSessionId())
 	bob = wantLive(t, s, bob)
 	wantListed(t, s, bob, bob)
 }
 
-// TestSessionServiceWantsAToken: every method, a good access token.
+// Every method needs a good access token.
 func TestSessionServiceWantsAToken(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -18,21 +18,20 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// goBackend stands in for the Go backend: its tokens and its rules for them, on the
-// database that both share.
+// goBackend is a stand-in for the Go backend: its tokens and its rules for them, on the database that both share.
 type goBackend struct {
 	key *rsa.PrivateKey
 	on  *testenv.Server
 }
 
-// goClaims is what it reads of a token, and writes.
+// goClaims are the claims that it reads and writes.
 type goClaims struct {
 	UserID string `json:"user_id"`
 	Email  string `json:"email"`
 	jwt.RegisteredClaims
 }
 
-// issue is an access token, or with an empty address a refresh token.
+// issue makes an access token, or with an empty address a refresh token.
 func (b goBackend) issue(t *testing.T, userID, address string) string {
 	t.Helper()
 	now := b.on.Clock.Now()
@@ -46,8 +45,8 @@ func (b goBackend) issue(t *testing.T, userID, address string) string {
 	return token
 }
 
-// validate is its ValidateToken, by a clock that may differ: RS256 only, its issuer, no
-// leeway, and an active account.
+// validate is its ValidateToken, with a clock that may be wrong: only RS256, only its issuer, no leeway, and an active
+// account.
 func (b goBackend) validate(t *testing.T, token string, ahead time.Duration) error {
 	t.Helper()
 	if len(token) > 2000 {
@@ -79,8 +78,7 @@ func (b goBackend) wantAccepted(t *testing.T, token string) {
 	}
 }
 
-// sideBySide is a server that signs with the Go backend's key until the date, and that
-// backend.
+// sideBySide starts a server that signs with the Go backend's key until the date, and that backend.
 func sideBySide(t *testing.T, until time.Duration) (*testenv.Server, goBackend, *testenv.ExistingBackend) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -108,8 +106,8 @@ func issuerOf(t *testing.T, token string) string {
 	return said.Issuer
 }
 
-// TestSideBySide: what Latchkey issues is accepted by the Go backend and the other way
-// round. Latchkey judges its own by their sessions.
+// The Go backend accepts tokens of Latchkey, and Latchkey those of the Go backend. Latchkey checks the sessions of its
+// own tokens.
 func TestSideBySide(t *testing.T) {
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
@@ -127,7 +125,7 @@ func TestSideBySide(t *testing.T) {
 		}
 	}
 	old.wantAccepted(t, first.GetAccessToken())
-	// It checks "nbf" without leeway: its clock may be a minute behind.
+	// It checks "nbf" without leeway, so tokens must be good on a clock that is a minute behind.
 	if err := old.validate(t, first.GetAccessToken(), -time.Minute); err != nil {
 		t.Errorf("with a clock that is behind: %v", err)
 	}
@@ -155,7 +153,7 @@ func TestSideBySide(t *testing.T) {
 		wantValid(t, replica, old.issue(t, user.ID.String(), ""), invalid)
 	}
 
-	// The Go backend knows of no session, so that it goes on accepting what was ended.
+	// The Go backend does not know sessions, so it still accepts tokens of ended ones.
 	logOut(t, s, next.GetRefreshToken())
 	for _, token := range []string{first.GetAccessToken(), next.GetAccessToken()} {
 		wantValid(t, s, token, ended)
@@ -170,11 +168,11 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// TestSideBySideEnds: no token for both outlives the date; from one life before it on
-// they are Latchkey's own, which go on after it.
+// No token for both lives longer than the date. From one life before the date on, Latchkey issues only its own tokens,
+// which are good after the date.
 func TestSideBySideEnds(t *testing.T) {
 	t.Parallel()
-	// The clock stays within the 30 s in which it is right.
+	// The clock stays within the 30 s in which it counts as right.
 	s, old, backend := sideBySide(t, testenv.AccessTokenTTL+10*time.Second)
 	user := backend.User(t, "nora0@example.com")
 	tokens := func() *latchkeyv1.Tokens {
@@ -208,8 +206,8 @@ func TestSideBySideEnds(t *testing.T) {
 	}
 }
 
-// TestOlderKeyRevoked: a row of the ledger ends whatever the Go backend's key signed,
-// for either system, on every replica and those that start later.
+// A row of the ledger ends everything that was signed with the Go backend's key, for either system, on every replica
+// and on new ones.
 func TestOlderKeyRevoked(t *testing.T) {
 	t.Parallel()
 	s, old, backend := sideBySide(t, 0)
@@ -233,7 +231,7 @@ func TestOlderKeyRevoked(t *testing.T) {
 	}
 }
 
-// TestSideBySideCostsNoRoundTrip: tokens for both are judged from memory too.
+// Tokens for both are checked from memory too.
 func TestSideBySideCostsNoRoundTrip(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -21,7 +21,7 @@ import (
 
 const rotationPeriod = 90 * 24 * time.Hour
 
-// atOnce runs calls that all want the keys' lock, none of them before all wait for it.
+// atOnce runs calls that all need the lock of the keys. None of them gets it before all wait for it.
 func atOnce(t *testing.T, s *testenv.Server, calls ...func() error) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -51,7 +51,7 @@ func keysIn(t *testing.T, s *testenv.Server, state signing.State) int {
 	return count(t, s, "SELECT count(*) FROM signing_keys WHERE state = $1", state)
 }
 
-// TestOpenAtOnce: replicas that find no key of their algorithm settle on one.
+// Replicas that find no key of their algorithm agree on one.
 func TestOpenAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -69,7 +69,7 @@ func TestOpenAtOnce(t *testing.T) {
 			})
 		}
 		atOnce(t, s, calls...)
-		// The first key signs at once, one of another algorithm when it is known.
+		// The first key signs at once. A key of another algorithm signs when all know it.
 		state := []signing.State{signing.StateActive, signing.StatePending}[i]
 		if n := count(t, s, "SELECT count(*) FROM signing_keys WHERE algorithm = $1 AND state = $2", algorithm, state); n != 1 {
 			t.Errorf("%d keys of %s are %s", n, algorithm, state)
@@ -85,8 +85,7 @@ func TestOpenAtOnce(t *testing.T) {
 	}
 }
 
-// TestTendAtOnce: two replicas whose schedules fire together make one rotation, and
-// promote one key.
+// If the schedules of two replicas fire together, they make one rotation, and promote one key.
 func TestTendAtOnce(t *testing.T) {
 	t.Parallel()
 	first := testenv.Start(t, testenv.Options{KeyRotation: rotationPeriod})
@@ -131,7 +130,7 @@ func TestTendAtOnce(t *testing.T) {
 	}
 }
 
-// TestRevokeAtOnce: who comes second is told of the same position, or a later one.
+// The second call gets the same position, or a later one.
 func TestRevokeAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -158,7 +157,7 @@ func TestRevokeAtOnce(t *testing.T) {
 	}
 }
 
-// TestChangeFails: nothing is stored and nothing announced.
+// Nothing is stored and nothing announced.
 func TestChangeFails(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -190,8 +189,7 @@ func TestChangeFails(t *testing.T) {
 	}
 }
 
-// TestGoneKeysLeaveNoSecret: neither by age nor by revocation; and the database holds
-// it whatever the program does.
+// Neither after their time nor after a revocation. The database ensures it, whatever the program does.
 func TestGoneKeysLeaveNoSecret(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -228,8 +226,7 @@ func TestGoneKeysLeaveNoSecret(t *testing.T) {
 	}
 }
 
-// TestResealOnlyWhatWasRead: of two that reseal a key, the one that read it before
-// the other wrote changes nothing.
+// If two reseal a key, the one that read it before the other wrote changes nothing.
 func TestResealOnlyWhatWasRead(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

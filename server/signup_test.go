@@ -121,7 +121,7 @@ func TestSignUpRefusals(t *testing.T) {
 	})
 }
 
-// TestTextThatIsNotUTF8 is refused by gRPC itself, before any interceptor.
+// TestTextThatIsNotUTF8 checks that gRPC itself refuses such text, before any interceptor.
 func TestTextThatIsNotUTF8(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -135,8 +135,7 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 	}
 }
 
-// TestSignUpAtOnce: whoever is first, one account comes of it, in whatever letter
-// case.
+// Many sign-ups with one address in any letter case make one account.
 func TestSignUpAtOnce(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

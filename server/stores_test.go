@@ -15,8 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// everyCall calls each RPC once, with what would pass, and returns the errors by
-// name.
+// everyCall calls each RPC once, with requests that would succeed, and returns the errors by name.
 func everyCall(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
@@ -38,8 +37,7 @@ func everyCall(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) map[s
 	return errs
 }
 
-// TestRedisGone: what needs Redis is refused, the rest goes on, nothing is half
-// done, and all is well when it is back.
+// Calls that need Redis are refused, the others work, nothing is half done, and everything works when Redis is back.
 func TestRedisGone(t *testing.T) {
 	t.Parallel()
 	store := testenv.NewProxy(t, testenv.Redis(t))
@@ -69,7 +67,7 @@ func TestRedisGone(t *testing.T) {
 		code, body := get(t, s.HTTP+"/readyz")
 		return code == http.StatusOK && body == `{"ready":true,"stopping":false,"postgres":"ok","redis":"unreachable"}`+"\n"
 	})
-	// Tokens are still validated: taking every replica out of service would end that too.
+	// Tokens are still validated. To take every replica out of service would end that too.
 	s.Server.CheckStores(t.Context())
 	answer, err := grpc_health_v1.NewHealthClient(s.Conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
 	if err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
@@ -82,7 +80,7 @@ func TestRedisGone(t *testing.T) {
 	refresh(t, s, tokens.GetRefreshToken(), "")
 }
 
-// TestPostgresGone: nothing is answered from guesses.
+// Nothing is answered from guesses.
 func TestPostgresGone(t *testing.T) {
 	t.Parallel()
 	database := testenv.NewProxy(t, testenv.Migrated(t))
@@ -109,15 +107,14 @@ func TestPostgresGone(t *testing.T) {
 		_, err := s.Auth.ValidateToken(t.Context(), &latchkeyv1.ValidateTokenRequest{AccessToken: tokens.GetAccessToken()})
 		return err == nil
 	})
-	// The outage spent nothing: neither the session nor the tries of a login.
+	// The outage used up nothing: neither the session nor the attempts at a login.
 	refresh(t, s, tokens.GetRefreshToken(), "")
 	if err := tryLogin(t.Context(), s, email, password); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestFrozenStores: a store that takes the question and never answers holds a call
-// no longer than its deadline.
+// A store that accepts commands and never answers holds a call no longer than its deadline.
 func TestFrozenStores(t *testing.T) {
 	t.Parallel()
 	for _, which := range []string{"postgres", "redis"} {
@@ -128,7 +125,8 @@ func TestFrozenStores(t *testing.T) {
 			tokens := account(t, s)
 			frozen := map[string]*testenv.Proxy{"postgres": database, "redis": store}[which]
 			frozen.Freeze()
-			// What is shaved off it for the answer must do for the race detector on a busy machine.
+			// The server subtracts some time for the answer, which must be enough with the race detector on a busy
+			// machine.
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			_, err := tryRefresh(ctx, s, tokens.GetRefreshToken(), "")
@@ -142,8 +140,7 @@ func TestFrozenStores(t *testing.T) {
 	}
 }
 
-// TestHealthWhileRedisHangs: a Redis that takes questions and answers none keeps
-// nobody from serving what needs no Redis.
+// A Redis that accepts commands and answers none holds up nothing that does not need Redis.
 func TestHealthWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	database, store := testenv.NewProxy(t, testenv.Migrated(t)), testenv.NewProxy(t, testenv.Redis(t))
@@ -187,13 +184,13 @@ func fetch(t *testing.T, url string) (code int, header http.Header, body []byte)
 	return resp.StatusCode, resp.Header, body
 }
 
-// TestLoginWhileRedisHangs: it is refused within the two seconds that a caller can wait, and not after the ten that the
-// client's own dials and retries take together.
+// It is refused within the two seconds that a caller can wait, and not after the ten that the Redis client's own dials
+// and retries take together.
 func TestLoginWhileRedisHangs(t *testing.T) {
 	t.Parallel()
 	s, store, _, _, _ := attackHanging(t, testenv.Options{})
 	store.Freeze()
-	for range 2 { // the second call finds connections that hang already
+	for range 2 { // the second call finds connections that do not answer already
 		began := time.Now()
 		_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: "correct horse battery"})
 		wantRefused(t, err, codes.Unavailable, "STORE_UNAVAILABLE")

@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestSweep deletes what has no more use, and nothing that has.
+// TestSweep checks that rows that nothing needs are deleted, and no others.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -35,7 +35,7 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%s: %d left, %d of them old", table, all, gone)
 		}
 	}
-	// Rows of the ledger that say nothing new go, but for the newest.
+	// Rows of the ledger that say nothing new are deleted, except the newest.
 	for _, keep := range []string{"-1 hour", "1 hour", "-1 hour"} {
 		execSQL(t, s, "SELECT latchkey_append_revocation('all', NULL, NULL, NULL, NULL, now() + $1::interval)", keep)
 	}

@@ -24,7 +24,7 @@ const (
 	notFound = latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND
 )
 
-// TestAccessTokenForm holds what RFC 9068 and the contract say of the token.
+// TestAccessTokenForm checks the token against RFC 9068 and the contract.
 func TestAccessTokenForm(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []accesstoken.Algorithm{"EdDSA", "ES256", "RS256"} {
@@ -68,8 +68,8 @@ func TestAccessTokenForm(t *testing.T) {
 	}
 }
 
-// TestTokenType: tokens say the type that is set, and those of the other one, issued before the setting
-// changed, are good on every replica.
+// Tokens have the configured type. Those of the other type, issued before the setting changed, are good on every
+// replica.
 func TestTokenType(t *testing.T) {
 	t.Parallel()
 	byRFC := testenv.Start(t, testenv.Options{})
@@ -117,10 +117,10 @@ func TestValidateTellsWhy(t *testing.T) {
 	execSQL(t, s, "UPDATE users SET is_active = false")
 	settled(t, s)
 	wantValid(t, s, access, disabled)
-	// What was ended by the suspension stays ended.
+	// The sessions that the suspension ended stay ended.
 	execSQL(t, s, "UPDATE users SET is_active = true")
 	wantValid(t, s, access, ended)
-	// The order: gone before ended, expired before all of them.
+	// The order of the reasons: a missing account before an ended session, expired before all.
 	execSQL(t, s, "UPDATE users SET is_active = false")
 	wantValid(t, s, access, disabled)
 	execSQL(t, s, "DELETE FROM users")
@@ -189,8 +189,7 @@ func TestValidateRefusals(t *testing.T) {
 	}
 }
 
-// TestReplicasShareKeys: replicas that start together on an empty database sign with
-// one key, and a key made later is found.
+// Replicas that start together on an empty database sign with one key, and a key that is made later is found.
 func TestReplicasShareKeys(t *testing.T) {
 	t.Parallel()
 	database, store := testenv.Migrated(t), testenv.Redis(t)
@@ -213,7 +212,7 @@ func TestReplicasShareKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, newer)
-	clock.Advance(2 * time.Second) // past the pause between two looks at the store
+	clock.Advance(2 * time.Second) // longer than the pause between two reads of the store
 	access = logIn(t, newer, email).GetAccessToken()
 	for _, replica := range replicas {
 		wantValid(t, replica, access, 0)
@@ -223,8 +222,7 @@ func TestReplicasShareKeys(t *testing.T) {
 	}
 }
 
-// TestRevocationsOfEachKind: a row of the ledger ends what it names and nothing else,
-// and what begins after it is not touched.
+// A row of the ledger ends what it names and nothing else. Sessions that start after it are not affected.
 func TestRevocationsOfEachKind(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

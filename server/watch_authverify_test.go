@@ -12,8 +12,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAuthverifyOutlivesItsConnections: streams end one after the other because their connections grow old, of which a
-// service that checks tokens notices nothing, and what was revoked meanwhile is known.
+// Streams end one after another because their connections are old. A service that checks tokens notices nothing, and
+// knows what was revoked in between.
 func TestAuthverifyOutlivesItsConnections(t *testing.T) {
 	t.Parallel()
 	const age, ends = 3 * time.Second, 2
@@ -57,7 +57,7 @@ func TestAuthverifyOutlivesItsConnections(t *testing.T) {
 	if stale.Load() > 0 {
 		t.Errorf("the revocations were out of date %d times", stale.Load())
 	}
-	// A planned end is no news for an operator.
+	// A planned end makes no warning for an operator.
 	if all := logs.Bytes(); bytes.Contains(all, []byte("level=WARN")) {
 		t.Errorf("%s", all)
 	}

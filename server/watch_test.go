@@ -45,7 +45,7 @@ func catchUp(t *testing.T, stream revocationStream) (rows []*latchkeyv1.Revocati
 	}
 }
 
-// TestWatchRevocations: a snapshot, what comes next, and going on after a break.
+// A snapshot, the next rows, and a new stream after a break.
 func TestWatchRevocations(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})
@@ -70,7 +70,7 @@ func TestWatchRevocations(t *testing.T) {
 	if len(rows) != 1 || rows[0].GetSessionId() != during.GetSessionId() {
 		t.Fatalf("told of %v", rows)
 	}
-	// After the break: what was missed and nothing else.
+	// After the break: the rows in between and no others.
 	rows, cursor = catchUp(t, watch(t, s, cursor))
 	if len(rows) != 1 || rows[0].GetSessionId() != during.GetSessionId() {
 		t.Fatalf("resumed with %v", rows)
@@ -80,8 +80,7 @@ func TestWatchRevocations(t *testing.T) {
 	}
 }
 
-// TestWatchHeartbeats: they come by themselves while the replica is up to date, and the
-// stream ends when it is not.
+// Heartbeats come by themselves while the replica is up to date, and the stream ends when it is not.
 func TestWatchHeartbeats(t *testing.T) {
 	t.Parallel()
 	proxy := testenv.NewProxy(t, testenv.Migrated(t))
@@ -104,7 +103,7 @@ func TestWatchHeartbeats(t *testing.T) {
 	proxy.Restore()
 }
 
-// TestWatchRefuses what is no cursor, or no place in this ledger.
+// TestWatchRefuses checks text that is not a cursor, or not a position in this ledger.
 func TestWatchRefuses(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})
@@ -133,7 +132,7 @@ func TestWatchRefuses(t *testing.T) {
 		t.Log(name)
 		wantRefused(t, err, test.code, test.reason, test.fields...)
 	}
-	// Without a key, and with one that is none.
+	// Without a key, and with an unknown one.
 	for _, key := range []string{"", "Bearer ", "Bearer nonsense"} {
 		ctx := t.Context()
 		if key != "" {
@@ -147,7 +146,7 @@ func TestWatchRefuses(t *testing.T) {
 	}
 }
 
-// TestWatchEndsWithTheServer: a watch does not hold up a stop.
+// A watch does not hold up a stop.
 func TestWatchEndsWithTheServer(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})
@@ -176,11 +175,11 @@ func wantPlannedEnd(t *testing.T, stream revocationStream) (cursor string) {
 	}
 }
 
-// TestWatchDeadline: that of the client is no fault of a store.
+// The client's deadline is not a failure of a store.
 func TestWatchDeadline(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})
-	// By hand: gRPC's own client would cancel the call before the server's clock ends it.
+	// Without gRPC's own client, which would cancel the call before the server's clock ends it.
 	peer := testenv.DialRaw(t, s.Addr)
 	id, err := peer.Begin("/latchkey.v1.RevocationService/WatchRevocations", "authorization", "Bearer "+testenv.ServiceKey, "grpc-timeout", "1S")
 	if err != nil {
@@ -189,15 +188,15 @@ func TestWatchDeadline(t *testing.T) {
 	if err := peer.Send(id, testenv.Message(0, 0), 5, true, patience); err != nil {
 		t.Fatal(err)
 	}
-	// gRPC resets the stream without a status, before the server or after it: its word, if it has one, is in its log.
+	// gRPC resets the stream without a status, before or after the server ends it. If the server has a status, it is in
+	// its log.
 	testenv.Eventually(t, patience, "the watch ends", func() bool { return bytes.Contains(s.Logs.Bytes(), []byte("/WatchRevocations")) })
 	if logs := s.Logs.Bytes(); bytes.Contains(logs, []byte("store unavailable")) {
 		t.Errorf("%s", logs)
 	}
 }
 
-// TestStreamsEndBeforeTheirConnection: with a code that says so, and the next one takes a
-// new connection and misses nothing.
+// Streams end with a code that says so. The next one takes a new connection and misses nothing.
 func TestStreamsEndBeforeTheirConnection(t *testing.T) {
 	t.Parallel()
 	const age = 5 * time.Second
@@ -249,7 +248,7 @@ func TestStreamsEndBeforeTheirConnection(t *testing.T) {
 	}
 }
 
-// TestKeepalive: pings each 6 s, from a client that has nothing else to say, are no fault.
+// Pings every 6 s, from a client that sends nothing else, are allowed.
 func TestKeepalive(t *testing.T) {
 	t.Parallel()
 	const each, pings = 6 * time.Second, 4
@@ -268,7 +267,7 @@ func TestKeepalive(t *testing.T) {
 	}
 }
 
-// TestManyWatchers all hear of one revocation.
+// TestManyWatchers checks that all of them get one revocation.
 func TestManyWatchers(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WallClock: true})
@@ -276,7 +275,7 @@ func TestManyWatchers(t *testing.T) {
 	heard := make(chan string, 200)
 	conn := s.Conn
 	for i := range cap(heard) {
-		if i%100 == 0 { // 128 streams fit into one connection
+		if i%100 == 0 { // a connection has up to 128 streams
 			conn = testenv.Dial(t, s.Addr)
 		}
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+testenv.ServiceKey)
