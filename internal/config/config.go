@@ -16,15 +16,15 @@ type Config struct {
 	GRPCAddr string `env:"LATCHKEY_GRPC_ADDR" envDefault:":50051" form:"host:port" example:":50051" doc:"where gRPC is served"`
 	HTTPAddr string `env:"LATCHKEY_HTTP_ADDR" envDefault:":8080" form:"host:port" example:":8080" doc:"where the JWKS and the health pages are served"`
 	OpsAddr  string `env:"LATCHKEY_OPS_ADDR" envDefault:"127.0.0.1:9464" form:"host:port" example:"127.0.0.1:9464" doc:"where metrics and pprof are served; not for the public"`
-	OpsHosts Names  `env:"LATCHKEY_OPS_HOSTS" form:"names of hosts by comma" example:"latchkey,latchkey.monitoring.svc" doc:"names by which that listener is asked, besides IP addresses, localhost and the name that it is bound to"`
+	OpsHosts Names  `env:"LATCHKEY_OPS_HOSTS" form:"names of hosts, separated by commas" example:"latchkey,latchkey.monitoring.svc" doc:"names that requests to that listener may use, besides IP addresses, localhost and the name that it is bound to"`
 
 	// Stores.
 
 	DatabaseURL       URL      `env:"LATCHKEY_DATABASE_URL" need:"serve" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"PostgreSQL; all but dev read DATABASE_URL when this is unset"`
-	DatabaseDirectURL URL      `env:"LATCHKEY_DATABASE_DIRECT_URL" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"the same database past a pooler in transaction mode, for what follows the ledger, for migrations and for commands; needed only there"`
-	DatabaseMaxConns  int      `env:"LATCHKEY_DATABASE_MAX_CONNS" envDefault:"20" min:"4" max:"1000" form:"a number" example:"20" doc:"connections that one replica opens to PostgreSQL at most"`
-	RedisURL          RedisURL `env:"LATCHKEY_REDIS_URL" need:"serve" form:"a redis://, rediss://, unix:// or redis+sentinel:// URL; several host:port by comma for a cluster" example:"redis://redis.internal:6379/0" secret:"url" doc:"Redis; all but dev read REDIS_URL when this is unset"`
-	RedisCAFile       string   `env:"LATCHKEY_REDIS_CA_FILE" form:"a path" example:"/etc/latchkey/redis-ca.pem" doc:"the authorities (PEM) that Redis' certificate must be signed by, in place of the system's; needs rediss://"`
+	DatabaseDirectURL URL      `env:"LATCHKEY_DATABASE_DIRECT_URL" form:"a PostgreSQL URL" example:"postgres://latchkey@db.internal:5432/latchkey?sslmode=verify-full" secret:"url" doc:"the same database, but past a pooler in transaction mode: for the connections that follow the ledger, for migrations and for commands; needed only with such a pooler"`
+	DatabaseMaxConns  int      `env:"LATCHKEY_DATABASE_MAX_CONNS" envDefault:"20" min:"4" max:"1000" form:"a number" example:"20" doc:"the most connections of one replica to PostgreSQL"`
+	RedisURL          RedisURL `env:"LATCHKEY_REDIS_URL" need:"serve" form:"a redis://, rediss://, unix:// or redis+sentinel:// URL; for a cluster several host:port, separated by commas" example:"redis://redis.internal:6379/0" secret:"url" doc:"Redis; all but dev read REDIS_URL when this is unset"`
+	RedisCAFile       string   `env:"LATCHKEY_REDIS_CA_FILE" form:"a path" example:"/etc/latchkey/redis-ca.pem" doc:"the authorities (PEM) that must have signed Redis' certificate, in place of the system's; needs rediss://"`
 	RedisMayEvict     bool     `env:"LATCHKEY_REDIS_MAY_EVICT" envDefault:"false" form:"true or false" example:"true" doc:"start on a Redis that may drop keys (a maxmemory with a maxmemory-policy other than noeviction): sessions and counts of failures are lost then"`
 	Migrate           bool     `env:"LATCHKEY_MIGRATE" envDefault:"true" form:"true or false" example:"true" doc:"bring the database schema up to date at start"`
 
@@ -36,28 +36,28 @@ type Config struct {
 	SessionLimit   int           `env:"LATCHKEY_SESSION_LIMIT" envDefault:"50" min:"1" max:"1000" form:"a number" example:"50" doc:"sessions that one account can have; another login ends the oldest"`
 	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
 	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
-	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"10s" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without hearing of PostgreSQL, and so the longest that a revocation takes when one is gone; the same for all replicas"`
+	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"10s" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without an answer of PostgreSQL, and so the longest time that a revocation takes when a replica is gone; the same for all replicas"`
 	AuditRetention time.Duration `env:"LATCHKEY_AUDIT_RETENTION" envDefault:"2160h" min:"24h" max:"876000h" form:"a duration" example:"2160h" doc:"how long audit events are kept"`
 
 	// Tokens.
 
 	Issuer            string        `env:"LATCHKEY_ISSUER" need:"serve" form:"an http or https URL" example:"https://auth.example.com" doc:"the iss claim of access tokens; latchkey dev: the URL of its HTTP listener"`
 	Audience          string        `env:"LATCHKEY_AUDIENCE" envDefault:"latchkey" form:"a name or a URL" example:"latchkey" doc:"the aud claim of access tokens"`
-	AccountAudience   string        `env:"LATCHKEY_ACCOUNT_AUDIENCE" form:"a name or a URL other than LATCHKEY_AUDIENCE" example:"https://auth.example.com" doc:"the aud claim of account tokens, which clients get beside access tokens and must then send to methods about their own account, so that a service that is shown an access token cannot; unset: access tokens do for both"`
+	AccountAudience   string        `env:"LATCHKEY_ACCOUNT_AUDIENCE" form:"a name or a URL other than LATCHKEY_AUDIENCE" example:"https://auth.example.com" doc:"the aud claim of account tokens, which clients get beside access tokens and must then send to methods about their own account: a service that gets an access token cannot call these with it; unset: access tokens work for both"`
 	ClientID          string        `env:"LATCHKEY_CLIENT_ID" envDefault:"latchkey" form:"a name" example:"latchkey" doc:"the client_id claim of access tokens"`
-	TokenAlgorithm    string        `env:"LATCHKEY_TOKEN_ALGORITHM" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"ES256" doc:"how access tokens are signed; unset: as the keys of the database are, ES256 in a new one. A change takes effect 10 minutes after the start that brings it"`
-	TokenType         string        `env:"LATCHKEY_TOKEN_TYPE" envDefault:"at+jwt" oneof:"at+jwt JWT" form:"at+jwt or JWT" example:"JWT" doc:"the typ header parameter of access tokens: at+jwt by RFC 9068, JWT for verifiers that refuse that; ValidateToken and authverify accept both, also of tokens issued before a change"`
-	KeyRotation       time.Duration `env:"LATCHKEY_KEY_ROTATION" envDefault:"2160h" form:"0, or a duration of 24h or more" example:"2160h" doc:"age of the signing key at which the next one is made; 0: only by latchkey keys rotate"`
+	TokenAlgorithm    string        `env:"LATCHKEY_TOKEN_ALGORITHM" oneof:"EdDSA ES256 RS256" form:"EdDSA, ES256 or RS256" example:"ES256" doc:"how access tokens are signed; unset: like the keys in the database, ES256 in a new one. A change takes effect 10 minutes after the start that brings it"`
+	TokenType         string        `env:"LATCHKEY_TOKEN_TYPE" envDefault:"at+jwt" oneof:"at+jwt JWT" form:"at+jwt or JWT" example:"JWT" doc:"the typ header parameter of access tokens: at+jwt as RFC 9068 says, JWT for verifiers that refuse at+jwt; ValidateToken and authverify accept both, also of tokens issued before a change"`
+	KeyRotation       time.Duration `env:"LATCHKEY_KEY_ROTATION" envDefault:"2160h" form:"0, or a duration of 24h or more" example:"2160h" doc:"age of the signing key at which the next one is made; 0: only latchkey keys rotate makes one"`
 	SecretKey         SecretKey     `env:"LATCHKEY_SECRET_KEY" need:"serve" form:"at least 32 random bytes in base64" example:"the output of: openssl rand -base64 32" secret:"value" doc:"derives the keys of refresh tokens and seals signing keys at rest"`
-	SecretKeyPrevious SecretKey     `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the former LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: what it made stays readable"`
+	SecretKeyPrevious SecretKey     `env:"LATCHKEY_SECRET_KEY_PREVIOUS" form:"at least 32 random bytes in base64" example:"the previous LATCHKEY_SECRET_KEY" secret:"value" doc:"the key before the present one: tokens and sealed keys that it made stay readable"`
 
-	CacheEntries int `env:"LATCHKEY_CACHE_ENTRIES" envDefault:"100000" min:"1000" max:"100000000" form:"a number" example:"100000" doc:"verified tokens, and accounts, that validations find in memory; about 1 KiB each"`
+	CacheEntries int `env:"LATCHKEY_CACHE_ENTRIES" envDefault:"100000" min:"1000" max:"100000000" form:"a number" example:"100000" doc:"how many verified tokens, and how many accounts, are kept in memory for validations; about 1 KiB each"`
 
 	// Operators and services.
 
-	AdminKeySHA256   KeyHashes `env:"LATCHKEY_ADMIN_KEY_SHA256" echo:"no" form:"SHA-256 hashes by comma, 64 hex digits each" example:"what sha256sum prints first for the key without a line break" doc:"keys that may call AdminService, and whatever services may; unset: nobody may"`
-	ServiceKeySHA256 KeyHashes `env:"LATCHKEY_SERVICE_KEY_SHA256" echo:"no" form:"SHA-256 hashes by comma, 64 hex digits each" example:"what sha256sum prints first for the key without a line break" doc:"keys that may call what is for services, such as RevocationService"`
-	AdminKey         Key       `env:"LATCHKEY_ADMIN_KEY" only:"admin" form:"an admin key" example:"the output of: openssl rand -base64 32" secret:"value" doc:"the admin key with which the latchkey admin command calls the service; the service itself needs none"`
+	AdminKeySHA256   KeyHashes `env:"LATCHKEY_ADMIN_KEY_SHA256" echo:"no" form:"SHA-256 hashes with 64 hex digits each, separated by commas" example:"the 64 hex digits that sha256sum prints for the key without a line break" doc:"keys that may call AdminService and all methods for services; unset: nobody may"`
+	ServiceKeySHA256 KeyHashes `env:"LATCHKEY_SERVICE_KEY_SHA256" echo:"no" form:"SHA-256 hashes with 64 hex digits each, separated by commas" example:"the 64 hex digits that sha256sum prints for the key without a line break" doc:"keys that may call methods for services, such as RevocationService"`
+	AdminKey         Key       `env:"LATCHKEY_ADMIN_KEY" only:"admin" form:"an admin key" example:"the output of: openssl rand -base64 32" secret:"value" doc:"the admin key that the command latchkey admin sends; the service itself needs none"`
 
 	// Passwords.
 
@@ -65,56 +65,56 @@ type Config struct {
 	Argon2Time        int `env:"LATCHKEY_ARGON2_TIME" envDefault:"2" min:"1" max:"32" form:"a number" example:"2" doc:"passes of one new password hash"`
 	Argon2Threads     int `env:"LATCHKEY_ARGON2_THREADS" envDefault:"1" min:"1" max:"64" form:"a number" example:"1" doc:"lanes of one new password hash"`
 	HashSlots         int `env:"LATCHKEY_HASH_SLOTS" envDefault:"0" min:"0" max:"1024" form:"a number" example:"4" doc:"passwords hashed at once; 0: one for each processor"`
-	HashQueue         int `env:"LATCHKEY_HASH_QUEUE" envDefault:"0" min:"0" max:"100000" form:"a number" example:"64" doc:"calls that wait for a hash at most; 0: 32 for each slot"`
-	PasswordMinLength int `env:"LATCHKEY_PASSWORD_MIN_LENGTH" envDefault:"8" min:"8" max:"64" form:"a number" example:"8" doc:"code points that a new password must have; 15 where it is the only factor (NIST SP 800-63B-4)"`
+	HashQueue         int `env:"LATCHKEY_HASH_QUEUE" envDefault:"0" min:"0" max:"100000" form:"a number" example:"64" doc:"the most calls that wait for a hash; 0: 32 for each slot"`
+	PasswordMinLength int `env:"LATCHKEY_PASSWORD_MIN_LENGTH" envDefault:"8" min:"8" max:"64" form:"a number" example:"8" doc:"how many code points a new password must have; 15 if it is the only factor (NIST SP 800-63B-4)"`
 
 	// Mail.
 
-	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless ?starttls=opportunistic or never; ?smtputf8=trusted or never for addresses in letters of any language"`
+	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless it has ?starttls=opportunistic or never; ?smtputf8=trusted or never is for addresses in letters of any language"`
 	MailFrom              string    `env:"LATCHKEY_MAIL_FROM" form:"an address" example:"Example <no-reply@example.com>" doc:"the sender of mails; unset: no-reply at the host of LATCHKEY_RESET_URL"`
-	SMTPCAFile            string    `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that the mail server's certificate must be signed by, in place of the system's"`
+	SMTPCAFile            string    `env:"LATCHKEY_SMTP_CA_FILE" form:"a path" example:"/etc/latchkey/mail-ca.pem" doc:"the authorities (PEM) that must have signed the mail server's certificate, in place of the system's"`
 	SMTPOAuthTokenURL     string    `env:"LATCHKEY_SMTP_OAUTH_TOKEN_URL" form:"an https URL" example:"https://oauth2.googleapis.com/token" doc:"where access tokens for a mail server with ?auth=xoauth2 come from"`
-	SMTPOAuthClientID     string    `env:"LATCHKEY_SMTP_OAUTH_CLIENT_ID" form:"a name" example:"the client id that the mail provider has given" doc:"the client that asks there"`
-	SMTPOAuthClientSecret OldSecret `env:"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET" form:"the secret as the mail provider has given it" example:"the client's secret" secret:"value" doc:"its secret"`
-	SMTPOAuthRefreshToken OldSecret `env:"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN" form:"the token as the mail provider has given it" example:"the mailbox's refresh token" secret:"value" doc:"a refresh token for the mailbox; unset: the client's own credentials are used, as Microsoft 365 has it for services"`
-	SMTPOAuthScope        string    `env:"LATCHKEY_SMTP_OAUTH_SCOPE" form:"words by space" example:"https://outlook.office365.com/.default" doc:"what is asked for with the client's own credentials"`
+	SMTPOAuthClientID     string    `env:"LATCHKEY_SMTP_OAUTH_CLIENT_ID" form:"a name" example:"the client id from the mail provider" doc:"the client id for LATCHKEY_SMTP_OAUTH_TOKEN_URL"`
+	SMTPOAuthClientSecret OldSecret `env:"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET" form:"the exact secret from the mail provider" example:"the client's secret" secret:"value" doc:"the secret of that client"`
+	SMTPOAuthRefreshToken OldSecret `env:"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN" form:"the exact token from the mail provider" example:"the mailbox's refresh token" secret:"value" doc:"a refresh token for the mailbox; unset: the client's own credentials are used, as Microsoft 365 needs it for services"`
+	SMTPOAuthScope        string    `env:"LATCHKEY_SMTP_OAUTH_SCOPE" form:"words, separated by spaces" example:"https://outlook.office365.com/.default" doc:"the scope to ask for with the client's own credentials"`
 	MailTemplates         string    `env:"LATCHKEY_MAIL_TEMPLATES" form:"a path" example:"/etc/latchkey/mails" doc:"a folder with your own words for mails: NAME.subject.txt, NAME.txt and NAME.html"`
 	MailLanguage          string    `env:"LATCHKEY_MAIL_LANGUAGE" envDefault:"en" form:"a language tag" example:"pt-BR" doc:"the language of those words"`
-	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"what mails call the service; unset: the host of LATCHKEY_RESET_URL"`
-	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment where it has one (https://app.example.com/#/reset)"`
-	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL be of the scheme of an app (myapp://reset) or http at an address or name of a local network"`
-	NewDeviceMails        bool      `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"tell owners by mail of logins by clients that show no device token, once the account was given one; false where clients do not keep them"`
-	HideAccounts          bool      `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp answers alike whether or not the address has an account, without a user, and the owner of a taken address is told by mail"`
+	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"the name of the service in mails; unset: the host of LATCHKEY_RESET_URL"`
+	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment if it has one (https://app.example.com/#/reset)"`
+	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL have the scheme of an app (myapp://reset), or http with an address or name of a local network"`
+	NewDeviceMails        bool      `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"mail owners about logins of clients that show no device token, once their account has got one; false if clients do not keep them"`
+	HideAccounts          bool      `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp gives the same answer, without a user, whether or not the address has an account; the owner of a taken address gets a mail"`
 
 	// Server.
 
 	TLSCertFile              string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`
 	TLSKeyFile               string        `env:"LATCHKEY_TLS_KEY_FILE" form:"a path" example:"/etc/latchkey/tls.key" doc:"private key (PEM) of that certificate"`
 	Reflection               bool          `env:"LATCHKEY_REFLECTION" envDefault:"false" form:"true or false" example:"true" doc:"serve gRPC reflection, so that grpcurl needs no proto files"`
-	TrustedProxies           Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks by comma" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client, or whose PROXY header does where LATCHKEY_PROXY_PROTOCOL is on"`
-	ProxyProtocol            bool          `env:"LATCHKEY_PROXY_PROTOCOL" envDefault:"false" form:"true or false" example:"true" doc:"take PROXY protocol headers, versions 1 and 2, from LATCHKEY_TRUSTED_PROXIES on the gRPC and HTTP listeners: they name the client where a proxy passes connections on as they are"`
-	AddressRateLimit         bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, loopback included and calls with a key excepted; false where all users share a gateway's address; latchkey dev: false"`
-	MaxConnections           int           `env:"LATCHKEY_MAX_CONNECTIONS" envDefault:"8192" min:"1" max:"1000000" form:"a number" example:"8192" doc:"connections that the gRPC listener, and the HTTP listener, have open at most; about 50 KiB each"`
-	MaxConnectionsPerAddress int           `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"1024" min:"1" max:"1000000" form:"a number" example:"1024" doc:"connections among them of one address (of an IPv6 /64) that is no trusted proxy"`
-	ShutdownDelay            time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long health says NOT_SERVING before a stopping server stops taking calls"`
+	TrustedProxies           Prefixes      `env:"LATCHKEY_TRUSTED_PROXIES" form:"addresses or networks, separated by commas" example:"10.0.0.0/8,192.168.1.7" doc:"peers whose x-forwarded-for names the client, or whose PROXY header does if LATCHKEY_PROXY_PROTOCOL is on"`
+	ProxyProtocol            bool          `env:"LATCHKEY_PROXY_PROTOCOL" envDefault:"false" form:"true or false" example:"true" doc:"take PROXY protocol headers, versions 1 and 2, from LATCHKEY_TRUSTED_PROXIES on the gRPC and HTTP listeners: they name the client if a proxy passes connections on unchanged"`
+	AddressRateLimit         bool          `env:"LATCHKEY_ADDRESS_RATE_LIMIT" envDefault:"true" form:"true or false" example:"true" doc:"bound the calls of one network address as the contract says, also of loopback, but not calls with a key; false if all users share a gateway's address; latchkey dev: false"`
+	MaxConnections           int           `env:"LATCHKEY_MAX_CONNECTIONS" envDefault:"8192" min:"1" max:"1000000" form:"a number" example:"8192" doc:"the most connections of the gRPC listener, and of the HTTP listener; about 50 KiB each"`
+	MaxConnectionsPerAddress int           `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" envDefault:"1024" min:"1" max:"1000000" form:"a number" example:"1024" doc:"the most of them from one address (from an IPv6 /64) that is no trusted proxy"`
+	ShutdownDelay            time.Duration `env:"LATCHKEY_SHUTDOWN_DELAY" envDefault:"0s" min:"0s" max:"5m" form:"a duration" example:"5s" doc:"how long a stopping server still takes calls while health says NOT_SERVING"`
 	LogLevel                 string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
-	LogLines                 int           `env:"LATCHKEY_LOG_LINES" envDefault:"20" min:"0" max:"1000000" form:"a number" example:"20" doc:"calls of one method with one code that are logged a second, and lines of one other kind; the rest are counted in a line a second; 0: all are logged"`
-	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, else JSON"`
+	LogLines                 int           `env:"LATCHKEY_LOG_LINES" envDefault:"20" min:"0" max:"1000000" form:"a number" example:"20" doc:"the most lines a second about calls of one method with one code, and of each other kind; a line a second counts the rest; 0: all are logged"`
+	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, otherwise JSON"`
 
 	// Takeover from the older backends.
 
-	LegacyEnabled             bool      `env:"LATCHKEY_LEGACY_ENABLED" envDefault:"false" form:"true or false" example:"true" doc:"serve the older backends' contract beside latchkey.v1, and honour the refresh tokens, reset tokens and attempt counters that they left in Redis; needs LATCHKEY_LEGACY_ACCEPT_UNTIL"`
+	LegacyEnabled             bool      `env:"LATCHKEY_LEGACY_ENABLED" envDefault:"false" form:"true or false" example:"true" doc:"serve the older backends' contract beside latchkey.v1, and accept the refresh tokens, reset tokens and attempt counters that they left in Redis; needs LATCHKEY_LEGACY_ACCEPT_UNTIL"`
 	LegacyRS256PublicKeyFile  string    `env:"LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-public.pem" doc:"the Go backend's public key (PEM): tokens that it signed are accepted"`
-	LegacyRS256PrivateKeyFile string    `env:"LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-private.pem" doc:"the Go backend's private key (PEM): access tokens are signed with it in a form that both accept, so that both can serve side by side"`
-	LegacyHS256Secret         OldSecret `env:"LATCHKEY_LEGACY_HS256_SECRET" form:"the secret as the Rust backend has it" example:"its JWT_SECRET" secret:"value" doc:"the Rust backend's secret: tokens that it signed are accepted"`
-	LegacyAcceptUntil         time.Time `env:"LATCHKEY_LEGACY_ACCEPT_UNTIL" form:"a time by RFC 3339" example:"2027-03-01T00:00:00Z" doc:"until when tokens of the older backends are accepted and what they left in Redis is honoured, whatever life it was given"`
+	LegacyRS256PrivateKeyFile string    `env:"LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE" form:"a path" example:"/etc/latchkey/old-jwt-private.pem" doc:"the Go backend's private key (PEM): access tokens are signed with it, in a form that Latchkey and the Go backend accept, so that both can serve side by side"`
+	LegacyHS256Secret         OldSecret `env:"LATCHKEY_LEGACY_HS256_SECRET" form:"the exact secret of the Rust backend" example:"its JWT_SECRET" secret:"value" doc:"the Rust backend's secret: tokens that it signed are accepted"`
+	LegacyAcceptUntil         time.Time `env:"LATCHKEY_LEGACY_ACCEPT_UNTIL" form:"a time in the form of RFC 3339" example:"2027-03-01T00:00:00Z" doc:"the time until which tokens of the older backends, and the tokens and counters that they left in Redis, are accepted, even if they live longer"`
 
-	LegacyIssuer          string        `env:"LATCHKEY_LEGACY_ISSUER" envDefault:"saas-platform" form:"the issuer to the letter" example:"saas-platform" doc:"JWT_ISSUER of the Go backend, the iss of its tokens"`
+	LegacyIssuer          string        `env:"LATCHKEY_LEGACY_ISSUER" envDefault:"saas-platform" form:"the exact issuer" example:"saas-platform" doc:"JWT_ISSUER of the Go backend, the iss of its tokens"`
 	LegacyAccessTokenTTL  time.Duration `env:"LATCHKEY_LEGACY_ACCESS_TOKEN_TTL" envDefault:"0s" min:"0s" max:"8760h" form:"a duration" example:"1h" doc:"life of the Rust backend's access tokens: one of its tokens that lives longer is no access token; 0: any life but that of its refresh tokens"`
-	LegacyRefreshTokenTTL time.Duration `env:"LATCHKEY_LEGACY_REFRESH_TOKEN_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"life of the Rust backend's refresh tokens, by which they are told from its access tokens"`
-	LegacyResetTokenTTL   time.Duration `env:"LATCHKEY_LEGACY_RESET_TOKEN_TTL" envDefault:"1h" min:"1m" max:"720h" form:"a duration" example:"1h" doc:"longest life of a reset token of an older backend: one works only if nothing has ended the account's sessions for so long"`
-	LegacyLoginAttempts   int           `env:"LATCHKEY_LEGACY_LOGIN_ATTEMPTS" envDefault:"5" min:"1" max:"1000000" form:"a number" example:"5" doc:"failed logins after which the Go backend refuses an address: it is refused here too while that counter lives"`
-	LegacyLoginWindow     time.Duration `env:"LATCHKEY_LEGACY_LOGIN_WINDOW" envDefault:"15m" min:"1s" max:"720h" form:"a duration" example:"15m" doc:"how long the Go backend counts failed logins: the life that a counter without one gets"`
+	LegacyRefreshTokenTTL time.Duration `env:"LATCHKEY_LEGACY_REFRESH_TOKEN_TTL" envDefault:"168h" min:"1m" max:"8760h" form:"a duration" example:"168h" doc:"life of the Rust backend's refresh tokens; Latchkey recognizes them by it, since they look like access tokens"`
+	LegacyResetTokenTTL   time.Duration `env:"LATCHKEY_LEGACY_RESET_TOKEN_TTL" envDefault:"1h" min:"1m" max:"720h" form:"a duration" example:"1h" doc:"longest life of a reset token of an older backend: it works only if nothing has ended the account's sessions for as long"`
+	LegacyLoginAttempts   int           `env:"LATCHKEY_LEGACY_LOGIN_ATTEMPTS" envDefault:"5" min:"1" max:"1000000" form:"a number" example:"5" doc:"failed logins after which the Go backend refuses an address: Latchkey refuses it too while that counter lives"`
+	LegacyLoginWindow     time.Duration `env:"LATCHKEY_LEGACY_LOGIN_WINDOW" envDefault:"15m" min:"1s" max:"720h" form:"a duration" example:"15m" doc:"how long the Go backend counts failed logins: Latchkey gives this life to a counter that has none"`
 
 	// Development.
 

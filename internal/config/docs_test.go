@@ -19,10 +19,10 @@ func TestConfigurationPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Configuration
 
-Everything is set by environment variables; ` + "`latchkey config`" + ` prints what is in force. An empty variable is an unset
-one. Secrets (🔑) can also be read from a file: set the name with ` + "`_FILE`" + ` appended to its path. Variables that begin
-with LATCHKEY_ and are not listed here are told in the log at start. ` + "`serve`" + ` needs those in bold; ` + "`dev`" + ` needs none, binds
-its listeners to 127.0.0.1 and has reflection on.
+Environment variables hold all settings; ` + "`latchkey config`" + ` prints the settings in force. An empty variable counts as unset.
+Secrets (🔑) can also be read from a file: append ` + "`_FILE`" + ` to the name and set that to the file's path. If a variable begins with
+LATCHKEY_ and is not listed here, the log says so at start. ` + "`serve`" + ` needs the settings in bold. ` + "`dev`" + ` needs none, binds its
+listeners to 127.0.0.1 and turns reflection on.
 
 | variable | default | value | meaning |
 |---|---|---|---|
