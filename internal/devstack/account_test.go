@@ -46,7 +46,7 @@ func TestAccountOfRoot(t *testing.T) {
 	}
 }
 
-// TestFilesOfRoot: what root made in somebody's folder does not keep the owner out.
+// TestFilesOfRoot: files that root made in somebody's folder do not keep the owner out.
 func TestFilesOfRoot(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -82,7 +82,7 @@ func TestFilesOfRoot(t *testing.T) {
 	}
 }
 
-// TestUnreachableDirectory is about a data directory in a place such as /root.
+// TestUnreachableDirectory uses a data directory in a place such as /root.
 func TestUnreachableDirectory(t *testing.T) {
 	t.Parallel()
 	closed := filepath.Join(publicTempDir(t), "closed")

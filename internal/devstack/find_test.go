@@ -23,8 +23,8 @@ func fakePostgres(t *testing.T, dir string, version string) string {
 	return dir
 }
 
-// writeProgram goes through a shell: a program that this process has open for writing when another test forks cannot
-// be run ("text file busy").
+// writeProgram lets a shell write the file. If this process had it open for writing while another test forks, the
+// program could not be run ("text file busy").
 func writeProgram(t *testing.T, path, script string) {
 	t.Helper()
 	p, err := command{
@@ -51,7 +51,7 @@ func TestFindPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeProgram(t, filepath.Join(broken, "postgres"), "#!/bin/sh\nexit 1\n")
-	// PATH may have a link that stands alone, as on systems that link single programs.
+	// A link on PATH may be alone in its directory, as on systems that link single programs.
 	linked := filepath.Join(dir, "linked")
 	if err := os.Mkdir(linked, 0o755); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// asHelper, as the first argument, makes a copy of the test binary do something else than running tests.
+// asHelper, as the first argument, makes a copy of the test binary run a helper instead of tests.
 const asHelper = "as-helper"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// helper runs in a process of its own. What it says begins its standard output; then it waits to be killed.
+// helper runs in a separate process. It prints a first line to its standard output, then it waits to be killed.
 func helper(mode string, args []string) error {
 	switch mode {
 	case "lock":
@@ -111,7 +111,8 @@ func childOfGo(dieWithParent func() error) error {
 	return nil
 }
 
-// say prints a line for the test that started this helper. A test that is gone cannot be told, and kills its helpers.
+// say prints a line for the test that started this helper. If that test has ended, the line is lost; the test has
+// killed its helpers then.
 func say(words ...any) {
 	_, _ = fmt.Fprintln(os.Stdout, words...)
 }
@@ -143,7 +144,7 @@ func startHelper(t *testing.T, cmd *exec.Cmd, mode string, args ...string) (*chi
 	return c, strings.Fields(line)
 }
 
-// kill is SIGKILL: the helper has no chance to clean up.
+// kill sends SIGKILL, so the helper has no chance to clean up.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	_ = c.cmd.Wait()
@@ -158,7 +159,7 @@ func selfCommand(t *testing.T) *exec.Cmd {
 	return exec.CommandContext(context.WithoutCancel(t.Context()), program)
 }
 
-// eventually is for what other processes do.
+// eventually waits for an effect of other processes.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	timeout := time.NewTimer(10 * time.Second)
@@ -172,7 +173,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// gone reports whether a process has ended; one that only waits to be collected has.
+// gone reports whether a process has ended, also if its parent has not collected it yet.
 func gone(t *testing.T, pid int) bool {
 	t.Helper()
 	if !alive(pid) {
@@ -186,7 +187,8 @@ func gone(t *testing.T, pid int) bool {
 	return strings.HasPrefix(state, "Z")
 }
 
-// publicTempDir is a temporary directory that the servers of a root process can enter; t.TempDir is not.
+// publicTempDir returns a temporary directory that the servers of a root process can enter. They cannot enter
+// t.TempDir.
 func publicTempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "devstack-test-*") //nolint:usetesting // t.TempDir makes a parent with mode 0700

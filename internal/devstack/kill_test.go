@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// TestServersEndWithKilledProcess kills the process that started them, and starts again on the same data at once.
+// TestServersEndWithKilledProcess kills the process that started the servers, and starts them again on the same data at
+// once.
 func TestServersEndWithKilledProcess(t *testing.T) {
 	t.Parallel()
 	t.Run("own user", func(t *testing.T) {
@@ -20,7 +21,7 @@ func TestServersEndWithKilledProcess(t *testing.T) {
 		dir := publicTempDir(t)
 		killAndRestart(t, dir, func() *exec.Cmd { return selfCommand(t) })
 	})
-	if os.Geteuid() == 0 { // else the case above is this one
+	if os.Geteuid() == 0 { // otherwise the case above is the same
 		t.Run("ordinary user", func(t *testing.T) {
 			t.Parallel()
 			killAndRestartAsNobody(t)
@@ -52,7 +53,7 @@ func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
 	}
 	first, said := run()
 	first.kill()
-	// The second start does not wait for what the kernel does about the first.
+	// The second start does not wait until the kernel has ended the first servers.
 	second, saidNext := run()
 	for _, word := range said[:min(2, len(said))] {
 		if pid := number(t, word); !gone(t, pid) {
@@ -84,8 +85,8 @@ func killAndRestart(t *testing.T, dir string, command func() *exec.Cmd) {
 	}
 }
 
-// copySelf copies this program. No test may fork while the copy is open for writing: the child would hold it open
-// until its exec, and starting the copy meanwhile fails with "text file busy".
+// copySelf copies this program. No test may fork while the copy is open for writing: the child would hold it open until
+// its exec, and a start of the copy meanwhile would fail with "text file busy".
 func copySelf(t *testing.T, to string) string {
 	t.Helper()
 	from, err := os.Executable()

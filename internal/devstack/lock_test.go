@@ -39,7 +39,7 @@ func TestLockDir(t *testing.T) {
 			t.Errorf("release: %v", err)
 		}
 	}
-	// A process that another test forks at this moment holds a copy of the lock until it has become another program.
+	// A process that another test forks at this moment holds a copy of the lock until its exec.
 	again, err := LockDir(dir)
 	for deadline := time.Now().Add(10 * time.Second); errors.As(err, &locked) && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
@@ -87,7 +87,7 @@ func TestLockDataEndsOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer signalProcess(orphan.pid, syscall.SIGKILL)
-	// Closing the file alone keeps the lock with the child, which is what the death of this process would do.
+	// If only the file is closed, the child keeps the lock, as after the death of this process.
 	if err := lock.name(deadPID(t), orphan.pid); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestLockDataEndsOrphan(t *testing.T) {
 	}
 }
 
-// deadPID is the number of a process that has ended.
+// deadPID returns the number of a process that has ended.
 func deadPID(t *testing.T) int {
 	t.Helper()
 	p, err := command{path: "/bin/true", dir: "/"}.start(t.Context())

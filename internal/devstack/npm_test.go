@@ -48,7 +48,7 @@ func archive(t *testing.T, entries ...entry) []byte {
 	return buffer.Bytes()
 }
 
-// published is the package as npm serves it, small.
+// published returns a small package in the form in which npm serves it.
 func published(t *testing.T) []byte {
 	t.Helper()
 	script := "#!/bin/sh\necho 'postgres (PostgreSQL) 17.10'\n"

@@ -68,5 +68,5 @@ func TestDieWithParentThatIsGone(t *testing.T) {
 	}
 }
 
-// dieWithTheDead names a parent that is not this process's: what it sees when the parent died meanwhile.
+// dieWithTheDead names a parent that is not this process's, as if the parent had died meanwhile.
 func dieWithTheDead() error { return dieWith(os.Getppid() + 1) }

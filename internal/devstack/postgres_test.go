@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// countUp adds a row to a table and writes how many there are then.
+// countUp adds a row to a table and writes the number of rows.
 func countUp(ctx context.Context, url string, to io.Writer) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -61,15 +61,15 @@ func mustStart(t *testing.T, cfg PostgresConfig) *Postgres {
 	return pg
 }
 
-// TestPostgresLife walks one data directory through what happens to it: every step needs the one before, and making
-// one anew takes half a second.
+// TestPostgresLife uses one data directory for all cases in turn: every step needs the one before, and a new directory
+// takes half a second.
 func TestPostgresLife(t *testing.T) {
 	t.Parallel()
 	dir := publicTempDir(t)
 	cfg := PostgresConfig{DataDir: filepath.Join(dir, "a [b] ü", "data"), Durable: true, LogFile: filepath.Join(dir, "log")}
 	parent := filepath.Dir(cfg.DataDir)
 
-	// An initdb that was interrupted by force: half a data directory beside the place, which must not be taken for one.
+	// An initdb that was killed left half a data directory beside the final place, which must not be taken for data.
 	unfinished := cfg.DataDir + ".init-1"
 	if err := os.MkdirAll(unfinished, 0o755); err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestPostgresLife(t *testing.T) {
 	}
 }
 
-// checkServer looks at what the server must be beyond answering.
+// checkServer checks the server's properties, beyond that it answers.
 func checkServer(t *testing.T, pg *Postgres, cfg PostgresConfig) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), pg.URL("postgres"))
@@ -158,7 +158,7 @@ func checkServer(t *testing.T, pg *Postgres, cfg PostgresConfig) {
 }
 
 // crashAndReuseNumber kills the server and gives its number, as postmaster.pid has it, to another program of the same
-// user, which is what a reboot does.
+// user, as a reboot may do.
 func crashAndReuseNumber(t *testing.T, pg *Postgres, cfg PostgresConfig) *Postgres {
 	t.Helper()
 	if err := pg.Err(); err != nil {

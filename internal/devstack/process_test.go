@@ -40,8 +40,8 @@ func shell(t *testing.T, script string) (*process, *serverLog) {
 	return p, log
 }
 
-// TestServerSurvivesThreads ends threads of the runtime all the while: the kernel signals a child when the thread that
-// forked it ends, not the process.
+// TestServerSurvivesThreads ends threads of the runtime all the time. The kernel signals a child when the thread that
+// forked it ends, and not when the process ends.
 func TestServerSurvivesThreads(t *testing.T) {
 	t.Parallel()
 	stop := make(chan struct{})
@@ -56,7 +56,7 @@ func TestServerSurvivesThreads(t *testing.T) {
 				}
 				var one sync.WaitGroup
 				one.Go(func() {
-					runtime.LockOSThread() // a goroutine that ends with its thread locked takes the thread along
+					runtime.LockOSThread() // if a goroutine ends while its thread is locked, the thread ends too
 				})
 				one.Wait()
 			}
@@ -111,7 +111,7 @@ func TestStopEscalates(t *testing.T) {
 			patience := 10 * time.Second
 			signals := []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}
 			if test.fails {
-				signals = signals[:1] // the second would be waited for in full
+				signals = signals[:1] // the test would wait for the second in full
 			}
 			if err := p.stop(ctx, patience, signals...); (err != nil) != test.fails {
 				t.Errorf("stop gave %v", err)

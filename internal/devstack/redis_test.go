@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pingRedis counts up a key.
+// pingRedis increments a key.
 func pingRedis(t *testing.T, url string) int64 {
 	t.Helper()
 	options, err := redis.ParseURL(url)
@@ -76,7 +76,7 @@ func TestRedisAppendOnlyKeepsEverything(t *testing.T) {
 		if n := pingRedis(t, rd.URL()); n != want+1 {
 			t.Errorf("run %d counts to %d", want+1, n)
 		}
-		// Stopped at once: what was written a moment ago is on the disk all the same.
+		// Although it is stopped at once, the last write is on the disk.
 		if err := rd.Stop(t.Context()); err != nil {
 			t.Error(err)
 		}
@@ -94,7 +94,7 @@ func TestRedisSaysWhyItDoesNotStart(t *testing.T) {
 	if err := os.MkdirAll(blocked, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	// A file in the place of the directory that the server wants to make.
+	// A file has the name of the directory that the server wants to make.
 	if err := os.WriteFile(filepath.Join(blocked, "appendonlydir"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

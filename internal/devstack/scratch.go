@@ -64,7 +64,7 @@ func newScratch(parent string, acct account) (*Scratch, error) {
 	})}, nil
 }
 
-// Remove removes the directory and what is in it. Only the first call does anything.
+// Remove removes the directory and its content. Only the first call does anything.
 func (s *Scratch) Remove() error { return s.remove() }
 
 // sweep removes the scratch directories in parent whose process is gone. A directory that cannot be removed
@@ -84,7 +84,7 @@ func sweep(parent string, acct account) {
 		}
 		dir := filepath.Join(parent, entry.Name())
 		if _, err := os.Lstat(filepath.Join(dir, scratchLock)); err != nil {
-			_ = os.Remove(dir) // removed half-way by its own process; only an empty one goes
+			_ = os.Remove(dir) // its own process has removed it half-way; only an empty one is removed
 			continue
 		}
 		lock, err := takeLock(filepath.Join(dir, scratchLock))

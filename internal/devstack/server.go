@@ -145,7 +145,7 @@ func (s *server) Done() <-chan struct{} { return s.done }
 // server runs and after Stop.
 func (s *server) Err() error { return s.err() }
 
-// undoList is what to undo, in reverse order, if a start fails or when a server has ended.
+// undoList has functions that are called, the last one first, if a start fails or when a server has ended.
 type undoList []func() error
 
 func (u *undoList) add(undo func() error) { *u = append(*u, undo) }

@@ -14,15 +14,15 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// connector makes connections without startup parameters: poolers refuse most of them (pgbouncer:
-// "unsupported startup parameter"). A statement after connecting sets what Latchkey and the URL ask for, one
-// round trip for each connection.
+// connector makes connections without startup parameters: poolers refuse most of them (pgbouncer: "unsupported startup
+// parameter"). A statement after connecting makes the settings of Latchkey and the URL, one round trip for each
+// connection.
 type connector struct {
 	config   *pgxpool.Config
 	settings map[string]string
 }
 
-// newConnector reads url. defaults are the settings that url does not make.
+// newConnector reads url. defaults are settings for which url has no value.
 func newConnector(url, name string, defaults map[string]string) (*connector, error) {
 	parsed, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -33,7 +33,7 @@ func newConnector(url, name string, defaults map[string]string) (*connector, err
 	params := parsed.ConnConfig.RuntimeParams
 	for _, param := range slices.Collect(maps.Keys(params)) {
 		switch param {
-		case "application_name": // every pooler takes it
+		case "application_name": // every pooler accepts it
 		case "options", "replication": // no statement can set them
 		default:
 			if params[param] != "" {
@@ -92,9 +92,9 @@ func Connect(ctx context.Context, url, name string) (*pgx.Conn, error) {
 // Pooler is the kind of pooler between Latchkey and PostgreSQL.
 type Pooler string
 
-// There is no pooler; or one in session mode, which gives a client one connection as long as it is connected,
-// and needs no care; or one in transaction mode, which can give it another connection for each transaction.
-// There, settings, locks and LISTEN last no longer than a transaction.
+// There is no pooler; or one in session mode, which gives a client one connection as long as it is connected, and needs
+// no special treatment; or one in transaction mode, which can give it another connection for each transaction. Then
+// settings, locks and LISTEN last no longer than a transaction.
 const (
 	NoPooler          Pooler = ""
 	SessionPooler     Pooler = "session"
@@ -148,7 +148,7 @@ func sharesBackend(ctx context.Context, url string, first *pgx.Conn, pid uint32)
 	return held == pid || again != pid, err
 }
 
-// orPatience returns nil if the second connection did not come in time: that is an answer, not an error.
+// orPatience returns nil if the second connection did not come in time: that is a result and not an error.
 func orPatience(ctx, waiting context.Context, err error) error {
 	if ctx.Err() != nil || waiting.Err() == nil {
 		return err
@@ -167,7 +167,7 @@ func backend(ctx context.Context, conn queryer) (pid uint32, err error) {
 	return pid, err
 }
 
-// errTransactionPooler is about a URL that must lead to PostgreSQL itself.
+// errTransactionPooler is for a URL that must lead to PostgreSQL itself.
 var errTransactionPooler = &UnfitError{"a pooler in transaction mode (pgbouncer, say) is between Latchkey and the server, and locks and notices " +
 	"do not work through it: set LATCHKEY_DATABASE_DIRECT_URL to the server's own address, or to a database of the pooler in session mode"}
 
@@ -180,9 +180,9 @@ func RequireSession(ctx context.Context, url string) (Pooler, error) {
 	return found, err
 }
 
-// CheckTransactionPooler returns an *UnfitError if Latchkey relies on a setting for the whole session, which
-// is impossible through a pooler in transaction mode. warning is SQL with limits that the role should have,
-// because Latchkey cannot set them.
+// CheckTransactionPooler returns an *UnfitError if Latchkey relies on a setting for the whole session, which is
+// impossible through a pooler in transaction mode. warning is SQL with limits that the role should have, because
+// Latchkey cannot set them.
 func CheckTransactionPooler(ctx context.Context, url string) (warning string, err error) {
 	c, err := newConnector(url, "latchkey probe", nil)
 	if err != nil {
@@ -214,7 +214,7 @@ func CheckTransactionPooler(ctx context.Context, url string) (warning string, er
 	return "", nil
 }
 
-// Hopeless says why waiting does not help against an error of connecting, "" if it may help.
+// Hopeless returns why waiting cannot help after a failed connection, or "" if it may help.
 func Hopeless(err error) string {
 	if unfit, ok := errors.AsType[*UnfitError](err); ok {
 		return unfit.Reason

@@ -1,4 +1,4 @@
 package postgres
 
-// StatementLock is statementLock, for a test that plays a killed process.
+// StatementLock is statementLock, for a test that acts as a killed process.
 const StatementLock = statementLock

@@ -16,7 +16,7 @@ import (
 type UserColumn struct {
 	Name, Type string // the type as format_type writes it
 	Nullable   bool
-	// NeedsDefault: an INSERT leaves the column out. Default is what the default must be; "" allows any.
+	// NeedsDefault means that an INSERT leaves the column out. Default is the required default; "" allows any.
 	NeedsDefault bool
 	Default      string
 }
@@ -41,9 +41,9 @@ func UserColumns() []UserColumn {
 // Latchkey itself writes has under 200 characters.
 const minHashLength = 255
 
-// Fits reports whether a column of this type, as format_type writes it, can be used too: text or a longer
-// limit instead of a text with a limit, and any precision of a time with time zone. What Latchkey writes fits
-// into it, and what Latchkey reads from it means the same.
+// Fits reports whether a column of this type, as format_type writes it, can be used too: text or a longer limit instead
+// of a text with a limit, and any precision of a time with time zone. Latchkey's values fit into it, and its values
+// mean the same to Latchkey.
 func (c UserColumn) Fits(found string) bool {
 	const limited, unlimited = "character varying(%d)", "character varying"
 	var limit, most int
@@ -66,9 +66,9 @@ func ownTables() []string {
 	return []string{"audit_events", "ledger_head", "one_time_secrets", "other_secrets", "password_resets", "replicas", "revocations", "signing_keys"}
 }
 
-// CheckForeign returns an *UnfitError if the database belongs to another program. It does if it has a table
-// users that neither Latchkey nor an older backend has made, or tables with the names of ours and no users,
-// or migrations of another program in a table with the name of ours. It only reads.
+// CheckForeign returns an *UnfitError if the database belongs to another program. That is so if it has a table users
+// that neither Latchkey nor an older backend has made, or tables with the names of ours and no users, or migrations of
+// another program in a table with the name of ours. It only reads.
 func CheckForeign(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -135,7 +135,7 @@ func lookAt(ctx context.Context, conn *pgx.Conn) (*surroundings, error) {
 	return s, err
 }
 
-// wrong says what shows that the database belongs to another program, "" if nothing does.
+// wrong returns the sign that the database belongs to another program, or "" if there is none.
 func (s *surroundings) wrong() string {
 	switch {
 	case s.users == "" && len(s.tables) > 0:
@@ -174,9 +174,8 @@ func (s *surroundings) wrong() string {
 // stopPatience is how long the connection of a stopped replica may still be visible.
 const stopPatience = time.Second
 
-// CheckTakeBack is CheckForeign for `migrate down`, which also takes Latchkey's tables out of another
-// program's database. It also returns an error while a replica is connected: the replica needs what would be
-// taken away.
+// CheckTakeBack is CheckForeign for `migrate down`, which also removes Latchkey's tables from another program's
+// database. It also returns an error while a replica is connected: the replica needs the tables.
 func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	found, err := lookAt(ctx, conn)
 	if err != nil {
@@ -204,13 +203,13 @@ func CheckTakeBack(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// TakeBackUsers removes what the first migration made and its own down step leaves: the table users if it is
-// empty, and the indexes and the trigger that older backends have as well. It also removes what a second
-// migration left that was interrupted. Whatever existed before stays. kept is true if Latchkey made the table
-// and it stays because it holds accounts.
+// TakeBackUsers removes the objects that the first migration made and that its own down step leaves: the table users if
+// it is empty, and the indexes and the trigger that older backends have as well. It also removes the remains of an
+// interrupted second migration. Everything that existed before the migrations stays. kept is true if Latchkey made the
+// table and it stays because it holds accounts.
 //
-// The transaction that recorded the first migration also made its tables, so they have its xmin. After a dump
-// and a restore nothing has that xmin, and everything stays.
+// The transaction that recorded the first migration also made its tables, so they have its xmin. After a dump and a
+// restore nothing has that xmin, and everything stays.
 func TakeBackUsers(ctx context.Context, conn *pgx.Conn) (kept bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var statements []string

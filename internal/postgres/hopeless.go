@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// hopelessCode does what Hopeless does for answers of the server or of a pooler.
+// hopelessCode is Hopeless for errors that the server or a pooler returned.
 func hopelessCode(err error) string {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -40,9 +40,9 @@ func hopelessCode(err error) string {
 // standby is the reason for a server that is not the primary.
 const standby = "it is a standby, or read-only, and takes no writes: name the primary, or all hosts and target_session_attrs=read-write"
 
-// Explain says what is wrong with the server or its URL if a command failed because of that, "" if it failed
-// for another reason. Unlike [Hopeless] it is for what is tried only once, so it also names a server that may
-// still become the primary.
+// Explain returns what is wrong with the server or its URL if a command failed because of that, or "" if it failed for
+// another reason. Unlike [Hopeless] it is for commands that try only once, so it also names a server that may still
+// become the primary.
 func Explain(err error) string {
 	if IsReadOnly(err) {
 		return standby
@@ -53,7 +53,7 @@ func Explain(err error) string {
 	return ""
 }
 
-// HopelessTLS says why a TLS connection is impossible however long one waits, "" if err is of another kind.
+// HopelessTLS returns why a TLS connection is impossible however long one waits, or "" if err is of another kind.
 func HopelessTLS(err error) string {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
@@ -69,7 +69,7 @@ func HopelessTLS(err error) string {
 		return "its certificate is not valid (" + invalid.Error() + ")"
 	case errors.As(err, &record):
 		return "it does not speak TLS on this port"
-	case errors.As(err, &alert) && alert.Op == "remote error": // what crypto/tls makes of the peer's alert
+	case errors.As(err, &alert) && alert.Op == "remote error": // the error that crypto/tls makes from the peer's alert
 		return "it ended the TLS handshake (" + alert.Err.Error() + ")"
 	case err != nil && strings.Contains(err.Error(), "server refused TLS connection"):
 		return "it does not speak TLS"

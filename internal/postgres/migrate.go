@@ -37,12 +37,12 @@ type MigrationStatus struct {
 
 // Migrations runs the goose migrations of FS on one database, one replica at a time.
 type Migrations struct {
-	// URL is a connection string as libpq takes it.
+	// URL is a connection string in a form that libpq accepts.
 	URL string
 	// FS holds the migrations at its root.
 	FS fs.FS
-	// LockTimeout is how long a statement waits for a lock, and other queries behind it. Zero means 10 s, or
-	// what URL sets.
+	// LockTimeout is how long a statement waits for a lock, and other queries behind it. Zero means the value in URL,
+	// or 10 s.
 	LockTimeout time.Duration
 	// Each is called by Up for each missing migration in order. It calls run, and again if that failed. Nil
 	// means that each runs once.
@@ -159,8 +159,8 @@ func (m Migrations) Status(ctx context.Context) ([]MigrationStatus, error) {
 	return list, err
 }
 
-// connector sets its own limits: a role or a database may have limits for its services, and to fill a column
-// takes longer the more rows there are.
+// connector sets its own limits: a role or a database may have limits for its services, and filling a column takes
+// longer the more rows there are.
 func (m Migrations) connector() (*connector, error) {
 	c, err := newConnector(m.URL, "latchkey migrate", map[string]string{
 		"lock_timeout": milliseconds(defaultLockTimeout), "statement_timeout": "0", "idle_in_transaction_session_timeout": "0",

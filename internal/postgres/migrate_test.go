@@ -49,7 +49,7 @@ func existing(t *testing.T, conn *pgx.Conn) {
 	testenv.LoadExisting(t, conn.Config().ConnString())
 }
 
-// shapeOfUsers describes the table as PostgreSQL sees it, but for what Latchkey adds.
+// shapeOfUsers describes the table as PostgreSQL sees it, without Latchkey's additions.
 func shapeOfUsers(t *testing.T, conn *pgx.Conn) []string {
 	t.Helper()
 	return strs(t, conn, `
@@ -100,7 +100,7 @@ func TestMigrateAnExistingDatabase(t *testing.T) {
 	if got := strs(t, conn, "SELECT version || ' ' || dirty FROM schema_migrations"); !reflect.DeepEqual(got, []string{"1 false"}) {
 		t.Errorf("schema_migrations: %v", got)
 	}
-	// Of two that differ in letter case the older one holds the value.
+	// Of two addresses that differ in letter case the older one holds the value.
 	for email, lookup := range map[string]string{
 		"Case.nora@Example.com": "case.nora@example.com", "case.nora@example.com": "", "Only.Upper.nora@Example.com": "only.upper.nora@example.com",
 		"nora0@example.com": "nora0@example.com",
@@ -114,7 +114,7 @@ func TestMigrateAnExistingDatabase(t *testing.T) {
 	}
 }
 
-// TestDownAndUp goes all the way back and forth; accounts stay.
+// TestDownAndUp takes all migrations back and applies them again; accounts stay.
 func TestDownAndUp(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -156,8 +156,8 @@ func TestDownAndUp(t *testing.T) {
 	}
 }
 
-// TestReplicasMigrateTogether: the migration outside a transaction waits for every
-// older snapshot, also those of replicas that wait for their turn.
+// TestReplicasMigrateTogether: the migration outside a transaction waits for every older snapshot, also those of
+// replicas that wait for their turn.
 func TestReplicasMigrateTogether(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -182,20 +182,20 @@ func TestReplicasMigrateTogether(t *testing.T) {
 	}
 }
 
-// TestInterruptedMigration: what was half done outside a transaction is done again.
+// TestInterruptedMigration: work that was half done outside a transaction is done again.
 func TestInterruptedMigration(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
 	conn := connect(t, url)
 	existing(t, conn)
-	// As left by a process that was killed while it built the index: the column is
-	// there, the index is not valid, and nobody wrote down that anything was done.
+	// As a process left it that was killed while it built the index: the column exists, the index is not valid, and
+	// there is no record that anything was done.
 	mustExec(t, conn, "ALTER TABLE users ADD COLUMN email_lookup text")
 	mustExec(t, conn, "CREATE UNIQUE INDEX users_email_lookup_key ON users (email_lookup)")
 	mustExec(t, conn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_email_lookup_key'::regclass")
 	mustExec(t, conn, "CREATE INDEX users_created_at_id ON users (created_at)")
 	mustExec(t, conn, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_created_at_id'::regclass")
-	// And killed again, half way through the rows.
+	// Another process was killed half way through the rows.
 	mustExec(t, conn, "UPDATE users SET email_lookup = email WHERE email LIKE 'nora%'")
 	if _, err := all(url).Up(t.Context(), nil); err != nil {
 		t.Fatal(err)
@@ -211,8 +211,8 @@ func TestInterruptedMigration(t *testing.T) {
 	}
 }
 
-// TestPagesOfOneMoment: an import gives many accounts one time of creation. A page of
-// them comes from the index, not from a sort of all.
+// TestPagesOfOneMoment: an import gives many accounts one time of creation. A page of them is read from the index,
+// without a sort of all.
 func TestPagesOfOneMoment(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -231,8 +231,8 @@ func TestPagesOfOneMoment(t *testing.T) {
 	}
 }
 
-// TestLookupOfRowsThatOthersWrite: an older backend on the same table knows nothing
-// of the column, and must never fail because of it.
+// TestLookupOfRowsThatOthersWrite: an older backend on the same table does not know the column, and must never fail
+// because of it.
 func TestLookupOfRowsThatOthersWrite(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -250,7 +250,7 @@ func TestLookupOfRowsThatOthersWrite(t *testing.T) {
 	if got := []string{lookup("First@Example.com"), lookup("FIRST@example.com"), lookup("first@example.com")}; !reflect.DeepEqual(got, []string{"first@example.com", "(none)", "(none)"}) {
 		t.Errorf("got %v", got)
 	}
-	// A change of address moves the value, or gives it up where it is taken.
+	// A change of address moves the value, or gives it up if another account holds it.
 	mustExec(t, conn, "UPDATE users SET email = 'Second@Example.com' WHERE email = 'First@Example.com'")
 	if got := lookup("Second@Example.com"); got != "second@example.com" {
 		t.Errorf("moved: %s", got)
@@ -264,7 +264,7 @@ func TestLookupOfRowsThatOthersWrite(t *testing.T) {
 	if got := lookup("Third@example.com"); got != "(none)" {
 		t.Errorf("taken by a changed one: %s", got)
 	}
-	// Also one that held a value: its former address is free for whoever comes.
+	// The same for one that held a value: anybody can use its former address now.
 	mustExec(t, conn, insert, "fourth@example.com")
 	mustExec(t, conn, "UPDATE users SET email = 'THIRD@example.com' WHERE email = 'fourth@example.com'")
 	if got := lookup("THIRD@example.com"); got != "(none)" {
@@ -280,14 +280,14 @@ func TestLookupOfRowsThatOthersWrite(t *testing.T) {
 	if got := strs(t, conn, "SELECT count(email_lookup)::text FROM users WHERE email ILIKE 'bulk%'"); got[0] != "100" {
 		t.Errorf("%s of 200 have a value, want 100", got[0])
 	}
-	// The trigger is no change of the account.
+	// The trigger does not count as a change of the account.
 	if got := strs(t, conn, "SELECT count(*)::text FROM users WHERE email LIKE '%ulk%' AND updated_at <> created_at"); got[0] != "0" {
 		t.Errorf("%s rows look updated", got[0])
 	}
 }
 
-// TestLookupAtOnce: two programs insert variants of one address in open
-// transactions; neither insert fails and one value is held.
+// TestLookupAtOnce: two programs insert variants of one address in open transactions. Neither insert fails, and one
+// account holds the value.
 func TestLookupAtOnce(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -314,8 +314,7 @@ func TestLookupAtOnce(t *testing.T) {
 	}
 }
 
-// TestAppendRevocation: numbers only grow, start anew with each timeline, and come in
-// the order of commits.
+// TestAppendRevocation: numbers only grow, begin again with each timeline, and are in the order of commits.
 func TestAppendRevocation(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -374,8 +373,8 @@ func TestAppendRevocation(t *testing.T) {
 	}
 }
 
-// TestMigrationsHaveLimits: a migration that cannot have its lock gives up, so that
-// the whole service does not queue up behind it. What the operator's URL says wins.
+// TestMigrationsHaveLimits: a migration that cannot get its lock gives up, so that the whole service does not wait
+// behind it. Limits in the operator's URL take precedence.
 func TestMigrationsHaveLimits(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -399,9 +398,9 @@ DROP TABLE probe;
 	}
 }
 
-// TestKilledMigration: the server goes on with the statement of a process that was
-// killed, here with the build of an index that waits for an old snapshot. Whoever
-// migrates next waits for it, and does not queue up for the table's lock.
+// TestKilledMigration: the server continues the statement of a process that was killed, here the build of an index that
+// waits for an old snapshot. The next process that migrates waits for that statement, and does not queue for the
+// table's lock.
 func TestKilledMigration(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -409,7 +408,7 @@ func TestKilledMigration(t *testing.T) {
 	existing(t, conn)
 	mustExec(t, old, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 	mustExec(t, old, "SELECT count(*) FROM pg_class")
-	// As the killed process left it: its lock on the whole is gone, its connection is busy.
+	// As the killed process left it: its lock for the whole migration is gone, its connection is busy.
 	orphan := connect(t, url)
 	mustExec(t, orphan, "ALTER TABLE users ADD COLUMN email_lookup text")
 	mustExec(t, orphan, "SELECT pg_advisory_lock($1)", int64(postgres.StatementLock))
@@ -448,7 +447,7 @@ func TestKilledMigration(t *testing.T) {
 	}
 }
 
-// TestEachMigration: one that could not have its lock in time is run again.
+// TestEachMigration: a migration that could not get its lock in time is run again.
 func TestEachMigration(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)
@@ -481,8 +480,8 @@ func TestEachMigration(t *testing.T) {
 	}
 }
 
-// TestLookupBetweenTheTriggers: migration 2 is no transaction, and an older backend
-// signs accounts up and changes their addresses between any two of its statements.
+// TestLookupBetweenTheTriggers: migration 2 is not one transaction. Between any two of its statements an older backend
+// signs accounts up and changes their addresses.
 func TestLookupBetweenTheTriggers(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyDatabase(t)

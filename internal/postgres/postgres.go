@@ -36,7 +36,7 @@ const (
 
 // Config says how to reach PostgreSQL.
 type Config struct {
-	// URL is a connection string as libpq takes it; several hosts are fine.
+	// URL is a connection string in a form that libpq accepts; it may name several hosts.
 	URL string
 	// MaxConns bounds the pool. Zero means pgx's default.
 	MaxConns int
@@ -117,8 +117,8 @@ func InTx(ctx context.Context, pool *pgxpool.Pool, fn func(tx pgx.Tx) error) err
 	return nil
 }
 
-// IsUnavailable reports whether err means that PostgreSQL did not do its work, not that the work was wrong:
-// it cannot be reached, did not answer in time, or is shutting down, starting, full or read-only.
+// IsUnavailable reports whether err means that PostgreSQL did not do its work, and not that the work was wrong: it
+// cannot be reached, did not answer in time, or is shutting down, starting, full or read-only.
 func IsUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pg.Code[:min(2, len(pg.Code))] {
@@ -135,8 +135,8 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, puddle.ErrClosedPool)
 }
 
-// Weakness says who other than PostgreSQL can read or answer what url sends to another machine, "" if nobody.
-// password is the password that is sent there, "" if there is none.
+// Weakness returns who other than PostgreSQL can read or answer the data that url sends to another machine, or "" if
+// nobody can. password is the password that is sent there, or "" if there is none.
 func Weakness(url string) (weakness, password string) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -158,7 +158,7 @@ func Weakness(url string) (weakness, password string) {
 	return weakness, password
 }
 
-// UnfitError is about a server that answers and cannot be used. Waiting does not help.
+// UnfitError reports a server that answers but cannot be used. Waiting does not help.
 type UnfitError struct{ Reason string }
 
 // Error implements error.

@@ -45,7 +45,7 @@ func TestConnectionsHaveLimits(t *testing.T) {
 	if err := postgres.CheckServer(t.Context(), pool); err != nil {
 		t.Error(err)
 	}
-	// What the operator's URL says wins.
+	// Settings in the operator's URL take precedence.
 	own := open(t, url+"&statement_timeout=7s&application_name=mine")
 	var timeout, name string
 	err := own.QueryRow(t.Context(), "SELECT current_setting('statement_timeout'), current_setting('application_name')").Scan(&timeout, &name)
@@ -107,7 +107,7 @@ func TestInTx(t *testing.T) {
 	if pg, ok := errors.AsType[*pgconn.PgError](twice); !ok || pg.Code != "23505" || pg.ConstraintName != "n_pkey" || postgres.IsUnavailable(twice) {
 		t.Errorf("got %v", twice)
 	}
-	// The caller hangs up inside: nothing stays, no lock and no connection either.
+	// If the caller hangs up inside, nothing stays: no row, no lock and no connection.
 	ctx, cancel := context.WithCancel(t.Context())
 	err := postgres.InTx(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "INSERT INTO n VALUES (3)"); err != nil {
@@ -119,7 +119,7 @@ func TestInTx(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	// A panic neither.
+	// The same after a panic.
 	func() {
 		defer func() { _ = recover() }()
 		_ = postgres.InTx(t.Context(), pool, func(tx pgx.Tx) error {
@@ -183,8 +183,8 @@ func TestIsUnavailable(t *testing.T) {
 	}
 }
 
-// TestIsUnavailableByCode: what the server itself says of its state, and what it says
-// of a statement.
+// TestIsUnavailableByCode: codes with which the server reports its own state, and codes with which it reports a
+// statement.
 func TestIsUnavailableByCode(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]bool{

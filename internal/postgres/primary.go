@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// readOnly is the SQLSTATE of a write to a server that takes none, and of latchkey_on_primary.
+	// readOnly is the SQLSTATE of a write to a server that accepts none, and of latchkey_on_primary.
 	readOnly   = "25006"
 	resetPause = time.Second
 )
@@ -42,7 +42,7 @@ func lookForPrimary(cfg *pgconn.Config) {
 
 func severalHosts(cfg *pgconn.Config) bool {
 	return slices.ContainsFunc(cfg.Fallbacks, func(other *pgconn.FallbackConfig) bool {
-		return other.Host != cfg.Host || other.Port != cfg.Port // else it is the same one without TLS
+		return other.Host != cfg.Host || other.Port != cfg.Port // otherwise it is the same one without TLS
 	})
 }
 

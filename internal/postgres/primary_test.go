@@ -15,8 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// decidesNothing are the queries that read without a proof that the server is the
-// primary, and why they may.
+// decidesNothing has the queries that read without a proof that the server is the primary, and why they may.
 func decidesNothing() map[string]string {
 	return map[string]string{
 		"HoldersOf":                "tells why a write did nothing",
@@ -33,8 +32,8 @@ func decidesNothing() map[string]string {
 	}
 }
 
-// TestReadsProveThePrimary: each query that only reads says so where it is not answered
-// by the primary, or is known to decide nothing.
+// TestReadsProveThePrimary: each query that only reads fails on a server that is not the primary, or is known to decide
+// nothing.
 func TestReadsProveThePrimary(t *testing.T) {
 	t.Parallel()
 	files, err := fs.Glob(os.DirFS("../../sql/queries"), "*.sql")
@@ -68,7 +67,7 @@ func TestReadsProveThePrimary(t *testing.T) {
 	}
 }
 
-// TestReadsFailElsewhere: they do, also when they find nothing.
+// TestReadsFailElsewhere: on another server they fail, also if they find nothing.
 func TestReadsFailElsewhere(t *testing.T) {
 	t.Parallel()
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: testenv.Migrated(t) + "&default_transaction_read_only=on"})
@@ -112,8 +111,7 @@ func TestReadsFailElsewhere(t *testing.T) {
 	}
 }
 
-// TestConnectionsToAFormerPrimaryGo: one refused write is enough, and all that the pool
-// has are closed.
+// TestConnectionsToAFormerPrimaryGo: after one refused write all connections of the pool are closed.
 func TestConnectionsToAFormerPrimaryGo(t *testing.T) {
 	t.Parallel()
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: testenv.Migrated(t), MaxConns: 4})

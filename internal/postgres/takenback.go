@@ -7,13 +7,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lastFact is the newest migration whose way back loses what was ended: the ledger's rows, spent tokens of older backends,
-// marks of sessions, changed addresses.
+// lastFact is the newest migration whose down step loses facts about what was ended: the ledger's rows, spent tokens of
+// older backends, marks of sessions, changed addresses.
 const lastFact = 21
 
-// NoteTakeBack comes before the migration of this version is taken back, while no replica runs. Where Latchkey has served
-// and facts get lost, it writes down the time in the table latchkey_taken_back, which stays: a later migration up refuses
-// sessions and tokens from before it, because nobody can know any more which of them had ended.
+// NoteTakeBack is called before the migration of this version is taken back, while no replica runs. If Latchkey has
+// served and facts will be lost, it writes the time into the table latchkey_taken_back, which stays. After a later
+// migration up, sessions and tokens from before that time are refused, because nobody can know any more which of them
+// had ended.
 func NoteTakeBack(ctx context.Context, conn *pgx.Conn, version int64) error {
 	if version > lastFact {
 		return nil

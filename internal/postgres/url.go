@@ -9,8 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// CheckURL returns an error that says which part of a connection string is wrong. It contains nothing of the
-// string.
+// CheckURL returns an error that names the wrong part of a connection string. It contains nothing of the string.
 func CheckURL(text string) error {
 	_, err := pgxpool.ParseConfig(text)
 	if err == nil {
@@ -38,7 +37,7 @@ func CheckURL(text string) error {
 	return errors.New(wrongEscape(text))
 }
 
-// wrongEscape finds the part of a URL with a percent sign that begins no escape.
+// wrongEscape finds the part of a URL with a percent sign that does not begin an escape.
 func wrongEscape(text string) string {
 	_, rest, _ := strings.Cut(text, "://")
 	user := ""

@@ -1,4 +1,4 @@
-// Package migrations carries the goose migrations in the binary.
+// Package migrations has the goose migrations inside the binary.
 package migrations
 
 import "embed"

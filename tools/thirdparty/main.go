@@ -1,6 +1,6 @@
-// Command thirdparty writes the proto sources of our dependencies, regenerated from the descriptors that
-// their official Go packages embed, so that buf lints and generates without a schema registry and the rules
-// always match the runtime that go.mod pins. Usage, from tools/: go run ./thirdparty ../third_party/proto
+// Command thirdparty writes the proto sources of our dependencies. It regenerates them from the descriptors that their
+// official Go packages embed. So buf lints and generates without a schema registry, and the rules always match the
+// runtime that go.mod pins. Usage, from tools/: go run ./thirdparty ../third_party/proto
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// source is one file to write, with the copyright that its licence asks us to keep.
+// source is one file to write, with the copyright that its licence requires us to keep.
 type source struct {
 	file      protoreflect.FileDescriptor
 	copyright string
@@ -58,7 +58,7 @@ func run(args []string) error {
 	}
 	sources := []source{
 		{validate.File_buf_validate_validate_proto, "Copyright 2023-2026 Buf Technologies, Inc."},
-		// What our errors carry: clients decode their details with them.
+		// Our errors have these messages as details: clients decode them with this file.
 		{spb.File_google_rpc_status_proto, "Copyright 2026 Google LLC"},
 		{errdetails.File_google_rpc_error_details_proto, "Copyright 2026 Google LLC"},
 	}
@@ -87,14 +87,14 @@ func write(root *os.Root, s source) error {
 	if err := same(s.file, text); err != nil {
 		return err
 	}
-	// The paths of proto files use slashes on every system, and os.Root takes them.
+	// The paths of proto files use slashes on every system, and os.Root accepts slashes.
 	if err := root.MkdirAll(path.Dir(s.file.Path()), 0o755); err != nil {
 		return err
 	}
 	return root.WriteFile(s.file.Path(), []byte("// "+s.copyright+"\n"+notice+"\n"+text), 0o644)
 }
 
-// same returns an error if the text does not define what the file does.
+// same returns an error if the text does not define the same as the file.
 func same(file protoreflect.FileDescriptor, text string) error {
 	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
 		Accessor: protocompile.SourceAccessorFromMap(map[string]string{file.Path(): text}),
@@ -117,7 +117,7 @@ func same(file protoreflect.FileDescriptor, text string) error {
 	return nil
 }
 
-// plain is the definition of a file with its options as this program knows them.
+// plain returns the definition of a file with its options as this program knows them.
 func plain(file protoreflect.FileDescriptor) (*descriptorpb.FileDescriptorProto, error) {
 	raw, err := proto.Marshal(protodesc.ToFileDescriptorProto(file))
 	if err != nil {

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// The rules of validate.proto as protoprint writes them: a message with a list of messages. protobufjs 7, and
-// @grpc/proto-loader with it, reads no such list ("illegal value '{'").
+// These are the rules of validate.proto as protoprint writes them: a message with a list of messages. protobufjs 7, and
+// so @grpc/proto-loader, cannot read such a list ("illegal value '{'").
 const (
 	listOpens = "(predefined) = {"
 	ruleName  = "(predefined).cel = "
 )
 
 // flattenRules writes each `(predefined) = { cel: [ {…}, {…} ] }` as `(predefined).cel = {…}, (predefined).cel = {…}`,
-// which says the same and is read by every parser. Anything else within is an error.
+// which means the same and which every parser reads. Anything else inside is an error.
 func flattenRules(text string) (string, error) {
 	var out strings.Builder
 	for {
@@ -71,7 +71,7 @@ func ruleList(text string) (rules []string, after string, err error) {
 	return rules, rest, nil
 }
 
-// message reads `{ field: "text", … }`, whose fields hold no messages, and puts it on one line for each field.
+// message reads `{ field: "text", … }`, whose fields hold no messages, and writes it with one line for each field.
 func message(text string) (written, after string, err error) {
 	rest, ok := cutToken(text, "{")
 	if !ok {
