@@ -4,7 +4,6 @@
 //
 // The Go backend signs with RS256, the Rust one with HS256. Each algorithm belongs to its own key and its own rules: no
 // token is ever checked with the other's.
-// to its own key and its own rules: no token is ever checked with the other's.
 package legacy
 
 import (

@@ -69,7 +69,6 @@ type digest interface {
 //
 // Errors wrap ErrMalformedHash, and also ErrUnsupportedHash if that is the reason. They name the wrong part, and
 // contain nothing of the salt or key.
-// without any of the salt or key.
 func Canonical(encoded string) (string, error) {
 	d, err := read(encoded)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // Callers returns the directories, relative to the module's, whose Go files outside tests and gen mention one of the
-// methods, and fails the test when nobody does: then the method has another name. It is for rules such as "only
-// internal/audit inserts events", which no import tells.
+// methods. It fails the test if there are none: then the method has another name. It is for rules that imports do not
+// show, such as "only internal/audit inserts events".
 func Callers(t testing.TB, methods ...string) []string {
 	t.Helper()
 	_, own, _, ok := runtime.Caller(0)

@@ -10,10 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// StoreCalls counts the statements that a server sends to PostgreSQL and the commands
-// that it sends to Redis for its callers: those with the name of a query, and all but
-// what checks of health ask. What follows the ledger has connections of its own, and the
-// outbox looks for mails, and sweeps, under names of its own.
+// StoreCalls counts the statements that a server sends to PostgreSQL and the commands that it sends to Redis for its
+// callers. It counts statements that have the name of a query, and all commands except those of health checks. The part
+// that follows the ledger has its own connections. The outbox has its own names for the statements that look for mails
+// and sweep.
 type StoreCalls struct {
 	postgres, redis atomic.Int64
 }
@@ -33,12 +33,12 @@ func (c *StoreCalls) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.
 	return ctx
 }
 
-// otherQueries are what the names of the outbox's queries begin with, River's and its own, and of those of health.
+// otherQueries are the beginnings of the names of other queries: River's, the outbox's own, and those of health checks.
 func otherQueries() []string {
 	return []string{
 		"OnPrimary", "TakeWrite", "TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table",
 		"Column", "Index",
-		// The sweep at the start.
+		// These run in the sweep at the start.
 		"DeleteAuditEventsBefore", "DeleteExpired", "DeleteMailNoticesBefore", "DeleteOld",
 	}
 }

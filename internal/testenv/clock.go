@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Clock is a clock that stands still until it is moved. Its methods may be called concurrently; pass its Now method
-// where code wants a func() time.Time.
+// Clock is a clock that does not move until it is set. Its methods may be called concurrently; pass its Now method to
+// code that needs a func() time.Time.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -15,14 +15,14 @@ type Clock struct {
 // NewClock returns a clock that shows start.
 func NewClock(start time.Time) *Clock { return &Clock{now: start} }
 
-// Now returns the time shown.
+// Now returns the time that the clock shows.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// Advance moves the clock by d, backwards when d is negative, and returns the new time.
+// Advance moves the clock by d, backwards if d is negative, and returns the new time.
 func (c *Clock) Advance(d time.Duration) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

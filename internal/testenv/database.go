@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// patience bounds every step of the set-up; the longest is fetching PostgreSQL.
+// patience bounds every step of the set-up; the longest is the download of PostgreSQL.
 const patience = 10 * time.Minute
 
 // postgres is the server of a test binary.
@@ -32,17 +32,17 @@ type postgres struct {
 	templates map[string]*template
 }
 
-// template is a database that was migrated once and that nobody can connect to: PostgreSQL clones only databases
-// without connections.
+// template is a database that was migrated once. Nobody can connect to it: PostgreSQL clones only databases without
+// connections.
 type template struct {
 	once sync.Once
 	name string
 	err  error
 }
 
-// Database returns the URL of a migrated database that only this test uses. It is a clone of one that migrate has
-// brought up to date once per test binary and hashOfMigrations; migrate must close its connections. The database is
-// dropped, with whatever is still connected to it, when the test ends.
+// Database returns the URL of a migrated database that only this test uses. It is a clone of a database that migrate
+// has migrated, once for each test binary and hashOfMigrations; migrate must close its connections. When the test ends,
+// the database is dropped, even if connections to it are open.
 func Database(t testing.TB, migrate func(ctx context.Context, url string) error, hashOfMigrations string) string {
 	t.Helper()
 	return database(t, func(ctx context.Context, p *postgres) (string, error) {
@@ -53,7 +53,7 @@ func Database(t testing.TB, migrate func(ctx context.Context, url string) error,
 // EmptyDatabase returns the URL of a database without any table that only this test uses, dropped when the test ends.
 func EmptyDatabase(t testing.TB) string {
 	t.Helper()
-	// template0, because it allows no connections either.
+	// template0 is used because it allows no connections either.
 	return database(t, func(context.Context, *postgres) (string, error) { return "template0", nil })
 }
 
@@ -98,7 +98,7 @@ func startPostgres() (_ *postgres, err error) {
 	}()
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		cache = os.TempDir() // no home directory: an account made for a job
+		cache = os.TempDir() // there is no home directory, as for an account of a CI job
 	}
 	p.server, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
 		DataDir:        filepath.Join(p.scratch.Dir, "data"),
@@ -106,9 +106,9 @@ func startPostgres() (_ *postgres, err error) {
 		CacheDir:       filepath.Join(cache, "latchkey"),
 		Notify:         func(message string) { fmt.Fprintln(os.Stderr, "testenv:", message) },
 		Settings: map[string]string{
-			// Nothing here lives long enough to need a vacuum, and one would hold up the clones.
+			// Nothing here lives long enough to need a vacuum, and one would delay the clones.
 			"autovacuum": "off",
-			// A clone writes a checkpoint each, and no log of the copied files, at this level.
+			// At this level a clone writes only a checkpoint, and no log of the copied files.
 			"wal_level": "minimal", "max_wal_senders": "0",
 			"max_wal_size": "128MB", "min_wal_size": "32MB", "shared_buffers": "32MB",
 		},
@@ -131,7 +131,7 @@ func (p *postgres) close() error {
 	}
 	var err error
 	if p.server != nil {
-		// The data goes too, so nothing is worth waiting for.
+		// The data is deleted too, so nothing is worth waiting for.
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		err = p.server.Stop(ctx)
@@ -139,7 +139,7 @@ func (p *postgres) close() error {
 	return errors.Join(err, p.scratch.Remove())
 }
 
-// template returns the database that was migrated for hash, making it for the first caller.
+// template returns the database that was migrated for hash. The first call for hash makes it.
 func (p *postgres) template(
 	ctx context.Context, migrate func(ctx context.Context, url string) error, hash string,
 ) (string, error) {
@@ -151,7 +151,7 @@ func (p *postgres) template(
 	}
 	p.mu.Unlock()
 	entry.once.Do(func() {
-		// Other tests wait for it, so it does not end with the one that came first.
+		// Other tests wait for it, so it does not end with the test that came first.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		entry.err = p.migrateTemplate(ctx, entry.name, migrate)
@@ -171,14 +171,14 @@ func (p *postgres) migrateTemplate(
 	if _, err := p.admin.Exec(ctx, "ALTER DATABASE "+quote(name)+" ALLOW_CONNECTIONS false"); err != nil {
 		return err
 	}
-	// A closed connection ends a moment later on the server's side; one that was left open ends here.
+	// The server ends a closed connection a moment later; one that was left open is ended here.
 	const wait = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1"
 	_, err := p.admin.Exec(ctx, wait, name)
 	return err
 }
 
-// clone copies a database file by file, which for small ones is several times faster than through the log; older
-// servers know no other way.
+// clone copies a database file by file. For small ones that is several times faster than through the log. Older servers
+// have no other way.
 func (p *postgres) clone(ctx context.Context, name, source string) error {
 	statement := "CREATE DATABASE " + quote(name) + " TEMPLATE " + quote(source)
 	if p.server.Major() >= 15 {

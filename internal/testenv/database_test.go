@@ -38,7 +38,7 @@ func count(t *testing.T, conn *pgx.Conn, query string) (n int) {
 	return n
 }
 
-// makeThings is a migration. It leaves a connection open, which the template must not be harmed by.
+// makeThings is a migration. It leaves a connection open, which must not harm the template.
 func makeThings(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -48,10 +48,10 @@ func makeThings(ctx context.Context, url string) error {
 	return err
 }
 
-// TestDatabaseIsPrivate has many tests that each write to the same table of their own database.
+// TestDatabaseIsPrivate: many tests each write to the same table of their own database.
 func TestDatabaseIsPrivate(t *testing.T) {
 	t.Parallel()
-	hash := rand.Text() // a run with -count has the templates of the last one
+	hash := rand.Text() // with -count, templates of earlier runs exist
 	var migrations atomic.Int64
 	migrate := func(ctx context.Context, url string) error {
 		migrations.Add(1)
@@ -78,7 +78,7 @@ func TestDatabaseIsDropped(t *testing.T) {
 	var url string
 	t.Run("inner", func(t *testing.T) {
 		url = testenv.Database(t, makeThings, rand.Text())
-		// Open until after the database is gone.
+		// It stays open until the database is dropped.
 		if _, err := pgx.Connect(t.Context(), url); err != nil {
 			t.Error(err)
 		}
@@ -123,7 +123,7 @@ func TestEmptyDatabase(t *testing.T) {
 	if n := count(t, second, tables); n != 0 {
 		t.Errorf("%d tables in an empty database", n)
 	}
-	// What migrations rely on.
+	// Migrations depend on it.
 	exec(t, second, "CREATE EXTENSION citext")
 	if n := count(t, second, "SELECT ('A'::citext = 'a'::citext)::int"); n != 1 {
 		t.Error("citext compares case")

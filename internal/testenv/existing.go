@@ -13,15 +13,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// existing is a snapshot of the stores that the older backends served from: a dump
-// of the database, every key in Redis, and what their clients hold.
+// existing is a snapshot of the stores of the older backends: a dump of the database, every key in Redis, and the
+// tokens of their clients.
 //
 //go:embed existing
 var existing embed.FS
 
 // ExistingBackend is a copy of that snapshot in stores that only this test uses.
 type ExistingBackend struct {
-	// DatabaseURL is the database as it was dumped: Latchkey's migrations are not in it.
+	// DatabaseURL is the database as it was dumped, without Latchkey's migrations.
 	DatabaseURL string `json:"-"`
 	RedisURL    string `json:"-"`
 	// PublicKey is the Go backend's, in PEM.
@@ -37,7 +37,7 @@ type ExistingBackend struct {
 	} `json:"jwt"`
 }
 
-// ExistingUser is an account, and what its owner knows.
+// ExistingUser is an account, and the data that its owner knows.
 type ExistingUser struct {
 	ID        uuid.UUID `json:"id"`
 	Email     string    `json:"email"`
@@ -50,7 +50,7 @@ type ExistingUser struct {
 	Verified bool   `json:"verified"`
 }
 
-// ExistingSession is a pair of tokens that some client holds. They expire in decades.
+// ExistingSession is a pair of tokens that a client has. They expire in decades.
 type ExistingSession struct {
 	Email        string    `json:"email"`
 	UserID       uuid.UUID `json:"user_id"`
@@ -60,15 +60,15 @@ type ExistingSession struct {
 	IssuedBy string `json:"issued_by"`
 }
 
-// ExistingResetToken is one that was mailed.
+// ExistingResetToken is a reset token that was mailed.
 type ExistingResetToken struct {
-	// Key is where it is kept in Redis.
+	// Key is its key in Redis.
 	Key    string    `json:"key"`
 	Token  string    `json:"token"`
 	UserID uuid.UUID `json:"user_id"`
 }
 
-// Existing loads the snapshot as it is.
+// Existing loads the snapshot without changes.
 func Existing(t testing.TB) *ExistingBackend {
 	t.Helper()
 	backend := &ExistingBackend{

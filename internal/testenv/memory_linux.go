@@ -2,8 +2,8 @@ package testenv
 
 import "syscall"
 
-// memoryDir is where data lives in memory, or "" when there is too little room: a container has 64 MiB by default, a
-// server with a few databases takes 100.
+// memoryDir returns a folder whose files are in memory, or "" if there is too little room: a container has 64 MiB by
+// default, a server with a few databases takes 100.
 func memoryDir() string {
 	const dir, needed = "/dev/shm", 1 << 30
 	var stat syscall.Statfs_t

@@ -2,5 +2,5 @@
 
 package testenv
 
-// memoryDir is "": only Linux has a place for files in memory that is always there.
+// memoryDir returns "": only Linux always has a place for files in memory.
 func memoryDir() string { return "" }

@@ -21,11 +21,11 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// standbyName is what the standby calls itself to its primary.
+// standbyName is the name that the standby gives to its primary.
 const standbyName = "standby"
 
-// Pair is two PostgreSQL servers of one test: a primary, and a standby that has every commit before it is answered
-// (synchronous_commit is on). They last as long as the test.
+// Pair is two PostgreSQL servers of one test: a primary, and a standby that has every commit before the commit is
+// answered (synchronous_commit is on). They last as long as the test.
 type Pair struct {
 	t                testing.TB
 	scratch          *devstack.Scratch
@@ -43,7 +43,7 @@ func NewPair(t testing.TB) *Pair {
 	must(t, err)
 	p := &Pair{t: t, scratch: scratch}
 	t.Cleanup(p.remove)
-	// Copied cold: that needs no pg_basebackup, which not every installation has.
+	// The standby is a copy of the stopped primary. That needs no pg_basebackup, which not every installation has.
 	first := p.start("one", nil)
 	must(t, first.EnsureDatabase(t.Context(), pairDatabase))
 	must(t, Migrate(t.Context(), first.URL(pairDatabase)))
@@ -77,7 +77,7 @@ func (p *Pair) start(name string, settings map[string]string) *devstack.Postgres
 }
 
 func (p *Pair) remove() {
-	// The data goes too, so nothing is worth waiting for.
+	// The data is deleted too, so nothing is worth waiting for.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(p.t.Context()))
 	cancel()
 	for _, server := range []*devstack.Postgres{p.standby, p.primary} {
@@ -90,7 +90,7 @@ func (p *Pair) remove() {
 	}
 }
 
-// URL names both servers, the primary first, for whoever looks for the one that takes writes.
+// URL names both servers, the primary first, for clients that look for the one that accepts writes.
 func (p *Pair) URL() string {
 	return "postgres://latchkey@:5432,:5432/" + pairDatabase + "?target_session_attrs=read-write&host=" +
 		socketOf(p.primary) + "," + socketOf(p.standby)
@@ -102,7 +102,7 @@ func (p *Pair) PrimaryURL() string { return p.primary.URL(pairDatabase) }
 // StandbyURL names the second server only.
 func (p *Pair) StandbyURL() string { return p.standby.URL(pairDatabase) }
 
-// SetReadOnly makes the first server refuse writes in every connection that it has, and keeps the connections.
+// SetReadOnly makes the first server refuse writes on all its connections, and keeps the connections open.
 func (p *Pair) SetReadOnly() {
 	p.t.Helper()
 	p.exec(p.primary, "ALTER SYSTEM SET default_transaction_read_only = on")
@@ -123,7 +123,7 @@ func (p *Pair) StopStandby() {
 	must(p.t, p.standby.Stop(context.WithoutCancel(p.t.Context())))
 }
 
-// Kill ends the first server as `kill -9` does.
+// Kill ends the first server like `kill -9`.
 func (p *Pair) Kill() {
 	p.t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.dir("one"), "postmaster.pid"))

@@ -8,8 +8,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestPair: what the primary has answered the standby has, and a client that looks for
-// the one that takes writes finds it after each change.
+// TestPair: the standby has every commit that the primary has answered, and a client that looks for the server that
+// accepts writes finds it after each change.
 func TestPair(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*testenv.Pair){"read-only": (*testenv.Pair).SetReadOnly, "killed": (*testenv.Pair).Kill} {

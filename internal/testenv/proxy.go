@@ -16,8 +16,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// Proxy stands between a client and PostgreSQL or Redis, on a unix socket, to take the server away and back. It lasts as
-// long as the test. Its methods may be called concurrently.
+// Proxy is between a client and PostgreSQL or Redis, on a unix socket. It can make the server unreachable and reachable
+// again. It lasts as long as the test. Its methods may be called concurrently.
 type Proxy struct {
 	t        testing.TB
 	url      string
@@ -48,7 +48,7 @@ func NewProxy(t testing.TB, targetURL string) *Proxy {
 	if err != nil {
 		t.Fatalf("testenv: proxy: %v", err)
 	}
-	// Not t.TempDir: the path of a socket has to be short.
+	// t.TempDir is not used: the path of a socket has to be short.
 	scratch, err := devstack.NewScratch("/tmp")
 	if err != nil {
 		t.Fatalf("testenv: proxy: %v", err)
@@ -66,10 +66,10 @@ func NewProxy(t testing.TB, targetURL string) *Proxy {
 	return p
 }
 
-// URL is the target's with the proxy's address in it.
+// URL returns the target's URL with the proxy's address in it.
 func (p *Proxy) URL() string { return p.url }
 
-// Cut breaks all connections and refuses new ones, as when the server has crashed. Nothing reaches the server once it
+// Cut breaks all connections and refuses new ones, as if the server had crashed. Nothing reaches the server after Cut
 // has returned.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
@@ -86,17 +86,17 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Freeze keeps connections, and accepts new ones, but passes nothing on, as when the network drops packets or the
-// server hangs. What is sent meanwhile arrives after [Proxy.Restore].
+// Freeze keeps connections, and accepts new ones, but passes nothing on, as if the network dropped packets or the
+// server hung. Data that is sent meanwhile arrives after [Proxy.Restore].
 func (p *Proxy) Freeze() {
 	p.requests.shut()
 	p.answers.shut()
 }
 
-// FreezeAnswers passes requests on but not the answers to them: the server acts and the client cannot know.
+// FreezeAnswers passes requests on but not their answers: the server acts and the client cannot know.
 func (p *Proxy) FreezeAnswers() { p.answers.shut() }
 
-// Restore ends a cut or a freeze. Connections that were cut stay so.
+// Restore ends a cut or a freeze. Connections that were cut stay closed.
 func (p *Proxy) Restore() {
 	p.t.Helper()
 	p.requests.open()
@@ -114,13 +114,14 @@ func (p *Proxy) Restore() {
 		p.t.Errorf("testenv: proxy: %v", err)
 		return
 	}
-	// A crashed server leaves its socket file: connecting is then refused, which is not the same as no such file.
+	// A crashed server leaves its socket file: then a connection is refused, which is another error than a missing
+	// file.
 	listener.SetUnlinkOnClose(false)
 	p.listener = listener
 	p.serving.Go(func() { p.serve(listener) })
 }
 
-// retarget sends new connections elsewhere.
+// retarget makes new connections lead to another server.
 func (p *Proxy) retarget(targetURL string) {
 	p.t.Helper()
 	target, err := parseEndpoint(targetURL)
@@ -142,7 +143,7 @@ func (p *Proxy) serve(listener net.Listener) {
 	}
 }
 
-// connect links a new connection to the server, and closes it when there is none.
+// connect links a new connection to the server, and closes it if there is none.
 func (p *Proxy) connect(listener net.Listener, client net.Conn) {
 	p.mu.Lock()
 	target := p.target
@@ -170,7 +171,7 @@ func (p *Proxy) connect(listener net.Listener, client net.Conn) {
 	p.mu.Unlock()
 }
 
-// pump copies until either side is closed, which closes both.
+// pump copies until either side is closed, and then closes both.
 func (l *link) pump(to, from net.Conn, through *gate) {
 	defer l.close()
 	buffer := make([]byte, 32<<10)
@@ -196,7 +197,7 @@ func (l *link) close() {
 	})
 }
 
-// gate holds writers back while it is shut. The zero gate is open.
+// gate makes writers wait while it is shut. The zero gate is open.
 type gate struct {
 	mu     sync.RWMutex
 	reopen chan struct{} // nil while open
@@ -220,7 +221,7 @@ func (g *gate) open() {
 	}
 }
 
-// pass calls write as soon as the gate is open; it is false when write failed or closed came first.
+// pass calls write as soon as the gate is open. It returns false if write failed, or if closed was closed first.
 func (g *gate) pass(closed <-chan struct{}, write func() error) bool {
 	for {
 		g.mu.RLock()
@@ -239,7 +240,7 @@ func (g *gate) pass(closed <-chan struct{}, write func() error) bool {
 	}
 }
 
-// endpoint is where a URL leads.
+// endpoint is the server that a URL names.
 type endpoint struct {
 	network, address string
 	parsed           *url.URL

@@ -31,7 +31,7 @@ func TestProxyCut(t *testing.T) {
 	if _, err := pgx.Connect(t.Context(), proxy.URL()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("a new connection during a cut gives %v, want a refusal", err)
 	}
-	proxy.Cut() // again changes nothing
+	proxy.Cut() // a second call changes nothing
 	proxy.Restore()
 	proxy.Restore()
 	conn = connect(t, proxy.URL())
@@ -98,7 +98,7 @@ func TestProxyCutWhileFrozen(t *testing.T) {
 		_, err := conn.Exec(t.Context(), "INSERT INTO things DEFAULT VALUES")
 		answered <- err
 	}()
-	time.Sleep(hangs / 5) // usually enough for the statement to sit in the proxy; either way it must not arrive
+	time.Sleep(hangs / 5) // usually enough for the statement to reach the proxy; in any case it must not arrive
 	proxy.Cut()
 	if err := <-answered; err == nil {
 		t.Error("the statement was answered")
@@ -109,7 +109,7 @@ func TestProxyCutWhileFrozen(t *testing.T) {
 	}
 }
 
-// TestProxyURLs stands before an echo server under every kind of URL.
+// TestProxyURLs uses a proxy before an echo server with every kind of URL.
 func TestProxyURLs(t *testing.T) {
 	t.Parallel()
 	tcp, socket := echo(t, "tcp", "127.0.0.1:0"), echo(t, "unix", shortPath(t))

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// errStreamOver is what a RawPeer's writes return once the server has ended the stream.
+// errStreamOver is the error of a RawPeer's writes after the server has ended the stream.
 var errStreamOver = errors.New("testenv: the stream is over")
 
-// RawPeer is an HTTP/2 client that does what gRPC's own would not: it sends half of a
-// call and waits. It keeps to flow control.
+// RawPeer is an HTTP/2 client that does what gRPC's own client never does: it sends half of a call and waits. It obeys
+// flow control.
 type RawPeer struct {
 	conn   net.Conn
 	framer *http2.Framer
@@ -39,7 +39,7 @@ type rawStream struct {
 	status string
 }
 
-// NewRawPeer makes a client of a connection until the test ends.
+// NewRawPeer uses a connection as a client until the test ends.
 func NewRawPeer(t testing.TB, conn net.Conn) *RawPeer {
 	t.Helper()
 	p := &RawPeer{
@@ -136,14 +136,13 @@ func (p *RawPeer) Begin(method string, headers ...string) (uint32, error) {
 		":method", "POST", ":scheme", "http", ":path", method, ":authority", "localhost", "content-type", "application/grpc", "te", "trailers",
 	}, headers...)
 	for i := 0; i < len(fields); i += 2 {
-		_ = p.encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // a buffer takes everything
+		_ = p.encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) // a buffer accepts everything
 	}
 	p.streams[stream] = &rawStream{window: p.initial}
 	return stream, p.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: p.headers.Bytes(), EndHeaders: true})
 }
 
-// Send sends data in frames of at most the size, as flow control lets it, for as long as
-// patience lasts.
+// Send sends data in frames of at most the given size, as far as flow control allows, for at most patience.
 func (p *RawPeer) Send(stream uint32, data []byte, frame int, end bool, patience time.Duration) error {
 	deadline := time.Now().Add(patience)
 	defer time.AfterFunc(patience, p.changed.Broadcast).Stop()
@@ -175,7 +174,7 @@ func (p *RawPeer) Frames(write func(*http2.Framer) error) error {
 	return write(p.framer)
 }
 
-// Open is how many streams the server has not ended, 0 on a connection that it closed.
+// Open returns how many streams the server has not ended, or 0 on a connection that it closed.
 func (p *RawPeer) Open() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,22 +187,21 @@ func (p *RawPeer) Open() int {
 	return n
 }
 
-// Closed says whether the connection has ended.
+// Closed reports whether the connection has ended.
 func (p *RawPeer) Closed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.closed
 }
 
-// Status is the grpc-status that a stream has ended with, "" if none.
+// Status returns the grpc-status with which a stream has ended, or "" if it has none.
 func (p *RawPeer) Status(stream uint32) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.streams[stream].status
 }
 
-// Message is the beginning of a gRPC message: a prefix that announces size bytes, and
-// length bytes after it.
+// Message returns the beginning of a gRPC message: a prefix that announces size bytes, and length bytes after it.
 func Message(size, length int) []byte {
 	message := make([]byte, 5+length)
 	binary.BigEndian.PutUint32(message[1:], uint32(size)) //nolint:gosec // G115: a test's sizes

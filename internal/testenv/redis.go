@@ -11,20 +11,20 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// HasRedis reports whether PATH has a redis-server. A PATH without one makes the tests use the stand-in.
+// HasRedis reports whether PATH has a redis-server. If it has none, the tests use the stand-in.
 func HasRedis() bool {
 	_, err := devstack.FindRedis()
 	return err == nil
 }
 
-// Redis returns the URL of an empty server that only this test uses: a redis-server, or without one the stand-in, which
-// lacks functions, client tracking, persistence, clusters and cmsgpack in scripts.
+// Redis returns the URL of an empty server that only this test uses: a redis-server or, if there is none, the stand-in.
+// The stand-in lacks functions, client tracking, persistence, clusters and cmsgpack in scripts.
 func Redis(t testing.TB) string {
 	t.Helper()
 	return startRedis(t).URL()
 }
 
-// RealRedis is [Redis] for tests that need what the stand-in lacks: it skips the test when there is no redis-server.
+// RealRedis is [Redis] for tests that need more than the stand-in has: it skips the test if there is no redis-server.
 func RealRedis(t testing.TB) string {
 	t.Helper()
 	if !HasRedis() {
@@ -70,10 +70,10 @@ func RedisServer(t testing.TB) *RedisProcess {
 // URL is the address of the server, through the proxy.
 func (r *RedisProcess) URL() string { return r.proxy.URL() }
 
-// Proxy takes the server away and back with its data kept, or makes it hang.
+// Proxy can make the server unreachable and reachable again with its data kept, or make it hang.
 func (r *RedisProcess) Proxy() *Proxy { return r.proxy }
 
-// Stop ends the server with all that it held: its connections break and new ones are refused.
+// Stop ends the server, and its data is lost: its connections break and new ones are refused.
 func (r *RedisProcess) Stop() {
 	r.t.Helper()
 	r.mu.Lock()
@@ -110,7 +110,7 @@ func (r *RedisProcess) Flush() {
 	r.exec("FLUSHALL")
 }
 
-// exec runs a command on the server itself, past the proxy.
+// exec runs a command on the server directly, without the proxy.
 func (r *RedisProcess) exec(command ...any) {
 	r.t.Helper()
 	options, err := redis.ParseURL(r.server.URL())

@@ -16,7 +16,7 @@ func dial(t *testing.T, url string) *redis.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// One attempt each: the tests are about what a single one sees.
+	// One attempt each: the tests are about the result of a single one.
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.ContextTimeoutEnabled = true
 	client := redis.NewClient(options)

@@ -47,7 +47,7 @@ func RedisCluster(t testing.TB, policies [3]string) []*redis.Client {
 		Eventually(t, clusterPatience, "the node has its slots", func() bool {
 			return node.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", slots[i], slots[i+1]-1).Err() == nil
 		})
-		// Nodes with the same epoch sort that out in time; with epochs of their own they agree at once.
+		// Nodes with the same epoch need time to resolve that; with different epochs they agree at once.
 		if err := node.Do(t.Context(), "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -41,8 +41,8 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// What a test's server uses where its options say nothing. The lifetimes and the
-// limit are the defaults of the settings.
+// The settings of a test's server that its options do not change. The lifetimes and the limit are the defaults of the
+// settings.
 const (
 	Issuer         = "https://auth.example.com"
 	Audience       = "latchkey"
@@ -64,60 +64,57 @@ const (
 	trustTime = 20 * time.Second
 )
 
-// Options change one server. The zero value starts one on stores of its own.
+// Options change one server. The zero value starts a server with its own stores.
 type Options struct {
-	// DatabaseURL and RedisURL name stores that the test already has: those of
-	// another server make this one its replica.
+	// DatabaseURL and RedisURL name stores that the test already has. With those of another server, this one becomes
+	// its replica.
 	DatabaseURL, RedisURL string
-	// Clock is the server's. Nil: one that starts at the present second and stands
-	// still.
+	// Clock is the server's. Nil: one that starts at the current second and does not move.
 	Clock *Clock
-	// Argon2 are the parameters of new hashes. Zero: cheap ones, tests have many.
+	// Argon2 are the parameters of new hashes. Zero: cheap ones, since tests make many.
 	Argon2 password.Params
 	// HashSlots and HashQueue bound hashing. Zero: 2 and 1000.
 	HashSlots, HashQueue int
-	// AccountAudience sets account tokens apart. Zero: it does not.
+	// AccountAudience turns account tokens on. Zero: there are none.
 	AccountAudience string
-	// Algorithm is what signing keys are for. Zero: what those of the database are for, ES256 in a new one.
+	// Algorithm is the algorithm of signing keys. Zero: that of the keys in the database, and ES256 in a new one.
 	Algorithm accesstoken.Algorithm
 	// TokenType is "typ" of access tokens. Zero: at+jwt.
 	TokenType string
 	// Issuer is "iss" of access tokens. Zero: Issuer.
 	Issuer string
-	// Legacy makes the server honour what this backend handed out, on its stores,
-	// whose schema is brought up to date first.
+	// Legacy makes the server accept the tokens of this backend. It uses the backend's stores, and migrates their
+	// schema first.
 	Legacy *ExistingBackend
-	// LegacyUntil is how long, counted from the clock's start. Zero: 90 days.
+	// LegacyUntil is for how long, counted from the clock's start. Zero: 90 days.
 	LegacyUntil time.Duration
-	// LegacySigningKey takes the place of the Go backend's key: access tokens are signed
-	// with it so that the backend accepts them too. Needs Legacy.
+	// LegacySigningKey replaces the Go backend's key: access tokens are signed with it so that the backend accepts them
+	// too. Needs Legacy.
 	LegacySigningKey *rsa.PrivateKey
-	// LegacyPublicKey takes the place of the Go backend's public key, and signs nothing.
-	// Needs Legacy.
+	// LegacyPublicKey replaces the Go backend's public key, and signs nothing. Needs Legacy.
 	LegacyPublicKey *rsa.PublicKey
 	// KeyRotation is the age at which Rotator.Tend rotates. Zero: it never does.
 	KeyRotation time.Duration
-	// AddressLimit bounds the calls of an address as the contract says. All of a test's
-	// calls come from one.
+	// AddressLimit bounds the calls of an address as the contract says. All of a test's calls come from one address.
 	AddressLimit bool
-	// TrustedProxies may name clients by x-forwarded-for.
+	// TrustedProxies may name clients with x-forwarded-for.
 	TrustedProxies []netip.Prefix
-	// ProxyProtocol lets those name clients by a PROXY header.
+	// ProxyProtocol lets those proxies name clients with a PROXY header.
 	ProxyProtocol bool
-	// NewDeviceMails tells owners of logins from new devices. Most tests count other mails.
+	// NewDeviceMails mails owners about logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
-	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those
-	// of an address. Zero: nothing does.
+	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those of an address. Zero: no
+	// bound.
 	MaxConnections, MaxConnectionsPerAddress int
 	// ArrivalTime is how long a message may take to arrive. Zero: the server's default.
 	ArrivalTime time.Duration
-	// ConnectionAge is when clients are asked to dial again. Zero: the server's default.
+	// ConnectionAge is the age at which clients are asked to connect again. Zero: the server's default.
 	ConnectionAge time.Duration
 	// TLS secures the gRPC listener, whose own client then cannot call it. Nil: plaintext.
 	TLS *tls.Config
 	// LogLines is how many lines of one kind are logged a second. Zero: all.
 	LogLines int
-	// HideAccounts has SignUp tell nobody who has an account.
+	// HideAccounts makes SignUp reveal to nobody whether an account exists.
 	HideAccounts bool
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
@@ -127,16 +124,16 @@ type Options struct {
 	Sender mail.Sender
 	// Lease is the replica's. Zero: the default of the settings.
 	Lease time.Duration
-	// WallClock runs the server by the real clock, as the lease on its memory needs it
-	// when a test lasts: a clock that stands still for 30 s loses it.
+	// WallClock gives the server the real clock. The lease needs that in a long test: with a clock that does not move
+	// for 30 s, the server loses its lease.
 	WallClock bool
-	// CheckClock has the server issue no tokens while its clock is not PostgreSQL's.
+	// CheckClock makes the server issue no tokens while its clock differs from PostgreSQL's.
 	CheckClock bool
 }
 
-// Server is a running Latchkey: real stores, a real listener.
+// Server is a running Latchkey with real stores and a real listener.
 type Server struct {
-	// Auth calls the server as a client would, over Conn.
+	// Auth calls the server as a client does, over Conn.
 	Auth latchkeyv1.AuthServiceClient
 	// Admin does the same for operators: its calls need WithKey.
 	Admin latchkeyv1.AdminServiceClient
@@ -147,9 +144,9 @@ type Server struct {
 	Addr, HTTP string
 	// Clock is the server's.
 	Clock *Clock
-	// Mailbox holds what was sent.
+	// Mailbox holds the mails that were sent.
 	Mailbox *mail.Mailbox
-	// Logs is everything the server has logged, from debug on.
+	// Logs is everything the server has logged, including debug lines.
 	Logs *Logs
 	// Metrics is the server's registry.
 	Metrics *prometheus.Registry
@@ -161,21 +158,21 @@ type Server struct {
 	// Keyring and Sessions are the server's, for tests that make tokens.
 	Keyring  *signing.Keyring
 	Sessions *session.Store
-	// Ledger is the server's, and runs.
+	// Ledger is the server's, which is running.
 	Ledger *ledger.Ledger
-	// Calls counts what the server asks its stores.
+	// Calls counts the server's calls to its stores.
 	Calls *StoreCalls
-	// Rotator moves the signing keys. It does nothing unless the test calls it.
+	// Rotator rotates the signing keys. It does nothing unless the test calls it.
 	Rotator *signing.Rotator
-	// App is the service with what the contract does not show.
+	// App is the service, for parts that the contract does not show.
 	App *app.App
-	// Server is the thing itself.
+	// Server is the server of App.
 	Server *server.Server
 
 	now func() time.Time
 }
 
-// Migrate brings a database to the newest schema, the outbox's tables included.
+// Migrate migrates a database to the newest schema, including the outbox's tables.
 func Migrate(ctx context.Context, url string) error {
 	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
@@ -186,8 +183,7 @@ func Migrate(ctx context.Context, url string) error {
 	return err
 }
 
-// Migrated returns the URL of a database with the newest schema that only this test
-// uses.
+// Migrated returns the URL of a database with the newest schema that only this test uses.
 func Migrated(t testing.TB) string {
 	t.Helper()
 	sum := sha256.New()
@@ -232,7 +228,7 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// settings are the defaults of the settings, and what the test's options say.
+// settings returns the defaults of the settings, with the changes of the test's options.
 func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	t.Helper()
 	cfg, err := config.Load(nil, config.Tool)
@@ -294,7 +290,7 @@ func writePEM(t testing.TB, path, kind string, der []byte) string {
 	return path
 }
 
-// run serves what ships, by internal/app, until the test ends.
+// run serves with internal/app, as a released program does, until the test ends.
 func (s *Server) run(t testing.TB, o Options) {
 	t.Helper()
 	s.Calls = &StoreCalls{}
@@ -331,14 +327,14 @@ func (s *Server) run(t testing.TB, o Options) {
 	}
 	waiting, cancel := context.WithTimeout(t.Context(), trustTime)
 	defer cancel()
-	must(t, s.Ledger.WaitTrusted(waiting)) // tests look at what comes from memory
+	must(t, s.Ledger.WaitTrusted(waiting)) // so that tests get answers from memory
 	s.Addr, s.HTTP = l.GRPC.Addr().String(), "http://"+l.HTTP.Addr().String()
 	s.Conn = Dial(t, s.Addr)
 	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
 	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
 }
 
-// onWrite is called by the one write of App.Run: the ready line.
+// onWrite is called for the only write of App.Run: the ready line.
 type onWrite func()
 
 // Write implements io.Writer.
@@ -347,7 +343,7 @@ func (w onWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WithKey is ctx for a call that shows a key or an access token.
+// WithKey returns ctx for a call with a key or an access token.
 func WithKey(ctx context.Context, key string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
 }
@@ -399,14 +395,14 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// Logs collects what is logged.
+// Logs collects log lines.
 type Logs struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
 	discard bool
 }
 
-// Discard keeps nothing from now on, for benchmarks.
+// Discard drops all log lines from now on, for benchmarks.
 func (l *Logs) Discard() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -423,7 +419,7 @@ func (l *Logs) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// Bytes is all that was logged so far.
+// Bytes returns everything that was logged so far.
 func (l *Logs) Bytes() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()

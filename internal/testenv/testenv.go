@@ -1,12 +1,13 @@
-// Package testenv gives tests what they run against: a migrated database of their own, a Redis, a settable clock, a
-// proxy that takes servers away and back. Everything starts when a test first asks for it.
+// Package testenv has the surroundings of tests: a migrated database for each, a Redis, a clock that tests set, and a
+// proxy that makes servers unreachable and reachable again. Everything starts when a test first asks for it.
 //
 // A package whose tests ask for a database has
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 //
-// PostgreSQL is found, or fetched with npm, as `latchkey dev` does it. A redis-server is used when PATH has one, else a
-// stand-in inside the test process, so the same tests pass on both; those that need the real one use [RealRedis].
+// PostgreSQL is found, or downloaded with npm, as for `latchkey dev`. If PATH has a redis-server, the tests use it,
+// otherwise a stand-in inside the test process. The same tests pass on both; those that need the real one use
+// [RealRedis].
 package testenv
 
 import (
@@ -21,8 +22,8 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 )
 
-// shared is what all tests of a binary have in common. The testing package leaves no other way to hand it from TestMain
-// to the tests.
+// shared is common to all tests of a binary. The testing package has no other way to pass it from TestMain to the
+// tests.
 var shared environment //nolint:gochecknoglobals // see above
 
 type environment struct {
@@ -32,10 +33,10 @@ type environment struct {
 	startErr error
 }
 
-// Main runs the tests, then stops the servers that they started and removes their data, and returns the exit code. What
-// dead test processes left is removed when a server is started.
+// Main runs the tests, then stops the servers that they started, removes their data, and returns the exit code. The
+// next start of a server removes the data that dead test processes left.
 func Main(m *testing.M) int {
-	logging.Disable() // go-redis tells of servers that tests took away
+	logging.Disable() // go-redis logs about servers that tests made unreachable
 	shared.inMain.Store(true)
 	code := m.Run()
 	shared.inMain.Store(false)
@@ -46,7 +47,7 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// server returns the PostgreSQL of this test binary, starting it for the first caller.
+// server returns the PostgreSQL of this test binary. The first call starts it.
 func (e *environment) server() (*postgres, error) {
 	if !e.inMain.Load() {
 		return nil, errors.New("the package needs: func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }")
@@ -70,7 +71,7 @@ func (e *environment) close() error {
 	return err
 }
 
-// Eventually polls cond until it holds and fails the test when it does not within the deadline. What reads as a
+// Eventually polls cond until it holds, and fails the test if it does not hold within the deadline. what is a
 // statement, such as "the replica sees the row".
 func Eventually(t testing.TB, deadline time.Duration, what string, cond func() bool) {
 	t.Helper()

@@ -39,7 +39,7 @@ func joined(args []any) string {
 	return strings.Join(words, " ")
 }
 
-// try runs f as a test of its own and returns why that failed.
+// try runs f as a separate test and returns why that failed.
 func try(t *testing.T, f func(t testing.TB)) string {
 	t.Helper()
 	r := &recorder{TB: t}

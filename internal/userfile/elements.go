@@ -12,7 +12,6 @@ import (
 // encoding/json to refuse faults between them.
 //
 // A file may hold several documents one after the other, for instance if a program saves page after page.
-// A file may hold several documents one after the other, as a program that saves page after page writes them.
 type elements struct {
 	in *bufio.Reader
 	// path leads from the document to its users. It has names of members, and eachOf for the elements of an array.

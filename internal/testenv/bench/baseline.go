@@ -32,13 +32,13 @@ func (e *echo) ValidateToken(context.Context, *latchkeyv1.ValidateTokenRequest) 
 	return e.answer, nil
 }
 
-// echoArgument hands the answer to the echo's command line.
+// echoArgument encodes the answer for the echo's command line.
 func echoArgument(answer *latchkeyv1.ValidateTokenResponse) (string, error) {
 	raw, err := proto.Marshal(answer)
 	return base64.StdEncoding.EncodeToString(raw), err
 }
 
-// serveEcho is the least that grpc-go does for a call: no interceptor, no option.
+// serveEcho does the least that grpc-go does for a call: no interceptor, no option.
 func serveEcho(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) != 1 {
 		return &usageError{errors.New("echo needs the answer")}
@@ -65,7 +65,7 @@ func serveEcho(ctx context.Context, args []string, stdout io.Writer) error {
 	return s.Serve(l)
 }
 
-// pureHash is the check of a password as Latchkey does it, with its default parameters and slots, and nothing around it.
+// pureHash checks a password as Latchkey does, with its default parameters and slots, and without anything around it.
 func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) error, err error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails (crypto/rand, since Go 1.24)

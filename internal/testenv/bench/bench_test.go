@@ -16,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// TestMain lets the echo be this program, as in a run.
+// TestMain lets this program be the echo, as in a run.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == echoCommand {
 		main()
@@ -25,14 +25,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRun is a whole run, too short for its figures to mean anything.
+// TestRun makes a whole run, too short for meaningful figures.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	if _, err := devstack.FindRedis(); err != nil {
 		t.Skip("needs a real Redis: ", err)
 	}
 	binary := filepath.Join(t.TempDir(), "latchkey")
-	// As the other packages are built: with the flags of a release everything would be compiled anew, for a minute.
+	// With the same flags as the other packages: with those of a release the compiler would build everything anew, for
+	// a minute.
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/latchkey-auth/latchkey/cmd/latchkey")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
@@ -67,7 +68,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestReleaseFlags: what is measured is built as what is released.
+// TestReleaseFlags: the measured binary is built like a release.
 func TestReleaseFlags(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../Dockerfile")
@@ -107,7 +108,7 @@ func TestMedians(t *testing.T) {
 	baseline := &series{Rounds: []round{{result: result{PerSecond: 100, P99: 1}}, {result: result{PerSecond: 50, P99: 2}}, {result: result{PerSecond: 200, P99: 1}}}}
 	s := &series{Rounds: []round{{result: result{PerSecond: 80, P99: 2}}, {result: result{PerSecond: 45, P99: 2}}, {result: result{PerSecond: 100, P99: 3}}}}
 	s.summarise(baseline)
-	// The middle one of 0.8, 0.9 and 0.5, not 80 of 100: a slow moment hits both of a round.
+	// The median of 0.8, 0.9 and 0.5, and not 80 of 100: a slow moment affects both of a round.
 	if s.Ratio != .8 || s.P99 != 2 || s.Median.PerSecond != 80 {
 		t.Errorf("%+v", s)
 	}

@@ -17,7 +17,7 @@ import (
 // endPatience is how long a child may take to end: Latchkey drains its calls and mails.
 const endPatience = 30 * time.Second
 
-// child is a process that is measured. It dies with this one.
+// child is a process that is measured. It ends with this one.
 type child struct {
 	pid    int
 	name   string
@@ -29,8 +29,8 @@ type child struct {
 	err    error // valid after done
 }
 
-// start runs a program with nothing of this one's environment, so that settings in it do not change what is measured.
-// The log file gets its stderr.
+// start runs a program without this one's environment, so that settings in it do not change the figures. The log file
+// gets its stderr.
 func start(ctx context.Context, name, logs string, environ []string, program string, args ...string) (*child, error) {
 	file, err := os.OpenFile(logs, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *child) line() (string, error) {
 // end stops it in good order.
 func (c *child) end() error {
 	_ = c.stdin.Close()
-	_ = c.signal(syscall.SIGTERM) // it has ended where this fails
+	_ = c.signal(syscall.SIGTERM) // if this fails, it has ended
 	select {
 	case <-c.done:
 	case <-time.After(endPatience):

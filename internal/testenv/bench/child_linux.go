@@ -2,8 +2,8 @@ package main
 
 import "syscall"
 
-// dieWithParent puts children in a group of their own, too: Ctrl-C reaches the whole foreground group, and the children
-// are stopped in order.
+// dieWithParent also puts children in a group of their own: Ctrl-C reaches the whole foreground group, and the bench
+// stops the children itself, in order.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,4 +4,4 @@ package main
 
 import "syscall"
 
-func dieWithParent() *syscall.SysProcAttr { return nil } // run has refused already
+func dieWithParent() *syscall.SysProcAttr { return nil } // run has refused before

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// warmUp goes before each measurement: connections are open and caches filled by then.
+// warmUp is the time before each measurement in which connections open and caches fill.
 const warmUp = 500 * time.Millisecond
 
 // result is one measurement.
@@ -20,8 +20,8 @@ type result struct {
 	P99       float64 `json:"p99_ms"`
 }
 
-// closedLoop has each of the workers call again and again, and counts what ends within a window of that length
-// after the warm-up. The window's ends are marked, so that what else is counted covers the same time.
+// closedLoop lets each of the workers call again and again, and counts the calls that end within a window of that
+// length after the warm-up. It calls back at both ends of the window, so that other counters cover the same time.
 func closedLoop(ctx context.Context, workers int, window time.Duration, call func(ctx context.Context, worker int) error, mark func() error) (result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -66,7 +66,7 @@ func closedLoop(ctx context.Context, workers int, window time.Duration, call fun
 	return summarise(slices.Concat(took...), seconds), nil
 }
 
-// pause waits, and fails with the first failed call or the caller's end.
+// pause waits. It fails with the first failed call, or when the caller's context ends.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

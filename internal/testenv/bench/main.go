@@ -1,17 +1,16 @@
-// Command bench measures Latchkey as it is released beside the least that could do the same work, in one run on one
-// machine:
+// Command bench measures a released Latchkey beside the least that could do the same work, in one run on one machine:
 //
-//   - ValidateToken beside a bare grpc-go server that answers the same message without looking at the request,
+//   - ValidateToken beside a bare grpc-go server that answers the same message without reading the request,
 //   - Login beside the pure password hash,
 //
-// and then, on two replicas, how soon a Logout is final, seen by authverify in another process, and told to thousands of
-// watchers.
+// and then, on two replicas, how long a Logout takes to be final, to be seen by authverify in another process, and to
+// reach thousands of watchers.
 //
-// Rounds alternate between the two, so that noise hits both, and each figure is the median over the rounds.
+// Rounds alternate between the two, so that noise affects both, and each figure is the median over the rounds.
 //
 //	go run ./internal/testenv/bench [-json FILE] [-beside BINARY]
 //
-// A table goes to stdout. The exit code is 0 when everything was measured, 1 when something failed and 2 for a wrong
+// It prints a table to stdout. The exit code is 0 if everything was measured, 1 if something failed and 2 for a wrong
 // command line. No figure makes it fail.
 package main
 

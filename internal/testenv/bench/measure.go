@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// connections with streamsEach calls under way on each: enough to keep two cores busy, and what the services that
-	// Latchkey replaces were measured with.
+	// connections with streamsEach calls under way on each are enough to keep two cores busy. The services that
+	// Latchkey replaces were measured with the same numbers.
 	connections = 16
 	streamsEach = 4
 	// loginWorkers keep every slot busy and a few calls waiting.
@@ -26,10 +26,10 @@ const (
 	accountPassword = "correct horse battery staple"
 )
 
-// measured is the name of what the run is about.
+// measured is the name of the target that the run is about.
 const measured = "latchkey"
 
-// target is one of what is compared.
+// target is one of the programs that are compared.
 type target struct {
 	name    string
 	workers int
@@ -78,7 +78,7 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 	return r, nil
 }
 
-// targets starts what is measured. The first of each is the baseline.
+// targets starts the programs to measure. The first of each list is the baseline.
 func (s *stack) targets(ctx context.Context, o options) (validations, logins []target, err error) {
 	programs := []struct{ name, program string }{{measured, o.latchkey}}
 	if o.beside != "" {
@@ -151,14 +151,14 @@ func (s *stack) dial(addr string) ([]latchkeyv1.AuthServiceClient, error) {
 	return clients, nil
 }
 
-// account is one that is logged in.
+// account is an account that is logged in.
 type account struct {
 	email  string
 	token  string
 	answer *latchkeyv1.ValidateTokenResponse
 }
 
-// signUpAll makes an account for each call under way, so that logins do not meet each other's limits.
+// signUpAll makes an account for each call under way, so that logins do not reach each other's limits.
 func signUpAll(ctx context.Context, client latchkeyv1.AuthServiceClient) ([]account, error) {
 	accounts := make([]account, connections*streamsEach)
 	var signing sync.WaitGroup
@@ -211,7 +211,8 @@ func logIn(clients []latchkeyv1.AuthServiceClient, accounts []account) func(cont
 	}
 }
 
-// watchIdle is what one Latchkey asks its stores in a second while nobody calls: health checks, its lease, the outbox.
+// watchIdle counts the calls of one Latchkey to its stores in a second while nobody calls it: health checks, its lease,
+// the outbox.
 func watchIdle(ctx context.Context, ops string, window time.Duration) (storeCalls, error) {
 	before, err := readStoreCalls(ctx, ops)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 )
 
-// report is everything that was measured; its JSON is for scripts.
+// report has all figures; its JSON is for scripts.
 type report struct {
 	Go            string  `json:"go"`
 	Platform      string  `json:"platform"`
@@ -27,8 +27,8 @@ type report struct {
 	options options
 }
 
-// series is one target over all rounds. Each figure of the median is the median by itself; the ratios are medians of
-// the rounds' ratios to the baseline's neighbouring round.
+// series is one target over all rounds. The median has the median of each figure separately. The ratios are medians of
+// the rounds' ratios to the neighbouring round of the baseline.
 type series struct {
 	Name   string      `json:"name"`
 	Median round       `json:"median"`
@@ -138,5 +138,5 @@ func printTable(w io.Writer, title string, all []*series) error {
 	return t.Flush()
 }
 
-// callsText shows what the noise of the idle rate makes negative as none.
+// callsText shows no calls if the noise of the idle rate makes the number negative.
 func callsText(perRequest float64) string { return fmt.Sprintf("%.3f", max(perRequest, 0)) }

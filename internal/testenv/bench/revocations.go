@@ -24,25 +24,25 @@ import (
 const (
 	// logouts are measured one after the other.
 	logouts = 100
-	// watcherConnections carry the watchers: a connection takes 128 streams.
+	// watcherConnections is the number of connections for the watchers: a connection has at most 128 streams.
 	watcherConnections = 100
 	serviceKey         = "the service key of a bench"
-	// deadTime bounds the logout beside a killed replica: the longest lease and more.
+	// deadTime bounds the logout beside a killed replica. It is above the longest lease.
 	deadTime = 30 * time.Second
 )
 
-// revocations is how soon an ended session is ended everywhere.
+// revocations has the times in which an ended session is ended everywhere.
 type revocations struct {
-	// Logout is on one of two replicas: until the call returns.
+	// Logout is the time of the call on one of two replicas.
 	Logout latency `json:"logout"`
-	// Verifier is until authverify in another process, which watches the other replica,
-	// refuses; from the logout's call on.
+	// Verifier is the time from the logout's call until authverify in another process, which watches the other replica,
+	// refuses the token.
 	Verifier latency `json:"verifier"`
-	// KilledMillis is a logout right after the other replica was killed, LeaseMillis
-	// the lease that it waits at most.
+	// KilledMillis is the time of a logout right after the other replica was killed. LeaseMillis is the lease that it
+	// waits for at most.
 	KilledMillis float64 `json:"killed_replica_logout_ms"`
-	// Watchers is how many watched at the end; ToldMillis until the last of them had
-	// heard of a logout, from its call on; WatcherBytes the server's memory for each.
+	// Watchers is how many watched at the end. ToldMillis is the time from a logout's call until the last of them had
+	// received the row. WatcherBytes is the server's memory for each.
 	Watchers     int     `json:"watchers"`
 	ToldMillis   float64 `json:"all_watchers_told_ms"`
 	WatcherBytes float64 `json:"memory_bytes_per_watcher"`
@@ -107,7 +107,7 @@ type ender struct {
 	next     int
 }
 
-// logIn starts a session, of one account after the other.
+// logIn starts a session, of a different account each time.
 func (e *ender) logIn(ctx context.Context) (*latchkeyv1.Tokens, error) {
 	a := e.accounts[e.next%len(e.accounts)]
 	e.next++
@@ -131,8 +131,7 @@ func (e *ender) end(ctx context.Context) (*latchkeyv1.Tokens, time.Duration, err
 	return tokens, took, err
 }
 
-// logoutsSeen times logouts, and how soon a verifier that watches the other replica
-// refuses what they ended.
+// logoutsSeen measures logouts, and how soon a verifier that watches the other replica refuses the ended tokens.
 func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen latency, err error) {
 	conn, err := dialOne(other.grpc)
 	if err != nil {
@@ -189,7 +188,7 @@ func untilRefused(ctx context.Context, verifier *authverify.Verifier, token stri
 	}
 }
 
-// measureWatchers opens many streams, and times how soon all have heard of one logout.
+// measureWatchers opens many streams, and measures how soon all have received one logout.
 func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey, accounts []account) (err error) {
 	e := &ender{accounts: accounts}
 	if e.conn, err = dialOne(l.grpc); err != nil {
@@ -214,8 +213,8 @@ func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey
 		return err
 	}
 	r.WatcherBytes = (after - before) / float64(r.Watchers)
-	// Watchers hear of the row when it is committed, the caller when it is final: the
-	// replica that was killed before may hold that up.
+	// Watchers receive the row when it is committed, and the caller gets its answer when the row is final. The replica
+	// that was killed before may delay that.
 	began := time.Now()
 	final := make(chan error, 1)
 	go func() {
@@ -231,8 +230,8 @@ func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey
 	return <-final
 }
 
-// inUse is what the heap and the stacks take after a collection: the resident memory
-// still holds what earlier rounds have left free.
+// inUse is the memory of the heap and the stacks after a collection. The resident memory still includes memory that
+// earlier rounds have freed.
 func inUse(ctx context.Context, ops string) (float64, error) {
 	if _, err := get(ctx, "http://"+ops+"/debug/pprof/heap?gc=1"); err != nil {
 		return 0, err
@@ -272,7 +271,7 @@ func (c *crowd) gather(ctx context.Context, addr string, watchers int) error {
 	return nil
 }
 
-// watch returns when the snapshot is complete, and listens on.
+// watch returns when the snapshot is complete, and continues to listen.
 func (c *crowd) watch(ctx context.Context, conn *grpc.ClientConn) error {
 	stream, err := latchkeyv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &latchkeyv1.WatchRevocationsRequest{})
 	if err != nil {

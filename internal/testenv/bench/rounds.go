@@ -73,7 +73,7 @@ func (t target) round(ctx context.Context, window time.Duration, cpuProfile stri
 		net := raw.minus(t.idle.times(r.Seconds)).times(1 / float64(r.Requests))
 		one.RawCalls, one.Calls = &raw, &net
 	}
-	if t.pid != os.Getpid() { // the client's memory says nothing of what it calls
+	if t.pid != os.Getpid() { // the client's memory says nothing about the server's
 		one.Memory, one.Peak, err = memory(t.pid)
 	}
 	return one, err
@@ -92,7 +92,7 @@ func (t target) mark(ctx context.Context, m *marks) (err error) {
 	return nil
 }
 
-// profile takes a processor profile over the window, when there is a file for it.
+// profile takes a processor profile over the window, if there is a file for it.
 func (t target) profile(ctx context.Context, file string, window time.Duration) (wait func() error) {
 	if file == "" {
 		return func() error { return nil }

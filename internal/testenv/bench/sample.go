@@ -34,7 +34,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(user+system) * clockTick, errors.Join(err1, err2)
 }
 
-// resetPeak makes the peak of a process's memory begin anew.
+// resetPeak resets the peak of a process's memory.
 func resetPeak(pid int) error {
 	if err := os.WriteFile(procFile(pid, "clear_refs"), []byte("5"), 0o600); err != nil {
 		return fmt.Errorf("reset the peak of memory: %w", err)
@@ -42,7 +42,7 @@ func resetPeak(pid int) error {
 	return nil
 }
 
-// memory is what a process has resident in bytes, now and at the most since resetPeak.
+// memory returns a process's resident memory in bytes, now and at the most since resetPeak.
 func memory(pid int) (now, peak int64, err error) {
 	text, err := os.ReadFile(procFile(pid, "status"))
 	if err != nil {
@@ -63,7 +63,7 @@ func memory(pid int) (now, peak int64, err error) {
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// loadAverage is what the machine has had to do in the last minute, or -1.
+// loadAverage returns the machine's load in the last minute, or -1.
 func loadAverage() float64 {
 	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
@@ -89,7 +89,7 @@ func (c storeCalls) minus(other storeCalls) storeCalls {
 
 func (c storeCalls) times(n float64) storeCalls { return storeCalls{c.Postgres * n, c.Redis * n} }
 
-// readStoreCalls scrapes the counters, and makes sure that validations are answered from memory.
+// readStoreCalls reads the counters, and makes sure that validations are answered from memory.
 func readStoreCalls(ctx context.Context, ops string) (storeCalls, error) {
 	values, err := scrape(ctx, ops)
 	if err != nil {

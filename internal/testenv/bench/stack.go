@@ -20,19 +20,19 @@ const (
 	benchIssuer  = "https://auth.example.com"
 )
 
-// stack is what Latchkey runs on, and where everything of a run is kept.
+// stack has the stores of Latchkey, and the files of a run.
 type stack struct {
 	dir     string
-	log     string   // "" = kept no longer than the run
+	log     string   // "" = deleted after the run
 	environ []string // of each Latchkey
 	undo    []func() error
 
 	measured *latchkey // the first one that was started
-	accounts []account // are logged in there
+	accounts []account // they are logged in there
 }
 
 // startStack starts stores with the settings that an operator would use: PostgreSQL that waits for the disk at each
-// commit, Redis with an append-only file.
+// commit, and Redis with an append-only file.
 func startStack(ctx context.Context, log string) (_ *stack, err error) {
 	scratch, err := devstack.NewScratch(os.TempDir())
 	if err != nil {
@@ -63,8 +63,8 @@ func startStack(ctx context.Context, log string) (_ *stack, err error) {
 	return s, err
 }
 
-// settings are those that serve does not start without, and free ports, and no bound for the one address that all calls
-// come from. Nothing else: defaults are measured.
+// settings returns those without which serve does not start, free ports, and no bound for the one address that all
+// calls come from. It returns nothing else: the run measures the defaults.
 func settings(databaseURL, redisURL string) ([]string, error) {
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
@@ -92,7 +92,7 @@ func (s *stack) stopLater(ctx context.Context, stop func(context.Context) error)
 	})
 }
 
-// stop undoes everything, last thing first.
+// stop undoes everything, the last thing first.
 func (s *stack) stop() error {
 	var errs []error
 	for _, undo := range slices.Backward(s.undo) {
@@ -102,7 +102,7 @@ func (s *stack) stop() error {
 	return errors.Join(errs...)
 }
 
-// releaseFlags are those that the Dockerfile builds with.
+// releaseFlags returns the flags with which the Dockerfile builds.
 func releaseFlags() []string {
 	return []string{"-trimpath", "-buildvcs=false", "-tags", "timetzdata", "-ldflags", "-s -w -X main.version=bench"}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// kind is a method, or signUp for how an account came to be.
+// kind is a method, or signUp for the creation of an account.
 type kind string
 
 const (
@@ -25,10 +25,10 @@ const (
 	revokeOne      kind = "RevokeUserSession"
 )
 
-// revokesOne says whether the call names the session that it ends.
+// revokesOne reports whether the call names the session that it ends.
 func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k == revokeOne }
 
-// commits says whether the call changes the whole account.
+// commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
 	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser:
@@ -38,7 +38,7 @@ func (k kind) commits() bool {
 	return false
 }
 
-// answer is what the caller learned.
+// answer is the result that the caller got.
 type answer string
 
 const (
@@ -56,22 +56,22 @@ const none = 0
 type call struct {
 	Account int
 	Kind    kind
-	// Session is whose token the call carried, or which one a login made. Sessions
-	// count from 1 in each account.
+	// Session is the session whose token the call carried, or the one that a login made. Sessions count from 1 in each
+	// account.
 	Session int
 	// Target is the session that RevokeSession or RevokeUserSession named.
 	Target int
-	// Password is what was typed, NewPassword what was to be set.
+	// Password is the password that was typed, NewPassword the one to be set.
 	Password, NewPassword string
 	Answer                answer
-	// Call and Return are moments by one counter of all clients: an earlier return
-	// has a lower number than a later call.
+	// Call and Return are numbers from one counter of all clients: if a call returned before another one began, its
+	// Return is lower than the other's Call.
 	Call, Return int64
-	// Lost: Redis may have forgotten the session by then.
+	// Lost means that Redis may have lost the session by then.
 	Lost bool
-	// limited: the limiter refused it.
+	// limited means that the limiter refused the call.
 	limited bool
-	// Where is the replica, Error what it said, for people.
+	// Where is the replica, Error its error text for people.
 	Where, Error string
 }
 
@@ -104,7 +104,7 @@ func (c *call) String() string {
 	return text
 }
 
-// phase is which part of a call an event is.
+// phase is the part of a call that an event is.
 type phase string
 
 const (
@@ -113,7 +113,7 @@ const (
 	ends    phase = "is final: "
 )
 
-// event is what porcupine puts in order.
+// event is the unit that porcupine orders.
 type event struct {
 	*call
 	phase phase
@@ -122,9 +122,9 @@ type event struct {
 // String is a line for people.
 func (e event) String() string { return string(e.phase) + e.call.String() }
 
-// operations are the events of a call with the intervals in which they happen.
+// operations returns the events of a call with the intervals in which they happen.
 func (c *call) operations() []porcupine.Operation {
-	// Between two moments of the counter there is room for the end.
+	// The end needs a place between two numbers of the counter.
 	const scale = 2
 	at := func(p phase, from, to int64) porcupine.Operation {
 		return porcupine.Operation{Input: event{c, p}, Call: from, Return: to}

@@ -10,13 +10,13 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// window is a time by the counter of all clients.
+// window is a period between two numbers of the counter of all clients.
 type window struct{ from, to int64 }
 
 // violation is an account whose history does not fit the model.
 type violation struct {
 	account int
-	// stuck are the events after the longest part that fits, ordered calls the lot.
+	// stuck are the events after the longest part that fits, ordered all calls in order.
 	stuck   []string
 	ordered []*call
 }
@@ -36,10 +36,9 @@ func (v violation) String() string {
 	return text.String()
 }
 
-// check returns the accounts whose calls do not fit the model. Accounts have nothing
-// to do with each other, so that each is checked alone; a few hundred calls take
-// milliseconds. An account that takes longer than patience is an error: it shows
-// nothing.
+// check returns the accounts whose calls do not fit the model. Accounts do not affect each other, so each is checked
+// alone; a few hundred calls take milliseconds. If an account takes longer than patience, that is an error, because its
+// result is unknown.
 func check(calls []*call, flushes []window, patience time.Duration) ([]violation, error) {
 	accounts := map[int][]*call{}
 	for _, c := range calls {
@@ -61,8 +60,8 @@ func check(calls []*call, flushes []window, patience time.Duration) ([]violation
 	return found, nil
 }
 
-// operationsOf are the events of an account's calls, without the answers that skip
-// says are right anyway.
+// operationsOf returns the events of an account's calls, without those whose answer skip reports to be right in any
+// order.
 func operationsOf(calls []*call, skip func(*call) bool) []porcupine.Operation {
 	var operations []porcupine.Operation
 	for _, c := range calls {
@@ -75,8 +74,7 @@ func operationsOf(calls []*call, skip func(*call) bool) []porcupine.Operation {
 	return operations
 }
 
-// markLost notes which sessions a flush of Redis may have taken: those whose login
-// began before it ended.
+// markLost marks the sessions that a flush of Redis may have deleted: those whose login began before the flush ended.
 func markLost(calls []*call, flushes []window) {
 	logins := map[int]int64{}
 	for _, c := range calls {

@@ -15,7 +15,7 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
-// account is what the clients know of one, all of it perhaps out of date.
+// account is the clients' knowledge of one account. All of it may be out of date.
 type account struct {
 	number int
 	id     uuid.UUID
@@ -25,26 +25,26 @@ type account struct {
 
 	mu       sync.Mutex
 	held     []*session
-	password string   // believed to be the present one
-	tried    []string // all that ever were or may be
-	// suspended is believed, lockedOut: the limiter refuses logins.
+	password string   // believed to be the current one
+	tried    []string // all that were or may have been set
+	// suspended is a belief. lockedOut means that the limiter refuses logins.
 	suspended, lockedOut bool
 	calls, unknown       int
 }
 
-// session is a login's.
+// session is the session of one login.
 type session struct {
 	account *account
 	number  int
 	id      string
 
 	mu sync.Mutex
-	// access is the newest access token, of which any is as good.
+	// access is the newest access token; all of the session's are equally good.
 	access, refreshToken string
-	// revoked is believed.
+	// revoked is a belief.
 	revoked bool
-	// request is kept until it has an answer, as the contract asks of clients; it also
-	// keeps others from refreshing with the same token.
+	// request is kept until it has an answer, as the contract requires of clients. The mutex also keeps other clients
+	// from refreshing with the same token.
 	refreshing sync.Mutex
 	request    string
 }
@@ -61,14 +61,14 @@ func (s *session) take(tokens *latchkeyv1.Tokens) {
 	s.access, s.refreshToken = tokens.GetAccessToken(), tokens.GetRefreshToken()
 }
 
-// Deadlines. A validation outlives every freeze, because those that wait in a frozen
-// replica are what a missing wait answers wrongly.
+// Deadlines. A validation has a longer one than every freeze: validations that wait in a frozen replica are those that
+// are answered wrongly if a wait is missing.
 const (
 	readTime   = 10 * time.Second
 	changeTime = 5 * time.Second
 )
 
-// login returns nil when it was not let in.
+// login returns nil if the login was refused.
 func (w *world) login(ctx context.Context, r *replica, a *account, typed string) (*session, *call) {
 	s := &session{account: a}
 	c := &call{Account: a.number, Kind: login, Password: typed}
@@ -117,7 +117,7 @@ func (w *world) validate(ctx context.Context, r *replica, s *session) *call {
 	})
 }
 
-// refresh returns nil when another client is at it: two who share a token are a theft.
+// refresh returns nil if another client is refreshing: two clients who share a token look like a theft.
 func (w *world) refresh(ctx context.Context, r *replica, s *session) *call {
 	if !s.refreshing.TryLock() {
 		return nil
@@ -157,7 +157,7 @@ func (w *world) logout(ctx context.Context, r *replica, s *session, deadline tim
 	return c
 }
 
-// believe notes what a revoking call has done to the session.
+// believe notes the effect of a revoking call on the session.
 func (s *session) believe(c *call) {
 	if c.Answer == accepted {
 		s.mu.Lock()
@@ -220,8 +220,8 @@ func (w *world) changePassword(ctx context.Context, r *replica, by *session, cur
 	})
 }
 
-// resetPassword returns nil when another client is at it, whose token a new one would
-// replace, or the database did not take the token.
+// resetPassword returns nil if another client is resetting, whose token a new one would replace, or if the database did
+// not accept the token.
 func (w *world) resetPassword(ctx context.Context, r *replica, a *account) *call {
 	if !a.resetting.TryLock() {
 		return nil
@@ -263,8 +263,8 @@ func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *ca
 	return c
 }
 
-// performForAll makes a call that ends sessions of the account but one, and notes what
-// it has done. Whoever logs in meanwhile may be noted as revoked, or not.
+// performForAll makes a call that ends all sessions of the account but one, and notes its effect. A session of a login
+// at the same time may be noted as revoked or not.
 func (w *world) performForAll(ctx context.Context, r *replica, a *account, except *session, c *call, do func(context.Context, *clients) error) *call {
 	a.mu.Lock()
 	before := slices.Clone(a.held)
@@ -288,7 +288,7 @@ func (w *world) performForAll(ctx context.Context, r *replica, a *account, excep
 	return c
 }
 
-// newPassword is one that was never used.
+// newPassword returns a password that was never used.
 func (a *account) newPassword() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -15,7 +15,7 @@ type faults struct {
 	lease time.Duration
 }
 
-// pause waits, or until ctx ends.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -25,8 +25,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// freeze stops a replica in the middle of whatever it does, with the calls that come
-// to it meanwhile, and lets it go on after a while.
+// freeze stops a replica in the middle of its work, with the calls that come to it meanwhile, and continues it after a
+// while.
 func (f faults) freeze(ctx context.Context, t testing.TB, r *replica, d time.Duration) {
 	t.Helper()
 	r.frozen.Store(true)
@@ -36,7 +36,7 @@ func (f faults) freeze(ctx context.Context, t testing.TB, r *replica, d time.Dur
 	r.signal(t, syscall.SIGCONT)
 }
 
-// shortFreeze is over while the lease runs, longFreeze when it has ended.
+// shortFreeze ends before the lease does, longFreeze after it.
 func (f faults) shortFreeze(ctx context.Context, t testing.TB, r *replica) {
 	t.Helper()
 	f.freeze(ctx, t, r, f.lease*4/10)
@@ -47,8 +47,7 @@ func (f faults) longFreeze(ctx context.Context, t testing.TB, r *replica) {
 	f.freeze(ctx, t, r, f.lease*17/10)
 }
 
-// cutListen and cutLedger end the connections on which all replicas hear of rows, and
-// read them.
+// cutListen and cutLedger end the connections on which all replicas are notified of rows, and read them.
 func (f faults) cutListen(ctx context.Context, t testing.TB) {
 	t.Helper()
 	f.cut(ctx, t, "latchkey listen")

@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-// TestShortHistory is what fits into every run of the tests. The long one, and the
-// tests of this test, are `task test:history`.
+// TestShortHistory is short enough for every run of the tests. `task test:history` runs the long one, and the tests of
+// this test.
 func TestShortHistory(t *testing.T) {
 	t.Parallel()
 	const calls, lease = 3000, 500 * time.Millisecond
@@ -39,8 +39,8 @@ func TestShortHistory(t *testing.T) {
 	})
 }
 
-// runHistory lets clients make calls while disturb does its worst, and checks what they
-// were answered. The second context of disturb ends when there were enough.
+// runHistory lets clients make calls while disturb causes faults, and checks the answers. The second context of disturb
+// ends when there were enough calls.
 func runHistory(t *testing.T, w *world, calls int64, disturb func(ctx, enough context.Context)) {
 	t.Helper()
 	const limit = 10 * time.Minute

@@ -10,25 +10,23 @@ import (
 
 const (
 	clientCount = 8
-	// accountsAtOnce has two clients or more at work on each account.
+	// accountsAtOnce is few enough that two clients or more use each account.
 	accountsAtOnce = 3
-	// callsPerAccount bounds what porcupine must order.
+	// callsPerAccount bounds the number of events that porcupine must order.
 	callsPerAccount = 250
-	// maxUnknown calls for a whole account may stay without an answer: the model allows
-	// more and more then.
+	// maxUnknown is how many calls for a whole account may get no answer. With each of them the model allows more.
 	maxUnknown = 3
-	// firstRevoking of 100 calls: the others revoke something.
+	// firstRevoking is how many of 100 calls revoke nothing.
 	firstRevoking = 86
-	// probesAtOnce are validations that wait in a frozen replica.
+	// probesAtOnce is how many validations wait in a frozen replica.
 	probesAtOnce = 32
 )
 
-// load is what the clients do until enough calls were answered and nothing disturbs
-// them any more.
+// load is the work of the clients until enough calls were answered and nothing disturbs them any more.
 type load struct {
 	w      *world
 	target int64
-	// answered calls so far.
+	// answered counts the calls that were answered so far.
 	answered  atomic.Int64
 	disturbed atomic.Bool
 
@@ -40,12 +38,12 @@ type load struct {
 	wait   sync.WaitGroup
 }
 
-// run returns when target calls were answered and disturbed is set, or ctx ends. It
-// calls reached after the first of these.
+// run returns when target calls were answered and disturbed is set, or ctx ends. It calls reached when the first of the
+// two is so.
 func (l *load) run(ctx context.Context, reached func()) error {
 	l.probes = make(chan struct{}, probesAtOnce)
 	for i := range clientCount {
-		// Fixed seeds: what is called is the same in each run, when is not.
+		// The seeds are fixed: each run makes the same calls, but not at the same times.
 		c := &client{load: l, random: random(i + 1)}
 		l.wait.Go(func() {
 			for ctx.Err() == nil && l.failure() == nil {
@@ -70,7 +68,7 @@ func (l *load) failure() error {
 	return l.failed
 }
 
-// account returns one in use, or a new one in its place when it has had its calls.
+// account returns one in use, or a new one in its place if it has had all its calls.
 func (l *load) account(ctx context.Context, slot int) *account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,8 +98,8 @@ func (l *load) count(c *call) {
 	}
 }
 
-// probe asks the other replicas about a session that has just ended. One that is
-// frozen is asked without waiting for its answer.
+// probe asks the other replicas about a session that has just ended. It does not wait for the answer of a replica that
+// is frozen.
 func (l *load) probe(ctx context.Context, s *session, by *replica) {
 	for _, r := range l.w.replicas {
 		if r == by || r.down.Load() {
@@ -128,7 +126,7 @@ type client struct {
 	random random
 }
 
-// random is splitmix64: a few bits that repeat, for what to call next.
+// random is splitmix64: a repeatable choice of the next call.
 type random uint64
 
 func (r *random) below(n int) int {
@@ -141,7 +139,7 @@ func (r *random) below(n int) int {
 
 func (r *random) percent(n int) bool { return r.below(100) < n }
 
-// replica is any; seldom one that is frozen, or all clients would wait there.
+// replica returns any replica. It seldom returns a frozen one, or all clients would wait there.
 func (c *client) replica() *replica {
 	all := c.load.w.replicas
 	r := all[c.random.below(len(all))]
@@ -154,8 +152,8 @@ func (c *client) replica() *replica {
 	return r
 }
 
-// session is one of the account's: live as far as is known, or one that was ended. Of
-// the last few, which are the ones that races are about. Nil: there is none.
+// session returns one of the account's sessions: one that is live as far as is known, or one that was ended. It chooses
+// among the last few, since races are about those. Nil: there is none.
 func (c *client) session(a *account, wantLive bool) *session {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,7 +179,7 @@ func (c *client) act(ctx context.Context) {
 	}
 	r := c.replica()
 	choice := c.random.below(100)
-	wrong := 30 // of 100 calls of a session are those of one that has ended
+	wrong := 30 // of 100 calls of a session, these use one that has ended
 	if choice >= firstRevoking {
 		wrong = 10
 	}
@@ -233,7 +231,7 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 	case choice < 92:
 		deadline := changeTime
 		if c.random.percent(10) {
-			deadline = changeTime / 50 // too short for a freeze: it is retried by chance
+			deadline = changeTime / 50 // shorter than a freeze, so a client may retry
 		}
 		return w.logout(ctx, r, s, deadline)
 	case choice < 94:

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestLongHistory makes 50,000 calls while each fault comes again and again.
+// TestLongHistory makes 50,000 calls while each fault is repeated.
 func TestLongHistory(t *testing.T) {
 	const calls = 50_000
 	program := build(t, "")
@@ -17,7 +17,7 @@ func TestLongHistory(t *testing.T) {
 	f := faults{w, leaseTime}
 	rounds := 0
 	runHistory(t, w, calls, func(ctx, enough context.Context) {
-		// At least twice: each replica is the disturbed one.
+		// At least twice, so that each replica is disturbed once.
 		for ; rounds < 2 || enough.Err() == nil && ctx.Err() == nil; rounds++ {
 			r := w.replicas[rounds%len(w.replicas)]
 			for _, disturb := range []func(){
@@ -36,9 +36,9 @@ func TestLongHistory(t *testing.T) {
 	t.Logf("%d rounds of faults: each replica frozen for less and for more than its lease, and killed; LISTEN and ledger connections cut, Redis flushed", rounds)
 }
 
-// TestRevocationTime says how long a logout takes until it is final, with the default
-// lease. Only what is promised when a replica is gone is demanded: the median on a
-// healthy pair, which should be under 5 ms, is for people, since machines differ.
+// TestRevocationTime measures how long a logout takes until it is final, with the default lease. It fails only for the
+// promise about a replica that is gone. The median on a healthy pair, which should be under 5 ms, is printed for
+// people, since machines differ.
 func TestRevocationTime(t *testing.T) {
 	const (
 		logouts = 300
@@ -60,7 +60,7 @@ func TestRevocationTime(t *testing.T) {
 		healthy = append(healthy, timed())
 	}
 	slices.Sort(healthy)
-	// B cannot answer prepare any more: its session is made before.
+	// B can no longer answer prepare: its session is made before.
 	_, s := w.prepare(t.Context())
 	b.kill()
 	began := time.Now()

@@ -1,12 +1,10 @@
-// Package history records what clients of several replicas were answered while
-// replicas are stopped, killed and cut off, and checks with porcupine that the
-// answers keep the promise of the revocation ledger. It also removes each of the
-// mechanisms that keep the promise, one at a time, and demands that the check notices.
+// Package history records the answers that clients of several replicas get while replicas are stopped, killed and cut
+// off, and checks with porcupine that the answers keep the promise of the revocation ledger. It also removes each of
+// the mechanisms that keep the promise, one at a time, and requires that the check fails.
 //
-// The files: model.go is the promise, call.go how a recorded call becomes events of
-// the model, check.go asks porcupine; world.go, client.go and revoke.go make and
-// record calls, replica.go and faults.go run and disturb the replicas; mutant.go
-// builds broken ones.
+// The files: model.go is the promise, call.go makes events of the model from a recorded call, check.go asks porcupine,
+// after prune.go has left events out; world.go, client.go and load.go make and record calls, replica.go and faults.go
+// run and disturb the replicas; mutant.go builds broken ones, for which scenario.go has schedules.
 package history
 
 import (
@@ -19,45 +17,38 @@ import (
 
 // The model.
 //
-// A plain register, whose writes take effect at one moment between their call and
-// their return, is wrong in both directions. It forbids what is allowed: while a
-// revoking call runs, one replica may refuse a token and another accept it a moment
-// later. So a revocation is three events of the model, not one:
+// A plain register, whose writes take effect at one moment between their call and their return, would forbid allowed
+// answers: while a revoking call runs, one replica may refuse a token and another may accept it a moment later. So a
+// revocation is three events of the model, not one:
 //
-//   - The commit makes the sessions that it reaches "revoking": either answer is right
-//     for them. It happens once, at any moment between call and return.
-//   - The end makes them "ended": only a refusal is right. It happens exactly at the
-//     return of an OK, so that it reaches each validation that begins later, and none
-//     that began before.
+//   - The commit makes the sessions that it reaches "revoking": either answer is right for them. It happens once, at
+//     any moment between call and return.
+//   - The end makes them "ended": only a refusal is right. It happens exactly at the return of an OK, so that it
+//     reaches each validation that begins later, and none that began before.
 //   - The calls that others make in between are checked against both.
 //
-// For Logout, RevokeSession and RevokeUserSession, which name their session, the commit is put at the
-// call: nothing in a history can tell the difference, and porcupine has less to try.
-// A revocation of all sessions of an account (a new password, a suspension) reaches
-// those whose login came before its commit, and a history does tell: by the password
-// that a login was let in with. The order of logins and commits is what porcupine
-// searches for. A login therefore counts from when the account was read, which is
-// before its password was hashed: one that was let in by an old password is reached,
+// Logout, RevokeSession and RevokeUserSession name their session. For them the commit is put at the call: nothing in a
+// history can show the difference, and porcupine has less to try. A revocation of all sessions of an account (a new
+// password, a suspension) reaches those whose login came before its commit. A history does show that, by the password
+// with which a login succeeded. Porcupine searches for the order of logins and commits. A login therefore counts from
+// the time when the account was read, which is before its password was hashed: a login with an old password is reached,
 // whenever its token was made.
 //
-// A call without an answer (a deadline, a lost connection) may have happened, or not,
-// at any time from its call on, and never ends anything. One that names a session makes
-// it revoking for good. One for a whole account may change its password or its
-// suspension before any later event; from its call on all sessions of the account may be
-// refused, which allows a little more than it could do, and is never wrong. One that
-// only reads, and a login whose token nobody got, is left out.
+// A call without an answer (a deadline, a lost connection) may have happened, or not, at any time from its call
+// onwards, and never ends anything. One that names a session makes it revoking for good. One for a whole account may
+// change its password or its suspension before any later event. From its call onwards all sessions of the account may
+// be refused. That allows a little more than the call could do, and never reports a violation wrongly. A call that only
+// reads, and a login whose token nobody got, are left out.
 //
-// A session that nothing has begun to revoke must be accepted. The exceptions are
-// stated: Redis may lose it when it is flushed, and while a reactivation is under way
-// a replica may still think the account suspended.
+// A session that nothing has begun to revoke must be accepted, with two exceptions: Redis may lose it when it is
+// flushed, and during a reactivation a replica may still think that the account is suspended.
 
-// sessions is a set of an account's sessions, by number. The order of their logins is
-// not part of a state, only which of them a revocation reached: or else two logins at
-// the same time would make two states of all that follows.
+// sessions is a set of an account's sessions, by number. A state does not include the order of their logins, only which
+// of them a revocation reached. Otherwise two logins at the same time would double all later states.
 type sessions [maxSessions / wordBits]uint64
 
 const (
-	// maxSessions is more than the calls that clients make with one account.
+	// maxSessions is above the number of calls that clients make with one account.
 	maxSessions = 512
 	wordBits    = 64
 )
@@ -83,33 +74,33 @@ func (s sessions) without(other sessions) sessions {
 	return s
 }
 
-// underWay is a call for a whole account that has committed and not returned.
+// underWay is a call for a whole account that has committed and has not returned.
 type underWay struct {
 	call int64
 	// reached are the sessions that it will end.
 	reached sessions
-	// reactivates: it ends nothing.
+	// reactivates means that it ends nothing.
 	reactivates bool
 }
 
-// state is an account. It is not changed: step makes new ones.
+// state is the state of one account. It is immutable: step makes new ones.
 type state struct {
 	password  string
 	suspended bool
 	// begun are all sessions. Those in neither of the others are live.
 	begun, revoking, ended sessions
 	underWay               []underWay // in the order of their calls
-	// unanswered are calls for the account that may still happen; there was one: unsettled.
+	// unanswered are calls for the account that may still happen. unsettled means that there was one.
 	unanswered []*call
 	unsettled  bool
 }
 
-// accepts says whether a token of the session may be accepted.
+// accepts reports whether a token of the session may be accepted.
 func (s *state) accepts(session int) bool {
 	return s.begun.has(session) && !s.ended.has(session)
 }
 
-// refuses says whether it may be refused.
+// refuses reports whether it may be refused.
 func (s *state) refuses(session int) bool {
 	return s.unsettled || s.revoking.has(session) || !s.accepts(session) ||
 		slices.ContainsFunc(s.underWay, func(u underWay) bool { return u.reactivates })
@@ -192,7 +183,7 @@ func (s *state) step(e event) []*state {
 	return after
 }
 
-// later are the states that unanswered calls may lead to, this one among them.
+// later returns the states that unanswered calls may lead to, and this one.
 func (s *state) later() []*state {
 	all := []*state{s}
 	for i, c := range s.unanswered {
@@ -210,7 +201,7 @@ func (s *state) later() []*state {
 	return all
 }
 
-// happen is the state after an answered call, or nil when the answer is wrong.
+// happen returns the state after an answered call, or nil if the answer is wrong.
 func (s *state) happen(c *call) *state {
 	switch c.Kind {
 	case signUp:
@@ -225,7 +216,7 @@ func (s *state) happen(c *call) *state {
 		return s.onlyIf(c.Answer == accepted)
 	case validate, refresh, logout, revokeSession, revokeOthers:
 	}
-	// What a session may do.
+	// The calls of a session.
 	if c.Answer != accepted {
 		return s.onlyIf(c.Answer == refused && (c.Lost || s.refuses(c.Session)))
 	}
@@ -256,7 +247,7 @@ func (s *state) login(c *call) *state {
 		next.begun = s.begun.with(c.Session)
 		return &next
 	case wrongPassword:
-		// A login whose account is suspended while it hashes is answered like this.
+		// A login gets this answer if its account is suspended while it hashes.
 		return s.onlyIf(!matches || s.suspended)
 	case disabled:
 		return s.onlyIf(matches && s.suspended)
@@ -288,8 +279,8 @@ func (s *state) setPassword(c *call) *state {
 			next.password = c.NewPassword
 			return next.onlyIf(!s.suspended)
 		case refused:
-			// Also a link that was asked for before the account's sessions were ended, and the
-			// model does not see when it was.
+			// This includes a link that was requested before the account's sessions were ended: the model does not know
+			// when that was.
 			return s
 		case wrongPassword, disabled, unknown:
 		}
@@ -309,7 +300,7 @@ func (s *state) setPassword(c *call) *state {
 	return nil
 }
 
-// model is the above as porcupine takes it: of one account.
+// model returns the model of one account in the form that porcupine expects.
 func model() porcupine.Model {
 	seed := maphash.MakeSeed()
 	nondeterministic := porcupine.NondeterministicModel{

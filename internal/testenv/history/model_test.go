@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// at is a call of account 1 in [from, to].
+// at returns a call of account 1 in [from, to].
 func at(from, to int64, c call) *call {
 	c.Account, c.Call, c.Return = 1, from, to
 	if c.Answer == "" {
@@ -14,7 +14,7 @@ func at(from, to int64, c call) *call {
 	return &c
 }
 
-// begin is an account with the password p0.
+// begin returns an account with the password p0.
 func begin() *call { return at(1, 2, call{Kind: signUp, NewPassword: "p0"}) }
 
 func loginAs(from, to int64, session int, typed string) *call {
@@ -33,12 +33,12 @@ func notValid(from, to int64, session int) *call {
 	return at(from, to, call{Kind: validate, Session: session, Answer: refused})
 }
 
-// logoutOf1 is of session 1.
+// logoutOf1 ends session 1.
 func logoutOf1(from, to int64, a answer) *call {
 	return at(from, to, call{Kind: logout, Session: 1, Answer: a})
 }
 
-// change is session 1's, from p0 to p1.
+// change is a password change by session 1, from p0 to p1.
 func change(from, to int64, a answer) *call {
 	return at(from, to, call{Kind: changePassword, Session: 1, Password: "p0", NewPassword: "p1", Answer: a})
 }
@@ -47,8 +47,8 @@ func operator(from, to int64, k kind) *call {
 	return at(from, to, call{Kind: k})
 }
 
-// TestModel has a history for each sentence of the promise, and for each schedule in
-// which one of the mechanisms is needed.
+// TestModel has a history for each sentence of the promise, and for each schedule in which one of the mechanisms is
+// needed.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -108,7 +108,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// TestModelOfAccounts has those that are about the order of logins and changes.
+// TestModelOfAccounts has the histories about the order of logins and changes.
 func TestModelOfAccounts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -181,7 +181,7 @@ func TestModelOfAccounts(t *testing.T) {
 	}
 }
 
-// TestModelOfRedis: a flush may take sessions that began before it ended, and no other.
+// TestModelOfRedis: a flush may delete sessions that began before it ended, and no others.
 func TestModelOfRedis(t *testing.T) {
 	t.Parallel()
 	lost := func() []*call {

@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// edit is other text for a place in the source. The old text must be there exactly
-// once, so that whoever moves it is told that a test depends on it.
+// edit replaces a text of the source. The old text must occur exactly once: if somebody moves it, the test fails and
+// shows that it depends on the text.
 type edit struct{ file, from, to string }
 
-// overlay writes the edited files and returns the name of what `go build -overlay`
-// takes in their place. The source itself stays as it is.
+// overlay writes the edited files, and returns the name of the file for `go build -overlay`. The source itself is not
+// changed.
 func overlay(t testing.TB, edits ...edit) string {
 	t.Helper()
 	root, err := filepath.Abs("../../..")

@@ -9,14 +9,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// mutant is a Latchkey without one of the mechanisms, and what shows it.
+// mutant is a Latchkey without one of the mechanisms, and the scenario that shows it.
 type mutant struct {
 	name     string
 	edits    []edit
 	scenario scenario
 	settings settings
-	// control is what the scenario is also run with, and must show nothing. None: the
-	// code as it is.
+	// control is the code with which the scenario is also run, and must show nothing. None: the unchanged code.
 	control []edit
 }
 
@@ -45,7 +44,7 @@ const (
 
 func mutants() []mutant {
 	quick := settings{lease: leaseTime, hash: cheapHash()}
-	// About 20 ms, as the default; and about 60.
+	// Hashes of about 20 ms, as by default, and of about 60 ms.
 	usual := settings{lease: leaseTime, hash: password.Params{MemoryKiB: 19456, Time: 2, Threads: 1}}
 	slow := settings{lease: leaseTime, hash: password.Params{MemoryKiB: 19456, Time: 6, Threads: 1}}
 	rehashing := usual
@@ -87,12 +86,12 @@ func mutants() []mutant {
 	}
 }
 
-// TestMutants removes what keeps the promise, one thing at a time, and demands that the
-// check notices: else it would say nothing about the code as it is.
+// TestMutants removes the mechanisms that keep the promise, one at a time, and requires that the check fails. Otherwise
+// the check would prove nothing about the unchanged code.
 func TestMutants(t *testing.T) {
 	const (
 		controlTries = 3
-		// Each finds it in the first tries on an idle machine.
+		// On an idle machine each is found in the first tries.
 		mostTries = 60
 		longest   = 2 * time.Minute
 	)

@@ -2,18 +2,18 @@ package history
 
 import "slices"
 
-// What a session was answered changes nothing in the model, and most of it is right in
-// whatever order the rest happened. Leaving that out is not needed for the verdict, and
-// keeps it fast: of 30 validations that wait in a frozen replica at the same time,
-// porcupine would otherwise try every subset when it has to go back.
+// The answers that a session got change nothing in the model, and most of them are right in any order of the other
+// events. The verdict would be the same if they were left in, but leaving them out keeps the check fast. Of 30
+// validations that wait in a frozen replica at the same time, porcupine would otherwise try every subset when it has to
+// go back.
 
-// past is what has happened to the sessions of an account.
+// past is the history of the sessions of an account.
 type past struct {
 	logins   map[int]*call
 	revokers []*call
 }
 
-// newPast expects the calls of one account.
+// newPast reads the calls of one account.
 func newPast(calls []*call) past {
 	p := past{logins: map[int]*call{}}
 	for _, c := range calls {
@@ -55,8 +55,7 @@ func reachOf(revoker, login *call) reach {
 	return perhaps
 }
 
-// certain says whether the answer that the call's own session was given is right in
-// every order of the others.
+// certain reports whether the answer to the call is right for its own session in every order of the others.
 func (p past) certain(c *call) bool {
 	began, ok := p.logins[c.Session]
 	if !ok || began.Return > c.Call {

@@ -26,7 +26,7 @@ import (
 // startTime is how long a replica may take to be ready on a busy machine.
 const startTime = time.Minute
 
-// clients are those of one replica.
+// clients are the gRPC clients of one replica.
 type clients struct {
 	conn     *grpc.ClientConn
 	auth     latchkeyv1.AuthServiceClient
@@ -34,14 +34,14 @@ type clients struct {
 	admin    latchkeyv1.AdminServiceClient
 }
 
-// replica is `latchkey serve` in a process of its own. It can be started again.
+// replica is a process of `latchkey serve`. It can be started again.
 type replica struct {
 	name    string
 	program string
 	environ []string
 
 	clients atomic.Pointer[clients]
-	// frozen and down are for clients, who would all wait for it otherwise.
+	// frozen and down are read by clients, since all would wait for this replica otherwise.
 	frozen, down atomic.Bool
 
 	mu      sync.Mutex
@@ -56,7 +56,7 @@ type process struct {
 	log   tailBuffer
 }
 
-// start returns when the replica serves. It ends with the test, however that ends.
+// start returns when the replica serves. The replica ends with the test, however the test ends.
 func (r *replica) start(ctx context.Context, t testing.TB) {
 	t.Helper()
 	p, err := launch(ctx, r.program, r.environ)
@@ -91,8 +91,8 @@ func (r *replica) start(ctx context.Context, t testing.TB) {
 	r.mu.Unlock()
 }
 
-// launch starts a program that the kernel kills when this process dies. The goroutine
-// keeps its thread, to which the kernel ties that.
+// launch starts a program that the kernel kills when this process dies. The kernel ties that to the thread that started
+// the program, so the goroutine keeps its thread.
 func launch(ctx context.Context, program string, environ []string) (*process, error) {
 	p := &process{ready: make(chan string, 1), done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(ctx), program, "serve")
@@ -118,7 +118,7 @@ func launch(ctx context.Context, program string, environ []string) (*process, er
 	return p, <-started
 }
 
-// read passes the address of the ready line on, and reads until the program ends.
+// read passes on the address of the ready line, and reads until the program ends.
 func (p *process) read(stdout io.Reader) {
 	address := regexp.MustCompile(`^ready grpc=(\S+)`)
 	for lines := bufio.NewScanner(stdout); lines.Scan(); {
@@ -143,7 +143,7 @@ func (r *replica) signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// kill ends it as `kill -9` does.
+// kill ends it like `kill -9`.
 func (r *replica) kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -163,7 +163,7 @@ func (r *replica) stop(t testing.TB) {
 	}
 }
 
-// build makes the program, with other text in some of its files.
+// build builds the program, with other text in some of its files.
 func build(t testing.TB, overlay string) string {
 	t.Helper()
 	const timeout = 10 * time.Minute
@@ -182,7 +182,7 @@ func build(t testing.TB, overlay string) string {
 	return program
 }
 
-// tailBuffer keeps the end of what is written to it.
+// tailBuffer keeps the end of the text that is written to it.
 type tailBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -191,7 +191,7 @@ type tailBuffer struct {
 // Write implements io.Writer.
 func (b *tailBuffer) Write(p []byte) (int, error) {
 	const most = 32 << 10
-	// Each mail of a new password fails, again and again: there is no mail server.
+	// There is no mail server, so each mail about a new password fails again and again.
 	if bytes.Contains(p, []byte(`"msg":"mail: attempt failed`)) {
 		return len(p), nil
 	}
@@ -204,7 +204,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was kept.
+// String returns the text that was kept.
 func (b *tailBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

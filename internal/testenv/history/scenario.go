@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// scenario is a schedule in which one of the mechanisms is what keeps the promise. It
-// is tried again with other timings while it shows nothing.
+// scenario is a schedule in which only one of the mechanisms keeps the promise. It is repeated with other timings until
+// it finds a violation.
 type scenario func(ctx context.Context, w *world, try int)
 
-// waiting are validations that wait in a frozen replica.
+// waiting is how many validations wait in a frozen replica.
 const waiting = 8
 
 // prepare makes an account with a session, which replica B has seen.
@@ -31,10 +31,10 @@ func (w *world) prepare(ctx context.Context) (*account, *session) {
 	return a, s
 }
 
-// ask has validations wait in a frozen replica, and lets it go on.
+// ask makes validations wait in a frozen replica, and then continues the replica.
 func (w *world) ask(ctx context.Context, r *replica, s *session) {
 	w.t.Helper()
-	const underWay = 30 * time.Millisecond // they are in the replica's socket by then
+	const underWay = 30 * time.Millisecond // by then they are in the replica's socket
 	var answers sync.WaitGroup
 	for range waiting {
 		answers.Go(func() { w.validate(ctx, r, s) })
@@ -44,7 +44,7 @@ func (w *world) ask(ctx context.Context, r *replica, s *session) {
 	answers.Wait()
 }
 
-// atMost starts a call and returns when it has returned, or d later.
+// atMost starts a call. It returns when the call returns, or after d.
 func atMost(ctx context.Context, d time.Duration, do func()) (done <-chan struct{}) {
 	returned := make(chan struct{})
 	go func() {
@@ -60,8 +60,8 @@ func atMost(ctx context.Context, d time.Duration, do func()) (done <-chan struct
 	return returned
 }
 
-// revokeWhileFrozen: B stands still for less than its lease and has not seen the row.
-// The logout must not return before that lease has ended or B has seen it.
+// revokeWhileFrozen: B is frozen for less than its lease and has not seen the row. The logout must not return before
+// that lease has ended or B has seen the row.
 func revokeWhileFrozen(ctx context.Context, w *world, _ int) {
 	a, b := w.replicas[0], w.replicas[1]
 	_, s := w.prepare(ctx)
@@ -71,8 +71,7 @@ func revokeWhileFrozen(ctx context.Context, w *world, _ int) {
 	<-done
 }
 
-// revokeUntilLeaseEnds: B stands still for longer, and the logout has returned. B must
-// not trust what it remembers.
+// revokeUntilLeaseEnds: B is frozen for longer, and the logout has returned. B must not trust its memory.
 func revokeUntilLeaseEnds(ctx context.Context, w *world, _ int) {
 	a, b := w.replicas[0], w.replicas[1]
 	_, s := w.prepare(ctx)
@@ -81,8 +80,8 @@ func revokeUntilLeaseEnds(ctx context.Context, w *world, _ int) {
 	w.ask(ctx, b, s)
 }
 
-// retryWhileFrozen: the logout's caller gave up while it waited, and asks again. The
-// second call finds the session ended, and must wait all the same.
+// retryWhileFrozen: the logout's caller gave up while it waited, and calls again. The second call finds that the
+// session is ended, and must wait nevertheless.
 func retryWhileFrozen(ctx context.Context, w *world, _ int) {
 	a, b := w.replicas[0], w.replicas[1]
 	_, s := w.prepare(ctx)
@@ -93,8 +92,7 @@ func retryWhileFrozen(ctx context.Context, w *world, _ int) {
 	<-done
 }
 
-// revokeWhileJoining: B has just come up. What it read must have been read when those
-// who revoke knew of it already.
+// revokeWhileJoining: B has just started. It must read the ledger only after every revoking replica knows of B.
 func revokeWhileJoining(ctx context.Context, w *world, _ int) {
 	const revocations = 8
 	a, b := w.replicas[0], w.replicas[1]
@@ -111,8 +109,8 @@ func revokeWhileJoining(ctx context.Context, w *world, _ int) {
 	}
 }
 
-// loginDuringReset: the old password is checked while a new one is set. The session
-// was begun before, so the change ends it, whenever its token is made.
+// loginDuringReset: the old password is checked while a new one is set. The login read the account before, so the
+// change ends its session, whenever the token is made.
 func loginDuringReset(ctx context.Context, w *world, try int) {
 	a, b := w.replicas[0], w.replicas[1]
 	account, err := w.newAccount(ctx)
@@ -128,15 +126,15 @@ func loginDuringReset(ctx context.Context, w *world, try int) {
 		w.validate(ctx, a, s)
 		w.validate(ctx, b, s)
 	}
-	// An old password that came back lets one in.
+	// If the old password were valid again, this login would succeed.
 	w.login(ctx, a, account, firstPassword)
 }
 
-// stagger is when in a hash of some 20 ms the other call begins.
+// stagger returns when the other call begins, within a hash of some 20 ms.
 func stagger(try int) time.Duration { return time.Duration(2+try*3%24) * time.Millisecond }
 
-// changeAfterLogout: a session changes the password and is logged out while that is
-// hashed. A login by the old password shows that the logout came first.
+// changeAfterLogout: a session changes the password and is logged out while the new one is hashed. A login with the old
+// password shows that the logout came first.
 func changeAfterLogout(ctx context.Context, w *world, _ int) {
 	a, b := w.replicas[0], w.replicas[1]
 	account, s := w.prepare(ctx)
@@ -146,9 +144,9 @@ func changeAfterLogout(ctx context.Context, w *world, _ int) {
 	<-done
 }
 
-// revokeAtNewPrimary: the primary is set read-only and keeps its connections, and the
-// standby is promoted. B comes up at the new primary; A, which has nothing to write, must
-// notice. There is one standby, so only the first try shows it.
+// revokeAtNewPrimary: the primary is set read-only and keeps its connections, and the standby is promoted. B starts at
+// the new primary. A has nothing to write, but must notice. There is one standby, so only the first try can show a
+// fault.
 func revokeAtNewPrimary(ctx context.Context, w *world, try int) {
 	if try > 0 {
 		return

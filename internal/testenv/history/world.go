@@ -31,14 +31,14 @@ import (
 // checkTime bounds the check of one account. The largest take some 50 ms.
 const checkTime = time.Minute
 
-// world is some replicas on one PostgreSQL and one Redis, and what their clients saw.
+// world is some replicas on one PostgreSQL and one Redis, and the calls that their clients recorded.
 type world struct {
 	t        testing.TB
 	replicas []*replica
 	pool     *pgxpool.Pool
 	pair     *testenv.Pair // nil: there is one PostgreSQL
 	redis    redis.UniversalClient
-	// hash is of firstPassword, so that making an account costs no hash.
+	// hash is the hash of firstPassword, so that a new account costs no hash.
 	hash string
 
 	moments  atomic.Int64
@@ -46,16 +46,15 @@ type world struct {
 	mu       sync.Mutex
 	calls    []*call
 	flushes  []window
-	alarms   []string // answers that nothing here explains
+	alarms   []string // answers that no fault here causes
 }
 
 // settings are those of a world's replicas.
 type settings struct {
 	lease time.Duration
-	// hash is the cost of new hashes, planted that of the accounts' first ones. Zero:
-	// the same.
+	// hash is the cost of new hashes, planted that of the accounts' first ones. Zero planted: the same cost.
 	hash, planted password.Params
-	// pair is for two PostgreSQL, a primary and its standby.
+	// pair requests two PostgreSQL servers, a primary and its standby.
 	pair bool
 }
 
@@ -68,7 +67,7 @@ const (
 	leaseTime     = time.Second
 )
 
-// newWorld starts the programs, each a replica, on stores of the test's own.
+// newWorld starts the programs, each as a replica, on stores that only the test uses.
 func newWorld(t testing.TB, s settings, programs ...string) *world {
 	t.Helper()
 	if s.planted == (password.Params{}) {
@@ -139,7 +138,7 @@ func hashOf(t testing.TB, params password.Params) string {
 	return hash
 }
 
-// newAccount makes one with firstPassword, by SQL.
+// newAccount makes an account with firstPassword, with SQL.
 func (w *world) newAccount(ctx context.Context) (*account, error) {
 	a := &account{number: int(w.accounts.Add(1)), password: firstPassword, tried: []string{firstPassword}}
 	a.email = fmt.Sprintf("person%d@example.com", a.number)
@@ -174,7 +173,7 @@ func (w *world) record(c *call) {
 	w.calls = append(w.calls, c)
 }
 
-// perform makes one call at a replica and records what came of it.
+// perform makes one call at a replica and records its result.
 func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration, c *call, do func(context.Context, *clients) error) *call {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -204,7 +203,7 @@ func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration,
 // errRefused is ValidateToken's answer for a token that is not good.
 var errRefused = errors.New("not valid")
 
-// answerOf tells what an error means. Unforeseen are those that no fault here causes.
+// answerOf returns the meaning of an error. unforeseen is true for errors that no fault here causes.
 func answerOf(err error) (a answer, unforeseen bool) {
 	if err == nil {
 		return accepted, false
@@ -237,7 +236,7 @@ func answerOf(err error) (a answer, unforeseen bool) {
 	return unknown, st.Code() != codes.DeadlineExceeded && st.Code() != codes.Unavailable && st.Code() != codes.Canceled
 }
 
-// violations checks what was recorded so far, or fails the test when it cannot.
+// violations checks the calls that were recorded so far, and fails the test if it cannot.
 func (w *world) violations() []violation {
 	w.t.Helper()
 	w.mu.Lock()

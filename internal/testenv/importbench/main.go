@@ -2,9 +2,9 @@
 //
 //	go tool -modfile=tools/go.mod task bench:import
 //
-// It writes a file of a million accounts, half of them with bcrypt and half with Argon2id hashes, and imports it into an
-// empty database, then again, then into another one with an interruption half way. Every import is a process of its own:
-// its most resident memory is what the kernel says of it.
+// It writes a file of a million accounts, half of them with bcrypt and half with Argon2id hashes. It imports the file
+// into an empty database, then again, then into another one with an interruption half way. Every import is a separate
+// process. The kernel reports its greatest resident memory.
 package main
 
 import (
@@ -34,7 +34,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// hashes is how many of each kind there are: checking one costs the same however often it comes.
+// hashes is how many there are of each kind: the check of one costs the same however often it is repeated.
 const hashes = 8
 
 func main() {
@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// bench is what the steps share.
+// bench has the data that the steps share.
 type bench struct {
 	dir, latchkey, file string
 	users               int64
@@ -116,7 +116,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	return errors.Join(buffered.Flush(), file.Close())
 }
 
-// makeHashes makes real ones, as cheap as they can be.
+// makeHashes makes real hashes, as cheap as possible.
 func makeHashes(ctx context.Context) ([]string, error) {
 	hasher, err := password.New(password.Config{
 		Params: password.Params{MemoryKiB: 64, Time: 1, Threads: 1}, Slots: 1, DecoyKey: make([]byte, 32),
@@ -170,7 +170,7 @@ func (b *bench) measure(ctx context.Context) error {
 	return b.compare(ctx, first, second)
 }
 
-// database makes a migrated one.
+// database makes a migrated database.
 func (b *bench) database(ctx context.Context, name string) (string, error) {
 	conn, err := pgx.Connect(ctx, b.server.URL("postgres"))
 	if err != nil {
@@ -189,7 +189,7 @@ func (b *bench) database(ctx context.Context, name string) (string, error) {
 	return url, nil
 }
 
-// step runs one import, which it interrupts once so many accounts are there (0: never).
+// step runs one import. It interrupts it when the database has interruptAt accounts (0: never).
 func (b *bench) step(ctx context.Context, name, url string, interruptAt int64, args ...string) error {
 	cmd := exec.CommandContext(ctx, b.latchkey, append([]string{"users", "import", "--json", b.file}, args...)...) //nolint:gosec // G204
 	cmd.Env = []string{"LATCHKEY_DATABASE_URL=" + url}
@@ -228,7 +228,7 @@ func (b *bench) step(ctx context.Context, name, url string, interruptAt int64, a
 	return err
 }
 
-// interrupt presses Ctrl-C once so many accounts are there.
+// interrupt sends Ctrl-C when the database has so many accounts.
 func (b *bench) interrupt(ctx context.Context, cmd *exec.Cmd, url string, at int64) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -251,7 +251,7 @@ func (b *bench) interrupt(ctx context.Context, cmd *exec.Cmd, url string, at int
 	}
 }
 
-// compare makes sure that an interruption left no trace.
+// compare checks that an interruption left no trace.
 func (b *bench) compare(ctx context.Context, urls ...string) error {
 	var sums [2]string
 	for i, url := range urls {

@@ -1,5 +1,5 @@
-// Package josetest has what the tests of access tokens and of signing keys share: the examples of the RFCs, a clock, and
-// small helpers.
+// Package josetest has the common parts of the tests of access tokens and signing keys: the examples of the RFCs, a
+// clock, and small helpers.
 package josetest
 
 import (
@@ -21,7 +21,7 @@ const (
 		"hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
 )
 
-// Examples of RFC 7515, appendix A: the payload of A.2 and A.3, and A.2's signature by RFC7515A2Key.
+// Examples of RFC 7515, appendix A: the payload of A.2 and A.3, and A.2's signature with RFC7515A2Key.
 const (
 	RFC7515Payload     = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
 	RFC7515A2Signature = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7" +
@@ -60,7 +60,7 @@ func BigInt(t testing.TB, text string) *big.Int {
 	return new(big.Int).SetBytes(Base64(t, text))
 }
 
-// Start returns when the tests' clocks begin. It is not a whole second, so that rounding shows.
+// Start returns the time at which the tests' clocks begin. It is not a whole second, so that rounding is noticed.
 func Start() time.Time { return time.Unix(1_800_000_000, 700_000_000) }
 
 // Clock is a time that a test sets.

@@ -1,4 +1,4 @@
-// Package testcert makes certificates for tests. It imports none of ours, so that tests inside any package can
+// Package testcert makes certificates for tests. It imports no package of ours, so that tests inside any package can
 // use it.
 package testcert
 
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Write writes a certificate and its key for 127.0.0.1 whose name tells it apart, and
-// returns the paths of both files.
+// Write writes a certificate and its key for 127.0.0.1, and returns the paths of both files. name distinguishes
+// certificates.
 func Write(t testing.TB, dir, name string, edits ...func(*x509.Certificate)) (certFile, keyFile string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,10 +1,10 @@
-// Command withpostgres runs a command beside an empty PostgreSQL that lasts no longer than it, for checks that need a
+// Command withpostgres runs a command beside an empty PostgreSQL that ends with the command, for checks that need a
 // database but no tests:
 //
 //	go run ./internal/testenv/withpostgres COMMAND [ARGUMENT]...
 //
-// The command finds the server in LATCHKEY_DATABASE_URL and DATABASE_URL. Its exit code is passed on; 2 means that it
-// was not named, 1 also that there is no server to run it with.
+// The command finds the server in LATCHKEY_DATABASE_URL and DATABASE_URL. The exit code is that of the command; 2 means
+// that no command was named, 1 may also mean that there is no server.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// patience is how long the command may take to end after it was told to, and the server after that.
+// patience is how long the command may take to end after the signal, and the server after that.
 const patience = 10 * time.Second
 
 var errUsage = errors.New("name a command to run: withpostgres COMMAND [ARGUMENT]")
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() {
-		// An interrupt ends ctx, and the server must be stopped all the same.
+		// An interrupt ends ctx, but the server must be stopped nevertheless.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		err = errors.Join(err, server.Stop(ctx))
