@@ -21,8 +21,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
-// TestAdminTLS: the key goes to who holds the private key of the certificate, and to
-// nobody else.
+// TestAdminTLS: only a service that has the private key of the certificate gets the key.
 func TestAdminTLS(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*x509.Certificate){
@@ -59,7 +58,7 @@ func TestAdminTLS(t *testing.T) {
 	}
 }
 
-// stranger is some gRPC server that keeps the credentials it is sent.
+// stranger is some gRPC server that keeps the credentials that it gets.
 type stranger struct {
 	addr string
 	mu   sync.Mutex
@@ -92,8 +91,8 @@ func (s *stranger) keys() string {
 	return strings.Join(s.got, " ")
 }
 
-// TestKeyIsNotSentToStrangers: who took the service's port gets nothing, over TLS with
-// a certificate of their own or in plaintext where TLS is expected.
+// TestKeyIsNotSentToStrangers: a program that took the service's port gets nothing, over TLS with a certificate of its
+// own or in plaintext instead of TLS.
 func TestKeyIsNotSentToStrangers(t *testing.T) {
 	t.Parallel()
 	ours, oursKey := testcert.Write(t, t.TempDir(), "ours")
@@ -113,7 +112,7 @@ func TestKeyIsNotSentToStrangers(t *testing.T) {
 			t.Errorf("a stranger got %q", got)
 		}
 	}
-	// The strangers would have noticed.
+	// If the operator trusts a stranger, it gets the key, so the checks above would notice one.
 	newOperator(plain.addr).refusedBy(t, "UNIMPLEMENTED: a stranger", "--plaintext")
 	newOperator(overTLS.addr).refusedBy(t, "UNIMPLEMENTED: a stranger", "--ca", theirs)
 	if plain.keys() != "Bearer "+adminKey || overTLS.keys() != "Bearer "+adminKey {
@@ -121,13 +120,13 @@ func TestKeyIsNotSentToStrangers(t *testing.T) {
 	}
 }
 
-// refusedBy is refused for a list.
+// refusedBy expects that list is refused.
 func (o *operator) refusedBy(t *testing.T, text string, flags ...string) {
 	t.Helper()
 	o.refused(t, exitFailed, append([]string{"user", "list"}, flags...), text)
 }
 
-// TestAdminTransport: what protects the key, by where it goes.
+// TestAdminTransport: the protection of the key depends on the address of the service.
 func TestAdminTransport(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := testcert.Write(t, t.TempDir(), "ours")

@@ -18,7 +18,7 @@ import (
 
 const adminKey = "the-admin-key-of-a-test_0123456789abcdef"
 
-// operator runs `latchkey admin` as a person at a shell would.
+// operator runs `latchkey admin` as a person at a shell does.
 type operator struct {
 	settings map[string]string
 }
@@ -46,8 +46,7 @@ func (o *operator) do(t *testing.T, args ...string) string {
 	return out
 }
 
-// refused wants the exit code and each of texts in the error, which is one line where
-// the command line was right.
+// refused expects the exit code and each of texts in the error, which is one line if the command line was right.
 func (o *operator) refused(t *testing.T, code int, args []string, texts ...string) {
 	t.Helper()
 	out, err := o.try(t, args...)
@@ -65,7 +64,7 @@ func (o *operator) refused(t *testing.T, code int, args []string, texts ...strin
 	}
 }
 
-// keyed are the settings of a service that knows the key, and another.
+// keyed returns the settings of a service that knows the key, and another key.
 func keyed(t *testing.T) map[string]string {
 	t.Helper()
 	settings := serveSettings(t)
@@ -84,7 +83,7 @@ func signUpAt(t *testing.T, auth latchkeyv1.AuthServiceClient, address string) *
 	return resp.GetUser()
 }
 
-// TestAdmin is an operator's day.
+// TestAdmin does everything that an operator does with accounts.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	settings := keyed(t)
@@ -93,7 +92,7 @@ func TestAdmin(t *testing.T) {
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addr))
 	const address = "ada@example.com"
 	user := signUpAt(t, auth, address)
-	// Older backends took any name.
+	// Older backends accepted any name.
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: settings["LATCHKEY_DATABASE_URL"], MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +130,7 @@ func TestAdmin(t *testing.T) {
 				t.Errorf("%s: %q is not in:\n%s", name, want, out)
 			}
 		}
-		// Names do not reach the terminal's controls.
+		// Names do not control the terminal.
 		if strings.ContainsAny(out, "\x1b\u202e") || !strings.Contains(out, "[2J Love") {
 			t.Errorf("%q", out)
 		}

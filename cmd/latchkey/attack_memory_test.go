@@ -22,8 +22,8 @@ const (
 	halfSentGone   = 15 * time.Second
 )
 
-// TestAttack08HalfSentCallsMemory: 300 calls on three connections, then 3,000 on thirty,
-// none of which ends its message. A service of its own is measured for each way to send.
+// TestAttack08HalfSentCallsMemory: 300 calls on three connections, then 3,000 on thirty. None of them ends its message.
+// Each way to send has a service of its own, whose memory is measured.
 func TestAttack08HalfSentCallsMemory(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

@@ -26,8 +26,7 @@ func hashOf(text string) string {
 
 func encoded(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
-// hopelessSettings cannot be meant: serve does not start with them, and latchkey
-// config says so.
+// hopelessSettings cannot be intended: serve does not start with them, and latchkey config reports the error.
 func hopelessSettings() []map[string]string {
 	word := sha256.Sum256([]byte("Changeme"))
 	return []map[string]string{
@@ -63,7 +62,7 @@ func TestAttack18HopelessSettings(t *testing.T) {
 		settings := maps.Clone(complete)
 		maps.Copy(settings, hopeless)
 		for _, command := range []string{"serve", "config"} {
-			// A serve that starts after all ends at once.
+			// A serve that starts nevertheless ends at once.
 			ctx, cancel := context.WithCancel(t.Context())
 			out := &cancelWriter{when: "ready ", cancel: cancel}
 			err := run(ctx, []string{command}, pairs(settings), out)
@@ -91,8 +90,8 @@ func (w *cancelWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// TestAttack18WeakSettings: what somebody may mean is said at each start, one line
-// each, and by latchkey config.
+// TestAttack18WeakSettings: settings that may be intended are logged at each start, one line each, and latchkey config
+// prints them.
 func TestAttack18WeakSettings(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -135,7 +134,7 @@ func TestAttack18WeakSettings(t *testing.T) {
 	}
 }
 
-// TestAttack18StoresInPlaintext are URLs of stores on other machines.
+// TestAttack18StoresInPlaintext has URLs of stores on other machines.
 func TestAttack18StoresInPlaintext(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -168,8 +167,8 @@ func TestAttack18StoresInPlaintext(t *testing.T) {
 	}
 }
 
-// TestAttack18SecretsInURLs: no part of a password with reserved characters is printed,
-// by no command, whether or not the URL can be used.
+// TestAttack18SecretsInURLs: no command prints any part of a password with reserved characters, whether or not the URL
+// can be used.
 func TestAttack18SecretsInURLs(t *testing.T) {
 	t.Parallel()
 	complete := serveSettings(t)
@@ -197,8 +196,7 @@ func TestAttack18SecretsInURLs(t *testing.T) {
 	}
 }
 
-// TestAttack18OpsHosts: a page whose name was made to resolve to this machine reads
-// nothing from the operations listener.
+// TestAttack18OpsHosts: a web page whose name resolves to this machine can read nothing from the operations listener.
 func TestAttack18OpsHosts(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -223,7 +221,7 @@ func TestAttack18OpsHosts(t *testing.T) {
 			wantStatus(t, "http://"+addrs["ops"]+path, "", http.Header{name: {value}}, want)
 		}
 	}
-	// The public pages are for everybody, by whatever name.
+	// The public pages are for everybody, under any name.
 	wantStatus(t, "http://"+addrs["http"]+"/.well-known/jwks.json", "auth.example.com", nil, http.StatusOK)
 	wantStatus(t, "http://"+addrs["http"]+"/healthz", "anything.example", nil, http.StatusOK)
 }
@@ -247,8 +245,8 @@ func wantStatus(t *testing.T, url, host string, header http.Header, want int) {
 	}
 }
 
-// TestAttack18EvictingRedis: a Redis that drops keys is refused at start unless that is
-// accepted. That it is seen later too is tested in internal/app.
+// TestAttack18EvictingRedis: a Redis that drops keys is refused at start unless a setting accepts it. internal/app
+// tests that it is noticed later too.
 func TestAttack18EvictingRedis(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -279,7 +277,7 @@ func TestAttack18EvictingRedis(t *testing.T) {
 	accepted := maps.Clone(settings)
 	accepted["LATCHKEY_REDIS_MAY_EVICT"] = "true"
 	start(t, pairs(accepted), "serve").addrs(t)
-	// A Redis that does not say is not known to drop keys.
+	// A Redis that does not show its policy is not known to drop keys.
 	if err := client.Do(t.Context(), "ACL", "SETUSER", "default", "-info").Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ words=(latchkey users ex); CURRENT=3; _latchkey`}},
 	}
 }
 
-// TestDocsNameTheTable: README and docs name no command and no flag that the table lacks.
+// TestDocsNameTheTable: each command and flag in README and docs is in the table.
 func TestDocsNameTheTable(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -154,7 +154,7 @@ func TestDocsNameTheTable(t *testing.T) {
 	}
 }
 
-// notInTable says what of a command line the table lacks.
+// notInTable returns the part of a command line that is not in the table.
 func notInTable(line string) string {
 	words := strings.Fields(strings.ReplaceAll(line, `\|`, "|"))
 	if words[0] == "--version" || words[0] == "help" {

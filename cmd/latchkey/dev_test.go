@@ -30,7 +30,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
-// devFolder is a folder that the servers of a root process can enter too.
+// devFolder returns a folder that the servers of a root process can enter too.
 func devFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -40,8 +40,7 @@ func devFolder(t *testing.T) string {
 	return filepath.Join(dir, "dev")
 }
 
-// devSettings names the key of the operator's shell too: it is not there yet when dev
-// starts for the first time.
+// devSettings also names the key of the operator's shell, which does not exist when dev starts for the first time.
 func devSettings(dir string) []string {
 	return []string{
 		"LATCHKEY_ADMIN_KEY_FILE=" + filepath.Join(dir, "admin-key"),
@@ -49,8 +48,7 @@ func devSettings(dir string) []string {
 	}
 }
 
-// TestDev lives an account on `latchkey dev`, its mail included, and finds all of it
-// again after a restart.
+// TestDev uses an account on `latchkey dev`, including its mail, and finds all of it again after a restart.
 func TestDev(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)
@@ -117,7 +115,7 @@ func TestDev(t *testing.T) {
 	if err := os.Rename(secretKey+".kept", secretKey); err != nil {
 		t.Fatal(err)
 	}
-	// Where it was: its URL is the issuer of the tokens.
+	// On the same address, since its URL is the issuer of the tokens.
 	again := start(t, append(devSettings(dir), "LATCHKEY_HTTP_ADDR="+addrs["http"]), "dev")
 	addrs = again.addrs(t)
 	asOperator(addrs["grpc"])
@@ -126,7 +124,7 @@ func TestDev(t *testing.T) {
 	if err != nil || !resp.GetValid() {
 		t.Errorf("after a restart: %v, %v", resp, err)
 	}
-	if testenv.HasRedis() { // the stand-in forgets, and says so
+	if testenv.HasRedis() { // the stand-in keeps no data, and says so
 		if _, err := auth.RefreshToken(t.Context(), &latchkeyv1.RefreshTokenRequest{RefreshToken: login.GetTokens().GetRefreshToken()}); err != nil {
 			t.Errorf("after a restart: %v", err)
 		}
@@ -166,8 +164,7 @@ func mailedToken(t *testing.T, addr string) string {
 	return found
 }
 
-// TestDevDiesWhole: however it is killed, its servers go with it, and the next start
-// on the same data works at once.
+// TestDevDiesWhole: however dev is killed, its servers end with it, and the next start on the same data works at once.
 func TestDevDiesWhole(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -182,7 +179,7 @@ func TestDevDiesWhole(t *testing.T) {
 		if len(family) < 3 { // postgres and its own children
 			t.Fatalf("children %v", family)
 		}
-		if i == len(signals)-1 { // even with the folder gone
+		if i == len(signals)-1 { // even without the folder
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -196,8 +193,8 @@ func TestDevDiesWhole(t *testing.T) {
 	start(t, devSettings(dir), "dev").addrs(t)
 }
 
-// TestDevEndsInOrderWithGoRun: the kernel reports the death of every thread of the go
-// tool, and dev stops once, not at once.
+// TestDevEndsInOrderWithGoRun: the kernel signals the death of every thread of the go tool. Dev stops once, in good
+// order.
 func TestDevEndsInOrderWithGoRun(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -225,7 +222,7 @@ func TestDevEndsInOrderWithGoRun(t *testing.T) {
 	}
 }
 
-// TestDevEndsWithoutItsStores: a dev whose database is gone would only look alive.
+// TestDevEndsWithoutItsStores: dev ends if its database is gone, since it could not work without it.
 func TestDevEndsWithoutItsStores(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -267,8 +264,7 @@ func descendants(t *testing.T, of int) []int {
 	return found
 }
 
-// parentOf reads the fourth field of /proc/PID/stat; the second, in brackets, may
-// hold anything.
+// parentOf reads the fourth field of /proc/PID/stat. The second field, in brackets, may contain any character.
 func parentOf(pid int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -285,7 +281,7 @@ func alive(pid int) bool {
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-// TestDevHonoursSettings: stores that are named are used, none are started.
+// TestDevHonoursSettings: dev uses the stores that the settings name, and starts none.
 func TestDevHonoursSettings(t *testing.T) {
 	t.Parallel()
 	settings := append(devSettings(devFolder(t)),
@@ -298,7 +294,7 @@ func TestDevHonoursSettings(t *testing.T) {
 			t.Errorf("it started %v", family)
 		}
 	}
-	// The folder is one dev's all the same.
+	// Nevertheless only one dev can use the folder.
 	second := start(t, settings, "dev")
 	if code := second.exit(t); code != exitFailed || !strings.Contains(second.text(&second.stderr), "LATCHKEY_DEV_DIR") {
 		t.Errorf("a second dev on the same folder exits %d: %s", code, second.text(&second.stderr))
@@ -322,7 +318,7 @@ func TestDevFolder(t *testing.T) {
 	environ := []string{"HOME=/home/ada"}
 	want := "/home/ada/.local/share/latchkey-dev"
 	if os.Geteuid() == 0 {
-		want = "/var/lib/latchkey-dev" // whose servers cannot enter /root
+		want = "/var/lib/latchkey-dev" // the servers of root cannot enter /root
 	}
 	if got := defaultDevDir(environ); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -354,7 +350,7 @@ func TestDevFolder(t *testing.T) {
 		if err != nil || len(text) < 43 {
 			t.Errorf("%s: %d bytes, %v", name, len(text), err)
 		}
-		// An editor's last line break does not make it another key.
+		// A line break that an editor adds at the end does not change the key.
 		if err := os.WriteFile(path, append(text, '\n'), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -373,7 +369,7 @@ func TestDevFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What is set comes beside what is kept.
+	// Keys from the settings are accepted beside those in the files.
 	set := cfg()
 	set.AdminKeySHA256 = config.KeyHashes{config.Key("set").Hash()}
 	if err := devKeys(set, dir); err != nil || len(set.AdminKeySHA256) != 2 || set.AdminKeySHA256[0] != config.Key("set").Hash() {
@@ -381,8 +377,7 @@ func TestDevFolder(t *testing.T) {
 	}
 }
 
-// TestDevKeysOfRoot: root keeps the keys of another user's folder for that user, and
-// follows no link there.
+// TestDevKeysOfRoot: root keeps the keys of another user's folder for that user, and follows no link there.
 func TestDevKeysOfRoot(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -408,7 +403,7 @@ func TestDevKeysOfRoot(t *testing.T) {
 	}
 }
 
-// TestNoTemporaryDirectory: only the environment shows where it was sought.
+// TestNoTemporaryDirectory: only the environment says where it should be.
 func TestNoTemporaryDirectory(t *testing.T) {
 	t.Parallel()
 	p := start(t, append(devSettings(devFolder(t)), "TMPDIR=/nonexistent"), "dev")
@@ -417,8 +412,8 @@ func TestNoTemporaryDirectory(t *testing.T) {
 	}
 }
 
-// TestDevIssuer: on whatever port dev serves its keys, a verifier that knows its URL alone
-// takes its tokens; the URL is printed, with a line to try, and "/" is an index.
+// TestDevIssuer: on any port, a verifier that knows only dev's URL accepts its tokens. The URL is printed, with a line
+// to try, and "/" is an index.
 func TestDevIssuer(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)
@@ -442,7 +437,7 @@ func TestDevIssuer(t *testing.T) {
 	}
 }
 
-// TestDevKeepsTheIssuerThatIsSet, wherever its keys are.
+// TestDevKeepsTheIssuerThatIsSet: it is kept, wherever the keys are.
 func TestDevKeepsTheIssuerThatIsSet(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)
@@ -454,7 +449,7 @@ func TestDevKeepsTheIssuerThatIsSet(t *testing.T) {
 	})
 }
 
-// TestDevWithTLS: the printed lines go over TLS, trust the certificate and work.
+// TestDevWithTLS: the printed lines use TLS, trust the certificate and work.
 func TestDevWithTLS(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

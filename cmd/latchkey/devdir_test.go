@@ -12,13 +12,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/devstack"
 )
 
-// TestDevFolderOfOthers: dev takes an empty folder and its own, and refuses one with other
-// files before it writes anything.
+// TestDevFolderOfOthers: dev accepts an empty folder and its own. It refuses one with other files before it writes
+// anything.
 func TestDevFolderOfOthers(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		holds   []string // a name with a slash is a folder
-		refused string   // what the error names, or nothing
+		refused string   // the text in the error, "" if there is none
 	}{
 		{nil, ""},
 		{[]string{".gitignore", "lost+found/"}, ""},
@@ -57,8 +57,7 @@ func TestDevFolderOfOthers(t *testing.T) {
 	}
 }
 
-// TestDevRefusesFolder: the command exits with 2, says what to name instead, and leaves the
-// folder as it was.
+// TestDevRefusesFolder: the command exits with 2, names the setting to use instead, and leaves the folder as it was.
 func TestDevRefusesFolder(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)
@@ -75,8 +74,8 @@ func TestDevRefusesFolder(t *testing.T) {
 	}
 }
 
-// TestDevKnowsItsFiles: every name that dev makes is one that checkContent knows: a start that
-// is killed before it has written a key must not keep the next one from starting.
+// TestDevKnowsItsFiles: checkContent knows every name that dev creates. A start that is killed before it has written a
+// key must not prevent the next one.
 func TestDevKnowsItsFiles(t *testing.T) {
 	t.Parallel()
 	dir := devFolder(t)

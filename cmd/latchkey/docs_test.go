@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestASVSPage keeps docs/asvs.md whole: each requirement of the chapters once, with an
-// answer, and no file or test in it that is not there.
+// TestASVSPage keeps docs/asvs.md complete: it has each requirement of the chapters once, with an answer, and every
+// file and test in it exists.
 func TestASVSPage(t *testing.T) {
 	t.Parallel()
 	const root = "../.."

@@ -12,8 +12,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
-// TestListenersAtTheirEdges: a handshake that fails on the HTTP listener is in the log, a probe that says nothing is not,
-// and the operations listener does not take all connections that somebody opens.
+// TestListenersAtTheirEdges: a failed handshake on the HTTP listener is in the log, a probe that sends nothing is not,
+// and the operations listener does not accept all connections that somebody opens.
 func TestListenersAtTheirEdges(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)

@@ -17,7 +17,8 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// catalog is all that is in a database: tables, columns, indexes, triggers, functions, and how many rows there are.
+// catalog returns everything that is in a database: tables, columns, indexes, triggers, functions, and the number of
+// rows.
 func catalog(t *testing.T, url string) []string {
 	t.Helper()
 	return queryStrings(t, url, `
@@ -48,7 +49,7 @@ func runSQL(t *testing.T, url, statements string) {
 	}
 }
 
-// shop is a table as an application of anybody's has it.
+// shop is a table of an ordinary application.
 const shop = `
 	CREATE TABLE users (id bigserial PRIMARY KEY, email varchar(255) NOT NULL UNIQUE, created_at timestamptz NOT NULL DEFAULT now());
 	CREATE TABLE orders (id bigserial PRIMARY KEY, user_id bigint REFERENCES users);
@@ -62,7 +63,7 @@ const nearlyOurs = `
 		is_verified boolean NOT NULL DEFAULT false, tenant text NOT NULL
 	);`
 
-// TestForeignDatabase: no command touches the database of another program, whatever there is of Latchkey's names.
+// TestForeignDatabase: no command touches the database of another program, whichever of Latchkey's names it uses.
 func TestForeignDatabase(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ schema, want string }{
@@ -145,7 +146,7 @@ func takeAllBack(t *testing.T, url string) string {
 	return out.String()
 }
 
-// TestMigrateDownTakesBack: after the way back a database is what it was before.
+// TestMigrateDownTakesBack: after all migrations are taken back, a database is as it was before.
 func TestMigrateDownTakesBack(t *testing.T) {
 	t.Parallel()
 	up := func(t *testing.T, url string) {
@@ -167,7 +168,7 @@ func TestMigrateDownTakesBack(t *testing.T) {
 		up(t, url)
 		takeAllBack(t, url)
 		same(t, url, before)
-		up(t, url) // and there is a way forward
+		up(t, url) // the migrations can be applied again
 	})
 	t.Run("accounts stay", func(t *testing.T) {
 		t.Parallel()
@@ -192,7 +193,7 @@ func TestMigrateDownTakesBack(t *testing.T) {
 		takeAllBack(t, url)
 		same(t, url, before)
 	})
-	// What an earlier dev left in an application's database, which it found in DATABASE_URL.
+	// An earlier dev found an application's database in DATABASE_URL and left its tables there.
 	t.Run("another program's", func(t *testing.T) {
 		t.Parallel()
 		url := testenv.EmptyDatabase(t)
@@ -231,7 +232,7 @@ func TestMigrateDownTakesBack(t *testing.T) {
 	})
 }
 
-// TestMigrateDownAsks: nothing is taken back without a yes, nor from under a replica.
+// TestMigrateDownAsks: nothing is taken back without a yes, nor while a replica runs.
 func TestMigrateDownAsks(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)

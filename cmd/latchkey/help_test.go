@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestHelp asks every command and subcommand for help, in an environment whose settings
-// are wrong and secret: none of it is read, nothing is done, and the exit code is 0.
+// TestHelp asks every command and subcommand for help, in an environment whose settings are wrong and secret: none of
+// them is read, nothing is done, and the exit code is 0.
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	environ := []string{
@@ -93,8 +93,8 @@ func TestHelpOfSubcommand(t *testing.T) {
 	}
 }
 
-// TestCommandTable: every entry says what it is, can be run in exactly one way, and shows
-// its flags in its usage line, no others.
+// TestCommandTable: every entry describes itself, can be run in exactly one way, and shows its flags, and no others, in
+// its usage line.
 func TestCommandTable(t *testing.T) {
 	t.Parallel()
 	named := regexp.MustCompile(`--([a-z-]+)`)
@@ -160,8 +160,7 @@ func TestFlagsOfGroups(t *testing.T) {
 	}
 }
 
-// TestHelpIsNotEverywhere: what follows "--" is no flag, and behind a flag "help" is its
-// value or a file.
+// TestHelpIsNotEverywhere: a word after "--" is not a flag, and after a flag "help" is its value or a file.
 func TestHelpIsNotEverywhere(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]bool{

@@ -26,10 +26,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
-// hiddenPassword is in the URLs of stores that cannot be used, and in nothing that is said of them.
+// hiddenPassword is in the URLs of stores that cannot be used. No error may contain it.
 const hiddenPassword = "hunter2secret"
 
-// endsAtOnce runs a command that must not wait for a store, and fail with all of these words.
+// endsAtOnce runs a command that must fail without waiting for a store, with all of these words.
 func endsAtOnce(t *testing.T, what string, args []string, settings map[string]string, wants ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), app.StorePatience/3)
@@ -49,7 +49,7 @@ func endsAtOnce(t *testing.T, what string, args []string, settings map[string]st
 	}
 }
 
-// TestStandby: a standby of a real pair takes no writes, and does not become the primary because somebody waits.
+// TestStandby: a standby of a real pair accepts no writes, and waiting does not make it the primary.
 func TestStandby(t *testing.T) {
 	t.Parallel()
 	pair, settings := testenv.NewPair(t), serveSettings(t)
@@ -97,7 +97,7 @@ func unusedAddress(t *testing.T) string {
 	return free.Addr().String()
 }
 
-// TestUnfitRedis: what answers and takes no writes, or is none of what the URL says.
+// TestUnfitRedis: servers that answer but accept no writes, or that are not what the URL says.
 func TestUnfitRedis(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -153,7 +153,7 @@ func redisSentinel(t *testing.T, config string) string {
 	return address
 }
 
-// tlsPostgres is a PostgreSQL that is reached by TLS only, and asks the role "certified" for a certificate.
+// tlsPostgres is a PostgreSQL that accepts only TLS, and requires a certificate from the role "certified".
 type tlsPostgres struct {
 	address, ca           string // ca has signed the server's certificate, which is for 127.0.0.1
 	clientCert, clientKey string
@@ -196,7 +196,7 @@ func startTLSPostgres(t *testing.T, edits ...func(*x509.Certificate)) tlsPostgre
 	}
 	var server *devstack.Postgres
 	var port string
-	for range 5 { // initdb takes seconds, in which another test may be given the port
+	for range 5 { // initdb takes seconds, in which another test may get the port
 		s.address = unusedAddress(t)
 		_, port, _ = net.SplitHostPort(s.address)
 		server, err = devstack.StartPostgres(t.Context(), devstack.PostgresConfig{DataDir: filepath.Join(scratch.Dir, "data"), Settings: map[string]string{
@@ -222,7 +222,7 @@ func (s tlsPostgres) url(role, address, query string) string {
 	return "postgres://" + role + ":" + hiddenPassword + "@" + address + "/postgres?" + query
 }
 
-// TestCertificatesOfPostgres: a wrong one ends the start and says what to do; the right ones serve.
+// TestCertificatesOfPostgres: with a wrong one the start fails with advice; the right ones work.
 func TestCertificatesOfPostgres(t *testing.T) {
 	t.Parallel()
 	s, settings := startTLSPostgres(t), serveSettings(t)

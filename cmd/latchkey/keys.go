@@ -98,7 +98,7 @@ func (k *keysCommand) checkSchema(ctx context.Context) error {
 	return nil
 }
 
-// listedKey is what list shows of a key.
+// listedKey has the fields of a key that list shows.
 type listedKey struct {
 	KeyID     string                `json:"kid"`
 	Algorithm accesstoken.Algorithm `json:"algorithm"`
@@ -149,8 +149,8 @@ func (k *keysCommand) printTable(listed []listedKey) error {
 	return errors.Join(err, table.Flush())
 }
 
-// tools returns what changes keys, and what waits until all replicas have applied the change. It needs the
-// secret key, which encrypts new keys.
+// tools returns a rotator, which changes keys, and a ledger, which waits until all replicas have applied the change. It
+// needs the secret key, which encrypts new keys.
 func (k *keysCommand) tools(ctx context.Context) (*signing.Rotator, *ledger.Ledger, error) {
 	rotator, err := app.NewRotator(k.cfg, k.pool)
 	if err != nil {

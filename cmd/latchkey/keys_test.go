@@ -26,8 +26,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// keysDatabase is a migrated database, what the command needs to work on it, and a
-// pool to look at it.
+// keysDatabase returns a migrated database with the settings of the command, and a pool to read it.
 func keysDatabase(t *testing.T) (map[string]string, *pgxpool.Pool) {
 	t.Helper()
 	settings := serveSettings(t)
@@ -54,7 +53,7 @@ func runKeys(t *testing.T, settings map[string]string, args ...string) string {
 	return out.String()
 }
 
-// keysByState lists the kids.
+// keysByState returns the key ids of each state.
 func keysByState(t *testing.T, settings map[string]string) map[signing.State][]string {
 	t.Helper()
 	var listed []listedKey
@@ -72,13 +71,13 @@ func keysByState(t *testing.T, settings map[string]string) map[signing.State][]s
 	return states
 }
 
-// TestKeys goes through the command beside a running service.
+// TestKeys runs each subcommand beside a running service.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	settings, _ := keysDatabase(t)
 	settings["LATCHKEY_TOKEN_ALGORITHM"] = "EdDSA"
 	addrs := start(t, pairs(settings), "serve").addrs(t)
-	delete(settings, "LATCHKEY_TOKEN_ALGORITHM") // whoever runs the command has another environment
+	delete(settings, "LATCHKEY_TOKEN_ALGORITHM") // the operator's shell has other settings
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))
 	signUp := &latchkeyv1.SignUpRequest{Email: "ada@example.com", Password: "correct horse battery", FirstName: "A", LastName: "B"}
 	if _, err := auth.SignUp(t.Context(), signUp); err != nil {
@@ -143,7 +142,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestKeysNeedTheRightSecret: a key made under another one would stop every replica.
+// TestKeysNeedTheRightSecret: a key that is sealed with another secret would stop every replica.
 func TestKeysNeedTheRightSecret(t *testing.T) {
 	t.Parallel()
 	settings, _ := keysDatabase(t)
@@ -175,8 +174,7 @@ func TestKeysNeedTheRightSecret(t *testing.T) {
 	}
 }
 
-// TestScheduleRunsWithTheService: a key that is old when the service starts is
-// followed by the next one.
+// TestScheduleRunsWithTheService: if a key is old when the service starts, the next key follows it.
 func TestScheduleRunsWithTheService(t *testing.T) {
 	t.Parallel()
 	settings, pool := keysDatabase(t)
@@ -200,7 +198,7 @@ func TestScheduleRunsWithTheService(t *testing.T) {
 	})
 }
 
-// join makes a row as a replica does that has applied nothing.
+// join inserts the row of a replica that has applied nothing.
 func join(t *testing.T, pool *pgxpool.Pool, lease time.Duration) uuid.UUID {
 	t.Helper()
 	id := uuid.New()
@@ -220,8 +218,8 @@ func head(t *testing.T, pool *pgxpool.Pool) int64 {
 	return seq
 }
 
-// TestKeysWaitForReplicas: rotate --now before the key signs, revoke before it says
-// that it is done, also when the key was gone before.
+// TestKeysWaitForReplicas: rotate --now waits before the key signs. revoke waits before it reports success, also if the
+// key was gone before.
 func TestKeysWaitForReplicas(t *testing.T) {
 	t.Parallel()
 	settings, pool := keysDatabase(t)
@@ -289,8 +287,8 @@ func TestKeysWaitForReplicas(t *testing.T) {
 	}
 }
 
-// TestWaitWithoutPostgres: when the database goes right after the commit, what the
-// replicas were set to counts, not what this process is.
+// TestWaitWithoutPostgres: if the database is away right after the commit, the replicas' lease counts, and not that of
+// this process.
 func TestWaitWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	settings, pool := keysDatabase(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// keyFiles writes files of keys, and returns the path of one by its name.
+// keyFiles writes files of keys, and returns a function from a name to its path.
 func keyFiles(t *testing.T, files map[string][]byte) func(name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -48,8 +48,7 @@ func rsaPEM(t *testing.T, bits int) (private, public []byte) {
 	return private, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})
 }
 
-// TestLegacyKeysAreChecked: whatever is wrong with a key of the older backends is
-// said in one line that names the setting.
+// TestLegacyKeysAreChecked: each fault in a key of the older backends is reported in one line that names the setting.
 func TestLegacyKeysAreChecked(t *testing.T) {
 	t.Parallel()
 	private, public := rsaPEM(t, 2048)
@@ -95,14 +94,14 @@ func TestLegacyKeysAreChecked(t *testing.T) {
 	}
 }
 
-// TestAttack15LegacyNeedsADate: without one, what is in Redis would be honoured for ever,
-// keys or not.
+// TestAttack15LegacyNeedsADate: without a date, the keys in Redis would be accepted for ever, with or without the
+// backends' signing keys.
 func TestAttack15LegacyNeedsADate(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
 	settings["LATCHKEY_LEGACY_ENABLED"] = "true"
 	for _, command := range []string{"serve", "dev"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that starts would run on
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that starts would not end
 		err := run(ctx, []string{command}, pairs(settings), io.Discard)
 		cancel()
 		if exitCode(err) != exitUsage || !strings.HasPrefix(err.Error(), "LATCHKEY_LEGACY_ACCEPT_UNTIL ") {
@@ -111,8 +110,7 @@ func TestAttack15LegacyNeedsADate(t *testing.T) {
 	}
 }
 
-// TestServeTakesOver: the settings reach what checks tokens, what signs them and what
-// keeps revocations.
+// TestServeTakesOver: the settings reach the code that checks tokens, signs them and keeps revocations.
 func TestServeTakesOver(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)

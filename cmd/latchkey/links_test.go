@@ -46,7 +46,7 @@ func TestLinksOfPages(t *testing.T) {
 	}
 }
 
-// TestFilesOfRequests finds each `file:function` of the architecture page in the code.
+// TestFilesOfRequests checks that the code has each `file:function` of the architecture page.
 func TestFilesOfRequests(t *testing.T) {
 	t.Parallel()
 	const page = "../../docs/architecture.md"
@@ -70,7 +70,7 @@ func TestFilesOfRequests(t *testing.T) {
 	}
 }
 
-// markdown returns the text of each page that is ours, by its path.
+// markdown returns the text of each of our own pages, with its path as the key.
 func markdown(t *testing.T, root string) map[string]string {
 	t.Helper()
 	pages := map[string]string{}
@@ -95,7 +95,7 @@ func markdown(t *testing.T, root string) map[string]string {
 	return pages
 }
 
-// linksOf returns the relative links of a page. Code is no link.
+// linksOf returns the relative links of a page. Text in code is not a link.
 func linksOf(text string) []string {
 	text = regexp.MustCompile("(?ms)^\\s*```.*?^\\s*```|`[^`\n]*`").ReplaceAllString(text, "")
 	var links []string
@@ -107,7 +107,7 @@ func linksOf(text string) []string {
 	return links
 }
 
-// hasHeading says whether a page has a heading with this anchor, made as GitHub makes it.
+// hasHeading reports whether a page has a heading with this anchor, made as GitHub makes it.
 func hasHeading(text, anchor string) bool {
 	dropped := regexp.MustCompile(`[^\p{L}\p{N}_\- ]`)
 	for _, found := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {

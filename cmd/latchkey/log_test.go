@@ -31,7 +31,7 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-// TestTextLogInPipe: a whole command writes no colours to a stderr that is no terminal.
+// TestTextLogInPipe: a whole command writes no colours to a stderr that is not a terminal.
 func TestTextLogInPipe(t *testing.T) {
 	t.Parallel()
 	p := start(t, []string{

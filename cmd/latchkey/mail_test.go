@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// startRelay is a mail server in plaintext that takes everything for @example.org; what it was sent is behind the channel.
+// startRelay starts a mail server in plaintext that accepts every mail for @example.org, and returns a channel of the
+// mails.
 func startRelay(t *testing.T) (addr string, taken <-chan string) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -61,7 +62,7 @@ func relay(conn net.Conn, mails chan<- string) {
 	}
 }
 
-// TestMailTest: the command tells what the server said, in words and by its exit code.
+// TestMailTest: the command reports the server's answer, in words and with its exit code.
 func TestMailTest(t *testing.T) {
 	t.Parallel()
 	addr, taken := startRelay(t)
@@ -99,7 +100,7 @@ func TestMailTest(t *testing.T) {
 	}
 }
 
-// TestInsecureLinks: what serve refuses until the operator says so, and warns of then.
+// TestInsecureLinks: serve refuses them until the operator allows them, and then warns of them.
 func TestInsecureLinks(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"myapp://reset", "http://192.168.1.7/reset"} {
@@ -115,7 +116,7 @@ func TestInsecureLinks(t *testing.T) {
 	}
 }
 
-// TestTemplatesAreJudged: a folder that serve could not use is told before it starts.
+// TestTemplatesAreJudged: the command reports a folder of templates that serve could not use.
 func TestTemplatesAreJudged(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), []string{"serve"}, []string{"LATCHKEY_MAIL_TEMPLATES=/nonexistent"}, &bytes.Buffer{})

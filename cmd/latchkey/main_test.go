@@ -22,14 +22,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// asLatchkey makes this test binary be latchkey: processes can be killed in ways
-// that a function cannot.
+// asLatchkey makes this test binary run as latchkey: processes can be killed in ways that a function cannot.
 const asLatchkey = "TEST_BINARY_IS_LATCHKEY"
 
-// asGoTool makes it run itself as latchkey, the way `go run` runs a program.
+// asGoTool makes it run itself as latchkey, as `go run` runs a program.
 const asGoTool = "TEST_BINARY_IS_GO"
 
-// patience is how long anything may take on a busy machine.
+// patience is the longest time that anything may take on a busy machine.
 const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
@@ -44,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main(m))
 }
 
-// playGoTool has threads as the go tool does: each that dies is the death of a parent.
+// playGoTool has threads as the go tool does: for its child, the end of each thread is the death of a parent.
 func playGoTool() {
 	for range 20 {
 		go func() {
@@ -135,7 +134,7 @@ func (p *process) text(of *bytes.Buffer) string {
 	return of.String()
 }
 
-// greeting is what dev has written to stderr, whole: the ready line on stdout may be read before it.
+// greeting returns the complete text that dev has written to stderr. The ready line on stdout may be read before it.
 func (p *process) greeting(t *testing.T) string {
 	t.Helper()
 	whole := regexp.MustCompile(`(?s)Check a token as another service does[^\n]*\n[^\n]+\n`)
@@ -182,7 +181,7 @@ func (p *process) signal(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// serveSettings is the least that serve needs, on stores of the test's own.
+// serveSettings returns the settings that serve requires, with stores that only the test uses.
 func serveSettings(t *testing.T) map[string]string {
 	t.Helper()
 	return map[string]string{
@@ -245,8 +244,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestServeNamesWhatIsMissing runs the program: exit code and what is printed are
-// what scripts and people see.
+// TestServeNamesWhatIsMissing runs the program, since scripts and people see its exit code and output.
 func TestServeNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	complete := serveSettings(t)
@@ -273,7 +271,7 @@ func TestServeNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestServeRefusesWhatLeavesWouldRefuse are values that only their users can judge.
+// TestServeRefusesWhatLeavesWouldRefuse has values that only the packages that use them can check.
 func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 	t.Parallel()
 	complete := serveSettings(t)
@@ -284,7 +282,7 @@ func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 		"LATCHKEY_MAIL_FROM":         "no address",
 		"LATCHKEY_TLS_CERT_FILE":     "/no/such/file",
 		"LATCHKEY_ARGON2_MEMORY_KIB": "262144",
-		// Somebody set the key itself.
+		// Somebody set the key itself instead of its hash.
 		"LATCHKEY_ADMIN_KEY_SHA256":   "hunter2secret",
 		"LATCHKEY_SERVICE_KEY_SHA256": "hunter2secret",
 	} {
@@ -307,9 +305,9 @@ func TestServeRefusesWhatLeavesWouldRefuse(t *testing.T) {
 	}
 }
 
-// TestAllThatIsWrongIsToldAtOnce: what is missing, malformed, out of bounds, too weak,
-// unreadable, and what only its users can judge, in one round, one line for each; a
-// setting that cannot be read is no reason to blame another.
+// TestAllThatIsWrongIsToldAtOnce: settings that are missing, malformed, out of bounds, too weak or unreadable, and
+// those that only the packages that use them can check, are reported at once, one line for each. A setting that cannot
+// be read causes no error about another one.
 func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	settings := map[string]string{
@@ -351,7 +349,7 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 	}
 }
 
-// TestAllTakenPortsAreTold: the others are no surprise of the next start.
+// TestAllTakenPortsAreTold: all are in one error, so that the next start does not fail on another one.
 func TestAllTakenPortsAreTold(t *testing.T) {
 	t.Parallel()
 	var lc net.ListenConfig

@@ -100,7 +100,7 @@ func migrateDown(ctx context.Context, cfg *config.Config, sure bool, answers io.
 	return err
 }
 
-// tellTakenBack says what postgres.NoteTakeBack has left, if anything.
+// tellTakenBack prints what postgres.NoteTakeBack has written, if anything.
 func tellTakenBack(ctx context.Context, conn *pgx.Conn, stdout io.Writer) error {
 	var noted bool
 	err := conn.QueryRow(ctx, "SELECT to_regclass('latchkey_taken_back') IS NOT NULL").Scan(&noted)
@@ -111,7 +111,7 @@ func tellTakenBack(ctx context.Context, conn *pgx.Conn, stdout io.Writer) error 
 	return err
 }
 
-// ask is nil only if somebody says yes.
+// ask returns nil only if the answer is yes.
 func ask(questions io.Writer, answers io.Reader, what string) error {
 	if _, err := fmt.Fprint(questions, what, " Type yes to go on: "); err != nil {
 		return err

@@ -134,7 +134,7 @@ func (p *progress) Done() {
 	_, _ = fmt.Fprintln(p.w)
 }
 
-// isTerminal reports whether w is a terminal. It does not go by the file's mode: /dev/null is a device too.
+// isTerminal reports whether w is a terminal. The mode of the file does not show it: /dev/null is a device too.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

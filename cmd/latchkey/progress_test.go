@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// TestProgressInTheLog: no terminal, so a line every few seconds with the rate and the
-// time left.
+// TestProgressInTheLog: without a terminal there is a line every few seconds with the rate and the time left.
 func TestProgressInTheLog(t *testing.T) {
 	t.Parallel()
 	var out, logged bytes.Buffer
@@ -45,8 +44,8 @@ func TestProgressInTheLog(t *testing.T) {
 	}
 }
 
-// TestProgressBar: counts past a total that was estimated too low, and lines above it,
-// do not end the bar.
+// TestProgressBar: the bar does not end if a count exceeds a total that was estimated too low, or if lines are written
+// above it.
 func TestProgressBar(t *testing.T) {
 	t.Parallel()
 	var out, logged bytes.Buffer

@@ -2,5 +2,5 @@
 
 package main
 
-// raceDetector takes several times the memory of what it watches.
+// raceDetector is true if the race detector is on, which takes several times the memory of the program.
 const raceDetector = true

@@ -93,7 +93,7 @@ func TestServe(t *testing.T) {
 			t.Errorf("not on a terminal, yet not JSON: %s", line)
 		}
 	}
-	// Another replica, later: the account, the session and the keys are there.
+	// Another replica starts later: it finds the account, the session and the keys.
 	settings["LATCHKEY_GRPC_ADDR"] = "127.0.0.1:0"
 	again := start(t, pairs(settings), "serve")
 	auth = latchkeyv1.NewAuthServiceClient(testenv.Dial(t, again.addrs(t)["grpc"]))
@@ -106,8 +106,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestReplicasStartTogether: on an empty database, with one key and one schema in
-// the end.
+// TestReplicasStartTogether: on an empty database they make one key and one schema.
 func TestReplicasStartTogether(t *testing.T) {
 	t.Parallel()
 	settings := pairs(serveSettings(t))
@@ -154,7 +153,7 @@ func TestStoresComeUpLate(t *testing.T) {
 	p.addrs(t)
 }
 
-// TestLogIsWhole: what go-redis says of a Redis that is away is in the log too.
+// TestLogIsWhole: lines that go-redis logs about an unreachable Redis are in the log too.
 func TestLogIsWhole(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -222,7 +221,7 @@ func TestPortIsTaken(t *testing.T) {
 	}
 }
 
-// TestWrongSecretKey: signing keys sealed under another key are not quietly replaced.
+// TestWrongSecretKey: signing keys that are sealed with another key are not silently replaced.
 func TestWrongSecretKey(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -241,7 +240,7 @@ func TestWrongSecretKey(t *testing.T) {
 	p.addrs(t)
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t)
-	// Both are lost.
+	// The secret key and the signing keys are lost.
 	settings["LATCHKEY_SECRET_KEY"] = strings.Replace(right, "AAEC", "yyyy", 1)
 	delete(settings, "LATCHKEY_SECRET_KEY_PREVIOUS")
 	if _, err := openTestPool(t, settings["LATCHKEY_DATABASE_URL"]).Exec(t.Context(), "DELETE FROM signing_keys"); err != nil {
@@ -270,8 +269,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestSettingsReachTheService sets what differs from the defaults and looks for each
-// in what the service does.
+// TestSettingsReachTheService sets values that differ from the defaults, and checks the effect of each on the service.
 func TestSettingsReachTheService(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -339,7 +337,7 @@ func TestSettingsReachTheService(t *testing.T) {
 	if _, err := auth.Login(ctx, &latchkeyv1.LoginRequest{Email: signUp.GetEmail(), Password: signUp.GetPassword()}); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("after five failures: %v", err)
 	}
-	// Requests of mails are counted for themselves.
+	// Requests for mails have their own counter.
 	if _, err := auth.ForgotPassword(ctx, &latchkeyv1.ForgotPasswordRequest{Email: signUp.GetEmail()}); err != nil {
 		t.Error(err)
 	}
@@ -349,7 +347,7 @@ func TestSettingsReachTheService(t *testing.T) {
 	for what, query := range map[string]string{
 		"hash":    "SELECT FROM users WHERE password_hash LIKE '$argon2id$v=19$m=1024,t=3,p=2$%'",
 		"address": "SELECT FROM audit_events WHERE kind = 'logged_in' AND address = '203.0.113.7'",
-		// An hour more than the longest session that any replica was set to: 720 h at least.
+		// An hour more than the longest session of any replica's settings: 720 h at least.
 		"end of the revocation": "SELECT FROM revocations WHERE keep_until - created_at = interval '721 hours'",
 	} {
 		if !found(query) {
@@ -362,7 +360,7 @@ func TestSettingsReachTheService(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-	// What is refused costs a call too. With the limit off it does not.
+	// A refused call counts too. With the limit off it does not.
 	settings["LATCHKEY_ADDRESS_RATE_LIMIT"] = "false"
 	unlimited := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, start(t, pairs(settings), "serve").addrs(t)["grpc"]))
 	testenv.Eventually(t, patience, "the address has used up its calls", func() bool {
@@ -376,9 +374,8 @@ func TestSettingsReachTheService(t *testing.T) {
 	}
 }
 
-// TestShutdownDelay: a stopping service says so and still takes calls, also when the
-// signals come in numbers, as from a killed `go run` or a closed terminal. A later
-// SIGTERM ends it at once.
+// TestShutdownDelay: a stopping service reports it and still accepts calls, also if many signals arrive, as from a
+// killed `go run` or a closed terminal. A later SIGTERM ends it at once.
 func TestShutdownDelay(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -410,7 +407,7 @@ func TestShutdownDelay(t *testing.T) {
 	}
 }
 
-// TestSecondInterrupt: whoever presses Ctrl-C twice does not want to wait.
+// TestSecondInterrupt: a person who presses Ctrl-C twice does not want to wait.
 func TestSecondInterrupt(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
@@ -428,8 +425,8 @@ func TestSecondInterrupt(t *testing.T) {
 // TestHangUp: a closed terminal ends the service in order.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
-	// Under nohup this process ignores the signal, and its children would too: what is
-	// caught here is back to its default there.
+	// Under nohup this process ignores the signal, and so would its children. A signal that is caught here has its
+	// default action in them.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	p := start(t, pairs(serveSettings(t)), "serve")
 	p.addrs(t)

@@ -31,7 +31,7 @@ import (
 
 const goodPassword = "correct horse battery"
 
-// liveAnAccount signs up, logs in twice, lists sessions, refreshes, and ends them in each way there is.
+// liveAnAccount signs up, logs in twice, lists sessions, refreshes, and ends the sessions in every possible way.
 func liveAnAccount(t *testing.T, addr, email string) {
 	t.Helper()
 	conn := testenv.Dial(t, addr)
@@ -85,7 +85,7 @@ func withParameter(text, name, value string) string {
 	return text + separator + name + "=" + url.QueryEscape(value)
 }
 
-// otherForms are the same database in the forms that libpq takes.
+// otherForms returns the URL of the same database in other forms that libpq accepts.
 func otherForms(t *testing.T, text string) (socket, keywords string) {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(text)
@@ -99,7 +99,7 @@ func otherForms(t *testing.T, text string) (socket, keywords string) {
 		fmt.Sprintf("host=%s port=%d user=%s dbname=%s", cfg.Host, cfg.Port, cfg.User, cfg.Database)
 }
 
-// TestFormsOfDatabaseURLs: what libpq and pgx take works for the service and for the commands.
+// TestFormsOfDatabaseURLs: forms that libpq and pgx accept work for the service and for the commands.
 func TestFormsOfDatabaseURLs(t *testing.T) {
 	t.Parallel()
 	base := testenv.EmptyDatabase(t)
@@ -122,14 +122,15 @@ func TestFormsOfDatabaseURLs(t *testing.T) {
 				t.Errorf("%s: %v: %v", name, args, err)
 			}
 		}
-		p.signal(t, syscall.SIGTERM) // killed, it would have the next one's revocations wait for a lease
+		p.signal(t, syscall.SIGTERM) // if it were killed, revocations at the next one would wait for a lease
 		if code := p.exit(t); code != exitDone {
 			t.Errorf("%s: exit %d", name, code)
 		}
 	}
 }
 
-// TestIsolationOfTheRole: with a stricter default of the database calls that meet failed with 40001.
+// TestIsolationOfTheRole: if the database has a stricter default, calls at the same time fail with 40001 unless
+// Latchkey sets the level.
 func TestIsolationOfTheRole(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"serializable", "repeatable read"} {
@@ -145,7 +146,7 @@ func TestIsolationOfTheRole(t *testing.T) {
 		for range 30 {
 			all.Go(func() {
 				_, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword})
-				// A busy machine has many attempts open at once, and puts further ones off by a second.
+				// A busy machine has many attempts open at once, and refuses others for a second.
 				for began := time.Now(); status.Code(err) == codes.ResourceExhausted && time.Since(began) < patience; {
 					time.Sleep(time.Second)
 					_, err = auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: "ada@example.com", Password: goodPassword})
@@ -159,7 +160,7 @@ func TestIsolationOfTheRole(t *testing.T) {
 	}
 }
 
-// TestHopelessStores: what no waiting mends ends the start at once, and says why.
+// TestHopelessStores: an error that waiting cannot mend ends the start at once, with the reason.
 func TestHopelessStores(t *testing.T) {
 	t.Parallel()
 	good := serveSettings(t)
@@ -195,7 +196,7 @@ func withCredentials(text, user, password string) string {
 	return scheme + "://" + user + ":" + password + "@" + rest
 }
 
-// TestWrongPartOfAURL: the error says which part is wrong, and shows nothing of the password.
+// TestWrongPartOfAURL: the error names the wrong part, and shows nothing of the password.
 func TestWrongPartOfAURL(t *testing.T) {
 	t.Parallel()
 	const marker = "hunter2secret"
@@ -227,7 +228,7 @@ func TestWrongPartOfAURL(t *testing.T) {
 	}
 }
 
-// TestEndpointOfACluster: a managed cluster gives one address, whose node knows the others.
+// TestEndpointOfACluster: a managed cluster has one address. The node there knows the others.
 func TestEndpointOfACluster(t *testing.T) {
 	t.Parallel()
 	nodes := testenv.RedisCluster(t, [3]string{"noeviction", "noeviction", "noeviction"})
@@ -247,8 +248,8 @@ func TestEndpointOfACluster(t *testing.T) {
 	}
 }
 
-// privateRedis starts a redis-server that speaks TLS only and knows nobody but "latchkey", with these rights, and
-// returns its address.
+// privateRedis starts a redis-server that accepts only TLS and only the user "latchkey", with these rights, and returns
+// its address.
 func privateRedis(t *testing.T, certFile, keyFile string, rights ...string) string {
 	t.Helper()
 	program, err := devstack.FindRedis()
@@ -275,7 +276,7 @@ func privateRedis(t *testing.T, certFile, keyFile string, rights ...string) stri
 	return address
 }
 
-// leastRedisRights are those that docs/operations.md names.
+// leastRedisRights returns the rights that docs/operations.md names.
 func leastRedisRights(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operations.md")
@@ -290,7 +291,7 @@ func leastRedisRights(t *testing.T) []string {
 	return strings.Fields(line)
 }
 
-// TestPrivateRedis: by TLS that an authority of one's own vouches for, with the least rights.
+// TestPrivateRedis: over TLS with an authority of the operator's own, and with the least rights.
 func TestPrivateRedis(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := testcert.Write(t, t.TempDir(), "redis", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
@@ -314,7 +315,7 @@ func TestPrivateRedis(t *testing.T) {
 	}
 }
 
-// leastRights are the statements of docs/operations.md for a role that owns the tables and one that serves.
+// leastRights returns the statements of docs/operations.md for a role that owns the tables and one that serves.
 func leastRights(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operations.md")
@@ -374,7 +375,7 @@ func TestLeastRights(t *testing.T) {
 	}
 }
 
-// TestFailedHandshakeIsLogged: what a proxy does wrong is seen nowhere else.
+// TestFailedHandshakeIsLogged: only the log shows a proxy's mistakes.
 func TestFailedHandshakeIsLogged(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)

@@ -22,14 +22,13 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// olderCommands is the hook of the command table: the commands that exist only for the
-// older backends.
+// olderCommands is the hook of the command table: it returns the commands that exist only for the older backends.
 func olderCommands() []command { return []command{takeoverGroup()} }
 
 // exitDecisions is the exit code of `takeover check` when somebody has to decide something.
 const exitDecisions = 3
 
-// decisionsError is a check that found nothing wrong and something to decide.
+// decisionsError is the result of a check that found no problem but a decision to make.
 type decisionsError struct{ count int64 }
 
 // Error implements error.
@@ -39,15 +38,14 @@ func (e *decisionsError) Error() string {
 
 func (*decisionsError) exitCode() int { return exitDecisions }
 
-// takeoverCommand is `latchkey takeover`. It works on the stores of an old backend,
-// which may go on serving meanwhile.
+// takeoverCommand is `latchkey takeover`. It works on the stores of an old backend, which may serve meanwhile.
 type takeoverCommand struct {
 	cfg    *config.Config
 	log    *slog.Logger
 	stdout io.Writer
 	keys   takeover.Keys
 
-	restartTold string // the migration of which it was said that its column is there
+	restartTold string // the migration whose new column was reported
 }
 
 func takeoverGroup() command {
@@ -101,7 +99,7 @@ func takeoverRunner(tokenFile *string, do func(context.Context, *takeoverCommand
 	}
 }
 
-// connectTime is what one store has to answer: whoever runs the command waits for it.
+// connectTime is how long one store has to answer: a person waits for the command.
 const connectTime = 10 * time.Second
 
 func (t *takeoverCommand) connect(ctx context.Context) (*pgx.Conn, error) {
@@ -110,8 +108,7 @@ func (t *takeoverCommand) connect(ctx context.Context) (*pgx.Conn, error) {
 	return postgres.Connect(ctx, app.DirectURL(t.cfg), "latchkey takeover")
 }
 
-// check looks at both stores. Its error is not one of the stores: those are problems of
-// the report.
+// check reads both stores. Errors of the stores are problems of the report; check itself returns only other errors.
 func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	cfg := takeover.Config{
 		Migrations: migrations.FS, Keys: t.keys, Now: time.Now,
@@ -148,7 +145,7 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 	return report, ctx.Err()
 }
 
-// oneLine: the driver lists its attempts in lines of their own.
+// oneLine joins the lines of an error: the driver writes each of its attempts on a separate line.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func (t *takeoverCommand) checkOnly(ctx context.Context, asJSON bool) error {
@@ -169,7 +166,7 @@ func (t *takeoverCommand) checkOnly(ctx context.Context, asJSON bool) error {
 	return outcome(report)
 }
 
-// outcome is the error that goes with a report.
+// outcome returns the error of the command for a report.
 func outcome(report *takeover.Report) error {
 	switch report.Status {
 	case takeover.Failed:

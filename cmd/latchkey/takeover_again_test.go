@@ -32,9 +32,9 @@ func migrateDownTimes(t *testing.T, url string, times int) string {
 	return out.String()
 }
 
-// handedOut is what somebody holds when the migrations are taken back.
+// handedOut has the tokens that people have when the migrations are taken back.
 type handedOut struct {
-	access  []string // of an older backend, or for both
+	access  []string // of an older backend, or valid for both
 	refresh []string
 	resets  []string
 	alive   []string // access tokens that nothing has ended
@@ -79,13 +79,13 @@ func firstTakeover(t *testing.T, old *testenv.ExistingBackend) handedOut {
 	h.access = []string{suspended.AccessToken, loggedOut.AccessToken}
 	h.refresh = []string{suspended.RefreshToken, traded.RefreshToken, loggedOut.RefreshToken, ours.GetTokens().GetRefreshToken()}
 	h.resets, h.alive = []string{reset.Token}, []string{alive.AccessToken}
-	// Redis gets an older copy of itself back: what was spent is there again.
+	// Redis is replaced by an older copy of itself: spent tokens are there again.
 	must(s.Redis.Set(t.Context(), reset.Key, reset.UserID.String(), 20*time.Minute).Result())
 	return h
 }
 
-// TestTakeoverAgain: after the migrations were taken back, all or some, and the old backend has served, there is a second
-// takeover. Everybody logs in, and nothing is alive again that had ended.
+// TestTakeoverAgain: after all or some of the migrations were taken back and the old backend has served, there is a
+// second takeover. Everybody can log in, and nothing that had ended is valid again.
 func TestTakeoverAgain(t *testing.T) {
 	t.Parallel()
 	for _, times := range []int{1, 6, 14, 100} {
@@ -102,7 +102,7 @@ func TestTakeoverAgain(t *testing.T) {
 			if times == 100 && !strings.Contains(out, "latchkey_taken_back stays") {
 				t.Errorf("nobody is told:\n%s", out)
 			}
-			// The old backend goes on alone: somebody signs up, somebody logs in and changes the password.
+			// The old backend serves alone: somebody signs up, and somebody logs in and changes the password.
 			id := uuid.New()
 			conn := connectTest(t, old.DatabaseURL)
 			mustExec(t, conn, "INSERT INTO users (id, email, password_hash, first_name, last_name) SELECT $1, 'between@example.com', password_hash, 'F', 'L' FROM users WHERE id = $2", id, old.Users[0].ID)
@@ -124,7 +124,7 @@ func TestTakeoverAgain(t *testing.T) {
 	}
 }
 
-// check shows everything again. all: what nothing has ended is refused too.
+// check shows all tokens again. all means that tokens that nothing has ended are refused too.
 func (h handedOut) check(t *testing.T, s *testenv.Server, all bool) {
 	t.Helper()
 	for i, token := range append(h.access, h.alive...) {
@@ -145,7 +145,7 @@ func (h handedOut) check(t *testing.T, s *testenv.Server, all bool) {
 	}
 }
 
-// TestTakenBackIsNotedOnce: a database that never served is left as it was.
+// TestTakenBackIsNotedOnce: a database that never served does not change.
 func TestTakenBackIsNotedOnce(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)

@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// takeoverLockTimeout is how long a statement of apply waits for its lock on users:
-	// as long, the old backend's queries queue up behind it.
+	// takeoverLockTimeout is how long a statement of apply waits for its lock on users. The old backend's queries wait
+	// behind it for as long.
 	takeoverLockTimeout = 500 * time.Millisecond
-	// takeoverPatience is how long apply asks again for one lock, with pauses between.
+	// takeoverPatience is how long apply tries to get one lock, with pauses between.
 	takeoverPatience  = 10 * time.Minute
 	takeoverPause     = 500 * time.Millisecond
 	takeoverLastPause = 5 * time.Second
-	// watchEvery is how often the long migration is asked how far it is.
+	// watchEvery is the time between two queries for the progress of the long migration.
 	watchEvery = time.Second
-	// waitNotice is how long another run may hold apply up before that is told.
+	// waitNotice is the time after which apply reports that another run holds it up.
 	waitNotice = 2 * time.Second
 )
 
-// apply checks, migrates, and gives shared addresses away. Every part of it can be run
-// again: it does what is missing.
+// apply checks, migrates, and gives each shared address to one account. Every part of it can be run again: it does only
+// what is missing.
 func (t *takeoverCommand) apply(ctx context.Context, holders []uuid.UUID) error {
 	report, err := t.check(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func checkHolders(report *takeover.Report, holders []uuid.UUID) error {
 	return nil
 }
 
-// migrate runs what is missing, with short waits for locks.
+// migrate runs the missing migrations, with short waits for locks.
 func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) error {
 	pool, err := postgres.Open(ctx, postgres.Config{URL: app.DirectURL(t.cfg)})
 	if err != nil {
@@ -121,7 +121,7 @@ func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) 
 	return err
 }
 
-// one runs a migration, again while its lock is not to be had.
+// one runs a migration, and repeats it while it cannot get its lock.
 func (t *takeoverCommand) one(ctx context.Context, report *takeover.Report, watcher *pgx.Conn, name string, run func() error) error {
 	began := time.Now()
 	t.log.InfoContext(ctx, "migration begins", "migration", name)
@@ -148,7 +148,7 @@ func (t *takeoverCommand) one(ctx context.Context, report *takeover.Report, watc
 	}
 }
 
-// tellRestart says once that a migration has put its column into users.
+// tellRestart logs once that a migration has added its column to users.
 func (t *takeoverCommand) tellRestart(ctx context.Context, report *takeover.Report, name string) {
 	adds := slices.ContainsFunc(report.Steps, func(s takeover.Step) bool { return s.Migration == name && s.Restart != "" })
 	if !adds || t.restartTold == name {
@@ -176,7 +176,7 @@ func (t *takeoverCommand) inTheWay(ctx context.Context, conn *pgx.Conn) string {
 	return strings.Join(names, "; ")
 }
 
-// watched tells how far a long migration is while it runs.
+// watched shows the progress of a long migration while it runs.
 func (t *takeoverCommand) watched(ctx context.Context, report *takeover.Report, name string, conn *pgx.Conn, run func() error) error {
 	if !report.Long(name) {
 		return run()
@@ -193,7 +193,7 @@ func (t *takeoverCommand) watched(ctx context.Context, report *takeover.Report, 
 	return err
 }
 
-// watch calls columnAdded whenever it sees that the migration is past its new column.
+// watch calls columnAdded each time when it sees that the migration has added its column.
 func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn, columnAdded func()) {
 	var shown *progress
 	var what string
@@ -211,13 +211,13 @@ func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn, columnAdded
 		case <-time.After(pause):
 		}
 		asked := time.Now()
-		// Not ctx: a query that is broken off takes its connection along.
+		// ctx is not used: a cancelled query closes its connection.
 		p, err := takeover.ReadProgress(context.WithoutCancel(ctx), conn)
 		if err != nil {
 			t.log.WarnContext(ctx, "the progress cannot be read", "error", err)
 			return
 		}
-		pause = max(watchEvery, 20*time.Since(asked)) // counting is at most a twentieth of the work
+		pause = max(watchEvery, 20*time.Since(asked)) // counting takes at most a twentieth of the time
 		if p.WaitsFor != 0 {
 			t.log.InfoContext(ctx, "the index waits for a transaction that began earlier; nobody waits for the index", "pid", p.WaitsFor)
 		}
@@ -235,8 +235,7 @@ func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn, columnAdded
 	}
 }
 
-// giveAddresses lets somebody hold each address: the oldest account, or whom the
-// operator chose.
+// giveAddresses gives each address a holder: the account that the operator chose, or the oldest.
 func (t *takeoverCommand) giveAddresses(ctx context.Context, holders []uuid.UUID) error {
 	conn, err := t.connect(ctx)
 	if err != nil {

@@ -17,9 +17,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// manyAccounts is how many accounts a takeover beside a working backend has. To take
-// its time on a large table: go test ./cmd/latchkey -run TestTakeoverBeside -v
-// -takeover.accounts 1000000
+// manyAccounts is how many accounts a takeover beside a working backend has. To measure its time on a large table: go
+// test ./cmd/latchkey -run TestTakeoverBeside -v -takeover.accounts 1000000
 var manyAccounts = flag.Int("takeover.accounts", 6000, "accounts in TestTakeoverBesideTheOldBackend") //nolint:gochecknoglobals // how package testing takes flags
 
 // fillOld adds accounts to an old database, some of which share their address.
@@ -34,8 +33,8 @@ func fillOld(t *testing.T, conn *pgx.Conn, accounts int) {
 	mustExec(t, conn, "ANALYZE users")
 }
 
-// oldBackend plays one on a connection of its own: each round it signs somebody up,
-// logs somebody in, changes a password and a status, by the statements of its kind.
+// oldBackend acts as an old backend on a connection of its own. In each round it signs up, logs in, and changes a
+// password and a status, with the statements of its kind.
 type oldBackend struct {
 	conn   *pgx.Conn
 	rounds atomic.Int64
@@ -66,7 +65,7 @@ func (b *oldBackend) do(ctx context.Context, statement string, args ...any) erro
 func (b *oldBackend) round(ctx context.Context, accounts int) error {
 	n := b.rounds.Add(1)
 	id := uuid.New()
-	// Somewhere in the middle of what is being filled, every time somewhere else.
+	// Somewhere in the middle of the rows that are being filled, at another place each time.
 	other := fmt.Sprintf("user%d@example.com", (n*7919)%int64(accounts)/1000*1000+1)
 	const hash = "$argon2id$v=19$m=19456,t=2,p=1$YzdkYzlkOTI0YTUwZjMyMw$5dotjLcNi5m1fyJ2HiaQKjhmVew4POzxI7Edf6xl/yI"
 	for _, s := range [][]any{
@@ -88,13 +87,13 @@ func (b *oldBackend) round(ctx context.Context, accounts int) error {
 	return nil
 }
 
-// TestTakeoverBesideTheOldBackend: it goes on meanwhile, no statement of it fails and
-// none waits for a second.
+// TestTakeoverBesideTheOldBackend: the old backend works meanwhile. None of its statements fails, and none waits for a
+// second.
 func TestTakeoverBesideTheOldBackend(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
 	if *manyAccounts > 100_000 {
-		settings["LATCHKEY_LOG_LEVEL"] = "info" // whoever asked for them wants to see how far it is
+		settings["LATCHKEY_LOG_LEVEL"] = "info" // to show the progress
 	}
 	conn := connectTest(t, old.DatabaseURL)
 	fillOld(t, conn, *manyAccounts)

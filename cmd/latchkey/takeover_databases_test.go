@@ -9,7 +9,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// rustDatabase makes of the Go backend's database one that the Rust backend has migrated, by sqlx.
+// rustDatabase turns the Go backend's database into one that the Rust backend has migrated with sqlx.
 const rustDatabase = `
 	DROP TABLE schema_migrations;
 	CREATE TABLE _sqlx_migrations (
@@ -18,7 +18,7 @@ const rustDatabase = `
 	INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES
 		(20240101000000, 'create users', true, sha384('1'), 1000000);`
 
-// handMade is the table as somebody types it into psql: with the same columns, and otherwise as it came.
+// handMade is the table as somebody types it into psql: it has the same columns, and PostgreSQL's defaults otherwise.
 const handMade = `
 	ALTER TABLE users RENAME TO former;
 	CREATE TABLE users (
@@ -39,7 +39,7 @@ const handMade = `
 	DROP TABLE former, schema_migrations;
 	DROP FUNCTION update_updated_at_column;`
 
-// everybodyLogsIn serves from the stores of an older backend, and logs each account in.
+// everybodyLogsIn serves from the stores of an older backend, and logs in with each account.
 func everybodyLogsIn(t *testing.T, old *testenv.ExistingBackend) *testenv.Server {
 	t.Helper()
 	s := testenv.Start(t, testenv.Options{Legacy: old, WallClock: true})

@@ -7,8 +7,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestTakeoverOfAnotherDatabase: about a database that no older backend has used, check says
-// what it found and what would be right, and counts no accounts that it has not read.
+// TestTakeoverOfAnotherDatabase: for a database that no older backend has used, check reports what it found and what
+// would be right, and no number of accounts that it has not read.
 func TestTakeoverOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

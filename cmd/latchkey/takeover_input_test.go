@@ -18,7 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// TestTakeoverUsage: what means nothing is exit 2, and nothing is touched.
+// TestTakeoverUsage: a meaningless command line exits with 2, and nothing is touched.
 func TestTakeoverUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -47,7 +47,7 @@ func TestTakeoverUsage(t *testing.T) {
 	}
 }
 
-// TestTakeoverUnreachable: stores that are away are named, whatever the other says.
+// TestTakeoverUnreachable: the report names each store that is away, whatever the other store's state is.
 func TestTakeoverUnreachable(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
@@ -71,8 +71,8 @@ func TestTakeoverUnreachable(t *testing.T) {
 	}
 }
 
-// TestTakeoverBadInput: each is one named problem with its count, apply stops at it,
-// and nothing is changed.
+// TestTakeoverBadInput: each fault is one problem with a name and a count, apply stops because of it, and nothing is
+// changed.
 func TestTakeoverBadInput(t *testing.T) {
 	t.Parallel()
 	const public, private = "LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE", "LATCHKEY_LEGACY_RS256_PRIVATE_KEY_FILE"
@@ -131,7 +131,7 @@ func TestTakeoverBadInput(t *testing.T) {
 	}
 }
 
-// TestTakeoverToken: one token proves the Go backend's key, or that it is another one.
+// TestTakeoverToken: one token proves that the key is the Go backend's, or that it is another one.
 func TestTakeoverToken(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
@@ -155,8 +155,8 @@ func TestTakeoverToken(t *testing.T) {
 	}
 }
 
-// TestTakeoverByALesserRole: SELECT is enough to look, and what apply needs is named
-// with what grants it.
+// TestTakeoverByALesserRole: SELECT is enough for check. The report names the rights that apply needs, with the
+// statements that grant them.
 func TestTakeoverByALesserRole(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
@@ -186,7 +186,7 @@ func TestTakeoverByALesserRole(t *testing.T) {
 		t.Errorf("not all was read: %+v, %+v", report.Database, report.Redis)
 	}
 	same(t, "what check only reads", picture(t, old.DatabaseURL), before)
-	// What is advised helps.
+	// The advice helps.
 	for _, p := range report.Problems {
 		advice, _, _ := strings.Cut(p.Right, ", or ")
 		mustExec(t, conn, advice)
@@ -196,7 +196,7 @@ func TestTakeoverByALesserRole(t *testing.T) {
 	}
 }
 
-// TestTakeoverHolder: somebody chose, before or after; the accounts stay as they are.
+// TestTakeoverHolder: the operator chooses a holder, before or after apply; nothing else of the accounts changes.
 func TestTakeoverHolder(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
@@ -208,7 +208,7 @@ func TestTakeoverHolder(t *testing.T) {
 	before := picture(t, old.DatabaseURL)
 	for _, args := range [][]string{
 		{"--holder", upperID, "--holder", lowerID},
-		{"--holder", "4098cffe-e9f4-4147-b388-f30460d1cc34"}, // shares with nobody
+		{"--holder", "4098cffe-e9f4-4147-b388-f30460d1cc34"}, // shares its address with nobody
 		{"--holder", "00000000-0000-0000-0000-000000000001"},
 	} {
 		code, _, err := takeoverRun(t, settings, append([]string{"apply"}, args...)...)
@@ -226,11 +226,11 @@ func TestTakeoverHolder(t *testing.T) {
 	if got := holder(); got != upperID {
 		t.Errorf("later: held by %s", got)
 	}
-	takeoverApply(t, settings) // decides nothing anew
+	takeoverApply(t, settings) // changes no decision
 	if got := holder(); got != upperID {
 		t.Errorf("after another apply: held by %s", got)
 	}
-	// The holder goes: the other one takes its place.
+	// The holder is deleted: the other account takes its place.
 	conn := connectTest(t, old.DatabaseURL)
 	same(t, "the rest of the accounts", queryStrings(t, old.DatabaseURL, rest), rows)
 	same(t, "the ledger", queryStrings(t, old.DatabaseURL, "SELECT count(*)::text FROM revocations"), ledger)

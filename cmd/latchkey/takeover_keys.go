@@ -15,8 +15,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// takeoverKeys reads the old backends' keys as far as they are set. What is wrong with
-// one is a finding, beside those of the stores; the error is of the command line.
+// takeoverKeys reads those of the old backends' keys that are set. A fault in a key is a finding, beside those of the
+// stores; the error is for a fault in the command line.
 func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 	k := takeover.Keys{
 		Settings:        takeover.Settings{Enabled: cfg.LegacyEnabled, RustSecret: len(cfg.LegacyHS256Secret) > 0},
@@ -66,8 +66,7 @@ func verifyOld(cfg *config.Config, public *rsa.PublicKey, secret []byte, token s
 	return tokens.Verify(token)
 }
 
-// judgeToken checks the one token in a file: not in an argument, which other users of
-// the machine could read.
+// judgeToken checks the one token in a file. It is not an argument, since other users of the machine could read that.
 func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, file string) error {
 	f, err := os.Open(file) //nolint:gosec // G304: the operator names the file
 	if err != nil {
@@ -98,7 +97,7 @@ func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, fil
 	return nil
 }
 
-// verifiesAsGo says whether an expired token is the Go backend's.
+// verifiesAsGo reports whether an expired token is the Go backend's.
 func verifiesAsGo(cfg *config.Config, public *rsa.PublicKey, token string) bool {
 	if public == nil {
 		return false

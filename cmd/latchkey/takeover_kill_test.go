@@ -17,8 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/sql/migrations"
 )
 
-// shape is what a takeover ends in, as lines: all but what is random, or the number of
-// a transaction.
+// shape returns the result of a takeover as lines, without random values and numbers of transactions.
 func shape(t *testing.T, url string) []string {
 	t.Helper()
 	const lines = `
@@ -37,7 +36,7 @@ func shape(t *testing.T, url string) []string {
 	return queryStrings(t, url, lines)
 }
 
-// oldAccounts makes more than three batches of the same accounts in every database.
+// oldAccounts makes the same accounts in every database, more than three batches of them.
 func oldAccounts(t *testing.T) (url string, settings map[string]string) {
 	t.Helper()
 	old, settings := oldStores(t)
@@ -59,7 +58,7 @@ func uninterrupted(t *testing.T) []string {
 	return shape(t, url)
 }
 
-// kill ends a child as an operator's `kill -9`, or a machine that runs out of memory.
+// kill ends a child like an operator's `kill -9`, or a machine that runs out of memory.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	p.signal(t, syscall.SIGKILL)
@@ -78,9 +77,8 @@ func (p *process) waitFor(t *testing.T, text string) {
 	})
 }
 
-// TestTakeoverKilledAtEachMigration: each child is killed as soon as it says that a
-// migration begins, the next one when it says that it ends. What they leave to the last
-// is the end of an uninterrupted one.
+// TestTakeoverKilledAtEachMigration: a child is killed as soon as it reports that a migration begins, the next one when
+// it reports that it ends. After the last child, the database is the same as without interruptions.
 func TestTakeoverKilledAtEachMigration(t *testing.T) {
 	t.Parallel()
 	want := uninterrupted(t)
@@ -107,8 +105,8 @@ func TestTakeoverKilledAtEachMigration(t *testing.T) {
 	same(t, "what another apply found", picture(t, url), database)
 }
 
-// TestTakeoverStoppedAtEachMigration: the same with nothing left to the speed of the
-// machine, before each migration and after it.
+// TestTakeoverStoppedAtEachMigration: the same before each migration and after it, independent of the speed of the
+// machine.
 func TestTakeoverStoppedAtEachMigration(t *testing.T) {
 	t.Parallel()
 	want := uninterrupted(t)
@@ -133,7 +131,7 @@ func TestTakeoverStoppedAtEachMigration(t *testing.T) {
 		if !errors.Is(err, stop) {
 			t.Fatal(err)
 		}
-		// What apply makes of it is seen with the check: whatever is half done is no problem.
+		// The check shows how apply sees this state: half-done work is no problem.
 		if code, report := takeoverCheck(t, settings); code == exitFailed || len(report.Problems) > 0 {
 			t.Errorf("after %d stops: exit %d, %+v", stops, code, report.Problems)
 		}
@@ -146,7 +144,7 @@ func TestTakeoverStoppedAtEachMigration(t *testing.T) {
 	same(t, "the end", shape(t, url), want)
 }
 
-// heldUp waits until the child's statement waits for somebody.
+// heldUp waits until the child's statement waits for a lock or a snapshot.
 func heldUp(t *testing.T, url string) {
 	t.Helper()
 	conn := connectTest(t, url)
@@ -159,11 +157,11 @@ func heldUp(t *testing.T, url string) {
 	})
 }
 
-// stop is a way to hold an apply up in one place.
+// stop is a way to block an apply in one place.
 type stop struct{ hold, release string }
 
-// stops are the places. A lock on a row would be in the way of the column already: a
-// trigger that waits holds the fill up in its third batch.
+// stops returns the places. A lock on a row would already block the new column, so a trigger that waits blocks the fill
+// in its third batch.
 func stops() map[string]stop {
 	return map[string]stop{
 		"fill": {
@@ -172,16 +170,15 @@ func stops() map[string]stop {
 			SELECT pg_advisory_lock(42)`,
 			"SELECT pg_advisory_unlock(42)",
 		},
-		// What has a snapshot is waited for.
+		// The index waits for every snapshot.
 		"index": {"BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM schema_migrations", "ROLLBACK"},
-		// What holds any lock is in the way of the column.
+		// Any lock on users blocks the new column.
 		"column": {"BEGIN; SELECT count(*) FROM users", "ROLLBACK"},
 	}
 }
 
-// TestTakeoverKilledInTheMiddle: in the fill, in the build of the index, before the
-// column. The server goes on with the statement of a client that was killed, unless it
-// is ended as well: both.
+// TestTakeoverKilledInTheMiddle: in the fill, in the build of the index, and before the column. The server continues
+// the statement of a client that was killed, unless it ends the statement as well. The test does both.
 func TestTakeoverKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	want := uninterrupted(t)
@@ -214,7 +211,7 @@ func TestTakeoverKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-// wantHalfDone checks that an apply that was ended in this place had come to it.
+// wantHalfDone checks that an apply that was ended in this place had reached it.
 func wantHalfDone(t *testing.T, url, place string) {
 	t.Helper()
 	query, want := "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname = 'email_lookup'", "0"
@@ -222,7 +219,7 @@ func wantHalfDone(t *testing.T, url, place string) {
 	case "index":
 		query, want = "SELECT indisvalid::text FROM pg_index WHERE indexrelid = to_regclass('users_email_lookup_key')", "false"
 	case "fill":
-		// Two batches of 1,000, but for the twenty that share an address.
+		// Two batches of 1,000, without the twenty accounts that share an address.
 		query, want = "SELECT count(email_lookup)::text FROM users", "1980"
 	}
 	if got := queryStrings(t, url, query); len(got) != 1 || got[0] != want {
@@ -230,9 +227,8 @@ func wantHalfDone(t *testing.T, url, place string) {
 	}
 }
 
-// TestTakeoverWaitsInShortTurns: while somebody holds a lock on users apply asks again
-// and again, names who it is, and others do not queue up behind it for long. SIGTERM
-// ends it in order.
+// TestTakeoverWaitsInShortTurns: while somebody holds a lock on users, apply tries again and again and names the
+// holder, and others do not wait behind it for long. SIGTERM ends it in order.
 func TestTakeoverWaitsInShortTurns(t *testing.T) {
 	t.Parallel()
 	url, settings := oldAccounts(t)
@@ -242,7 +238,7 @@ func TestTakeoverWaitsInShortTurns(t *testing.T) {
 	mustExec(t, conn, "SELECT FROM users")
 	p := start(t, pairs(settings), "takeover", "apply")
 	heldUp(t, url)
-	// Whoever comes now queues up behind it.
+	// New queries wait behind it.
 	began := time.Now()
 	queryStrings(t, url, "SELECT email FROM users LIMIT 1")
 	if took := time.Since(began); took > 2*time.Second {
@@ -265,7 +261,7 @@ func TestTakeoverWaitsInShortTurns(t *testing.T) {
 	takeoverApply(t, settings)
 }
 
-// TestTakeoverTogether: several at once, and a service that starts beside them.
+// TestTakeoverTogether: several run at once, and a service starts beside them.
 func TestTakeoverTogether(t *testing.T) {
 	t.Parallel()
 	want := uninterrupted(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// groupsShown of the shared addresses are shown to people; JSON has up to 1,000.
+// groupsShown is how many of the shared addresses people see; JSON has up to 1,000.
 const groupsShown = 20
 
 // printReport writes a report for people, in the order in which they need it.
@@ -30,7 +30,7 @@ func printReport(w io.Writer, r *takeover.Report) error {
 	return err
 }
 
-// printApplied is what apply says at its end.
+// printApplied writes the final text of apply.
 func printApplied(w io.Writer, r *takeover.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Taken over: %s. The old backend can go on with the same database.\n", plural(r.Database.Accounts.Total, "account"))
@@ -70,7 +70,7 @@ func printDatabase(b *strings.Builder, r *takeover.Report) {
 	}
 }
 
-// printUnread tells what is there instead of the accounts.
+// printUnread writes what was found instead of the accounts.
 func printUnread(b *strings.Builder, r *takeover.Report) {
 	d := r.Database
 	switch {

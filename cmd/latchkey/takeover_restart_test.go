@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// TestTakeoverBreaksCachedStatements: what the plan says of prepared SELECT * statements is so. A client that keeps them
-// fails on its open connections, one that names its columns goes on, and a new connection is enough.
+// TestTakeoverBreaksCachedStatements: the plan's statement about prepared SELECT * statements is true. A client that
+// keeps them fails on its open connections, one that names its columns does not, and a new connection is enough.
 func TestTakeoverBreaksCachedStatements(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)
@@ -18,7 +18,7 @@ func TestTakeoverBreaksCachedStatements(t *testing.T) {
 		t.Errorf("the plan does not say so:\n%s", plan)
 	}
 	const all, named = "SELECT * FROM users WHERE email = $1", "SELECT id, email, password_hash FROM users WHERE email = $1"
-	// Both as sqlx does, which keeps a prepared statement with its connection, and by pgx's own cache.
+	// Both ways: like sqlx, which keeps a prepared statement with its connection, and with pgx's own cache.
 	keeper, cached := connectTest(t, old.DatabaseURL), connectTest(t, old.DatabaseURL)
 	for name, statement := range map[string]string{"all": all, "named": named} {
 		if _, err := keeper.Prepare(t.Context(), name, statement); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// TestTakeoverNamesOtherSettings: what shows that an old backend was set otherwise comes with the line to set, and the line
-// helps.
+// TestTakeoverNamesOtherSettings: a finding that an old backend had other settings includes the line to set, and the
+// line helps.
 func TestTakeoverNamesOtherSettings(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)

@@ -24,7 +24,7 @@ const (
 	lowerID = "fc5c31a0-fa13-4201-955e-18d61c7a88ae" // case.nora@example.com
 )
 
-// oldStores are the snapshot and the settings with which Latchkey takes over from it.
+// oldStores returns the snapshot and the settings with which Latchkey takes it over.
 func oldStores(t *testing.T) (*testenv.ExistingBackend, map[string]string) {
 	t.Helper()
 	old := testenv.Existing(t)
@@ -74,8 +74,8 @@ func findingCodes(list []takeover.Finding) []string {
 	return names
 }
 
-// picture is everything that is in a database and could be changed, as lines: rows with
-// the transactions that wrote them, and the catalog.
+// picture returns everything in a database that could be changed, as lines: rows with the transactions that wrote them,
+// and the catalog.
 func picture(t *testing.T, url string) []string {
 	t.Helper()
 	const catalog = `
@@ -116,7 +116,7 @@ func mustExec(t *testing.T, conn *pgx.Conn, statement string, args ...any) {
 	}
 }
 
-// redisPicture is every key with its value; lives run down by themselves.
+// redisPicture returns every key with its value, but not how long it lives, since that changes by itself.
 func redisPicture(t *testing.T, url string) map[string]string {
 	t.Helper()
 	client := openTestRedis(t, url)
@@ -163,8 +163,8 @@ func same(t *testing.T, what string, got, want []string) {
 	}
 }
 
-// TestTakeover goes through it with the snapshot: what check says before and after,
-// that it writes nothing, that a second apply changes nothing.
+// TestTakeover makes a whole takeover of the snapshot: the report before and after, that check writes nothing, and that
+// a second apply changes nothing.
 func TestTakeover(t *testing.T) {
 	t.Parallel()
 	old, settings := oldStores(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/testcert"
 )
 
-// TestFailedRenewalIsTold runs the service: the log, the metrics and /readyz say it, and
-// calls go on over the certificate that is good.
+// TestFailedRenewalIsTold runs the service: the log, the metrics and /readyz report the failure, and calls continue
+// over the good certificate.
 func TestFailedRenewalIsTold(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)

@@ -18,11 +18,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
 
-// refusalsShown is how many refusals go to stderr: the rest are counted, and all are
-// in the file of --report.
+// refusalsShown is how many refusals are printed to stderr. The rest are counted, and all are in the file of --report.
 const refusalsShown = 100
 
-// counted counts what was read of a file, for the time left.
+// counted counts the bytes that were read of a file, for the time left.
 type counted struct {
 	io.Reader
 	bytes atomic.Int64
@@ -35,17 +34,17 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// refusals tells of lines that were refused.
+// refusals reports lines that were refused.
 type refusals struct {
 	unit    string
 	shown   int
 	show    func(string)
-	report  io.WriteCloser // nil: none was asked for
+	report  io.WriteCloser // nil: --report is not set
 	encoder *json.Encoder
 	err     error // of the report
 }
 
-// refusalLine is a line of the report: its keys are what scripts rely on.
+// refusalLine is a line of the report. Scripts rely on its keys.
 type refusalLine struct {
 	Line   int64  `json:"line,omitempty"`
 	Elem   int64  `json:"element,omitempty"`
@@ -53,7 +52,7 @@ type refusalLine struct {
 	Reason string `json:"reason"`
 }
 
-// openRefusals makes the report, which nobody else may read: it has addresses.
+// openRefusals creates the report. It contains addresses, so nobody else may read it.
 func openRefusals(unit, report string, show func(string)) (*refusals, error) {
 	r := &refusals{unit: unit, show: show}
 	if report == "" {
@@ -89,7 +88,7 @@ func (r *refusals) tell(refused userimport.Refusal) {
 	}
 }
 
-// close says whether the report is whole.
+// close returns an error if the report is not complete.
 func (r *refusals) close() error {
 	if r.report == nil {
 		return nil
@@ -100,23 +99,23 @@ func (r *refusals) close() error {
 	return nil
 }
 
-// importSummary is what --json prints.
+// importSummary is the output of --json.
 type importSummary struct {
 	Format  userfile.Format `json:"format"`
 	DryRun  bool            `json:"dry_run"`
 	Read    int64           `json:"read"`
 	Created int64           `json:"created"`
-	// WithoutPassword are those of Created that nobody can log in to before a password is set.
+	// WithoutPassword are those of Created whose owners cannot log in before they set a password.
 	WithoutPassword int64 `json:"without_password"`
 	Existing        int64 `json:"existing"`
 	// PasswordsAdded are those of Existing that had no password and got that of the file.
 	PasswordsAdded int64 `json:"passwords_added"`
 	Refused        int64 `json:"refused"`
-	// Unsaid hashes do not say whether they are of the password alone.
+	// Unsaid counts hashes whose text does not show whether only the password was hashed.
 	Unsaid    int64   `json:"unsaid"`
 	Seconds   float64 `json:"seconds"`
 	PerSecond int64   `json:"per_second"`
-	// Whole says that the end of the file was reached.
+	// Whole means that the end of the file was reached.
 	Whole bool `json:"whole"`
 }
 
@@ -154,7 +153,8 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 	return errors.Join(err, refused.close(), u.outcome(counts, failed))
 }
 
-// warnUnsaid says what no text shows: nobody could log in. The programs of the other formats add nothing to a password.
+// warnUnsaid warns of hashes whose text does not show what was hashed: their owners may not be able to log in. The
+// programs of the known formats add nothing to a password.
 func (u *usersCommand) warnUnsaid(format userfile.Format, counts userimport.Counts) {
 	known := []userfile.Format{userfile.Auth0, userfile.Firebase, userfile.Keycloak, userfile.Supabase, userfile.Kratos}
 	if counts.Unsaid == 0 || u.hashes.Prehash != "" || slices.Contains(known, format) {
@@ -173,7 +173,7 @@ func tellProgress(bar *progress, c userimport.Counts, done, size int64) {
 	bar.Set(c.Read)
 }
 
-// outcome is the error that the command ends with.
+// outcome returns the error of the command.
 func (u *usersCommand) outcome(counts userimport.Counts, failed error) error {
 	switch {
 	case errors.Is(failed, context.Canceled):
@@ -206,7 +206,7 @@ func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format,
 	return err
 }
 
-// written says what was done, or would be, and of how many accounts nobody knows a password.
+// written describes what was done, or would be done, and how many accounts have no password.
 func (u *usersCommand) written(counts userimport.Counts) string {
 	made, got := "created", "got their password"
 	if u.dryRun {
@@ -223,7 +223,7 @@ func (u *usersCommand) written(counts userimport.Counts) string {
 	return text
 }
 
-// openInput opens a file, and says how long it is where that is known.
+// openInput opens a file and returns its length, 0 if it is not known.
 func openInput(name string) (io.ReadCloser, int64, error) {
 	if name == "-" {
 		return io.NopCloser(os.Stdin), 0, nil
@@ -239,8 +239,7 @@ func openInput(name string) (io.ReadCloser, int64, error) {
 	return file, info.Size(), nil
 }
 
-// firebaseHash reads the parameters from a file: a command line can be read by
-// everybody on the machine.
+// firebaseHash reads the parameters from a file, since everybody on the machine can read a command line.
 func (u *usersCommand) firebaseHash() (*password.FirebaseScrypt, error) {
 	if u.firebase == "" {
 		return nil, nil //nolint:nilnil // without the flag there is nothing to read

@@ -20,7 +20,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userfile"
 )
 
-// bcryptHash is of "user1password".
+// bcryptHash is the hash of "user1password".
 const bcryptHash = "$2a$05$bOWCsAoQI28jvWHl8Sb33.EBN8EikqMmUWUavEVg7Jh7a9MmCVCJO"
 
 func usersDatabase(t *testing.T) (map[string]string, *pgxpool.Pool) {
@@ -64,7 +64,7 @@ func summary(t *testing.T, out string) importSummary {
 	return s
 }
 
-// allAccounts are the rows of the table without the times of the import itself.
+// allAccounts returns the rows of the table without the times of the import itself.
 func allAccounts(t *testing.T, pool *pgxpool.Pool) string {
 	t.Helper()
 	var text string
@@ -75,8 +75,8 @@ func allAccounts(t *testing.T, pool *pgxpool.Pool) string {
 	return text
 }
 
-// TestUsersRoundTrip: what export writes, import makes again, in both formats, over
-// several pages of one moment.
+// TestUsersRoundTrip: import makes the same accounts from the output of export, in both formats, over several pages of
+// accounts with one time.
 func TestUsersRoundTrip(t *testing.T) {
 	t.Parallel()
 	settings, pool := usersDatabase(t)
@@ -105,7 +105,7 @@ func TestUsersRoundTrip(t *testing.T) {
 		if after := allAccounts(t, otherPool); after != before {
 			t.Errorf("%s: other accounts than before", format)
 		}
-		// On the same table nothing is to be done.
+		// On the same table there is nothing to do.
 		if got := summary(t, mustRunUsers(t, settings, "import", "--json", file)); got.Existing != 3500 {
 			t.Errorf("again: %+v", got)
 		}
@@ -116,7 +116,7 @@ func TestUsersRoundTrip(t *testing.T) {
 	if after := allAccounts(t, pool); after != before {
 		t.Error("the table changed")
 	}
-	// Hashes are written only when they are asked for.
+	// Hashes are written only with the flag.
 	if out := mustRunUsers(t, settings, "export"); strings.Count(out, "\n") != 3500 || strings.Contains(out, "$2a$") || strings.Contains(out, "password_hash") {
 		t.Errorf("%.300s", out)
 	}
@@ -125,8 +125,8 @@ func TestUsersRoundTrip(t *testing.T) {
 	}
 }
 
-// TestAttack19Export: strangers sign up under names that a spreadsheet would run. None
-// does in the export, and what is imported from it has the names that they chose.
+// TestAttack19Export: strangers sign up with names that a spreadsheet would run. The export contains none that it would
+// run, and an import of it has the names that they chose.
 func TestAttack19Export(t *testing.T) {
 	t.Parallel()
 	settings, pool := usersDatabase(t)
@@ -240,8 +240,7 @@ func TestUsersImportWithoutHashes(t *testing.T) {
 	}
 }
 
-// TestUsersRefusalsShown: a hundred are enough for people, and their texts cannot move
-// the terminal.
+// TestUsersRefusalsShown: people see a hundred refusals, and their texts cannot control the terminal.
 func TestUsersRefusalsShown(t *testing.T) {
 	t.Parallel()
 	settings, pool := usersDatabase(t)
@@ -266,7 +265,7 @@ func TestUsersRefusalsShown(t *testing.T) {
 	if len(lines) != 101 || strings.Contains(lines[0], "\x1b") || lines[1] != "line 2: it is not JSON" || !strings.Contains(lines[100], "--report FILE has all") {
 		t.Errorf("%d lines: %q, %q, %q", len(lines), lines[0], lines[1], lines[len(lines)-1])
 	}
-	// An interruption says how to go on.
+	// After an interruption the command says how to continue.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := u.importFile(ctx); err == nil || !strings.Contains(err.Error(), "run the same again") {

@@ -1,6 +1,6 @@
 // Package takeover checks the database and the Redis of an older backend and reports what Latchkey would change, the
-// decisions that it cannot make alone, and the problems that prevent a takeover. Check only reads. Hold and Settle are
-// the two small writes that the migrations do not make.
+// decisions that it cannot make alone, and the problems that prevent a takeover. Check only reads. Hold is a small
+// write that the migrations do not make.
 package takeover
 
 import (
