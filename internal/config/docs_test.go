@@ -19,10 +19,10 @@ func TestConfigurationPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Configuration
 
-Environment variables hold all settings; ` + "`latchkey config`" + ` prints the settings in force. An empty variable counts as unset.
-Secrets (🔑) can also be read from a file: append ` + "`_FILE`" + ` to the name and set that to the file's path. If a variable begins with
-LATCHKEY_ and is not listed here, the log says so at start. ` + "`serve`" + ` needs the settings in bold. ` + "`dev`" + ` needs none, binds its
-listeners to 127.0.0.1 and turns reflection on.
+Environment variables hold all settings; ` + "`latchkey config`" + ` prints the settings in force. An empty variable counts as
+unset. Secrets (🔑) can also be read from a file: append ` + "`_FILE`" + ` to the name and set that to the file's path. If a
+variable begins with LATCHKEY_ and is not listed here, the log says so at start. ` + "`serve`" + ` needs the settings in bold.
+` + "`dev`" + ` needs none, binds its listeners to 127.0.0.1 and turns reflection on.
 
 | variable | default | value | meaning |
 |---|---|---|---|
