@@ -23,7 +23,7 @@ const (
 	flow                     = "sign up, log in, watch, refresh with a kept request id, read refusals, log out"
 )
 
-// exampleLines is what an example prints.
+// exampleLines is the output of an example.
 var exampleLines = regexp.MustCompile(`^signed up: ada-[-0-9a-f]{36}@example\.com
 logged in: session ([-0-9a-f]{36})
 watching revocations
@@ -93,8 +93,8 @@ func TestExamples(t *testing.T) {
 	})
 }
 
-// endsInOneLine runs an example that cannot do its work: it says why in one line, without a stack trace, and exits with
-// that code.
+// endsInOneLine runs an example that cannot do its work: it prints the reason in one line, without a stack trace, and
+// exits with that code.
 func endsInOneLine(t *testing.T, code int, says string, settings []string, program ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
@@ -103,14 +103,14 @@ func endsInOneLine(t *testing.T, code int, says string, settings []string, progr
 	cmd.Env = append(os.Environ(), settings...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	_ = cmd.Run() // the code says it
+	_ = cmd.Run() // the exit code shows the result
 	text := strings.TrimSuffix(stderr.String(), "\n")
 	if got := cmd.ProcessState.ExitCode(); got != code || strings.Contains(text, "\n") || !strings.Contains(strings.ToUpper(text), strings.ToUpper(says)) {
 		t.Errorf("%v %v: exit %d:\n%s", settings, program, got, text)
 	}
 }
 
-// repository links folders of this repository into dir, where a copied example looks for them.
+// repository links folders of this repository into dir, where a copied example expects them.
 func repository(t *testing.T, dir string, folders ...string) {
 	t.Helper()
 	for _, folder := range folders {
@@ -141,7 +141,7 @@ func into(t *testing.T, dir string, files ...string) {
 	}
 }
 
-// services are the proto files of all services, and what their errors carry.
+// services returns the proto files of all services, and of the details of their errors.
 func services(t *testing.T) []string {
 	t.Helper()
 	found, err := filepath.Glob("../proto/latchkey/v1/*.proto")
@@ -191,7 +191,7 @@ func TestProtoc(t *testing.T) {
 		}
 		record("protobuf-compiler", version, language+" from latchkey.binpb", "works")
 	}
-	// What the set is for. When this stops to be so, the set and its pages can go.
+	// This is why the set exists. If protoc can read the proto files some day, the set and its pages can be deleted.
 	out, err := exec.CommandContext(t.Context(), "protoc", "-I../proto", "-I../third_party/proto", "--cpp_out="+t.TempDir(), "latchkey/v1/auth_service.proto").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), `Option "debug_redact" unknown`) {
 		t.Errorf("protoc reads the proto files now, or refuses something else: %v\n%s", err, out)

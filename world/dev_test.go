@@ -33,7 +33,7 @@ func TestDevVerifyLine(t *testing.T) {
 	if line == "" {
 		t.Fatalf("the index has no line to try:\n%s", page)
 	}
-	// An audit asks servers that a machine may not reach, and waits a minute for them.
+	// npm's audit calls servers that a machine may not reach, and waits a minute for them.
 	line = "export npm_config_audit=false PATH=" + filepath.Dir(node(t)) + ":$PATH; " + strings.Replace(line, "jose@6 ", "jose@"+version+" ", 1)
 	token := accessToken(t, s)
 	out := command(t, installTime, nil, "sh", "-c", strings.Replace(line, "ACCESS_TOKEN", token, 1))

@@ -21,7 +21,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// nextServer is where a relay passes its mails on to. It keeps the MAIL and RCPT commands.
+// nextServer is the server to which a relay passes its mails on. It keeps the MAIL and RCPT commands.
 type nextServer struct {
 	port string
 	utf8 bool // offers SMTPUTF8
@@ -86,7 +86,7 @@ func (n *nextServer) serve(conn net.Conn) {
 	}
 }
 
-// seen are the commands of one mail, and forgets them.
+// seen returns the commands of one mail, and drops them.
 func (n *nextServer) seen(t *testing.T) string {
 	t.Helper()
 	var said []string
@@ -108,9 +108,9 @@ func (n *nextServer) quiet() bool {
 	return len(n.said) == 0
 }
 
-// startExim runs Debian's Exim as a relay: mails to example.net go to a server with SMTPUTF8, all others to one without.
-// Exim cannot be installed beside Postfix, so that it runs from its unpacked package, with a user that libnss-wrapper
-// makes it believe in.
+// startExim runs Debian's Exim as a relay: it passes mails to example.net on to a server with SMTPUTF8, and all others
+// to one without. Exim cannot be installed beside Postfix, so it runs from its unpacked package, with a user that
+// exists only for libnss-wrapper.
 func startExim(t *testing.T, plain, utf8 *nextServer) (addr, version string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -119,7 +119,7 @@ func startExim(t *testing.T, plain, utf8 *nextServer) (addr, version string) {
 	unpacked, version := unpack(t, "exim4-daemon-light")
 	dir := t.TempDir()
 	for parent := dir; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
-		check(t, os.Chmod(parent, 0o755)) // deliveries are made as another user
+		check(t, os.Chmod(parent, 0o755)) // another user makes deliveries
 	}
 	const uid = 64998
 	for _, name := range []string{"spool", "log"} {
@@ -178,8 +178,8 @@ out:
 	return addr, version
 }
 
-// TestMailExim: a relay that offers SMTPUTF8 and writes addresses as those of other mailboxes where it cannot pass them
-// on. It gets every mail but those.
+// TestMailExim: a relay that offers SMTPUTF8, and rewrites addresses that it cannot pass on to those of other
+// mailboxes. Latchkey sends it every mail except those.
 func TestMailExim(t *testing.T) {
 	t.Parallel()
 	plain, utf8 := startNext(t, false), startNext(t, true)
@@ -201,7 +201,7 @@ func TestMailExim(t *testing.T) {
 	for _, tt := range []struct {
 		to, query string
 		next      *nextServer
-		want      string // of the next server, or what the refusal says
+		want      string // of the next server, or the text of the refusal
 	}{
 		{"ada@example.org", "", plain, sender + ", RCPT TO:<ada@example.org>"},
 		{"ada@bücher.example", "", plain, sender + ", RCPT TO:<ada@xn--bcher-kva.example>"},
@@ -209,7 +209,7 @@ func TestMailExim(t *testing.T) {
 		{"jörg@example.net", "", nil, "the server is Exim"},
 		{"jörg@example.net", "&smtputf8=trusted", utf8, sender + " SMTPUTF8, RCPT TO:<jörg@example.net>"},
 		{"jörg@example.net", "&smtputf8=never", nil, "smtputf8=never"},
-		// Why Exim is not trusted: this is another mailbox.
+		// This is why Exim is not trusted: the address is that of another mailbox.
 		{"jörg@example.org", "&smtputf8=trusted", plain, sender + ", RCPT TO:<xn--jrg-sna@example.org>"},
 	} {
 		cmd := exec.CommandContext(t.Context(), binary(t), "mail", "test", tt.to)
@@ -239,12 +239,12 @@ func TestMailExim(t *testing.T) {
 	}
 }
 
-// unpack downloads a package of Debian that cannot be installed beside others, and returns the folder with its files. The
-// libraries that it needs are installed.
+// unpack downloads a package of Debian that cannot be installed beside others, and returns the folder with its files.
+// It installs the libraries that the package needs.
 func unpack(t *testing.T, pkg string) (dir, version string) {
 	t.Helper()
 	dir = t.TempDir()
-	debian(t, "libnss-wrapper") // also takes fresh lists of packages where there are none
+	debian(t, "libnss-wrapper") // also reads the lists of packages if there are none
 	installing.Lock()
 	commandIn(t, installTime, dir, nil, "apt-get", "-q", "-o", "Acquire::Retries=3", "download", pkg)
 	installing.Unlock()

@@ -31,9 +31,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// postfix is a running Postfix that has nothing of this machine's own: a relay that takes mails under STARTTLS only, one
-// that speaks TLS from the first byte, one under STARTTLS without SMTPUTF8, and one for each kind of login, which takes
-// mails from nobody else. It delivers to folders.
+// postfix is a running Postfix that uses nothing of this machine's own: a relay that accepts mails only with STARTTLS,
+// one that speaks TLS from the first byte, one with STARTTLS and without SMTPUTF8, and one for each kind of login,
+// which accepts mails from nobody else. It delivers to folders.
 type postfix struct {
 	version                 string
 	starttls, smtps, noUTF8 string            // host:port
@@ -43,7 +43,7 @@ type postfix struct {
 	log                     string
 }
 
-// mailboxes are the addresses that it knows, and their folders.
+// mailboxes are the addresses that it accepts, and their folders.
 var mailboxes = [][2]string{
 	{"ada@example.org", "ada"}, {"jörg@example.org", "joerg"}, {"ada@xn--bcher-kva.example", "ada-buecher"}, {"busy@example.org", "busy"},
 }
@@ -56,7 +56,7 @@ func startPostfix(t *testing.T) *postfix {
 	p := &postfix{version: debian(t, "postfix", "sasl2-bin", "libsasl2-modules")[0], logins: map[string]string{}}
 	dir := t.TempDir()
 	for parent := dir; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
-		check(t, os.Chmod(parent, 0o755)) // its processes are other users
+		check(t, os.Chmod(parent, 0o755)) // its processes run as other users
 	}
 	owner, err := user.Lookup("postfix")
 	check(t, err)
@@ -129,7 +129,7 @@ anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
 `, p.starttls, p.smtps, p.noUTF8), 0o644))
 	p.takeLogins(t, dir, owner)
-	command(t, startTime, nil, "postfix", "-c", config, "check") // makes the queue's folders
+	command(t, startTime, nil, "postfix", "-c", config, "check") // creates the queue's folders
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "/usr/lib/postfix/sbin/master", "-c", config)
 	check(t, cmd.Start())
 	t.Cleanup(func() {
@@ -158,7 +158,7 @@ const (
 // takeLogins adds a listener for each mechanism, with a user in Cyrus SASL's own database.
 func (p *postfix) takeLogins(t *testing.T, dir string, owner *user.User) {
 	t.Helper()
-	// Debian's Postfix read this folder, beside main.cf, also when cyrus_sasl_config_path named another one.
+	// Debian's Postfix read this folder, beside main.cf, even if cyrus_sasl_config_path named another one.
 	sasl, database := filepath.Join(dir, "config", "sasl"), filepath.Join(dir, "sasldb2")
 	check(t, os.Mkdir(sasl, 0o755))
 	name, realm, _ := strings.Cut(mailUser, "@")
@@ -184,7 +184,7 @@ func (p *postfix) takeLogins(t *testing.T, dir string, owner *user.User) {
 	check(t, master.Close())
 }
 
-// writeCertificates makes an authority and a certificate of it for 127.0.0.1.
+// writeCertificates makes an authority, and a certificate that it signed for 127.0.0.1.
 func writeCertificates(t *testing.T, ca, server string) {
 	t.Helper()
 	make509 := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey, []byte) {
@@ -241,7 +241,7 @@ func (p *postfix) arrived(t *testing.T, folder string, n int) string {
 	return string(newest) + "\n" + string(decoded[:read])
 }
 
-// TestMailPostfix: reset links through a real mail server, and what its refusals become.
+// TestMailPostfix: reset links through a real mail server, and the results of its refusals.
 func TestMailPostfix(t *testing.T) {
 	t.Parallel()
 	p := startPostfix(t)
@@ -250,7 +250,7 @@ func TestMailPostfix(t *testing.T) {
 	s := dev(t, "LATCHKEY_SMTP_URL=smtp://"+p.starttls, from, ca, reset, "LATCHKEY_PRODUCT_NAME=Tea & Cake")
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, s.grpc))
 
-	// STARTTLS only, an authority of our own, and all kinds of addresses: each link sets a password.
+	// Only STARTTLS, an authority of our own, and all kinds of addresses: each link sets a password.
 	for _, tt := range []struct{ typed, folder, envelope, seen string }{
 		{"ada@example.org", "ada", "ada@example.org", "ASCII address, without SMTPUTF8"},
 		{"ada@bücher.example", "ada-buecher", "ada@xn--bcher-kva.example", "domain as A-labels, without SMTPUTF8"},
@@ -319,8 +319,8 @@ func TestMailPostfix(t *testing.T) {
 	}
 }
 
-// testLogins: each kind of login that is offered alone is made, a wrong password is told as what it is, and no output has
-// one.
+// testLogins: each kind of login succeeds if the server offers it alone, a wrong password is reported as such, and no
+// output contains a password.
 func (p *postfix) testLogins(t *testing.T, environ ...string) {
 	t.Helper()
 	for mechanism, addr := range p.logins {

@@ -21,12 +21,12 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// promptly is within what a revocation takes that no replica keeps waiting: 0.3 s on two busy cores. A replica that
-// hears of rows only by asking takes half a second or more.
+// promptly bounds a revocation that waits for no lease: it takes 0.3 s on two busy cores. A replica that finds rows
+// only by polling takes half a second or more.
 const promptly = 400 * time.Millisecond
 
-// pgbouncer runs one in this mode before the database and returns the database's URL through it. It takes no startup
-// parameter but those that every one takes.
+// pgbouncer runs a pgbouncer in this mode before the database and returns the database's URL through it. It accepts
+// only those startup parameters that every pgbouncer accepts.
 func pgbouncer(t *testing.T, database, mode string, poolSize int) string {
 	t.Helper()
 	to, err := pgx.ParseConfig(database)
@@ -34,7 +34,7 @@ func pgbouncer(t *testing.T, database, mode string, poolSize int) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, one := range []string{dir, filepath.Dir(dir)} { // it refuses root, and runs as postgres
+	for _, one := range []string{dir, filepath.Dir(dir)} { // it refuses to run as root, so it runs as postgres
 		if err := os.Chmod(one, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ ignore_startup_parameters =
 	return "postgres://latchkey@" + address + "/latchkey?sslmode=disable"
 }
 
-// serveEnviron is what `latchkey serve` needs beside its database.
+// serveEnviron returns the settings that `latchkey serve` needs besides its database.
 func serveEnviron(t *testing.T, redis string, settings ...string) []string {
 	t.Helper()
 	return append([]string{
@@ -108,7 +108,7 @@ func serve(t *testing.T, environ []string) *service {
 	return s
 }
 
-// refused runs a command that must end at once, and returns what it says.
+// refused runs a command that must end at once, and returns its error text.
 func refused(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTime)
@@ -126,8 +126,8 @@ func refused(t *testing.T, environ []string, args ...string) string {
 	return string(out)
 }
 
-// logoutsSeenBy logs in on one replica and out, and returns how long the ends took to be final: the other replica must
-// refuse each token as soon as Logout has answered.
+// logoutsSeenBy logs in and out on one replica, and returns how long the logouts took to be final: the other replica
+// must refuse each token as soon as Logout has answered.
 func logoutsSeenBy(t *testing.T, one, other *service) []time.Duration {
 	t.Helper()
 	here, there := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, one.grpc)), latchkeyv1.NewAuthServiceClient(testenv.Dial(t, other.grpc))
@@ -170,7 +170,7 @@ func logoutsSeenBy(t *testing.T, one, other *service) []time.Duration {
 	return took
 }
 
-// TestPgbouncer: two replicas behind it in both modes.
+// TestPgbouncer: two replicas behind pgbouncer in both modes.
 func TestPgbouncer(t *testing.T) {
 	t.Parallel()
 	version := debian(t, "pgbouncer")[0]
@@ -200,14 +200,14 @@ func TestPgbouncer(t *testing.T) {
 			if len(took) == 0 || took[len(took)/2] > promptly {
 				t.Errorf("ends took %s", took)
 			}
-			again := serve(t, environ) // a lock that was left in the pool would keep it waiting
+			again := serve(t, environ) // a lock that was left in the pool would make it wait
 			logoutsSeenBy(t, again, one)
 			record("pgbouncer (Debian)", version, test.mode+" mode: three replicas, migrations, logins and logouts seen by the others, "+took[len(took)/2].Round(time.Millisecond).String()+" at the median", "ok")
 		})
 	}
 }
 
-// problems are the lines of pgbouncer that are no comings and goings of clients.
+// problems returns pgbouncer's log lines, without those about clients that connect and leave.
 func (l *tail) problems() string {
 	var kept []string
 	for line := range strings.Lines(l.text()) {

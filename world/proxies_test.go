@@ -42,11 +42,11 @@ import (
 const (
 	// proxyHost is the name that the samples serve.
 	proxyHost = "auth.example.com"
-	// clientAddress is where the client calls from: the proxy itself is at 127.0.0.1.
+	// clientAddress is the address of the client: the proxy itself has 127.0.0.1.
 	clientAddress = "127.0.0.9"
 	// longStream is longer than the longest silence or call that a sample allows (60 s).
 	longStream = 75 * time.Second
-	// longSilence is ten heartbeats, on a machine that is busy with everything else.
+	// longSilence is ten heartbeats, on a machine that is busy with other work.
 	longSilence = 10 * time.Second
 )
 
@@ -57,12 +57,12 @@ type proxied struct {
 	version string
 	addr    string // where the proxy listens
 	roots   *x509.CertPool
-	// unwilling is a proxy that must not trust the service.
+	// unwilling means that the proxy must not trust the service.
 	unwilling bool
-	how       string // what is recorded before each case
+	how       string // recorded before each case
 }
 
-// sample reads a file of docs/proxies, for this run's addresses and certificate: nothing else of it is changed.
+// sample returns a file of docs/proxies with this run's addresses and certificate. Nothing else of it is changed.
 func sample(t *testing.T, name string, changes ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "docs", "proxies", name))
@@ -86,7 +86,7 @@ func writeFile(t *testing.T, dir, name, text string) string {
 	return path
 }
 
-// certificateOf writes NAME.crt, NAME.key and NAME.pem, both in one, for a host.
+// certificateOf writes NAME.crt, NAME.key and NAME.pem, which has both, for a host.
 func certificateOf(t *testing.T, dir, name, host string) *x509.CertPool {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -131,7 +131,7 @@ func (p *proxied) runProxy(t *testing.T, dir, name string, args ...string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case err := <-ended:
-			_ = err // nginx and HAProxy say how they were stopped
+			_ = err // nginx and HAProxy report how they were stopped
 		case <-time.After(startTime):
 			_ = cmd.Process.Kill()
 		}
@@ -154,7 +154,7 @@ func (p *proxied) runProxy(t *testing.T, dir, name string, args ...string) {
 	})
 }
 
-// dialer connects to the proxy from clientAddress, whatever host is asked for.
+// dialer connects to the proxy from clientAddress, whatever host is requested.
 func (p *proxied) dialer(ctx context.Context, _ string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientAddress)}}
 	return d.DialContext(ctx, "tcp", p.addr)
@@ -175,7 +175,7 @@ func (p *proxied) dial(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-// page asks for a page as a browser does.
+// page requests a page as a browser does.
 func (p *proxied) page(path string) (int, string, error) {
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: p.tls(), ForceAttemptHTTP2: true, DisableKeepAlives: true,
@@ -190,7 +190,7 @@ func (p *proxied) page(path string) (int, string, error) {
 	return resp.StatusCode, string(body), err
 }
 
-// withKey is ctx with a key that dev has made.
+// withKey returns ctx with a key that dev has made.
 func (p *proxied) withKey(ctx context.Context, t *testing.T, file string) context.Context {
 	t.Helper()
 	key, err := os.ReadFile(filepath.Join(p.service.dir, file))
@@ -200,7 +200,8 @@ func (p *proxied) withKey(ctx context.Context, t *testing.T, file string) contex
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+strings.TrimSpace(string(key)))
 }
 
-// newProxied starts the service that the samples expect, with these settings too, and says what to change in a sample.
+// newProxied starts the service that the samples expect, also with these settings, and returns the changes for a
+// sample.
 func newProxied(t *testing.T, pkg, dir string, settings ...string) (p *proxied, changes []string) {
 	t.Helper()
 	p = &proxied{pkg: pkg, version: debian(t, pkg)[0], addr: "127.0.0.1:" + freePort(t)}
@@ -209,7 +210,7 @@ func newProxied(t *testing.T, pkg, dir string, settings ...string) (p *proxied, 
 	return p, []string{"127.0.0.1:50051", p.service.grpc, "127.0.0.1:8080", p.service.http, "/etc/latchkey/", dir + "/"}
 }
 
-// proxySample is a file of docs/proxies, and how it is run.
+// proxySample is a file of docs/proxies, and the way to run it.
 type proxySample struct {
 	pkg, file string
 	// overTLS are the changes that docs/proxies.md names for a Latchkey that has a certificate.
@@ -281,7 +282,7 @@ func runCaddy(t *testing.T, p *proxied, dir, text string) {
 	p.runProxy(t, dir, "/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", main)
 }
 
-// TestProxies runs the samples of docs/proxies and lives through them.
+// TestProxies runs the samples of docs/proxies and uses the service through them.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	for _, s := range proxySamples() {
@@ -295,8 +296,8 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// TestProxiesOverTLS makes the changes that docs/proxies.md names for a Latchkey with a certificate of its own. The
-// proxies verify it: with another's they do not answer.
+// TestProxiesOverTLS makes the changes that docs/proxies.md names for a Latchkey with its own certificate. The proxies
+// verify it: with another's certificate they do not answer.
 func TestProxiesOverTLS(t *testing.T) {
 	t.Parallel()
 	guide, err := os.ReadFile("../docs/proxies.md")
@@ -314,7 +315,7 @@ func TestProxiesOverTLS(t *testing.T) {
 				}
 			}
 			dir := t.TempDir()
-			certificateOf(t, dir, "ca", "latchkey.internal") // signs itself
+			certificateOf(t, dir, "ca", "latchkey.internal") // it signs itself
 			p, changes := newProxied(t, s.pkg, dir,
 				"LATCHKEY_TLS_CERT_FILE="+filepath.Join(dir, "ca.crt"), "LATCHKEY_TLS_KEY_FILE="+filepath.Join(dir, "ca.key"))
 			text := sample(t, s.file, s.overTLS...)
@@ -323,7 +324,7 @@ func TestProxiesOverTLS(t *testing.T) {
 			conn := p.dial(t)
 			p.account(t, latchkeyv1.NewAuthServiceClient(conn), conn)
 			p.pages(t)
-			// Another certificate of the same name.
+			// Another certificate for the same name.
 			strangers := t.TempDir()
 			q := &proxied{service: p.service, pkg: s.pkg, addr: "127.0.0.1:" + freePort(t), roots: certificateOf(t, strangers, "proxy", proxyHost)}
 			certificateOf(t, strangers, "ca", "latchkey.internal")
@@ -338,7 +339,7 @@ func TestProxiesOverTLS(t *testing.T) {
 	}
 }
 
-// live goes through what clients do, and records it. Streams that last go beside the rest.
+// live does everything that clients do, and records it. Long streams run beside the rest.
 func (p *proxied) live(t *testing.T) {
 	t.Helper()
 	conn := p.dial(t)
@@ -390,7 +391,7 @@ func (p *proxied) record(t *testing.T, name string) {
 // account signs up, logs in, refreshes, and returns a refresh token and an access token.
 func (p *proxied) account(t *testing.T, auth latchkeyv1.AuthServiceClient, conn *grpc.ClientConn) (refresh, access string) {
 	t.Helper()
-	// Whoever sends the header itself is not believed.
+	// If a client sends the header itself, it is ignored.
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", "203.0.113.7")
 	const email, password = "ada@example.com", "correct horse battery"
 	if _, err := auth.SignUp(ctx, &latchkeyv1.SignUpRequest{Email: email, Password: password, FirstName: "Ada", LastName: "L"}); err != nil {
@@ -421,7 +422,7 @@ func (p *proxied) account(t *testing.T, auth latchkeyv1.AuthServiceClient, conn 
 	return tokens.GetTokens().GetRefreshToken(), access
 }
 
-// manyCalls are more than the 1,000 after which nginx by default closes a connection.
+// manyCalls makes more than the 1,000 calls after which nginx by default closes a connection.
 func (p *proxied) manyCalls(t *testing.T, auth latchkeyv1.AuthServiceClient, token string) {
 	t.Helper()
 	var refused atomic.Int64
@@ -446,7 +447,7 @@ func (p *proxied) manyCalls(t *testing.T, auth latchkeyv1.AuthServiceClient, tok
 	p.record(t, "2,000 ValidateToken on one connection, 20 at once")
 }
 
-// watch opens one stream. The channel gets how old it was when the first logout came; nothing when it ended before.
+// watch opens one stream. The channel gets its age when the first logout came, and nothing if the stream ended before.
 func (p *proxied) watch(t *testing.T, client latchkeyv1.RevocationServiceClient) <-chan time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -459,7 +460,7 @@ func (p *proxied) watch(t *testing.T, client latchkeyv1.RevocationServiceClient)
 		last := time.Now()
 		for i := 0; ; i++ {
 			resp, err := stream.Recv()
-			// A heartbeat comes each second. A proxy that holds answers back gives many at once.
+			// A heartbeat comes each second. A proxy that holds answers back delivers many at once.
 			if silent := time.Since(last); err == nil && silent > longSilence {
 				t.Errorf("the watch was silent for %s", silent)
 			}
@@ -494,7 +495,7 @@ func importAccounts(ctx context.Context, admin latchkeyv1.AdminServiceClient, na
 		return size, err
 	}
 	for m := range messages {
-		time.Sleep(pause) // a slow file
+		time.Sleep(pause) // as from a slow file
 		req := &latchkeyv1.ImportUsersRequest{}
 		for a := range accounts {
 			req.Users = append(req.Users, &latchkeyv1.ImportedUser{
@@ -518,7 +519,7 @@ func importAccounts(ctx context.Context, admin latchkeyv1.AdminServiceClient, na
 	return size, nil
 }
 
-// refusals arrive as the service made them: code, reason and trailers.
+// refusals checks that refusals arrive as the service made them: code, reason and trailers.
 func (p *proxied) refusals(t *testing.T, auth latchkeyv1.AuthServiceClient) {
 	t.Helper()
 	var trailer metadata.MD
@@ -533,7 +534,7 @@ func (p *proxied) refusals(t *testing.T, auth latchkeyv1.AuthServiceClient) {
 	p.record(t, "refusals with code, details and trace id")
 }
 
-// pages: keys for verifiers, and no readiness for strangers.
+// pages checks that verifiers get the keys, and strangers no readiness.
 func (p *proxied) pages(t *testing.T) {
 	t.Helper()
 	if code, body, err := p.page("/.well-known/jwks.json"); err != nil || code != http.StatusOK || !strings.Contains(body, `"keys"`) {
@@ -545,7 +546,7 @@ func (p *proxied) pages(t *testing.T) {
 	p.record(t, "keys over HTTPS, readyz not shown")
 }
 
-// TestEnvoySample holds the sample against Envoy's own schema: Debian and npm have no Envoy to run.
+// TestEnvoySample checks the sample with Envoy's own schema: Debian and npm have no Envoy to run.
 func TestEnvoySample(t *testing.T) {
 	t.Parallel()
 	path, err := filepath.Abs(filepath.Join("..", "docs", "proxies", "envoy.yaml"))
@@ -570,7 +571,7 @@ func TestEnvoySample(t *testing.T) {
 	record("Envoy (schema: go-control-plane)", string(version[1]), "the sample keeps to the schema; Envoy itself is not run", "ok")
 }
 
-// TestKubernetesProbes asks what the probes of the sample ask, at the ports that it names.
+// TestKubernetesProbes makes the requests of the sample's probes, at the ports that it names.
 func TestKubernetesProbes(t *testing.T) {
 	t.Parallel()
 	s := dev(t)

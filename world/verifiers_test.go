@@ -41,9 +41,9 @@ const (
 type verifier struct {
 	name    string
 	source  string   // npm, Debian or Go
-	version string   // pinned; of Debian: what the machine's release has
+	version string   // pinned; for Debian: the version of the machine's release
 	with    []string // further packages of npm
-	needs   string   // what the reader must set
+	needs   string   // settings that the reader must make
 }
 
 func verifiers() []verifier {
@@ -97,19 +97,19 @@ type verification struct {
 	JWKSURI   string `json:"jwksUri"`
 	Algorithm string `json:"algorithm"`
 	Token     string `json:"token"`
-	// JWKS is what JWKSURI has, for programs that fetch nothing.
+	// JWKS is the content of JWKSURI, for programs that make no requests.
 	JWKS json.RawMessage `json:"jwks"`
-	// Program is what asks the package.
+	// Program is the program that runs the package.
 	Program string `json:"-"`
 }
 
-// verdict is what the verifier says of it: nothing when it takes the token.
+// verdict is the verifier's answer: no error if it accepts the token.
 type verdict struct {
 	Name  string `json:"name"`
 	Error string `json:"error"`
 }
 
-// issuer is a running service with one token of it.
+// issuer is a running service with one of its tokens.
 type issuer struct {
 	algorithm, typ string
 	among          string // another kind of key that its JWKS has too, or ""
@@ -141,7 +141,7 @@ func newIssuer(t *testing.T, algorithm, typ, among string, ago time.Duration) is
 		options.DatabaseURL, options.RedisURL = earlier.DatabaseURL, earlier.RedisURL
 	}
 	s := testenv.Start(t, options)
-	if among != "" { // the key of the new algorithm is pending: have it sign
+	if among != "" { // the key of the new algorithm is pending: make it sign
 		next, err := s.Rotator.Rotate(t.Context())
 		if err == nil {
 			_, err = s.Rotator.Promote(t.Context(), next.KeyID)
@@ -190,7 +190,7 @@ func tokenFrom(t *testing.T, auth latchkeyv1.AuthServiceClient) string {
 	return login.GetTokens().GetAccessToken()
 }
 
-// activeKey is the public key that signs, in PEM.
+// activeKey returns the public key that signs, in PEM.
 func activeKey(t *testing.T, s *testenv.Server) []byte {
 	t.Helper()
 	keys, err := signingstore.Store{Pool: s.Pool}.SigningKeys(t.Context())
@@ -207,7 +207,7 @@ func activeKey(t *testing.T, s *testenv.Server) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: keys[i].Public})
 }
 
-// tampered is a token with another letter in its signature.
+// tampered returns a token with another letter in its signature.
 func tampered(token string) string {
 	i := strings.LastIndex(token, ".") + 9
 	other := "A"
@@ -217,8 +217,8 @@ func tampered(token string) string {
 	return token[:i] + other + token[i+1:]
 }
 
-// TestVerifiers shows tokens of the service to verifiers that others wrote, of each algorithm and type, and the same
-// tokens with another signature. What they take is the table in docs/verifying-tokens.md.
+// TestVerifiers shows tokens of the service, of each algorithm and type, to verifiers that others wrote, and the same
+// tokens with another signature. The table in docs/verifying-tokens.md lists the tokens that they accept.
 func TestVerifiers(t *testing.T) {
 	t.Parallel()
 	var issuers []issuer
@@ -227,7 +227,7 @@ func TestVerifiers(t *testing.T) {
 			issuers = append(issuers, newIssuer(t, algorithm, typ, "", 0))
 		}
 	}
-	// While an algorithm changes, and for a day after, the JWKS has keys of two kinds.
+	// While the algorithm changes, and for a day after, the JWKS has keys of two kinds.
 	for _, typ := range []string{"at+jwt", "JWT"} {
 		issuers = append(issuers, newIssuer(t, "ES256", typ, "EdDSA", 0))
 	}
@@ -266,7 +266,8 @@ func TestVerifiers(t *testing.T) {
 	checkTable(t, table.String())
 }
 
-// taking is what the table says: of each algorithm, of each type, and of a JWKS with keys of two kinds.
+// taking returns the cells of the table: which algorithms and types a verifier accepts, and whether it accepts a JWKS
+// with keys of two kinds.
 func taking(t *testing.T, name string, taken map[string]bool) []string {
 	t.Helper()
 	say := map[bool]string{true: "yes", false: "**no**"}
@@ -289,7 +290,7 @@ func taking(t *testing.T, name string, taken map[string]bool) []string {
 	return append(columns, say[types["at+jwt"]], say[types["JWT"]], among)
 }
 
-// typeTaken is the type to show a verifier that takes one of them only.
+// typeTaken returns the type of token for a verifier that accepts only one of them.
 func typeTaken(types map[string]bool) string {
 	if types["at+jwt"] {
 		return "at+jwt"
@@ -297,12 +298,12 @@ func typeTaken(types map[string]bool) string {
 	return "JWT"
 }
 
-// beside is what the packages of Debian run with.
+// beside returns the packages that Debian's packages need to run.
 func beside() []string {
 	return []string{"python3", "python3-cryptography", "ruby", "perl", "gcc", "libc6-dev", "libjansson-dev", "erlang-jiffy", "nginx"}
 }
 
-// install returns the versions.
+// install installs the packages and returns their versions.
 func install(t *testing.T, all []verifier) []string {
 	t.Helper()
 	versions, packages := make([]string, len(all)), []string{}
@@ -327,7 +328,7 @@ func install(t *testing.T, all []verifier) []string {
 	return versions
 }
 
-// checkTable compares with the documentation, or rewrites it.
+// checkTable compares the table with the documentation, or rewrites it.
 func checkTable(t *testing.T, table string) {
 	t.Helper()
 	text, err := os.ReadFile(tableFile)
@@ -360,7 +361,7 @@ func checkTable(t *testing.T, table string) {
 	}
 }
 
-// onRelease says whether this is the release of Debian whose packages the table has.
+// onRelease reports whether this is the release of Debian whose packages are in the table.
 func onRelease(t *testing.T) bool {
 	t.Helper()
 	text, err := os.ReadFile("/etc/os-release")
@@ -370,7 +371,7 @@ func onRelease(t *testing.T) bool {
 	return strings.Contains(string(text), "VERSION_CODENAME=bookworm\n")
 }
 
-// withoutVersion is a line for comparing what packages of Debian do: an update has another version.
+// withoutVersion returns a line without the version, since an update of Debian's package has another one.
 func withoutVersion(line string) string {
 	columns := strings.Split(line, "|")
 	if len(columns) > 3 {

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// watchAge is an age of connections that a test can wait for.
+	// watchAge is an age of connections for which a test can wait.
 	watchAge = 5 * time.Second
 
 	nginxWatch = `daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error.log;
@@ -50,8 +50,8 @@ backend latchkey
 `
 )
 
-// TestWatchEndsThroughProxies: when a stream's connection has grown old, and when the replica stops, clients behind a proxy
-// see what those without one do.
+// TestWatchEndsThroughProxies: when a stream's connection has grown old, and when the replica stops, clients behind a
+// proxy see the same as clients without one.
 func TestWatchEndsThroughProxies(t *testing.T) {
 	t.Parallel()
 	for name, proxy := range map[string]struct {
@@ -82,7 +82,7 @@ func TestWatchEndsThroughProxies(t *testing.T) {
 			stopped := make(chan struct{})
 			go func() {
 				defer close(stopped)
-				time.Sleep(watchAge / 5) // the watch is under way by then; if it is not, it ends for its age
+				time.Sleep(watchAge / 5) // the watch is under way by then; if not, it ends because of its age
 				ctx, cancel := context.WithTimeout(context.Background(), exampleTime)
 				defer cancel()
 				s.Server.Shutdown(ctx, 0)
@@ -95,7 +95,7 @@ func TestWatchEndsThroughProxies(t *testing.T) {
 	}
 }
 
-// watchToTheEnd reads a stream, and returns its last cursor and what it ended with.
+// watchToTheEnd reads a stream, and returns its last cursor and its error.
 func watchToTheEnd(t *testing.T, addr, cursor string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(testenv.WithKey(t.Context(), testenv.ServiceKey), exampleTime)

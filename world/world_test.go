@@ -29,13 +29,13 @@ import (
 )
 
 const (
-	// installTime bounds one installation: a mirror that hangs must not take all of CI's time.
+	// installTime bounds one installation: a mirror that hangs must not use up all of CI's time.
 	installTime = 5 * time.Minute
 	// startTime bounds the start of a program on two busy cores.
 	startTime = 90 * time.Second
 )
 
-// TestMain prints what was recorded, so that a log of CI says which versions it was about.
+// TestMain prints the recorded cases, so that a log of CI shows the versions.
 func TestMain(m *testing.M) {
 	code := testenv.Main(m)
 	_ = os.RemoveAll(builtIn)
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// report is the list of what was run.
+// report is the list of cases that were run.
 var report records
 
 type records struct {
@@ -51,8 +51,8 @@ type records struct {
 	lines [][4]string
 }
 
-// record adds a case to the list that the run ends with: of which package, in which version, what was tried, what
-// was seen.
+// record adds a case to the list that is printed at the end of the run: the package, its version, the case, and the
+// result.
 func record(pkg, version, name, seen string) {
 	report.mu.Lock()
 	defer report.mu.Unlock()
@@ -71,8 +71,8 @@ func (r *records) print(w io.Writer) {
 	_ = table.Flush()
 }
 
-// command runs a program to its end and returns its standard output. It fails the test with all that the program
-// printed when it does not end well.
+// command runs a program to its end and returns its standard output. If the program fails, it fails the test with
+// everything that the program printed.
 func command(t testing.TB, limit time.Duration, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
 	return commandIn(t, limit, "", stdin, name, args...)
@@ -93,14 +93,14 @@ func commandIn(t testing.TB, limit time.Duration, dir string, stdin []byte, name
 	return stdout.Bytes()
 }
 
-// installing makes installations take turns: apt has one lock, and npm's cache gains nothing from company.
+// installing makes installations take turns: apt has one lock, and npm's cache is no faster with two at once.
 var installing sync.Mutex
 
-// listing reads the lists of packages once a run.
+// listing reads the lists of packages once for each run.
 var listing sync.Once
 
-// cacheFolder is where this user's installed packages are kept between runs. PostgreSQL does not run as root, so root's
-// are where others can read them.
+// cacheFolder returns the folder where this user's installed packages are kept between runs. PostgreSQL does not run as
+// root, so root's folder is one that others can read.
 func cacheFolder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.UserCacheDir()
@@ -117,8 +117,8 @@ func cacheFolder(t testing.TB) string {
 	return dir
 }
 
-// npm returns a folder whose node_modules has these packages, each pinned as "jose@6.2.18". It is the test's own: put
-// scripts into it. What is installed is kept for the next run. No script of a package is run.
+// npm returns a folder whose node_modules has these packages, each pinned as "jose@6.2.18". Only the test uses the
+// folder: put scripts into it. The packages are kept for the next run. No script of a package is run.
 func npm(t testing.TB, packages ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("npm"); err != nil {
@@ -145,7 +145,7 @@ func npm(t testing.TB, packages ...string) string {
 	return dir
 }
 
-// keptFolder returns a folder of the cache, filled by fill when it is not there yet. It is never seen half full.
+// keptFolder returns a folder of the cache. If it does not exist, fill fills it. Nobody ever sees it half full.
 func keptFolder(t testing.TB, name string, fill func(fresh string)) string {
 	t.Helper()
 	kept := filepath.Join(cacheFolder(t), name)
@@ -171,10 +171,10 @@ func keptFolder(t testing.TB, name string, fill func(fresh string)) string {
 	return kept
 }
 
-// nodeVersion is the long-term release that the packages are run by: Debian 12 has Node.js 18, for which some are too new.
+// nodeVersion is the long-term release that runs the packages: Debian 12 has Node.js 18, for which some are too new.
 const nodeVersion = "22.23.5"
 
-// node is the program of Node.js in this version, from npm.
+// node returns the program of Node.js in this version, from npm.
 func node(t testing.TB) string {
 	t.Helper()
 	arch, ok := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
@@ -185,7 +185,7 @@ func node(t testing.TB) string {
 	return filepath.Join(npm(t, name+"@"+nodeVersion), "node_modules", name, "bin", "node")
 }
 
-// debian installs packages of Debian or Ubuntu where they are missing, and returns their versions in the order given.
+// debian installs missing packages of Debian or Ubuntu, and returns the versions of all in the given order.
 func debian(t testing.TB, packages ...string) []string {
 	t.Helper()
 	installing.Lock()
@@ -202,7 +202,7 @@ func debian(t testing.TB, packages ...string) []string {
 	}
 	apt := aptGet(t, "run 'apt-get install "+strings.Join(missing, " ")+"' as root first")
 	refreshLists(t)
-	// A daemon that a package would start is none of the test's.
+	// A package may start a daemon when it is installed, which the test does not want.
 	policy := "/usr/sbin/policy-rc.d"
 	if _, err := os.Stat(policy); errors.Is(err, os.ErrNotExist) && os.Geteuid() == 0 {
 		if err := os.WriteFile(policy, []byte("#!/bin/sh\nexit 101\n"), 0o755); err == nil {
@@ -218,7 +218,7 @@ func debian(t testing.TB, packages ...string) []string {
 	return versions
 }
 
-// aptGet is the command line of apt-get as root.
+// aptGet returns the command line that runs apt-get as root.
 func aptGet(t testing.TB, instead string) []string {
 	t.Helper()
 	root := []string{"env", "DEBIAN_FRONTEND=noninteractive"}
@@ -231,7 +231,7 @@ func aptGet(t testing.TB, instead string) []string {
 	return slices.Concat(root, []string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"})
 }
 
-// refreshLists reads the lists of packages, once a run: old ones name versions that mirrors have no more.
+// refreshLists reads the lists of packages, once for each run: old ones name versions that mirrors no longer have.
 func refreshLists(t testing.TB) {
 	t.Helper()
 	listing.Do(func() {
@@ -240,7 +240,7 @@ func refreshLists(t testing.TB) {
 	})
 }
 
-// debianVersion is "" for a package that is not installed.
+// debianVersion returns the version of a package, and "" if it is not installed.
 func debianVersion(t testing.TB, pkg string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", pkg).Output()
@@ -251,7 +251,7 @@ func debianVersion(t testing.TB, pkg string) string {
 	return version
 }
 
-// binary builds cmd/latchkey, once a run.
+// binary builds cmd/latchkey, once for each run.
 func binary(t testing.TB) string {
 	t.Helper()
 	path, err := built()
@@ -261,7 +261,7 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// builtIn is the folder of the binary, once there is one.
+// builtIn is the folder of the binary, after it was built.
 var builtIn string
 
 var built = sync.OnceValues(func() (path string, err error) {
@@ -282,11 +282,11 @@ type service struct {
 	dir             string // LATCHKEY_DEV_DIR
 }
 
-// dev runs `latchkey dev` with these settings, on ports of its own unless they say otherwise, until the test ends.
+// dev runs `latchkey dev` with these settings, on free ports unless the settings name some, until the test ends.
 func dev(t testing.TB, settings ...string) *service {
 	t.Helper()
 	parent := t.TempDir()
-	if err := os.Chmod(filepath.Dir(parent), 0o755); err != nil { // PostgreSQL runs as another user when this is root
+	if err := os.Chmod(filepath.Dir(parent), 0o755); err != nil { // as root, PostgreSQL runs as another user
 		t.Fatal(err)
 	}
 	s := &service{dir: filepath.Join(parent, "dev")}
@@ -353,7 +353,7 @@ func (s *service) run(t testing.TB, cmd *exec.Cmd) {
 	}
 }
 
-// tail keeps what a program logs, for the message of a test that fails.
+// tail keeps the log of a program, for the message of a test that fails.
 type tail struct {
 	mu   sync.Mutex
 	kept []byte
@@ -375,7 +375,7 @@ func (l *tail) text() string {
 	return string(l.kept)
 }
 
-// freePort is one of 127.0.0.1 that nobody listens on now, for a setting that must be known before the start.
+// freePort returns a port of 127.0.0.1 that is free now, for a setting that must be known before the start.
 func freePort(t testing.TB) string {
 	t.Helper()
 	var lc net.ListenConfig

@@ -1,5 +1,5 @@
-// Reads proto files with one version of protobufjs: node load.cjs PACKAGE FILE… PACKAGE is what it is installed as.
-// Imports are found in proto/, third_party/proto/ and, for google/protobuf, in the package itself.
+// Reads proto files with one version of protobufjs: node load.cjs PACKAGE FILE… PACKAGE is the name under which it is
+// installed. Imports are found in proto/, third_party/proto/ and, for google/protobuf, in the package itself.
 const { existsSync } = require('node:fs');
 const path = require('node:path');
 

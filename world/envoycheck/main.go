@@ -1,5 +1,5 @@
-// Command envoycheck holds a configuration of Envoy against Envoy's own schema: every field must be known, and keep the
-// rules that Envoy declares for it. It runs no Envoy. It is a module of its own, for the schema is large.
+// Command envoycheck checks a configuration of Envoy with Envoy's own schema: every field must be known, and obey the
+// rules that Envoy declares for it. It runs no Envoy. It is a separate module, since the schema is large.
 package main
 
 import (
@@ -51,7 +51,7 @@ func check(path string) error {
 	return nil
 }
 
-// validate checks a message and what its Any fields hold.
+// validate checks a message and the messages in its Any fields.
 func validate(m proto.Message, checked *int) error {
 	if rules, ok := m.(interface{ ValidateAll() error }); ok {
 		if err := rules.ValidateAll(); err != nil {
@@ -61,7 +61,7 @@ func validate(m proto.Message, checked *int) error {
 	}
 	return protorange.Range(m.ProtoReflect(), func(values protopath.Values) error {
 		last := values.Index(-1)
-		// Range goes into an Any itself, by a step of that kind.
+		// Range enters an Any itself, with a step of that kind.
 		if last.Step.Kind() != protopath.AnyExpandStep {
 			return nil
 		}

@@ -1,5 +1,5 @@
-// Calls with more and more metadata, each on a connection that also has a stream: prints how the call ends, and whether the
-// stream has gone with it.
+// Makes calls with more and more metadata, each on a connection that also has a stream. Prints how the call ends, and
+// whether the stream has ended with it.
 import grpc from '@grpc/grpc-js';
 
 const [address, ...sizes] = process.argv.slice(2);

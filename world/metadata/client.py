@@ -17,7 +17,7 @@ def call(channel, metadata):
 
 
 def trial(address, kib, values):
-    # A pool of its own: channels to one address share connections otherwise.
+    # The channel has its own pool: otherwise channels to one address share connections.
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
         next(watch)

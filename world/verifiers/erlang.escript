@@ -1,5 +1,5 @@
 #!/usr/bin/env escript
-%% Checks access tokens with Debian's erlang-jose; in and out as in node.mjs, with the JWKS in "jwks".
+%% Checks access tokens with Debian's erlang-jose; input and output are those of node.mjs, with the JWKS in "jwks".
 main(_) ->
     {ok, _} = application:ensure_all_started(jose),
     ok = io:setopts(standard_io, [binary, {encoding, latin1}]),

@@ -1,4 +1,4 @@
-// Checks the access token of a request: 204 when it is good, 401 when it is not.
+// Checks the access token of a request: 204 if it is good, 401 if it is not.
 import fs from 'fs'
 
 const algorithms = {

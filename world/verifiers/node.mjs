@@ -1,6 +1,6 @@
-// Checks access tokens with packages of npm. Reads a JSON list of {name, issuer, audience, jwksUri, algorithm, token} on
-// standard input, one entry a case; writes a list of {name, error}, in the same order, without an error where the
-// package took the token. Each package is used as its own documentation shows.
+// Checks access tokens with packages of npm. Reads a JSON list of {name, issuer, audience, jwksUri, algorithm, token}
+// from standard input, one entry for each case; writes a list of {name, error} in the same order, without an error if
+// the package accepted the token. Each package is used as its own documentation shows.
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
@@ -9,7 +9,7 @@ const require = createRequire(import.meta.url)
 
 const bearer = (c) => ({ headers: { authorization: `Bearer ${c.token}` } })
 
-// asked serves handler on a port of its own, asks it with the token, and fails unless it answers 200.
+// asked serves handler on a port of its own, sends it a request with the token, and fails unless it answers 200.
 async function asked(c, handler) {
   const server = createServer(handler)
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -22,7 +22,7 @@ async function asked(c, handler) {
   }
 }
 
-// Express and what has its interface: a middleware that calls next when the token is good.
+// Express and packages with its interface: a middleware that calls next if the token is good.
 async function askedExpress(c, ...middleware) {
   const express = require('express')
   const app = express()
@@ -148,7 +148,7 @@ const verifiers = {
   async 'aws-jwt-verify'(c) {
     const { JwtVerifier } = require('aws-jwt-verify')
     const verifier = JwtVerifier.create({ issuer: c.issuer, audience: c.audience, jwksUri: c.jwksUri })
-    verifier.cacheJwks(await (await fetch(c.jwksUri)).json()) // it fetches from https only
+    verifier.cacheJwks(await (await fetch(c.jwksUri)).json()) // by itself it only fetches from https
     verifier.verifySync(c.token)
   },
   async jsrsasign(c) {

@@ -1,4 +1,4 @@
-# Checks access tokens with Debian's libcrypt-jwt-perl and libmojo-jwt-perl; in and out as in node.mjs.
+# Checks access tokens with Debian's libcrypt-jwt-perl and libmojo-jwt-perl; input and output are those of node.mjs.
 use strict;
 use warnings;
 use Crypt::JWT qw(decode_jwt);

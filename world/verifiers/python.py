@@ -41,6 +41,6 @@ for case in json.load(sys.stdin):
     try:
         VERIFIERS[case["name"]](case)
         results.append({"name": case["name"]})
-    except Exception as e:  # whatever it says of the token
+    except Exception as e:  # any error means that the token is refused
         results.append({"name": case["name"], "error": f"{type(e).__name__}: {e}".split("\n")[0]})
 json.dump(results, sys.stdout)

@@ -1,4 +1,4 @@
-# Checks access tokens with Debian's Ruby packages; in and out as in node.mjs.
+# Checks access tokens with Debian's Ruby packages; input and output are those of node.mjs.
 require 'json'
 require 'net/http'
 

@@ -1,5 +1,5 @@
-// Command go checks access tokens with Go modules; in and out as in ../node.mjs. It is a module of its own, so that none of
-// these is a dependency of Latchkey.
+// Command go checks access tokens with Go modules; its input and output are those of ../node.mjs. It is a separate
+// module, so that Latchkey depends on none of these modules.
 package main
 
 import (
@@ -69,7 +69,7 @@ func main() {
 	}
 }
 
-// goOIDC takes the algorithms from the discovery document.
+// goOIDC reads the algorithms from the discovery document.
 func goOIDC(ctx context.Context, c verification) error {
 	provider, err := oidc.NewProvider(ctx, c.Issuer)
 	if err != nil {
