@@ -70,7 +70,7 @@ func audited(t *testing.T, s *testenv.Server, kind, userID string) int {
 	return count(t, s, "SELECT count(*) FROM audit_events WHERE kind = $1 AND user_id = $2 AND trace_id <> '' AND address <> ''", kind, userID)
 }
 
-// TestSuspension goes from the suspension to the reactivated account, with each call made twice.
+// TestSuspension suspends an account and reactivates it, with each call made twice.
 func TestSuspension(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

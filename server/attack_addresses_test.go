@@ -115,7 +115,7 @@ func TestAttack17PlaceOfAnother(t *testing.T) {
 	}
 }
 
-// A domain and its A-label form are the same address, in whichever form it signed up. Mails go to the A-label form.
+// A domain and its A-label form are the same address, in either form at sign-up. Mails go to the A-label form.
 func TestAttack17OneMailbox(t *testing.T) {
 	t.Parallel()
 	s, _, old := oldContract(t)

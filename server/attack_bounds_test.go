@@ -162,8 +162,8 @@ func TestAttack19RevokeOthersDuringLogins(t *testing.T) {
 	}
 }
 
-// An owner ends the other sessions twice, and a thief asks for a link in between. The second call ends the link,
-// wherever it is by then.
+// An owner ends the other sessions twice, and a thief asks for a link in between. The second call ends the link, before
+// or after it was sent.
 func TestAttack19RevokeOthersEndsLinks(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

@@ -267,7 +267,7 @@ func TestAttack02LockOutIsNoWeapon(t *testing.T) {
 	}
 }
 
-// newestReset returns the token of the newest reset mail, from whichever replica.
+// newestReset returns the token of the newest reset mail, from any replica.
 func newestReset(t *testing.T, servers ...*testenv.Server) (token string) {
 	t.Helper()
 	testenv.Eventually(t, patience, "a reset mail", func() bool {

@@ -39,7 +39,7 @@ func auditRows(t *testing.T, s *testenv.Server) []auditRow {
 }
 
 // A caller gives each of its calls the trace id of another call. The audit trail and the log still distinguish the
-// calls, whichever code wrote the event.
+// calls, for events of every part of the code.
 func TestAttack19TraceIDs(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})

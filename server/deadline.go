@@ -8,8 +8,8 @@ import (
 )
 
 // deadlineContext is like context.WithDeadline, but sets its timer only when somebody waits for it. A validation that
-// is answered from memory waits for nothing, and setting and stopping a timer would be a sixth of what the interceptors
-// cost it. If it ends for several reasons before anybody waits, Err returns any one of them.
+// is answered from memory waits for nothing, and setting and stopping a timer would be a sixth of the interceptors'
+// time. If it ends for several reasons before anybody waits, Err returns any one of them.
 type deadlineContext struct {
 	context.Context //nolint:containedctx // the parent: this is a context itself
 	deadline        time.Time

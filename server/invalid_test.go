@@ -138,7 +138,7 @@ func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Val
 	}
 }
 
-// answer returns what a client reads about one field in the answer to an invalid request.
+// answer returns the text about one field in the answer to an invalid request.
 func answer(t *testing.T, err error, field string) string {
 	t.Helper()
 	if err == nil {

@@ -102,7 +102,7 @@ func TestTokensInFlight(t *testing.T) {
 }
 
 // The refresh tokens of the Rust backend look like access tokens. If Redis does not know one, PostgreSQL knows whether
-// it was traded, and otherwise its life shows what it is.
+// it was traded, and otherwise its life shows its kind.
 func TestRefreshTokensWithoutRedis(t *testing.T) {
 	t.Parallel()
 	backend := testenv.Existing(t)

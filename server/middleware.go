@@ -40,7 +40,7 @@ const (
 // middleware is one step around every call, unary or stream. It calls next of the call once, or refuses the call.
 type middleware struct {
 	stage stage
-	// within are the stages that must be further out. The chain says for each what this one needs of them.
+	// within are the stages that must be further out. Comments in the chain say why.
 	within []stage
 	run    func(ctx context.Context, c *rpc) error
 }

@@ -63,7 +63,7 @@ func (i *Issuer) KeyID() string {
 	return i.keys[len(i.keys)-1].id
 }
 
-// Disconnect ends the streams, and refuses new streams and requests for keys until Reconnect. Meanwhile no Verifier
+// Disconnect ends the streams, and refuses new streams and requests for keys until Reconnect. Until then no Verifier
 // hears of revocations.
 func (i *Issuer) Disconnect() {
 	i.t.Helper()

@@ -17,7 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// Credential is an account with what a password is compared with.
+// Credential is an account with the data for a check of its password.
 type Credential struct {
 	User
 	// Hash is the stored hash. Give it only to internal/password and to the queries that replace it.

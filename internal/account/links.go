@@ -34,8 +34,8 @@ type Resets struct {
 	Pool *pgxpool.Pool
 	// TTL is the life of a token, counted from its newest mail. Counted from the first mail it is at most twice that.
 	TTL time.Duration
-	// Key makes the tokens, together with what is stored. It has 32 bytes, which the database does not have, and is the
-	// same on all replicas.
+	// Key makes the tokens, together with the stored nonce. It has 32 bytes, which the database does not have, and is
+	// the same on all replicas.
 	Key []byte
 	// Now is the clock.
 	Now func() time.Time

@@ -45,8 +45,8 @@ type secrets struct {
 	purpose purpose
 	// ttl is the life of a secret, counted from its newest mail. Counted from the first mail it is at most twice that.
 	ttl time.Duration
-	// key makes the tokens, together with what is stored. It has 32 bytes, which the database does not have, and is the
-	// same on all replicas. Only issue needs it.
+	// key makes the tokens, together with the stored nonce. It has 32 bytes, which the database does not have, and is
+	// the same on all replicas. Only issue needs it.
 	key []byte
 	now func() time.Time
 }
@@ -130,7 +130,7 @@ func (s secrets) derive(userID uuid.UUID, nonce []byte) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// HashToken returns what is stored of a random token: its SHA-256.
+// HashToken returns the hash that is stored for a random token: its SHA-256.
 func HashToken(text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return sum[:]

@@ -11,7 +11,7 @@ import (
 )
 
 // aliases are the characters that Unicode normalisation turns into ASCII: the Kelvin sign, the Greek question mark and
-// the Greek varia. (A test goes through all of Unicode.)
+// the Greek varia. (A test tries all of Unicode.)
 const aliases = "\u212A\u037E\u1FEF"
 
 // Lookup returns the form in which addresses are compared, for any string. The local part is put into NFC, into lower

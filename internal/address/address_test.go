@@ -176,8 +176,8 @@ func folded(s string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
 }
 
-// TestNoTwoOfAll goes through all of Unicode. Of the spellings that full case folding makes equal, new accounts can
-// have only one (in either letter case). An ASCII address never finds one that is not ASCII.
+// TestNoTwoOfAll tries all of Unicode. Of the spellings that full case folding makes equal, new accounts can have only
+// one (in either letter case). An ASCII address never finds one that is not ASCII.
 func TestNoTwoOfAll(t *testing.T) {
 	t.Parallel()
 	owner := map[string]string{}

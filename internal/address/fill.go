@@ -26,7 +26,7 @@ type Database interface {
 // Fill sets users.email_lookup to the result of Lookup. First it clears values that are wrong (only of addresses that
 // are not ASCII, because SQL computes the others). Then, for each address that no account holds, it gives the value to
 // the oldest account. It returns how many accounts got a value. It does not change updated_at, and appends no
-// revocation. If it fails, what it has done so far remains. It can run at any time, also several times at once.
+// revocation. If it fails, the changes so far remain. It can run at any time, also several times at once.
 func Fill(ctx context.Context, on Database) (int64, error) {
 	if err := release(ctx, on); err != nil {
 		return 0, err

@@ -76,7 +76,7 @@ func (r *Redis) Ask(ctx context.Context, step func(context.Context) error) error
 }
 
 // Allow counts a call against the rate, and while Redis does not answer only in this replica. The replica counts at all
-// times, so that nothing is forgotten if Redis stops answering in the middle of a burst. A *ratelimit.LimitedError
+// times, so that no call is forgotten if Redis stops answering in the middle of a burst. A *ratelimit.LimitedError
 // means that the limit was reached.
 func (r *Redis) Allow(ctx context.Context, scope, subject string, rate ratelimit.Rate) error {
 	if err := r.own.Allow(scope, subject, rate); err != nil {

@@ -1,6 +1,6 @@
-// Package caller has what the service knows about the caller of a request before anything is checked: where the request
-// comes from, the ids that find it in the logs, and the credential that it shows. The transport reads these once. Flows
-// and handlers take them from the context, so they do not depend on gRPC or HTTP.
+// Package caller has the facts that the service knows about the caller of a request before anything is checked: where
+// the request comes from, the ids that find it in the logs, and the credential that it shows. The transport reads these
+// once. Flows and handlers take them from the context, so they do not depend on gRPC or HTTP.
 package caller
 
 import (

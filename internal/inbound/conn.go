@@ -18,34 +18,34 @@ const (
 	// readBuffer has room for the requests of eight validations. Each open connection has its own.
 	readBuffer  = 8 << 10
 	frameHeader = 9
-	// prefixSize is the length in bytes of the prefix of a message (gRPC over HTTP/2,
-	// "Length-Prefixed-Message"): a flag and the message's length.
+	// prefixSize is the length in bytes of the prefix of a message (gRPC over HTTP/2, "Length-Prefixed-Message"): a
+	// flag and the message's length.
 	prefixSize = 5
 	// hugePrefix is the high byte of a length that gRPC refuses, with any limit.
 	hugePrefix = 0x7f
 	// nobody is a stream that clients cannot open: gRPC drops its frames.
 	nobody = 2
-	// frameCost is the memory that gRPC needs for a frame besides its bytes: an entry in a list that doubles,
-	// and the header of a buffer.
+	// frameCost is the memory that gRPC needs for a frame besides its bytes: an entry in a list that doubles, and the
+	// header of a buffer.
 	frameCost = 192
-	// pooledFrom is the smallest frame for which gRPC takes a buffer from the pool. The sizes in the pool are
-	// powers of two.
+	// pooledFrom is the smallest frame for which gRPC takes a buffer from the pool. The sizes in the pool are powers of
+	// two.
 	pooledFrom = 1 << 10
-	// costFactor is how many times its limit a message may take in memory, if it comes in tiny frames, or in
-	// frames that fill their buffers badly.
+	// costFactor is how many times its limit a message may take in memory, if it comes in tiny frames, or in frames
+	// that fill their buffers badly.
 	costFactor = 3
 	// freeHeaders is the size of headers of a call that is not counted. A token of each kind fits.
 	freeHeaders = 2 << 10
-	// freeBlock is the size of a block of headers in several frames that is not counted. All headers of a valid
-	// call fit.
+	// freeBlock is the size of a block of headers in several frames that is not counted. All headers of a valid call
+	// fit.
 	freeBlock = 16 << 10
-	// mostEnded is how many calls a connection may have before the guard looks for calls that have ended: twice
-	// the number of calls that can run at once.
+	// mostEnded is how many calls a connection may have before the guard looks for calls that have ended: twice the
+	// number of calls that can run at once.
 	mostEnded = 256
 )
 
-// conn is a connection after its handshake. gRPC reads it frame by frame in one goroutine. The same goroutine
-// runs the tap handle, so at that time the last frame that was read is the HEADERS frame of the call.
+// conn is a connection after its handshake. gRPC reads it frame by frame in one goroutine. The same goroutine runs the
+// tap handle, so at that time the last frame that was read is the HEADERS frame of the call.
 type conn struct {
 	net.Conn
 	guard *Guard
@@ -57,8 +57,8 @@ type conn struct {
 	buf  []byte
 	r, w int
 	left int // bytes of the current frame that gRPC has not read yet
-	// The last HEADERS frame: its stream, whether it ends the stream, and whether its block continues in a
-	// CONTINUATION frame.
+	// The last HEADERS frame: its stream, whether it ends the stream, and whether its block continues in a CONTINUATION
+	// frame.
 	stream      uint32
 	ended, open bool
 
@@ -177,9 +177,9 @@ func parseHeader(b []byte) (length int, kind http2.FrameType, flags http2.Flags,
 	return int(b[0])<<16 | int(b[1])<<8 | int(b[2]), http2.FrameType(b[3]), http2.Flags(b[4]), binary.BigEndian.Uint32(b[5:]) &^ (1 << 31)
 }
 
-// data counts a DATA frame before gRPC reads it. If the length of the message is over the limit of its
-// method, data writes a length that gRPC itself refuses at once, with RESOURCE_EXHAUSTED. If the message is
-// longer than the length that it states, the rest never reaches the call.
+// data counts a DATA frame before gRPC reads it. If the length of the message is over the limit of its method, data
+// writes a length that gRPC itself refuses at once, with RESOURCE_EXHAUSTED. If the message is longer than the length
+// that it states, the rest never reaches the call.
 func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	c.mu.Lock()
 	a := c.half[stream]
@@ -221,9 +221,9 @@ func (c *conn) data(stream uint32, length int, flags http2.Flags) error {
 	return nil
 }
 
-// headers counts a frame of a block of headers that has several frames. gRPC keeps the block until it is
-// complete. No part of a block can be dropped, since later blocks refer to it, so headers returns an error,
-// and the connection is closed, if all connections together have too much.
+// headers counts a frame of a block of headers that has several frames. gRPC keeps the block until it is complete. No
+// part of a block can be dropped, since later blocks refer to it, so headers returns an error, and the connection is
+// closed, if all connections together have too much.
 func (c *conn) headers(length int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,8 +241,8 @@ func (c *conn) headers(length int) error {
 
 var errTooManyHeaders = errors.New("inbound: too many incomplete headers")
 
-// divert splits a DATA frame in two: the prefix for its call, and the rest for the stream nobody. Otherwise
-// gRPC would keep the rest with the call, up to 16 KiB for each call that it refuses.
+// divert splits a DATA frame in two: the prefix for its call, and the rest for the stream nobody. Otherwise gRPC would
+// keep the rest with the call, up to 16 KiB for each call that it refuses.
 func (c *conn) divert(length int) {
 	const head = frameHeader + prefixSize
 	copy(c.buf[c.r-frameHeader:], c.buf[c.r:c.r+head])
@@ -265,8 +265,8 @@ func costOf(length int) int {
 	return 1<<bits.Len(uint(length-1)) + frameCost
 }
 
-// arrived returns whether the whole message of the call whose headers were read last was read ahead. Usually
-// it was: clients send both at once.
+// arrived returns whether the whole message of the call whose headers were read last was read ahead. Usually it was:
+// clients send both at once.
 func (c *conn) arrived() bool {
 	if c.ended {
 		return true
@@ -311,8 +311,8 @@ func (c *conn) await(parent context.Context, limit, headers int, within time.Dur
 	return a
 }
 
-// trimLocked cuts off half-sent calls until the rest need no more than the connection's share of memory. c.mu
-// must be held.
+// trimLocked cuts off half-sent calls until the rest need no more than the connection's share of memory. c.mu must be
+// held.
 func (c *conn) trimLocked() {
 	for c.cost > c.guard.share(heldBytes, leastBytes, mostBytes) {
 		c.evictLocked()
@@ -377,8 +377,7 @@ func (c *conn) refuseLocked(a *arrival) {
 	a.cost = 0
 }
 
-// unwatchEndedLocked stops watching calls that gRPC has ended before their message was here. c.mu must be
-// held.
+// unwatchEndedLocked stops watching calls that gRPC has ended before their message was here. c.mu must be held.
 func (c *conn) unwatchEndedLocked() {
 	for _, a := range c.half {
 		if a.parent.Err() != nil {

@@ -1,7 +1,6 @@
-// Package inbound limits the resources that peers can use on a gRPC server before their calls begin:
-// connections (Limiter), and calls whose message has not arrived (Guard). gRPC reads a whole message before
-// any interceptor runs. It has one size limit for all methods, and no time limit for the arrival of a
-// message.
+// Package inbound limits the resources that peers can use on a gRPC server before their calls begin: connections
+// (Limiter), and calls whose message has not arrived (Guard). gRPC reads a whole message before any interceptor runs.
+// It has one size limit for all methods, and no time limit for the arrival of a message.
 package inbound
 
 import (
@@ -22,23 +21,22 @@ import (
 const (
 	// sweepEvery is the longest time by which a call is cut off too late.
 	sweepEvery = 500 * time.Millisecond
-	// grace is the age that each half-sent call may reach, even if a connection has more of them than its share:
-	// in a burst of calls, all are half-sent for a moment.
+	// grace is the age that each half-sent call may reach, even if a connection has more of them than its share: in a
+	// burst of calls, all are half-sent for a moment.
 	grace = 5 * time.Second
-	// mostHalf is how many half-sent calls of any age there may be. Each needs a goroutine and a stream, 10 KiB.
-	// In a burst of 2,000 logins from one busy client, all are half-sent at the same time: the client sends the
-	// headers of each call when it begins, and the messages one after the other.
+	// mostHalf is how many half-sent calls of any age there may be. Each needs a goroutine and a stream, 10 KiB. In a
+	// burst of 2,000 logins from one busy client, all are half-sent at the same time: the client sends the headers of
+	// each call when it begins, and the messages one after the other.
 	mostHalf = 2560
 	// looked is how many connections (Guard) or addresses (Limiter) are compared to find one that has many.
 	looked = 32
-	// heldCalls is how many half-sent calls may be older than grace, on all connections together. The
-	// connections that have such calls share them.
+	// heldCalls is how many half-sent calls may be older than grace, on all connections together. The connections that
+	// have such calls share them.
 	heldCalls = 256
-	// heldBytes is the memory that incomplete messages may need. The connections that have such messages share
-	// it.
+	// heldBytes is the memory that incomplete messages may need. The connections that have such messages share it.
 	heldBytes = 4 << 20
-	// heldBlocks is the memory for incomplete blocks of headers on all connections together. The first freeBlock
-	// of each is not counted.
+	// heldBlocks is the memory for incomplete blocks of headers on all connections together. The first freeBlock of
+	// each is not counted.
 	heldBlocks = 4 << 20
 	// Limits of a connection's share.
 	leastCalls, mostCalls = 2, 32
@@ -49,8 +47,8 @@ const (
 
 // GuardConfig has what NewGuard needs. All fields are required.
 type GuardConfig struct {
-	// ArrivalTime is how long a message may take to arrive after the headers of its call, and a frame after its
-	// first byte. 1 s or more.
+	// ArrivalTime is how long a message may take to arrive after the headers of its call, and a frame after its first
+	// byte. 1 s or more.
 	ArrivalTime time.Duration
 	Logger      *slog.Logger
 }
@@ -79,8 +77,8 @@ type Guard struct {
 // NewGuard returns a guard that watches nothing yet.
 func NewGuard(cfg GuardConfig) *Guard {
 	g := &Guard{arrivalTime: cfg.ArrivalTime, log: cfg.Logger, conns: map[*conn]struct{}{}, toldAt: -logEvery}
-	// Powers of two from 256 bytes to 16 KiB, the largest frame of HTTP/2; then gRPC's write buffers, and its
-	// largest buffer. In gRPC's own pool, a frame of 1,025 bytes takes 4 KiB.
+	// Powers of two from 256 bytes to 16 KiB, the largest frame of HTTP/2; then gRPC's write buffers, and its largest
+	// buffer. In gRPC's own pool, a frame of 1,025 bytes takes 4 KiB.
 	pool, err := mem.NewBinaryTieredBufferPool(8, 10, 11, 12, 13, 14, 15, 20)
 	g.pool = pool
 	if err != nil { // the exponents above are valid
@@ -90,10 +88,10 @@ func NewGuard(cfg GuardConfig) *Guard {
 	return g
 }
 
-// Stats are numbers of calls that were cut off: Late because the message did not arrive in time, Large
-// because it is over the limit of its method, Evicted because too many calls were half-sent. Stalled is the
-// number of connections that were closed because a frame was incomplete for too long, or because there were
-// too many incomplete blocks of headers.
+// Stats are numbers of calls that were cut off: Late because the message did not arrive in time, Large because it is
+// over the limit of its method, Evicted because too many calls were half-sent. Stalled is the number of connections
+// that were closed because a frame was incomplete for too long, or because there were too many incomplete blocks of
+// headers.
 type Stats struct{ Late, Large, Evicted, Stalled int64 }
 
 // Stats returns the counts.
@@ -101,10 +99,10 @@ func (g *Guard) Stats() Stats {
 	return Stats{Late: g.late.Load(), Large: g.large.Load(), Evicted: g.evicted.Load(), Stalled: g.stalled.Load()}
 }
 
-// Await limits the message of a call: at most limit bytes, which must arrive within the given time (0:
-// ArrivalTime of the guard). The tap handle calls it, and uses the returned context instead of ctx. That
-// context ends with DeadlineExceeded if the client does not finish in time, and with Canceled if it sends
-// more. For most calls, Await returns ctx itself, since their message has already arrived.
+// Await limits the message of a call: at most limit bytes, which must arrive within the given time (0: ArrivalTime of
+// the guard). The tap handle calls it, and uses the returned context instead of ctx. That context ends with
+// DeadlineExceeded if the client does not finish in time, and with Canceled if it sends more. For most calls, Await
+// returns ctx itself, since their message has already arrived.
 func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, within time.Duration) context.Context {
 	c := connOf(ctx)
 	if c == nil || c.guard != g || c.arrived() {
@@ -126,8 +124,8 @@ func (g *Guard) Await(ctx context.Context, headers metadata.MD, limit int, withi
 	return awaited
 }
 
-// Began returns when the connection of a call was made, on the machine's clock. It returns false if the call
-// did not come over a connection that a Guard follows.
+// Began returns when the connection of a call was made, on the machine's clock. It returns false if the call did not
+// come over a connection that a Guard follows.
 func Began(ctx context.Context) (time.Time, bool) {
 	c := connOf(ctx)
 	if c == nil {
@@ -136,8 +134,8 @@ func Began(ctx context.Context) (time.Time, bool) {
 	return c.began, true
 }
 
-// Unnamed returns whether the call's connection began with a PROXY header that names no client. Then the
-// peer's address is that of the proxy, and the headers of the call are those of an unknown client.
+// Unnamed returns whether the call's connection began with a PROXY header that names no client. Then the peer's address
+// is that of the proxy, and the headers of the call are those of an unknown client.
 func Unnamed(ctx context.Context) bool {
 	c := connOf(ctx)
 	return c != nil && c.unnamed

@@ -15,23 +15,22 @@ const userTimeout = 20 * time.Second
 
 // LimiterConfig has what NewLimiter needs.
 type LimiterConfig struct {
-	// Most is how many connections there may be, MostPerAddress how many from one network address (all IPv6
-	// addresses of a /64 count as one). Both are 1 or more.
+	// Most is how many connections there may be, MostPerAddress how many from one network address (all IPv6 addresses
+	// of a /64 count as one). Both are 1 or more.
 	Most, MostPerAddress int
 	// Proxies are peers to which only Most applies, since they connect for many clients.
 	Proxies []netip.Prefix
-	// ProxyProtocol allows those peers only to begin a connection with a PROXY protocol header. The connection
-	// then has the address of the client, and counts as the client's.
+	// ProxyProtocol allows those peers only to begin a connection with a PROXY protocol header. The connection then has
+	// the address of the client, and counts as the client's.
 	ProxyProtocol bool
 	// Listener is the name in the log.
 	Listener string
 	Logger   *slog.Logger
 }
 
-// Limiter limits the connections of a listener. It closes a connection that is over the limits as soon as it
-// is accepted. If it let connections wait for a place, the peers with places would decide how long. If all
-// places are taken, a connection from an address with fewer connections replaces one from an address with
-// more.
+// Limiter limits the connections of a listener. It closes a connection that is over the limits as soon as it is
+// accepted. If it let connections wait for a place, the peers with places would decide how long. If all places are
+// taken, a connection from an address with fewer connections replaces one from an address with more.
 type Limiter struct {
 	cfg LimiterConfig
 
@@ -50,9 +49,9 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 	return &Limiter{cfg: cfg, peers: map[netip.Prefix]map[*counted]struct{}{}}
 }
 
-// LimiterStats are numbers of connections. Open are open, including those that wait for a PROXY header. The
-// others were closed: RefusedAll because there were too many, RefusedAddress because there were too many from
-// their address, Displaced to make room for an address with fewer.
+// LimiterStats are numbers of connections. Open are open, including those that wait for a PROXY header. The others were
+// closed: RefusedAll because there were too many, RefusedAddress because there were too many from their address,
+// Displaced to make room for an address with fewer.
 type LimiterStats struct{ Open, RefusedAll, RefusedAddress, Displaced int64 }
 
 // Stats returns the counts.
@@ -118,8 +117,7 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// peerOf returns the prefix under which a peer is counted. All peers without an IP address are counted as
-// one.
+// peerOf returns the prefix under which a peer is counted. All peers without an IP address are counted as one.
 func (l *Limiter) peerOf(addr net.Addr) (peer netip.Prefix, exempt bool) {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
@@ -137,8 +135,7 @@ func (l *Limiter) peerOf(addr net.Addr) (peer netip.Prefix, exempt bool) {
 	return peer, exempt
 }
 
-// take gives a connection a place. It may be the place of another connection (displaced), which the caller
-// must close.
+// take gives a connection a place. It may be the place of another connection (displaced), which the caller must close.
 func (l *Limiter) take(c *counted, exempt bool) (displaced *counted, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -167,9 +164,9 @@ func (l *Limiter) take(c *counted, exempt bool) (displaced *counted, ok bool) {
 	return displaced, true
 }
 
-// displaceLocked frees the place of a connection whose address has at least two connections more than mine.
-// It compares looked addresses, in the random order of the map, and takes the one with the most. Proxies keep
-// their places. l.mu must be held.
+// displaceLocked frees the place of a connection whose address has at least two connections more than mine. It compares
+// looked addresses, in the random order of the map, and takes the one with the most. Proxies keep their places. l.mu
+// must be held.
 func (l *Limiter) displaceLocked(mine int) *counted {
 	var victim *counted
 	most, seen := mine+1, 0
@@ -204,8 +201,7 @@ func (l *Limiter) freeLocked(c *counted) {
 	l.open--
 }
 
-// tellLocked logs the first connection that is closed, and then one line per minute at most. l.mu must be
-// held.
+// tellLocked logs the first connection that is closed, and then one line per minute at most. l.mu must be held.
 func (l *Limiter) tellLocked(bound string, peer netip.Addr) {
 	l.untold++
 	now := time.Now() //nolint:forbidigo // transports go by the machine's clock
@@ -225,8 +221,8 @@ type counted struct {
 	peer    netip.Prefix
 	exempt  bool
 
-	// From the PROXY header, set before the first Read: the client that it names, whether there was a header
-	// that names no client, and the bytes after the header that were read with it.
+	// From the PROXY header, set before the first Read: the client that it names, whether there was a header that names
+	// no client, and the bytes after the header that were read with it.
 	client  *net.TCPAddr
 	unnamed bool
 	early   []byte

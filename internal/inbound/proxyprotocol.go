@@ -12,20 +12,19 @@ import (
 )
 
 const (
-	// headerTime is how long a proxy may take to send its header, or its first bytes if it sends no header.
-	// Proxies send the header right after the TCP handshake.
+	// headerTime is how long a proxy may take to send its header, or its first bytes if it sends no header. Proxies
+	// send the header right after the TCP handshake.
 	headerTime = 5 * time.Second
-	// headerBuffer has room for a header of version 1 (107 bytes), and for almost all of version 2, which the
-	// library limits to 4 KiB.
+	// headerBuffer has room for a header of version 1 (107 bytes), and for almost all of version 2, which the library
+	// limits to 4 KiB.
 	headerBuffer = 256
-	// waitingShare: in addition to Most, a part of Most (one in eight) may wait for a PROXY header. Only after
-	// the header is the client's address known, and so which connection must give up its place.
+	// waitingShare: in addition to Most, a part of Most (one in eight) may wait for a PROXY header. Only after the
+	// header is the client's address known, and so which connection must give up its place.
 	waitingShare = 8
 )
 
-// announced is a listener whose connections may begin with a PROXY protocol header, version 1 or 2. It reads
-// the headers of several connections at the same time, and Accept returns a connection once its client is
-// known.
+// announced is a listener whose connections may begin with a PROXY protocol header, version 1 or 2. It reads the
+// headers of several connections at the same time, and Accept returns a connection once its client is known.
 type announced struct {
 	net.Listener
 	limiter *Limiter
@@ -62,8 +61,8 @@ func (a *announced) Close() error {
 	return a.Listener.Close()
 }
 
-// accept accepts connections until the listener is closed. The caller of Accept pauses after an error, and so
-// accept does too.
+// accept accepts connections until the listener is closed. The caller of Accept pauses after an error, and so accept
+// does too.
 func (a *announced) accept() {
 	for a.closed.Err() == nil {
 		raw, err := a.Listener.Accept()
@@ -88,8 +87,8 @@ func (a *announced) deliver(next acceptance) {
 	}
 }
 
-// place counts a new connection until its client is known. The connection of a proxy is one of waiting; any
-// other gets the place that it keeps.
+// place counts a new connection until its client is known. The connection of a proxy is one of waiting; any other gets
+// the place that it keeps.
 func (l *Limiter) place(raw net.Conn) (*counted, bool) {
 	c := &counted{Conn: raw, limiter: l}
 	var proxy bool
@@ -147,10 +146,10 @@ func isGone(err error) bool {
 
 var errNotTrusted = errors.New("only trusted proxies may send a PROXY header")
 
-// readHeader finds the client of a connection. If a trusted proxy sends no header, the proxy itself is the
-// client: load balancers check health without a header, and commands on this machine send none. After a
-// header that names no client (LOCAL, UNKNOWN), the connection has the address of the proxy, and its
-// x-forwarded-for is ignored, since an unknown client may have written it.
+// readHeader finds the client of a connection. If a trusted proxy sends no header, the proxy itself is the client: load
+// balancers check health without a header, and commands on this machine send none. After a header that names no client
+// (LOCAL, UNKNOWN), the connection has the address of the proxy, and its x-forwarded-for is ignored, since an unknown
+// client may have written it.
 func (c *counted) readHeader(proxy bool, until time.Time) error {
 	if err := c.SetReadDeadline(until); err != nil {
 		return err

@@ -109,9 +109,8 @@ func AddWorker[T river.JobArgs](q *Queue, worker river.Worker[T]) error {
 	return nil
 }
 
-// AddTask adds work that each replica does for itself. (A job is what one replica does for all.) Start calls it in a
-// goroutine of its own. Stop ends its context and waits for it. AddTask returns [ErrBuilt] after the first use of the
-// queue.
+// AddTask adds work that each replica does for itself. (One replica does a job for all.) Start calls it in a goroutine
+// of its own. Stop ends its context and waits for it. AddTask returns [ErrBuilt] after the first use of the queue.
 func (q *Queue) AddTask(run func(ctx context.Context)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -60,8 +60,8 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	if !found.Active {
 		return Result{}, refusal.AccountDisabled()
 	}
-	// Whoever has shown the right password gets a session, even if the deadline of ctx passes now: the client waits a
-	// little longer (deadlineShave of server).
+	// A client that has shown the right password gets a session, even if the deadline of ctx passes now: the client
+	// waits a little longer (deadlineShave of server).
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
 	if result.Weaker {

@@ -37,7 +37,7 @@ func (f *Flow) boundStarts(ctx context.Context, userID uuid.UUID) error {
 	return nil
 }
 
-// deviceLogin is what is known about the client's device.
+// deviceLogin has the known facts about the client's device.
 type deviceLogin struct {
 	keepsTokens bool       // the client can keep device tokens
 	id          uuid.UUID  // from the token that it has shown

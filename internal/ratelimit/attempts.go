@@ -33,13 +33,13 @@ const (
 	maxLimit = 1000
 	minKey   = sha256.Size
 
-	// inFlightWait is how long a call waits until other attempts are settled. It is longer than a queue of
-	// password hashes, and shorter than people wait.
+	// inFlightWait is how long a call waits until other attempts are settled. It is longer than a queue of password
+	// hashes, and shorter than people wait.
 	inFlightWait = 5 * time.Second
 	// inFlightRetry is the RetryAfter of a call that waited in vain.
 	inFlightRetry = time.Second
-	// pollPause and pollSpread give the pause between two polls, which is random, so that waiting calls do not
-	// all poll at the same time. A password hash takes 22 ms.
+	// pollPause and pollSpread give the pause between two polls, which is random, so that waiting calls do not all poll
+	// at the same time. A password hash takes 22 ms.
 	pollPause  = 10 * time.Millisecond
 	pollSpread = 15 * time.Millisecond
 
@@ -58,30 +58,27 @@ type AttemptsConfig struct {
 	// Name is the name of the limiter in Redis: letters, digits and dashes. "login" makes keys
 	// latchkey:attempts:login:{…}.
 	Name string
-	// Key is 32 random bytes or more. Subjects are stored in Redis as hashes under this key, so Redis has no
-	// addresses.
+	// Key is 32 random bytes or more. Subjects are stored in Redis as hashes under this key, so Redis has no addresses.
 	Key []byte
 	// Limit is how many failures one source of a subject may have in any Window: 1000 at most; zero means 5.
 	Limit int
-	// Total is how many failures all sources of a subject may have together: 1000 at most; zero means ten times
-	// Limit. It limits guesses from many sources, and is much larger than Limit, so that one source cannot lock
-	// the others out.
+	// Total is how many failures all sources of a subject may have together: 1000 at most; zero means ten times Limit.
+	// It limits guesses from many sources, and is much larger than Limit, so that one source cannot lock the others
+	// out.
 	Total int
 	// Window is 366 days at most; zero means 15 minutes. Fractions of a millisecond are dropped.
 	Window time.Duration
-	// Hold is how long a reservation stays open if nobody settles it because its replica has crashed; zero means
-	// a minute. Then it counts as a failure at the time when it was made, since the password may have been
-	// compared.
+	// Hold is how long a reservation stays open if nobody settles it because its replica has crashed; zero means a
+	// minute. Then it counts as a failure at the time when it was made, since the password may have been compared.
 	Hold time.Duration
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
 }
 
-// Attempts allows each source of a subject Limit failures in any Window, and all sources of the subject
-// together Total failures. A subject is an account whose password is guessed; a source is the network, device
-// or session that guesses. The limiter stores the time of each failure, so no two adjacent windows allow
-// twice as many. Each attempt reserves a place before the password is compared, so parallel attempts cannot
-// exceed the limit. It is safe for concurrent use.
+// Attempts allows each source of a subject Limit failures in any Window, and all sources of the subject together Total
+// failures. A subject is an account whose password is guessed; a source is the network, device or session that guesses.
+// The limiter stores the time of each failure, so no two adjacent windows allow twice as many. Each attempt reserves a
+// place before the password is compared, so parallel attempts cannot exceed the limit. It is safe for concurrent use.
 type Attempts struct {
 	redis  redis.UniversalClient
 	name   string
@@ -140,9 +137,8 @@ func NewAttempts(cfg AttemptsConfig) (*Attempts, error) {
 	}, nil
 }
 
-// Attempt is a reservation. The first call of Fail, Succeed or Release settles it; further calls do nothing.
-// Settling continues if ctx is cancelled: otherwise a client could avoid a failure by hanging up right after
-// a wrong password.
+// Attempt is a reservation. The first call of Fail, Succeed or Release settles it; further calls do nothing. Settling
+// continues if ctx is cancelled: otherwise a client could avoid a failure by hanging up right after a wrong password.
 type Attempt struct {
 	of      *Attempts
 	subject string // the key in Redis
@@ -153,10 +149,10 @@ type Attempt struct {
 // Failures are the numbers of failures in the window: those of one source, and those of all.
 type Failures struct{ Source, All int }
 
-// Reserve reserves one of the places that the failures of the source and of the subject have left. If none is
-// left, it returns a *LimitedError that says when the next place is free. If failures and open reservations
-// together fill all places, Reserve waits until one of the reservations is settled, for five seconds at most.
-// So any number of parallel attempts with the right password pass, a few at a time.
+// Reserve reserves one of the places that the failures of the source and of the subject have left. If none is left, it
+// returns a *LimitedError that says when the next place is free. If failures and open reservations together fill all
+// places, Reserve waits until one of the reservations is settled, for five seconds at most. So any number of parallel
+// attempts with the right password pass, a few at a time.
 //
 // The errors are *LimitedError, ErrUnavailable, and that of ctx if ctx is cancelled during the wait.
 func (a *Attempts) Reserve(ctx context.Context, subject, source string) (*Attempt, error) {
@@ -172,8 +168,8 @@ func (a *Attempts) Take(ctx context.Context, subject, source string) error {
 	return a.enter(ctx, "take", a.attempt(subject, source))
 }
 
-// attempt returns a new attempt with a random name. The hash of the source is a part of the name, so that the
-// stored log has the same form as in versions without sources.
+// attempt returns a new attempt with a random name. The hash of the source is a part of the name, so that the stored
+// log has the same form as in versions without sources.
 func (a *Attempts) attempt(subject, source string) *Attempt {
 	return &Attempt{of: a, subject: a.redisKey(subject), id: rand.Text() + "@" + a.SourceHash(source)}
 }
@@ -185,11 +181,11 @@ func (a *Attempts) Limits() (limit, total int) { return a.limit, a.total }
 // addresses.
 func (a *Attempts) SourceHash(source string) string { return a.shortHash("source", source) }
 
-// Carry adds n failures from another counter. They count against every source, and leave the window when that
-// counter expires, after the duration ends. source is the name of the counter. To carry the same failures
-// again changes nothing; if the counter has grown, only the new ones are added. Succeed of any source deletes
-// these failures, so delete the counter too, or they are carried again. The errors are ErrUnavailable and
-// that for a clock that is out of range.
+// Carry adds n failures from another counter. They count against every source, and leave the window when that counter
+// expires, after the duration ends. source is the name of the counter. To carry the same failures again changes
+// nothing; if the counter has grown, only the new ones are added. Succeed of any source deletes these failures, so
+// delete the counter too, or they are carried again. The errors are ErrUnavailable and that for a clock that is out of
+// range.
 func (a *Attempts) Carry(ctx context.Context, subject, source string, n int, ends time.Duration) error {
 	left := min(ends.Milliseconds(), a.window)
 	if n <= 0 || left <= 0 {
@@ -209,15 +205,15 @@ func (a *Attempts) carry(ctx context.Context, subject, prefix string, n int, now
 	return err
 }
 
-// Fail makes the reservation a failure at the time of this call, even if it has expired. It returns how many
-// failures there are now, or zeros if the attempt was settled before.
+// Fail makes the reservation a failure at the time of this call, even if it has expired. It returns how many failures
+// there are now, or zeros if the attempt was settled before.
 func (t *Attempt) Fail(ctx context.Context) (Failures, error) {
 	answer, err := t.settle(ctx, "fail")
 	return Failures{Source: int(answer / failuresUnit), All: int(answer % failuresUnit)}, err
 }
 
-// Succeed gives the place back and deletes the failures of the source. Those of other sources stay: other
-// people made them.
+// Succeed gives the place back and deletes the failures of the source. Those of other sources stay: other people made
+// them.
 func (t *Attempt) Succeed(ctx context.Context) error {
 	_, err := t.settle(ctx, "succeed")
 	return err
@@ -290,8 +286,8 @@ func (a *Attempts) shortHash(use, name string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// run returns 0 if the operation is done, a number of milliseconds if the subject is limited for so long, and
-// -1 if attempts that are not settled yet decide.
+// run returns 0 if the operation is done, a number of milliseconds if the subject is limited for so long, and -1 if
+// attempts that are not settled yet decide.
 func (a *Attempts) run(ctx context.Context, operation, subject, id string) (int64, error) {
 	now, err := a.millis()
 	if err != nil {
@@ -320,8 +316,8 @@ func (a *Attempts) millis() (int64, error) {
 	return now, nil
 }
 
-// redisKey returns a key with a hash of the subject. The hash is the hash tag, so that subjects are spread
-// over a cluster.
+// redisKey returns a key with a hash of the subject. The hash is the hash tag, so that subjects are spread over a
+// cluster.
 func (a *Attempts) redisKey(subject string) string {
 	h := hmac.New(sha256.New, a.key)
 	// With the name, two limiters with the same key have different hashes of a subject. The name has no NUL.

@@ -175,8 +175,8 @@ func compareAttempts(t *testing.T, client *redis.Client, steps int) {
 			operation := rapid.SampledFrom([]string{
 				"reserve", "reserve", "reserve", "fail", "fail", "take", "release", "succeed", "carry", "wait", "lower the limit",
 			}).Draw(t, "operation")
-			// Verdicts are for one of the latest reservations, or for none. To enter twice is what the driver does when
-			// it repeats a script.
+			// Verdicts are for one of the latest reservations, or for none. An entry may come twice, as when the driver
+			// repeats a script.
 			id := strconv.Itoa(max(0, step-rapid.IntRange(0, 12).Draw(t, "back")))
 			source := rapid.SampledFrom([]string{"@a", "@a", "@b", "@c"}).Draw(t, "source")
 			switch operation {

@@ -23,8 +23,8 @@ type Rate struct {
 	Burst uint32
 }
 
-// interval returns the microseconds between two calls. It rounds up, so that there are never more calls than
-// the rate allows.
+// interval returns the microseconds between two calls. It rounds up, so that there are never more calls than the rate
+// allows.
 func (r Rate) interval() (int64, error) {
 	const minute = int64(time.Minute / time.Microsecond)
 	perMinute := int64(r.PerMinute)
@@ -47,9 +47,8 @@ type GCRAConfig struct {
 	Now func() time.Time
 }
 
-// GCRA limits rates by the generic cell rate algorithm of ITU-T I.371: one number per subject, the
-// theoretical arrival time of a call that keeps to the rate. A refused call costs nothing. It is safe for
-// concurrent use.
+// GCRA limits rates by the generic cell rate algorithm of ITU-T I.371: one number per subject, the theoretical arrival
+// time of a call that keeps to the rate. A refused call costs nothing. It is safe for concurrent use.
 type GCRA struct {
 	redis  redis.UniversalClient
 	now    func() time.Time
@@ -67,9 +66,9 @@ func NewGCRA(cfg GCRAConfig) (*GCRA, error) {
 	return &GCRA{redis: cfg.Redis, now: cfg.Now, script: redis.NewScript(gcraLua)}, nil
 }
 
-// Allow counts one call of subject, a network address, within scope, such as the name of a method. Both are
-// part of the key in Redis as they are. It returns nil when the call may go on. The errors are *LimitedError,
-// ErrUnavailable, and those of a rate or a clock that is out of range.
+// Allow counts one call of subject, a network address, within scope, such as the name of a method. Both are part of the
+// key in Redis as they are. It returns nil if the call may continue. The errors are *LimitedError, ErrUnavailable, and
+// those of a rate or a clock that is out of range.
 func (g *GCRA) Allow(ctx context.Context, scope, subject string, rate Rate) error {
 	interval, err := rate.interval()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // newRedis starts a Redis for one test: a process of its own costs 10 ms, and the test may dump, flush and damage it.
-// If redis-server is not installed, a stand-in in this process replaces it, so that nothing is skipped.
+// If redis-server is not installed, a stand-in in this process replaces it, so that no test is skipped.
 func newRedis(t testing.TB) *redis.Client {
 	t.Helper()
 	server, err := devstack.StartRedis(t.Context(), devstack.RedisConfig{})

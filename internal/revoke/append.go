@@ -45,7 +45,7 @@ func (r *Revoker) AppendSession(ctx context.Context, tx pgx.Tx, kind audit.Kind,
 	return Ended{Position: position}, nil
 }
 
-// Head returns what a change waits for if its fact is there already: the newest row, which is at or past everything
+// Head returns the row that a change waits for if its fact is there already: the newest, which is at or past everything
 // that is committed.
 func (r *Revoker) Head(ctx context.Context, on db.DBTX) (Ended, error) {
 	head, err := r.queries.LedgerHead(ctx, on)

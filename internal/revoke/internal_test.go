@@ -8,8 +8,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/panics"
 )
 
-// TestDetachedGoesOn checks that work goes on after its caller returned, that its result is then not written anywhere,
-// and that its panic becomes an error.
+// TestDetachedGoesOn checks that work continues after its caller returned, that its result is then not written
+// anywhere, and that its panic becomes an error.
 func TestDetachedGoesOn(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

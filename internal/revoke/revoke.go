@@ -1,6 +1,6 @@
 // Package revoke ends sessions. Only this package appends rows to the ledger. Each of its flows does the same steps in
-// the same order: it appends the row and its audit event in the transaction of the fact, deletes from Redis what the
-// row has ended, and returns nil when the row is final, so that no replica accepts what the row refuses.
+// the same order: it appends the row and its audit event in the transaction of the fact, deletes the ended sessions
+// from Redis, and returns nil when the row is final, so that no replica accepts a token that the row refuses.
 package revoke
 
 import (
@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	// changeTime limits a change that revokes, which goes on even if its caller is gone.
+	// changeTime limits a change that revokes, which continues even if its caller is gone.
 	changeTime = 10 * time.Second
 	// finalTime limits the wait until a row is final. The longest lease ends before it.
 	finalTime = ledger.MaxLease + 10*time.Second
@@ -49,7 +49,7 @@ type Revoker struct {
 // New returns a Revoker.
 func New(cfg Config) *Revoker { return &Revoker{cfg: cfg, queries: db.New()} }
 
-// Ended says what a transaction has revoked.
+// Ended says which sessions a transaction has ended.
 type Ended struct {
 	// UserID is the account whose sessions were ended, except the session Except. They are removed from the account's
 	// list. uuid.Nil: no account's, and the call only waits for rows of others.
@@ -61,7 +61,7 @@ type Ended struct {
 
 // InTx makes a change that appends to the ledger, in one transaction, and returns its result when the row is final.
 //
-// It goes on if the caller hangs up or its deadline passes, because a revocation that is half done helps nobody. Then
+// It continues if the caller hangs up or its deadline passes, because a revocation that is half done helps nobody. Then
 // the caller's error says that the outcome is not known.
 func InTx[T any](ctx context.Context, r *Revoker, change func(ctx context.Context, tx pgx.Tx) (T, Ended, error)) (T, error) {
 	type outcome struct {
@@ -140,8 +140,8 @@ func (r *Revoker) OwnSession(ctx context.Context, by Authority, sessionID uuid.U
 	return r.Session(ctx, audit.SessionRevoked, by.UserID, sessionID)
 }
 
-// User ends all sessions of an account for an operator. Every call appends a row, which also ends what was issued since
-// the last one. It refuses an id that no account has.
+// User ends all sessions of an account for an operator. Every call appends a row, which also ends the sessions that
+// started after the last one. It refuses an id that no account has.
 func (r *Revoker) User(ctx context.Context, userID uuid.UUID) error {
 	_, err := InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (struct{}, Ended, error) {
 		var none struct{}

@@ -9,7 +9,7 @@ import (
 )
 
 // WaitFinal waits until the row at position, which another call has committed, is final. If the caller is gone the wait
-// goes on, and the error says that the outcome is not known.
+// continues, and the error says that the outcome is not known.
 func (r *Revoker) WaitFinal(ctx context.Context, position int64) error {
 	_, err := detached(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.waitFinal(ctx, position) })
 	return err

@@ -22,8 +22,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
-// usualToken has room for Latchkey's access tokens, so that hashing one needs no copy on the heap: the claims
-// have some 400 bytes in base64, an RSA-2048 signature 342. A longer token is copied to the heap.
+// usualToken has room for Latchkey's access tokens, so that hashing one needs no copy on the heap: the claims have some
+// 400 bytes in base64, an RSA-2048 signature 342. A longer token is copied to the heap.
 const usualToken = 1024
 
 // keysReloadTime is how long a change of the signing keys may delay the ledger.
@@ -41,9 +41,9 @@ type CacheConfig struct {
 	Logger *slog.Logger
 }
 
-// Cache has tokens whose signature was checked, and accounts, so that validations need no store. It never has
-// a verdict: each validation compares the token with the ledger and the clock. An account is dropped when a
-// row of the ledger names it. Cache implements ledger.Follower.
+// Cache has tokens whose signature was checked, and accounts, so that validations need no store. It never has a
+// verdict: each validation compares the token with the ledger and the clock. An account is dropped when a row of the
+// ledger names it. Cache implements ledger.Follower.
 type Cache struct {
 	cfg     CacheConfig
 	queries *db.Queries
@@ -119,8 +119,8 @@ func (c *Cache) Reset() {
 	c.reloadKeys()
 }
 
-// reloadKeys may fail: the ledger's row refuses tokens of a revoked key, and a token of a new key makes the
-// keyring read the store again.
+// reloadKeys may fail: the ledger's row refuses tokens of a revoked key, and a token of a new key makes the keyring
+// read the store again.
 func (c *Cache) reloadKeys() {
 	ctx, cancel := context.WithTimeout(context.Background(), keysReloadTime)
 	defer cancel()
@@ -145,8 +145,8 @@ func (c *Cache) verify(ctx context.Context, now time.Time, accessToken string) (
 	return v.inTime(now)
 }
 
-// verifySigned checks the signature of a token that is not cached. A token of Latchkey names its key and a
-// token of an older backend does not, so neither is taken for the other.
+// verifySigned checks the signature of a token that is not cached. A token of Latchkey names its key and a token of an
+// older backend does not, so neither is taken for the other.
 func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified, error) {
 	found, err := c.cfg.Keyring.VerifyAny(ctx, accessToken)
 	if errors.Is(err, accesstoken.ErrInvalid) && c.cfg.Older != nil {
@@ -161,8 +161,8 @@ func (c *Cache) verifySigned(ctx context.Context, accessToken string) (*verified
 	}, nil
 }
 
-// owner returns the account as it is now. If it is cached, no row of the ledger has changed it since. It
-// returns nil if there is no such account.
+// owner returns the account as it is now. If it is cached, no row of the ledger has changed it since. It returns nil if
+// there is no such account.
 func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	if known, ok := c.users.GetIfPresent(id); ok {
 		return known, nil
@@ -180,8 +180,8 @@ func (c *Cache) owner(ctx context.Context, id uuid.UUID) (*owner, error) {
 	read := newOwner(found.User)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A row about an account came while this account was read. It may be about this one, so do not cache it.
-	// Rows about accounts are rare.
+	// A row about an account came while this account was read. It may be about this one, so do not cache it. Rows about
+	// accounts are rare.
 	if found.Position >= c.lastUser && resets == c.resets {
 		c.users.Set(id, read)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// forgottenMargin allows for the clock of the backend that issued a token: its "iat" is compared with a time
-// of PostgreSQL.
+// forgottenMargin allows for the clock of the backend that issued a token: its "iat" is compared with a time of
+// PostgreSQL.
 const forgottenMargin = 2 * time.Minute
 
 // Older is the hook for access tokens of the older backends.
@@ -21,9 +21,9 @@ type Older interface {
 	Verify(ctx context.Context, accessToken string) (*OlderToken, error)
 }
 
-// OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time
-// at which the token was issued, or 0, which every revocation of the account refuses. One that names the
-// session refuses it always.
+// OlderToken is a token of an older backend. Its claims carry the position that the hook found for the time at which
+// the token was issued, or 0, which every revocation of the account refuses. One that names the session refuses it
+// always.
 type OlderToken struct {
 	Claims *accesstoken.Claims
 	// KeyID names the key that signed it, or is "" if the service does not know the key.
@@ -50,8 +50,8 @@ func (c *Cache) stillGood(v *verified) bool {
 	return v.older != nil || c.cfg.Keyring.Has(v.keyID)
 }
 
-// inTime compares a token with the clock. The expiry of a token of an older backend is never after the date
-// until which such tokens are accepted.
+// inTime compares a token with the clock. The expiry of a token of an older backend is never after the date until which
+// such tokens are accepted.
 func (v *verified) inTime(now time.Time) (*verified, error) {
 	if !now.Before(v.claims.ExpireTime) {
 		return nil, accesstoken.ErrExpired
@@ -62,8 +62,8 @@ func (v *verified) inTime(now time.Time) (*verified, error) {
 	return v, nil
 }
 
-// Forgotten returns whether the ledger may have deleted a row that would refuse a token of an older backend
-// that was issued at this time: the token may be older than the oldest row.
+// Forgotten returns whether the ledger may have deleted a row that would refuse a token of an older backend that was
+// issued at this time: the token may be older than the oldest row.
 func (v *Validator) Forgotten(issued time.Time) (bool, error) {
 	until, known := v.cfg.Ledger.Forgotten()
 	if !known {

@@ -1,6 +1,6 @@
-// Package validate decides whether an access token is good. It checks the signature, the times, the account
-// and the ledger. It uses memory as long as this replica can prove that its memory has every revocation that
-// is final, and PostgreSQL otherwise.
+// Package validate decides whether an access token is good. It checks the signature, the times, the account and the
+// ledger. It uses memory as long as this replica can prove that its memory has every revocation that is final, and
+// PostgreSQL otherwise.
 package validate
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
 
-// untrustedValidations is how many validations may ask PostgreSQL at the same time while memory is not
-// trusted. More of them would take the connections that logins and revocations need.
+// untrustedValidations is how many validations may ask PostgreSQL at the same time while memory is not trusted. More of
+// them would take the connections that logins and revocations need.
 const untrustedValidations = 8
 
 // Config has the settings of a Validator. All fields are required.
@@ -53,9 +53,9 @@ func New(cfg Config) *Validator {
 // InStore returns how many validations asked PostgreSQL, because memory was not trusted.
 func (v *Validator) InStore() int64 { return v.inStore.Load() }
 
-// Purpose is what an access token is used for. A service that gets a user's token could use it here to end
-// the user's sessions. With LATCHKEY_ACCOUNT_AUDIENCE, tokens for services have another audience than tokens
-// for the account, and only the latter can do that.
+// Purpose is what an access token is used for. A service that gets a user's token could use it here to end the user's
+// sessions. With LATCHKEY_ACCOUNT_AUDIENCE, tokens for services have another audience than tokens for the account, and
+// only the latter can do that.
 type Purpose bool
 
 const (
@@ -65,8 +65,8 @@ const (
 	ForAccount Purpose = true
 )
 
-// Verdict is the result of Validate. If it has a Reason, the token is not good, and all other fields but
-// Misused are zero.
+// Verdict is the result of Validate. If it has a Reason, the token is not good, and all other fields but Misused are
+// zero.
 type Verdict struct {
 	Reason latchkeyv1.ErrorReason
 	// Misused is true if the token is genuine, but for another purpose.
@@ -83,11 +83,11 @@ type Verdict struct {
 
 func refused(reason latchkeyv1.ErrorReason) (Verdict, error) { return Verdict{Reason: reason}, nil }
 
-// Validate checks the signature and the times, then the account, then the ledger. It returns an error if it
-// cannot decide.
+// Validate checks the signature and the times, then the account, then the ledger. It returns an error if it cannot
+// decide.
 //
-// It checks the lease first: then memory has every revocation that was final when the call began. It may miss
-// one that is committed during the call, and then either answer is right.
+// It checks the lease first: then memory has every revocation that was final when the call began. It may miss one that
+// is committed during the call, and then either answer is right.
 func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Purpose) (Verdict, error) {
 	trusted := v.cfg.Ledger.Trusted()
 	shown, err := v.cfg.Cache.verify(ctx, v.cfg.Now(), accessToken)
@@ -124,14 +124,13 @@ func (v *Validator) Validate(ctx context.Context, accessToken string, purpose Pu
 	return judge(shown, found, revoked)
 }
 
-// fits returns whether the token is for the purpose. Without LATCHKEY_ACCOUNT_AUDIENCE, each token is for
-// both.
+// fits returns whether the token is for the purpose. Without LATCHKEY_ACCOUNT_AUDIENCE, each token is for both.
 func (v *Validator) fits(shown *verified, purpose Purpose) bool {
 	return shown.forAccount == (purpose == ForAccount && v.cfg.Keyring.SeparatesAccounts())
 }
 
-// validateInStore asks the primary, which always has every revocation. Only a few validations do so at the
-// same time: if all replicas lose their leases at once, PostgreSQL is probably overloaded.
+// validateInStore asks the primary, which always has every revocation. Only a few validations do so at the same time:
+// if all replicas lose their leases at once, PostgreSQL is probably overloaded.
 func (v *Validator) validateInStore(ctx context.Context, shown *verified) (Verdict, error) {
 	select {
 	case v.untrusted <- struct{}{}:

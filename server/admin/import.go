@@ -98,7 +98,7 @@ func (i *importSource) receive(stream grpc.ClientStreamingServer[latchkeyv1.Impo
 	}
 }
 
-// first waits for the first message, which says what kind of import it is. A stream without messages imports nobody.
+// first waits for the first message, which says which kind of import it is. A stream without messages imports nobody.
 func (i *importSource) first() error {
 	if err := i.message(); err != nil && !errors.Is(err, io.EOF) {
 		return err
