@@ -60,7 +60,7 @@ file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with 
 	return group
 }
 
-// usage is what follows the name in the usage line.
+// usage returns the text after the name in the usage line.
 func (c adminCommand) usage() string {
 	var parts []string
 	if c.account {
@@ -104,7 +104,7 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 	return a.runner
 }
 
-// adminCall is a command line of `latchkey admin`, and what it works with.
+// adminCall is a command line of `latchkey admin`, with the means to run it.
 type adminCall struct {
 	command adminCommand
 	account string

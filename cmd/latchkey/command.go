@@ -13,7 +13,7 @@ import (
 // group is set.
 type command struct {
 	name   string // in a group it can be two words: "user get"
-	usage  string // what follows the name in the usage line
+	usage  string // the text after the name in the usage line
 	about  string // one line for lists and completion
 	more   string // further lines of the help
 	group  []command

@@ -64,7 +64,7 @@ func newDevView(cfg *config.Config, l *app.Listeners, dir string) (*devView, err
 	return v, nil
 }
 
-// complete adds what depends on the complete settings. program is the name by which this process was started.
+// complete adds the fields that depend on the complete settings. program is the name by which this process was started.
 func (v *devView) complete(cfg *config.Config, program string) {
 	v.Issuer, v.Audience = cfg.Issuer, cfg.Audience
 	if strings.Contains(program, "go-build") {

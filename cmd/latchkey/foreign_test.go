@@ -134,7 +134,7 @@ func TestDevLeavesOtherStoresAlone(t *testing.T) {
 	}
 }
 
-// takeAllBack runs migrate down until nothing is left, and returns what it printed.
+// takeAllBack runs migrate down until nothing is left, and returns its output.
 func takeAllBack(t *testing.T, url string) string {
 	t.Helper()
 	var out bytes.Buffer

@@ -36,7 +36,7 @@ func logHandler(w io.Writer, format string, level slog.Level, terminal bool) slo
 	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// redisLog receives what go-redis logs itself, beside the errors that it returns; without it those lines
+// redisLog receives the lines that go-redis logs itself, beside the errors that it returns; without it those lines
 // would go to stderr in another form. They name attempts and addresses, never keys or values. The level is
 // debug: callers log the errors that matter.
 type redisLog struct{ log *slog.Logger }

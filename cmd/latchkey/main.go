@@ -16,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// Exit codes are part of what scripts rely on.
+// Scripts rely on the exit codes.
 const (
 	exitDone   = 0
 	exitFailed = 1

@@ -184,7 +184,7 @@ func wrapped(names []string) string {
 	return strings.Join(lines, ",\n")
 }
 
-// checkSchema refuses a table that lacks what this version writes.
+// checkSchema refuses a table without the columns that this version writes.
 func (u *usersCommand) checkSchema(ctx context.Context) error {
 	return (&keysCommand{cfg: u.cfg}).checkSchema(ctx)
 }

@@ -156,7 +156,7 @@ func lockData(ctx context.Context, dataDir string, stop syscall.Signal, patience
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	// The kernel's signal needs a moment; half a second is many times what an idle server takes to end.
+	// The kernel's signal needs a moment; half a second is many times as long as an idle server takes to end.
 	const asksAfter = 100
 	for tick := 0; ; tick++ {
 		lock, err := takeLock(path)

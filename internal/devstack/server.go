@@ -31,7 +31,7 @@ type launch struct {
 	ready func(pid int, socketDir string) bool
 }
 
-// server is a running process, with what must be undone after its end.
+// server is a running process, with the list of things to undo after its end.
 type server struct {
 	*process
 	socketDir string

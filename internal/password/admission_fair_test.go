@@ -223,7 +223,7 @@ func TestKnownLoginsWhileStrangersQueue(t *testing.T) {
 	}
 }
 
-// BenchmarkFullQueue measures what it costs to turn a call away, or to admit it in another's place, with as many
+// BenchmarkFullQueue measures the cost of a full queue: to turn a call away, or to admit it in another's place, with as many
 // networks as places.
 func BenchmarkFullQueue(b *testing.B) {
 	for _, queue := range []int{64, 10_000} {

@@ -25,7 +25,7 @@ func yescryptKinds() []kind {
 	}}
 }
 
-// yescryptHash is what libxcrypt makes by default, on Debian since 11 and Fedora since 35.
+// yescryptHash is the default of libxcrypt, on Debian since 11 and Fedora since 35.
 type yescryptHash struct {
 	logN, r    uint64
 	salt, want []byte

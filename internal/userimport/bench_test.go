@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/userimport"
 )
 
-// BenchmarkReadAndCheck measures what an import does for each account before it uses the database.
+// BenchmarkReadAndCheck measures the work of an import for each account before it uses the database.
 func BenchmarkReadAndCheck(b *testing.B) {
 	var text strings.Builder
 	for i := range b.N {

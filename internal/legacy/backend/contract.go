@@ -62,7 +62,7 @@ type contract struct {
 	noted map[client]time.Time
 }
 
-// client is somebody who still calls the old contract.
+// client is a client that still calls the old contract.
 type client struct{ address, userAgent string }
 
 func newContract(b *Backend) *contract {

@@ -87,7 +87,7 @@ func TestNotesOnLocksAreTrue(t *testing.T) {
 	}
 }
 
-// compareLocks compares the notes with what was seen since the last migration.
+// compareLocks compares the notes with the locks that were seen since the last migration.
 func (p *plan) compareLocks(t *testing.T, db *sql.DB) {
 	t.Helper()
 	var list string

@@ -40,7 +40,7 @@ type Report struct {
 	// Problems prevent the takeover. Warnings do not.
 	Problems []Finding `json:"problems"`
 	Warnings []Finding `json:"warnings"`
-	// Steps are what apply would do, in its order.
+	// Steps are the steps of apply, in its order.
 	Steps []Step `json:"steps"`
 	// Blockers are the transactions that would make a step wait now.
 	Blockers []Blocker `json:"blockers"`

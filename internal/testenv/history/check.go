@@ -21,7 +21,7 @@ type violation struct {
 	ordered []*call
 }
 
-// String shows the events that do not fit and what came before them.
+// String shows the events that do not fit and the calls before them.
 func (v violation) String() string {
 	const before, most = 60, 8
 	var text strings.Builder

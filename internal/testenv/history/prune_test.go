@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestPruning: leaving out what is right anyway changes no verdict.
+// TestPruning: leaving out answers that are right in any order changes no verdict.
 func TestPruning(t *testing.T) {
 	t.Parallel()
 	verdicts := map[bool]int{}
