@@ -18,8 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/config"
 )
 
-// adminTimeout bounds one call. The service answers within 15 s, even if a revocation has to wait for a
-// lease.
+// adminTimeout bounds one call. The service answers within 15 s, even if a revocation has to wait for a lease.
 const adminTimeout = 20 * time.Second
 
 // adminCommand is one thing that an operator can do.

@@ -23,8 +23,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
-// adminTarget is the service that an operator calls, and how this program verifies it: nobody else may get
-// the key.
+// adminTarget is the service that an operator calls, and how this program verifies it: nobody else may get the key.
 type adminTarget struct {
 	addr, ca, serverName string
 	plaintext            bool

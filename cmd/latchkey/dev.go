@@ -22,8 +22,7 @@ const stopTime = 20 * time.Second
 // mailboxSize is how many caught mails are kept in memory.
 const mailboxSize = 200
 
-// dev runs the whole service on this machine. It starts the stores and makes the keys that the settings do
-// not name.
+// dev runs the whole service on this machine. It starts the stores and makes the keys that the settings do not name.
 func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	if err := noArguments("dev", args); err != nil {
 		return err

@@ -44,8 +44,7 @@ func devKeys(cfg *config.Config, dir string) error {
 	return nil
 }
 
-// anew says what to do if the secret key is lost: no other key decrypts the signing keys in the folder's
-// database.
+// anew says what to do if the secret key is lost: no other key decrypts the signing keys in the folder's database.
 func anew(dir string) string {
 	return fmt.Sprintf("put the former key back into %s, or delete the folder %s to start anew (this also deletes all accounts)",
 		filepath.Join(dir, secretKeyFile), dir)

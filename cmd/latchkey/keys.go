@@ -83,8 +83,7 @@ func keysRunner(words int, do func(context.Context, *keysCommand, []string) erro
 	}
 }
 
-// checkSchema returns an error if the database lacks migrations: this version might not be able to read its
-// keys.
+// checkSchema returns an error if the database lacks migrations: this version might not be able to read its keys.
 func (k *keysCommand) checkSchema(ctx context.Context) error {
 	list, err := app.Schema(k.cfg).Status(ctx)
 	if err != nil {
@@ -179,8 +178,7 @@ func (k *keysCommand) rotate(ctx context.Context, now bool) error {
 		_, err := fmt.Fprintf(k.stdout, "%s is published and begins to sign at %s\n", made.KeyID, made.DueTime.UTC().Format(time.RFC3339))
 		return err
 	}
-	// A replica that has read the key accepts its first token, so all must have read it before one signs with
-	// it.
+	// A replica that has read the key accepts its first token, so all must have read it before one signs with it.
 	if err := replicas.Wait(ctx, made.Position); err != nil {
 		return fmt.Errorf("%s is pending, but it is not known whether every replica has read it (run the command again): %w", made.KeyID, err)
 	}

@@ -41,8 +41,7 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	return a.Run(ctx, l, a.Server.Handler(), stdout)
 }
 
-// logAddressLimits logs that no proxy is trusted: then clients behind a proxy share the limits of its
-// address.
+// logAddressLimits logs that no proxy is trusted: then clients behind a proxy share the limits of its address.
 func logAddressLimits(log *slog.Logger, cfg *config.Config) {
 	if cfg.AddressRateLimit && len(cfg.TrustedProxies) == 0 {
 		log.Info("no proxy is trusted: x-forwarded-for is not read, and the clients of a proxy share the limits of its address",

@@ -117,8 +117,7 @@ func OwnAsFolder(file *os.File) error {
 	return file.Chown(int(owner.Uid), int(owner.Gid))
 }
 
-// mayOwn reports whether a directory belongs to this process or to the account. Only such directories may be
-// swept.
+// mayOwn reports whether a directory belongs to this process or to the account. Only such directories may be swept.
 func (a account) mayOwn(info fs.FileInfo) bool {
 	owner, ok := ownerOf(info)
 	return ok && (owner == os.Geteuid() || a.drop && owner == a.uid)
@@ -193,8 +192,7 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// credential returns nil if nothing has to change. Naming one group makes Go drop root's supplementary
-// groups.
+// credential returns nil if nothing has to change. Naming one group makes Go drop root's supplementary groups.
 func (a account) credential() *syscall.Credential {
 	if !a.drop {
 		return nil

@@ -22,8 +22,7 @@ type dataDirectory struct {
 	stale   fs.FileInfo // postmaster.pid as a crashed server left it, or nil
 }
 
-// prepare finds the programs, makes the directory if there is none, and returns the path of the server
-// program.
+// prepare finds the programs, makes the directory if there is none, and returns the path of the server program.
 func (d *dataDirectory) prepare(ctx context.Context, where finder, binDir string, lock *fileLock) (string, error) {
 	madeBy, err := majorOf(d.path)
 	if err != nil {
@@ -72,8 +71,7 @@ func (d *dataDirectory) create(ctx context.Context, programs binaries, lock *fil
 	return nil
 }
 
-// initdb uses the locale C.UTF-8, in which lower() handles more than ASCII. If the system does not have it,
-// it uses C.
+// initdb uses the locale C.UTF-8, in which lower() handles more than ASCII. If the system does not have it, it uses C.
 func (d *dataDirectory) initdb(ctx context.Context, programs binaries, dir string, lock *fileLock) error {
 	var err error
 	for _, locale := range []string{"C.UTF-8", "C"} {

@@ -1,5 +1,4 @@
-// Package devstack starts PostgreSQL and redis-server as child processes of this one, for `latchkey dev` and
-// for tests.
+// Package devstack starts PostgreSQL and redis-server as child processes of this one, for `latchkey dev` and for tests.
 //
 // The servers listen on unix sockets in a private directory and on no network port. They end with the process
 // that started them, even if it is killed: on Linux the kernel sends them a signal; on other systems the next

@@ -127,8 +127,7 @@ func (f finder) candidates() []string {
 	return dirs
 }
 
-// programDir follows a link on PATH to the directory where initdb is too: the link may be alone in its own
-// directory.
+// programDir follows a link on PATH to the directory where initdb is too: the link may be alone in its own directory.
 func programDir(program string) string {
 	if target, err := filepath.EvalSymlinks(program); err == nil {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(target), "initdb")); err == nil {
@@ -176,8 +175,7 @@ func inspect(ctx context.Context, dir string) (binaries, error) {
 	return found, err
 }
 
-// missing returns an error that says what was looked for, what was found instead, and how to install what is
-// missing.
+// missing returns an error that says what was looked for, what was found instead, and how to install what is missing.
 func missing(dataMajor int, seen []string, fetchErr error) error {
 	text := "none in the usual places or on PATH"
 	if len(seen) > 0 {
@@ -218,8 +216,7 @@ func installLine(goos string, major int) string {
 	}
 }
 
-// majorOf returns the version that made a data directory, or 0 if there is no data: dir does not exist or is
-// empty.
+// majorOf returns the version that made a data directory, or 0 if there is no data: dir does not exist or is empty.
 func majorOf(dir string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if err == nil {

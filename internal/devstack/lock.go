@@ -147,9 +147,8 @@ func waitForHolder(path string) int {
 	return 0
 }
 
-// lockData takes the lock of a data directory, which is a file beside it. It waits up to patience for a
-// server whose starter is gone. If the kernel does not end that server, lockData sends it stop, the signal
-// for an orderly end.
+// lockData takes the lock of a data directory, which is a file beside it. It waits up to patience for a server whose
+// starter is gone. If the kernel does not end that server, lockData sends it stop, the signal for an orderly end.
 func lockData(ctx context.Context, dataDir string, stop syscall.Signal, patience time.Duration) (*fileLock, error) {
 	path := dataDir + ".lock"
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -10,8 +10,7 @@ import (
 
 const openNoFollow = 0
 
-// lockFile locks one byte far behind the text: others cannot read a locked range, and the text names the
-// holder.
+// lockFile locks one byte far behind the text: others cannot read a locked range, and the text names the holder.
 func lockFile(file *os.File) (bool, error) {
 	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	err := windows.LockFileEx(windows.Handle(file.Fd()), flags, 0, 1, 0, &windows.Overlapped{OffsetHigh: 1})

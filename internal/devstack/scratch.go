@@ -11,8 +11,7 @@ import (
 
 const (
 	scratchPrefix = "latchkey-run-"
-	// A directory gets its final name when its lock is held, so that a sweep never sees a directory without a
-	// lock.
+	// A directory gets its final name when its lock is held, so that a sweep never sees a directory without a lock.
 	scratchNewPrefix = ".latchkey-new-"
 	scratchLock      = "lock"
 )
@@ -96,8 +95,7 @@ func sweep(parent string, acct account) {
 	}
 }
 
-// removeScratch removes the lock file last, so that a directory whose removal was interrupted can still be
-// swept.
+// removeScratch removes the lock file last, so that a directory whose removal was interrupted can still be swept.
 func removeScratch(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -126,9 +126,8 @@ func (s *server) becomeReady(ctx context.Context, lock *fileLock, ready func(pid
 	return err
 }
 
-// Stop ends the server in good order and waits until it is gone. If ctx ends first, the server gets the
-// signal to end at once. If it does not obey, it is killed, and only then Stop returns an error. Only the
-// first call does anything.
+// Stop ends the server in good order and waits until it is gone. If ctx ends first, the server gets the signal to end
+// at once. If it does not obey, it is killed, and only then Stop returns an error. Only the first call does anything.
 func (s *server) Stop(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		const patience = 10 * time.Second

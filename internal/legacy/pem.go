@@ -9,8 +9,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ParsePublicKey reads an RSA public key in PEM: SubjectPublicKeyInfo, PKCS #1, or a
-// certificate.
+// ParsePublicKey reads an RSA public key in PEM: SubjectPublicKeyInfo, PKCS #1, or a certificate.
 func ParsePublicKey(text []byte) (*rsa.PublicKey, error) {
 	block, _ := pem.Decode(text)
 	if block == nil {

@@ -127,8 +127,7 @@ func (a *admission) stats() Stats {
 	return s
 }
 
-// enter gives t a slot, adds it to the queue (in the place of another caller if the queue is full) or refuses
-// it.
+// enter gives t a slot, adds it to the queue (in the place of another caller if the queue is full) or refuses it.
 func (a *admission) enter(t *ticket) (mustWait bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

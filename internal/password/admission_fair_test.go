@@ -223,8 +223,8 @@ func TestKnownLoginsWhileStrangersQueue(t *testing.T) {
 	}
 }
 
-// BenchmarkFullQueue measures the cost of a full queue: to turn a call away, or to admit it in another's place, with as many
-// networks as places.
+// BenchmarkFullQueue measures the cost of a full queue: to turn a call away, or to admit it in another's place, with as
+// many networks as places.
 func BenchmarkFullQueue(b *testing.B) {
 	for _, queue := range []int{64, 10_000} {
 		for _, networks := range []int{queue - 1, 1} {

@@ -46,8 +46,7 @@ func zeros(n int) string  { return base64.RawStdEncoding.EncodeToString(make([]b
 func padded(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
 func dots(n int) string   { return strings.Repeat(".", n) }
 
-// otherNames are for texts that no kind names: forms that Verify cannot read, and broken ones. They are tried
-// last.
+// otherNames are for texts that no kind names: forms that Verify cannot read, and broken ones. They are tried last.
 func otherNames() []naming {
 	return []naming{
 		{`^\$(argon2id|argon2i|argon2d)\$`, "$1 of another form"},

@@ -72,8 +72,7 @@ func referenceVectors() []vector {
 	}
 }
 
-// backendVectors were written by running services: two by one in Go
-// (x/crypto), two by one in Rust (the argon2 crate).
+// backendVectors were written by running services: two by one in Go (x/crypto), two by one in Rust (the argon2 crate).
 func backendVectors() []vector {
 	return []vector{
 		{

@@ -16,13 +16,11 @@ import (
 // migrateLock is the key of the advisory lock that lets one replica migrate at a time: "latchkey" in ASCII.
 const migrateLock = 0x6c617463686b6579
 
-// statementLock is held by the connection on which the migrations run. If a process is killed, the server
-// still finishes its current statement, which may be the build of an index. No other process continues before
-// that.
+// statementLock is held by the connection on which the migrations run. If a process is killed, the server still
+// finishes its current statement, which may be the build of an index. No other process continues before that.
 const statementLock = migrateLock + 1
 
-// defaultLockTimeout is short: while a migration waits for its lock, the queries of the whole service wait
-// behind it.
+// defaultLockTimeout is short: while a migration waits for its lock, the queries of the whole service wait behind it.
 const defaultLockTimeout = 10 * time.Second
 
 // lockPoll is how often a waiting replica tries to get its turn. It must not wait inside PostgreSQL: CREATE
@@ -56,8 +54,7 @@ type Migrations struct {
 	BeforeFirst func(ctx context.Context, conn *pgx.Conn) error
 }
 
-// Up applies the missing migrations and returns their names. also, if not nil, runs after them under the same
-// lock.
+// Up applies the missing migrations and returns their names. also, if not nil, runs after them under the same lock.
 func (m Migrations) Up(ctx context.Context, also func(context.Context) error) ([]string, error) {
 	var applied []string
 	err := m.locked(ctx, m.CheckUp, func(p *goose.Provider, _ *pgx.Conn) error {

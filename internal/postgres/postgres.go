@@ -48,8 +48,7 @@ type Config struct {
 	Tracer pgx.QueryTracer
 }
 
-// Open makes a pool, which connects when it is first used. Its error is about the URL and contains no
-// password.
+// Open makes a pool, which connects when it is first used. Its error is about the URL and contains no password.
 func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	c, err := newConnector(cfg.URL, cmp.Or(cfg.Name, "latchkey"), map[string]string{
 		"statement_timeout": statementTimeout, "idle_in_transaction_session_timeout": idleInTransactionTimeout,
@@ -167,8 +166,7 @@ func (e *UnfitError) Error() string { return "this PostgreSQL cannot be used: " 
 // minVersion is PostgreSQL 14: CREATE OR REPLACE TRIGGER lets migrations run again.
 const minVersion = 140000
 
-// CheckServer checks that the server has what Latchkey needs. The error is an *UnfitError if waiting does not
-// help.
+// CheckServer checks that the server has what Latchkey needs. The error is an *UnfitError if waiting does not help.
 func CheckServer(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string

@@ -54,9 +54,8 @@ type leaving struct {
 	last   atomic.Int64 // when all connections were closed, in milliseconds
 }
 
-// onError returns false if the connection must be closed. The other connections of the pool probably lead to
-// the same server, so they are closed too, but only once a second: if there is no other server, every write
-// fails.
+// onError returns false if the connection must be closed. The other connections of the pool probably lead to the same
+// server, so they are closed too, but only once a second: if there is no other server, every write fails.
 func (l *leaving) onError(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 	if err.Code != readOnly {
 		return l.closed(conn, err)

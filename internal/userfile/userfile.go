@@ -65,8 +65,7 @@ type Record struct {
 type Options struct {
 	// Format of the file. Empty: the first 64 KiB decide.
 	Format Format
-	// Firebase are the hash parameters of the project. Without them Firebase's accounts with passwords cannot
-	// be read.
+	// Firebase are the hash parameters of the project. Without them Firebase's accounts with passwords cannot be read.
 	Firebase *password.FirebaseScrypt
 	// Now is the clock, for bans that end. Required.
 	Now func() time.Time

@@ -40,8 +40,7 @@ func readBeyondASCII(ctx context.Context, tx pgx.Tx) (b beyondASCII, err error) 
 	return b, err
 }
 
-// readGroups finds the accounts whose addresses differ only in case, Unicode form or
-// the spelling of the domain.
+// readGroups finds the accounts whose addresses differ only in case, Unicode form or the spelling of the domain.
 func (r *Report) readGroups(ctx context.Context, tx pgx.Tx, hasLookup bool) error {
 	held := "false"
 	if hasLookup {
