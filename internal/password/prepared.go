@@ -65,7 +65,7 @@ func digested(digest func() hash.Hash, text func([]byte) string) func(string) st
 	}
 }
 
-// Prehashes are the names that Prehashed takes, such as "sha256-hex".
+// Prehashes are the names that Prehashed accepts, such as "sha256-hex".
 func Prehashes() []string {
 	var names []string
 	for _, p := range preparations() {
