@@ -129,7 +129,7 @@ func TestAttack09KnownAddresses(t *testing.T) {
 		}
 		return place >= 0
 	})
-	// Mails were sent before the owner asked, and others were being sent. The owner's is the 61st in turn.
+	// Some mails were sent while the flood came, and some were being sent. In turn the owner's is the 61st.
 	if place > flood/2 {
 		t.Errorf("the owner's link was number %d", place+1)
 	}

@@ -163,8 +163,8 @@ func checkNewAddress(email string) error {
 	}
 }
 
-// passwordContext lists the words that a new password must not be made of. It leaves out the A-label form of a domain,
-// which nobody types in a password.
+// passwordContext lists the words that a new password must not be made of. It has the domain in readable form, because
+// nobody types an A-label in a password.
 func passwordContext(email, firstName, lastName string) []string {
 	local, domain, _ := strings.Cut(email, "@")
 	readable, err := idna.ToUnicode(domain)

@@ -108,9 +108,9 @@ func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, curr
 	return epoch, nil
 }
 
-// replacePassword sets the hash if the hash that was verified is still stored. Somebody who knew an older password must
-// show the new one, and so must somebody whose hash a login has just rewritten. Whether the address is verified does
-// not change.
+// replacePassword sets the hash if the hash that was verified is still stored. Otherwise it refuses: the caller knew an
+// older password, or a login has just rewritten the hash of the same one, and the caller tries again. It does not
+// change whether the address is verified.
 func (a *Accounts) replacePassword(ctx context.Context, tx pgx.Tx, verified Credential, hash string) error {
 	changed, err := a.queries.ChangePassword(ctx, tx, db.ChangePasswordParams{
 		ID: verified.ID, OldHash: verified.Hash, NewHash: hash,

@@ -251,7 +251,7 @@ func (l *letter) transfer(client *smtp.Client) (answer, op string, err error) {
 	return answer, "", nil
 }
 
-// connect opens the connection, with TLS if the URL says so.
+// connect opens the connection, with TLS from the first byte if the URL says smtps.
 func (s *SMTP) connect(ctx context.Context) (net.Conn, error) {
 	conn, err := s.dial(ctx, "tcp", s.server.addr())
 	if err != nil || !s.server.ImplicitTLS {
