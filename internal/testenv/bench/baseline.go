@@ -11,11 +11,19 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/crypto/argon2"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/password"
+)
+
+// The parameters of a hash are the service's defaults.
+const (
+	hashMemory  = 19456 // KiB
+	hashTime    = 2
+	hashThreads = 1
 )
 
 // echoCommand starts this program as the bare echo.
@@ -65,20 +73,21 @@ func serveEcho(ctx context.Context, args []string, stdout io.Writer) error {
 	return s.Serve(l)
 }
 
-// pureHash checks a password as Latchkey does, with its default parameters and slots, and without anything around it.
-func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) error, err error) {
+// pureHash checks a password as Latchkey does, with its default parameters and slots, and without anything around it. It
+// also returns a hash of the password.
+func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) error, encoded string, err error) {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails (crypto/rand, since Go 1.24)
 	hasher, err := password.New(password.Config{
-		Params: password.Params{MemoryKiB: 19456, Time: 2, Threads: 1},
+		Params: password.Params{MemoryKiB: hashMemory, Time: hashTime, Threads: hashThreads},
 		Slots:  runtime.GOMAXPROCS(0), Queue: loginWorkers, DecoyKey: key, Now: time.Now,
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	encoded, err := hasher.Hash(ctx, password.Claim{}, accountPassword)
+	encoded, err = hasher.Hash(ctx, password.Claim{}, accountPassword)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	return func(ctx context.Context, _ int) error {
 		checked, err := hasher.Verify(ctx, password.Claim{}, encoded, accountPassword)
@@ -86,5 +95,17 @@ func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) e
 			err = errors.New("the hash does not match its own password")
 		}
 		return err
-	}, nil
+	}, encoded, nil
+}
+
+// othersHash is golang.org/x/crypto's Argon2id with the same parameters, on as many processors at a time.
+func othersHash() func(ctx context.Context, worker int) error {
+	salt := make([]byte, 16)
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	return func(context.Context, int) error {
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		argon2.IDKey([]byte(accountPassword), salt, hashTime, hashMemory, hashThreads, 32)
+		return nil
+	}
 }

@@ -40,7 +40,7 @@ func TestRun(t *testing.T) {
 	}
 	jsonFile := filepath.Join(t.TempDir(), "bench.json")
 	// With 300 ms there was no answer to a login beside the tests of all packages.
-	r, err := measure(t.Context(), options{latchkey: binary, rounds: 1, window: time.Second, idle: 100 * time.Millisecond, watchers: 20})
+	r, err := measure(t.Context(), options{latchkey: binary, rounds: 1, window: time.Second, idle: 100 * time.Millisecond, watchers: 20, crowd: 50})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestRun(t *testing.T) {
 	if err := errors.Join(r.print(&table), writeJSON(jsonFile, r)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"bare gRPC echo", "pure hash", "latchkey", "20 watchers"} {
+	for _, want := range []string{"bare gRPC echo", "pure hash", "x/crypto", "latchkey", "RefreshToken, 16", "50 logins at once", "authverify", "binary MB", "20 watchers"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
 		}
@@ -61,10 +61,23 @@ func TestRun(t *testing.T) {
 	if err := json.Unmarshal(text, &read); err != nil {
 		t.Fatal(err)
 	}
-	for _, all := range [][]*series{read.ValidateToken, read.Login} {
-		if len(all) != 2 || all[1].Median.PerSecond <= 0 || all[1].Ratio <= 0 || all[1].Median.Calls == nil || all[1].Median.Memory == 0 {
+	for _, all := range [][]*series{read.ValidateToken, read.Login, read.RefreshToken} {
+		if len(all) == 0 {
+			t.Fatalf("the JSON lacks a series:\n%s", text)
+		}
+		last := all[len(all)-1]
+		if last.Name != measured || last.Median.PerSecond <= 0 || last.Ratio <= 0 || last.Median.Calls == nil || last.Median.Memory == 0 {
 			t.Errorf("the JSON lacks figures:\n%s", text)
 		}
+	}
+	if len(read.Overload) != 1 || len(read.Alone) != 1 || read.Verify == nil {
+		t.Fatalf("the JSON lacks a part:\n%s", text)
+	}
+	if v := read.Overload[0]; v.OK+v.Overloaded+v.Late+v.Unavailable+v.Other != 50 || v.OK == 0 || v.Peak == 0 || v.Busy.P99 <= 0 {
+		t.Errorf("an overload: %+v", v)
+	}
+	if a := read.Alone[0]; a.StartMillis <= 0 || a.Idle == 0 || a.Binary == 0 || read.Verify.Nanos <= 0 {
+		t.Errorf("alone: %+v, authverify: %+v", a, read.Verify)
 	}
 }
 

@@ -1,12 +1,14 @@
 // Command bench measures a released Latchkey beside the least that could do the same work, in one run on one machine:
 //
 //   - ValidateToken beside a bare grpc-go server that answers the same message without reading the request,
-//   - Login beside the pure password hash,
+//   - Login beside the pure password hash, and that beside golang.org/x/crypto's,
+//   - RefreshToken,
 //
-// and then, on two replicas, how long a Logout takes to be final, to be seen by authverify in another process, and to
+// then the answers to thousands of logins at once, authverify in a service's own process, a replica that nobody calls,
+// and last, on two replicas, how long a Logout takes to be final, to be seen by authverify in another process, and to
 // reach thousands of watchers.
 //
-// Rounds alternate between the two, so that noise affects both, and each figure is the median over the rounds.
+// Rounds alternate between what is compared, so that noise affects all, and each figure is the median over the rounds.
 //
 //	go run ./internal/testenv/bench [-json FILE] [-beside BINARY]
 //
@@ -42,6 +44,7 @@ type options struct {
 	idle       time.Duration // how long the stores are watched while nobody calls
 	skipLogin  bool
 	watchers   int
+	crowd      int
 
 	skipRevocations bool
 }
@@ -100,8 +103,9 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.log, "log", "", "keep Latchkey's log in this `file`")
 	flags.IntVar(&o.rounds, "rounds", 5, "alternating rounds")
 	flags.DurationVar(&o.window, "window", 3*time.Second, "how long each is measured in each round")
-	flags.BoolVar(&o.skipLogin, "skip-login", false, "measure ValidateToken only")
+	flags.BoolVar(&o.skipLogin, "skip-login", false, "measure neither Login nor RefreshToken, nor an overload")
 	flags.IntVar(&o.watchers, "watchers", 10_000, "streams of WatchRevocations that are opened at once, up to 12,800")
+	flags.IntVar(&o.crowd, "crowd", 2000, "logins at once, up to 4,000")
 	flags.BoolVar(&o.skipRevocations, "skip-revocations", false, "do not measure how soon revocations are final and seen")
 	err := flags.Parse(args)
 	switch {
@@ -113,6 +117,8 @@ func parse(args []string) (options, error) {
 		return o, &usageError{fmt.Errorf("takes no arguments: what is %q?", flags.Arg(0))}
 	case o.watchers < 1 || o.watchers > 128*watcherConnections:
 		return o, &usageError{errors.New("-watchers must be from 1 to 12800")}
+	case o.crowd < 1 || o.crowd > 125*overloadConnections:
+		return o, &usageError{errors.New("-crowd must be from 1 to 4000")}
 	case o.rounds < 1 || o.window < 100*time.Millisecond:
 		return o, &usageError{errors.New("-rounds must be 1 or more and -window 100ms or more")}
 	}

@@ -22,12 +22,26 @@ const (
 	streamsEach = 4
 	// loginWorkers keep every slot busy and a few calls waiting.
 	loginWorkers = 4
+	// refreshWorkers have a session each.
+	refreshWorkers = 16
 
 	accountPassword = "correct horse battery staple"
 )
 
 // measured is the name of the target that the run is about.
 const measured = "latchkey"
+
+// program is one of the binaries to compare.
+type program struct{ name, path string }
+
+// programs are the one that is measured, and the one beside it if there is one.
+func (o options) programs() []program {
+	all := []program{{measured, o.latchkey}}
+	if o.beside != "" {
+		all = append(all, program{"beside", o.beside})
+	}
+	return all
+}
 
 // target is one of the programs that are compared.
 type target struct {
@@ -52,19 +66,30 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 			return nil, err
 		}
 	}
-	validations, logins, err := s.targets(ctx, o)
+	compared, err := s.targets(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	r.ValidateToken, err = alternate(ctx, o, o.cpuProfile, validations)
+	r.ValidateToken, err = alternate(ctx, o, o.cpuProfile, compared.validations)
 	if err != nil {
 		return nil, fmt.Errorf("measure ValidateToken: %w", err)
 	}
 	if !o.skipLogin {
-		r.Login, err = alternate(ctx, o, "", logins)
-		if err != nil {
+		if r.Login, err = alternate(ctx, o, "", compared.logins); err != nil {
 			return nil, fmt.Errorf("measure Login: %w", err)
 		}
+		if r.RefreshToken, err = alternate(ctx, o, "", compared.refreshes); err != nil {
+			return nil, fmt.Errorf("measure RefreshToken: %w", err)
+		}
+		if r.Overload, err = s.measureOverload(ctx, o); err != nil {
+			return nil, fmt.Errorf("measure an overload: %w", err)
+		}
+	}
+	if r.Verify, err = s.measureVerify(ctx, o); err != nil {
+		return nil, fmt.Errorf("measure authverify: %w", err)
+	}
+	if r.Alone, err = s.measureAlone(ctx, o, o.programs()); err != nil {
+		return nil, fmt.Errorf("measure a start: %w", err)
 	}
 	if !o.skipRevocations {
 		if r.Revocations, err = s.measureRevocations(ctx, o, s.measured, s.accounts); err != nil {
@@ -78,43 +103,59 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 	return r, nil
 }
 
-// targets starts the programs to measure. The first of each list is the baseline.
-func (s *stack) targets(ctx context.Context, o options) (validations, logins []target, err error) {
-	programs := []struct{ name, program string }{{measured, o.latchkey}}
-	if o.beside != "" {
-		programs = append(programs, struct{ name, program string }{"beside", o.beside})
-	}
-	hash, err := pureHash(ctx)
+// targets are compared with each other. The first of each list is the baseline.
+type targets struct{ validations, logins, refreshes []target }
+
+// targets starts the programs to measure.
+func (s *stack) targets(ctx context.Context, o options) (all targets, err error) {
+	hash, encoded, err := pureHash(ctx)
 	if err != nil {
-		return nil, nil, err
+		return all, err
 	}
-	validations = []target{{name: "bare gRPC echo"}}
-	logins = []target{{name: "pure hash", workers: loginWorkers, call: hash, pid: os.Getpid()}}
-	var accounts []account
-	for _, p := range programs {
-		l, err := s.startLatchkey(ctx, p.name, p.program)
-		if err != nil {
-			return nil, nil, err
+	s.crowdHash = encoded
+	for _, p := range o.programs() {
+		if err := s.addProgram(ctx, o, p, &all); err != nil {
+			return all, err
 		}
-		clients, err := s.dial(l.grpc)
-		if err != nil {
-			return nil, nil, err
-		}
-		if accounts == nil {
-			if accounts, err = signUpAll(ctx, clients[0]); err != nil {
-				return nil, nil, err
-			}
-			s.measured, s.accounts = l, accounts
-		}
-		idle, err := watchIdle(ctx, l.ops, o.idle)
-		if err != nil {
-			return nil, nil, err
-		}
-		validations = append(validations, target{p.name, connections * streamsEach, validate(clients, accounts), l.pid, l.ops, idle})
-		logins = append(logins, target{p.name, loginWorkers, logIn(clients, accounts), l.pid, l.ops, idle})
 	}
-	validations[0], err = s.startEcho(ctx, validations[0].name, accounts)
-	return validations, logins, err
+	echo, err := s.startEcho(ctx, "bare gRPC echo", s.accounts)
+	all.validations = append([]target{echo}, all.validations...)
+	all.logins = append([]target{
+		{name: "pure hash", workers: loginWorkers, call: hash, pid: os.Getpid()},
+		{name: "x/crypto's Argon2id", workers: loginWorkers, call: othersHash(), pid: os.Getpid()},
+	}, all.logins...)
+	return all, err
+}
+
+// addProgram starts a Latchkey and its clients.
+func (s *stack) addProgram(ctx context.Context, o options, p program, all *targets) error {
+	l, err := s.startLatchkey(ctx, p.name, p.path)
+	if err != nil {
+		return err
+	}
+	s.started = append(s.started, l)
+	clients, err := s.dial(l.grpc)
+	if err != nil {
+		return err
+	}
+	if s.accounts == nil {
+		s.measured = l
+		if s.accounts, err = signUpAll(ctx, clients[0]); err != nil {
+			return err
+		}
+	}
+	refresh, err := refresh(ctx, clients, s.accounts)
+	if err != nil {
+		return err
+	}
+	idle, err := watchIdle(ctx, l.ops, o.idle)
+	if err != nil {
+		return err
+	}
+	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.pid, l.ops, idle})
+	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, s.accounts), l.pid, l.ops, idle})
+	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.pid, l.ops, idle})
+	return nil
 }
 
 func (s *stack) startEcho(ctx context.Context, name string, accounts []account) (target, error) {
@@ -209,6 +250,25 @@ func logIn(clients []latchkeyv1.AuthServiceClient, accounts []account) func(cont
 		_, err := clients[worker].Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: accountPassword})
 		return err
 	}
+}
+
+// refresh rotates a session of each worker's own.
+func refresh(ctx context.Context, clients []latchkeyv1.AuthServiceClient, accounts []account) (func(context.Context, int) error, error) {
+	tokens := make([]string, refreshWorkers)
+	for i := range tokens {
+		login, err := clients[0].Login(ctx, &latchkeyv1.LoginRequest{Email: accounts[i].email, Password: accountPassword})
+		if err != nil {
+			return nil, fmt.Errorf("log in: %w", err)
+		}
+		tokens[i] = login.GetTokens().GetRefreshToken()
+	}
+	return func(ctx context.Context, worker int) error {
+		resp, err := clients[worker%len(clients)].RefreshToken(ctx, &latchkeyv1.RefreshTokenRequest{RefreshToken: tokens[worker]})
+		if err == nil {
+			tokens[worker] = resp.GetTokens().GetRefreshToken()
+		}
+		return err
+	}, nil
 }
 
 // watchIdle counts the calls of one Latchkey to its stores in a second while nobody calls it: health checks, its lease,

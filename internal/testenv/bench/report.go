@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -22,6 +23,10 @@ type report struct {
 
 	ValidateToken []*series    `json:"validate_token"`
 	Login         []*series    `json:"login,omitempty"`
+	RefreshToken  []*series    `json:"refresh_token,omitempty"`
+	Overload      []*overload  `json:"overload,omitempty"`
+	Verify        *inProcess   `json:"authverify"`
+	Alone         []*alone     `json:"alone"`
 	Revocations   *revocations `json:"revocations,omitempty"`
 
 	options options
@@ -96,27 +101,52 @@ func (r *report) print(w io.Writer) error {
 			return err
 		}
 	}
-	if r.Revocations == nil {
-		return nil
+	if len(r.RefreshToken) > 0 {
+		if err := printTable(w, fmt.Sprintf("RefreshToken, %d at a time", refreshWorkers), r.RefreshToken); err != nil {
+			return err
+		}
+	}
+	if len(r.Overload) > 0 {
+		if err := printOverload(w, r.Overload); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.Verify.write(w), printAlone(w, r.Alone)); err != nil || r.Revocations == nil {
+		return err
 	}
 	return r.Revocations.write(w)
 }
 
-func printTable(w io.Writer, title string, all []*series) error {
+// table is one for people. The first error of writing is kept for flush.
+type table struct {
+	*tabwriter.Writer
+	err error
+}
+
+// newTable begins a table.
+func newTable(w io.Writer, title string, columns ...any) (*table, error) {
 	if _, err := fmt.Fprintf(w, "\n%s\n\n", title); err != nil {
-		return err
+		return nil, err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	line := func(cells ...any) error {
-		for _, cell := range cells {
-			if _, err := fmt.Fprintf(t, "%v\t", cell); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintln(t)
-		return err
+	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)}
+	t.line(columns...)
+	return t, nil
+}
+
+func (t *table) line(cells ...any) {
+	for _, cell := range cells {
+		_, err := fmt.Fprintf(t, "%v\t", cell)
+		t.err = errors.Join(t.err, err)
 	}
-	if err := line("", "requests/s", "ratio", "CPU us/request", "PostgreSQL/request", "Redis/request", "p50 ms", "p99 ms", "p99 ratio", "MiB", "peak MiB"); err != nil {
+	_, err := fmt.Fprintln(t)
+	t.err = errors.Join(t.err, err)
+}
+
+func (t *table) flush() error { return errors.Join(t.err, t.Flush()) }
+
+func printTable(w io.Writer, title string, all []*series) error {
+	t, err := newTable(w, title, "", "requests/s", "ratio", "CPU us/request", "PostgreSQL/request", "Redis/request", "p50 ms", "p99 ms", "p99 ratio", "MiB", "peak MiB")
+	if err != nil {
 		return err
 	}
 	for _, s := range all {
@@ -128,14 +158,11 @@ func printTable(w io.Writer, title string, all []*series) error {
 		if s.Median.Memory > 0 {
 			memory, peak = strconv.FormatInt(s.Median.Memory>>20, 10), strconv.FormatInt(s.Median.Peak>>20, 10)
 		}
-		err := line(s.Name, fmt.Sprintf("%.0f", s.Median.PerSecond), fmt.Sprintf("%.2f", s.Ratio), fmt.Sprintf("%.1f", s.Median.CPUMicros),
+		t.line(s.Name, fmt.Sprintf("%.0f", s.Median.PerSecond), fmt.Sprintf("%.2f", s.Ratio), fmt.Sprintf("%.1f", s.Median.CPUMicros),
 			postgres, redis, fmt.Sprintf("%.2f", s.Median.P50), fmt.Sprintf("%.2f", s.Median.P99), fmt.Sprintf("%.2f", s.P99),
 			memory, peak)
-		if err != nil {
-			return err
-		}
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 // callsText shows no calls if the noise of the idle rate makes the number negative.

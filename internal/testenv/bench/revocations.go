@@ -138,9 +138,7 @@ func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen 
 		return logout, seen, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	verifier, err := authverify.NewVerifier(authverify.Config{ //nolint:contextcheck // what it does in the background ends with Close
-		Issuer: benchIssuer, Audience: "latchkey", JWKSURL: "http://" + other.http + "/.well-known/jwks.json", Conn: conn, ServiceKey: serviceKey,
-	})
+	verifier, err := newVerifier(conn, other.http) //nolint:contextcheck // what it does in the background ends with Close
 	if err != nil {
 		return logout, seen, err
 	}
@@ -171,6 +169,13 @@ func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen 
 		calls, refusals = append(calls, took), append(refusals, <-refused)
 	}
 	return latencyOf(calls), latencyOf(refusals), nil
+}
+
+// newVerifier returns one that asks the replica with these addresses.
+func newVerifier(conn *grpc.ClientConn, http string) (*authverify.Verifier, error) {
+	return authverify.NewVerifier(authverify.Config{
+		Issuer: benchIssuer, Audience: "latchkey", JWKSURL: "http://" + http + "/.well-known/jwks.json", Conn: conn, ServiceKey: serviceKey,
+	})
 }
 
 func untilRefused(ctx context.Context, verifier *authverify.Verifier, token string) error {

@@ -27,8 +27,10 @@ type stack struct {
 	environ []string // of each Latchkey
 	undo    []func() error
 
-	measured *latchkey // the first one that was started
-	accounts []account // they are logged in there
+	started   []*latchkey // those that are compared
+	measured  *latchkey   // the first of them
+	accounts  []account   // they are logged in there
+	crowdHash string      // of accountPassword
 }
 
 // startStack starts stores with the settings that an operator would use: PostgreSQL that waits for the disk at each

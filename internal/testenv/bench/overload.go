@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+)
+
+const (
+	// overloadConnections carry the logins: 63 streams each, and a connection takes 128.
+	overloadConnections = 32
+	overloadDeadline    = 5 * time.Second
+	// probeEach is how often ValidateToken is called meanwhile, whether or not the last call has ended: a closed loop
+	// would call less when the answers are slow, and hide them.
+	probeEach = 5 * time.Millisecond
+)
+
+// overload has the answers to many logins that begin at the same time, and to validations meanwhile.
+type overload struct {
+	Name   string `json:"name"`
+	Logins int    `json:"logins_at_once"`
+	// Median of the rounds.
+	OK         int `json:"ok"`
+	Overloaded int `json:"overloaded"`
+	// Late is how many ran into their deadline, Unavailable how many were told that a store does not answer.
+	Late        int `json:"deadline_exceeded"`
+	Unavailable int `json:"unavailable"`
+	Other       int `json:"other"`
+	// WithoutRetryInfo is how many of Overloaded do not say when to try again, over all rounds.
+	WithoutRetryInfo int `json:"overloaded_without_retry_info"`
+	// Quiet and Busy are ValidateToken's latency before and during the logins, Ratio is that of the p99.
+	Quiet latency `json:"validate_quiet"`
+	Busy  latency `json:"validate_busy"`
+	Ratio float64 `json:"validate_p99_ratio"`
+	// Peak is the most resident memory.
+	Peak   int64           `json:"peak_memory_bytes"`
+	Rounds []overloadRound `json:"rounds"`
+}
+
+// overloadRound is one such moment.
+type overloadRound struct {
+	Codes            map[string]int `json:"codes"`
+	WithoutRetryInfo int            `json:"overloaded_without_retry_info"`
+	Quiet            latency        `json:"validate_quiet"`
+	Busy             latency        `json:"validate_busy"`
+	Seconds          float64        `json:"seconds"`
+	Peak             int64          `json:"peak_memory_bytes"`
+}
+
+// crowdEmail is the address of one of the accounts that log in at once.
+func crowdEmail(i int) string { return fmt.Sprintf("crowd%d@example.com", i) }
+
+// importCrowd makes the accounts: all have the password of the others, so one hash is enough.
+func (s *stack) importCrowd(ctx context.Context, program, hash string, accounts int) error {
+	var file bytes.Buffer
+	for i := range accounts {
+		line, err := json.Marshal(map[string]string{"email": crowdEmail(i), "password_hash": hash})
+		if err != nil {
+			return err
+		}
+		file.Write(append(line, '\n'))
+	}
+	name := filepath.Join(s.dir, "crowd.jsonl")
+	if err := os.WriteFile(name, file.Bytes(), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, "users", "import", name) //nolint:gosec // G204: the binary that is measured
+	cmd.Env = s.environ
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("import the accounts: %w: %s", err, text)
+	}
+	return nil
+}
+
+// measureOverload lets all accounts log in at the same time, round after round, on each of the programs in turn.
+func (s *stack) measureOverload(ctx context.Context, o options) ([]*overload, error) {
+	if err := s.importCrowd(ctx, o.latchkey, s.crowdHash, o.crowd); err != nil {
+		return nil, err
+	}
+	var all []*overload
+	for _, l := range s.started {
+		all = append(all, &overload{Name: l.name, Logins: o.crowd})
+	}
+	for range o.rounds {
+		for i, l := range s.started {
+			one, err := s.overload(ctx, o, l)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", l.name, err)
+			}
+			all[i].Rounds = append(all[i].Rounds, one)
+		}
+	}
+	for _, each := range all {
+		each.summarise()
+	}
+	return all, nil
+}
+
+func (s *stack) overload(ctx context.Context, o options, l *latchkey) (one overloadRound, err error) {
+	conns := make([]*grpc.ClientConn, overloadConnections+1) // the last is for the validations
+	for i := range conns {
+		if conns[i], err = dialOne(l.grpc); err != nil {
+			return one, err
+		}
+		defer func() { err = errors.Join(err, conns[i].Close()) }()
+	}
+	if err := resetPeak(l.pid); err != nil {
+		return one, err
+	}
+	probed := latchkeyv1.NewAuthServiceClient(conns[overloadConnections])
+	quiet, cancel := context.WithTimeout(ctx, o.window)
+	one.Quiet, err = s.probe(quiet, probed)
+	cancel()
+	if err != nil {
+		return one, err
+	}
+	busy, cancel := context.WithCancel(ctx)
+	defer cancel()
+	probing := make(chan error, 1)
+	go func() {
+		var err error
+		one.Busy, err = s.probe(busy, probed)
+		probing <- err
+	}()
+	began := time.Now()
+	one.Codes, one.WithoutRetryInfo = logInAtOnce(ctx, conns[:overloadConnections], o.crowd)
+	one.Seconds = time.Since(began).Seconds()
+	cancel()
+	if err := <-probing; err != nil {
+		return one, err
+	}
+	_, one.Peak, err = memory(l.pid)
+	return one, err
+}
+
+// probe calls ValidateToken until the context ends.
+func (s *stack) probe(ctx context.Context, client latchkeyv1.AuthServiceClient) (latency, error) {
+	ticker := time.NewTicker(probeEach)
+	defer ticker.Stop()
+	var mu sync.Mutex
+	var took []time.Duration
+	var failed error
+	var calls sync.WaitGroup
+	for n := 0; ctx.Err() == nil; n++ {
+		select {
+		case <-ctx.Done():
+			continue
+		case <-ticker.C:
+		}
+		calls.Go(func() {
+			began := time.Now()
+			answer, err := client.ValidateToken(context.WithoutCancel(ctx), &latchkeyv1.ValidateTokenRequest{AccessToken: s.accounts[n%len(s.accounts)].token})
+			if err == nil && !answer.GetValid() {
+				err = fmt.Errorf("a good token is refused: %v", answer.GetReason())
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began))
+			failed = errors.Join(failed, err)
+		})
+	}
+	calls.Wait()
+	return latencyOf(took), failed
+}
+
+// logInAtOnce returns how many logins got which code.
+func logInAtOnce(ctx context.Context, conns []*grpc.ClientConn, logins int) (answered map[string]int, withoutRetryInfo int) {
+	answered = map[string]int{}
+	var mu sync.Mutex
+	var calls sync.WaitGroup
+	for i := range logins {
+		calls.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, overloadDeadline)
+			defer cancel()
+			client := latchkeyv1.NewAuthServiceClient(conns[i%len(conns)])
+			_, err := client.Login(ctx, &latchkeyv1.LoginRequest{Email: crowdEmail(i), Password: accountPassword})
+			mu.Lock()
+			defer mu.Unlock()
+			answered[status.Code(err).String()]++
+			if status.Code(err) == codes.ResourceExhausted && !hasRetryInfo(err) {
+				withoutRetryInfo++
+			}
+		})
+	}
+	calls.Wait()
+	return answered, withoutRetryInfo
+}
+
+func hasRetryInfo(err error) bool {
+	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
+		_, ok := detail.(*errdetails.RetryInfo)
+		return ok
+	})
+}
+
+func (v *overload) summarise() {
+	of := func(read func(overloadRound) float64) float64 {
+		values := make([]float64, len(v.Rounds))
+		for i, r := range v.Rounds {
+			values[i] = read(r)
+		}
+		return median(values)
+	}
+	count := func(code codes.Code) int {
+		return int(of(func(r overloadRound) float64 { return float64(r.Codes[code.String()]) }))
+	}
+	v.OK, v.Overloaded = count(codes.OK), count(codes.ResourceExhausted)
+	v.Late, v.Unavailable = count(codes.DeadlineExceeded), count(codes.Unavailable)
+	v.Other = int(of(func(r overloadRound) float64 {
+		others := v.Logins
+		for _, code := range []codes.Code{codes.OK, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Unavailable} {
+			others -= r.Codes[code.String()]
+		}
+		return float64(others)
+	}))
+	for _, r := range v.Rounds {
+		v.WithoutRetryInfo += r.WithoutRetryInfo
+	}
+	v.Quiet = latency{of(func(r overloadRound) float64 { return r.Quiet.P50 }), of(func(r overloadRound) float64 { return r.Quiet.P99 })}
+	v.Busy = latency{of(func(r overloadRound) float64 { return r.Busy.P50 }), of(func(r overloadRound) float64 { return r.Busy.P99 })}
+	v.Ratio = of(func(r overloadRound) float64 { return r.Busy.P99 / r.Quiet.P99 })
+	v.Peak = int64(of(func(r overloadRound) float64 { return float64(r.Peak) }))
+}
+
+// printOverload writes the lines for people.
+func printOverload(w io.Writer, all []*overload) error {
+	title := fmt.Sprintf("%d logins at once, each with a deadline of %s; ValidateToken %.0f times a second meanwhile",
+		all[0].Logins, overloadDeadline, 1/probeEach.Seconds())
+	t, err := newTable(w, title, "", "OK", "OVERLOADED", "no RetryInfo", "deadline", "UNAVAILABLE", "other", "quiet p99 ms", "busy p99 ms", "p99 ratio", "peak MiB")
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		t.line(v.Name, v.OK, v.Overloaded, v.WithoutRetryInfo, v.Late, v.Unavailable, v.Other,
+			fmt.Sprintf("%.2f", v.Quiet.P99), fmt.Sprintf("%.2f", v.Busy.P99), fmt.Sprintf("%.2f", v.Ratio), v.Peak>>20)
+	}
+	return t.flush()
+}
