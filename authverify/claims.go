@@ -27,6 +27,7 @@ type Claims struct {
 	// ExpireTime is "exp": the token is expired from this second on. It is after IssuedAt, by Config.MaxTTL at
 	// most.
 	ExpireTime time.Time
-	// AMR is "amr": the methods of the login (RFC 8176). May be empty.
+	// AMR is "amr": the methods of the login (RFC 8176). May be empty. All claims of one token share its elements: do not
+	// change them.
 	AMR []string
 }

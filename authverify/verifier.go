@@ -21,6 +21,9 @@ const (
 	upkeepInterval = time.Second
 	// dropInterval is how often revocations are dropped that reach no live token.
 	dropInterval = time.Minute
+	// usualTokenBytes has room for the tokens that Latchkey issues, so that hashing one copies nothing to the heap. A longer
+	// one is copied there.
+	usualTokenBytes = 1024
 	// dropMargin keeps them for longer, for a clock that was ahead and is set back.
 	dropMargin = 5 * time.Minute
 )
@@ -141,17 +144,29 @@ func (v *Verifier) Position() int64 { return v.position.Load() }
 // the key of the token is unknown: then the keys are fetched, at most once a second, and Verify waits until
 // ctx ends at most.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	found, err := v.check(ctx, token)
+	// The compiler inlines this method, so the claims are on the caller's stack, unless the caller keeps them
+	// (TestVerifyAllocatesNothing).
+	claims, err := v.claims(ctx, token)
 	if err != nil {
 		return nil, err
 	}
-	return found.copyClaims(), nil
+	return &claims, nil
 }
 
-// copyClaims returns claims that the caller may change.
+// claims returns a copy, which Verify places. If the compiler inlined this one, Verify would be too large for it.
+//
+//go:noinline
+func (v *Verifier) claims(ctx context.Context, token string) (Claims, error) {
+	found, err := v.check(ctx, token)
+	if err != nil {
+		return Claims{}, err
+	}
+	return found.claims, nil
+}
+
+// copyClaims returns claims that the caller may change, but for the elements of AMR.
 func (f *verified) copyClaims() *Claims {
 	claims := f.claims
-	claims.AMR = slices.Clone(claims.AMR)
 	return &claims
 }
 
@@ -171,7 +186,8 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 	if len(token) > accesstoken.MaxTokenBytes {
 		return nil, accesstoken.Invalid("longer than 4096 bytes")
 	}
-	hash := sha256.Sum256([]byte(token))
+	var buffer [usualTokenBytes]byte
+	hash := sha256.Sum256(append(buffer[:0], token...))
 	// A key that was removed, or replaced under its id, voids the cached tokens that it signed.
 	if found, ok := v.seen.GetIfPresent(hash); ok && v.keys.get(found.keyID) == found.key {
 		return found, nil
@@ -193,6 +209,7 @@ func (v *Verifier) authentic(ctx context.Context, token string) (*verified, erro
 		return nil, err
 	}
 	found := &verified{claims: Claims(*claims), keyID: parsed.KeyID(), key: key}
+	found.claims.AMR = slices.Clip(found.claims.AMR) // so that a caller's append makes a new array
 	v.seen.Set(hash, found)
 	return found, nil
 }

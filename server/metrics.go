@@ -12,7 +12,7 @@ import (
 // registerMetrics adds the server's own metrics to the registry. Their values are read when they are scraped, so
 // nothing is counted twice.
 func (s *Server) registerMetrics() error {
-	collectors := []prometheus.Collector{s.rpcMetrics}
+	collectors := s.rpcMetrics.vectors
 	collectors = append(collectors, s.hashMetrics()...)
 	collectors = append(collectors, s.poolMetrics()...)
 	collectors = append(collectors, s.ledgerMetrics()...)

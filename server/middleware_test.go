@@ -4,14 +4,12 @@ import (
 	"context"
 	"slices"
 	"testing"
-
-	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 )
 
 // TestOrderOfMiddleware checks that a server whose middleware is in another order, or incomplete, does not start.
 func TestOrderOfMiddleware(t *testing.T) {
 	t.Parallel()
-	s := &Server{rpcMetrics: grpcprom.NewServerMetrics()}
+	s := &Server{}
 	chain := s.chain()
 	if err := checkChain(chain); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"buf.build/go/protovalidate"
-	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -136,7 +135,7 @@ type Server struct {
 	policies   policies
 	middleware []middleware
 	validator  protovalidate.Validator
-	rpcMetrics *grpcprom.ServerMetrics
+	rpcMetrics *rpcMetrics
 	grpc       *grpc.Server
 	health     *health.Server
 	ready      readiness
@@ -158,10 +157,6 @@ func New(cfg Config) (*Server, error) {
 		log:     cfg.Log.Bounded,
 		queries: db.New(),
 		started: make(chan struct{}),
-		rpcMetrics: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
-			// From a validation (tens of microseconds) to a queued hash (seconds).
-			grpcprom.WithHistogramBuckets([]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),
-		)),
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.guard = inbound.NewGuard(inbound.GuardConfig{ArrivalTime: cmp.Or(cfg.ArrivalTime, arrivalTime), Logger: cfg.Log.all})
@@ -182,12 +177,12 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.intakes = readIntakes(s.grpc.GetServiceInfo())
+	s.rpcMetrics = newRPCMetrics(s.grpc.GetServiceInfo())
 	// It compiles the rules now, so that the first caller does not wait for that.
 	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
 	if err != nil {
 		return nil, fmt.Errorf("validation rules: %w", err)
 	}
-	s.rpcMetrics.InitializeMetrics(s.grpc)
 	s.setServing(false)
 	return s, s.registerMetrics()
 }
