@@ -38,11 +38,11 @@ const (
 type SMTPUTF8 int
 
 const (
-	// SMTPUTF8Offered: servers that offer SMTPUTF8, unless they look like Exim (the default).
+	// SMTPUTF8Offered sends to servers that offer SMTPUTF8, unless they look like Exim (the default).
 	SMTPUTF8Offered SMTPUTF8 = iota
-	// SMTPUTF8Trusted: every server that offers SMTPUTF8.
+	// SMTPUTF8Trusted sends to every server that offers SMTPUTF8.
 	SMTPUTF8Trusted
-	// SMTPUTF8Never: no server.
+	// SMTPUTF8Never sends to no server.
 	SMTPUTF8Never
 )
 
