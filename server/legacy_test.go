@@ -263,7 +263,7 @@ func TestOldContractIsOnlyServedForATakeover(t *testing.T) {
 func TestOldContractLogsItsClients(t *testing.T) {
 	t.Parallel()
 	s, _, _ := oldContract(t)
-	notes := func() int { return bytes.Count(s.Logs.Bytes(), []byte("a client uses the old contract")) }
+	notes := func() int { return bytes.Count(s.Logs.Bytes(), []byte("a client uses the older contract")) }
 	call := func(agent string) {
 		client := authpb.NewAuthServiceClient(testenv.Dial(t, s.Addr, grpc.WithUserAgent(agent)))
 		_, _ = client.ValidateToken(t.Context(), &authpb.ValidateTokenRequest{AccessToken: "x"})

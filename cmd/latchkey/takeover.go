@@ -33,12 +33,12 @@ type decisionsError struct{ count int64 }
 
 // Error implements error.
 func (e *decisionsError) Error() string {
-	return "latchkey takeover: several accounts share " + plural(e.count, "address") + ": somebody has to decide who holds what"
+	return "latchkey takeover: several accounts share " + plural(e.count, "address") + ": decide which account holds each of them"
 }
 
 func (*decisionsError) exitCode() int { return exitDecisions }
 
-// takeoverCommand is `latchkey takeover`. It works on the stores of an old backend, which may serve meanwhile.
+// takeoverCommand is `latchkey takeover`. It works on the stores of an older backend, which may serve meanwhile.
 type takeoverCommand struct {
 	cfg    *config.Config
 	log    *slog.Logger
@@ -50,16 +50,16 @@ type takeoverCommand struct {
 
 func takeoverGroup() command {
 	return command{
-		name: "takeover", about: "check or apply: take over the database and Redis of an old backend",
-		more: `docs/takeover.md is the whole move.
-Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to decide something.`,
+		name: "takeover", about: "check or apply: take over the database and Redis of an older backend",
+		more: `docs/takeover.md describes the whole move.
+Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 there is something for you to decide.`,
 		group: []command{
 			{
 				name: "check", usage: "[--json] [--token FILE]",
-				about: "read the old backend's database and Redis, change nothing, and say what is there and what apply will do",
+				about: "read the older backend's database and Redis, change nothing, and print their state and the steps of apply",
 				flags: func(flags *flag.FlagSet) runner {
 					asJSON := flags.Bool("json", false, "print the report as JSON")
-					tokenFile := flags.String("token", "", "a `FILE` with an access token of the old backend, to try its key with")
+					tokenFile := flags.String("token", "", "a `FILE` with a token of an older backend, to check its key with")
 					return takeoverRunner(tokenFile, func(ctx context.Context, t *takeoverCommand) error { return t.checkOnly(ctx, *asJSON) })
 				},
 			},
@@ -68,7 +68,7 @@ Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to de
 				about: "migrate in small steps beside the running backend; can be killed and run again",
 				flags: func(flags *flag.FlagSet) runner {
 					var holders []uuid.UUID
-					flags.Func("holder", "the `USER_ID` of the account that holds an address which several share", func(text string) error {
+					flags.Func("holder", "the `USER_ID` of the account that shall hold an address that several accounts share", func(text string) error {
 						id, err := uuid.Parse(text)
 						holders = append(holders, id)
 						return err
@@ -80,11 +80,11 @@ Exit codes: 0 clear or done, 1 failed, 2 usage or settings, 3 somebody has to de
 	}
 }
 
-// takeoverRunner reads the settings and the old backends' keys.
+// takeoverRunner reads the settings and the older backends' keys.
 func takeoverRunner(tokenFile *string, do func(context.Context, *takeoverCommand) error) runner {
 	return func(ctx context.Context, words, environ []string, stdout io.Writer) error {
 		if len(words) > 0 {
-			return takeoverGroup().wrongUsage(fmt.Sprintf("what is %q?", words[0]))
+			return takeoverGroup().wrongUsage(fmt.Sprintf("unknown argument %q", words[0]))
 		}
 		cfg, err := databaseConfig(environ)
 		if err != nil {
@@ -123,7 +123,7 @@ func (t *takeoverCommand) check(ctx context.Context) (*takeover.Report, error) {
 		cfg.Conn = conn
 	}
 	if t.cfg.RedisURL.IsZero() {
-		before = append(before, takeover.Finding{Code: "no_redis", Text: "LATCHKEY_REDIS_URL is not set: the database alone was checked", Right: "the old backend's Redis"})
+		before = append(before, takeover.Finding{Code: "no_redis", Text: "LATCHKEY_REDIS_URL is not set: only the database was checked", Right: "the older backend's Redis"})
 	} else {
 		cache, err := app.RedisURL(t.cfg)
 		if err != nil {
@@ -170,7 +170,7 @@ func (t *takeoverCommand) checkOnly(ctx context.Context, asJSON bool) error {
 func outcome(report *takeover.Report) error {
 	switch report.Status {
 	case takeover.Failed:
-		return fmt.Errorf("latchkey takeover: %s: nothing can be taken over before that is solved", plural(int64(len(report.Problems)), "problem"))
+		return fmt.Errorf("latchkey takeover: %s in the report must be solved first", plural(int64(len(report.Problems)), "problem"))
 	case takeover.Decisions:
 		return &decisionsError{report.DecisionsTotal}
 	case takeover.Clear:

@@ -84,7 +84,7 @@ func firstTakeover(t *testing.T, old *testenv.ExistingBackend) handedOut {
 	return h
 }
 
-// TestTakeoverAgain: after all or some of the migrations were taken back and the old backend has served, there is a
+// TestTakeoverAgain: after all or some of the migrations were taken back and the older backend has served, there is a
 // second takeover. Everybody can log in, and nothing that had ended is valid again.
 func TestTakeoverAgain(t *testing.T) {
 	t.Parallel()
@@ -102,7 +102,7 @@ func TestTakeoverAgain(t *testing.T) {
 			if times == 100 && !strings.Contains(out, "latchkey_taken_back stays") {
 				t.Errorf("nobody is told:\n%s", out)
 			}
-			// The old backend serves alone: somebody signs up, and somebody logs in and changes the password.
+			// The older backend serves alone: somebody signs up, and somebody logs in and changes the password.
 			id := uuid.New()
 			conn := connectTest(t, old.DatabaseURL)
 			mustExec(t, conn, "INSERT INTO users (id, email, password_hash, first_name, last_name) SELECT $1, 'between@example.com', password_hash, 'F', 'L' FROM users WHERE id = $2", id, old.Users[0].ID)

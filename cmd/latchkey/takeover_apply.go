@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// takeoverLockTimeout is how long a statement of apply waits for its lock on users. The old backend's queries wait
+	// takeoverLockTimeout is how long a statement of apply waits for its lock on users. The older backend's queries wait
 	// behind it for as long.
 	takeoverLockTimeout = 500 * time.Millisecond
 	// takeoverPatience is how long apply tries to get one lock, with pauses between.
@@ -57,16 +57,16 @@ func (t *takeoverCommand) apply(ctx context.Context, holders []uuid.UUID) error 
 		return err
 	}
 	if after.Status != takeover.Clear || !after.Applied {
-		return errors.Join(printReport(t.stdout, after), errors.New("latchkey takeover: all was done and the check is still not clear, see above"))
+		return errors.Join(printReport(t.stdout, after), errors.New("latchkey takeover: every step is done, but the check is not clear, see above"))
 	}
 	return printApplied(t.stdout, after)
 }
 
 func (t *takeoverCommand) explainStop(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errors.New("latchkey takeover: stopped; run the same command again, it goes on where it was")
+		return errors.New("latchkey takeover: stopped; run the same command again: it continues")
 	}
-	return fmt.Errorf("latchkey takeover: %w; what is done stays, and the same command goes on from there", err)
+	return fmt.Errorf("latchkey takeover: %w; finished steps stay, and the same command continues from there", err)
 }
 
 // checkHolders refuses a wrong --holder before anything is changed.
@@ -82,7 +82,7 @@ func checkHolders(report *takeover.Report, holders []uuid.UUID) error {
 			continue
 		}
 		if other, twice := chosen[group.Address]; twice && other != id {
-			return fmt.Errorf("latchkey takeover: --holder %s and %s: one of the two can hold %s; nothing was changed", other, id, printable(group.Address))
+			return fmt.Errorf("latchkey takeover: --holder %s and %s: only one of the two can hold %s; nothing was changed", other, id, printable(group.Address))
 		}
 		chosen[group.Address] = id
 	}
@@ -102,7 +102,7 @@ func (t *takeoverCommand) migrate(ctx context.Context, report *takeover.Report) 
 	}
 	defer watcher.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
 	waiting := time.AfterFunc(waitNotice, func() {
-		t.log.InfoContext(ctx, "waiting: another latchkey is migrating this database, or the server still ends a statement of one that was stopped")
+		t.log.InfoContext(ctx, "waiting: another latchkey is migrating this database, or the server still finishes a statement of one that was stopped")
 	})
 	defer waiting.Stop()
 	m := app.Schema(t.cfg)
@@ -136,9 +136,9 @@ func (t *takeoverCommand) one(ctx context.Context, report *takeover.Report, watc
 		case !errors.As(err, &pg) || pg.Code != "55P03": // lock_not_available
 			return fmt.Errorf("migration %s: %w", name, err)
 		case time.Since(began) > takeoverPatience:
-			return fmt.Errorf("migration %s: its lock was not to be had for %s (in the way: %s): %w", name, takeoverPatience, t.inTheWay(ctx, watcher), err)
+			return fmt.Errorf("migration %s: it did not get its lock for %s (in the way: %s): %w", name, takeoverPatience, t.inTheWay(ctx, watcher), err)
 		}
-		t.log.WarnContext(ctx, "a lock was not to be had; asking again in a moment, so that nobody queues up behind it",
+		t.log.WarnContext(ctx, "did not get a lock; trying again after a pause, so that nobody waits behind it",
 			"migration", name, "waited", takeoverLockTimeout.String(), "pause", pause.String(), "in_the_way", t.inTheWay(ctx, watcher))
 		select {
 		case <-ctx.Done():
@@ -155,7 +155,7 @@ func (t *takeoverCommand) tellRestart(ctx context.Context, report *takeover.Repo
 		return
 	}
 	t.restartTold = name
-	t.log.WarnContext(ctx, "users has a new column: some clients have to be restarted now", "migration", name, "restart", takeover.RestartForColumn)
+	t.log.WarnContext(ctx, "users has a new column: restart some clients now", "migration", name, "restart", takeover.RestartForColumn)
 }
 
 // inTheWay names the transactions that hold a lock on users.
@@ -171,7 +171,7 @@ func (t *takeoverCommand) inTheWay(ctx context.Context, conn *pgx.Conn) string {
 		}
 	}
 	if len(names) == 0 {
-		return "nobody any more"
+		return "nobody now"
 	}
 	return strings.Join(names, "; ")
 }
@@ -214,12 +214,12 @@ func (t *takeoverCommand) watch(ctx context.Context, conn *pgx.Conn, columnAdded
 		// ctx is not used: a cancelled query closes its connection.
 		p, err := takeover.ReadProgress(context.WithoutCancel(ctx), conn)
 		if err != nil {
-			t.log.WarnContext(ctx, "the progress cannot be read", "error", err)
+			t.log.WarnContext(ctx, "could not read the progress", "error", err)
 			return
 		}
 		pause = max(watchEvery, 20*time.Since(asked)) // counting takes at most a twentieth of the time
 		if p.WaitsFor != 0 {
-			t.log.InfoContext(ctx, "the index waits for a transaction that began earlier; nobody waits for the index", "pid", p.WaitsFor)
+			t.log.InfoContext(ctx, "the index waits for a transaction that began earlier; no client waits for the index", "pid", p.WaitsFor)
 		}
 		if p.What == "" {
 			continue

@@ -33,7 +33,7 @@ func fillOld(t *testing.T, conn *pgx.Conn, accounts int) {
 	mustExec(t, conn, "ANALYZE users")
 }
 
-// oldBackend acts as an old backend on a connection of its own. In each round it signs up, logs in, and changes a
+// oldBackend acts as an older backend on a connection of its own. In each round it signs up, logs in, and changes a
 // password and a status, with the statements of its kind.
 type oldBackend struct {
 	conn   *pgx.Conn
@@ -87,7 +87,7 @@ func (b *oldBackend) round(ctx context.Context, accounts int) error {
 	return nil
 }
 
-// TestTakeoverBesideTheOldBackend: the old backend works meanwhile. None of its statements fails, and none waits for a
+// TestTakeoverBesideTheOldBackend: the older backend works meanwhile. None of its statements fails, and none waits for a
 // second.
 func TestTakeoverBesideTheOldBackend(t *testing.T) {
 	t.Parallel()
@@ -130,15 +130,15 @@ func TestTakeoverBesideTheOldBackend(t *testing.T) {
 	takeoverApply(t, settings)
 	applyTook := time.Since(began)
 	during := backend.rounds.Load()
-	testenv.Eventually(t, patience, "the old backend works on what apply left", func() bool { return backend.rounds.Load() > during+20 })
+	testenv.Eventually(t, patience, "the older backend works on what apply left", func() bool { return backend.rounds.Load() > during+20 })
 	close(done)
 	if err := <-failed; err != nil {
-		t.Fatalf("the old backend failed: %v", err)
+		t.Fatalf("the older backend failed: %v", err)
 	}
-	t.Logf("%d accounts: check %s, apply %s, %d rounds of the old backend meanwhile, its longest statement %s: %.40s",
+	t.Logf("%d accounts: check %s, apply %s, %d rounds of the older backend meanwhile, its longest statement %s: %.40s",
 		*manyAccounts, checkTook.Round(time.Millisecond), applyTook.Round(time.Millisecond), during, backend.longest, backend.slowest)
 	if backend.longest > time.Second {
-		t.Errorf("a statement of the old backend waited %s: %s", backend.longest, backend.slowest)
+		t.Errorf("a statement of the older backend waited %s: %s", backend.longest, backend.slowest)
 	}
 	var after string
 	if err := conn.QueryRow(t.Context(), digest).Scan(&after); err != nil || after != before {

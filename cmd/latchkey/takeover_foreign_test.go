@@ -15,8 +15,8 @@ func TestTakeoverOfAnotherDatabase(t *testing.T) {
 		sql  string
 		says []string
 	}{
-		"empty":     {"", []string{"there is no table here", "is empty", "the old backend's database in LATCHKEY_DATABASE_URL"}},
-		"no users":  {"CREATE TABLE orders (id int); CREATE TABLE items (id int)", []string{"there is no table users to read", "Tables and views: items, orders", "the old backend's database"}},
+		"empty":     {"", []string{"there is no table here", "is empty", "the older backend's database in LATCHKEY_DATABASE_URL"}},
+		"no users":  {"CREATE TABLE orders (id int); CREATE TABLE items (id int)", []string{"there is no table users.", "Tables and views: items, orders", "the older backend's database"}},
 		"a view":    {"CREATE VIEW users AS SELECT 1 AS id", []string{"users does not fit", "users is a view", "an ordinary table"}},
 		"elsewhere": {"CREATE SCHEMA shop; CREATE TABLE shop.users (id int)", []string{"one in schema shop", "search_path=shop"}},
 		"another program's users": {

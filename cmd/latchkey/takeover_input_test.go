@@ -106,7 +106,7 @@ func TestTakeoverBadInput(t *testing.T) {
 		"missing private":   {set: map[string]string{private: dir + "/none.pem"}, code: "private_key", text: private + " cannot be read"},
 		"another pair":      {set: map[string]string{private: another}, code: "key_pair", text: "different keys"},
 		"dirty":             {sql: "UPDATE schema_migrations SET dirty = true", code: "foreign_schema", text: "dirty at version 1"},
-		"table of others":   {sql: "CREATE TABLE revocations (id int)", code: "foreign_schema", text: "table revocations already"},
+		"table of others":   {sql: "CREATE TABLE revocations (id int)", code: "foreign_schema", text: "there already is a table revocations"},
 		"column type":       {sql: "ALTER TABLE users ALTER is_active TYPE text", code: "foreign_schema", text: "users.is_active is text"},
 	} {
 		t.Run(name, func(t *testing.T) {

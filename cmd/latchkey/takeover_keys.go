@@ -15,7 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// takeoverKeys reads those of the old backends' keys that are set. A fault in a key is a finding, beside those of the
+// takeoverKeys reads those of the older backends' keys that are set. A fault in a key is a finding, beside those of the
 // stores; the error is for a fault in the command line.
 func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 	k := takeover.Keys{
@@ -39,7 +39,7 @@ func takeoverKeys(cfg *config.Config, tokenFile string) (takeover.Keys, error) {
 	if public != nil && private != nil && !private.PublicKey.Equal(public) {
 		k.Problems = append(k.Problems, takeover.Finding{
 			Code: "key_pair", Text: app.LegacyPrivateKeyFile + " and " + app.LegacyPublicKeyFile + " hold different keys",
-			Right: "the two files of one key: openssl rsa -in PRIVATE -pubout prints the public one",
+			Right: "the private and the public file of one key: openssl rsa -in PRIVATE -pubout prints the public one",
 		})
 	}
 	k.Settings.GoKey, k.Settings.GoSigning = public != nil, private != nil
@@ -81,7 +81,7 @@ func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, fil
 	t, err := verifyOld(cfg, public, cfg.LegacyHS256Secret, token)
 	if other, ok := errors.AsType[*legacy.IssuerError](err); ok {
 		k.Problems = append(k.Problems, takeover.Finding{
-			Code: "token_refused", Text: fmt.Sprintf("the token in %s is signed with the Go backend's key and has the issuer %q, and LATCHKEY_LEGACY_ISSUER is %q: all of its tokens would be refused", file, other.Said, cfg.LegacyIssuer), Count: 1,
+			Code: "token_refused", Text: fmt.Sprintf("the token in %s is signed with the Go backend's key and has the issuer %q, but LATCHKEY_LEGACY_ISSUER is %q: Latchkey would refuse all of that backend's tokens", file, other.Said, cfg.LegacyIssuer), Count: 1,
 			Right: "LATCHKEY_LEGACY_ISSUER=" + other.Said,
 		})
 		return nil
@@ -89,7 +89,7 @@ func judgeToken(k *takeover.Keys, cfg *config.Config, public *rsa.PublicKey, fil
 	if err != nil && !errors.Is(err, legacy.ErrExpired) {
 		k.Problems = append(k.Problems, takeover.Finding{
 			Code: "token_refused", Text: fmt.Sprintf("the token in %s is refused: %s", file, err), Count: 1,
-			Right: "a token of an old backend, and that backend's key or secret",
+			Right: "a token of an older backend, and that backend's key or secret",
 		})
 		return nil
 	}

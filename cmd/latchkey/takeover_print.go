@@ -21,7 +21,7 @@ func printReport(w io.Writer, r *takeover.Report) error {
 	printDatabase(&b, r)
 	printRedis(&b, r.Redis)
 	printSteps(&b, r)
-	printGroups(&b, fmt.Sprintf("To decide: %s shared by accounts that differ only in letter case", plural(r.DecisionsTotal, "address")), r.Decisions, r.DecisionsTotal, "would hold it")
+	printGroups(&b, fmt.Sprintf("To decide: %s that several accounts share in different spellings", plural(r.DecisionsTotal, "address")), r.Decisions, r.DecisionsTotal, "would hold it")
 	printGroups(&b, fmt.Sprintf("Shared addresses with a holder: %d", r.HeldTotal), r.Held, r.HeldTotal, "holds it")
 	printFindings(&b, "Warnings", r.Warnings)
 	printFindings(&b, "Problems", r.Problems)
@@ -33,7 +33,7 @@ func printReport(w io.Writer, r *takeover.Report) error {
 // printApplied writes the final text of apply.
 func printApplied(w io.Writer, r *takeover.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Taken over: %s. The old backend can go on with the same database.\n", plural(r.Database.Accounts.Total, "account"))
+	fmt.Fprintf(&b, "Taken over: %s. The older backend can keep running on the same database.\n", plural(r.Database.Accounts.Total, "account"))
 	printGroups(&b, fmt.Sprintf("Shared addresses with a holder: %d (--holder USER_ID gives one to another account)", r.HeldTotal), r.Held, r.HeldTotal, "holds it")
 	fmt.Fprintf(&b, "\nNext: %s.\n", r.Next)
 	_, err := io.WriteString(w, b.String())
@@ -56,7 +56,7 @@ func printDatabase(b *strings.Builder, r *takeover.Report) {
 	}
 	a := d.Accounts
 	if a.Hashes == nil { // not read: "0 accounts" would be wrong
-		b.WriteString("  its accounts were not read: it is not the database of an older backend, or a right is missing (see the problems)\n")
+		b.WriteString("  its accounts were not read: this is not the database of an older backend, or a right is missing (see the problems)\n")
 		return
 	}
 	fmt.Fprintf(b, "  %s: %d disabled, %d verified, %d never logged in; %.1f MiB with indexes\n",
@@ -79,11 +79,11 @@ func printUnread(b *strings.Builder, r *takeover.Report) {
 		if rest := d.TablesTotal - int64(len(d.Tables)); rest > 0 {
 			more = fmt.Sprintf(" and %d more", rest)
 		}
-		fmt.Fprintf(b, "  No accounts were read: there is no table users to read. Tables and views: %s%s\n", printable(strings.Join(d.Tables, ", ")), more)
+		fmt.Fprintf(b, "  No accounts were read: there is no table users. Tables and views: %s%s\n", printable(strings.Join(d.Tables, ", ")), more)
 	case slices.ContainsFunc(r.Problems, func(f takeover.Finding) bool { return f.Code == "empty_database" }):
 		b.WriteString("  No accounts were read: there is no table here\n")
 	default:
-		b.WriteString("  No accounts were read: users does not fit, or may not be read, as the problems below say\n")
+		b.WriteString("  No accounts were read: users does not fit, or the role may not read it (see the problems)\n")
 	}
 }
 
@@ -109,7 +109,7 @@ func printSteps(b *strings.Builder, r *takeover.Report) {
 	if len(r.Steps) == 0 {
 		return
 	}
-	b.WriteString("\nWhat `latchkey takeover apply` does:\n")
+	b.WriteString("\nSteps of `latchkey takeover apply`:\n")
 	var total float64
 	var others []string
 	for i := 0; i < len(r.Steps); {
@@ -126,14 +126,14 @@ func printSteps(b *strings.Builder, r *takeover.Report) {
 		if alike > 1 {
 			more = fmt.Sprintf(" and %d more such", alike-1)
 		}
-		fmt.Fprintf(b, "  %-26s %s%s\n  %26s   %s on users; waits meanwhile: %s\n", s.Migration, s.Does, more, "", s.Lock, s.Blocks)
+		fmt.Fprintf(b, "  %-26s %s%s\n  %26s   %s on users; must wait meanwhile: %s\n", s.Migration, s.Does, more, "", s.Lock, s.Blocks)
 	}
 	if len(others) > 0 {
-		fmt.Fprintf(b, "  Tables and functions of its own, users is not locked: %s\n", strings.Join(others, ", "))
+		fmt.Fprintf(b, "  Latchkey's tables and functions, without a lock on users: %s\n", strings.Join(others, ", "))
 	}
-	fmt.Fprintf(b, "  About %s in all, by what 1,000,000 accounts took on two cores. Locks that keep others waiting are held for\n"+
-		"  milliseconds, rows for one transaction of 1,000; users grows by up to its size. A lock that is not to be had in %s\n"+
-		"  is given up and asked for again, for up to %s.\n",
+	fmt.Fprintf(b, "  About %s in all, estimated from 1,000,000 accounts on two cores. Locks that make others wait are held for\n"+
+		"  milliseconds, rows for one transaction of 1,000; users grows by up to its size. If apply does not get a lock in %s,\n"+
+		"  it pauses and tries again, for up to %s.\n",
 		roughly(total), takeoverLockTimeout, takeoverPatience)
 	for _, s := range r.Steps {
 		if s.Restart != "" {
@@ -173,7 +173,7 @@ func printGroups(b *strings.Builder, title string, groups []takeover.Group, tota
 	if total == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s\n  Every account logs in with exactly its own address. Who holds it logs in with every other spelling too.\n", title)
+	fmt.Fprintf(b, "\n%s\n  Each account can log in with exactly its own address, and the holder with every other spelling too.\n", title)
 	for _, g := range groups[:min(len(groups), groupsShown)] {
 		fmt.Fprintf(b, "  %s\n", printable(g.Address))
 		for _, a := range g.Accounts {

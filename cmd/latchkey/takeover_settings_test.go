@@ -11,7 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/legacy/takeover"
 )
 
-// TestTakeoverNamesOtherSettings: a finding that an old backend had other settings includes the line to set, and the
+// TestTakeoverNamesOtherSettings: a finding that an older backend had other settings includes the line to set, and the
 // line helps.
 func TestTakeoverNamesOtherSettings(t *testing.T) {
 	t.Parallel()

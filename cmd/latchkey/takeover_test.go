@@ -191,7 +191,7 @@ func TestTakeover(t *testing.T) {
 	}
 	_, out, _ := takeoverRun(t, settings, "check")
 	t.Log(out)
-	for _, want := range []string{"15 accounts: 1 disabled, 2 verified", upperID, "would hold it", "ACCESS EXCLUSIVE on users", "Next: decide who holds"} {
+	for _, want := range []string{"15 accounts: 1 disabled, 2 verified", upperID, "would hold it", "ACCESS EXCLUSIVE on users", "Next: decide which accounts hold"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the text lacks %q", want)
 		}

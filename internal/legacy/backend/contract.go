@@ -236,7 +236,7 @@ func (c *contract) note(ctx context.Context, method string) {
 	if !c.isDue(who, now) {
 		return
 	}
-	c.backend.log.InfoContext(ctx, "a client uses the old contract", "method", method,
+	c.backend.log.InfoContext(ctx, "a client uses the older contract", "method", method,
 		"address", who.address, "user_agent", who.userAgent, "trace_id", caller.From(ctx).TraceID, "call_id", caller.From(ctx).CallID)
 }
 

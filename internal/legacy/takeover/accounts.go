@@ -48,9 +48,9 @@ func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string)
 	defer rows.Close()
 	all := &reader{
 		judge: judge, hashes: map[string]*HashKind{}, unusable: map[string]*Finding{},
-		addresses: &Finding{Code: "odd_addresses", Text: "an address that is none by today's rules", Right: "nothing: they keep logging in; sign-up would not take them today"},
-		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an empty one cannot log in here"},
-		names:     &Finding{Code: "odd_names", Text: "a name that is empty, over 100 characters or holds control characters", Right: "nothing: they stay as they are; sign-up would not take them today"},
+		addresses: &Finding{Code: "odd_addresses", Text: "an address that today's rules refuse", Right: "nothing: their owners can still log in; sign-up would refuse these addresses today"},
+		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an account with an empty one cannot log in here"},
+		names:     &Finding{Code: "odd_names", Text: "a name that is empty, has over 100 characters or contains control characters", Right: "nothing: the names stay as they are; sign-up would refuse them today"},
 		// A local part, an @ and a domain, without the characters that have a meaning in a header or a list.
 		address: regexp.MustCompile(`^[^@\pZ\pC"(),:;<>\[\]\\]{1,64}@[\pL\pN][\pL\pM\pN.-]*$`),
 	}
@@ -114,7 +114,7 @@ func (a *reader) hash(id uuid.UUID, encoded string) {
 	kind.Unusable++
 	f := a.unusable[name]
 	if f == nil {
-		f = &Finding{Code: "unusable_hash", Right: "nothing before the takeover: whoever resets the password can log in"}
+		f = &Finding{Code: "unusable_hash", Right: "nothing before the takeover: their owners can log in after a password reset"}
 		a.unusable[name] = f
 	}
 	f.note(id)
@@ -152,6 +152,6 @@ func (a *reader) tell(r *Report) {
 		}
 	}
 	if r.Database.Accounts.Total == 0 {
-		r.warn(Finding{Code: "no_accounts", Text: "users is empty", Right: "the old backend's database, if it has accounts"})
+		r.warn(Finding{Code: "no_accounts", Text: "users is empty", Right: "the older backend's database, if it has accounts"})
 	}
 }

@@ -136,20 +136,20 @@ func (r *Report) judgeKeys(k Keys, now time.Time) {
 	s := k.Settings
 	if !s.Enabled {
 		r.warn(Finding{
-			Code: "not_enabled", Text: "LATCHKEY_LEGACY_ENABLED is not set: `latchkey serve` would not accept the old backends' tokens, nor serve their contract",
+			Code: "not_enabled", Text: "LATCHKEY_LEGACY_ENABLED is not set: `latchkey serve` would not accept the older backends' tokens, nor serve their contract",
 			Right: "set LATCHKEY_LEGACY_ENABLED=true, their key and secret, and LATCHKEY_LEGACY_ACCEPT_UNTIL",
 		})
 	}
 	if s.GoKey && !k.GoProved {
 		r.warn(Finding{
-			Code: "go_key_unproved", Text: "whether LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE is the Go backend's key cannot be told from Redis, which holds no token of it",
+			Code: "go_key_unproved", Text: "Redis cannot show whether LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE is the Go backend's key, because it has no token that the key has signed",
 			Right: "put one of its access or refresh tokens into a file and add `--token FILE`",
 		})
 	}
 	if s.RustSecret && k.RustSecretBytes < minSecretBytes {
 		r.warn(Finding{
-			Code: "short_secret", Text: fmt.Sprintf("LATCHKEY_LEGACY_HS256_SECRET has %d bytes: whoever guesses it from one token can make tokens of any account until LATCHKEY_LEGACY_ACCEPT_UNTIL", k.RustSecretBytes),
-			Right: fmt.Sprintf("a secret of %d bytes or more (RFC 7518, section 3.2), or an early end of acceptance", minSecretBytes),
+			Code: "short_secret", Text: fmt.Sprintf("LATCHKEY_LEGACY_HS256_SECRET has %d bytes: somebody who guesses it from one token can make tokens of any account until LATCHKEY_LEGACY_ACCEPT_UNTIL", k.RustSecretBytes),
+			Right: fmt.Sprintf("a secret of %d bytes or more (RFC 7518, section 3.2), or an early LATCHKEY_LEGACY_ACCEPT_UNTIL", minSecretBytes),
 		})
 	}
 	if r.Redis != nil {
@@ -157,17 +157,17 @@ func (r *Report) judgeKeys(k Keys, now time.Time) {
 	}
 	if s.AcceptUntil == nil {
 		if !s.Enabled && (s.GoKey || s.RustSecret) {
-			r.warn(Finding{Code: "accept_until_missing", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL is not set: `latchkey serve` refuses to accept old tokens without it", Right: "the day on which you are done, such as " + now.AddDate(0, 1, 0).UTC().Format(time.RFC3339)})
+			r.warn(Finding{Code: "accept_until_missing", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL is not set: without it `latchkey serve` does not accept tokens of the older backends", Right: "the day when the move is done, such as " + now.AddDate(0, 1, 0).UTC().Format(time.RFC3339)})
 		}
 		return
 	}
 	switch {
 	case !s.AcceptUntil.After(now):
-		r.warn(Finding{Code: "accept_until_past", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL (" + s.AcceptUntil.Format(time.RFC3339) + ") is past: no old token is accepted"})
+		r.warn(Finding{Code: "accept_until_past", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL (" + s.AcceptUntil.Format(time.RFC3339) + ") is in the past: no token of the older backends is accepted"})
 	case s.AcceptUntil.Sub(now) > longAcceptance:
 		r.warn(Finding{
-			Code: "accept_until_far", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL (" + s.AcceptUntil.Format(time.RFC3339) + ") is over a year away: a leaked old key is good for as long",
-			Right: "the old backends' longest tokens live for 7 days: some weeks are plenty",
+			Code: "accept_until_far", Text: "LATCHKEY_LEGACY_ACCEPT_UNTIL (" + s.AcceptUntil.Format(time.RFC3339) + ") is over a year away: a leaked key of an older backend works for as long",
+			Right: "some weeks: the older backends' longest tokens live for 7 days",
 		})
 	}
 }
@@ -176,7 +176,7 @@ func (r *Report) judgeKeys(k Keys, now time.Time) {
 func (r *Report) judgeTokens(s Settings) {
 	if n := r.Redis.GoRefresh.Total; n > 0 && !s.GoKey {
 		r.warn(Finding{
-			Code: "no_go_key", Count: n, Text: fmt.Sprintf("%d refresh tokens of the Go backend are in Redis, and LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE is not set: their holders would have to log in again", n),
+			Code: "no_go_key", Count: n, Text: fmt.Sprintf("Redis has %d refresh tokens of the Go backend, and LATCHKEY_LEGACY_RS256_PUBLIC_KEY_FILE is not set: their owners would have to log in again", n),
 			Right: "the file with the Go backend's public key",
 		})
 	}
@@ -188,19 +188,19 @@ func (r *Report) judgeTokens(s Settings) {
 	switch {
 	case genuine == nil && !s.RustSecret:
 		r.warn(Finding{
-			Code: "no_rust_secret", Count: n, Text: fmt.Sprintf("%d refresh tokens of the Rust backend are in Redis, and LATCHKEY_LEGACY_HS256_SECRET is not set: their holders would have to log in again", n),
-			Right: "the secret as the Rust backend has it",
+			Code: "no_rust_secret", Count: n, Text: fmt.Sprintf("Redis has %d refresh tokens of the Rust backend, and LATCHKEY_LEGACY_HS256_SECRET is not set: their owners would have to log in again", n),
+			Right: "the exact secret of the Rust backend",
 		})
 	case genuine == nil: // it was set and could not be used, which is reported already
 	case *genuine == 0:
 		r.Problems = append(r.Problems, Finding{
 			Code: "wrong_secret", Count: n, Text: fmt.Sprintf("LATCHKEY_LEGACY_HS256_SECRET is the wrong secret: 0 of %d refresh tokens of the Rust backend are signed with it", n),
-			Right: "the secret to the letter as the Rust backend has it: no quotes, no line break, not decoded",
+			Right: "the exact secret of the Rust backend: no quotes, no line break, not decoded",
 		})
 	case *genuine < n:
 		r.warn(Finding{
 			Code: "some_of_another_secret", Count: n - *genuine,
-			Text:  fmt.Sprintf("%d of %d refresh tokens of the Rust backend are not signed with LATCHKEY_LEGACY_HS256_SECRET: their holders have to log in again", n-*genuine, n),
+			Text:  fmt.Sprintf("%d of %d refresh tokens of the Rust backend are not signed with LATCHKEY_LEGACY_HS256_SECRET: their owners have to log in again", n-*genuine, n),
 			Right: "nothing, if that backend's secret was changed within the last 7 days",
 		})
 	}

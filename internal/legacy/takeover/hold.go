@@ -48,7 +48,7 @@ func Hold(ctx context.Context, conn *pgx.Conn, id uuid.UUID) (changed bool, err 
 			return err
 		}
 		if !found {
-			return fmt.Errorf("%s: its address was changed just now", id)
+			return fmt.Errorf("%s: somebody has just changed its address; try again", id)
 		}
 		changed = true
 		if _, err := tx.Exec(ctx, "UPDATE users SET email_lookup = NULL WHERE email_lookup = $1", lookup); err != nil {

@@ -49,10 +49,10 @@ func (s *schema) readKeys(ctx context.Context) error {
 		return err
 	}
 	if len(triggers) > 0 {
-		s.report.warn(Finding{Code: "other_triggers", Count: int64(len(triggers)), Text: "users has triggers that neither the old backends nor Latchkey made, and filling the new column may fire them for every account: " + strings.Join(triggers, ", "), Right: "know what they do"})
+		s.report.warn(Finding{Code: "other_triggers", Count: int64(len(triggers)), Text: "users has triggers that neither the older backends nor Latchkey made, and filling the new column may fire them for every account: " + strings.Join(triggers, ", "), Right: "triggers that may fire once for each account"})
 	}
 	if len(checks) > 0 {
-		s.report.warn(Finding{Code: "other_constraints", Count: int64(len(checks)), Text: "users has constraints that the old backends do not have, and accounts that they refuse cannot be added or changed here: " + strings.Join(checks, ", "), Right: "know what they allow"})
+		s.report.warn(Finding{Code: "other_constraints", Count: int64(len(checks)), Text: "users has constraints that the older backends do not have, and Latchkey cannot add or change accounts that they refuse: " + strings.Join(checks, ", "), Right: "constraints that allow every account that people may create"})
 	}
 	for _, name := range []string{"idx_users_email", "idx_users_created_at"} {
 		if !slices.Contains(indexes, name) {
@@ -76,7 +76,7 @@ func (s *schema) judgeUnique(keys []uniqueKey) {
 		s.report.mendable("users has no primary key (id)", "PRIMARY KEY (id), or UNIQUE (id)", "ALTER TABLE users "+add)
 	}
 	if !on("email") {
-		s.report.mendable("users.email is not unique", "UNIQUE (email): accounts that have the very same address have to be made one first",
+		s.report.mendable("users.email is not unique", "UNIQUE (email): first merge accounts that have exactly the same address",
 			"CREATE UNIQUE INDEX CONCURRENTLY users_email_key ON users (email)")
 	}
 	known := postgres.UserColumns()
@@ -86,7 +86,7 @@ func (s *schema) judgeUnique(keys []uniqueKey) {
 		})
 		if extra && key.Alike {
 			name := key.Columns[0]
-			s.report.mendable(fmt.Sprintf("users.%s is unique and has a default that is the same for all: Latchkey, which leaves it out, could add one account only", name),
+			s.report.mendable(fmt.Sprintf("users.%s is unique and has one default for all accounts: Latchkey sets no value there, so it could add only one account", name),
 				"a column that may be NULL, without a default", alterColumn(name, "DROP DEFAULT", "DROP NOT NULL"))
 		}
 	}
@@ -103,8 +103,8 @@ func (r *Report) judgeIndexes(missing []string) {
 	for _, name := range missing {
 		r.warn(Finding{
 			Code: "index_keeps_writers_waiting", Count: r.Database.Accounts.Total,
-			Text:  fmt.Sprintf("users has no index %s: apply builds it, and whoever writes waits meanwhile, for %s or so", name, seconds(r.Database.Accounts.Total)),
-			Right: "build it before, beside the work of others",
+			Text:  fmt.Sprintf("users has no index %s: apply builds it, and all who write wait meanwhile, for about %s", name, seconds(r.Database.Accounts.Total)),
+			Right: "build it before, while others work",
 			SQL:   fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON users (%s)", name, strings.TrimPrefix(name, "idx_users_")),
 		})
 	}

@@ -12,7 +12,7 @@ import (
 const longestSetting = 8760 * time.Hour
 
 // judgeLives compares the remaining lives of keys in Redis with the settings. A key that lives longer than the setting
-// for its kind shows that the old backend had another setting.
+// for its kind shows that the older backend had another setting.
 func (r *Report) judgeLives(k Keys) {
 	set := k.Store.Defaults()
 	for _, kind := range []struct {
@@ -31,7 +31,7 @@ func (r *Report) judgeLives(k Keys) {
 		r.warn(Finding{
 			Code: "other_life",
 			Text: fmt.Sprintf("Redis has %s (%s:…) that live for %s more, and %s is %s", kind.what, kind.key, found.Round(time.Second), kind.setting, kind.set),
-			Right: fmt.Sprintf("the old backend's own setting, as %s=%s or so",
+			Right: fmt.Sprintf("the older backend's own setting, probably %s=%s",
 				kind.setting, (found + time.Hour - 1).Truncate(time.Hour)),
 		})
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Tables that were made by hand differ from that of the older backends in small ways. If Latchkey cannot work with a
-// table, it refuses the table and shows the statements that mend it. Only the operator knows whether an old backend
+// table, it refuses the table and shows the statements that mend it. Only the operator knows whether an older backend
 // works after them.
 
 // alterColumn returns one statement that changes a column of users.
@@ -72,11 +72,11 @@ func mendType(want postgres.UserColumn, got foundColumn) (right, sql string) {
 	name := ident(want.Name)
 	switch {
 	case want.Type == "uuid" && !isText(got.Type):
-		return "uuid: other ids cannot stay; `latchkey users import` moves such accounts (docs/import.md)", ""
+		return "uuid: accounts cannot keep other ids; move them with `latchkey users import` (docs/import.md)", ""
 	case want.Type == "uuid" || want.Type == "boolean":
 		return want.Type, convert(name + "::text::" + want.Type)
 	case strings.HasPrefix(got.Type, "timestamp") && strings.HasSuffix(got.Type, "without time zone"):
-		return want.Type + "; the statement takes what is there for UTC and writes every row anew, and the old backend has to read the new type",
+		return want.Type + "; the statement takes the present times for UTC and writes every row again, and the older backend must be able to read the new type",
 			convert(name + " AT TIME ZONE 'UTC'")
 	case want.Type == "timestamp with time zone":
 		return want.Type, convert(name + "::" + want.Type)

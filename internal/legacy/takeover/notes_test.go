@@ -26,7 +26,7 @@ func TestNoteOnLocksIsNeeded(t *testing.T) {
 		"no such mode":     {"-- locks: users EXCLUSIVE-ISH, adds column nickname\n" + up, "is no note on locks"},
 		"no words":         {"-- locks: users ACCESS EXCLUSIVE\n" + up, "is no note on locks"},
 		"another table":    {"-- locks: user ACCESS EXCLUSIVE, adds column nickname\n" + up, "is no note on locks"},
-		"a contradiction":  {"-- locks: nothing\n-- locks: users SHARE, makes index x\n" + up, "locks nothing, and what"},
+		"a contradiction":  {"-- locks: nothing\n-- locks: users SHARE, makes index x\n" + up, "name locks, but also say that it locks nothing"},
 		"a wrong one more": {"-- locks: users SHARE, makes index x\n-- locks: perhaps\n" + up, "is no note on locks"},
 	} {
 		_, err := readPlans(fstest.MapFS{"00001_nickname.sql": {Data: []byte(test.text)}})

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	usersMigration  = 1 // makes the schema of the old backends, so its objects do not show another program
+	usersMigration  = 1 // makes the schema of the older backends, so its objects do not show another program
 	lookupMigration = 2 // runs outside a transaction: some of its objects may exist
 	lookupColumn    = "email_lookup"
 	lookupIndex     = "users_email_lookup_key"
@@ -120,8 +120,8 @@ func (s *schema) judgeTakenBack(ctx context.Context) error {
 		return err
 	}
 	s.report.warn(Finding{
-		Code: "taken_back", Text: "Latchkey has served here, until its migrations were taken back at " + at.UTC().Format(time.RFC3339) + ": sessions and tokens from before are refused, since some of them had ended and nobody knows which",
-		Right: "nothing: whoever has only such tokens logs in again",
+		Code: "taken_back", Text: "Latchkey has served here, until its migrations were taken back at " + at.UTC().Format(time.RFC3339) + ": it refuses sessions and tokens from before that time, since some of them had ended and nobody knows which",
+		Right: "nothing: people who have only such tokens log in again",
 	})
 	return nil
 }
@@ -135,7 +135,7 @@ func (s *schema) readVersions(ctx context.Context) error {
 		return err
 	}
 	if !slices.Contains(columns, "version_id") || !slices.Contains(columns, "is_applied") {
-		s.foreign("goose_db_version is another program's ("+strings.Join(columns, ", ")+")", "no such table, or Latchkey's")
+		s.foreign("goose_db_version belongs to another program ("+strings.Join(columns, ", ")+")", "no such table, or that of Latchkey")
 		return nil
 	}
 	rows, err := s.tx.Query(ctx, `
@@ -151,7 +151,7 @@ func (s *schema) readVersions(ctx context.Context) error {
 	for _, version := range versions {
 		i := slices.IndexFunc(s.plans, func(p *plan) bool { return p.version == version })
 		if i < 0 {
-			s.foreign(fmt.Sprintf("goose_db_version has version %d, which this latchkey does not know: another program's, or a newer latchkey's", version), "no such table, or the newest latchkey")
+			s.foreign(fmt.Sprintf("goose_db_version has version %d, which this latchkey does not know: it belongs to another program or a newer latchkey", version), "no such table, or the newest latchkey")
 			continue
 		}
 		s.plans[i].applied = true
@@ -176,11 +176,11 @@ func (s *schema) judgeObject(ctx context.Context, p *plan, o object) error {
 	}
 	switch {
 	case p.applied && o.kind == "table" && (!exists || !isTable(relkind)):
-		s.foreign(fmt.Sprintf("goose_db_version says that %s is done, and there is no table %s: it is another program's record, or the table was dropped", p.file, o.name), "no table goose_db_version of others; or a backup with the table")
+		s.foreign(fmt.Sprintf("goose_db_version says that %s is applied, but there is no table %s: the record belongs to another program, or somebody dropped the table", p.file, o.name), "no table goose_db_version of another program; or a backup that has the table")
 	case !p.applied && exists && !o.rerun && !s.madeEarlier(o):
-		s.foreign(fmt.Sprintf("there is a %s %s already, which is not Latchkey's", o.kind, o.name), "rename it, or move it to another schema: Latchkey makes its own")
+		s.foreign(fmt.Sprintf("there already is a %s %s that is not Latchkey's", o.kind, o.name), "rename it, or move it to another schema: Latchkey makes one with this name")
 	case !p.applied && exists && !owned:
-		s.foreign(fmt.Sprintf("the %s %s belongs to a role whose rights role %q lacks", o.kind, o.name, s.report.Database.Role), "run it with the role that ran it before")
+		s.foreign(fmt.Sprintf("the %s %s belongs to a role, and role %q does not have the rights of that role", o.kind, o.name, s.report.Database.Role), "run this command with the role that made it")
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (s *schema) judgeLookup(ctx context.Context) error {
 		return nil
 	}
 	if err == nil && !ours {
-		s.foreign("there is a "+lookupIndex+" already, which is not Latchkey's unique index on users."+lookupColumn, "rename it")
+		s.foreign("there already is a "+lookupIndex+" that is not Latchkey's unique index on users."+lookupColumn, "another name for that index")
 	}
 	return err
 }
@@ -221,7 +221,7 @@ func (s *schema) judgeQueue(ctx context.Context) error {
 	var exists bool
 	err := s.tx.QueryRow(ctx, "SELECT to_regclass('river_migration') IS NOT NULL OR to_regclass('river_job') IS NOT NULL").Scan(&exists)
 	if err == nil && exists {
-		s.foreign("another program keeps a River queue here (river_job, river_migration), and Latchkey's mails would be in it", "a schema of its own for one of the two")
+		s.foreign("another program has a River queue here (river_job, river_migration), and Latchkey's mails would be in the same queue", "a separate schema for one of the two")
 	}
 	return err
 }

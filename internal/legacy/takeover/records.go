@@ -26,8 +26,8 @@ func (s *schema) readRecords(ctx context.Context) error {
 	}
 	if len(s.report.Database.Records) == 0 && !s.report.Applied {
 		s.report.warn(Finding{
-			Code: "no_record", Text: "there is neither schema_migrations nor _sqlx_migrations: no old backend has migrated this database, so users was made by hand",
-			Right: "nothing, if this is the old backend's database: the columns are judged one by one",
+			Code: "no_record", Text: "there is neither schema_migrations nor _sqlx_migrations: no older backend has migrated this database, so somebody made users by hand",
+			Right: "nothing, if this is the older backend's database: check judges the columns one by one",
 		})
 	}
 	return nil
@@ -52,8 +52,8 @@ func (s *schema) unreadable(table string) {
 // otherRecord notes that another program has a table of that name. Latchkey does not touch it.
 func (s *schema) otherRecord(table string, columns []string) {
 	s.report.warn(Finding{
-		Code: "other_record", Text: fmt.Sprintf("%s is another program's (%s)", table, strings.Join(columns, ", ")),
-		Right: "nothing, if users is the old backend's: Latchkey does not touch the other table",
+		Code: "other_record", Text: fmt.Sprintf("%s belongs to another program (%s)", table, strings.Join(columns, ", ")),
+		Right: "nothing, if users is the older backend's: Latchkey does not touch the other table",
 	})
 }
 
@@ -82,18 +82,18 @@ func (s *schema) readGoRecord(ctx context.Context) error {
 		return err
 	}
 	record := Record{Table: goRecord, Program: "golang-migrate"}
-	const right = "schema_migrations with one row (version, false), as golang-migrate leaves it"
+	const right = "schema_migrations with one row (version, false), as golang-migrate writes it"
 	switch {
 	case len(list) == 0:
-		s.report.mendable("schema_migrations has 0 rows: the Go backend would make its tables anew when it starts", right, "INSERT INTO schema_migrations VALUES (1, false)")
+		s.report.mendable("schema_migrations has 0 rows: the Go backend would make its tables again when it starts", right, "INSERT INTO schema_migrations VALUES (1, false)")
 	case len(list) > 1:
 		s.foreign(fmt.Sprintf("schema_migrations has more than one row (versions %d and %d)", list[0].Version, list[1].Version), right)
 	case list[0].Dirty:
-		s.foreign(fmt.Sprintf("schema_migrations is dirty at version %d: a migration of the old backend has failed", list[0].Version), "the failed migration done or taken back, and dirty set to false, as golang-migrate's force does")
+		s.foreign(fmt.Sprintf("schema_migrations is dirty at version %d: a migration of the Go backend has failed", list[0].Version), "the failed migration completed or undone, and dirty set to false, as golang-migrate's force does")
 	case list[0].Version != 1:
 		s.report.warn(Finding{
-			Code: "other_version", Text: fmt.Sprintf("schema_migrations is at version %d: the Go backend that is known has version 1", list[0].Version),
-			Right: "nothing: the columns are judged one by one, and fit unless a problem says otherwise",
+			Code: "other_version", Text: fmt.Sprintf("schema_migrations is at version %d: Latchkey knows the Go backend with version 1", list[0].Version),
+			Right: "nothing: check judges the columns one by one, and they fit unless a problem says otherwise",
 		})
 	}
 	if len(list) > 0 {
@@ -125,7 +125,7 @@ func (s *schema) readRustRecord(ctx context.Context) error {
 	}
 	if len(failed) > 0 {
 		s.report.mendable(fmt.Sprintf("_sqlx_migrations says that migration %d of the Rust backend has failed", failed[0]),
-			"the failed migration done or taken back: look at users, then forget that it was tried", "DELETE FROM _sqlx_migrations WHERE NOT success")
+			"the failed migration completed or undone: look at users, then delete its record", "DELETE FROM _sqlx_migrations WHERE NOT success")
 	}
 	s.report.Database.Records = append(s.report.Database.Records, record)
 	return nil

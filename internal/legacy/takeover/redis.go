@@ -226,15 +226,15 @@ func (s *scanner) owners(ctx context.Context, owners map[uuid.UUID][]*Refresh) e
 func (r *Report) judgeRedis() {
 	f := r.Redis
 	if f.Unreadable > 0 {
-		r.warn(Finding{Code: "unreadable_keys", Count: f.Unreadable, Text: fmt.Sprintf("%d keys have the name of a token or counter and a value that neither backend writes: they are ignored", f.Unreadable)})
+		r.warn(Finding{Code: "unreadable_keys", Count: f.Unreadable, Text: fmt.Sprintf("%d keys have the name of a token or counter, but a value that neither backend writes: Latchkey ignores them", f.Unreadable)})
 	}
 	if f.WithoutTTL > 0 {
-		r.warn(Finding{Code: "keys_without_ttl", Count: f.WithoutTTL, Text: fmt.Sprintf("%d keys of the backends never expire", f.WithoutTTL), Right: "delete them when the old backend is gone; tokens among them are accepted to their own end"})
+		r.warn(Finding{Code: "keys_without_ttl", Count: f.WithoutTTL, Text: fmt.Sprintf("%d keys of the backends never expire", f.WithoutTTL), Right: "delete them when the older backend is gone; until then tokens among them are accepted until they expire"})
 	}
 	if n := f.GoRefresh.UnknownUser + f.RustRefresh.UnknownUser + f.GoRefresh.DisabledUser + f.RustRefresh.DisabledUser; n > 0 {
-		r.warn(Finding{Code: "worthless_tokens", Count: n, Text: fmt.Sprintf("%d refresh tokens belong to accounts that are disabled or gone: they are refused", n)})
+		r.warn(Finding{Code: "worthless_tokens", Count: n, Text: fmt.Sprintf("%d refresh tokens belong to accounts that are disabled or deleted: Latchkey refuses them", n)})
 	}
 	if f.Keys == f.Unknown+f.Latchkey && f.Unknown > 0 {
-		r.warn(Finding{Code: "no_keys", Text: fmt.Sprintf("Redis has %d keys and none of an old backend", f.Keys), Right: "the old backends' server and database number in LATCHKEY_REDIS_URL"})
+		r.warn(Finding{Code: "no_keys", Text: fmt.Sprintf("Redis has %d keys, and none of them is an older backend's", f.Keys), Right: "the older backends' server and database number in LATCHKEY_REDIS_URL"})
 	}
 }

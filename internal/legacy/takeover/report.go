@@ -223,13 +223,13 @@ func (r *Report) conclude() {
 		r.Next = "solve the problems above and run `latchkey takeover check` again"
 	case r.DecisionsTotal > 0 && r.Applied:
 		r.Status = Decisions
-		r.Next = "`latchkey takeover apply` lets the oldest account of each group hold the address, `--holder USER_ID` another one"
+		r.Next = "run `latchkey takeover apply`: the oldest account of each group then holds the address, or another one with `--holder USER_ID`"
 	case r.DecisionsTotal > 0:
 		r.Status = Decisions
-		r.Next = "decide who holds the shared addresses, then `latchkey takeover apply` (`--holder USER_ID` for each that is not the oldest)"
+		r.Next = "decide which accounts hold the shared addresses, then run `latchkey takeover apply` (with `--holder USER_ID` for each that is not the oldest)"
 	case r.Applied:
 		r.Status = Clear
-		r.Next = "nothing is left to do to the database: start `latchkey serve`"
+		r.Next = "the database is ready: start `latchkey serve`"
 	default:
 		r.Status = Clear
 		r.Next = "run `latchkey takeover apply`"

@@ -94,11 +94,11 @@ func (s *schema) readServer(ctx context.Context) (creatable bool, err error) {
 		s.report.problem("encoding", "the database's encoding is "+encoding, "UTF8")
 	}
 	if standby {
-		s.report.problem("standby", "the server is a standby, which takes no changes", "the primary's address in LATCHKEY_DATABASE_URL, or all hosts and target_session_attrs=read-write")
+		s.report.problem("standby", "the server is a standby, which cannot be changed", "the primary's address in LATCHKEY_DATABASE_URL, or all hosts and target_session_attrs=read-write")
 	}
 	// A pooler invents the process id that it reports to its clients.
 	if pid != s.clientPID {
-		s.report.problem("pooler", "a pooler (pgbouncer, say) is between Latchkey and the server: locks and settings of a session would end up with others", "the server's own address in LATCHKEY_DATABASE_URL")
+		s.report.problem("pooler", "a pooler (such as pgbouncer) is between Latchkey and the server: other clients would get the locks and settings of Latchkey's session", "the server's own address in LATCHKEY_DATABASE_URL")
 	}
 	return creatable, nil
 }
@@ -124,7 +124,7 @@ func (s *schema) readUsers(ctx context.Context) (bool, error) {
 	d := s.report.Database
 	d.TableBytes = u.TotalBytes
 	if kinds := map[string]string{"v": "a view", "m": "a materialized view", "p": "a partitioned table", "f": "a foreign table"}; kinds[u.Kind] != "" {
-		s.foreign("users is "+kinds[u.Kind], "an ordinary table: it is not the old backends' schema")
+		s.foreign("users is "+kinds[u.Kind], "an ordinary table: this is not the older backends' schema")
 		return false, nil
 	}
 	if u.Schema != d.Schema {
@@ -137,7 +137,7 @@ func (s *schema) readUsers(ctx context.Context) (bool, error) {
 		s.report.mendable("users is unlogged: a crash empties it", "a logged table", "ALTER TABLE users SET LOGGED")
 	}
 	if u.Inherits {
-		s.foreign("users inherits, or is inherited from", "a table of its own")
+		s.foreign("users inherits from a table, or a table inherits from it", "a table without inheritance")
 	}
 	if u.Rules {
 		s.foreign("users has rules, which rewrite statements", "no rules on users")
@@ -167,9 +167,9 @@ func (s *schema) explainNoUsers(ctx context.Context) error {
 	case len(elsewhere) > 0:
 		s.foreign("there is no table users on the search path; there is one in schema "+strings.Join(elsewhere, ", "), fmt.Sprintf("search_path=%s in LATCHKEY_DATABASE_URL", elsewhere[0]))
 	case d.TablesTotal == 0:
-		s.report.problem("empty_database", fmt.Sprintf("database %q is empty: there is nothing to take over", d.Name), "the old backend's database in LATCHKEY_DATABASE_URL; a new service needs no takeover")
+		s.report.problem("empty_database", fmt.Sprintf("database %q is empty: there is nothing to take over", d.Name), "the older backend's database in LATCHKEY_DATABASE_URL; a new service needs no takeover")
 	default:
-		s.foreign(fmt.Sprintf("database %q has %d tables and no users", d.Name, d.TablesTotal), "the old backend's database in LATCHKEY_DATABASE_URL")
+		s.foreign(fmt.Sprintf("database %q has %d tables, but no table users", d.Name, d.TablesTotal), "the older backend's database in LATCHKEY_DATABASE_URL")
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (s *schema) judgeColumn(want postgres.UserColumn, found map[string]foundCol
 		s.report.mendable(fmt.Sprintf("%s has the default %s", name, got.Default), "the default "+want.Default, alterColumn(want.Name, "SET DEFAULT "+want.Default))
 	}
 	if !got.Deterministic {
-		s.report.mendable(name+" has a nondeterministic collation: addresses that differ would count as one", "the database's own collation",
+		s.report.mendable(name+" has a nondeterministic collation: different addresses would count as one", "the database's own collation",
 			alterColumn(want.Name, "TYPE "+got.Type+` COLLATE pg_catalog."default"`))
 	}
 	return fits && (want.Nullable || got.NotNull)
@@ -255,17 +255,17 @@ func (s *schema) judgeExtra(c foundColumn) {
 	ours, pending := s.addsColumn(c.Name)
 	switch {
 	case pending:
-		s.foreign(name+" ("+c.Type+") is there already and is not Latchkey's", "another name for that column")
+		s.foreign(name+" ("+c.Type+") exists already and is not Latchkey's", "another name for that column")
 	case c.Name == lookupColumn:
 		s.hasLookup = c.Type == "text" && !c.NotNull && !c.Generated
 		if !s.hasLookup {
-			s.foreign(fmt.Sprintf("%s is there already and is not Latchkey's (%s, NOT NULL %v)", name, c.Type, c.NotNull), "text that may be NULL, or another name for that column")
+			s.foreign(fmt.Sprintf("%s exists already and is not Latchkey's (%s, NOT NULL %v)", name, c.Type, c.NotNull), "text that may be NULL, or another name for that column")
 		}
 	case ours:
 	case c.NotNull && c.Default == "" && !c.Generated:
 		s.report.mendable(name+" is NOT NULL without a default: Latchkey could not add accounts", "a default, or a column that may be NULL", alterColumn(c.Name, "DROP NOT NULL"))
 	default:
-		s.report.warn(Finding{Code: "extra_column", Text: name + " (" + c.Type + ") is not the old backends': Latchkey leaves it alone"})
+		s.report.warn(Finding{Code: "extra_column", Text: name + " (" + c.Type + ") is not a column of the older backends: Latchkey does not touch it"})
 	}
 }
 

@@ -20,8 +20,8 @@ const (
 
 // RestartForColumn names the programs that fail after a new column in users. PostgreSQL refuses a prepared statement if
 // its result has another shape than when it was prepared, on every connection that has it.
-const RestartForColumn = "the Rust backend, and whatever else keeps prepared SELECT * statements on users: on its open connections they fail " +
-	"with \"cached plan must not change result type\" from then on. The Go backend names its columns and goes on"
+const RestartForColumn = "the Rust backend, and all other programs that keep prepared SELECT * statements on users: from then on these fail on open " +
+	"connections with \"cached plan must not change result type\". The Go backend names its columns and keeps running"
 
 // lockMode describes one kind of lock on users that a note may name.
 type lockMode struct {
@@ -37,14 +37,14 @@ func lockModes() map[string]lockMode {
 	brief := func(int64) float64 { return briefly }
 	return map[string]lockMode{
 		"ACCESS EXCLUSIVE":    {"", "everybody", brief},
-		"SHARE":               {"", "whoever writes", brief},
-		"SHARE ROW EXCLUSIVE": {"", "whoever writes", brief},
+		"SHARE":               {"", "all who write", brief},
+		"SHARE ROW EXCLUSIVE": {"", "all who write", brief},
 		"SHARE UPDATE EXCLUSIVE": {
-			" beside the work of others; waits for transactions that began earlier", "nobody",
+			" while others work; waits for transactions that began earlier", "nobody",
 			func(rows int64) float64 { return briefly + float64(rows)/indexPerSecond },
 		},
 		"ROW EXCLUSIVE": {
-			", oldest account first, in transactions of 1,000 rows", "whoever changes the same account, for one transaction",
+			", oldest account first, in transactions of 1,000 rows", "all who change the same account, for one transaction",
 			func(rows int64) float64 { return float64(rows) / fillPerSecond },
 		},
 	}
@@ -77,15 +77,15 @@ func readNotes(text string) ([]note, error) {
 		}
 		lock, does, _ := strings.Cut(strings.TrimPrefix(said, "users "), ", ")
 		if _, known := lockModes()[lock]; !known || does == "" || !strings.HasPrefix(said, "users ") {
-			return nil, fmt.Errorf("%q is no note on locks: it must be %snothing, or %susers MODE, what it does", line, noteMark, noteMark)
+			return nil, fmt.Errorf("%q is no note on locks: write %snothing, or %susers MODE, what it does", line, noteMark, noteMark)
 		}
 		notes = append(notes, note{lock, does})
 	}
 	switch {
 	case !found:
-		return nil, fmt.Errorf("no note on locks: a line %snothing, or %susers MODE, what it does", noteMark, noteMark)
+		return nil, fmt.Errorf("it has no note on locks: write a line %snothing, or %susers MODE, what it does", noteMark, noteMark)
 	case nothing && len(notes) > 0:
-		return nil, errors.New("its notes say that it locks nothing, and what it locks")
+		return nil, errors.New("its notes name locks, but also say that it locks nothing")
 	}
 	return notes, nil
 }
@@ -103,7 +103,7 @@ func steps(plans []*plan, rows int64) []Step {
 
 func (p *plan) steps(rows int64) []Step {
 	if len(p.notes) == 0 {
-		return []Step{{Migration: p.file, Does: "adds tables and functions of its own", Blocks: "nobody", Seconds: briefly}}
+		return []Step{{Migration: p.file, Does: "adds Latchkey's tables and functions", Blocks: "nobody", Seconds: briefly}}
 	}
 	list := make([]Step, 0, len(p.notes))
 	for _, n := range p.notes {

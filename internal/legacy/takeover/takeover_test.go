@@ -56,7 +56,7 @@ func check(t *testing.T, conn *pgx.Conn, client redis.UniversalClient, keys take
 	})
 }
 
-// TestForeignSchemas: every difference from the old backends' schema is named.
+// TestForeignSchemas: every difference from the older backends' schema is named.
 func TestForeignSchemas(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ sql, want string }{
@@ -81,7 +81,7 @@ func TestForeignSchemas(t *testing.T) {
 		{"ALTER TABLE users ALTER last_name DROP NOT NULL; UPDATE users SET last_name = NULL", "users.last_name may be NULL"},
 		{"ALTER TABLE users ALTER email DROP NOT NULL", "users.email may be NULL"},
 		{"ALTER TABLE users ALTER is_verified DROP DEFAULT", "users.is_verified has no default"},
-		{"ALTER TABLE users ADD name text NOT NULL DEFAULT ''; UPDATE users SET name = email; ALTER TABLE users ADD UNIQUE (name)", "users.name is unique and has a default that is the same for all"},
+		{"ALTER TABLE users ADD name text NOT NULL DEFAULT ''; UPDATE users SET name = email; ALTER TABLE users ADD UNIQUE (name)", "users.name is unique and has one default for all accounts"},
 		{"ALTER TABLE users DROP CONSTRAINT users_pkey, ADD number bigserial PRIMARY KEY", "users has no primary key (id)"},
 		{"DROP TABLE schema_migrations; " + sqlxRecord + "; UPDATE _sqlx_migrations SET success = false WHERE version = 20240102000000", "migration 20240102000000 of the Rust backend has failed"},
 		{"ALTER TABLE users ALTER email TYPE varchar(100)", "users.email is character varying(100)"},
@@ -92,29 +92,29 @@ func TestForeignSchemas(t *testing.T) {
 		{"ALTER TABLE users ALTER id DROP DEFAULT", "users.id has no default"},
 		{"ALTER TABLE users ALTER is_active SET DEFAULT false", "users.is_active has the default false"},
 		{"ALTER TABLE users ADD tenant int; UPDATE users SET tenant = 1; ALTER TABLE users ALTER tenant SET NOT NULL", "users.tenant is NOT NULL without a default"},
-		{"ALTER TABLE users ADD email_lookup varchar(255)", "users.email_lookup is there already and is not Latchkey's"},
+		{"ALTER TABLE users ADD email_lookup varchar(255)", "users.email_lookup exists already and is not Latchkey's"},
 		{"ALTER TABLE users DROP CONSTRAINT users_email_key", "users.email is not unique"},
 		{"ALTER TABLE users DROP CONSTRAINT users_email_key; CREATE UNIQUE INDEX ON users (email) WHERE is_active", "users.email is not unique"},
 		{"ALTER TABLE users DROP CONSTRAINT users_pkey", "users has no primary key (id)"},
 		{"ALTER TABLE users ENABLE ROW LEVEL SECURITY", "row level security"},
 		{"ALTER TABLE users SET UNLOGGED", "users is unlogged"},
-		{"CREATE TABLE more () INHERITS (users)", "users inherits, or is inherited from"},
+		{"CREATE TABLE more () INHERITS (users)", "users inherits from a table, or a table inherits from it"},
 		{"CREATE RULE r AS ON DELETE TO users DO INSTEAD NOTHING", "users has rules"},
 		{"ALTER TABLE users RENAME TO people; CREATE VIEW users AS SELECT * FROM people", "users is a view"},
 		{"ALTER TABLE users RENAME TO people; CREATE TABLE users (id uuid) PARTITION BY HASH (id)", "users is a partitioned table"},
-		{"ALTER TABLE users RENAME TO people", "has 2 tables and no users"},
+		{"ALTER TABLE users RENAME TO people", "has 2 tables, but no table users"},
 		{"CREATE SCHEMA old; ALTER TABLE users SET SCHEMA old", "there is one in schema old"},
 		{`DO $$ BEGIN EXECUTE format('CREATE SCHEMA %I', current_user); END $$`, "new tables would be made in schema"},
 		{"DROP TABLE users, schema_migrations", "is empty: there is nothing to take over"},
 		{"UPDATE schema_migrations SET dirty = true", "dirty at version 1"},
 		{"DELETE FROM schema_migrations", "schema_migrations has 0 rows"},
-		{"CREATE TABLE revocations (id int)", "there is a table revocations already"},
-		{"CREATE VIEW replicas AS SELECT 1 AS one", "there is a table replicas already"},
-		{"CREATE INDEX users_email_lookup_key ON users (last_name)", "users_email_lookup_key already"},
-		{"CREATE TABLE goose_db_version (id serial, applied int)", "goose_db_version is another program's"},
+		{"CREATE TABLE revocations (id int)", "there already is a table revocations"},
+		{"CREATE VIEW replicas AS SELECT 1 AS one", "there already is a table replicas"},
+		{"CREATE INDEX users_email_lookup_key ON users (last_name)", "there already is a users_email_lookup_key"},
+		{"CREATE TABLE goose_db_version (id serial, applied int)", "goose_db_version belongs to another program"},
 		{"CREATE TABLE goose_db_version (id serial, version_id bigint, is_applied boolean); INSERT INTO goose_db_version VALUES (1, 0, true), (2, 20240101, true)", "version 20240101"},
 		{"CREATE TABLE goose_db_version (id serial, version_id bigint, is_applied boolean); INSERT INTO goose_db_version VALUES (1, 0, true), (2, 1, true), (3, 2, true), (4, 3, true)", "there is no table revocations"},
-		{"CREATE TABLE river_job (id int)", "another program keeps a River queue here"},
+		{"CREATE TABLE river_job (id int)", "another program has a River queue here"},
 	} {
 		t.Run(test.sql, func(t *testing.T) {
 			t.Parallel()
