@@ -60,7 +60,7 @@ func completionGroup() command {
 	script := func(text string) runner {
 		return func(_ context.Context, words, _ []string, stdout io.Writer) error {
 			if len(words) > 0 {
-				return completionGroup().wrongUsage(fmt.Sprintf("what is %q?", words[0]))
+				return completionGroup().wrongUsage(fmt.Sprintf("unknown argument %q", words[0]))
 			}
 			_, err := io.WriteString(stdout, text)
 			return err

@@ -145,11 +145,11 @@ func TestFlagsOfGroups(t *testing.T) {
 		"takeover apply --holder me":          `invalid value "me" for --holder`,
 		"migrate up --yes":                    "usage: latchkey migrate up",
 		"migrate down --yes x":                "usage: latchkey migrate up",
-		"serve -- x":                          `what is "--"?`,
+		"serve -- x":                          `takes no arguments, but there is "--"`,
 		"admin -addr h:1 user -json get":      "takes one account",
 		"completion":                          "usage: latchkey completion bash",
 		"completion tcsh":                     `there is no command "tcsh"`,
-		"completion bash -x":                  `what is "-x"?`,
+		"completion bash -x":                  `unknown argument "-x"`,
 		"mail test a@example.org b@example.o": "usage: latchkey mail test ADDRESS",
 	} {
 		var out bytes.Buffer

@@ -116,5 +116,5 @@ func noArguments(name string, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &usageError{fmt.Sprintf("latchkey %s takes no arguments: what is %q? Settings are environment variables, see `latchkey config`.", name, args[0])}
+	return &usageError{fmt.Sprintf("latchkey %s takes no arguments, but there is %q. Settings are environment variables, see `latchkey config`.", name, args[0])}
 }

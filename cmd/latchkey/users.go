@@ -41,24 +41,24 @@ type usersCommand struct {
 
 func usersGroup() command {
 	return command{
-		name: "users", noun: "command ", about: "import or export: accounts in files, those of other programs too",
+		name: "users", noun: "command ", about: "import or export: accounts in files, also in those of other programs",
 		more: `Both work on the database at LATCHKEY_DATABASE_URL; the service need not run, and need not stop. docs/import.md lists the
 fields, and says how to make the export of each program.
-Exit codes: 0 done, 1 failed, or some lines were refused, 2 usage or settings.`,
+Exit codes: 0 done, 1 failed or some lines were refused, 2 usage or settings.`,
 		group: []command{
 			{
 				name: "import", usage: "[--format FORMAT] [--scheme NAME] [--prehash NAME] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
 				about: "make accounts from a file; - is standard input",
 				more: `Formats: jsonl and csv (ours, as export writes them), and those of ` + foreignFormats() + `.
---format list says what files each of them means. Without --format the command reads the format from the file, where
-it is clear; gzip and UTF-16 are fine. Accounts that are there are left as they are: run it again after an
-interruption, or at any time.`,
+--format list describes each of them. Without --format the command recognizes the format if it is clear from the file.
+Files may be compressed with gzip or encoded in UTF-16. Accounts that are already there stay as they are: run it again
+after an interruption, or at any time.`,
 				flags: importFlags,
 			},
 			{
 				name: "export", usage: "[--format jsonl|csv] [--with-hashes] [FILE]",
 				about: "write all accounts, oldest first, to a file or to standard output",
-				more:  "The file must not exist; only its owner may read it. Times are UTC.",
+				more:  "The file must not exist yet; only its owner can read it. Times are UTC.",
 				flags: exportFlags,
 			},
 		},
@@ -69,11 +69,11 @@ func importFlags(flags *flag.FlagSet) runner {
 	u := &usersCommand{stderr: os.Stderr}
 	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file; list prints all")
 	flags.StringVar(&u.firebase, "firebase-config", "", "the `FILE` with the hash parameters that the Firebase console shows (hash_config { … })")
-	flags.StringVar(&u.hashes.Scheme, "scheme", "", "the `NAME` of the form of hashes that do not say it, one of\n"+
+	flags.StringVar(&u.hashes.Scheme, "scheme", "", "the `NAME` of the form of hashes whose text does not show it, one of\n"+
 		wrapped(hashforms.Schemes()))
-	flags.StringVar(&u.hashes.Prehash, "prehash", "", "the `NAME` of what the program hashed in place of the password, such as sha256-hex\n(Meteor, Rocket.Chat): one of\n"+
+	flags.StringVar(&u.hashes.Prehash, "prehash", "", "the `NAME` of the digest that the program hashed in place of the password, such as\nsha256-hex (Meteor, Rocket.Chat): one of\n"+
 		wrapped(password.Prehashes()))
-	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and say what would happen")
+	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and print the summary that an import would have")
 	flags.StringVar(&u.report, "report", "",
 		"write each line that was refused to a `FILE`, as JSON Lines {\"line\", \"email\", \"reason\"};\nstandard error shows the first 100")
 	flags.BoolVar(&u.json, "json", false, "print the summary as JSON")
@@ -164,9 +164,9 @@ func (u *usersCommand) check(command string, words []string) error {
 	}
 	switch {
 	case u.format != "" && !slices.Contains(known, u.format):
-		return &usageError{fmt.Sprintf("latchkey users %s: there is no format %q; there are %v", command, u.format, known)}
+		return &usageError{fmt.Sprintf("latchkey users %s: there is no format %q: use one of %v", command, u.format, known)}
 	case len(words) > 1:
-		return &usageError{fmt.Sprintf("latchkey users %s takes one file: what is %q?", command, words[1])}
+		return &usageError{fmt.Sprintf("latchkey users %s takes one file: unknown argument %q", command, words[1])}
 	case command == "import" && (len(words) == 0 || words[0] == ""):
 		return &usageError{"latchkey users import takes a file, or - for standard input"}
 	case len(words) == 1:

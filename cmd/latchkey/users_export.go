@@ -39,7 +39,7 @@ func (u *usersCommand) exportFile(ctx context.Context) (err error) {
 	n, err := u.export(ctx, writer)
 	err = errors.Join(err, writer.Flush(), buffered.Flush())
 	if err != nil {
-		return fmt.Errorf("after %d accounts, the rest is missing: %w", n, err)
+		return fmt.Errorf("the export stopped after %d accounts, the others are missing: %w", n, err)
 	}
 	u.log.LogAttrs(ctx, slog.LevelInfo, "accounts exported", slog.Int64("accounts", n), slog.Bool("with_hashes", u.withHashes),
 		slog.String("took", since(start).String()))

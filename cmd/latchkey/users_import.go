@@ -82,9 +82,9 @@ func (r *refusals) tell(refused userimport.Refusal) {
 	case r.shown <= refusalsShown:
 		r.show(fmt.Sprintf("%s %d: %s", r.unit, refused.Number, printable(refused.Reason)))
 	case r.shown == refusalsShown+1 && r.report == nil:
-		r.show("more is refused and not shown: --report FILE has all")
+		r.show("more lines are refused and not shown: --report FILE writes all of them")
 	case r.shown == refusalsShown+1:
-		r.show("more is refused and not shown: the report has all")
+		r.show("more lines are refused and not shown: the report has all of them")
 	}
 }
 
@@ -161,7 +161,7 @@ func (u *usersCommand) warnUnsaid(format userfile.Format, counts userimport.Coun
 		return
 	}
 	fmt.Fprintf(u.stderr, "Hashes of bcrypt and Argon2: %d. Their text does not say whether the program hashed something else than the password\n"+ //nolint:errcheck // a note
-		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise, argon2 with a secret: not taken over).\n"+
+		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise, argon2 with a secret: cannot be imported).\n"+
 		"Log in with one of these accounts before you rely on them.\n", counts.Unsaid)
 }
 
@@ -177,9 +177,9 @@ func tellProgress(bar *progress, c userimport.Counts, done, size int64) {
 func (u *usersCommand) outcome(counts userimport.Counts, failed error) error {
 	switch {
 	case errors.Is(failed, context.Canceled):
-		return errors.New("interrupted: run the same again, it goes on where it was")
+		return errors.New("interrupted: run the same command again, it continues")
 	case postgres.IsUnavailable(failed):
-		return fmt.Errorf("the database failed: run the same again, it goes on where it was: %w", failed)
+		return fmt.Errorf("the database failed: run the same command again, it continues: %w", failed)
 	case failed != nil:
 		return fmt.Errorf("%s: %w", u.file, failed)
 	case counts.Refused > 0:

@@ -262,13 +262,13 @@ func TestUsersRefusalsShown(t *testing.T) {
 		t.Error("nothing was refused")
 	}
 	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-	if len(lines) != 101 || strings.Contains(lines[0], "\x1b") || lines[1] != "line 2: it is not JSON" || !strings.Contains(lines[100], "--report FILE has all") {
+	if len(lines) != 101 || strings.Contains(lines[0], "\x1b") || lines[1] != "line 2: it is not JSON" || !strings.Contains(lines[100], "--report FILE writes all") {
 		t.Errorf("%d lines: %q, %q, %q", len(lines), lines[0], lines[1], lines[len(lines)-1])
 	}
 	// After an interruption the command says how to continue.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := u.importFile(ctx); err == nil || !strings.Contains(err.Error(), "run the same again") {
+	if err := u.importFile(ctx); err == nil || !strings.Contains(err.Error(), "run the same command again") {
 		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // and Dovecot ignore the case of schemes.
 func braceForms() []form {
 	const (
-		plainText = "passwords in clear are never taken over: let the program hash them first, or " + resets
+		plainText = "passwords in plain text are never imported: let the program hash them first, or " + resets
 		unsalted  = "it has no salt; " + resets
 		challenge = "it is the secret of a challenge and response, not a hash of a password alone; " + resets
 	)

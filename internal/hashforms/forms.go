@@ -77,7 +77,7 @@ func unusable(text string) bool {
 // unreadable are forms that no code here computes. Most have no salt, or are not hashes of only a password.
 func unreadable() []form {
 	const (
-		old      = "it is not taken over, because it has no salt or costs nothing to guess; " + resets
+		old      = "it is not imported, because it has no salt or is too cheap to guess; " + resets
 		missing  = "nothing here computes it; " + resets
 		loginAll = "the hash is not of the password alone; " + resets
 	)

@@ -133,7 +133,7 @@ func refused(format string, args ...any) error {
 
 // within adds the name of the form in which an error was found.
 func within(name string, err error) error {
-	return fmt.Errorf("this looks like %s, and cannot be taken over: %w; %s", name, err, resets)
+	return fmt.Errorf("this looks like %s, and cannot be imported: %w; %s", name, err, resets)
 }
 
 // clip shortens a quoted text.

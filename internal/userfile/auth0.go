@@ -87,7 +87,7 @@ func (h *auth0Hash) encode() (string, error) {
 		return h.Hash.Value, nil
 	case "scrypt":
 	default:
-		return "", fmt.Errorf("custom_password_hash: %q cannot be taken over: argon2, bcrypt, pbkdf2, scrypt and ldap can", clip(h.Algorithm))
+		return "", fmt.Errorf("custom_password_hash: %q cannot be imported: argon2, bcrypt, pbkdf2, scrypt and ldap can", clip(h.Algorithm))
 	}
 	p := h.auth0Scrypt
 	if p.Cost == 0 {

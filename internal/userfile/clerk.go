@@ -51,7 +51,7 @@ func clerkMore(c cells, u *User, _ time.Time) error {
 	u.EmailVerified = slices.Contains(verified, u.Email)
 	switch hasher := c.get("password_hasher"); {
 	case hasher == "bcrypt_peppered":
-		return errors.New("password_hasher bcrypt_peppered cannot be taken over: Clerk keeps the pepper")
+		return errors.New("password_hasher bcrypt_peppered cannot be imported: Clerk keeps the pepper")
 	case u.PasswordHash != "" && (hasher == "md5" || hasher == "sha256" || hasher == "ldap_ssha"):
 		return errAlgorithm("password_hasher", hasher, "bcrypt, argon2, pbkdf2, phpass and scrypt")
 	}

@@ -158,13 +158,13 @@ func (m *memberNames) holdsUsers(name string) bool {
 func (s sight) source(in *bufio.Reader, of spec) (source, error) {
 	switch {
 	case s.json && !of.json:
-		return nil, fmt.Errorf("this is JSON, not CSV, which %s files are", of.format)
+		return nil, fmt.Errorf("this is JSON, but %s files are CSV", of.format)
 	case s.json && s.lines, s.empty:
 		return newLines(in), nil
 	case s.json:
 		return newElements(in, s.path), nil
 	case !of.csv:
-		return nil, fmt.Errorf("this is not JSON, which %s files are: it begins with neither { nor [", of.format)
+		return nil, fmt.Errorf("this is not JSON, but %s files are: it begins with neither { nor [", of.format)
 	case of.format == Firebase:
 		return newFirebaseRows(in), nil
 	}
@@ -201,7 +201,7 @@ func (s sight) choose(asked Format) (Format, error) {
 	shown := s.shown(func(f spec) []sign { return f.signs })
 	switch {
 	case asked != "" && len(shown) == 1 && shown[0] != asked:
-		return "", fmt.Errorf("this looks like %s, not like %s: say --format %s, or leave it out",
+		return "", fmt.Errorf("this looks like %s, not like %s: use --format %s, or leave it out",
 			shown[0].Describe(), asked.Describe(), shown[0])
 	case asked != "":
 		return asked, nil
@@ -216,14 +216,14 @@ func (s sight) choose(asked Format) (Format, error) {
 	case len(shown) == 1:
 		return shown[0], nil
 	case len(shown) > 1:
-		return "", fmt.Errorf("the file could be %s: say which with --format", orList(shown))
+		return "", fmt.Errorf("the file could be %s: name one with --format", orList(shown))
 	case s.names["accountid"] && s.names["providerid"]:
 		return "", errors.New("this looks like the table account of better-auth, which has no addresses: " +
 			"join it with the table user, as docs/import.md shows")
 	case s.names["email"]:
 		return s.own(), nil
 	}
-	return "", errors.New("the format is not clear from the beginning of the file, which has no email: say --format, one of " + formatNames())
+	return "", errors.New("the format is not clear from the beginning of the file, which has no email: use --format, one of " + formatNames())
 }
 
 // shown returns the formats whose signs the file has.

@@ -86,7 +86,7 @@ func (e *elements) document() error {
 	_, err := e.skipSpace()
 	switch {
 	case errors.Is(err, io.EOF) && !e.found && len(e.path) > 1:
-		return fmt.Errorf("there is no %q in it: an export without its users?", e.path[len(e.path)-2])
+		return fmt.Errorf("there is no %q in it: perhaps the export was made without users", e.path[len(e.path)-2])
 	case err != nil, len(e.path) == 0:
 		return err
 	}

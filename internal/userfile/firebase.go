@@ -51,7 +51,7 @@ func (f firebase) parse(cut raw) (User, error) {
 		return u, nil
 	}
 	if f.hash == nil {
-		return u, fatalError{errors.New("the passwords of Firebase can only be checked with the hash parameters of the project: say --firebase-config FILE")}
+		return u, fatalError{errors.New("the passwords of Firebase can only be checked with the hash parameters of the project: use --firebase-config FILE")}
 	}
 	u.PasswordHash, err = f.encode(a)
 	return u, err

@@ -48,7 +48,7 @@ func TestAuth0(t *testing.T) {
 		User{Email: "argon@example.com", PasswordHash: "$argon2id$v=19$m=16,t=2,p=1$x$y"},
 		User{Email: "scrypt@example.com", PasswordHash: "$scrypt$ln=14,r=8,p=1$c2FsdA$AAECAw"},
 		"cost is not a power of two",
-		`"md5" cannot be taken over`,
+		`"md5" cannot be imported`,
 	)
 	// The bulk import format is an array.
 	list = read(t, `[ {"email":"a@example.com","password_hash":"`+bcryptHash+`","user_id":"x"}, {"email":"b@example.com"} ]`, Auth0)
@@ -182,7 +182,7 @@ func TestKeycloak(t *testing.T) {
 		User{Email: "old@example.com", PasswordHash: list[1].User.PasswordHash},
 		"service account",
 		"plain text",
-		`"md5" cannot be taken over`,
+		`"md5" cannot be imported`,
 		"secretData",
 	)
 	for _, record := range list {

@@ -30,7 +30,7 @@ func fusionAuthHash(c cells, u *User, _ time.Time) error {
 	case text == "":
 		return nil
 	case scheme == "":
-		return errors.New("encryptionScheme is missing: the password could be plain text, and only hashes are taken over")
+		return errors.New("encryptionScheme is missing: the password could be plain text, and only hashes are imported")
 	case strings.HasPrefix(text, "$"):
 		u.PasswordHash = text
 		return nil

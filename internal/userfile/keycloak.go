@@ -74,7 +74,7 @@ func (c keycloakCredential) encode() (string, error) {
 	}
 	switch {
 	case c.Value != "":
-		return "", errors.New("it is in the file as plain text: only hashes are taken over")
+		return "", errors.New("it is in the file as plain text: only hashes are imported")
 	case c.SecretData == "":
 		secret.Value, secret.Salt = c.HashedSaltedValue, c.Salt
 		data.HashIterations, data.Algorithm = c.HashIterations, c.Algorithm
@@ -102,7 +102,7 @@ func (c keycloakCredential) encode() (string, error) {
 	case "argon2":
 		return keycloakArgon2(data.HashIterations, data.AdditionalParameters, salt, key)
 	}
-	return "", fmt.Errorf("algorithm %q cannot be taken over", clip(data.Algorithm))
+	return "", fmt.Errorf("algorithm %q cannot be imported", clip(data.Algorithm))
 }
 
 func keycloakArgon2(passes int, parameters map[string][]string, salt, key []byte) (string, error) {

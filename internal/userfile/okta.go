@@ -120,12 +120,12 @@ func (h oktaHash) encode() (string, error) {
 	case salted[h.Algorithm] != "" && h.SaltOrder == "POSTFIX":
 		return salted[h.Algorithm] + base64.StdEncoding.EncodeToString(append(key, salt...)), nil
 	case salted[h.Algorithm] != "":
-		return "", errors.New("hash: only salts behind the password (saltOrder POSTFIX) can be taken over")
+		return "", errors.New("hash: only salts behind the password (saltOrder POSTFIX) can be imported")
 	}
 	return "", errAlgorithm("hash: algorithm", h.Algorithm, "BCRYPT, PBKDF2, SHA-1, SHA-256 and SHA-512")
 }
 
 // errAlgorithm refuses a hash and names its algorithm.
 func errAlgorithm(field, name, others string) error {
-	return fmt.Errorf("%s %q cannot be taken over: %s can", field, clip(name), others)
+	return fmt.Errorf("%s %q cannot be imported: %s can", field, clip(name), others)
 }

@@ -182,10 +182,10 @@ func parseRow(text []byte, comma rune) ([]string, error) {
 func readRow(reader *csv.Reader) ([]string, error) {
 	fields, err := reader.Read()
 	if err != nil {
-		return nil, errors.New("it is not CSV: a quote stands where none can be")
+		return nil, errors.New("it is not CSV: there is a quote in a place where none is allowed")
 	}
 	if _, err := reader.Read(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it is not CSV: a quote ends before the line does")
+		return nil, errors.New("it is not CSV: a quoted field ends before the line does")
 	}
 	return fields, nil
 }

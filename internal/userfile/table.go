@@ -141,7 +141,7 @@ func (t table) user(c cells, now time.Time) (User, error) {
 func errDeleted(name string) error { return fmt.Errorf("the account was deleted (%s is set)", name) }
 
 // errPlain refuses a password that is not hashed.
-var errPlain = errors.New("the password is in the file as plain text: only hashes are taken over")
+var errPlain = errors.New("the password is in the file as plain text: only hashes are imported")
 
 func (c cells) moment(names []string) (time.Time, error) {
 	name, value := c.find(names...)

@@ -21,7 +21,7 @@ func unmarshal(text []byte, to any, strict bool) error {
 	}
 	err := decoder.Decode(to)
 	if err == nil && len(bytes.TrimSpace(text[decoder.InputOffset():])) > 0 {
-		return errors.New("behind the object there is more text")
+		return errors.New("there is more text after the object")
 	}
 	var kind *json.UnmarshalTypeError
 	var own *valueError

@@ -114,7 +114,7 @@ func parse(args []string) (options, error) {
 	case err != nil:
 		return o, &usageError{err}
 	case flags.NArg() > 0:
-		return o, &usageError{fmt.Errorf("takes no arguments: what is %q?", flags.Arg(0))}
+		return o, &usageError{fmt.Errorf("takes no arguments, but there is %q", flags.Arg(0))}
 	case o.watchers < 1 || o.watchers > 128*watcherConnections:
 		return o, &usageError{errors.New("-watchers must be from 1 to 12800")}
 	case o.crowd < 1 || o.crowd > 125*overloadConnections:
