@@ -1,18 +1,18 @@
-# One static binary in an otherwise empty image. Both bases are arguments, so that a mirror can stand in for them.
+# One static binary in an otherwise empty image. Both base images are arguments, so that a mirror can be used.
 ARG BUILD_IMAGE=golang:1.26-bookworm
 ARG BASE_IMAGE=scratch
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 
-# Dependencies change less often than the code: this layer lasts until go.sum does not.
+# Dependencies change less often than the code: this layer is built again only when go.mod or go.sum changes.
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod \
     go mod download
 
 COPY . .
 ARG VERSION=dev
-# timetzdata: the image has no zone files, and TZ is to work all the same.
+# timetzdata: the image has no zone files, and TZ must work all the same.
 RUN --mount=type=cache,target=/go/pkg/mod \
     --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
@@ -23,7 +23,7 @@ FROM ${BASE_IMAGE}
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/latchkey /latchkey
 
-# A number, not a name: Kubernetes' runAsNonRoot cannot judge a name, and the image has no /etc/passwd.
+# A number, not a name: Kubernetes' runAsNonRoot cannot check a name, and the image has no /etc/passwd.
 USER 65532:65532
 
 # gRPC and HTTP. The operations listener (9464) stays on the container's loopback unless LATCHKEY_OPS_ADDR opens it.
