@@ -18,8 +18,8 @@ DELETE FROM audit_events WHERE id IN (
 )
 `
 
-// DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
-// the statement timeout and never shrink.
+// DeleteAuditEventsBefore deletes a batch: one statement for a whole backlog would reach the statement timeout, and the
+// backlog would never shrink.
 func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteAuditEventsBefore, before)
 	if err != nil {
@@ -37,8 +37,8 @@ type NewestAuditEventRow struct {
 	SessionID uuid.NullUUID
 }
 
-// NewestAuditEvent is the last thing that happened to an account: ids are given out in
-// the order of the account's lock where that is held.
+// NewestAuditEvent returns the last event of an account. Ids are given out in the order of the account's lock if the
+// writers hold it.
 func (q *Queries) NewestAuditEvent(ctx context.Context, db DBTX, userID uuid.UUID) (NewestAuditEventRow, error) {
 	row := db.QueryRow(ctx, newestAuditEvent, userID)
 	var i NewestAuditEventRow
@@ -103,9 +103,8 @@ type RecordRepeatedEventParams struct {
 	Since     time.Time
 }
 
-// RecordRepeatedEvent counts an event on the row that the same session has since then,
-// or makes one. It looks at the newest rows of the account only, so that no number of
-// them makes it slow.
+// RecordRepeatedEvent counts an event on the row that the same session has written since then, or makes a row. It reads
+// only the newest rows of the account, so that it stays fast with any number of rows.
 func (q *Queries) RecordRepeatedEvent(ctx context.Context, db DBTX, arg RecordRepeatedEventParams) error {
 	_, err := db.Exec(ctx, recordRepeatedEvent,
 		arg.CreatedAt,
@@ -142,8 +141,8 @@ type RecordSignUpAttemptParams struct {
 	CreatedAt time.Time
 }
 
-// RecordSignUpAttempt writes the event of which the account's owner is told by mail in the
-// same transaction, and none within an hour of that notice.
+// RecordSignUpAttempt writes the event of a sign-up with a taken address. The owner gets a mail about it in the same
+// transaction. It writes no event within an hour of such a mail.
 func (q *Queries) RecordSignUpAttempt(ctx context.Context, db DBTX, arg RecordSignUpAttemptParams) error {
 	_, err := db.Exec(ctx, recordSignUpAttempt,
 		arg.Kind,
@@ -171,9 +170,8 @@ type SessionInTrailParams struct {
 	SessionID uuid.UUID
 }
 
-// SessionInTrail says whether the trail knows a session of the account from anything
-// but its end, which anybody can ask for by any identifier. It looks at the newest rows
-// only, some milliseconds' worth.
+// SessionInTrail says whether the trail has an event of the session for the account other than its end: anybody can ask
+// for the end of any identifier. It reads only the newest rows, which takes some milliseconds.
 func (q *Queries) SessionInTrail(ctx context.Context, db DBTX, arg SessionInTrailParams) (bool, error) {
 	row := db.QueryRow(ctx, sessionInTrail, arg.UserID, arg.SessionID)
 	var exists bool

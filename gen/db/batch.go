@@ -34,10 +34,10 @@ type FillPasswordsParams struct {
 	ID           uuid.UUID
 }
 
-// FillPasswords gives accounts their first password hash; '!' is password.None, so no password is ever overwritten.
-// Nobody could log in, so nothing is revoked: the setting, which lasts for its transaction, says so to the triggers,
-// which run when a statement has ended, if its transaction has set all constraints immediate. Hence a statement for
-// each account, all sent at once.
+// FillPasswords gives accounts their first password hash. '!' is password.None, so it never overwrites a password.
+// Nobody could log in, so nothing is revoked: a setting, which lasts for its transaction, says so to the triggers. The
+// triggers run at the end of a statement if its transaction has set all constraints immediate. So there is one
+// statement for each account, and all are sent at once.
 func (q *Queries) FillPasswords(ctx context.Context, db DBTX, arg []FillPasswordsParams) *FillPasswordsBatchResults {
 	batch := &pgx.Batch{}
 	for _, a := range arg {

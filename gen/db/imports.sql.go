@@ -17,7 +17,7 @@ const countUsers = `-- name: CountUsers :one
 SELECT count(*) FROM users
 `
 
-// CountUsers is for telling how far an export is.
+// CountUsers is for the progress of an export.
 func (q *Queries) CountUsers(ctx context.Context, db DBTX) (int64, error) {
 	row := db.QueryRow(ctx, countUsers)
 	var count int64
@@ -89,7 +89,7 @@ type HoldersOfRow struct {
 	WithoutPassword bool
 }
 
-// HoldersOf finds the accounts that hold any of these, and whether they have no password.
+// HoldersOf finds the accounts that hold any of these values, and whether they have no password.
 func (q *Queries) HoldersOf(ctx context.Context, db DBTX, arg HoldersOfParams) ([]HoldersOfRow, error) {
 	rows, err := db.Query(ctx, holdersOf, arg.EmailLookups, arg.Emails, arg.Ids)
 	if err != nil {
@@ -142,9 +142,9 @@ type ImportUsersParams struct {
 	AreVerified    []bool
 }
 
-// ImportUsers makes the accounts that are not there yet, by address, lookup value and
-// identifier, and returns the identifiers of those that it made. Each array has one
-// element an account. The year 1 as last_login_at is never.
+// ImportUsers makes the accounts that are not there yet, judged by address, lookup value and identifier, and returns
+// the identifiers of the new ones. Each array has one element for each account. The year 1 as last_login_at means
+// never.
 func (q *Queries) ImportUsers(ctx context.Context, db DBTX, arg ImportUsersParams) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, importUsers,
 		arg.Ids,

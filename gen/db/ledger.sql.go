@@ -76,11 +76,11 @@ type AppendSessionRevocationsParams struct {
 	Now        time.Time
 }
 
-// AppendSessionRevocations appends a row for each session, with its audit event, in
-// one statement, which is one transaction and one flush. It returns the last one's
-// position. A session that has its row gets no second one, however often its end is
-// asked for: what is waited for then is the head, which is at that row or past it. The rows are kept by the longest life that any replica gives a session: the
-// one that appends may be set to a shorter one, or its clock be slow.
+// AppendSessionRevocations appends a row for each session, with its audit event, in one statement, which is one
+// transaction and one flush. It returns the position of the last row. A session that has its row gets no second one,
+// even if its end is asked for again: the caller then waits for the head, which is at that row or past it. The rows are
+// kept for the longest life that any replica gives a session: the replica that appends may have a shorter setting, or a
+// slow clock.
 func (q *Queries) AppendSessionRevocations(ctx context.Context, db DBTX, arg AppendSessionRevocationsParams) (int64, error) {
 	row := db.QueryRow(ctx, appendSessionRevocations,
 		arg.SessionIds,
@@ -105,8 +105,7 @@ type AppendUserRevocationParams struct {
 	ExceptSessionID uuid.NullUUID
 }
 
-// AppendUserRevocation ends all sessions of an account but the one excepted. Lock the
-// account first.
+// AppendUserRevocation ends all sessions of an account except the given one. Lock the account first.
 func (q *Queries) AppendUserRevocation(ctx context.Context, db DBTX, arg AppendUserRevocationParams) (int64, error) {
 	row := db.QueryRow(ctx, appendUserRevocation, arg.UserID, arg.ExceptSessionID)
 	var column_1 int64
@@ -142,9 +141,8 @@ type ConfirmReplicaRow struct {
 	Known             bool
 }
 
-// ConfirmReplica reads the head and the replica's own row in one snapshot, which must be
-// the primary's. known says whether the row that was applied last is still the one with
-// that tip.
+// ConfirmReplica reads the head and the replica's own row in one snapshot, which must be the primary's. known says
+// whether the row that the replica applied last still has this tip.
 func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplicaParams) (ConfirmReplicaRow, error) {
 	row := db.QueryRow(ctx, confirmReplica, arg.ID, arg.AppliedSeq, arg.AppliedTip)
 	var i ConfirmReplicaRow
@@ -170,9 +168,8 @@ DELETE FROM revocations WHERE seq IN (
 )
 `
 
-// DeleteOldCutoffs deletes a batch of the others, which the table's trigger notes in the
-// head. It locks the head first, as KeepForLegacy does, which may want the same rows; so
-// the batch is small: appends wait for it.
+// DeleteOldCutoffs deletes a batch of the other rows; the table's trigger notes that in the head. It locks the head
+// first, like KeepForLegacy, which may need the same rows. Appends wait for it, so the batch is small.
 func (q *Queries) DeleteOldCutoffs(ctx context.Context, db DBTX) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldCutoffs)
 	if err != nil {
@@ -189,8 +186,8 @@ DELETE FROM revocations WHERE seq IN (
 )
 `
 
-// DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
-// token of an older backend. The newest row stays: its tip tells one history from another.
+// DeleteOldRevocations deletes a batch of rows that say nothing new and cannot refuse a token of an older backend. The
+// newest row stays: its tip tells one history from another.
 func (q *Queries) DeleteOldRevocations(ctx context.Context, db DBTX) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldRevocations)
 	if err != nil {
@@ -203,7 +200,7 @@ const deleteReplicas = `-- name: DeleteReplicas :exec
 DELETE FROM replicas WHERE id = ANY ($1::uuid[]) AND leaving_since IS NOT NULL
 `
 
-// DeleteReplicas takes away rows that were marked a lease ago.
+// DeleteReplicas deletes rows that were marked a lease ago.
 func (q *Queries) DeleteReplicas(ctx context.Context, db DBTX, ids []uuid.UUID) error {
 	_, err := db.Exec(ctx, deleteReplicas, ids)
 	return err
@@ -219,7 +216,7 @@ type ExpelReplicasParams struct {
 	Seq int64
 }
 
-// ExpelReplicas tells replicas that fell behind that they must not trust their memory.
+// ExpelReplicas marks replicas that fell behind: they must not trust their memory.
 func (q *Queries) ExpelReplicas(ctx context.Context, db DBTX, arg ExpelReplicasParams) error {
 	_, err := db.Exec(ctx, expelReplicas, arg.Ids, arg.Seq)
 	return err
@@ -234,7 +231,7 @@ type JoinReplicaParams struct {
 	LeaseMs int32
 }
 
-// JoinReplica comes before the first reading: revokers wait for this row from then on.
+// JoinReplica comes before the first reading: from then on, calls that revoke wait for this row.
 func (q *Queries) JoinReplica(ctx context.Context, db DBTX, arg JoinReplicaParams) error {
 	_, err := db.Exec(ctx, joinReplica, arg.ID, arg.LeaseMs)
 	return err
@@ -244,8 +241,8 @@ const keepForLegacy = `-- name: KeepForLegacy :exec
 SELECT latchkey_keep_for_legacy($1::timestamptz)
 `
 
-// KeepForLegacy makes rows that can refuse a token of an older backend be kept for as long
-// as such tokens are accepted.
+// KeepForLegacy makes the ledger keep rows that can refuse a token of an older backend for as long as such tokens are
+// accepted.
 func (q *Queries) KeepForLegacy(ctx context.Context, db DBTX, until time.Time) error {
 	_, err := db.Exec(ctx, keepForLegacy, until)
 	return err
@@ -321,8 +318,7 @@ type RaiseLivesParams struct {
 	AccessSeconds  float64
 }
 
-// RaiseLives makes rows be kept for as long as the longest setting of any replica
-// asks.
+// RaiseLives makes the ledger keep rows for the longest setting of any replica.
 func (q *Queries) RaiseLives(ctx context.Context, db DBTX, arg RaiseLivesParams) error {
 	_, err := db.Exec(ctx, raiseLives, arg.SessionSeconds, arg.AccessSeconds)
 	return err
@@ -384,7 +380,7 @@ type RevocationsInForceParams struct {
 
 // RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
 // before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
-// differ and for transactions that take long. A page that is not full is the last one.
+// differ and for long transactions. A page that is not full is the last one.
 func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, arg RevocationsInForceParams) ([]Revocation, error) {
 	rows, err := db.Query(ctx, revocationsInForce, arg.Seq, arg.Page)
 	if err != nil {
@@ -428,7 +424,8 @@ type RevokedSessionsParams struct {
 	UserID     uuid.UUID
 }
 
-// RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
+// RevokedSessions returns the sessions among these that the ledger refuses for an account. Pass each with its own
+// position.
 func (q *Queries) RevokedSessions(ctx context.Context, db DBTX, arg RevokedSessionsParams) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, revokedSessions, arg.SessionIds, arg.Positions, arg.UserID)
 	if err != nil {
@@ -467,8 +464,7 @@ type SessionOfUserRevokedRow struct {
 	Position int64
 }
 
-// SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
-// match.
+// SessionOfUserRevoked is SessionRevoked for one account: a row counts only if account and session match.
 func (q *Queries) SessionOfUserRevoked(ctx context.Context, db DBTX, arg SessionOfUserRevokedParams) (SessionOfUserRevokedRow, error) {
 	row := db.QueryRow(ctx, sessionOfUserRevoked, arg.SessionID, arg.UserID)
 	var i SessionOfUserRevokedRow
@@ -487,8 +483,7 @@ type SessionRevokedRow struct {
 	Position int64
 }
 
-// SessionRevoked says whether a session was ended, and the position up to which that
-// is known.
+// SessionRevoked says whether a session was ended, and up to which position that is known.
 func (q *Queries) SessionRevoked(ctx context.Context, db DBTX, sessionID uuid.UUID) (SessionRevokedRow, error) {
 	row := db.QueryRow(ctx, sessionRevoked, sessionID)
 	var i SessionRevokedRow

@@ -18,7 +18,7 @@ DELETE FROM legacy_spent WHERE token_hash IN (
 )
 `
 
-// DeleteOldLegacySpent deletes a batch of tokens that are refused for their age.
+// DeleteOldLegacySpent deletes a batch of tokens that are refused because of their age.
 func (q *Queries) DeleteOldLegacySpent(ctx context.Context, db DBTX, now time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldLegacySpent, now)
 	if err != nil {
@@ -53,12 +53,11 @@ type FindLegacyResetParams struct {
 	IsUndated        bool
 }
 
-// FindLegacyReset is the account whose password an old reset token may set. A token
-// lives for that many seconds at most and does not say since when: it must have been asked for
-// after the account's sessions were last ended to be worth anything, so a row of the ledger
-// that ends them within that time, which every change of the password or of the status
-// leaves, refuses it, and so does a change of the address, which the token was mailed to.
-// One that lives longer than any backend lets it may be as old as it likes.
+// FindLegacyReset returns the account whose password a reset token of an older backend may set. Such a token lives for
+// that many seconds at most and does not say since when. It is good only if its owner asked for it after the account's
+// sessions were last ended. So a row of the ledger that ends them within that time refuses it (every change of the
+// password or the status leaves such a row), and so does a change of the address, to which the token was mailed. If a
+// token lives longer than either backend allows (is_undated), its age is unknown, so every such row refuses it.
 func (q *Queries) FindLegacyReset(ctx context.Context, db DBTX, arg FindLegacyResetParams) (User, error) {
 	row := db.QueryRow(ctx, findLegacyReset,
 		arg.UserID,
@@ -95,7 +94,7 @@ type FindLegacyTradeRow struct {
 	SpentAt     time.Time
 }
 
-// FindLegacyTrade tells what became of a refresh token that was spent.
+// FindLegacyTrade returns the result of the trade of a refresh token.
 func (q *Queries) FindLegacyTrade(ctx context.Context, db DBTX, tokenHash []byte) (FindLegacyTradeRow, error) {
 	row := db.QueryRow(ctx, findLegacyTrade, tokenHash)
 	var i FindLegacyTradeRow
@@ -151,9 +150,9 @@ type PositionOfOlderTokenRow struct {
 	DatabaseTime time.Time
 }
 
-// PositionOfOlderToken returns the ledger's position that a token of an older backend is worth, which carries none and
-// says only when it was issued. It is one below the first row that ended the account's sessions and is not surely older
-// than the token; where there is no such row, it is the head. A row that comes later is above it, whatever its time.
+// PositionOfOlderToken returns the position in the ledger for a token of an older backend, which carries none and says
+// only when it was issued. It is one below the first row that ended the account's sessions and is not surely older than
+// the token, or the head if there is no such row. A later row is above it, whatever its time.
 func (q *Queries) PositionOfOlderToken(ctx context.Context, db DBTX, arg PositionOfOlderTokenParams) (PositionOfOlderTokenRow, error) {
 	row := db.QueryRow(ctx, positionOfOlderToken, arg.UserID, arg.SurelyLaterThan)
 	var i PositionOfOlderTokenRow
@@ -180,8 +179,8 @@ type SpendLegacyTokenParams struct {
 	KeepUntil   time.Time
 }
 
-// SpendLegacyToken succeeds for one caller. Whoever comes with the same token meanwhile
-// waits for the end of that one's transaction: the token is good again if it fails.
+// SpendLegacyToken succeeds for one caller. A second caller with the same token waits for the end of the first one's
+// transaction: if that fails, the token is good again.
 func (q *Queries) SpendLegacyToken(ctx context.Context, db DBTX, arg SpendLegacyTokenParams) (int64, error) {
 	result, err := db.Exec(ctx, spendLegacyToken,
 		arg.TokenHash,

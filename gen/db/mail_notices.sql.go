@@ -52,11 +52,10 @@ type AdmitNoticeParams struct {
 	WindowLimit   int32
 }
 
-// AdmitNotice counts a mail to an account, unless it had one of this kind within the gap or
-// as many as the limit within the window: no row then. It looks first, so that whoever is
-// refused neither writes nor waits; of several at once one is counted. A time from a clock
-// that was far ahead counts as long ago. day_began and in_day are of the window, which is a
-// day for notices.
+// AdmitNotice counts a mail to an account. It changes no row if the account had a mail of this kind within the gap, or
+// as many as the limit within the window. It looks first, so that a refused caller neither writes nor waits; of several
+// at once one is counted. A time from a clock that was far ahead counts as long ago. day_began and in_day are of the
+// window, which is a day for notices.
 func (q *Queries) AdmitNotice(ctx context.Context, db DBTX, arg AdmitNoticeParams) (int64, error) {
 	result, err := db.Exec(ctx, admitNotice,
 		arg.UserID,
@@ -76,8 +75,7 @@ const deleteMailNoticesBefore = `-- name: DeleteMailNoticesBefore :execrows
 DELETE FROM mail_notices WHERE last_at < $1::timestamptz
 `
 
-// DeleteMailNoticesBefore deletes rows that bound nothing any more: a day after their last
-// notice.
+// DeleteMailNoticesBefore deletes rows that bound nothing any more, a day after their last notice.
 func (q *Queries) DeleteMailNoticesBefore(ctx context.Context, db DBTX, before time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteMailNoticesBefore, before)
 	if err != nil {

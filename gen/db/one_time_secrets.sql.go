@@ -33,8 +33,8 @@ type EndedSinceParams struct {
 	Position int64
 }
 
-// EndedSince says whether the account's sessions were ended after a position, and its
-// links with them, or its address changed.
+// EndedSince says whether the account's sessions, and its links with them, were ended after a position, or its address
+// changed.
 func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams) (bool, error) {
 	row := db.QueryRow(ctx, endedSince, arg.UserID, arg.Position)
 	var column_1 bool
@@ -62,7 +62,8 @@ type FindLiveSecretRow struct {
 	Nonce     []byte
 }
 
-// FindLiveSecret reads what the account's live secret is made of. One whose sessions were ended since is none.
+// FindLiveSecret reads the values from which the account's live secret is made. A secret whose sessions were ended
+// since then is not live.
 func (q *Queries) FindLiveSecret(ctx context.Context, db DBTX, arg FindLiveSecretParams) (FindLiveSecretRow, error) {
 	row := db.QueryRow(ctx, findLiveSecret,
 		arg.UserID,
@@ -100,8 +101,8 @@ type FindResetAccountsRow struct {
 	User  User
 }
 
-// FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
-// that the caller gave an address; those that nobody has are left out.
+// FindResetAccounts looks up addresses, each in the same way as FindUserByEmail. place is the caller's number for an
+// address. Addresses that nobody has are left out.
 func (q *Queries) FindResetAccounts(ctx context.Context, db DBTX, arg FindResetAccountsParams) ([]FindResetAccountsRow, error) {
 	rows, err := db.Query(ctx, findResetAccounts, arg.Places, arg.Emails, arg.EmailLookups)
 	if err != nil {
@@ -189,7 +190,7 @@ type ProlongSecretParams struct {
 	Asker     []byte
 }
 
-// ProlongSecret lets the secret live for as long as its newest mail says.
+// ProlongSecret prolongs the secret to the life that its newest mail states.
 func (q *Queries) ProlongSecret(ctx context.Context, db DBTX, arg ProlongSecretParams) error {
 	_, err := db.Exec(ctx, prolongSecret,
 		arg.ExpiresAt,

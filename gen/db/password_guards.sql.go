@@ -25,7 +25,7 @@ type CloseFailuresParams struct {
 	Most    int32
 }
 
-// CloseFailures ends the checking of passwords, for one caller.
+// CloseFailures ends the comparison of passwords, for one caller.
 func (q *Queries) CloseFailures(ctx context.Context, db DBTX, arg CloseFailuresParams) (int64, error) {
 	result, err := db.Exec(ctx, closeFailures,
 		arg.Now,
@@ -44,7 +44,8 @@ const deleteOldFailures = `-- name: DeleteOldFailures :execrows
 DELETE FROM password_failures WHERE kind <> 'login' AND since < $1::timestamptz
 `
 
-// DeleteOldFailures forgets counts of devices and sessions that began before: none of them is alive.
+// DeleteOldFailures deletes counts of devices and sessions that began before: none of these devices and sessions is
+// alive.
 func (q *Queries) DeleteOldFailures(ctx context.Context, db DBTX, before time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldFailures, before)
 	if err != nil {
@@ -58,7 +59,7 @@ SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = $1), 0)
 WHERE latchkey_on_primary()
 `
 
-// FindPasswordEpoch reads the epoch of a password that was never changed, or replaced, as 0.
+// FindPasswordEpoch reads the epoch of a password, 0 if it was never changed or replaced.
 func (q *Queries) FindPasswordEpoch(ctx context.Context, db DBTX, userID uuid.UUID) (int64, error) {
 	row := db.QueryRow(ctx, findPasswordEpoch, userID)
 	var column_1 int64
@@ -84,8 +85,8 @@ type LowerFailuresParams struct {
 	Counted bool
 }
 
-// LowerFailures takes one failure back: no password was compared, or the right one. Where nothing was counted it writes
-// a decoy, as RaiseFailures does.
+// LowerFailures takes one failure back, because no password was compared or the right one. If nothing was counted, it
+// writes a decoy, like RaiseFailures.
 func (q *Queries) LowerFailures(ctx context.Context, db DBTX, arg LowerFailuresParams) error {
 	_, err := db.Exec(ctx, lowerFailures,
 		arg.Lookup,
@@ -123,7 +124,7 @@ type NoteResetParams struct {
 	UserID       uuid.UUID
 }
 
-// NoteReset notes where the present password was reset from. The trigger has made the row.
+// NoteReset notes the place from which the present password was reset. The trigger has made the row.
 func (q *Queries) NoteReset(ctx context.Context, db DBTX, arg NoteResetParams) error {
 	_, err := db.Exec(ctx, noteReset, arg.ResetNetwork, arg.ResetAt, arg.UserID)
 	return err
@@ -160,12 +161,12 @@ type RaiseFailuresRow struct {
 	Closed   bool
 }
 
-// RaiseFailures counts a failure before the password is compared, so that the count is exact whatever happens
-// afterwards: failures is the new count, 0 when the account has none yet, and closed says that it has reached its
-// limit. present is false where there is no row. Another caller may have changed the row between the two readings:
-// then neither failures nor closed is set while it is present, and the caller asks again.
+// RaiseFailures counts a failure before the password is compared, so that the count is exact even if the call fails
+// afterwards. failures is the new count, 0 if the account has none yet; closed says that it has reached its limit;
+// present is false if there is no row. Another caller may have changed the row between the two readings: then present
+// is true, neither failures nor closed is set, and the caller asks again.
 //
-// Where nothing is counted it writes a decoy, so that the time tells nobody whether the address has an account.
+// If nothing is counted, it writes a decoy, so that the time shows nobody whether the address has an account.
 func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresParams) (RaiseFailuresRow, error) {
 	row := db.QueryRow(ctx, raiseFailures,
 		arg.UserID,
@@ -193,8 +194,8 @@ type StartFailuresParams struct {
 	UserID  uuid.UUID
 }
 
-// StartFailures writes the first failure, or adds one to what another call has written meanwhile. An account that is gone
-// has none.
+// StartFailures writes the first failure, or adds one to the count that another call has written meanwhile. It writes
+// nothing for an account that is gone.
 func (q *Queries) StartFailures(ctx context.Context, db DBTX, arg StartFailuresParams) (int32, error) {
 	row := db.QueryRow(ctx, startFailures,
 		arg.Kind,

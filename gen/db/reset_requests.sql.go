@@ -21,8 +21,8 @@ type QueueResetRequestParams struct {
 	CallID   string
 }
 
-// QueueResetRequest notes the ledger's position: what ends the account's sessions before it
-// is looked up ends the request.
+// QueueResetRequest notes the ledger's position: if the account's sessions are ended before the request is looked up,
+// that ends the request.
 func (q *Queries) QueueResetRequest(ctx context.Context, db DBTX, arg QueueResetRequestParams) error {
 	_, err := db.Exec(ctx, queueResetRequest,
 		arg.Email,
@@ -46,8 +46,8 @@ type RequeueResetRequestParams struct {
 	RequestedAt time.Time
 }
 
-// RequeueResetRequest takes over a request that a former version queued without a
-// position: everything that the ledger has since then ends it.
+// RequeueResetRequest takes over a request that an earlier version queued without a position: every later row of the
+// ledger about the account ends it.
 func (q *Queries) RequeueResetRequest(ctx context.Context, db DBTX, arg RequeueResetRequestParams) error {
 	_, err := db.Exec(ctx, requeueResetRequest, arg.Email, arg.TraceID, arg.RequestedAt)
 	return err
@@ -61,7 +61,7 @@ DELETE FROM reset_requests q USING taken WHERE q.id = taken.id
 RETURNING q.id, q.email, q.priority, q.ledger, q.requested_at, q.trace_id, q.call_id
 `
 
-// TakeResetRequests takes a batch for one caller. It comes back when the transaction fails.
+// TakeResetRequests takes a batch for one caller. The batch comes back if the transaction fails.
 func (q *Queries) TakeResetRequests(ctx context.Context, db DBTX, batchSize int32) ([]ResetRequest, error) {
 	rows, err := db.Query(ctx, takeResetRequests, batchSize)
 	if err != nil {

@@ -18,7 +18,7 @@ DELETE FROM session_marks WHERE session_id IN (
 )
 `
 
-// DeleteOldSessionMarks deletes a batch of those whose sessions have ended for their age.
+// DeleteOldSessionMarks deletes a batch of marks whose sessions have ended because of their age.
 func (q *Queries) DeleteOldSessionMarks(ctx context.Context, db DBTX, now time.Time) (int64, error) {
 	result, err := db.Exec(ctx, deleteOldSessionMarks, now)
 	if err != nil {
@@ -44,8 +44,8 @@ type MarkSessionParams struct {
 	KeepUntil  time.Time
 }
 
-// MarkSession notes how far a session has come. A mark that is lost with the server is
-// only a bound that is set later: it needs no flush.
+// MarkSession notes how far a session has come. If a crash of the server loses a mark, the bound is only set later, so
+// no flush is needed.
 func (q *Queries) MarkSession(ctx context.Context, db DBTX, arg MarkSessionParams) error {
 	_, err := db.Exec(ctx, markSession,
 		arg.SessionID,
@@ -67,7 +67,7 @@ type SessionMarkParams struct {
 	UserID    uuid.UUID
 }
 
-// SessionMark is the generation that a session was seen at, 0 when it has no mark.
+// SessionMark returns the newest known generation of a session, 0 if it has no mark.
 func (q *Queries) SessionMark(ctx context.Context, db DBTX, arg SessionMarkParams) (int64, error) {
 	row := db.QueryRow(ctx, sessionMark, arg.SessionID, arg.UserID)
 	var column_1 int64

@@ -80,8 +80,7 @@ const lockSigningKeys = `-- name: LockSigningKeys :exec
 LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE
 `
 
-// LockSigningKeys makes whoever wants to change keys wait for its turn. Reading goes
-// on meanwhile.
+// LockSigningKeys makes all who want to change keys take turns. Readers do not wait.
 func (q *Queries) LockSigningKeys(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, lockSigningKeys)
 	return err
@@ -101,7 +100,7 @@ type MoveSigningKeyParams struct {
 	ID          string
 }
 
-// MoveSigningKey gives a key another state. One that is gone loses its private key.
+// MoveSigningKey gives a key another state. A key in the state gone loses its private key.
 func (q *Queries) MoveSigningKey(ctx context.Context, db DBTX, arg MoveSigningKeyParams) error {
 	_, err := db.Exec(ctx, moveSigningKey,
 		arg.State,

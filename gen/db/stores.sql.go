@@ -13,7 +13,7 @@ const onPrimary = `-- name: OnPrimary :exec
 SELECT latchkey_on_primary()
 `
 
-// OnPrimary fails with SQLSTATE 25006 where nothing can be decided.
+// OnPrimary fails with SQLSTATE 25006 on a server where nothing can be decided.
 func (q *Queries) OnPrimary(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, onPrimary)
 	return err
@@ -23,7 +23,7 @@ const takeWrite = `-- name: TakeWrite :exec
 SELECT latchkey_take_write()
 `
 
-// TakeWrite fails, or hangs, where nothing can be written.
+// TakeWrite fails, or hangs, if the server can write nothing.
 func (q *Queries) TakeWrite(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, takeWrite)
 	return err

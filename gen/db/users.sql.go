@@ -22,7 +22,7 @@ type ChangePasswordParams struct {
 	OldHash string
 }
 
-// ChangePassword replaces the hash that was verified and no other.
+// ChangePassword replaces only the hash that was verified.
 func (q *Queries) ChangePassword(ctx context.Context, db DBTX, arg ChangePasswordParams) (int64, error) {
 	result, err := db.Exec(ctx, changePassword, arg.NewHash, arg.ID, arg.OldHash)
 	if err != nil {
@@ -47,8 +47,7 @@ type CreateUserParams struct {
 	Now          time.Time
 }
 
-// CreateUser makes no row when somebody has the address, or gets it at the same time:
-// it waits for them.
+// CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
 func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams) (User, error) {
 	row := db.QueryRow(ctx, createUser,
 		arg.Email,
@@ -108,8 +107,8 @@ type FindUserAtRow struct {
 	Position int64
 }
 
-// FindUserAt reads an account and the ledger's position in one statement: what was
-// read holds until a later row names the account.
+// FindUserAt reads an account and the ledger's position in one statement: the account stays as it was read until a
+// later row names it.
 func (q *Queries) FindUserAt(ctx context.Context, db DBTX, id uuid.UUID) (FindUserAtRow, error) {
 	row := db.QueryRow(ctx, findUserAt, id)
 	var i FindUserAtRow
@@ -153,9 +152,9 @@ type FindUserByEmailRow struct {
 	ResetAt       *time.Time
 }
 
-// FindUserByEmail reads the account and the ledger's position in one statement: a
-// session that carries this position is refused by any revocation that came later.
-// The exact address wins over the one that differs in letter case. With it comes what guards the password.
+// FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
+// session that carries this position. The exact address wins over one in another letter case. It also reads the guards
+// of the password.
 func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEmailParams) (FindUserByEmailRow, error) {
 	row := db.QueryRow(ctx, findUserByEmail, arg.Email, arg.EmailLookup)
 	var i FindUserByEmailRow
@@ -251,8 +250,7 @@ type ListUsersParams struct {
 	PageSize int32
 }
 
-// ListUsers reads a page of accounts, newest first, after the last one of the page
-// before.
+// ListUsers reads a page of accounts, newest first, after the last one of the page before.
 func (q *Queries) ListUsers(ctx context.Context, db DBTX, arg ListUsersParams) ([]User, error) {
 	rows, err := db.Query(ctx, listUsers, arg.Before, arg.BeforeID, arg.PageSize)
 	if err != nil {
@@ -325,8 +323,9 @@ type RecordLoginParams struct {
 	Most   int32
 }
 
-// RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
-// of wrong ones by clients that nobody knows and by its own device, but opens nothing that is closed, or full and about to be.
+// RecordLogin changes nothing if the account was disabled since it was read. The right password clears the counts of
+// wrong ones by unknown clients and by its own device, but it opens no count that is closed, or that is full and about
+// to be closed.
 func (q *Queries) RecordLogin(ctx context.Context, db DBTX, arg RecordLoginParams) (int64, error) {
 	result, err := db.Exec(ctx, recordLogin,
 		arg.Now,
@@ -351,9 +350,8 @@ type RehashPasswordParams struct {
 	OldHash string
 }
 
-// RehashPassword replaces the hash that was verified and no other: a plain update
-// would bring an old password back. The setting, which lasts for its transaction,
-// tells the ledger's trigger that the password stays the same.
+// RehashPassword replaces only the hash that was verified: a plain update would bring an old password back. A setting,
+// which lasts for its transaction, says to the ledger's trigger that the password stays the same.
 func (q *Queries) RehashPassword(ctx context.Context, db DBTX, arg RehashPasswordParams) (int64, error) {
 	result, err := db.Exec(ctx, rehashPassword, arg.NewHash, arg.ID, arg.OldHash)
 	if err != nil {
@@ -413,7 +411,7 @@ type SetPasswordParams struct {
 	ID           uuid.UUID
 }
 
-// SetPassword: whoever set it held a mailed token, so the address is verified too.
+// SetPassword also marks the address as verified: the caller held a mailed token.
 func (q *Queries) SetPassword(ctx context.Context, db DBTX, arg SetPasswordParams) error {
 	_, err := db.Exec(ctx, setPassword, arg.PasswordHash, arg.ID)
 	return err

@@ -2,9 +2,8 @@
 INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
 VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id, @call_id);
 
--- RecordRepeatedEvent counts an event on the row that the same session has since then,
--- or makes one. It looks at the newest rows of the account only, so that no number of
--- them makes it slow.
+-- RecordRepeatedEvent counts an event on the row that the same session has written since then, or makes a row. It reads
+-- only the newest rows of the account, so that it stays fast with any number of rows.
 -- name: RecordRepeatedEvent :exec
 WITH counted AS (
     UPDATE audit_events SET times = times + 1 WHERE id = (
@@ -22,14 +21,13 @@ INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_
 SELECT @created_at, @kind, @user_id, @session_id::uuid, @address, @trace_id, @call_id
 WHERE NOT EXISTS (SELECT FROM counted);
 
--- NewestAuditEvent is the last thing that happened to an account: ids are given out in
--- the order of the account's lock where that is held.
+-- NewestAuditEvent returns the last event of an account. Ids are given out in the order of the account's lock if the
+-- writers hold it.
 -- name: NewestAuditEvent :one
 SELECT kind, session_id FROM audit_events WHERE user_id = @user_id AND latchkey_on_primary() ORDER BY id DESC LIMIT 1;
 
--- SessionInTrail says whether the trail knows a session of the account from anything
--- but its end, which anybody can ask for by any identifier. It looks at the newest rows
--- only, some milliseconds' worth.
+-- SessionInTrail says whether the trail has an event of the session for the account other than its end: anybody can ask
+-- for the end of any identifier. It reads only the newest rows, which takes some milliseconds.
 -- name: SessionInTrail :one
 SELECT EXISTS (
     SELECT FROM (
@@ -38,8 +36,8 @@ SELECT EXISTS (
     WHERE recent.session_id = @session_id::uuid AND recent.kind NOT IN ('session_revoked', 'user_session_revoked')
 ) WHERE latchkey_on_primary();
 
--- RecordSignUpAttempt writes the event of which the account's owner is told by mail in the
--- same transaction, and none within an hour of that notice.
+-- RecordSignUpAttempt writes the event of a sign-up with a taken address. The owner gets a mail about it in the same
+-- transaction. It writes no event within an hour of such a mail.
 -- name: RecordSignUpAttempt :exec
 WITH asked AS (
     SELECT @user_id::uuid AS user_id, @notice::text AS notice, @created_at::timestamptz AS at
@@ -51,8 +49,8 @@ WHERE NOT EXISTS (
     WHERE n.user_id = asked.user_id AND n.kind = asked.notice AND abs(extract(epoch FROM asked.at - n.last_at)) < 3600
 );
 
--- DeleteAuditEventsBefore deletes a batch: a backlog in one statement would run into
--- the statement timeout and never shrink.
+-- DeleteAuditEventsBefore deletes a batch: one statement for a whole backlog would reach the statement timeout, and the
+-- backlog would never shrink.
 -- name: DeleteAuditEventsBefore :execrows
 DELETE FROM audit_events WHERE id IN (
     SELECT id FROM audit_events WHERE created_at < @before::timestamptz ORDER BY created_at LIMIT 5000

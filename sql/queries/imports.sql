@@ -1,6 +1,6 @@
--- ImportUsers makes the accounts that are not there yet, by address, lookup value and
--- identifier, and returns the identifiers of those that it made. Each array has one
--- element an account. The year 1 as last_login_at is never.
+-- ImportUsers makes the accounts that are not there yet, judged by address, lookup value and identifier, and returns
+-- the identifiers of the new ones. Each array has one element for each account. The year 1 as last_login_at means
+-- never.
 -- name: ImportUsers :many
 INSERT INTO users (
     id, email, email_lookup, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified
@@ -13,16 +13,16 @@ SELECT
 ON CONFLICT DO NOTHING
 RETURNING id;
 
--- FillPasswords gives accounts their first password hash; '!' is password.None, so no password is ever overwritten.
--- Nobody could log in, so nothing is revoked: the setting, which lasts for its transaction, says so to the triggers,
--- which run when a statement has ended, if its transaction has set all constraints immediate. Hence a statement for
--- each account, all sent at once.
+-- FillPasswords gives accounts their first password hash. '!' is password.None, so it never overwrites a password.
+-- Nobody could log in, so nothing is revoked: a setting, which lasts for its transaction, says so to the triggers. The
+-- triggers run at the end of a statement if its transaction has set all constraints immediate. So there is one
+-- statement for each account, and all are sent at once.
 -- name: FillPasswords :batchone
 UPDATE users SET password_hash = @password_hash
 WHERE id = @id AND password_hash = '!' AND set_config('latchkey.rehash', @id::text, true) IS NOT NULL
 RETURNING id;
 
--- HoldersOf finds the accounts that hold any of these, and whether they have no password.
+-- HoldersOf finds the accounts that hold any of these values, and whether they have no password.
 -- name: HoldersOf :many
 SELECT id, email, email_lookup, (password_hash = '!')::boolean AS without_password FROM users
 WHERE email_lookup = ANY(@email_lookups::text[]) OR email = ANY(@emails::text[]) OR id = ANY(@ids::uuid[]);
@@ -34,6 +34,6 @@ WHERE (created_at, id) > (@after::timestamptz, @after_id::uuid)
 ORDER BY created_at, id
 LIMIT @page_size;
 
--- CountUsers is for telling how far an export is.
+-- CountUsers is for the progress of an export.
 -- name: CountUsers :one
 SELECT count(*) FROM users;

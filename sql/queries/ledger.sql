@@ -1,8 +1,8 @@
--- AppendSessionRevocations appends a row for each session, with its audit event, in
--- one statement, which is one transaction and one flush. It returns the last one's
--- position. A session that has its row gets no second one, however often its end is
--- asked for: what is waited for then is the head, which is at that row or past it. The rows are kept by the longest life that any replica gives a session: the
--- one that appends may be set to a shorter one, or its clock be slow.
+-- AppendSessionRevocations appends a row for each session, with its audit event, in one statement, which is one
+-- transaction and one flush. It returns the position of the last row. A session that has its row gets no second one,
+-- even if its end is asked for again: the caller then waits for the head, which is at that row or past it. The rows are
+-- kept for the longest life that any replica gives a session: the replica that appends may have a shorter setting, or a
+-- slow clock.
 -- name: AppendSessionRevocations :one
 WITH asked AS (
     SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id, unnest(@kinds::text[]) AS kind,
@@ -23,8 +23,7 @@ SELECT coalesce(
     (SELECT seq FROM ledger_head)
 )::bigint FROM fresh;
 
--- AppendUserRevocation ends all sessions of an account but the one excepted. Lock the
--- account first.
+-- AppendUserRevocation ends all sessions of an account except the given one. Lock the account first.
 -- name: AppendUserRevocation :one
 SELECT latchkey_append_revocation('user', NULL, @user_id::uuid, sqlc.narg(except_session_id)::uuid, NULL, NULL)::bigint;
 
@@ -37,15 +36,13 @@ SELECT latchkey_append_revocation('key', NULL, NULL, NULL, @key_id::text, NULL):
 -- name: AppendKeysChanged :one
 SELECT latchkey_append_revocation('keys_changed', NULL, NULL, NULL, NULL, now() + interval '1 hour')::bigint;
 
--- SessionRevoked says whether a session was ended, and the position up to which that
--- is known.
+-- SessionRevoked says whether a session was ended, and up to which position that is known.
 -- name: SessionRevoked :one
 SELECT EXISTS (SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid) AS revoked,
     (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary();
 
--- SessionOfUserRevoked is SessionRevoked for one account: a row bites only where both
--- match.
+-- SessionOfUserRevoked is SessionRevoked for one account: a row counts only if account and session match.
 -- name: SessionOfUserRevoked :one
 SELECT EXISTS (
         SELECT FROM revocations WHERE kind = 'session' AND session_id = @session_id::uuid AND user_id = @user_id::uuid
@@ -53,7 +50,8 @@ SELECT EXISTS (
     (SELECT seq FROM ledger_head)::bigint AS position
 WHERE latchkey_on_primary();
 
--- RevokedSessions returns those of an account's sessions that the ledger refuses. Pass each with its own position.
+-- RevokedSessions returns the sessions among these that the ledger refuses for an account. Pass each with its own
+-- position.
 -- name: RevokedSessions :many
 SELECT asked.session_id::uuid
 FROM (SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@positions::bigint[]) AS position) AS asked
@@ -63,8 +61,7 @@ WHERE latchkey_on_primary()
 -- name: LedgerHead :one
 SELECT seq FROM ledger_head WHERE latchkey_on_primary();
 
--- RaiseLives makes rows be kept for as long as the longest setting of any replica
--- asks.
+-- RaiseLives makes the ledger keep rows for the longest setting of any replica.
 -- name: RaiseLives :exec
 UPDATE ledger_head
 SET session_life = greatest(session_life, make_interval(secs => @session_seconds::double precision)),
@@ -72,18 +69,17 @@ SET session_life = greatest(session_life, make_interval(secs => @session_seconds
 WHERE session_life < make_interval(secs => @session_seconds::double precision)
     OR access_life < make_interval(secs => @access_seconds::double precision);
 
--- KeepForLegacy makes rows that can refuse a token of an older backend be kept for as long
--- as such tokens are accepted.
+-- KeepForLegacy makes the ledger keep rows that can refuse a token of an older backend for as long as such tokens are
+-- accepted.
 -- name: KeepForLegacy :exec
 SELECT latchkey_keep_for_legacy(@until::timestamptz);
 
--- JoinReplica comes before the first reading: revokers wait for this row from then on.
+-- JoinReplica comes before the first reading: from then on, calls that revoke wait for this row.
 -- name: JoinReplica :exec
 INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
 
--- ConfirmReplica reads the head and the replica's own row in one snapshot, which must be
--- the primary's. known says whether the row that was applied last is still the one with
--- that tip.
+-- ConfirmReplica reads the head and the replica's own row in one snapshot, which must be the primary's. known says
+-- whether the row that the replica applied last still has this tip.
 -- name: ConfirmReplica :one
 SELECT h.seq, h.tip,
     extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
@@ -100,7 +96,7 @@ SELECT * FROM revocations WHERE seq > @seq AND latchkey_on_primary() ORDER BY se
 
 -- RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
 -- before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
--- differ and for transactions that take long. A page that is not full is the last one.
+-- differ and for long transactions. A page that is not full is the last one.
 -- name: RevocationsInForce :many
 SELECT v.* FROM revocations v, ledger_head h
 WHERE v.seq > @seq AND latchkey_on_primary() AND (
@@ -119,17 +115,17 @@ DELETE FROM replicas WHERE id = @id;
 SELECT id, applied_seq, lease_ms, (leaving_since IS NOT NULL)::boolean AS leaving FROM replicas
 WHERE latchkey_on_primary();
 
--- ExpelReplicas tells replicas that fell behind that they must not trust their memory.
+-- ExpelReplicas marks replicas that fell behind: they must not trust their memory.
 -- name: ExpelReplicas :exec
 UPDATE replicas SET leaving_since = now()
 WHERE id = ANY (@ids::uuid[]) AND applied_seq < @seq AND leaving_since IS NULL;
 
--- DeleteReplicas takes away rows that were marked a lease ago.
+-- DeleteReplicas deletes rows that were marked a lease ago.
 -- name: DeleteReplicas :exec
 DELETE FROM replicas WHERE id = ANY (@ids::uuid[]) AND leaving_since IS NOT NULL;
 
--- DeleteOldRevocations deletes a batch of rows that say nothing new and could refuse no
--- token of an older backend. The newest row stays: its tip tells one history from another.
+-- DeleteOldRevocations deletes a batch of rows that say nothing new and cannot refuse a token of an older backend. The
+-- newest row stays: its tip tells one history from another.
 -- name: DeleteOldRevocations :execrows
 DELETE FROM revocations WHERE seq IN (
     SELECT v.seq FROM revocations v, ledger_head h
@@ -137,9 +133,8 @@ DELETE FROM revocations WHERE seq IN (
     ORDER BY v.keep_until LIMIT 5000
 );
 
--- DeleteOldCutoffs deletes a batch of the others, which the table's trigger notes in the
--- head. It locks the head first, as KeepForLegacy does, which may want the same rows; so
--- the batch is small: appends wait for it.
+-- DeleteOldCutoffs deletes a batch of the other rows; the table's trigger notes that in the head. It locks the head
+-- first, like KeepForLegacy, which may need the same rows. Appends wait for it, so the batch is small.
 -- name: DeleteOldCutoffs :execrows
 WITH head AS (SELECT h.seq FROM ledger_head h FOR UPDATE)
 DELETE FROM revocations WHERE seq IN (

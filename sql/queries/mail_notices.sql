@@ -1,8 +1,7 @@
--- AdmitNotice counts a mail to an account, unless it had one of this kind within the gap or
--- as many as the limit within the window: no row then. It looks first, so that whoever is
--- refused neither writes nor waits; of several at once one is counted. A time from a clock
--- that was far ahead counts as long ago. day_began and in_day are of the window, which is a
--- day for notices.
+-- AdmitNotice counts a mail to an account. It changes no row if the account had a mail of this kind within the gap, or
+-- as many as the limit within the window. It looks first, so that a refused caller neither writes nor waits; of several
+-- at once one is counted. A time from a clock that was far ahead counts as long ago. day_began and in_day are of the
+-- window, which is a day for notices.
 -- name: AdmitNotice :execrows
 WITH asked AS (
     SELECT @user_id::uuid AS user_id, @kind::text AS kind, @now::timestamptz AS at,
@@ -33,7 +32,6 @@ WHERE abs(extract(epoch FROM excluded.last_at - m.last_at)) >= (SELECT gap FROM 
         OR abs(extract(epoch FROM excluded.last_at - m.day_began)) >= (SELECT period FROM asked)
     );
 
--- DeleteMailNoticesBefore deletes rows that bound nothing any more: a day after their last
--- notice.
+-- DeleteMailNoticesBefore deletes rows that bound nothing any more, a day after their last notice.
 -- name: DeleteMailNoticesBefore :execrows
 DELETE FROM mail_notices WHERE last_at < @before::timestamptz;

@@ -7,14 +7,15 @@ ON CONFLICT (user_id, purpose, asker) DO UPDATE
 SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
     created_at = excluded.created_at, expires_at = excluded.expires_at;
 
--- FindLiveSecret reads what the account's live secret is made of. One whose sessions were ended since is none.
+-- FindLiveSecret reads the values from which the account's live secret is made. A secret whose sessions were ended
+-- since then is not live.
 -- name: FindLiveSecret :one
 SELECT s.token_hash, s.nonce FROM one_time_secrets s
 WHERE s.user_id = @user_id AND s.purpose = @purpose AND s.asker = @asker
     AND s.nonce IS NOT NULL AND s.created_at > @made_after::timestamptz AND s.expires_at > @now::timestamptz
     AND NOT latchkey_ended_since(s.user_id, s.ledger) AND latchkey_on_primary();
 
--- ProlongSecret lets the secret live for as long as its newest mail says.
+-- ProlongSecret prolongs the secret to the life that its newest mail states.
 -- name: ProlongSecret :exec
 UPDATE one_time_secrets SET expires_at = @expires_at WHERE user_id = @user_id AND purpose = @purpose AND asker = @asker;
 
@@ -34,13 +35,13 @@ WHERE purpose = @purpose AND asker = @asker AND token_hash = @token_hash AND use
 -- name: DeleteExpiredSecrets :execrows
 DELETE FROM one_time_secrets WHERE expires_at <= @now::timestamptz;
 
--- EndedSince says whether the account's sessions were ended after a position, and its
--- links with them, or its address changed.
+-- EndedSince says whether the account's sessions, and its links with them, were ended after a position, or its address
+-- changed.
 -- name: EndedSince :one
 SELECT latchkey_ended_since(@user_id::uuid, @position::bigint)::boolean WHERE latchkey_on_primary();
 
--- FindResetAccounts looks addresses up, each as FindUserByEmail does. place is the number
--- that the caller gave an address; those that nobody has are left out.
+-- FindResetAccounts looks up addresses, each in the same way as FindUserByEmail. place is the caller's number for an
+-- address. Addresses that nobody has are left out.
 -- name: FindResetAccounts :many
 SELECT asked.place::integer AS place, sqlc.embed(users)
 FROM (SELECT unnest(@places::integer[]) AS place, unnest(@emails::text[]) AS email, unnest(@email_lookups::text[]) AS lookup) AS asked

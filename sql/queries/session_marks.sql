@@ -1,5 +1,5 @@
--- MarkSession notes how far a session has come. A mark that is lost with the server is
--- only a bound that is set later: it needs no flush.
+-- MarkSession notes how far a session has come. If a crash of the server loses a mark, the bound is only set later, so
+-- no flush is needed.
 -- name: MarkSession :exec
 INSERT INTO session_marks AS m (session_id, user_id, generation, marked_at, keep_until)
 SELECT @session_id, @user_id, @generation, @marked_at, @keep_until
@@ -8,12 +8,12 @@ ON CONFLICT (session_id) DO UPDATE
 SET generation = excluded.generation, marked_at = excluded.marked_at
 WHERE m.generation < excluded.generation;
 
--- SessionMark is the generation that a session was seen at, 0 when it has no mark.
+-- SessionMark returns the newest known generation of a session, 0 if it has no mark.
 -- name: SessionMark :one
 SELECT coalesce((SELECT generation FROM session_marks WHERE session_id = @session_id AND user_id = @user_id), 0)::bigint
 WHERE latchkey_on_primary();
 
--- DeleteOldSessionMarks deletes a batch of those whose sessions have ended for their age.
+-- DeleteOldSessionMarks deletes a batch of marks whose sessions have ended because of their age.
 -- name: DeleteOldSessionMarks :execrows
 DELETE FROM session_marks WHERE session_id IN (
     SELECT session_id FROM session_marks WHERE keep_until <= @now::timestamptz ORDER BY keep_until LIMIT 5000

@@ -1,8 +1,7 @@
 -- name: ListSigningKeys :many
 SELECT * FROM signing_keys WHERE latchkey_on_primary() ORDER BY created_at, id;
 
--- LockSigningKeys makes whoever wants to change keys wait for its turn. Reading goes
--- on meanwhile.
+-- LockSigningKeys makes all who want to change keys take turns. Readers do not wait.
 -- name: LockSigningKeys :exec
 LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE;
 
@@ -13,7 +12,7 @@ VALUES (
     sqlc.narg(activated_at)::timestamptz, sqlc.narg(retired_at)::timestamptz
 );
 
--- MoveSigningKey gives a key another state. One that is gone loses its private key.
+-- MoveSigningKey gives a key another state. A key in the state gone loses its private key.
 -- name: MoveSigningKey :exec
 UPDATE signing_keys
 SET state = @state::text, activated_at = sqlc.narg(activated_at)::timestamptz, retired_at = sqlc.narg(retired_at)::timestamptz,

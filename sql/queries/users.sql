@@ -1,14 +1,13 @@
--- CreateUser makes no row when somebody has the address, or gets it at the same time:
--- it waits for them.
+-- CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
 -- name: CreateUser :one
 INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
 VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
 ON CONFLICT DO NOTHING
 RETURNING *;
 
--- FindUserByEmail reads the account and the ledger's position in one statement: a
--- session that carries this position is refused by any revocation that came later.
--- The exact address wins over the one that differs in letter case. With it comes what guards the password.
+-- FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
+-- session that carries this position. The exact address wins over one in another letter case. It also reads the guards
+-- of the password.
 -- name: FindUserByEmail :one
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
@@ -24,8 +23,8 @@ SELECT * FROM users WHERE id = @id AND latchkey_on_primary();
 -- name: LockUser :one
 SELECT * FROM users WHERE id = @id FOR UPDATE;
 
--- FindUserAt reads an account and the ledger's position in one statement: what was
--- read holds until a later row names the account.
+-- FindUserAt reads an account and the ledger's position in one statement: the account stays as it was read until a
+-- later row names it.
 -- name: FindUserAt :one
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position FROM users
 WHERE id = @id AND latchkey_on_primary();
@@ -42,8 +41,9 @@ coalesce(m.generation, 0)::bigint AS mark, m.marked_at
 FROM users LEFT JOIN session_marks m ON m.session_id = @session_id::uuid AND m.user_id = users.id
 WHERE users.id = @user_id AND latchkey_on_primary();
 
--- RecordLogin changes nothing when the account was disabled since it was read. The right password ends what was counted
--- of wrong ones by clients that nobody knows and by its own device, but opens nothing that is closed, or full and about to be.
+-- RecordLogin changes nothing if the account was disabled since it was read. The right password clears the counts of
+-- wrong ones by unknown clients and by its own device, but it opens no count that is closed, or that is full and about
+-- to be closed.
 -- name: RecordLogin :execrows
 WITH forgotten AS (
     DELETE FROM password_failures f WHERE f.user_id = @id AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = @device::uuid)
@@ -52,18 +52,17 @@ WITH forgotten AS (
 UPDATE users SET last_login_at = @now::timestamptz
 WHERE id = @id AND is_active;
 
--- RehashPassword replaces the hash that was verified and no other: a plain update
--- would bring an old password back. The setting, which lasts for its transaction,
--- tells the ledger's trigger that the password stays the same.
+-- RehashPassword replaces only the hash that was verified: a plain update would bring an old password back. A setting,
+-- which lasts for its transaction, says to the ledger's trigger that the password stays the same.
 -- name: RehashPassword :execrows
 UPDATE users SET password_hash = @new_hash
 WHERE id = @id AND password_hash = @old_hash AND set_config('latchkey.rehash', @id::text, true) IS NOT NULL;
 
--- SetPassword: whoever set it held a mailed token, so the address is verified too.
+-- SetPassword also marks the address as verified: the caller held a mailed token.
 -- name: SetPassword :exec
 UPDATE users SET password_hash = @password_hash, is_verified = true WHERE id = @id;
 
--- ChangePassword replaces the hash that was verified and no other.
+-- ChangePassword replaces only the hash that was verified.
 -- name: ChangePassword :execrows
 UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
 
@@ -87,8 +86,7 @@ LIMIT 100;
 -- name: SetUserActive :one
 UPDATE users SET is_active = @is_active WHERE id = @id RETURNING *;
 
--- ListUsers reads a page of accounts, newest first, after the last one of the page
--- before.
+-- ListUsers reads a page of accounts, newest first, after the last one of the page before.
 -- name: ListUsers :many
 SELECT * FROM users
 WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid) AND latchkey_on_primary()
