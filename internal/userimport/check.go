@@ -92,7 +92,7 @@ func checkEmail(email string) error {
 	case strings.ContainsFunc(email, unicode.IsControl):
 		return errors.New("the address has control characters")
 	case !ok || name == "" || domain == "":
-		return errors.New("the address has no form such as name@example.com")
+		return errors.New("the address does not have a form such as name@example.com")
 	case strings.TrimSpace(email) != email:
 		return errors.New("the address has spaces around it")
 	}
