@@ -199,7 +199,7 @@ func TestUsersImportReport(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := strings.Split(strings.TrimSpace(string(lines)), "\n")
-		if len(all) != 152 || !strings.HasPrefix(all[0], `{"line":2,"email":"bad0","reason":"the address has no form`) ||
+		if len(all) != 152 || !strings.HasPrefix(all[0], `{"line":2,"email":"bad0","reason":"the address does not have a form`) ||
 			!strings.HasPrefix(all[150], `{"line":301,"email":"ok3@example.com","reason":"record 7 has this address`) || all[151] != `{"line":302,"reason":"it is not JSON"}` {
 			t.Errorf("report of %d:\n%s\n%s\n%s", len(all), all[0], all[len(all)-2], all[len(all)-1])
 		}
