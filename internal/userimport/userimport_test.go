@@ -60,8 +60,8 @@ func TestRefused(t *testing.T) {
 		reason string
 	}{
 		{userfile.User{}, "no address"},
-		{userfile.User{Email: "no-at.example.com"}, "no form"},
-		{userfile.User{Email: "@example.com"}, "no form"},
+		{userfile.User{Email: "no-at.example.com"}, "does not have a form"},
+		{userfile.User{Email: "@example.com"}, "does not have a form"},
 		{userfile.User{Email: " a@example.com"}, "spaces around"},
 		{userfile.User{Email: "a\x00@example.com"}, "control characters"},
 		{userfile.User{Email: "a\xff@example.com"}, "UTF-8"},
