@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	argon "github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -118,6 +119,39 @@ func TestImportedLogin(t *testing.T) {
 	wantCounts(t, importUsers(t, s, false, []*latchkeyv1.ImportedUser{{Id: id, Email: email, PasswordHash: bcryptHash}}), 0, 1, 0)
 	if after := count(t, s, "SELECT hashtext(string_agg(u::text || xmin, ',' ORDER BY id)) FROM users u"); after != before {
 		t.Error("the second import changed something")
+	}
+}
+
+// TestImportPeppers: a stored hash that names a pepper is taken where the service has it, and refused by name where not.
+func TestImportPeppers(t *testing.T) {
+	t.Parallel()
+	const pepper = "password" // bcryptHash is of "user1" and this
+	p, err := argon.NewPepper([]byte(pepper))
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := []*latchkeyv1.ImportedUser{
+		{Email: email, PasswordHash: "{PEPPER-SUFFIX:" + p.ID() + "}" + bcryptHash}, {Email: "bo@example.com", PasswordHash: bcryptHash},
+	}
+	without := testenv.Start(t, testenv.Options{Peppers: []string{"another"}})
+	wantCounts(t, importUsers(t, without, false, users), 1, 0, 1, "1 "+email+": the hash was made with pepper "+p.ID())
+	s := testenv.Start(t, testenv.Options{Peppers: []string{"another", pepper}})
+	wantCounts(t, importUsers(t, s, false, users), 2, 0, 0)
+	if n := count(t, s, "SELECT count(*) FROM password_peppers WHERE id = $1 AND imported_at IS NOT NULL", p.ID()); n != 1 {
+		t.Error("the import has not noted the pepper")
+	}
+	login := func(typed string) error {
+		_, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: typed})
+		return err
+	}
+	wantRefused(t, login("user1"+pepper), codes.Unauthenticated, "INVALID_CREDENTIALS")
+	for range 2 {
+		if err := login("user1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, s, "SELECT count(*) FROM users WHERE email = $1 AND password_hash LIKE '$argon2id$%'", email); n != 1 {
+		t.Error("the login has not rewritten the hash")
 	}
 }
 

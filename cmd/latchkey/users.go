@@ -31,6 +31,8 @@ type usersCommand struct {
 
 	format     userfile.Format
 	firebase   string
+	pepper     string
+	columns    userfile.Columns
 	hashes     hashforms.Options
 	dryRun     bool
 	report     string
@@ -47,7 +49,8 @@ fields, and says how to make the export of each program.
 Exit codes: 0 done, 1 failed or some lines were refused, 2 usage or settings.`,
 		group: []command{
 			{
-				name: "import", usage: "[--format FORMAT] [--scheme NAME] [--prehash NAME] [--firebase-config FILE] [--dry-run] [--report FILE] [--json] FILE",
+				name: "import", usage: "[--format FORMAT] [--columns NAMES] [--scheme NAME] [--prehash NAME] [--pepper-file FILE [--pepper-as NAME]] [--firebase-config FILE]" +
+					" [--dry-run] [--report FILE] [--json] FILE",
 				about: "make accounts from a file; - is standard input",
 				more: `Formats: jsonl and csv (ours, as export writes them), and those of ` + foreignFormats() + `.
 --format list describes each of them. Without --format the command recognizes the format if it is clear from the file.
@@ -68,11 +71,20 @@ after an interruption, or at any time.`,
 func importFlags(flags *flag.FlagSet) runner {
 	u := &usersCommand{stderr: os.Stderr}
 	u.formatFlag(flags, "the `FORMAT` of the file, if it is not clear from the file; list prints all")
+	flags.Func("columns", "the columns of a table of your own, as `NAMES` email=mail,password_hash=pw; names with dots lead into JSON\n"+
+		"(emails.0.address). Others are read by our own names: "+wrapped(userfile.ColumnNames()), func(text string) (err error) {
+		u.columns, err = userfile.ParseColumns(text)
+		return err
+	})
 	flags.StringVar(&u.firebase, "firebase-config", "", "the `FILE` with the hash parameters that the Firebase console shows (hash_config { … })")
 	flags.StringVar(&u.hashes.Scheme, "scheme", "", "the `NAME` of the form of hashes whose text does not show it, one of\n"+
 		wrapped(hashforms.Schemes()))
 	flags.StringVar(&u.hashes.Prehash, "prehash", "", "the `NAME` of the digest that the program hashed in place of the password, such as\nsha256-hex (Meteor, Rocket.Chat): one of\n"+
 		wrapped(password.Prehashes()))
+	flags.StringVar(&u.pepper, "pepper-file", "", "the `FILE` with the pepper that the program added to each password (Devise's config.pepper);\n"+
+		"the service needs it too, in LATCHKEY_PASSWORD_PEPPERS")
+	flags.StringVar(&u.hashes.PepperAs, "pepper-as", "", "the `NAME` of the way in which the program added it, if it is not Devise's: one of\n"+
+		wrapped(password.PepperWays()))
 	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and print the summary that an import would have")
 	flags.StringVar(&u.report, "report", "",
 		"write each line that was refused to a `FILE`, as JSON Lines {\"line\", \"email\", \"reason\"};\nstandard error shows the first 100")
@@ -158,6 +170,9 @@ func (u *usersCommand) check(command string, words []string) error {
 		if u.format == "" {
 			u.format = userfile.JSONL
 		}
+	}
+	if err := u.readPepper(); err != nil {
+		return err
 	}
 	if err := u.hashes.Check(); err != nil {
 		return &usageError{fmt.Sprintf("latchkey users %s: %v", command, err)}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/userfile"
@@ -112,7 +114,11 @@ type importSummary struct {
 	PasswordsAdded int64 `json:"passwords_added"`
 	Refused        int64 `json:"refused"`
 	// Unsaid counts hashes whose text does not show whether only the password was hashed.
-	Unsaid    int64   `json:"unsaid"`
+	Unsaid int64 `json:"unsaid"`
+	// Peppered hashes were made with a pepper, and PeppersMissing are the IDs of those that no running service has.
+	Peppered       int64    `json:"peppered"`
+	PeppersMissing []string `json:"peppers_missing,omitempty"`
+
 	Seconds   float64 `json:"seconds"`
 	PerSecond int64   `json:"per_second"`
 	// Whole means that the end of the file was reached.
@@ -130,7 +136,7 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 		return err
 	}
 	read := &counted{Reader: in}
-	records, err := userfile.NewReader(read, userfile.Options{Format: u.format, Firebase: hash, Now: time.Now})
+	records, err := userfile.NewReader(read, userfile.Options{Format: u.format, Columns: u.columns, Firebase: hash, Now: time.Now})
 	if err != nil {
 		return fmt.Errorf("%s: %w", u.file, err)
 	}
@@ -149,7 +155,12 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 	}
 	bar.Done()
 	u.warnUnsaid(records.Format(), counts)
-	err = u.printSummary(ctx, records.Format(), counts, since(start), failed == nil)
+	u.notePeppered(counts)
+	var missing []string
+	if failed == nil {
+		missing, failed = u.missingPeppers(ctx, counts)
+	}
+	err = u.printSummary(ctx, records.Format(), counts, missing, since(start), failed == nil)
 	return errors.Join(err, refused.close(), u.outcome(counts, failed))
 }
 
@@ -157,12 +168,79 @@ func (u *usersCommand) importFile(ctx context.Context) error {
 // programs of the known formats add nothing to a password.
 func (u *usersCommand) warnUnsaid(format userfile.Format, counts userimport.Counts) {
 	known := []userfile.Format{userfile.Auth0, userfile.Firebase, userfile.Keycloak, userfile.Supabase, userfile.Kratos}
-	if counts.Unsaid == 0 || u.hashes.Prehash != "" || slices.Contains(known, format) {
+	if counts.Unsaid == 0 || u.hashes.Prehash != "" || u.hashes.Pepper != nil || slices.Contains(known, format) {
 		return
 	}
 	fmt.Fprintf(u.stderr, "Hashes of bcrypt and Argon2: %d. Their text does not say whether the program hashed something else than the password\n"+ //nolint:errcheck // a note
-		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise, argon2 with a secret: cannot be imported).\n"+
+		"(Meteor and Rocket.Chat: --prehash sha256-hex) or added a pepper (Devise and others: --pepper-file).\n"+
 		"Log in with one of these accounts before you rely on them.\n", counts.Unsaid)
+}
+
+// notePeppered says what the import took for granted of the pepper: a wrong one looks like the right one.
+func (u *usersCommand) notePeppered(counts userimport.Counts) {
+	if counts.Peppered == 0 || u.hashes.Pepper == nil {
+		return
+	}
+	way := u.hashes.PepperAs
+	if way == "" {
+		way = "behind the password, as Devise adds it; --pepper-as names other ways"
+	}
+	fmt.Fprintf(u.stderr, "Hashes with %s: %d (%s). No hash shows whether that is right:\n"+ //nolint:errcheck // a note
+		"log in with one of these accounts before you rely on them.\n", u.hashes.Pepper, counts.Peppered, way)
+}
+
+// missingPeppers returns the IDs of the peppers that imported accounts need and no running service has, and warns of
+// each.
+func (u *usersCommand) missingPeppers(ctx context.Context, counts userimport.Counts) ([]string, error) {
+	queries := db.New()
+	imported, err := queries.ImportedPeppers(ctx, u.pool)
+	if err != nil {
+		return nil, fmt.Errorf("peppers: %w", err)
+	}
+	var ids, missing []string
+	for _, p := range imported {
+		ids = append(ids, p.ID)
+	}
+	if p := u.hashes.Pepper; p != nil && counts.Peppered > 0 && !slices.Contains(ids, p.ID()) { // a dry run notes nothing
+		ids = append(ids, p.ID())
+	}
+	for _, id := range ids {
+		served, err := queries.PepperServed(ctx, u.pool, id)
+		if err != nil {
+			return nil, fmt.Errorf("peppers: %w", err)
+		}
+		if served {
+			continue
+		}
+		missing = append(missing, id)
+		fmt.Fprintf(u.stderr, "WARNING: no running service has pepper %s, so accounts with it cannot log in: put the pepper into the file that\n"+ //nolint:errcheck // a note
+			"LATCHKEY_PASSWORD_PEPPERS_FILE names, and restart the service.\n", id)
+	}
+	return missing, nil
+}
+
+// readPepper reads the pepper from a file: a command line can be read by everybody on the machine.
+func (u *usersCommand) readPepper() error {
+	if u.pepper == "" {
+		return nil
+	}
+	text, err := os.ReadFile(u.pepper)
+	if err != nil {
+		return fmt.Errorf("--pepper-file: %w", err)
+	}
+	var secrets config.Peppers
+	if err := secrets.UnmarshalText(text); err != nil {
+		return fmt.Errorf("--pepper-file %s %w", u.pepper, err)
+	}
+	if len(secrets) != 1 {
+		return fmt.Errorf("--pepper-file %s has %d lines with a pepper, not one: all hashes of an import have the same", u.pepper, len(secrets))
+	}
+	pepper, err := password.NewPepper(secrets[0])
+	if err != nil {
+		return fmt.Errorf("--pepper-file %s: %w", u.pepper, err)
+	}
+	u.hashes.Pepper = &pepper
+	return nil
 }
 
 // tellProgress estimates the records of the file from the bytes that were read.
@@ -188,17 +266,19 @@ func (u *usersCommand) outcome(counts userimport.Counts, failed error) error {
 	return nil
 }
 
-func (u *usersCommand) printSummary(ctx context.Context, format userfile.Format, counts userimport.Counts, took time.Duration, whole bool) error {
+func (u *usersCommand) printSummary(
+	ctx context.Context, format userfile.Format, counts userimport.Counts, missing []string, took time.Duration, whole bool,
+) error {
 	rate := int64(float64(counts.Read) / took.Seconds())
 	u.log.LogAttrs(ctx, slog.LevelInfo, "accounts imported", slog.String("format", string(format)),
 		slog.Int64("read", counts.Read), slog.Int64("created", counts.Created), slog.Int64("existing", counts.Existing),
 		slog.Int64("without_password", counts.WithoutPassword), slog.Int64("passwords_added", counts.Filled),
-		slog.Int64("refused", counts.Refused), slog.Bool("dry_run", u.dryRun), slog.Bool("whole", whole))
+		slog.Int64("refused", counts.Refused), slog.Int64("peppered", counts.Peppered), slog.Bool("dry_run", u.dryRun), slog.Bool("whole", whole))
 	if u.json {
 		return json.NewEncoder(u.stdout).Encode(importSummary{
 			Format: format, DryRun: u.dryRun, Read: counts.Read, Created: counts.Created, WithoutPassword: counts.WithoutPassword,
 			Existing: counts.Existing, PasswordsAdded: counts.Filled,
-			Refused: counts.Refused, Unsaid: counts.Unsaid, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
+			Refused: counts.Refused, Unsaid: counts.Unsaid, Peppered: counts.Peppered, PeppersMissing: missing, Seconds: took.Seconds(), PerSecond: rate, Whole: whole,
 		})
 	}
 	_, err := fmt.Fprintf(u.stdout, "%d read, %s, %d refused (%s, %s, %d/s)\n",

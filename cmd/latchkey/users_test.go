@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -188,7 +189,7 @@ func TestUsersImportReport(t *testing.T) {
 		}
 		out, err := runUsers(t, settings, args...)
 		wanted.DryRun = dry
-		if got := summary(t, out); got != wanted {
+		if got := summary(t, out); !reflect.DeepEqual(got, wanted) {
 			t.Errorf("%+v, want %+v", got, wanted)
 		}
 		if err == nil || exitCode(err) != exitFailed || err.Error() != "152 of 302 were refused" {

@@ -102,6 +102,12 @@ type PasswordGuard struct {
 	ResetAt      *time.Time
 }
 
+type PasswordPepper struct {
+	ID         string
+	ImportedAt *time.Time
+	ServedAt   *time.Time
+}
+
 type PasswordReset struct {
 	UserID    uuid.UUID
 	TokenHash []byte

@@ -100,6 +100,7 @@ type App struct {
 	now         func() time.Time
 	overrides   Overrides
 	hasher      *password.Hasher
+	peppers     []password.Pepper
 	certificate *certificate // of both public listeners; nil means plaintext
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
@@ -156,8 +157,11 @@ func New(ctx context.Context, c Config) (*App, error) {
 func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err error) {
 	cfg := a.cfg
 	slots, queue := hashLimits(cfg)
+	if a.peppers, err = newPeppers(cfg.PasswordPeppers); err != nil {
+		return err
+	}
 	a.hasher, err = password.New(password.Config{
-		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Now: time.Now,
+		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Peppers: a.peppers, Now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -138,7 +138,8 @@ func (a *App) newServices(f *flows) {
 	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation}
 	f.older.hookService(a.Auth)
 	a.Admin = admin.New(admin.Config{
-		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool, Logger: f.log.Bounded, Now: a.now,
+		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool,
+		HasPepper: a.hasher.HasPepper, Logger: f.log.Bounded, Now: a.now,
 	})
 }
 

@@ -52,6 +52,7 @@ func (a *App) tendKeys(ctx context.Context) {
 }
 
 func (a *App) countHashes(ctx context.Context) {
+	a.checkPeppers(ctx)
 	decoys, err := account.StoredSettings(ctx, a.stores.Pool)
 	if err != nil {
 		a.log.WarnContext(ctx, "kinds of stored hashes not counted", "error", err)

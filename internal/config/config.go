@@ -68,6 +68,8 @@ type Config struct {
 	HashQueue         int `env:"LATCHKEY_HASH_QUEUE" envDefault:"0" min:"0" max:"100000" form:"a number" example:"64" doc:"the most calls that wait for a hash; 0: 32 for each slot"`
 	PasswordMinLength int `env:"LATCHKEY_PASSWORD_MIN_LENGTH" envDefault:"8" min:"8" max:"64" form:"a number" example:"8" doc:"how many code points a new password must have; 15 if it is the only factor (NIST SP 800-63B-4)"`
 
+	PasswordPeppers Peppers `env:"LATCHKEY_PASSWORD_PEPPERS" form:"peppers to the letter, one a line; hex:… or base64:… for one that is no text" example:"Devise's config.pepper" secret:"value" doc:"peppers of other programs, for accounts that were imported with them: without its pepper such an account cannot log in"`
+
 	// Mail.
 
 	SMTPURL               URL       `env:"LATCHKEY_SMTP_URL" need:"serve" form:"an smtp:// or smtps:// URL" example:"smtp://user:password@mail.example.com:587" secret:"url" doc:"the mail server; smtp:// demands STARTTLS unless it has ?starttls=opportunistic or never; ?smtputf8=trusted or never is for addresses in letters of any language"`

@@ -181,6 +181,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		"LATCHKEY_SECRET_KEY_PREVIOUS":      marker,
 		"LATCHKEY_ADMIN_KEY":                marker + " and more",
 		"LATCHKEY_LEGACY_HS256_SECRET":      marker + "\nof two lines",
+		"LATCHKEY_PASSWORD_PEPPERS":         "hex:" + marker,
 		"LATCHKEY_SMTP_OAUTH_CLIENT_SECRET": marker + "\nof two lines",
 		"LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN": marker + "\nof two lines",
 		// Not secret, but a key may be taken for its hash.
@@ -204,6 +205,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	values["LATCHKEY_SECRET_KEY_PREVIOUS"] = goodKey
 	values["LATCHKEY_ADMIN_KEY"] = "admin-pa55"
 	values["LATCHKEY_LEGACY_HS256_SECRET"] = "legacy-pa55"
+	values["LATCHKEY_PASSWORD_PEPPERS"] = "pepper-pa55\nanother-pa55"
 	values["LATCHKEY_SMTP_OAUTH_CLIENT_SECRET"], values["LATCHKEY_SMTP_OAUTH_REFRESH_TOKEN"] = "client-pa55", "refresh-pa55"
 	values["LATCHKEY_LEGACY_ACCEPT_UNTIL"] = "2027-03-01T00:00:00Z"
 	cfg, err := Load(environ(values), Serve)
@@ -214,14 +216,41 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err := cfg.Print(&out, environ(values)); err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", "legacy-pa55", "client-pa55", "refresh-pa55", goodKey[:20]} {
+	for _, secret := range []string{"db-pa55", "redis-pa55", "smtp-pa55", "admin-pa55", "legacy-pa55", "pepper-pa55", "another-pa55", "client-pa55", "refresh-pa55", goodKey[:20]} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("%q is in:\n%s", secret, out.String())
 		}
 	}
-	for _, shown := range []string{"db:5432", "mail:587", "https://auth.example.com", "15m0s", "(set)", "(unset)"} {
+	for _, shown := range []string{"db:5432", "mail:587", "https://auth.example.com", "15m0s", "(set)", "(2 set)", "(unset)"} {
 		if !strings.Contains(out.String(), shown) {
 			t.Errorf("%q is not in:\n%s", shown, out.String())
+		}
+	}
+}
+
+// TestPeppers: one a line, to the letter, or as its bytes.
+func TestPeppers(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		"one":                              {"one"},
+		"one \r\n\n#two: x\n":              {"one ", "#two: x"},
+		"hex:00ff0a\nbase64:AAE=\nhexes:1": {"\x00\xff\n", "\x00\x01", "hexes:1"},
+		strings.Repeat("x", MaxPepper):     {strings.Repeat("x", MaxPepper)},
+	} {
+		var got Peppers
+		if err := got.UnmarshalText([]byte(text)); err != nil || len(got) != len(want) {
+			t.Errorf("%q: %q, %v", text, got, err)
+			continue
+		}
+		for i := range want {
+			if string(got[i]) != want[i] {
+				t.Errorf("%q: %q", text, got)
+			}
+		}
+	}
+	for _, text := range []string{"hex:0", "base64:A", "a\x7f", "hex:", "one\ntwo\none", strings.Repeat("x", MaxPepper+1)} {
+		if err := new(Peppers).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%.20q is taken", text)
 		}
 	}
 }

@@ -46,6 +46,11 @@ func (f field) printable(v reflect.Value) string {
 			return "(unset)"
 		}
 		return "(set)"
+	case Peppers:
+		if len(value) == 0 {
+			return "(unset)"
+		}
+		return fmt.Sprintf("(%d set)", len(value))
 	case OldSecret:
 		if len(value) == 0 {
 			return "(unset)"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -96,6 +97,56 @@ func (s *OldSecret) UnmarshalText(text []byte) error {
 	}
 	*s = append(OldSecret(nil), text...)
 	return nil
+}
+
+// MaxPepper is the most bytes of a pepper.
+const MaxPepper = 1024
+
+// Peppers are secrets of other programs, each used exactly as it is set.
+type Peppers [][]byte
+
+// UnmarshalText accepts one pepper a line, of 1 to MaxPepper bytes: the text of the line, or behind hex: or base64: its
+// bytes. Empty lines are none.
+func (p *Peppers) UnmarshalText(text []byte) error {
+	var list Peppers
+	for line := range strings.SplitSeq(string(text), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if line == "" {
+			continue
+		}
+		pepper, err := readPepper(line)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(list, func(other []byte) bool { return string(other) == string(pepper) }) {
+			return errors.New("has a pepper twice")
+		}
+		list = append(list, pepper)
+	}
+	*p = list
+	return nil
+}
+
+func readPepper(line string) (pepper []byte, err error) {
+	kind, digits, _ := strings.Cut(line, ":")
+	switch kind {
+	case "hex":
+		pepper, err = hex.DecodeString(digits)
+	case "base64":
+		pepper, err = base64.StdEncoding.DecodeString(digits)
+	default:
+		pepper = []byte(line)
+		if strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return nil, errors.New("has a control character: write such a pepper as hex:…")
+		}
+	}
+	switch {
+	case err != nil: // it would show a part of the pepper
+		return nil, errors.New("has a line that begins with " + kind + ": and is not " + kind)
+	case len(pepper) < 1 || len(pepper) > MaxPepper:
+		return nil, errors.New("has a pepper that is empty or longer than 1,024 bytes")
+	}
+	return pepper, nil
 }
 
 // URL is a URL that may contain a password.

@@ -6,6 +6,7 @@
 package hashforms
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,11 @@ type Options struct {
 	Scheme string
 	// Prehash is the digest that the program hashed in place of the password, one of password.Prehashes. Empty: none.
 	Prehash string
+	// Pepper is the secret that the program added to each password. Nil: none.
+	Pepper *password.Pepper
+	// PepperAs is the way in which it added the pepper, one of password.PepperWays. Empty: the way of the hash's kind,
+	// if there is only one.
+	PepperAs string
 
 	// depth counts the forms around a text.
 	depth int
@@ -56,6 +62,14 @@ func (o Options) Check() error {
 	if o.Prehash != "" && !slices.Contains(password.Prehashes(), o.Prehash) {
 		return fmt.Errorf("there is no prehash %q: %s", clip(o.Prehash), strings.Join(password.Prehashes(), ", "))
 	}
+	switch {
+	case o.PepperAs != "" && !slices.Contains(password.PepperWays(), o.PepperAs):
+		return fmt.Errorf("there is no way %q to add a pepper: %s", clip(o.PepperAs), strings.Join(password.PepperWays(), ", "))
+	case o.PepperAs != "" && o.Pepper == nil:
+		return errors.New("a way to add a pepper needs the pepper: --pepper-file")
+	case o.Pepper != nil && o.Prehash != "":
+		return errors.New("a pepper and a prehash cannot be named together: nothing says which of them comes first")
+	}
 	return nil
 }
 
@@ -69,10 +83,20 @@ const resets = "without its hash the account is imported, and its owner sets a p
 // Its errors wrap password.ErrMalformedHash; they say what the text looks like and hold no part of a salt or a key.
 func (o Options) Stored(s Source) (string, error) {
 	stored, err := o.read(s)
-	if err != nil || o.Prehash == "" || stored == password.None {
+	switch {
+	case err != nil || stored == password.None:
 		return stored, err
+	case o.Prehash != "" && o.Pepper != nil:
+		return "", refused("a pepper and a prehash cannot be named together: nothing says which of them comes first")
+	case o.Prehash != "":
+		return password.Prehashed(o.Prehash, stored)
+	case o.Pepper != nil:
+		stored, err = password.Peppered(*o.Pepper, o.PepperAs, stored)
+		if errors.Is(err, password.ErrPepperWay) {
+			err = fmt.Errorf("%w: name how the program added the pepper, --pepper-as %s", err, strings.Join(password.PepperWays(), ", "))
+		}
 	}
-	return password.Prehashed(o.Prehash, stored)
+	return stored, err
 }
 
 func (o Options) read(s Source) (string, error) {

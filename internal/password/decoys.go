@@ -23,15 +23,18 @@ type decoyTable struct {
 	upTo    []float64 // running sums of the weights
 }
 
-// newDecoyTable makes a table from decoys. It leaves out weights below one and settings that no stored hash can have.
-// If nothing is left, every draw returns fallback. The table is sorted by cost. So the same proportions make the same
-// table, whatever their order in the list, and a migration to stronger hashes changes the decoys of few accounts: those
-// at the borders.
-func newDecoyTable(decoys []Decoy, fallback Params) *decoyTable {
+// newDecoyTable makes a table from decoys. It leaves out weights below one, settings that no stored hash can have, and
+// those of peppers that are not in the set: Verify compares nothing with such hashes. If nothing is left, every draw
+// returns fallback. The table is sorted by cost. So the same proportions make the same table, whatever their order in the
+// list, and a migration to stronger hashes changes the decoys of few accounts: those at the borders.
+func newDecoyTable(decoys []Decoy, fallback Params, peppers pepperSet) *decoyTable {
 	weights := make(map[string]float64, len(decoys))
 	table := &decoyTable{}
 	add := func(setting string, weight float64) {
 		d, err := readSetting(setting)
+		if err == nil {
+			d, err = peppers.season(d)
+		}
 		if err != nil {
 			return
 		}

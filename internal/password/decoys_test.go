@@ -19,7 +19,7 @@ func account(i int) string { return "user" + strconv.Itoa(i) + "@example.com" }
 func TestDecoysFollowTheProportions(t *testing.T) {
 	t.Parallel()
 	a, b, c := Params{65536, 3, 2}, Params{19456, 2, 1}, Params{64, 1, 1}
-	table := newDecoyTable([]Decoy{{setting(a), 500_000}, {setting(b), 300_000}, {setting(c), 200_000}}, tiny())
+	table := newDecoyTable([]Decoy{{setting(a), 500_000}, {setting(b), 300_000}, {setting(c), 200_000}}, tiny(), nil)
 	const accounts = 20_000
 	counts := make(map[string]float64)
 	for i := range accounts {
@@ -41,12 +41,12 @@ func TestDecoysAreStable(t *testing.T) {
 		decoys := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Decoy {
 			return Decoy{drawHash(t).setting(), rapid.Int64Range(1, 1<<30).Draw(t, "weight")}
 		}), 1, 5).Draw(t, "decoys")
-		table := newDecoyTable(decoys, tiny())
+		table := newDecoyTable(decoys, tiny(), nil)
 		other := slices.Clone(decoys)
 		slices.Reverse(other)
 		other = append(other, decoys...)
 		other = append(other, Decoy{setting(Params{MemoryKiB: 1, Time: 1, Threads: 1}), 1 << 40}, Decoy{setting(Params{96, 1, 1}), 0}, Decoy{setting(Params{96, 1, 1}), -7})
-		doubled := newDecoyTable(other, tiny())
+		doubled := newDecoyTable(other, tiny(), nil)
 		for i := range 50 {
 			first, again := table.draw(testKey(), account(i)).setting(), doubled.draw(testKey(), account(i)).setting()
 			if first != again {
@@ -61,7 +61,7 @@ func TestDecoysAreStable(t *testing.T) {
 
 func TestDecoysDependOnTheKey(t *testing.T) {
 	t.Parallel()
-	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), 1}, {setting(tiny()), 1}}, tiny())
+	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), 1}, {setting(tiny()), 1}}, tiny(), nil)
 	differ := 0
 	for i := range 1000 {
 		if table.draw(testKey(), account(i)).setting() != table.draw(make([]byte, 32), account(i)).setting() {
@@ -80,7 +80,7 @@ func TestDecoysFallBack(t *testing.T) {
 		"no weight":     {{setting(Params{128, 1, 1}), 0}},
 		"out of bounds": {{setting(Params{1 << 20, 1, 1}), 9}},
 	} {
-		table := newDecoyTable(decoys, tiny())
+		table := newDecoyTable(decoys, tiny(), nil)
 		if got := table.draw(testKey(), "a@example.com").setting(); got != setting(tiny()) {
 			t.Errorf("%s: %+v", name, got)
 		}
@@ -90,7 +90,7 @@ func TestDecoysFallBack(t *testing.T) {
 // Even the largest weights neither overflow nor hide each other.
 func TestDecoysHugeWeights(t *testing.T) {
 	t.Parallel()
-	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), math.MaxInt64}, {setting(Params{256, 1, 1}), math.MaxInt64}, {setting(tiny()), math.MaxInt64}}, tiny())
+	table := newDecoyTable([]Decoy{{setting(Params{128, 1, 1}), math.MaxInt64}, {setting(Params{256, 1, 1}), math.MaxInt64}, {setting(tiny()), math.MaxInt64}}, tiny(), nil)
 	seen := make(map[string]bool)
 	for i := range 100 {
 		seen[table.draw(testKey(), account(i)).setting()] = true

@@ -60,6 +60,7 @@ type digest interface {
 //	$bcrypt-sha256$v=2,t=2b,r=COST$SALT$KEY      passlib: bcrypt of the HMAC-SHA-256
 //	{SSHA}BASE64                                 salted SHA-1, and {SSHA256}, {SSHA384}, {SSHA512}, {SMD5}; letters of any case, no padding
 //	{SHA256-HEX} and any of these                of the hexadecimal SHA-256 of the password; the others are those of Prehashes
+//	{PEPPER-SUFFIX:ID} and any of these          with the pepper of this ID behind the password; the others are those of PepperWays
 //
 // A {CRYPT} before forms that begin with $ is left out. The bounds of each line are beside the code that reads it: one
 // hash takes at most 2.5 s of a core (maxForeignTime) and 256 MiB; Argon2id with MaxCost takes 0.6 to 0.9 s.
@@ -98,7 +99,8 @@ func readStored(encoded string) (digest, error) {
 // readSetting completes a setting, as digest.setting returns it, to a digest that no password matches and that costs
 // the same as other digests with this setting.
 func readSetting(setting string) (digest, error) {
-	_, bare, _ := cutPreparation(setting)
+	_, _, unpeppered, _ := cutPepper(setting)
+	_, bare, _ := cutPreparation(unpeppered)
 	for _, k := range allKinds() {
 		if hasAnyPrefix(bare, k.prefixes) {
 			d, err := readStored(setting + k.filler)
@@ -121,6 +123,18 @@ func read(encoded string) (digest, error) {
 		}
 	}
 	encoded = respell(encoded)
+	if way, id, rest, ok := cutPepper(encoded); ok {
+		d, err := readPrepared(respell(rest))
+		if err != nil {
+			return nil, err
+		}
+		return readPeppered(way, id, d)
+	}
+	return readPrepared(encoded)
+}
+
+// readPrepared reads a hash without a pepper.
+func readPrepared(encoded string) (digest, error) {
 	if p, rest, ok := cutPreparation(encoded); ok {
 		d, err := readKind(respell(rest))
 		if err != nil {

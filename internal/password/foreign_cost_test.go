@@ -139,11 +139,11 @@ func TestDecoysOfForeignKinds(t *testing.T) {
 	} {
 		decoys = append(decoys, Decoy{bad, 1 << 40})
 	}
-	table := newDecoyTable(decoys, tiny())
+	table := newDecoyTable(decoys, tiny(), nil)
 	if len(table.digests) != len(cheapSettings()) {
 		t.Errorf("%d settings, want %d", len(table.digests), len(cheapSettings()))
 	}
-	half := newDecoyTable([]Decoy{{"$2b$10$", 700}, {"$argon2id$v=19$m=19456,t=2,p=1$", 300}}, tiny())
+	half := newDecoyTable([]Decoy{{"$2b$10$", 700}, {"$argon2id$v=19$m=19456,t=2,p=1$", 300}}, tiny(), nil)
 	counts := map[string]float64{}
 	const accounts = 20_000
 	for i := range accounts {

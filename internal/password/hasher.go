@@ -41,6 +41,8 @@ type Config struct {
 	// DecoyKey, at least 32 bytes, is the key for the choice of a decoy for accounts that do not exist. Replicas must
 	// share it: with different keys they would take different times for the same address.
 	DecoyKey []byte
+	// Peppers are those of other programs, for stored hashes that name them. New hashes have none.
+	Peppers []Pepper
 	// Now is the clock of deadlines and measurements. Nil means time.Now.
 	Now func() time.Time
 }
@@ -49,6 +51,7 @@ type Config struct {
 type Hasher struct {
 	params    Params
 	decoyKey  []byte
+	peppers   pepperSet
 	now       func() time.Time
 	admission *admission
 	decoys    atomic.Pointer[decoyTable]
@@ -95,12 +98,17 @@ func New(cfg Config) (*Hasher, error) {
 	if len(cfg.DecoyKey) < minDecoyKeyLength {
 		return nil, errors.New("password hashing: decoy key must have at least 32 bytes")
 	}
+	peppers, err := newPepperSet(cfg.Peppers)
+	if err != nil {
+		return nil, fmt.Errorf("password hashing: %w", err)
+	}
 	now := cfg.Now
 	if now == nil {
 		now = time.Now
 	}
 	h := &Hasher{
 		params:    cfg.Params,
+		peppers:   peppers,
 		decoyKey:  append([]byte(nil), cfg.DecoyKey...),
 		now:       now,
 		admission: newAdmission(cfg.Slots, cfg.Queue, now, calibrate(cfg.Params, now)),
@@ -134,12 +142,12 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 // All kinds but Argon2id are Weaker, whatever their cost, if the match proves which password was hashed. Verify ignores
 // those parts of a password that the program of the hash ignored: the owner may be used to leaving them out.
 //
-// An error means that the password was compared with nothing: ErrMalformedHash, *OverloadedError, or
-// ctx.Err() if ctx ends before a slot is free. After that ctx is ignored, and every guess that was compared
+// An error means that the password was compared with nothing: ErrMalformedHash (of which ErrNoPepper is one),
+// *OverloadedError, or ctx.Err() if ctx ends before a slot is free. After that ctx is ignored, and every guess that was compared
 // is reported as a match or a mismatch. Otherwise a client with short deadlines could make guesses that
 // nobody counts. A caller that must not reveal a malformed hash calls VerifyUnknown after it.
 func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string) (Result, error) {
-	stored, err := readStored(encoded)
+	stored, err := h.stored(encoded)
 	if err != nil {
 		return Result{}, err
 	}
@@ -159,11 +167,14 @@ func (h *Hasher) VerifyUnknown(ctx context.Context, by Claim, account, password 
 // also ErrMalformedHash. It compares the password with another hash of the same kind and parameters, which no password
 // matches. So nobody can tell from the time whether an account still accepts guesses.
 func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password string) error {
-	stored, err := readStored(encoded)
+	stored, err := h.stored(encoded)
 	if err != nil {
 		return err
 	}
 	decoy, err := readSetting(stored.setting())
+	if err == nil {
+		decoy, err = h.peppers.season(decoy)
+	}
 	if err != nil {
 		return err
 	}
@@ -175,7 +186,22 @@ func (h *Hasher) VerifyClosed(ctx context.Context, by Claim, encoded, password s
 // much as known ones, also while hashes of several programs are stored. Entries with a weight below one or a setting
 // that no stored hash can have are left out. If no entry is left, Config.Params are used.
 func (h *Hasher) SetDecoys(decoys []Decoy) {
-	h.decoys.Store(newDecoyTable(decoys, h.params))
+	h.decoys.Store(newDecoyTable(decoys, h.params, h.peppers))
+}
+
+// HasPepper reports whether Config.Peppers has the one with this ID.
+func (h *Hasher) HasPepper(id string) bool {
+	_, ok := h.peppers[id]
+	return ok
+}
+
+// stored reads a stored hash, with the pepper that it names.
+func (h *Hasher) stored(encoded string) (digest, error) {
+	d, err := readStored(encoded)
+	if err != nil {
+		return nil, err
+	}
+	return h.peppers.season(d)
 }
 
 // Stats returns the figures of this moment.

@@ -92,7 +92,7 @@ func SettingPattern() string {
 			all = append(all, k.setting)
 		}
 	}
-	return "^(?:" + preparedPattern() + ")?(?:" + strings.Join(all, "|") + ")"
+	return "^(?:" + pepperPattern + ")?(?:" + preparedPattern() + ")?(?:" + strings.Join(all, "|") + ")"
 }
 
 // Unrecognised is the result of Kind for a text of no known form.
@@ -102,6 +102,9 @@ const Unrecognised = "not recognised"
 // Verify cannot read, and hashes that are broken after their salt. The name holds no part of a salt or a key. A text
 // that is not recognised may be a password in clear: for such a text Kind returns only Unrecognised.
 func Kind(encoded string) string {
+	if way, id, rest, ok := cutPepper(encoded); ok {
+		return Kind(rest) + " with pepper " + id + " " + way.does
+	}
 	if p, rest, ok := cutPreparation(encoded); ok {
 		return Kind(rest) + " of " + p.names()
 	}

@@ -77,7 +77,7 @@ func checkPrepared(t *testing.T, p preparation, d digest, pattern *regexp.Regexp
 	if got := pattern.FindString(stored); got != of.setting() {
 		t.Errorf("%s: the sample of stored hashes finds %q, not %q", stored, got, of.setting())
 	}
-	if decoys := newDecoyTable([]Decoy{{Setting: of.setting(), Weight: 1}}, tiny()); decoys.digests[0].setting() != of.setting() {
+	if decoys := newDecoyTable([]Decoy{{Setting: of.setting(), Weight: 1}}, tiny(), nil); decoys.digests[0].setting() != of.setting() {
 		t.Errorf("%s: no decoy of its kind: %s", stored, decoys.digests[0].setting())
 	}
 	if name := Kind(stored); name == Unrecognised {
@@ -111,7 +111,7 @@ func checkKind(t *testing.T, k kind, pattern *regexp.Regexp, encoded, stored str
 			t.Errorf("%s: the pattern of its kind finds %q, not %q", stored, got, setting)
 		}
 	}
-	if decoys := newDecoyTable([]Decoy{{Setting: setting, Weight: 1}}, tiny()); decoys.digests[0].setting() != setting {
+	if decoys := newDecoyTable([]Decoy{{Setting: setting, Weight: 1}}, tiny(), nil); decoys.digests[0].setting() != setting {
 		t.Errorf("%s: no decoy of its kind: %s", stored, decoys.digests[0].setting())
 	}
 	if k.setting != "" && !slices.ContainsFunc(k.names, func(n naming) bool { return regexp.MustCompile(n.pattern).MatchString(stored) }) {

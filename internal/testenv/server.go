@@ -127,6 +127,8 @@ type Options struct {
 	// WallClock gives the server the real clock. The lease needs that in a long test: with a clock that does not move
 	// for 30 s, the server loses its lease.
 	WallClock bool
+	// Peppers are LATCHKEY_PASSWORD_PEPPERS.
+	Peppers []string
 	// CheckClock makes the server issue no tokens while its clock differs from PostgreSQL's.
 	CheckClock bool
 }
@@ -253,6 +255,9 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
 	cfg.LogLines = o.LogLines
+	for _, pepper := range o.Peppers {
+		cfg.PasswordPeppers = append(cfg.PasswordPeppers, []byte(pepper))
+	}
 	s.legacy(t, o, cfg)
 	return cfg
 }

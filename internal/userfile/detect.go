@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -16,6 +17,8 @@ type sight struct {
 	// lines says that each line is a document. path is where in the documents the users are.
 	lines bool
 	path  []string
+	// around are simple members of the objects around the users, before the users, in lower case.
+	around map[string]string
 	// names are those of the columns, or of the members of the first objects down to the first user. Each name is there
 	// twice: unchanged, and in lower case.
 	names map[string]bool
@@ -23,7 +26,7 @@ type sight struct {
 
 // look reads the beginning of a file.
 func look(head []byte) sight {
-	s := sight{names: map[string]bool{}}
+	s := sight{names: map[string]bool{}, around: map[string]string{}}
 	text := bytes.TrimSpace(head)
 	switch {
 	case len(text) == 0:
@@ -88,6 +91,9 @@ func closes(line []byte) bool {
 		len(bytes.TrimSpace(line)) > 1
 }
 
+// maxAround is the longest value that is kept of the objects around the users.
+const maxAround = 64
+
 // memberNames reads the names of members at the beginning of a document.
 type memberNames struct {
 	*sight
@@ -101,7 +107,7 @@ func (m *memberNames) object() bool {
 	if open, err := m.dec.Token(); err != nil || open != json.Delim('{') {
 		return true
 	}
-	comment := false
+	comment, values := false, map[string]string{}
 	for m.dec.More() {
 		token, err := m.dec.Token()
 		name, isName := token.(string)
@@ -110,11 +116,15 @@ func (m *memberNames) object() bool {
 		}
 		m.names[name], m.names[strings.ToLower(name)] = true, true
 		if m.holdsUsers(name) {
+			maps.Copy(m.around, values)
 			return m.object()
 		}
 		var value json.RawMessage
 		if m.dec.Decode(&value) != nil {
 			return true
+		}
+		if len(value) <= maxAround {
+			values[strings.ToLower(name)] = strings.Trim(string(value), `"`)
 		}
 		comment = comment || name == "type" && (string(value) == `"header"` || string(value) == `"database"`)
 		if name == "user_id" && bytes.IndexByte(value, '|') > 0 {
@@ -155,7 +165,7 @@ func (m *memberNames) holdsUsers(name string) bool {
 }
 
 // source splits the file into records of a format.
-func (s sight) source(in *bufio.Reader, of spec) (source, error) {
+func (s sight) source(in *bufio.Reader, of spec, named Columns) (source, error) {
 	switch {
 	case s.json && !of.json:
 		return nil, fmt.Errorf("this is JSON, but %s files are CSV", of.format)
@@ -172,7 +182,10 @@ func (s sight) source(in *bufio.Reader, of spec) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if of.format == CSV {
+	switch {
+	case len(named) > 0:
+		return rows, named.check(rows.columns)
+	case of.format == CSV:
 		return rows, checkColumns(rows.columns)
 	}
 	return rows, of.checkColumns(rows.columns)
@@ -191,6 +204,18 @@ func (s spec) checkColumns(named map[string]int) error {
 
 // has reports whether the file has a name. A name with a capital letter must match exactly.
 func (s sight) has(name string) bool { return s.names[name] }
+
+// spec returns how the file is read.
+func (s sight) spec(o Options) (spec, error) {
+	if len(o.Columns) == 0 {
+		format, err := s.choose(o.Format)
+		return format.spec(), err
+	}
+	if o.Format != "" && o.Format != s.own() {
+		return spec{}, fmt.Errorf("with named columns the file is read as %s: leave --format out", s.own())
+	}
+	return o.Columns.spec(s.own()), nil
+}
 
 // choose returns the format that was asked for, or the one that the file shows. It refuses a format that the file
 // cannot have.
@@ -223,7 +248,8 @@ func (s sight) choose(asked Format) (Format, error) {
 	case s.names["email"]:
 		return s.own(), nil
 	}
-	return "", errors.New("the format is not clear from the beginning of the file, which has no email: use --format, one of " + formatNames())
+	return "", errors.New("the format is not clear from the beginning of the file, which has no email: use --format, one of " + formatNames() +
+		"; or name the columns of a table of your own, --columns email=NAME,password_hash=NAME")
 }
 
 // shown returns the formats whose signs the file has.

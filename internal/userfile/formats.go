@@ -27,6 +27,7 @@ const (
 	Kratos      Format = "kratos"
 	Laravel     Format = "laravel"
 	Mattermost  Format = "mattermost"
+	Meteor      Format = "meteor"
 	Okta        Format = "okta"
 	Supabase    Format = "supabase"
 	SuperTokens Format = "supertokens"
@@ -162,6 +163,10 @@ func moreDocumentSpecs() []spec {
 		{
 			format: Kratos, title: "identities of Ory Kratos", json: true, parse: always(parseKratos),
 			signs: []sign{"traits"},
+		},
+		{
+			format: Meteor, title: "the collection users of Meteor or Rocket.Chat", json: true, parse: always(parseMeteor),
+			signs: []sign{"services emails !identities", "services username"},
 		},
 		{
 			format: Okta, title: "Okta's list of users", json: true, csv: true, parse: parseOkta,

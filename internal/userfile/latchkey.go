@@ -25,7 +25,7 @@ func partColumns() []string { return []string{"password_scheme", "password_salt"
 func checkColumns(named map[string]int) error {
 	for name := range named {
 		if all := slices.Concat(columns(), partColumns()); !slices.Contains(all, name) {
-			return fmt.Errorf("there is no column %q: %s; --format names the program if the file is from another one", name, strings.Join(all, ", "))
+			return fmt.Errorf("there is no column %q: %s; --format names the program if the file is from another one, and --columns the columns of a table of your own", name, strings.Join(all, ", "))
 		}
 	}
 	if _, ok := named["email"]; !ok {
@@ -62,7 +62,7 @@ func parseJSONL(cut raw) (User, error) {
 	}
 	u := User{
 		Email: a.Email, PasswordHash: a.PasswordHash, FirstName: a.FirstName, LastName: a.LastName,
-		PasswordParts: PasswordParts{a.Scheme, a.Salt, string(a.Params)},
+		PasswordParts: PasswordParts{Scheme: a.Scheme, Salt: a.Salt, Params: string(a.Params)},
 		Suspended:     a.Active != nil && !*a.Active, EmailVerified: a.EmailVerified,
 	}
 	if a.CreatedAt != nil {
@@ -81,7 +81,7 @@ func parseCSV(cut raw) (User, error) {
 	u := User{
 		Email: get("email"), PasswordHash: get("password_hash"),
 		FirstName: get("first_name"), LastName: get("last_name"),
-		PasswordParts: PasswordParts{get("password_scheme"), get("password_salt"), get("password_params")},
+		PasswordParts: PasswordParts{Scheme: get("password_scheme"), Salt: get("password_salt"), Params: get("password_params")},
 	}
 	var errs [5]error
 	var active bool

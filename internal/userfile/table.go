@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -65,6 +66,9 @@ func (c cells) get(names ...string) string {
 func (c cells) find(names ...string) (name, value string) {
 	for _, name := range names {
 		value := c.object[name]
+		if value == "" && strings.Contains(name, ".") {
+			value = c.within(name)
+		}
 		if c.object == nil {
 			value = c.row.get(name)
 			if value == "NULL" || value == "null" || value == `\N` {
@@ -76,6 +80,29 @@ func (c cells) find(names ...string) (name, value string) {
 		}
 	}
 	return "", ""
+}
+
+// within follows a name with dots into objects and arrays: "services.password.bcrypt", "emails.0.address".
+func (c cells) within(path string) string {
+	name, rest, deeper := strings.Cut(path, ".")
+	value := c.object[name]
+	if !deeper || value == "" {
+		return value
+	}
+	inner := cells{object: map[string]string{}}
+	var object map[string]json.RawMessage
+	var list []json.RawMessage
+	if json.Unmarshal([]byte(value), &object) != nil {
+		if json.Unmarshal([]byte(value), &list) != nil {
+			return ""
+		}
+		object = make(map[string]json.RawMessage, len(list))
+		for i, element := range list {
+			object[strconv.Itoa(i)] = element
+		}
+	}
+	inner.add(object)
+	return inner.within(rest)
 }
 
 // table has the columns of a format. Of several names the first one with a value counts.

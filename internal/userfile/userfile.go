@@ -50,6 +50,8 @@ type PasswordParts struct {
 	// Params are parameters of the scheme, such as "iterations=25000,digest=sha256". Missing ones have the scheme's own
 	// values.
 	Params string
+	// Prehash names what the program hashed in place of the password, if it always does, one of password.Prehashes.
+	Prehash string
 }
 
 // Record is one line or element.
@@ -65,10 +67,15 @@ type Record struct {
 type Options struct {
 	// Format of the file. Empty: the first 64 KiB decide.
 	Format Format
+	// Columns name the columns of a table that is nobody's format. Format can then be JSONL or CSV only.
+	Columns Columns
 	// Firebase are the hash parameters of the project. Without them Firebase's accounts with passwords cannot be read.
 	Firebase *password.FirebaseScrypt
 	// Now is the clock, for bans that end. Required.
 	Now func() time.Time
+
+	// around are members of the objects around the users that hold for all of them, in lower case.
+	around map[string]string
 }
 
 // Reader reads the accounts of one file.
@@ -111,12 +118,13 @@ func NewReader(in io.Reader, opts Options) (*Reader, error) {
 		return nil, err
 	}
 	seen := look(head)
-	if opts.Format, err = seen.choose(opts.Format); err != nil {
+	of, err := seen.spec(opts)
+	if err != nil {
 		return nil, err
 	}
-	of := opts.Format.spec()
+	opts.around = seen.around
 	r := &Reader{format: of.format, parse: of.parse(opts)}
-	r.source, err = seen.source(text, of)
+	r.source, err = seen.source(text, of, opts.Columns)
 	return r, err
 }
 

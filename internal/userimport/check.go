@@ -1,6 +1,7 @@
 package userimport
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,7 @@ type account struct {
 	email     string
 	lookup    string
 	hash      string
+	pepper    string // the ID of the pepper that the hash names
 	first     string
 	last      string
 	created   time.Time
@@ -38,9 +40,16 @@ type account struct {
 	verified  bool
 }
 
+// checker has what records are checked with.
+type checker struct {
+	hashes    hashforms.Options
+	hasPepper func(id string) bool // nil: unknown
+	now       time.Time
+}
+
 // check applies the address rules of Login, so that old addresses pass, and the bounds of the table. Nothing is cut or
 // changed: a value that does not fit is refused.
-func check(record userfile.Record, hashes hashforms.Options, now time.Time) (account, error) {
+func (c checker) check(record userfile.Record) (account, error) {
 	if record.Err != nil {
 		return account{}, record.Err
 	}
@@ -62,18 +71,31 @@ func check(record userfile.Record, hashes hashforms.Options, now time.Time) (acc
 		a.id = uuid.New()
 	}
 	if a.created.IsZero() {
-		a.created = now
+		a.created = c.now
 	}
-	if err := firstError(checkTime("created", a.created, now), checkTime("last login", a.lastLogin, now)); err != nil {
+	if err := firstError(checkTime("created", a.created, c.now), checkTime("last login", a.lastLogin, c.now)); err != nil {
 		return account{}, err
 	}
 	if u.PasswordHash != "" {
-		var err error
-		parts := u.PasswordParts
-		source := hashforms.Source{Text: u.PasswordHash, Scheme: parts.Scheme, Salt: parts.Salt, Params: parts.Params}
-		if a.hash, err = hashes.Stored(source); err != nil {
-			return account{}, err
-		}
+		return c.withHash(a, hashforms.Source{
+			Text: u.PasswordHash, Scheme: u.PasswordParts.Scheme, Salt: u.PasswordParts.Salt, Params: u.PasswordParts.Params,
+		}, u.PasswordParts.Prehash)
+	}
+	return a, nil
+}
+
+// withHash returns the account with its hash, in the form that is stored. The prehash, if there is one, is what its
+// program always hashes.
+func (c checker) withHash(a account, source hashforms.Source, prehash string) (_ account, err error) {
+	options := c.hashes
+	options.Prehash = cmp.Or(prehash, options.Prehash)
+	if a.hash, err = options.Stored(source); err != nil {
+		return account{}, err
+	}
+	a.pepper = password.PepperOf(a.hash)
+	if a.pepper != "" && c.hasPepper != nil && !c.hasPepper(a.pepper) {
+		return account{}, fmt.Errorf("the hash was made with pepper %s, which this service does not have: "+
+			"add it to LATCHKEY_PASSWORD_PEPPERS, and restart the service", a.pepper)
 	}
 	return a, nil
 }

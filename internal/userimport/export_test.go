@@ -3,15 +3,13 @@ package userimport
 import (
 	"context"
 	"time"
-
-	"github.com/latchkey-auth/latchkey/internal/hashforms"
 )
 
 // ReadAll reads and checks all records and returns how many are accounts.
 func ReadAll(ctx context.Context, source Source, now time.Time) int {
 	n := 0
 	for {
-		b := nextBatch(ctx, source, hashforms.Options{}, now)
+		b := nextBatch(ctx, source, checker{now: now})
 		n += len(b.accounts)
 		if b.err != nil {
 			return n

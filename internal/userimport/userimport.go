@@ -50,6 +50,8 @@ type Counts struct {
 	Existing, Filled int64
 	// Refused were not imported; each has a Refusal.
 	Refused int64
+	// Peppered are records with a hash that was made with a pepper. They are among the others.
+	Peppered int64
 	// Unsaid are records with a hash whose text does not show what was hashed, as hashforms.Unsaid reports. They are
 	// among the others.
 	Unsaid int64
@@ -70,6 +72,9 @@ type Config struct {
 	Refused func(Refusal)
 	// Progress is called after each batch. Optional.
 	Progress func(Counts)
+	// HasPepper reports whether the service has a pepper that a hash names, by its ID: records with others are
+	// refused. Nil: nobody knows here, and all are taken.
+	HasPepper func(id string) bool
 	// Hashes say how password hashes are read. The zero value: their texts show it.
 	Hashes hashforms.Options
 	// Now is the clock. Required.
@@ -83,6 +88,7 @@ const DefaultRemember = 4 << 20
 type batch struct {
 	read     int64
 	unsaid   int64
+	peppered int64
 	accounts []account
 	refused  []Refusal
 	// err ends the records after this batch: io.EOF, or the reason why they cannot be read.
@@ -95,7 +101,7 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	batches := make(chan *batch, 1)
-	go readBatches(reading, source, cfg.Hashes, cfg.Now(), batches)
+	go readBatches(reading, source, checker{cfg.Hashes, cfg.HasPepper, cfg.Now()}, batches)
 	w := newWriter(cfg)
 	for {
 		select {
@@ -119,7 +125,7 @@ func Run(ctx context.Context, cfg Config, source Source) (Counts, error) {
 }
 
 // readBatches fills batches until the source ends or ctx does.
-func readBatches(ctx context.Context, source Source, hashes hashforms.Options, now time.Time, to chan<- *batch) {
+func readBatches(ctx context.Context, source Source, rules checker, to chan<- *batch) {
 	defer func() {
 		// A panic in this goroutine would end the whole service.
 		if value := recover(); value != nil {
@@ -130,7 +136,7 @@ func readBatches(ctx context.Context, source Source, hashes hashforms.Options, n
 		}
 	}()
 	for ended := false; !ended; {
-		b := nextBatch(ctx, source, hashes, now)
+		b := nextBatch(ctx, source, rules)
 		ended = b.err != nil
 		select {
 		case to <- b:
@@ -140,7 +146,7 @@ func readBatches(ctx context.Context, source Source, hashes hashforms.Options, n
 	}
 }
 
-func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now time.Time) *batch {
+func nextBatch(ctx context.Context, source Source, rules checker) *batch {
 	b := &batch{accounts: make([]account, 0, batchSize)}
 	lookups, ids := map[string]int64{}, map[[16]byte]int64{}
 	for b.read < batchSize && ctx.Err() == nil {
@@ -150,7 +156,7 @@ func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now
 			return b
 		}
 		b.read++
-		a, err := check(record, hashes, now)
+		a, err := rules.check(record)
 		if err == nil {
 			err = double(a, lookups, ids)
 		}
@@ -160,6 +166,9 @@ func nextBatch(ctx context.Context, source Source, hashes hashforms.Options, now
 		}
 		if hashforms.Unsaid(a.hash) {
 			b.unsaid++
+		}
+		if a.pepper != "" {
+			b.peppered++
 		}
 		b.accounts = append(b.accounts, a)
 	}
@@ -190,5 +199,6 @@ func (w *writer) report(b *batch) {
 	}
 	w.counts.Read += b.read
 	w.counts.Unsaid += b.unsaid
+	w.counts.Peppered += b.peppered
 	w.counts.Refused += int64(len(b.refused))
 }

@@ -129,6 +129,13 @@ func (w *writer) fill(ctx context.Context, passwords []db.FillPasswordsParams) e
 		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 			return err
 		}
+		hashes := make([]string, len(passwords))
+		for i, p := range passwords {
+			hashes[i] = p.PasswordHash
+		}
+		if err := w.notePeppers(ctx, tx, hashes); err != nil {
+			return err
+		}
 		var failed error
 		w.queries.FillPasswords(ctx, tx, passwords).QueryRow(func(_ int, _ uuid.UUID, err error) {
 			switch {
@@ -205,8 +212,10 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 	}
 	var ids []uuid.UUID
 	err := w.inTx(ctx, func(tx pgx.Tx) error {
-		var err error
-		ids, err = w.queries.ImportUsers(ctx, tx, params)
+		err := w.notePeppers(ctx, tx, params.PasswordHashes)
+		if err == nil {
+			ids, err = w.queries.ImportUsers(ctx, tx, params)
+		}
 		return err
 	})
 	if err != nil {
@@ -217,6 +226,22 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 		created[id] = true
 	}
 	return created, nil
+}
+
+// notePeppers notes which peppers these hashes name, in the order of their IDs, so that two imports cannot wait for
+// each other.
+func (w *writer) notePeppers(ctx context.Context, tx pgx.Tx, hashes []string) error {
+	var ids []string
+	for _, hash := range hashes {
+		if id := password.PepperOf(hash); id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	return w.queries.NoteImportedPeppers(ctx, tx, ids)
 }
 
 // inTx runs do in a transaction, and repeats it if another transaction made it fail.

@@ -24,8 +24,10 @@ type Config struct {
 	Revoker  *revoke.Revoker
 	Pages    page.Tokens
 	// Pool is the database for imports.
-	Pool   *pgxpool.Pool
-	Logger *slog.Logger
+	Pool *pgxpool.Pool
+	// HasPepper reports whether the service can compare passwords with hashes that name this pepper.
+	HasPepper func(id string) bool
+	Logger    *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
 }

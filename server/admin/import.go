@@ -50,7 +50,7 @@ func (s *Service) ImportUsers(stream grpc.ClientStreamingServer[latchkeyv1.Impor
 	dryRun := source.dryRun // Run may return while another goroutine still reads from the source
 	resp := &latchkeyv1.ImportUsersResponse{}
 	counts, err := userimport.Run(ctx, userimport.Config{
-		Pool: s.Pool, DryRun: dryRun, Remember: rememberedImports, Now: s.Now,
+		Pool: s.Pool, DryRun: dryRun, Remember: rememberedImports, HasPepper: s.HasPepper, Now: s.Now,
 		Refused: func(r userimport.Refusal) {
 			if len(resp.GetRefusals()) < refusalsKept {
 				resp.Refusals = append(resp.Refusals, &latchkeyv1.ImportRefusal{Number: r.Number, Email: r.Email, Reason: r.Reason})

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,6 +10,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
@@ -40,7 +40,7 @@ type check struct {
 }
 
 const (
-	maxAddress  = 255
+	maxAddress  = legacy.MaxAddress
 	minPassword = 8
 	maxPassword = 128
 	minName     = 2
@@ -51,12 +51,11 @@ const (
 )
 
 func newRules() *rules {
-	addressForm := regexp.MustCompile(`^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$`)
 	// These checks ignore white space around a value, but the value keeps it.
 	stored := []check{
 		{"EMAIL_REQUIRED", when(bare(isEmpty), "email is required")},
 		{"EMAIL_TOO_LONG", when(bare(longerThan(maxAddress)), "email must not exceed 255 characters")},
-		{"EMAIL_FORM", when(bare(not(addressForm.MatchString)), "invalid email format")},
+		{"EMAIL_FORM", when(bare(not(legacy.AddressForm().MatchString)), "invalid email format")},
 	}
 	chosen := []check{
 		{"PASSWORD_REQUIRED", when(isEmpty, "password is required")},

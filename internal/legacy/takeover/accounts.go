@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/internal/address"
+	"github.com/latchkey-auth/latchkey/internal/legacy"
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
@@ -34,6 +35,8 @@ type reader struct {
 	empty     *Finding
 	names     *Finding
 	unusable  map[string]*Finding
+	// notThere are those that the Go backend logs in never.
+	notThere *Finding
 
 	address *regexp.Regexp
 }
@@ -51,6 +54,10 @@ func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string)
 		addresses: &Finding{Code: "odd_addresses", Text: "an address that today's rules refuse", Right: "nothing: their owners can still log in; sign-up would refuse these addresses today"},
 		empty:     &Finding{Code: "empty_addresses", Text: "an empty address", Right: "an address: an account with an empty one cannot log in here"},
 		names:     &Finding{Code: "odd_names", Text: "a name that is empty, has over 100 characters or contains control characters", Right: "nothing: the names stay as they are; sign-up would refuse them today"},
+		notThere: &Finding{
+			Code: "not_at_go_backend", Text: "an address that the Go backend refuses, or a hash that it cannot read: it cannot log them in while both serve",
+			Right: "nothing: their owners log in at Latchkey, with either contract",
+		},
 		// A local part, an @ and a domain, without the characters that have a meaning in a header or a list.
 		address: regexp.MustCompile(`^[^@\pZ\pC"(),:;<>\[\]\\]{1,64}@[\pL\pN][\pL\pM\pN.-]*$`),
 	}
@@ -68,6 +75,9 @@ func (r *Report) readAccounts(ctx context.Context, tx pgx.Tx, judge func(string)
 		count(&a.NeverLoggedIn, never)
 		all.hash(id, hash)
 		all.look(id, email, first, last)
+		if hash != password.None && !legacy.LogsIn(email, hash) {
+			all.notThere.note(id)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
@@ -145,7 +155,7 @@ func (a *reader) tell(r *Report) {
 		f.Text = fmt.Sprintf("%d accounts have a password hash that Latchkey cannot check (%s): they cannot log in with their password", f.Count, name)
 		r.warn(*f)
 	}
-	for _, f := range []*Finding{a.empty, a.addresses, a.names} {
+	for _, f := range []*Finding{a.empty, a.addresses, a.names, a.notThere} {
 		if f.Count > 0 {
 			f.Text = fmt.Sprintf("%d accounts have %s", f.Count, f.Text)
 			r.warn(*f)

@@ -269,6 +269,9 @@ func TestAccounts(t *testing.T) {
 	if f := find("empty_addresses", ""); f.Count != 1 {
 		t.Errorf("%+v", f)
 	}
+	if f := find("not_at_go_backend", "the Go backend refuses"); f.Count != 12 {
+		t.Errorf("%+v", f)
+	}
 	if f := find("odd_names", ""); f.Count != 2 {
 		t.Errorf("%+v", f)
 	}
