@@ -80,6 +80,7 @@ type attempt struct {
 	guesser
 	user     account.Credential // without an id if there is no such account
 	wrong    error              // the answer to a wrong password
+	visit    *password.Visit // nil: the call did not announce its hash
 	place    *ratelimit.Attempt
 	carried  []string // addresses whose counters of an older backend were carried over; a success deletes those
 	failures int32    // the count in PostgreSQL with this attempt; 0: there is no count
@@ -243,6 +244,9 @@ func (f *Flow) check(ctx context.Context, a *attempt, typed string) (password.Re
 // compare compares the password with that of the account. A wrong password costs the same as a right one, and so does
 // an account that is closed, has no usable hash or does not exist.
 func (f *Flow) compare(ctx context.Context, a *attempt, typed string) (password.Result, error) {
+	if err := a.visit.Arrive(); err != nil {
+		return password.Result{}, err
+	}
 	by := account.HashClaim(ctx, a.known)
 	if a.user.ID != uuid.Nil {
 		result, err := f.compareStored(ctx, by, a, typed)

@@ -37,6 +37,7 @@ type admission struct {
 	mu      sync.Mutex
 	running []*ticket // at most slots
 	waiting *turns    // at most queue; empty while a slot is free
+	coming  *turns    // at most slots and queue together; only counted, nobody's turn comes
 	paces   [engines]pace
 	totals  Stats // only its sums are kept up
 }
@@ -61,7 +62,7 @@ type ticket struct {
 }
 
 func newAdmission(slots, queue int, now func() time.Time, rate float64) *admission {
-	a := &admission{slots: slots, queue: queue, now: now, waiting: newTurns()}
+	a := &admission{slots: slots, queue: queue, now: now, waiting: newTurns(), coming: newTurns()}
 	for i := range a.paces {
 		a.paces[i] = pace{rate: rate, probed: now()}
 	}
@@ -255,7 +256,7 @@ func (a *admission) turnAway(who *ticket, now time.Time) error {
 		ahead += a.remaining(t, now)
 	}
 	for e, units := range a.waiting.units {
-		ahead += a.estimate(work{engine(e), units})
+		ahead += a.estimate(work{engine(e), units + a.coming.units[e]})
 	}
 	ahead /= time.Duration(a.slots)
 	seconds := time.Duration(math.Ceil(ahead.Seconds())) * time.Second
