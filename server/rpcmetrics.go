@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,7 @@ type methodMetrics struct {
 func newRPCMetrics(services map[string]grpc.ServiceInfo) *rpcMetrics {
 	labels := []string{"grpc_type", "grpc_service", "grpc_method"}
 	vector := func(name, help string, more ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append(labels[:len(labels):len(labels)], more...))
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, slices.Concat(labels, more))
 	}
 	started := vector("grpc_server_started_total", "Calls that began.")
 	handled := vector("grpc_server_handled_total", "Calls that ended, by their code.", "grpc_code")
@@ -57,7 +58,7 @@ func newRPCMetrics(services map[string]grpc.ServiceInfo) *rpcMetrics {
 				sent: sent.WithLabelValues(of...), seconds: seconds.WithLabelValues(of...),
 			}
 			for code := range m.handled {
-				m.handled[code] = handled.WithLabelValues(append(of[:len(of):len(of)], codes.Code(code).String())...) //nolint:gosec // G115: below 17
+				m.handled[code] = handled.WithLabelValues(append(slices.Clip(of), codes.Code(code).String())...)
 			}
 			all.methods["/"+service+"/"+method.Name] = m
 		}

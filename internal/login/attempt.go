@@ -80,7 +80,7 @@ type attempt struct {
 	guesser
 	user     account.Credential // without an id if there is no such account
 	wrong    error              // the answer to a wrong password
-	visit    *password.Visit // nil: the call did not announce its hash
+	visit    *password.Visit    // nil: the call did not announce its hash
 	place    *ratelimit.Attempt
 	carried  []string // addresses whose counters of an older backend were carried over; a success deletes those
 	failures int32    // the count in PostgreSQL with this attempt; 0: there is no count

@@ -106,6 +106,7 @@ func (s *stack) measureVerify(ctx context.Context, o options) (_ *inProcess, err
 func timeVerify(ctx context.Context, verifier *authverify.Verifier, token string) (testing.BenchmarkResult, error) {
 	var failed error
 	timed := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		for b.Loop() {
 			if _, err := verifier.Verify(ctx, token); err != nil {
 				failed = err
