@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"runtime"
+	"strings"
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
@@ -17,6 +19,8 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 	if err != nil {
 		return err
 	}
+	cfg.HashSlots = app.HashSlots(cfg)
+	leaveRoom(environ, cfg.HashSlots)
 	log := newLogger(cfg, environ)
 	app.LogWeak(ctx, warned, log)
 	logAddressLimits(log, cfg)
@@ -39,6 +43,21 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	return a.Run(ctx, l, a.Server.Handler(), stdout)
+}
+
+// leaveRoom lets Go run as many goroutines at once as there are processors and hashes. Go's scheduler looks for messages
+// from the network only if it has nothing to run, or each 10 ms. With a hash on each processor, every other call would
+// wait for that long. With room for one more, the kernel divides the processors among hashes and calls, and does that
+// far better: beside two hashes on two processors the median of a loopback echo was 19 ms, and 0.03 ms with room.
+//
+// Who sets GOMAXPROCS decides alone. Go no longer follows a quota of the container that changes while it runs.
+func leaveRoom(environ []string, hashes int) {
+	for _, variable := range environ {
+		if value, ok := strings.CutPrefix(variable, "GOMAXPROCS="); ok && value != "" {
+			return
+		}
+	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + hashes)
 }
 
 // logAddressLimits logs that no proxy is trusted: then clients behind a proxy share the limits of its address.

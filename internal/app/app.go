@@ -39,7 +39,7 @@ const (
 	// maxAccessLife is the largest value of LATCHKEY_ACCESS_TOKEN_TTL. Tokens that were issued under an
 	// earlier, longer setting remain valid.
 	maxAccessLife = 24 * time.Hour
-	// queuePerSlot makes a full queue about 0.7 s of work at 22 ms for each hash.
+	// queuePerSlot makes a full queue about 0.2 s of work at 7 ms for each hash, and 0.7 s without AVX2.
 	queuePerSlot = 32
 	// decoyEvery is how often the kinds and parameters of the stored hashes are counted.
 	decoyEvery = 10 * time.Minute
@@ -160,7 +160,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	if a.peppers, err = newPeppers(cfg.PasswordPeppers); err != nil {
 		return err
 	}
-	a.hasher, err = password.New(password.Config{
+	a.hasher, err = password.New(password.Config{ //nolint:contextcheck // New measures the machine: milliseconds
 		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Peppers: a.peppers, Now: time.Now,
 	})
 	if err != nil {
@@ -245,11 +245,16 @@ func serviceWords(cfg *config.Config) []string {
 	return []string{cfg.Issuer, cfg.Audience, cfg.ClientID, cfg.MailFrom, cfg.ResetURL}
 }
 
-func hashLimits(cfg *config.Config) (slots, queue int) {
-	slots, queue = cfg.HashSlots, cfg.HashQueue
-	if slots == 0 {
-		slots = runtime.GOMAXPROCS(0)
+// HashSlots returns how many passwords are hashed at once: the setting, or one for each goroutine that Go runs at once.
+func HashSlots(cfg *config.Config) int {
+	if cfg.HashSlots > 0 {
+		return cfg.HashSlots
 	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func hashLimits(cfg *config.Config) (slots, queue int) {
+	slots, queue = HashSlots(cfg), cfg.HashQueue
 	if queue == 0 {
 		queue = queuePerSlot * slots
 	}

@@ -119,6 +119,13 @@ func (a *admission) measured(w work, took time.Duration) {
 	p.probed = a.now()
 }
 
+// stopped counts a hash that stopped because its call was over.
+func (a *admission) stopped() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.totals.Abandoned++
+}
+
 func (a *admission) stats() Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,13 +1,13 @@
 package password
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"strings"
 
-	foreignargon2 "github.com/go-crypt/x/argon2"
-	"golang.org/x/crypto/argon2"
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 func argon2Kinds() []kind {
@@ -80,19 +80,33 @@ func (h argon2Hash) accepts(string) bool { return true }
 
 func (h argon2Hash) whole(string) bool { return true }
 
+// matches takes memory for one comparison.
 func (h argon2Hash) matches(password string) bool {
-	return subtle.ConstantTimeCompare(h.derive(password, len(h.key)), h.key) == 1
+	match, err := h.compare(context.Background(), argon2.NewPool(0, argon2.Params{}), password)
+	return err == nil && match
 }
 
-// derive computes the key. x/crypto has no Argon2d.
-func (h argon2Hash) derive(password string, length int) []byte {
-	p, n := h.Params, uint32(length) //nolint:gosec // G115: at most 64 bytes
-	switch h.variant {
+func (h argon2Hash) compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error) {
+	key, err := h.derive(ctx, pool, password, len(h.key))
+	return err == nil && subtle.ConstantTimeCompare(key, h.key) == 1, err
+}
+
+// derive computes the key in memory of the pool. The error is ctx.Err(), if ctx ends before.
+func (h argon2Hash) derive(ctx context.Context, pool *argon2.Pool, password string, length int) ([]byte, error) {
+	key := make([]byte, length)
+	in := argon2.Input{Password: []byte(password), Salt: h.salt, Secret: h.secret}
+	err := pool.Derive(ctx, key, h.Params.argon2(h.variant), &in)
+	return key, err
+}
+
+// argon2 returns the parameters as the package of that name takes them.
+func (p Params) argon2(variant string) argon2.Params {
+	params := argon2.Params{Variant: argon2.ID, Passes: p.Time, MemoryKiB: p.MemoryKiB, Lanes: p.Threads}
+	switch variant {
 	case "i":
-		return argon2.Key([]byte(password), h.salt, p.Time, p.MemoryKiB, p.Threads, n)
+		params.Variant = argon2.I
 	case "d":
-		return foreignargon2.DKey([]byte(password), h.salt, p.Time, p.MemoryKiB, uint32(p.Threads), n)
-	default:
-		return argon2.IDKey([]byte(password), h.salt, p.Time, p.MemoryKiB, p.Threads, n)
+		params.Variant = argon2.D
 	}
+	return params
 }

@@ -1,12 +1,15 @@
 package password
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 // ErrMalformedHash is returned for a stored hash that is not in one of the forms listed at Canonical, or
@@ -39,6 +42,22 @@ type digest interface {
 	whole(password string) bool
 	// weakerThan reports whether a hash that matches should be replaced by one with these parameters.
 	weakerThan(want Params) bool
+}
+
+// pooled is a digest that takes its memory from the Hasher's pool and that can stop: Argon2, also of a text that is made
+// of the password first.
+type pooled interface {
+	digest
+	// compare is matches. If ctx ends before the hash is computed it returns ctx.Err(): nothing was compared.
+	compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error)
+}
+
+// compare is d.matches, which stops with ctx.Err() if d can stop and ctx ends before anything is compared.
+func compare(ctx context.Context, pool *argon2.Pool, d digest, password string) (bool, error) {
+	if p, ok := d.(pooled); ok {
+		return p.compare(ctx, pool, password)
+	}
+	return d.matches(password), nil
 }
 
 // Canonical checks a hash that another program made and returns the text to store for it. Verify reads that text:

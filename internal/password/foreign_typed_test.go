@@ -122,7 +122,7 @@ func rekeyed(t *testing.T, d digest, password string) string {
 	t.Helper()
 	switch h := d.(type) {
 	case argon2Hash:
-		h.key = h.derive(password, len(h.key))
+		h.key = derived(t, h, password, len(h.key))
 		return h.encode()
 	case bcryptHash:
 		return rekeyedBcrypt(t, h, password)

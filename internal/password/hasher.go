@@ -15,7 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/argon2"
+	xargon2 "golang.org/x/crypto/argon2"
+
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 const (
@@ -24,8 +26,8 @@ const (
 	// calibrationMemoryKiB is small, so that New takes a few milliseconds.
 	calibrationMemoryKiB = 4096
 	calibrationRuns      = 3
-	// nominalRate is in nanoseconds per KiB and pass: 22 ms for 19,456 KiB and two passes. It is used if the clock does
-	// not move during calibration.
+	// nominalRate is in nanoseconds per KiB and pass of x/crypto: 22 ms for 19,456 KiB and two passes. The work of
+	// other programs' hashes is counted in it. It is also used if the clock does not move during calibration.
 	nominalRate = 570
 )
 
@@ -54,6 +56,7 @@ type Hasher struct {
 	peppers   pepperSet
 	now       func() time.Time
 	admission *admission
+	pool      *argon2.Pool // the memory of Argon2, for each slot
 	decoys    atomic.Pointer[decoyTable]
 }
 
@@ -79,7 +82,7 @@ type Stats struct {
 	Foreign         uint64        // of these, other kinds than Argon2
 	TurnedAway      uint64        // calls refused with OverloadedError
 	KnownTurnedAway uint64        // of these, for a Claim that was Known
-	Abandoned       uint64        // calls whose context ended while they waited
+	Abandoned       uint64        // calls whose context ended while they waited, or before anything was compared
 	HashingTime     time.Duration // sum over Hashed
 	WaitingTime     time.Duration // sum over all that waited
 }
@@ -107,12 +110,16 @@ func New(cfg Config) (*Hasher, error) {
 		now = time.Now
 	}
 	h := &Hasher{
-		params:    cfg.Params,
-		peppers:   peppers,
-		decoyKey:  append([]byte(nil), cfg.DecoyKey...),
-		now:       now,
-		admission: newAdmission(cfg.Slots, cfg.Queue, now, calibrate(cfg.Params, now)),
+		params:   cfg.Params,
+		peppers:  peppers,
+		decoyKey: append([]byte(nil), cfg.DecoyKey...),
+		now:      now,
+		pool:     argon2.NewPool(cfg.Slots, cfg.Params.argon2("")),
 	}
+	own, others := calibrate(cfg.Params, h.pool, now)
+	h.pool.Close() // a replica that hashes nothing keeps no memory for it
+	h.admission = newAdmission(cfg.Slots, cfg.Queue, now, others)
+	h.admission.paces[engineArgon2].rate = own
 	h.SetDecoys(nil)
 	return h, nil
 }
@@ -130,7 +137,13 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 		return "", err
 	}
 	defer h.admission.release(t)
-	h.timed(hash.work(nfc), func() { hash.key = hash.derive(nfc, newKeyLength) })
+	err = h.timed(hash.work(nfc), func() error {
+		hash.key, err = hash.derive(ctx, h.pool, nfc, newKeyLength)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
 	return hash.encode(), nil
 }
 
@@ -143,9 +156,10 @@ func (h *Hasher) Hash(ctx context.Context, by Claim, password string) (string, e
 // those parts of a password that the program of the hash ignored: the owner may be used to leaving them out.
 //
 // An error means that the password was compared with nothing: ErrMalformedHash (of which ErrNoPepper is one),
-// *OverloadedError, or ctx.Err() if ctx ends before a slot is free. After that ctx is ignored, and every guess that was compared
-// is reported as a match or a mismatch. Otherwise a client with short deadlines could make guesses that
-// nobody counts. A caller that must not reveal a malformed hash calls VerifyUnknown after it.
+// *OverloadedError, or ctx.Err() if ctx ends before a slot is free or, for Argon2, while its first hash is computed,
+// which then stops within a millisecond. After the first comparison Verify ignores ctx and reports a match or a
+// mismatch. Otherwise a client with short deadlines could make guesses that nobody counts. A caller that must not
+// reveal a malformed hash calls VerifyUnknown after it.
 func (h *Hasher) Verify(ctx context.Context, by Claim, encoded, password string) (Result, error) {
 	stored, err := h.stored(encoded)
 	if err != nil {
@@ -210,8 +224,8 @@ func (h *Hasher) Stats() Stats {
 }
 
 // match compares for known and unknown accounts alike. If a password is not in NFC or NFKC, all of its hashes are
-// computed in one slot, so that a caller never holds a slot while it waits for another. All are computed even if ctx
-// ends meanwhile: the admitted work includes them, and half a comparison has no answer.
+// computed in one slot, so that a caller never holds a slot while it waits for another. If ctx ends, it stops only
+// before the first comparison: a caller who learns that the first did not match has made a guess, and it must count.
 func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password string) (Result, error) {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -238,9 +252,20 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 		return Result{}, err
 	}
 	defer h.admission.release(t)
-	for _, candidate := range candidates {
+	compared := context.WithoutCancel(ctx)
+	for i, candidate := range candidates {
+		within := compared
+		if i == 0 {
+			within = ctx
+		}
 		match := false
-		h.timed(stored.work(candidate), func() { match = stored.matches(candidate) })
+		err := h.timed(stored.work(candidate), func() (err error) {
+			match, err = compare(within, h.pool, stored, candidate)
+			return err
+		})
+		if err != nil {
+			return Result{}, err
+		}
 		if match {
 			// The owner may also type the plain letters of compatible. A new hash of this password would not match
 			// those.
@@ -251,21 +276,39 @@ func (h *Hasher) match(ctx context.Context, by Claim, stored digest, password st
 	return Result{}, nil
 }
 
-// timed computes one hash in the goroutine of a caller that holds a slot.
-func (h *Hasher) timed(w work, hash func()) {
+// timed computes one hash in the goroutine of a caller that holds a slot. A hash that stopped before its end returns an
+// error, and says nothing about the pace of the machine.
+func (h *Hasher) timed(w work, hash func() error) error {
 	started := h.now()
-	hash()
+	if err := hash(); err != nil {
+		h.admission.stopped()
+		return err
+	}
 	h.admission.measured(w, h.now().Sub(started))
+	return nil
 }
 
-// calibrate returns nanoseconds per KiB and pass, the best of a few runs: an interrupted run says nothing about the
-// machine.
-func calibrate(params Params, now func() time.Time) float64 {
+// calibrate returns nanoseconds per KiB and pass: own for Argon2 as internal/argon2 computes it, and others for the
+// hashes of other programs, whose work is counted in the pace of x/crypto.
+func calibrate(params Params, pool *argon2.Pool, now func() time.Time) (own, others float64) {
 	p := Params{MemoryKiB: min(params.MemoryKiB, calibrationMemoryKiB), Time: 1, Threads: 1}
+	salt, key := make([]byte, newSaltLength), make([]byte, newKeyLength)
+	others = measurePace(p, now, func() {
+		xargon2.IDKey(nil, salt, p.Time, p.MemoryKiB, p.Threads, newKeyLength)
+	})
+	own = measurePace(p, now, func() {
+		_ = pool.Derive(context.Background(), key, p.argon2(""), &argon2.Input{Salt: salt}) // the context does not end
+	})
+	return own, others
+}
+
+// measurePace returns nanoseconds per KiB and pass of the best of a few runs: an interrupted run says nothing about the
+// machine.
+func measurePace(p Params, now func() time.Time, hash func()) float64 {
 	var best time.Duration
 	for range calibrationRuns {
 		started := now()
-		argon2.IDKey(nil, make([]byte, newSaltLength), p.Time, p.MemoryKiB, p.Threads, newKeyLength)
+		hash()
 		if took := now().Sub(started); took > 0 && (best == 0 || took < best) {
 			best = took
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"pgregory.net/rapid"
+
+	ownargon2 "github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 // tiny keeps hashing below a tenth of a millisecond.
@@ -290,8 +293,18 @@ func TestUnknownClaimsTheDrawnCost(t *testing.T) {
 	})
 }
 
-// A guess that was compared gets an answer, whenever its time ends: before the first hash, between the two of a
-// password that is not in NFC, or after both.
+// derived is the key that a hash of these parameters has for a password.
+func derived(t *testing.T, h argon2Hash, password string, length int) []byte {
+	t.Helper()
+	key, err := h.derive(t.Context(), ownargon2.NewPool(0, ownargon2.Params{}), password, length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// A guess that was compared gets an answer, whenever its time ends after that: between the two hashes of a password that
+// is not in NFC, or after both. If its time ends before, nothing is compared, and the call says so.
 func TestComparedIsAnswered(t *testing.T) {
 	t.Parallel()
 	const typed = "passworde\u0301"
@@ -299,7 +312,7 @@ func TestComparedIsAnswered(t *testing.T) {
 	h := newHasher(t, Config{Slots: 1, Now: func() time.Time { onMeasure(); return time.Now() }})
 	wrong := argon2Hash{Params: tiny(), salt: make([]byte, 16), key: make([]byte, 32)}
 	asTyped := wrong
-	asTyped.key = asTyped.derive(typed, 32)
+	asTyped.key = derived(t, asTyped, typed, 32)
 	verify := func(stored argon2Hash, want bool) func(context.Context) error {
 		return func(ctx context.Context) error {
 			result, err := h.Verify(ctx, Claim{}, stored.encode(), typed)
@@ -322,14 +335,149 @@ func TestComparedIsAnswered(t *testing.T) {
 					cancel()
 				}
 			}
-			if err := call(ctx); err != nil {
-				t.Errorf("%s, over at reading %d: %v", name, ends, err)
-			}
+			stopped := h.Stats().Abandoned
+			err := call(ctx)
 			cancel()
-			if s := h.Stats(); s.Hashed-before != 2 || s.InUse != 0 {
-				t.Errorf("%s, over at reading %d: stats %+v", name, ends, s)
+			s := h.Stats()
+			if ends == 2 { // when the first hash begins
+				if !errors.Is(err, context.Canceled) || s.Hashed != before || s.Abandoned != stopped+1 || s.InUse != 0 {
+					t.Errorf("%s, over before the first hash: %v, stats %+v", name, err, s)
+				}
+				continue
+			}
+			if err != nil || s.Hashed-before != 2 || s.Abandoned != stopped || s.InUse != 0 {
+				t.Errorf("%s, over at reading %d: %v, stats %+v", name, ends, err, s)
 			}
 		}
+	}
+}
+
+// overSoon is a context that is over as soon as somebody waits for its end: here, the hash.
+type overSoon struct {
+	once sync.Once
+	done chan struct{}
+}
+
+func (o *overSoon) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+func (o *overSoon) Value(any) any                           { return nil }
+
+func (o *overSoon) Done() <-chan struct{} {
+	o.once.Do(func() { close(o.done) })
+	return o.done
+}
+
+func (o *overSoon) Err() error {
+	select {
+	case <-o.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// TestStopsWhileHashing: Hash and Verify of Argon2, also behind a digest of the password, stop in the middle of a hash.
+// The slot is free at once, and the pace of the machine is as before.
+func TestStopsWhileHashing(t *testing.T) {
+	t.Parallel()
+	if ownargon2.Kernel() == "x/crypto" {
+		return // it does not stop
+	}
+	long := Params{MemoryKiB: 8192, Time: 1, Threads: 1}
+	h := newHasher(t, Config{Slots: 1, Params: long})
+	stored := argon2Hash{Params: long, salt: make([]byte, 16), key: make([]byte, 32)}.encode()
+	rate := h.admission.paces[engineArgon2].rate
+	verify := func(encoded string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			result, err := h.Verify(ctx, Claim{}, encoded, "password")
+			if result != (Result{}) {
+				t.Errorf("the result is %+v", result)
+			}
+			return err
+		}
+	}
+	for name, call := range map[string]func(context.Context) error{
+		"Hash":     func(ctx context.Context) error { _, err := h.Hash(ctx, Claim{}, "password"); return err },
+		"Verify":   verify(stored),
+		"prepared": verify("{SHA256-HEX}" + stored),
+	} {
+		err := call(&overSoon{done: make(chan struct{})})
+		if s := h.Stats(); !errors.Is(err, context.Canceled) || s.Hashed != 0 || s.InUse != 0 {
+			t.Errorf("%s: %v, stats %+v", name, err, s)
+		}
+		if got := h.admission.paces[engineArgon2].rate; got != rate {
+			t.Errorf("%s: the pace has become %v, and was %v", name, got, rate)
+		}
+	}
+}
+
+// The first estimate of Argon2 is the pace of our own code, and that of all others the pace of x/crypto, in which their
+// work is counted: they do not become faster with it.
+func TestFirstPaces(t *testing.T) {
+	t.Parallel()
+	var readings int
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	h := newHasher(t, Config{Slots: 1, Now: func() time.Time {
+		if readings++; readings%2 == 0 && readings <= 2*2*calibrationRuns { // the end of a run
+			at = at.Add(time.Millisecond)
+			if readings <= 2*calibrationRuns {
+				at = at.Add(2 * time.Millisecond)
+			}
+		}
+		return at
+	}})
+	cost := float64(tiny().MemoryKiB)
+	for e, p := range h.admission.paces {
+		want := 3e6 / cost
+		if engine(e) == engineArgon2 {
+			want = 1e6 / cost
+		}
+		if p.rate != want {
+			t.Errorf("engine %d: %v ns for each unit, not %v", e, p.rate, want)
+		}
+	}
+}
+
+// TestMemoryOfSlots is not parallel: it counts what the whole process allocates. A hash takes its memory from its slot:
+// ten take less of Go's heap than one of them has memory.
+func TestMemoryOfSlots(t *testing.T) { //nolint:paralleltest // see above
+	if ownargon2.Kernel() == "x/crypto" {
+		return // it allocates
+	}
+	h := newHasher(t, Config{Slots: 1, Params: Params{MemoryKiB: 19456, Time: 1, Threads: 1}})
+	encoded, err := h.Hash(t.Context(), Claim{}, "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10 {
+		if result, err := h.Verify(t.Context(), Claim{}, encoded, "password"); err != nil || !result.Match {
+			t.Fatalf("%+v, %v", result, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {
+		t.Errorf("ten hashes have allocated %d KiB", got>>10)
+	}
+}
+
+// TestSecret: a pepper of RFC 9106 is part of the hash, and not of the text.
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	h := argon2Hash{Params: tiny(), salt: make([]byte, 16), secret: []byte("pepper")}
+	h.key = derived(t, h, "password", 32)
+	without := h
+	without.secret = nil
+	if !h.matches("password") || h.matches("Password") || without.matches("password") {
+		t.Error("the secret is not part of the hash")
+	}
+	want := make([]byte, 32)
+	in := ownargon2.Input{Password: []byte("password"), Salt: h.salt, Secret: []byte("pepper")}
+	if err := ownargon2.NewPool(0, ownargon2.Params{}).Derive(t.Context(), want, tiny().argon2(""), &in); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(h.key, want) || strings.Contains(h.encode(), "pepper") || h.encode() != without.encode() {
+		t.Errorf("another key than RFC 9106's, or a text with the secret: %s", h.encode())
 	}
 }
 

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -13,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/crypto/argon2"
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 // ErrNoPepper is returned for a stored hash that was made with a pepper which the Hasher does not have. It is an
@@ -216,6 +217,10 @@ func (s seasoned) setting() string        { return s.as.setting() }
 func (s seasoned) encode() string         { return s.as.encode() }
 func (s seasoned) weakerThan(Params) bool { return true }
 
+func (s seasoned) compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error) {
+	return compare(ctx, pool, s.digest, password)
+}
+
 // pepperSet has the peppers of a Hasher by ID.
 type pepperSet map[string]Pepper
 
@@ -262,6 +267,10 @@ func (a added) work(password string) work    { return a.inner.work(a.apply(passw
 func (a added) accepts(password string) bool { return a.inner.accepts(a.apply(password)) }
 func (a added) matches(password string) bool { return a.inner.matches(a.apply(password)) }
 func (a added) weakerThan(want Params) bool  { return a.inner.weakerThan(want) }
+
+func (a added) compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error) {
+	return compare(ctx, pool, a.inner, a.apply(password))
+}
 
 func (a added) whole(password string) bool {
 	if a.exact != nil {

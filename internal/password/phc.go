@@ -17,7 +17,7 @@ const (
 
 	phcPrefix = "$argon2id$v=19$"
 
-	// argon2Version is the only one that x/crypto and go-crypt compute, 0x13.
+	// argon2Version is the only one that internal/argon2 computes, 0x13.
 	argon2Version = 19
 )
 
@@ -29,6 +29,9 @@ type argon2Hash struct {
 	variant string // "", which is "id", or "i" or "d"
 	salt    []byte
 	key     []byte
+	// secret is K of RFC 9106, a pepper. It is not in the text that is stored, and the hashes that are made here have
+	// none.
+	secret []byte
 }
 
 // String returns the parameters without salt and key.

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/md5"  //nolint:gosec // G501: other programs hash passwords with it before the real hash
 	"crypto/sha1" //nolint:gosec // G505: likewise
@@ -11,6 +12,8 @@ import (
 	"hash"
 	"regexp"
 	"strings"
+
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 // preparation is the change that a program makes to a password before it hashes it. Many programs send a digest of the
@@ -138,5 +141,9 @@ func (p prepared) accepts(string) bool { return true }
 func (p prepared) whole(password string) bool { return p.by.exact(password) }
 
 func (p prepared) matches(password string) bool { return p.inner.matches(p.by.apply(password)) }
+
+func (p prepared) compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error) {
+	return compare(ctx, pool, p.inner, p.by.apply(password))
+}
 
 func (p prepared) weakerThan(Params) bool { return true }

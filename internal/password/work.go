@@ -22,14 +22,15 @@ const (
 // owner learns of it from a mail and not from a login that never succeeds.
 const maxForeignTime = 2_500_000_000
 
-// work is the cost of a hash, in units of one KiB and one pass of Argon2.
+// work is the cost of a hash, in units of one KiB and one pass of Argon2. For other engines the unit is that of x/crypto.
+// Each engine has its own pace, so that units of two engines are never added.
 type work struct {
 	engine engine
 	units  uint64
 }
 
-// foreignWork converts nanoseconds into units. The nanoseconds were measured on a machine where a unit takes
-// nominalRate (one core of a Xeon with SHA instructions).
+// foreignWork converts nanoseconds into units. The nanoseconds were measured on a machine where a unit of
+// x/crypto takes nominalRate (one core of a Xeon with SHA instructions).
 func foreignWork(e engine, nanoseconds uint64) work {
 	return work{engine: e, units: 1 + nanoseconds/nominalRate}
 }
