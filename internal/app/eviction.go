@@ -64,12 +64,15 @@ func evictionOf(ctx context.Context, client redis.Cmdable) (string, error) {
 // warns. All keys of Latchkey have a time to live, so the volatile-* policies, the default of managed
 // services, drop them like any other policy.
 func checkEviction(ctx context.Context, cfg *config.Config, client redis.UniversalClient, log *slog.Logger) error {
+	if cfg.RedisMayEvict {
+		return nil
+	}
 	policy, err := evictionPolicy(ctx, client)
 	if err != nil {
 		log.WarnContext(ctx, "Redis does not say whether it drops keys when its memory is full: make sure that its maxmemory-policy is noeviction", "error", err)
 		return nil
 	}
-	if policy == "" || cfg.RedisMayEvict {
+	if policy == "" {
 		return nil
 	}
 	return config.Reject("LATCHKEY_REDIS_MAY_EVICT", "is false, and Redis drops keys when its memory is full (maxmemory-policy "+policy+

@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/devstack"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -76,6 +78,32 @@ func TestAttack18EvictingCluster(t *testing.T) {
 	}
 	if err := app.CheckEviction(t.Context(), &config.Config{}, client, log); err != nil {
 		t.Errorf("none drops keys any more: %v", err)
+	}
+}
+
+// TestEvictionUnknown: a warning about a Redis that does not show its policy, unless the settings accept each policy.
+func TestEvictionUnknown(t *testing.T) {
+	t.Parallel()
+	standIn, err := devstack.StartMiniredis() // refuses INFO memory
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = standIn.Stop(context.Background()) })
+	options, err := redis.ParseURL(standIn.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	for accepted, want := range map[bool]bool{false: true, true: false} {
+		var logged bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&logged, nil))
+		if err := app.CheckEviction(t.Context(), &config.Config{RedisMayEvict: accepted}, client, log); err != nil {
+			t.Errorf("accepted %t: %v", accepted, err)
+		}
+		if got := strings.Contains(logged.String(), "does not say whether it drops keys"); got != want {
+			t.Errorf("accepted %t: warned %t: %s", accepted, got, &logged)
+		}
 	}
 }
 

@@ -273,7 +273,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	}
 	delete(values, "LATCHKEY_SECRET_KEY")
 	values["LATCHKEY_SECRET_KEY_FILE"] = path + ".missing"
-	if _, err := Load(environ(values), Serve); err == nil || !strings.HasPrefix(err.Error(), "LATCHKEY_SECRET_KEY cannot be read from LATCHKEY_SECRET_KEY_FILE") {
+	if _, err := Load(environ(values), Serve); err == nil || !strings.HasPrefix(err.Error(), "LATCHKEY_SECRET_KEY cannot be read from LATCHKEY_SECRET_KEY_FILE (") {
 		t.Errorf("missing file: %v", err)
 	}
 }

@@ -336,7 +336,7 @@ func (f field) readFile(values map[string]string, profile Profile) []Problem {
 		if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 			reason = pathError.Err
 		}
-		return []Problem{{name, "cannot be read from " + name + "_FILE: " + reason.Error()}}
+		return []Problem{{name, "cannot be read from " + name + "_FILE (" + reason.Error() + ")"}}
 	}
 	values[name] = strings.TrimRight(string(content), "\r\n")
 	return nil
