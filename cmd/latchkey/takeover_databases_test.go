@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -39,6 +40,21 @@ const handMade = `
 	DROP TABLE former, schema_migrations;
 	DROP FUNCTION update_updated_at_column;`
 
+// typeIn runs statements with psql, as an operator does. On machines without psql pgx sends the same text.
+func typeIn(t *testing.T, url, statements string) {
+	t.Helper()
+	psql, err := exec.LookPath("psql")
+	if err != nil {
+		runSQL(t, url, statements)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), psql, "--no-psqlrc", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--dbname", url)
+	cmd.Stdin = strings.NewReader(statements)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("psql: %v\n%s", err, out)
+	}
+}
+
 // everybodyLogsIn serves from the stores of an older backend, and logs in with each account.
 func everybodyLogsIn(t *testing.T, old *testenv.ExistingBackend) *testenv.Server {
 	t.Helper()
@@ -74,7 +90,7 @@ func TestTakeoverOfOtherDatabases(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			old, settings := oldStores(t)
-			runSQL(t, old.DatabaseURL, test.schema)
+			typeIn(t, old.DatabaseURL, test.schema)
 			before := picture(t, old.DatabaseURL)
 			code, out, err := takeoverRun(t, settings, "check")
 			if code != exitDecisions || !strings.Contains(out, test.told) || !strings.Contains(out, "15 accounts: 1 disabled") {

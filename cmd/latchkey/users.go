@@ -83,7 +83,7 @@ func importFlags(flags *flag.FlagSet) runner {
 		wrapped(password.Prehashes()))
 	flags.StringVar(&u.pepper, "pepper-file", "", "the `FILE` with the pepper that the program added to each password (Devise's config.pepper);\n"+
 		"the service needs it too, in LATCHKEY_PASSWORD_PEPPERS")
-	flags.StringVar(&u.hashes.PepperAs, "pepper-as", "", "the `NAME` of the way in which the program added it, if it is not Devise's: one of\n"+
+	flags.StringVar(&u.hashes.PepperAs, "pepper-as", "", "the `NAME` of the way in which the program added it; without it, bcrypt's is Devise's and Argon2's is its secret.\nOne of "+
 		wrapped(password.PepperWays()))
 	flags.BoolVar(&u.dryRun, "dry-run", false, "write nothing, and print the summary that an import would have")
 	flags.StringVar(&u.report, "report", "",

@@ -183,7 +183,7 @@ func (u *usersCommand) notePeppered(counts userimport.Counts) {
 	}
 	way := u.hashes.PepperAs
 	if way == "" {
-		way = "behind the password, as Devise adds it; --pepper-as names other ways"
+		way = "bcrypt: behind the password, as Devise adds it; Argon2: as its secret; --pepper-as names other ways"
 	}
 	fmt.Fprintf(u.stderr, "Hashes with %s: %d (%s). No hash shows whether that is right:\n"+ //nolint:errcheck // a note
 		"log in with one of these accounts before you rely on them.\n", u.hashes.Pepper, counts.Peppered, way)

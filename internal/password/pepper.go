@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	xargon2 "golang.org/x/crypto/argon2"
+
 	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
@@ -47,7 +49,7 @@ func NewPepper(secret []byte) (Pepper, error) {
 	if len(secret) < 1 || len(secret) > MaxPepper {
 		return Pepper{}, fmt.Errorf("a pepper has 1 to %d bytes, not %d", MaxPepper, len(secret))
 	}
-	id := argon2.IDKey(secret, []byte(pepperIDSalt), pepperIDTime, pepperIDMemoryKiB, 1, pepperIDSize)
+	id := xargon2.IDKey(secret, []byte(pepperIDSalt), pepperIDTime, pepperIDMemoryKiB, 1, pepperIDSize)
 	return Pepper{string(secret), strings.ToUpper(hex.EncodeToString(id))}, nil
 }
 
@@ -88,7 +90,7 @@ func pepperWays() []pepperWay {
 			ways = append(ways, pepperWay{"HMAC-" + h.name + "-" + text.name, does, withHMAC(h.new, text.encode)})
 		}
 	}
-	return append(ways, pepperWay{"PBKDF2-SECRET", "behind the salt", withSalt})
+	return append(ways, pepperWay{"ARGON2-SECRET", "as the secret of Argon2", withSecret}, pepperWay{"PBKDF2-SECRET", "behind the salt", withSalt})
 }
 
 // PepperWays are the names that Peppered takes, such as "suffix".
@@ -103,8 +105,8 @@ func PepperWays() []string {
 func (w pepperWay) name() string { return strings.ToLower(w.scheme) }
 
 // Peppered returns the text to store for a hash, given as Canonical returns it, that its program made with a pepper.
-// The way is one of PepperWays. If it is empty, bcrypt has the pepper behind the password, as Devise adds it; for other
-// kinds the way must be said. Errors wrap ErrMalformedHash and hold nothing of the pepper.
+// The way is one of PepperWays. If it is empty, bcrypt has the pepper behind the password, as Devise adds it, and Argon2
+// has it as its secret; for other kinds the way must be said. Errors wrap ErrMalformedHash and hold nothing of the pepper.
 func Peppered(p Pepper, way, stored string) (string, error) {
 	d, err := readStored(stored)
 	if err != nil {
@@ -130,8 +132,11 @@ func Peppered(p Pepper, way, stored string) (string, error) {
 }
 
 func defaultWay(d digest) string {
-	if b, ok := d.(bcryptHash); ok && !b.prehash {
+	if readsStart(d) {
 		return "suffix"
+	}
+	if _, ok := d.(argon2Hash); ok {
+		return "argon2-secret"
 	}
 	return ""
 }
@@ -326,6 +331,16 @@ func withHMAC(newHash func() hash.Hash, text func([]byte) string) func(digest, s
 			exact: func(string) bool { return true },
 		}, nil
 	}
+}
+
+// withSecret gives Argon2 its K (RFC 9106, section 3.1).
+func withSecret(d digest, pepper string) (digest, error) {
+	h, ok := d.(argon2Hash)
+	if !ok {
+		return nil, malformed("only Argon2 has a pepper as its secret")
+	}
+	h.secret = []byte(pepper)
+	return h, nil
 }
 
 // withSalt is the secret of Spring Security's Pbkdf2PasswordEncoder.

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 const (
@@ -56,6 +58,15 @@ func pepperedHash(t *testing.T, way string, d digest, pepper string) (text strin
 	t.Helper()
 	if text, ok := pepperedTexts()[way]; ok {
 		return rekeyed(t, d, text(pepper, peppered42)), true
+	}
+	if h, isArgon2 := d.(argon2Hash); isArgon2 && way == "argon2-secret" {
+		in := argon2.Input{Password: []byte(peppered42), Salt: h.salt, Secret: []byte(pepper)}
+		params := argon2.Params{Variant: argon2.ID, Passes: h.Params.Time, MemoryKiB: h.Params.MemoryKiB, Lanes: h.Params.Threads}
+		h.key = make([]byte, len(h.key))
+		if err := argon2.NewPool(1, params).Derive(t.Context(), h.key, params, &in); err != nil {
+			t.Fatal(err)
+		}
+		return h.encode(), true
 	}
 	if p, isPBKDF2 := d.(pbkdf2Hash); isPBKDF2 && way == "pbkdf2-secret" {
 		secret := p
@@ -148,6 +159,34 @@ func checkPeppered(t *testing.T, way, text string, mine Pepper, with, without *H
 	}
 	if again, err := Peppered(mine, way, stored); err == nil {
 		t.Errorf("%s becomes %s", stored, again)
+	}
+}
+
+// TestPeppersOfOthers: hashes that other programs made with a pepper, in the way that is taken without a name.
+func TestPeppersOfOthers(t *testing.T) {
+	t.Parallel()
+	p := newPepper(t, "d2f0a1c4b6e8973510fedcba98765432")
+	h := newHasher(t, Config{Slots: 2, Queue: 10, Peppers: []Pepper{p}})
+	for source, text := range map[string]string{
+		"made with npm argon2 0.45.1, argon2id": "$argon2id$v=19$m=1024,p=2,t=2$gJG76tSyHOrwNDQP624c8g$7QOQ4d54wRL+T0hYMd3Jm5XooFcf+/QrRo/DbXLBwnw",
+		"made with npm argon2 0.45.1, argon2i":  "$argon2i$v=19$m=1024,p=2,t=2$vwjmyNqg1CsBwNVsNHD3Og$vQifYtmhvePwrck5puTFh9oy6INz4XiAVhWaqBfc7VM",
+		"made with npm argon2 0.45.1, argon2d":  "$argon2d$v=19$m=1024,p=2,t=2$85FiBvcBZn2EReEXsu5hoA$k39+Uxd6YkT/nAImxni94Jt/rOm0B6F6SZTUkBZPLXY",
+		"made with Debian's ruby-devise 4.8.1":  "$2a$05$KLydCA0y6wQgEPPOdR1/S.phe.gQqDuh/Z1erzpb51rZZcKj0olb6",
+	} {
+		read, err := Canonical(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored, err := Peppered(p, "", read)
+		if err != nil {
+			t.Errorf("%s: %v", source, err)
+			continue
+		}
+		for typed, want := range map[string]bool{peppered42: true, peppered42[1:]: false} {
+			if got, err := h.Verify(t.Context(), Claim{}, stored, typed); err != nil || got.Match != want || got.Weaker != want {
+				t.Errorf("%s, %q: %+v, %v", source, typed, got, err)
+			}
+		}
 	}
 }
 
@@ -244,7 +283,9 @@ func TestPepperWaysAreNeverGuessed(t *testing.T) {
 		}
 		d := exampleOf(t, k.prefixes[0], k.filler)
 		_, err := Peppered(p, "", d.encode())
-		if _, isBcrypt := d.(bcryptHash); isBcrypt != (err == nil) {
+		_, isBcrypt := d.(bcryptHash)
+		_, isArgon2 := d.(argon2Hash)
+		if (isBcrypt || isArgon2) != (err == nil) || err != nil && !errors.Is(err, ErrPepperWay) {
 			t.Errorf("%s: %v", d.setting(), err)
 		}
 	}

@@ -28,6 +28,8 @@ print('argon2', 'argon2id', await argon2.hash(password));
 print('argon2', 'argon2i', await argon2.hash(password, { type: argon2.argon2i }));
 print('argon2', 'argon2d', await argon2.hash(password, { type: argon2.argon2d }));
 
+print('argon2', 'argon2id with a secret', await argon2.hash(password, { secret: Buffer.from(pepper) }), { pepper_as: '' });
+
 print('bcryptjs', 'as it comes', bcryptjs.hashSync(password, 10));
 const digest = createHash('sha256').update(password).digest('hex');
 print('bcryptjs', 'of a SHA-256, as Meteor', bcryptjs.hashSync(digest, 10), { flags: ['--prehash', 'sha256-hex'] });
