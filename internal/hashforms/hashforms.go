@@ -77,7 +77,7 @@ func (o Options) Check() error {
 const maxText = 4096
 
 // resets is the advice for a hash that cannot be imported.
-const resets = "without its hash the account is imported, and its owner sets a password by the mail of a reset"
+const resets = "leave out the hash to import the account, and its owner sets a password with a reset mail"
 
 // Stored returns the text to store, or password.None for a text with which a program says that there is no password.
 // Its errors wrap password.ErrMalformedHash; they say what the text looks like and hold no part of a salt or a key.
