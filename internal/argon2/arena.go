@@ -42,28 +42,37 @@ func (a *arena) close() {
 // ctx.Err(); dst is then unchanged. It returns ErrParams before anything is computed. It allocates when the memory
 // grows, when there are more lanes than before, and in x/crypto.
 func (a *arena) derive(ctx context.Context, dst []byte, p Params, in *Input) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	finished, err := a.compute(ctx.Done(), dst, p, in)
+	if err == nil && !finished {
+		return ctx.Err()
+	}
+	return err
+}
+
+// compute is derive until done is closed. Then finished is false.
+func (a *arena) compute(done <-chan struct{}, dst []byte, p Params, in *Input) (finished bool, err error) {
 	if p.Passes < 1 || p.Lanes < 1 || len(dst) < 1 {
-		return ErrParams
+		return false, ErrParams
 	}
 	for _, text := range [...][]byte{dst, in.Password, in.Salt, in.Secret, in.Data} {
 		if uint64(len(text)) > math.MaxUint32 {
 			panic("argon2: a text is longer than 4 GiB")
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if a.kernel.name == "" && deriveX(dst, p, in) {
-		return nil
+		return true, nil
 	}
 	k := a.kernel
 	if k.name == "" {
 		k = kernelGo()
 	}
-	return a.deriveOwn(ctx, dst, p, in, k)
+	return a.computeOwn(done, dst, p, in, k), nil
 }
 
-func (a *arena) deriveOwn(ctx context.Context, dst []byte, p Params, in *Input, k kernel) error {
+func (a *arena) computeOwn(done <-chan struct{}, dst []byte, p Params, in *Input, k kernel) (finished bool) {
 	total := int(p.blocks())
 	if len(a.blocks) < total {
 		a.close()
@@ -71,7 +80,7 @@ func (a *arena) deriveOwn(ctx context.Context, dst []byte, p Params, in *Input, 
 	}
 	was := a.kernel
 	a.kernel, a.params, a.length = k, p, p.blocks()/uint32(p.Lanes)
-	a.done = ctx.Done()
+	a.done = done
 	a.stopped.Store(false)
 	a.active = min(int(p.Lanes), runtime.GOMAXPROCS(0))
 	for len(a.workers) < a.active {
@@ -83,13 +92,10 @@ func (a *arena) deriveOwn(ctx context.Context, dst []byte, p Params, in *Input, 
 		w.left = k.piece
 	}
 	a.hasher.start(a.start[:64], p, in, uint32(len(dst))) //nolint:gosec // G115: derive has checked it
-	finished := a.fill(dst, p)
+	finished = a.fill(dst, p)
 	a.wipe(p, finished)
 	a.kernel, a.done = was, nil
-	if !finished {
-		return ctx.Err()
-	}
-	return nil
+	return finished
 }
 
 // wipe clears the first slice, unless a second pass has overwritten it: its blocks test a guess at the password for
