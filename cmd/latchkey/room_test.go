@@ -18,6 +18,7 @@ func TestRoomBesideHashes(t *testing.T) {
 	}{
 		"by itself":  {nil, runtime.NumCPU() + 3},
 		"GOMAXPROCS": {[]string{"GOMAXPROCS=2"}, 2},
+		"many slots": {[]string{"LATCHKEY_HASH_SLOTS=1000"}, runtime.NumCPU() + maxRoom},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

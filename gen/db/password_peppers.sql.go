@@ -12,6 +12,7 @@ import (
 
 const countPeppered = `-- name: CountPeppered :one
 SELECT count(*) FROM (SELECT FROM users WHERE password_hash LIKE $1::text LIMIT 1000) AS found
+WHERE latchkey_on_primary()
 `
 
 // CountPeppered counts up to 1,000 accounts whose hash begins so. If there are fewer, it reads the whole table.
@@ -38,7 +39,8 @@ func (q *Queries) ForgetPepper(ctx context.Context, db DBTX, arg ForgetPepperPar
 }
 
 const importedPeppers = `-- name: ImportedPeppers :many
-SELECT id, imported_at::timestamptz AS imported_at FROM password_peppers WHERE imported_at IS NOT NULL ORDER BY id
+SELECT id, imported_at::timestamptz AS imported_at FROM password_peppers
+WHERE latchkey_on_primary() AND imported_at IS NOT NULL ORDER BY id
 `
 
 type ImportedPeppersRow struct {
@@ -90,7 +92,9 @@ func (q *Queries) NoteServedPeppers(ctx context.Context, db DBTX, ids []string) 
 }
 
 const pepperServed = `-- name: PepperServed :one
-SELECT EXISTS (SELECT FROM password_peppers WHERE id = $1 AND served_at > now() - interval '30 minutes')
+SELECT EXISTS (
+    SELECT FROM password_peppers WHERE id = $1 AND served_at > now() - interval '30 minutes'
+) WHERE latchkey_on_primary()
 `
 
 // PepperServed says whether a replica has a pepper. Each one says so every 10 minutes.

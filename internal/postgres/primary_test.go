@@ -103,6 +103,9 @@ func TestReadsFailElsewhere(t *testing.T) {
 		"LegacySpent":     func() error { _, err := q.LegacySpent(ctx, pool, []byte{1}); return err },
 		"FindLegacyTrade": func() error { _, err := q.FindLegacyTrade(ctx, pool, []byte{1}); return err },
 		"SessionMark":     func() error { _, err := q.SessionMark(ctx, pool, db.SessionMarkParams{}); return err },
+		"ImportedPeppers": func() error { _, err := q.ImportedPeppers(ctx, pool); return err },
+		"PepperServed":    func() error { _, err := q.PepperServed(ctx, pool, ""); return err },
+		"CountPeppered":   func() error { _, err := q.CountPeppered(ctx, pool, ""); return err },
 		"TakeWrite":       func() error { return q.TakeWrite(ctx, pool) },
 	} {
 		if err := read(); !postgres.IsReadOnly(err) || !postgres.IsUnavailable(err) {
