@@ -77,8 +77,8 @@ func serveEcho(ctx context.Context, args []string, stdout io.Writer) error {
 // also returns a hash of the password.
 func pureHash(ctx context.Context) (call func(ctx context.Context, worker int) error, encoded string, err error) {
 	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails (crypto/rand, since Go 1.24)
-	hasher, err := password.New(password.Config{
+	_, _ = rand.Read(key)                        // never fails (crypto/rand, since Go 1.24)
+	hasher, err := password.New(password.Config{ //nolint:contextcheck // it measures the machine, for some milliseconds
 		Params: password.Params{MemoryKiB: hashMemory, Time: hashTime, Threads: hashThreads},
 		Slots:  runtime.GOMAXPROCS(0), Queue: loginWorkers, DecoyKey: key, Now: time.Now,
 	})

@@ -118,7 +118,7 @@ func (b *bench) prepare(ctx context.Context) error {
 
 // makeHashes makes real hashes, as cheap as possible.
 func makeHashes(ctx context.Context) ([]string, error) {
-	hasher, err := password.New(password.Config{
+	hasher, err := password.New(password.Config{ //nolint:contextcheck // it measures the machine, for some milliseconds
 		Params: password.Params{MemoryKiB: 64, Time: 1, Threads: 1}, Slots: 1, DecoyKey: make([]byte, 32),
 	})
 	if err != nil {
