@@ -25,8 +25,8 @@ func reasonText(reason latchkeyv1.ErrorReason) string {
 	return reason.String()[len("ERROR_REASON_"):]
 }
 
-// refusal is what callers are told about an error of Verify, in the terms of Latchkey. The texts around the
-// error are for logs only.
+// refusal returns the answer to callers for an error of Verify, in the terms of Latchkey. The texts around the error are
+// for logs only.
 func refusal(err error) (code codes.Code, reason latchkeyv1.ErrorReason, message string) {
 	switch {
 	case errors.Is(err, ErrExpired):

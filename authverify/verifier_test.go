@@ -219,8 +219,8 @@ func TestVerifyAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsP
 	}
 }
 
-// With an old proof, fail-closed refuses and fail-open does not; both go on refusing what they know. Each
-// change is told once.
+// With an old proof, fail-closed refuses and fail-open does not; both still refuse what they know. OnFreshness
+// is called once for each change.
 func TestStaleness(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]bool{"closed": false, "open": true} {
@@ -357,8 +357,7 @@ func TestForgets(t *testing.T) {
 	wantVerdict(t, v, other, authverify.ErrRevoked)
 }
 
-// Everything at once, for the race detector; and a revocation that was taken in is final for whoever asks
-// after it.
+// All calls at the same time, for the race detector. A call that begins after a revocation has arrived sees it.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -50,7 +50,7 @@ type world struct {
 	code     int
 	fetches  int
 	gate     chan struct{} // holds up fetches
-	changes  []bool        // what OnFreshness was told
+	changes  []bool        // the arguments of OnFreshness
 }
 
 type testKey struct {

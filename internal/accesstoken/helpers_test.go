@@ -171,7 +171,7 @@ func testHeader(key *signer) map[string]any {
 	return map[string]any{"typ": TokenType, "alg": string(key.algorithm), "kid": key.id}
 }
 
-// forge signs any header and payload with key: what whoever holds the key could.
+// forge signs any header and payload with key, as everybody with the key can.
 func forge(t testing.TB, key *signer, header, payload string) string {
 	t.Helper()
 	signed := encodeSegment([]byte(header)) + "." + encodeSegment([]byte(payload))

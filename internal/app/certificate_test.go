@@ -167,8 +167,8 @@ func TestBrokenRenewal(t *testing.T) {
 	}
 }
 
-// TestLateRenewal: a certificate that nobody renews is told of with a tenth of its life
-// left, and when it has expired.
+// TestLateRenewal: the log has a certificate that nobody renews when a tenth of its life is left, and when it has
+// expired.
 func TestLateRenewal(t *testing.T) {
 	t.Parallel()
 	start := time.Now().Add(-time.Minute)

@@ -16,7 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestAttack18EvictionIsSeen: a Redis that begins to drop keys while the service runs is told of, and one that stops.
+// TestAttack18EvictionIsSeen: the log says when Redis begins to drop keys while the service runs, and when it stops.
 func TestAttack18EvictionIsSeen(t *testing.T) {
 	t.Parallel()
 	var parsed config.RedisURL

@@ -350,8 +350,8 @@ func TestRedisURLForms(t *testing.T) {
 	}
 }
 
-// checkPatience: a store that is down is told in milliseconds, and the credentials
-// before the addresses are the servers', not the Sentinels'.
+// checkPatience: a store that is down gives an error within milliseconds, and the credentials before the addresses are
+// those of the servers, not of the Sentinels.
 func checkPatience(t *testing.T, text string, client redis.UniversalClient) {
 	t.Helper()
 	switch c := client.(type) {

@@ -25,7 +25,7 @@ func lockFile(file *os.File) (bool, error) {
 	}
 }
 
-// alive reports whether a process exists, whoever owns it.
+// alive reports whether a process exists, of this user or of another.
 func alive(pid int) bool {
 	if pid <= 0 {
 		return false

@@ -169,7 +169,7 @@ func TestOtherHistory(t *testing.T) {
 	}
 }
 
-// TestRefusesWhileReadingAnew: whoever asked for trust before the memory is read anew looks into it a moment
+// TestRefusesWhileReadingAnew: a call that asked for trust before the memory is read anew looks into it a moment
 // later, and must find what was final all the time. Nor may a watcher take a part of the rows for all of
 // them, or a revoker the position of a former history for one of this.
 func TestRefusesWhileReadingAnew(t *testing.T) {

@@ -68,8 +68,8 @@ func (r refusals) wantHeld(t *testing.T, where *replica) {
 }
 
 // TestKeptForOtherSystems: what can refuse a token of an older backend stays in force until none is accepted,
-// on replicas that were there or start later, whoever appended it, also before anybody knew of such tokens.
-// What is only about sessions here goes.
+// on replicas that were there or start later, whichever replica appended it, also before anybody knew of such tokens.
+// Rows that are only about sessions here are dropped.
 func TestKeptForOtherSystems(t *testing.T) {
 	t.Parallel()
 	url := testenv.Migrated(t)

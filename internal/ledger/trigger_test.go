@@ -92,7 +92,7 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
-// TestOrderOfCommits: whoever sees a row sees all rows with lower numbers.
+// TestOrderOfCommits: a reader that sees a row sees all rows with lower numbers.
 func TestOrderOfCommits(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testenv.Migrated(t))

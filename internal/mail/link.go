@@ -90,7 +90,7 @@ func LinkWeakness(page *url.URL) string {
 	case page.Scheme == "https", page.Scheme == "http" && hosts.IsLoopbackInBrowsers(page.Hostname()):
 		return ""
 	case page.Scheme == "http":
-		return "is in plaintext: whoever is in that network can read links and set passwords with them. Use https outside development"
+		return "is in plaintext: anybody in that network can read links and set passwords with them. Use https outside development"
 	}
 	return "has the scheme of an app: any other app on a device can claim it, and gets the links then. Use an https address that the app is registered for (App Links, Universal Links)"
 }

@@ -107,7 +107,7 @@ func (s SMTPServer) Weakness() string {
 	switch {
 	case s.ImplicitTLS || s.loopback():
 	case s.STARTTLS == STARTTLSNever:
-		return "sends mails to another machine in plaintext: whoever is on the way can read links and set passwords with them. Drop starttls=never"
+		return "sends mails to another machine in plaintext: anybody on the way can read links and set passwords with them. Drop starttls=never"
 	case s.STARTTLS == STARTTLSOpportunistic:
 		return "sends mails in plaintext when somebody on the way wants it: they can read links and set passwords with them. Drop starttls=opportunistic"
 	}

@@ -38,7 +38,7 @@ type Pepper struct {
 
 const (
 	// The ID of a pepper is in the database, and must not help to guess a short pepper: its 32 bits of Argon2id rule
-	// out few guesses for their cost, and whoever guessed right cannot tell from the ID.
+	// out few guesses for their cost, and the ID does not show whether a guess is right.
 	pepperIDMemoryKiB, pepperIDTime = 19456, 2
 	pepperIDSize                    = 4
 	pepperIDSalt                    = "latchkey pepper id"

@@ -336,7 +336,7 @@ func TestUnavailable(t *testing.T) {
 	every(t.Context(), nil)
 }
 
-// Whoever reads all of Redis gets nothing to log in with.
+// Nobody can log in with anything that is in Redis.
 func TestRedisHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

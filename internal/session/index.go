@@ -169,8 +169,8 @@ func (s *Store) Delete(ctx context.Context, userID, sessionID uuid.UUID) error {
 // no exception). before is the position of the row that ended them all: logins after that row may be in the
 // index already.
 //
-// The sessions themselves stay until they expire, so that a client that refreshes one is told that it has
-// ended: the row names the user, and only the session says which user that is.
+// The sessions themselves stay until they expire, so that a client that refreshes one gets the answer that it
+// has ended: the row names the user, and only the session says which user that is.
 func (s *Store) ClearIndex(ctx context.Context, userID, except uuid.UUID, before int64) error {
 	now, err := s.millis()
 	if err != nil {

@@ -413,7 +413,7 @@ func TestReissue(t *testing.T) {
 	if err != nil || again.RefreshToken != created.RefreshToken || !again.IssueTime.Equal(b.clock.Now()) || b.store.InGrace(started) {
 		t.Fatalf("later: %+v, %v", again, err)
 	}
-	// Whoever can write to Redis gets no token for what they wrote.
+	// A writer to Redis gets no token for what it wrote.
 	for _, field := range []string{fieldUser, fieldLedger, fieldEnd, fieldSalt} {
 		was := b.client.HGet(t.Context(), redisKey(id), field).Val()
 		other := map[string]string{fieldUser: uuid.NewString(), fieldSalt: strings.Repeat("00", refreshtoken.SaltSize)}[field]

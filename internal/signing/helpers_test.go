@@ -257,7 +257,7 @@ func testHeader(key *signingKey) map[string]any {
 	return map[string]any{"typ": accesstoken.TokenType, "alg": string(key.algorithm), "kid": key.id}
 }
 
-// forge signs any header and payload with key: what whoever holds the key could.
+// forge signs any header and payload with key, as everybody with the key can.
 func forge(t testing.TB, key *signingKey, header, payload string) string {
 	t.Helper()
 	signed := encodeSegment([]byte(header)) + "." + encodeSegment([]byte(payload))

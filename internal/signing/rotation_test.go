@@ -260,7 +260,7 @@ func TestAlgorithmTakenBack(t *testing.T) {
 	if states := store.stateOf(); states[stale.KeyID] != StateGone || store.states()[StatePending] != 1 {
 		t.Errorf("states %v", states)
 	}
-	// Whoever rotates by hand has the change take place, not another one.
+	// A rotation by hand makes the change that is due, and no other one.
 	made, err := r.Rotate(t.Context())
 	if err != nil || len(made.Changes) != 0 || made.KeyID == stale.KeyID {
 		t.Errorf("%+v, %v", made, err)

@@ -38,7 +38,8 @@ type overload struct {
 	// Median of the rounds.
 	OK         int `json:"ok"`
 	Overloaded int `json:"overloaded"`
-	// Late is how many ran into their deadline, Unavailable how many were told that a store does not answer.
+	// Late is how many ran into their deadline, Unavailable how many got the answer that a store
+	// does not answer.
 	Late        int `json:"deadline_exceeded"`
 	Unavailable int `json:"unavailable"`
 	Other       int `json:"other"`
