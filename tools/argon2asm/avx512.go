@@ -27,58 +27,53 @@ func (g generator) avx512(name string, again bool) {
 	for k := range 4 {
 		rows = append(rows, square{z[4*k], z[4*k+1], z[4*k+2], z[4*k+3]})
 	}
-	rotate := func(b, c, d uint8) {
-		for _, q := range rows {
-			for i, order := range []uint8{b, c, d} {
-				g.VPERMQ(operand.U8(order), q[i+1], q[i+1])
-			}
-		}
-	}
 	g.gb512(rows)
-	rotate(0x39, 0x4e, 0x93)
+	g.rotate(rows, one, three)
 	g.gb512(rows)
-	rotate(0x93, 0x4e, 0x39)
+	g.rotate(rows, three, one)
 
 	odd, even := g.ZMM(), g.ZMM()
 	g.VMOVDQU64(g.odd, odd)
 	g.VMOVDQU64(g.even, even)
-	columns := func(quarters ...int) {
-		var squares []square
-		for _, q := range quarters {
-			squares = append(squares, square{z[q], z[4+q], z[8+q], z[12+q]})
-		}
-		move := func(b, d reg.Register) {
-			for _, s := range squares {
-				g.VPERMQ(s[1], b, s[1])
-				g.VSHUFI64X2(operand.U8(0x4e), s[2], s[2], s[2])
-				g.VPERMQ(s[3], d, s[3])
-			}
-		}
-		g.gb512(squares)
-		move(odd, even)
-		g.gb512(squares)
-		move(even, odd)
-		for _, q := range quarters {
-			for k := range 4 {
-				i := 4*k + q
-				r := g.ZMM()
-				g.VMOVDQU64(operand.Mem{Base: a.prev, Disp: 64 * i}, r)
-				g.VPTERNLOGQ(operand.U8(xor3), operand.Mem{Base: a.ref, Disp: 64 * i}, r, z[i])
-				out := operand.Mem{Base: a.out, Disp: 64 * i}
-				if again {
-					g.VPXORQ(out, z[i], z[i])
-				}
-				g.VMOVDQU64(z[i], out)
-			}
-		}
-	}
 	g.Comment("P on columns 0 to 3, the first of which has the word that chooses the next reference.")
-	columns(0)
+	g.columns512(a, z, odd, even, again, 0)
 	g.prefetch(a.out)
 	g.Comment("P on the other columns.")
-	columns(1, 2, 3)
+	g.columns512(a, z, odd, even, again, 1, 2, 3)
 	g.VZEROUPPER()
 	g.RET()
+}
+
+// columns512 makes P of the four columns of each quarter, and writes the result of the function for them.
+func (g generator) columns512(a arguments, z [16]reg.VecVirtual, odd, even reg.Register, again bool, quarters ...int) {
+	var squares []square
+	for _, q := range quarters {
+		squares = append(squares, square{z[q], z[4+q], z[8+q], z[12+q]})
+	}
+	move := func(b, d reg.Register) {
+		for _, s := range squares {
+			g.VPERMQ(s[1], b, s[1])
+			g.VSHUFI64X2(operand.U8(0x4e), s[2], s[2], s[2])
+			g.VPERMQ(s[3], d, s[3])
+		}
+	}
+	g.gb512(squares)
+	move(odd, even)
+	g.gb512(squares)
+	move(even, odd)
+	for _, q := range quarters {
+		for k := range 4 {
+			i := 4*k + q
+			r := g.ZMM()
+			g.VMOVDQU64(operand.Mem{Base: a.prev, Disp: 64 * i}, r)
+			g.VPTERNLOGQ(operand.U8(xor3), operand.Mem{Base: a.ref, Disp: 64 * i}, r, z[i])
+			out := operand.Mem{Base: a.out, Disp: 64 * i}
+			if again {
+				g.VPXORQ(out, z[i], z[i])
+			}
+			g.VMOVDQU64(z[i], out)
+		}
+	}
 }
 
 func (g generator) gb512(squares []square) {

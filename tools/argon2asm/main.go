@@ -127,6 +127,18 @@ func (g generator) prefetch(out reg.Register) {
 // square is the four vectors that GB takes, one row of the 4 by 4 words each.
 type square [4]reg.VecVirtual
 
+// Arguments of VPERMQ that rotate the words of a row by one, two and three.
+const one, two, three = 0x39, 0x4e, 0x93
+
+// rotate rotates the words of row 1 of each square by b, those of row 2 by two, and those of row 3 by d.
+func (g generator) rotate(squares []square, b, d uint8) {
+	for _, q := range squares {
+		for i, order := range []uint8{b, two, d} {
+			g.VPERMQ(operand.U8(order), q[i+1], q[i+1])
+		}
+	}
+}
+
 // step of GB: argument to becomes the sum of itself, argument with and twice the product of their lower halves; then
 // argument turned is xored with it and rotated to the right.
 type step struct {
