@@ -144,15 +144,7 @@ func hitLooksLikeMiss(t *testing.T, s *testenv.Server, pass string, isCompared b
 		t.Fatal(err)
 	}
 	told, hashed := len(loginAnswers(t, s)), s.Server.HashesMade()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = tryLogin(ctx, s, email, pass)
-	}()
-	testenv.Eventually(t, patience, "the password is being compared", func() bool { return s.Server.HashesInUse() > 0 })
-	cancel()
-	<-done
+	hangUpDuringHash(t, s, pass)
 	testenv.Eventually(t, patience, "the call has come to an end", func() bool { return len(loginAnswers(t, s)) > told })
 	wasCompared, counted := s.Server.HashesMade() > hashed, 0
 	if isCompared && !wasCompared {
@@ -164,6 +156,20 @@ func hitLooksLikeMiss(t *testing.T, s *testenv.Server, pass string, isCompared b
 	if answer, failed := loginAnswers(t, s)[told], failuresKept(t, s); answer != "Canceled " || failed != counted {
 		t.Errorf("%q is answered with %q and leaves %d failures, want Canceled and %d", pass, answer, failed, counted)
 	}
+}
+
+// hangUpDuringHash sends a login and hangs up when its password is being hashed.
+func hangUpDuringHash(t *testing.T, s *testenv.Server, pass string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = tryLogin(ctx, s, email, pass)
+	}()
+	testenv.Eventually(t, patience, "the password is being hashed", func() bool { return s.Server.HashesInUse() > 0 })
+	cancel()
+	<-done
 }
 
 // slowBcrypt returns a hash that takes some 200 ms.
@@ -216,15 +222,7 @@ func TestAttack01HitsWithoutTimeCount(t *testing.T) {
 			execSQL(t, s, "UPDATE users SET password_hash = $1", slowBcrypt(t, password))
 			for range 5 {
 				before := s.Server.HashesMade()
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					_ = tryLogin(ctx, s, email, pass)
-				}()
-				testenv.Eventually(t, patience, "the password is being hashed", func() bool { return s.Server.HashesInUse() > 0 })
-				cancel()
-				<-done
+				hangUpDuringHash(t, s, pass)
 				testenv.Eventually(t, patience, "it was hashed", func() bool { return s.Server.HashesMade() > before })
 			}
 			// It looks once, after all five are written: further guesses would count too.

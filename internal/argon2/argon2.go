@@ -9,6 +9,7 @@
 package argon2
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -84,10 +85,7 @@ func derive(p Params, in Input, keyLen uint32) []byte {
 
 // Kernel names the code that computes hashes on this machine: "avx512", "avx2" or "x/crypto".
 func Kernel() string {
-	if all := kernels(); len(all) > 0 {
-		return all[0].name
-	}
-	return "x/crypto"
+	return cmp.Or(preferred().name, "x/crypto")
 }
 
 // preferred returns the fastest kernel, or the zero kernel, which means x/crypto.

@@ -68,13 +68,16 @@ func (o Options) Check() error {
 	case o.PepperAs != "" && o.Pepper == nil:
 		return errors.New("a way to add a pepper needs the pepper: --pepper-file")
 	case o.Pepper != nil && o.Prehash != "":
-		return errors.New("a pepper and a prehash cannot be named together: nothing says which of them comes first")
+		return errors.New(pepperAndPrehash)
 	}
 	return nil
 }
 
 // maxText is above the longest text that is read: JSON with 512 bytes of key in hex and a salt.
 const maxText = 4096
+
+// pepperAndPrehash is the error if both are given, by options or by a record.
+const pepperAndPrehash = "a pepper and a prehash cannot be named together: nothing says which of them comes first"
 
 // resets is the advice for a hash that cannot be imported.
 const resets = "leave out the hash to import the account, and its owner sets a password with a reset mail"
@@ -87,7 +90,7 @@ func (o Options) Stored(s Source) (string, error) {
 	case err != nil || stored == password.None:
 		return stored, err
 	case o.Prehash != "" && o.Pepper != nil:
-		return "", refused("a pepper and a prehash cannot be named together: nothing says which of them comes first")
+		return "", refused(pepperAndPrehash)
 	case o.Prehash != "":
 		return password.Prehashed(o.Prehash, stored)
 	case o.Pepper != nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
@@ -88,17 +89,17 @@ type attempt struct {
 	outcome  outcome
 }
 
-// guesserOf returns how the client is counted. A device token of another account, or of an older password, counts as
-// none.
-func (f *Flow) guesserOf(ctx context.Context, found account.Credential, deviceToken string) guesser {
+// guesserOf returns how the client is counted. shown is its device token, or zero if it has shown none that is genuine.
+// A device token of another account, or of an older password, counts as none.
+func (f *Flow) guesserOf(ctx context.Context, found account.Credential, shown device.Token) guesser {
 	subject := failureSubject(found)
 	if found.PasswordEpoch > 0 {
 		subject += " " + strconv.FormatInt(found.PasswordEpoch, 10) // guesses at an older password say nothing about this one
 	}
 	source := caller.From(ctx).Source()
 	stranger := guesser{kind: guessLogin, subject: subject, source: source}
-	if t, ok := f.cfg.Devices.Open(deviceToken); ok && found.ID != uuid.Nil && t.UserID == found.ID && t.Epoch == found.PasswordEpoch {
-		return guesser{kind: guessDevice, subject: "device " + t.ID.String(), known: true, client: t.ID, stranger: &stranger}
+	if found.ID != uuid.Nil && shown.UserID == found.ID && shown.Epoch == found.PasswordEpoch {
+		return guesser{kind: guessDevice, subject: "device " + shown.ID.String(), known: true, client: shown.ID, stranger: &stranger}
 	}
 	if f.resetFrom(found, source) {
 		return guesser{kind: guessLogin, subject: "reset " + subject, known: true}

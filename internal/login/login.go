@@ -43,8 +43,8 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	// Ask nothing of the stores for a login that the hasher has no place for. Whose device token this is, is known later.
-	_, hasDevice := f.cfg.Devices.Open(req.DeviceToken)
-	visit, err := f.cfg.Passwords.Enter(account.HashClaim(ctx, hasDevice))
+	shown, isGenuine := f.cfg.Devices.Open(req.DeviceToken)
+	visit, err := f.cfg.Passwords.Enter(account.HashClaim(ctx, isGenuine))
 	if err != nil {
 		return Result{}, account.HashError("log in", err)
 	}
@@ -54,7 +54,7 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	caller.NoteUser(ctx, found.ID)
-	a := &attempt{guesser: f.guesserOf(ctx, found, req.DeviceToken), user: found, wrong: refusal.InvalidCredentials(), visit: visit}
+	a := &attempt{guesser: f.guesserOf(ctx, found, shown), user: found, wrong: refusal.InvalidCredentials(), visit: visit}
 	if !a.known { // nobody can make a known client fail at an older backend
 		if a.carried, err = f.carryFailures(ctx, a.subject, found.User, req.Email); err != nil {
 			return Result{}, fmt.Errorf("carry failed logins over: %w", err)

@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	xargon2 "golang.org/x/crypto/argon2"
-
 	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
@@ -49,7 +47,7 @@ func NewPepper(secret []byte) (Pepper, error) {
 	if len(secret) < 1 || len(secret) > MaxPepper {
 		return Pepper{}, fmt.Errorf("a pepper has 1 to %d bytes, not %d", MaxPepper, len(secret))
 	}
-	id := xargon2.IDKey(secret, []byte(pepperIDSalt), pepperIDTime, pepperIDMemoryKiB, 1, pepperIDSize)
+	id := argon2.IDKey(secret, []byte(pepperIDSalt), pepperIDTime, pepperIDMemoryKiB, 1, pepperIDSize)
 	return Pepper{string(secret), strings.ToUpper(hex.EncodeToString(id))}, nil
 }
 
@@ -120,11 +118,12 @@ func Peppered(p Pepper, way, stored string) (string, error) {
 			return "", ErrPepperWay
 		}
 	}
-	i := slices.IndexFunc(pepperWays(), func(w pepperWay) bool { return w.name() == way })
+	ways := pepperWays()
+	i := slices.IndexFunc(ways, func(w pepperWay) bool { return w.name() == way })
 	if i < 0 {
 		return "", malformed("there is no such way to add a pepper")
 	}
-	with := peppered{inner: d, way: pepperWays()[i], id: p.id}
+	with := peppered{inner: d, way: ways[i], id: p.id}
 	if _, err := with.by(p); err != nil {
 		return "", err
 	}
@@ -172,8 +171,9 @@ func cutPepper(encoded string) (way pepperWay, id, rest string, ok bool) {
 		return pepperWay{}, "", encoded, false
 	}
 	name, id, _ := strings.Cut(strings.Trim(strings.TrimPrefix(head, "{PEPPER-"), "}"), ":")
-	i := slices.IndexFunc(pepperWays(), func(w pepperWay) bool { return w.scheme == name })
-	return pepperWays()[i], id, encoded[len(head):], true
+	ways := pepperWays()
+	i := slices.IndexFunc(ways, func(w pepperWay) bool { return w.scheme == name }) // the pattern has no other name
+	return ways[i], id, encoded[len(head):], true
 }
 
 // peppered is a hash that was made with a pepper. It matches no password: by returns the digest that does.
@@ -197,13 +197,11 @@ func (p peppered) by(pepper Pepper) (digest, error) {
 	return seasoned{with, p}, err
 }
 
-func (p peppered) setting() string {
-	return "{PEPPER-" + p.way.scheme + ":" + p.id + "}" + p.inner.setting()
-}
+// head names the way and the pepper in the stored text.
+func (p peppered) head() string { return "{PEPPER-" + p.way.scheme + ":" + p.id + "}" }
 
-func (p peppered) encode() string {
-	return strings.TrimSuffix(p.setting(), p.inner.setting()) + p.inner.encode()
-}
+func (p peppered) setting() string { return p.head() + p.inner.setting() }
+func (p peppered) encode() string  { return p.head() + p.inner.encode() }
 
 func (p peppered) work(password string) work    { return p.inner.work(password) }
 func (p peppered) accepts(password string) bool { return p.inner.accepts(password) }
@@ -257,7 +255,7 @@ func (s pepperSet) season(d digest) (digest, error) {
 	return p.by(pepper)
 }
 
-// added is a digest of a password and a pepper that were made one text.
+// added is a digest of a text that was made of the password, such as one of password and pepper.
 type added struct {
 	inner digest
 	apply func(password string) string
@@ -321,15 +319,8 @@ func readsStart(d digest) bool {
 // withHMAC: 72 bytes, which bcrypt reads, are 288 bits of the MAC or more, so that no two passwords share them.
 func withHMAC(newHash func() hash.Hash, text func([]byte) string) func(digest, string) (digest, error) {
 	return func(d digest, pepper string) (digest, error) {
-		return added{
-			inner: d,
-			apply: func(password string) string {
-				mac := hmac.New(newHash, []byte(pepper))
-				mac.Write([]byte(password))
-				return text(mac.Sum(nil))
-			},
-			exact: func(string) bool { return true },
-		}, nil
+		mac := digested(func() hash.Hash { return hmac.New(newHash, []byte(pepper)) }, text)
+		return added{inner: d, apply: mac, exact: func(string) bool { return true }}, nil
 	}
 }
 

@@ -1,7 +1,6 @@
 package password
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/md5"  //nolint:gosec // G501: other programs hash passwords with it before the real hash
 	"crypto/sha1" //nolint:gosec // G505: likewise
@@ -12,8 +11,6 @@ import (
 	"hash"
 	"regexp"
 	"strings"
-
-	"github.com/latchkey-auth/latchkey/internal/argon2"
 )
 
 // preparation is the change that a program makes to a password before it hashes it. Many programs send a digest of the
@@ -38,6 +35,7 @@ const wordPressBlanks = " \t\n\r\x00\x0b"
 
 func preparations() []preparation {
 	whole := func(string) bool { return true }
+	wordPressMAC := digested(func() hash.Hash { return hmac.New(sha512.New384, []byte(wordPressKey)) }, base64.StdEncoding.EncodeToString)
 	return []preparation{
 		{"{MD5-HEX}", "the hexadecimal MD5", digested(md5.New, hex.EncodeToString), whole},
 		{"{SHA1-HEX}", "the hexadecimal SHA-1", digested(sha1.New, hex.EncodeToString), whole},
@@ -50,9 +48,7 @@ func preparations() []preparation {
 		{
 			"{WP-SHA384}", "WordPress's HMAC-SHA-384",
 			func(password string) string {
-				mac := hmac.New(sha512.New384, []byte(wordPressKey))
-				mac.Write([]byte(strings.Trim(password, wordPressBlanks)))
-				return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+				return wordPressMAC(strings.Trim(password, wordPressBlanks))
 			},
 			func(password string) bool { return strings.Trim(password, wordPressBlanks) == password },
 		},
@@ -112,7 +108,7 @@ func (p preparation) of(d digest) (digest, error) {
 		inner.prehash = true
 		return inner, nil
 	}
-	return prepared{d, p}, nil
+	return prepared{added{d, p.apply, p.exact}, p}, nil
 }
 
 func preparedPattern() string {
@@ -123,27 +119,18 @@ func preparedPattern() string {
 	return strings.Join(all, "|")
 }
 
-// prepared is a digest of the password as a preparation changes it.
+// prepared is a digest of the password as a preparation changes it. A preparation makes different texts from different
+// passwords, also in the part that bcrypt reads.
 type prepared struct {
-	inner digest
-	by    preparation
+	added
+
+	by preparation
 }
 
 func (p prepared) setting() string { return p.by.scheme + p.inner.setting() }
 
 func (p prepared) encode() string { return p.by.scheme + p.inner.encode() }
 
-func (p prepared) work(password string) work { return p.inner.work(p.by.apply(password)) }
-
 func (p prepared) accepts(string) bool { return true }
-
-// A preparation makes different texts from different passwords, also in the part that bcrypt reads.
-func (p prepared) whole(password string) bool { return p.by.exact(password) }
-
-func (p prepared) matches(password string) bool { return p.inner.matches(p.by.apply(password)) }
-
-func (p prepared) compare(ctx context.Context, pool *argon2.Pool, password string) (bool, error) {
-	return compare(ctx, pool, p.inner, p.by.apply(password))
-}
 
 func (p prepared) weakerThan(Params) bool { return true }

@@ -19,7 +19,7 @@ func ColumnNames() []string {
 	return slices.Concat(columns(), []string{"name", "suspended", "deleted"}, partColumns())
 }
 
-// ParseColumns reads "email=mail,password_hash=pw". Also hash stands for password_hash.
+// ParseColumns reads "email=mail,password_hash=pw". The name hash is short for password_hash.
 func ParseColumns(text string) (Columns, error) {
 	c := Columns{}
 	for part := range strings.SplitSeq(text, ",") {

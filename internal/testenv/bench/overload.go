@@ -211,13 +211,7 @@ func hasRetryInfo(err error) bool {
 }
 
 func (v *overload) summarise() {
-	of := func(read func(overloadRound) float64) float64 {
-		values := make([]float64, len(v.Rounds))
-		for i, r := range v.Rounds {
-			values[i] = read(r)
-		}
-		return median(values)
-	}
+	of := func(read func(overloadRound) float64) float64 { return medianOf(v.Rounds, read) }
 	count := func(code codes.Code) int {
 		return int(of(func(r overloadRound) float64 { return float64(r.Codes[code.String()]) }))
 	}

@@ -51,13 +51,7 @@ func newReport(o options) *report {
 }
 
 func (s *series) summarise(baseline *series) {
-	of := func(read func(round) float64) float64 {
-		values := make([]float64, len(s.Rounds))
-		for i, r := range s.Rounds {
-			values[i] = read(r)
-		}
-		return median(values)
-	}
+	of := func(read func(round) float64) float64 { return medianOf(s.Rounds, read) }
 	s.Median = round{
 		result: result{
 			Requests: int(of(func(r round) float64 { return float64(r.Requests) })), Seconds: of(func(r round) float64 { return r.Seconds }),
@@ -74,6 +68,15 @@ func (s *series) summarise(baseline *series) {
 		rates[i], p99s[i] = r.PerSecond/baseline.Rounds[i].PerSecond, r.P99/baseline.Rounds[i].P99
 	}
 	s.Ratio, s.P99 = median(rates), median(p99s)
+}
+
+// medianOf returns the median of a figure of the rounds.
+func medianOf[R any](rounds []R, read func(R) float64) float64 {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = read(r)
+	}
+	return median(values)
 }
 
 func median(values []float64) float64 {
