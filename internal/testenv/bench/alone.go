@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/latchkey-auth/latchkey/authverify"
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 // alone has what one replica takes while nobody calls it.
@@ -39,16 +40,15 @@ func (s *stack) measureAlone(ctx context.Context, o options, programs []program)
 			if err != nil {
 				return nil, err
 			}
-			starts[i] = millis(time.Since(began))
-			err = pause(ctx, o.idle)
-			resident, _, memErr := memory(l.pid)
-			if err := errors.Join(err, memErr, l.end()); err != nil {
+			starts[i] = benchkit.Millis(time.Since(began))
+			err = benchkit.Pause(ctx, o.idle)
+			resident, _, memErr := benchkit.Memory(l.PID)
+			if err := errors.Join(err, memErr, l.End()); err != nil {
 				return nil, fmt.Errorf("%s: %w", p.name, err)
 			}
-			s.undo = s.undo[:len(s.undo)-1] // it has ended
 			idle[i] = float64(resident)
 		}
-		a.StartMillis, a.Idle = median(starts), int64(median(idle))
+		a.StartMillis, a.Idle = benchkit.Median(starts), int64(benchkit.Median(idle))
 		all = append(all, a)
 	}
 	return all, nil
@@ -56,14 +56,14 @@ func (s *stack) measureAlone(ctx context.Context, o options, programs []program)
 
 // printAlone writes the lines for people.
 func printAlone(w io.Writer, all []*alone) error {
-	t, err := newTable(w, "One replica that nobody calls", "", "start ms", "idle MiB", "binary MB")
+	t, err := benchkit.NewTable(w, "One replica that nobody calls", "", "start ms", "idle MiB", "binary MB")
 	if err != nil {
 		return err
 	}
 	for _, a := range all {
-		t.line(a.Name, fmt.Sprintf("%.0f", a.StartMillis), a.Idle>>20, fmt.Sprintf("%.1f", float64(a.Binary)/1e6))
+		t.Line(a.Name, fmt.Sprintf("%.0f", a.StartMillis), a.Idle>>20, fmt.Sprintf("%.1f", float64(a.Binary)/1e6))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // inProcess is authverify in the process of the service that calls it.
@@ -74,12 +74,12 @@ type inProcess struct {
 
 // measureVerify times Verify of a token that it has seen before: the median of the rounds, a second each.
 func (s *stack) measureVerify(ctx context.Context, o options) (_ *inProcess, err error) {
-	conn, err := dialOne(s.measured.grpc)
+	conn, err := dialOne(s.measured.GRPC)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	verifier, err := newVerifier(conn, s.measured.http) //nolint:contextcheck // what it does in the background ends with Close
+	verifier, err := newVerifier(conn, s.measured.HTTP) //nolint:contextcheck // what it does in the background ends with Close
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *stack) measureVerify(ctx context.Context, o options) (_ *inProcess, err
 		}
 		nanos[i], r.Allocs = float64(timed.T.Nanoseconds())/float64(timed.N), max(r.Allocs, timed.AllocsPerOp())
 	}
-	r.Nanos = median(nanos)
+	r.Nanos = benchkit.Median(nanos)
 	return r, nil
 }
 

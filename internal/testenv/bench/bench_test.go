@@ -2,18 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/devstack"
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 // TestMain lets this program be the echo, as in a run.
@@ -81,51 +80,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestReleaseFlags: the measured binary is built like a release.
-func TestReleaseFlags(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../../Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, flag := range append(releaseFlags(), "CGO_ENABLED=0") {
-		flag = strings.TrimSuffix(flag, "bench") // the version
-		if !strings.Contains(string(text), flag) {
-			t.Errorf("the Dockerfile does not build with %q", flag)
-		}
-	}
-}
-
-func TestClosedLoop(t *testing.T) {
-	t.Parallel()
-	var marks, calls atomic.Int64
-	r, err := closedLoop(t.Context(), 3, 200*time.Millisecond, func(ctx context.Context, _ int) error {
-		calls.Add(1)
-		return pause(ctx, 5*time.Millisecond)
-	}, func() error { marks.Add(1); return nil })
-	if err != nil || marks.Load() != 2 {
-		t.Fatalf("%d marks, %v", marks.Load(), err)
-	}
-	if r.Requests == 0 || int64(r.Requests) >= calls.Load() || r.P50 < 5 || r.P99 < r.P50 {
-		t.Errorf("%+v of %d calls", r, calls.Load())
-	}
-	errRefused := errors.New("refused")
-	_, err = closedLoop(t.Context(), 3, time.Hour, func(context.Context, int) error { return errRefused }, func() error { return nil })
-	if !errors.Is(err, errRefused) {
-		t.Errorf("a failed call gives %v", err)
-	}
-}
-
 func TestMedians(t *testing.T) {
 	t.Parallel()
-	baseline := &series{Rounds: []round{{result: result{PerSecond: 100, P99: 1}}, {result: result{PerSecond: 50, P99: 2}}, {result: result{PerSecond: 200, P99: 1}}}}
-	s := &series{Rounds: []round{{result: result{PerSecond: 80, P99: 2}}, {result: result{PerSecond: 45, P99: 2}}, {result: result{PerSecond: 100, P99: 3}}}}
+	baseline := &series{Rounds: []round{{Result: benchkit.Result{PerSecond: 100, P99: 1}}, {Result: benchkit.Result{PerSecond: 50, P99: 2}}, {Result: benchkit.Result{PerSecond: 200, P99: 1}}}}
+	s := &series{Rounds: []round{{Result: benchkit.Result{PerSecond: 80, P99: 2}}, {Result: benchkit.Result{PerSecond: 45, P99: 2}}, {Result: benchkit.Result{PerSecond: 100, P99: 3}}}}
 	s.summarise(baseline)
 	// The median of 0.8, 0.9 and 0.5, and not 80 of 100: a slow moment affects both of a round.
 	if s.Ratio != .8 || s.P99 != 2 || s.Median.PerSecond != 80 {
 		t.Errorf("%+v", s)
 	}
-	if m := median([]float64{4, 1, 3, 2}); m != 2.5 {
+	if m := benchkit.Median([]float64{4, 1, 3, 2}); m != 2.5 {
 		t.Errorf("median %v", m)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 const (
@@ -60,7 +61,7 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.undo.All()) }()
 	if o.latchkey == "" {
 		if o.latchkey, err = s.build(ctx); err != nil {
 			return nil, err
@@ -99,7 +100,7 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 			return nil, fmt.Errorf("measure watchers: %w", err)
 		}
 	}
-	r.LoadAfter = loadAverage()
+	r.LoadAfter = benchkit.LoadAverage()
 	return r, nil
 }
 
@@ -134,7 +135,7 @@ func (s *stack) addProgram(ctx context.Context, o options, p program, all *targe
 		return err
 	}
 	s.started = append(s.started, l)
-	clients, err := s.dial(l.grpc)
+	clients, err := s.dial(l.GRPC)
 	if err != nil {
 		return err
 	}
@@ -148,13 +149,13 @@ func (s *stack) addProgram(ctx context.Context, o options, p program, all *targe
 	if err != nil {
 		return err
 	}
-	idle, err := watchIdle(ctx, l.ops, o.idle)
+	idle, err := watchIdle(ctx, l.Ops, o.idle)
 	if err != nil {
 		return err
 	}
-	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.pid, l.ops, idle})
-	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, s.accounts), l.pid, l.ops, idle})
-	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.pid, l.ops, idle})
+	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.PID, l.Ops, idle})
+	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, s.accounts), l.PID, l.Ops, idle})
+	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.PID, l.Ops, idle})
 	return nil
 }
 
@@ -163,12 +164,12 @@ func (s *stack) startEcho(ctx context.Context, name string, accounts []account) 
 	if err != nil {
 		return target{}, err
 	}
-	c, err := startSelf(ctx, filepath.Join(s.dir, "echo.log"), echoCommand, answer)
+	c, err := benchkit.StartSelf(ctx, filepath.Join(s.dir, "echo.log"), echoCommand, answer)
 	if err != nil {
 		return target{}, err
 	}
-	s.undo = append(s.undo, c.end)
-	addrs, err := c.ready()
+	s.undo.Add(c.End)
+	addrs, err := c.Ready()
 	if err != nil {
 		return target{}, err
 	}
@@ -176,7 +177,7 @@ func (s *stack) startEcho(ctx context.Context, name string, accounts []account) 
 	if err != nil {
 		return target{}, err
 	}
-	return target{name: name, workers: connections * streamsEach, call: validate(clients, accounts), pid: c.pid}, nil
+	return target{name: name, workers: connections * streamsEach, call: validate(clients, accounts), pid: c.PID}, nil
 }
 
 func (s *stack) dial(addr string) ([]latchkeyv1.AuthServiceClient, error) {
@@ -186,7 +187,7 @@ func (s *stack) dial(addr string) ([]latchkeyv1.AuthServiceClient, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.undo = append(s.undo, conn.Close)
+		s.undo.Add(conn.Close)
 		clients[i] = latchkeyv1.NewAuthServiceClient(conn)
 	}
 	return clients, nil
@@ -278,7 +279,7 @@ func watchIdle(ctx context.Context, ops string, window time.Duration) (storeCall
 	if err != nil {
 		return storeCalls{}, err
 	}
-	if err := pause(ctx, window); err != nil {
+	if err := benchkit.Pause(ctx, window); err != nil {
 		return storeCalls{}, err
 	}
 	after, err := readStoreCalls(ctx, ops)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 const (
@@ -96,13 +97,13 @@ func (s *stack) measureOverload(ctx context.Context, o options) ([]*overload, er
 	}
 	var all []*overload
 	for _, l := range s.started {
-		all = append(all, &overload{Name: l.name, Logins: o.crowd})
+		all = append(all, &overload{Name: l.Name, Logins: o.crowd})
 	}
 	for range o.rounds {
 		for i, l := range s.started {
 			one, err := s.overload(ctx, o, l)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", l.name, err)
+				return nil, fmt.Errorf("%s: %w", l.Name, err)
 			}
 			all[i].Rounds = append(all[i].Rounds, one)
 		}
@@ -113,15 +114,15 @@ func (s *stack) measureOverload(ctx context.Context, o options) ([]*overload, er
 	return all, nil
 }
 
-func (s *stack) overload(ctx context.Context, o options, l *latchkey) (one overloadRound, err error) {
+func (s *stack) overload(ctx context.Context, o options, l *benchkit.Latchkey) (one overloadRound, err error) {
 	conns := make([]*grpc.ClientConn, overloadConnections+1) // the last is for the validations
 	for i := range conns {
-		if conns[i], err = dialOne(l.grpc); err != nil {
+		if conns[i], err = dialOne(l.GRPC); err != nil {
 			return one, err
 		}
 		defer func() { err = errors.Join(err, conns[i].Close()) }()
 	}
-	if err := resetPeak(l.pid); err != nil {
+	if err := benchkit.ResetPeak(l.PID); err != nil {
 		return one, err
 	}
 	probed := latchkeyv1.NewAuthServiceClient(conns[overloadConnections])
@@ -146,7 +147,7 @@ func (s *stack) overload(ctx context.Context, o options, l *latchkey) (one overl
 	if err := <-probing; err != nil {
 		return one, err
 	}
-	_, one.Peak, err = memory(l.pid)
+	_, one.Peak, err = benchkit.Memory(l.PID)
 	return one, err
 }
 
@@ -211,7 +212,7 @@ func hasRetryInfo(err error) bool {
 }
 
 func (v *overload) summarise() {
-	of := func(read func(overloadRound) float64) float64 { return medianOf(v.Rounds, read) }
+	of := func(read func(overloadRound) float64) float64 { return benchkit.MedianOf(v.Rounds, read) }
 	count := func(code codes.Code) int {
 		return int(of(func(r overloadRound) float64 { return float64(r.Codes[code.String()]) }))
 	}
@@ -237,13 +238,13 @@ func (v *overload) summarise() {
 func printOverload(w io.Writer, all []*overload) error {
 	title := fmt.Sprintf("%d logins at once, each with a deadline of %s; ValidateToken %.0f times a second meanwhile",
 		all[0].Logins, overloadDeadline, 1/probeEach.Seconds())
-	t, err := newTable(w, title, "", "OK", "OVERLOADED", "no RetryInfo", "deadline", "UNAVAILABLE", "other", "quiet p99 ms", "busy p99 ms", "p99 ratio", "peak MiB")
+	t, err := benchkit.NewTable(w, title, "", "OK", "OVERLOADED", "no RetryInfo", "deadline", "UNAVAILABLE", "other", "quiet p99 ms", "busy p99 ms", "p99 ratio", "peak MiB")
 	if err != nil {
 		return err
 	}
 	for _, v := range all {
-		t.line(v.Name, v.OK, v.Overloaded, v.WithoutRetryInfo, v.Late, v.Unavailable, v.Other,
+		t.Line(v.Name, v.OK, v.Overloaded, v.WithoutRetryInfo, v.Late, v.Unavailable, v.Other,
 			fmt.Sprintf("%.2f", v.Quiet.P99), fmt.Sprintf("%.2f", v.Busy.P99), fmt.Sprintf("%.2f", v.Ratio), v.Peak>>20)
 	}
-	return t.flush()
+	return t.Flush()
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"strconv"
-	"text/tabwriter"
+
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 // report has all figures; its JSON is for scripts.
@@ -46,14 +46,14 @@ type series struct {
 func newReport(o options) *report {
 	return &report{
 		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Processors: runtime.NumCPU(),
-		Connections: connections, StreamsEach: streamsEach, LoginsAtATime: loginWorkers, LoadBefore: loadAverage(), options: o,
+		Connections: connections, StreamsEach: streamsEach, LoginsAtATime: loginWorkers, LoadBefore: benchkit.LoadAverage(), options: o,
 	}
 }
 
 func (s *series) summarise(baseline *series) {
-	of := func(read func(round) float64) float64 { return medianOf(s.Rounds, read) }
+	of := func(read func(round) float64) float64 { return benchkit.MedianOf(s.Rounds, read) }
 	s.Median = round{
-		result: result{
+		Result: benchkit.Result{
 			Requests: int(of(func(r round) float64 { return float64(r.Requests) })), Seconds: of(func(r round) float64 { return r.Seconds }),
 			PerSecond: of(func(r round) float64 { return r.PerSecond }), P50: of(func(r round) float64 { return r.P50 }), P99: of(func(r round) float64 { return r.P99 }),
 		},
@@ -67,25 +67,7 @@ func (s *series) summarise(baseline *series) {
 	for i, r := range s.Rounds {
 		rates[i], p99s[i] = r.PerSecond/baseline.Rounds[i].PerSecond, r.P99/baseline.Rounds[i].P99
 	}
-	s.Ratio, s.P99 = median(rates), median(p99s)
-}
-
-// medianOf returns the median of a figure of the rounds.
-func medianOf[R any](rounds []R, read func(R) float64) float64 {
-	values := make([]float64, len(rounds))
-	for i, r := range rounds {
-		values[i] = read(r)
-	}
-	return median(values)
-}
-
-func median(values []float64) float64 {
-	slices.Sort(values)
-	middle := len(values) / 2
-	if len(values)%2 == 1 {
-		return values[middle]
-	}
-	return (values[middle-1] + values[middle]) / 2
+	s.Ratio, s.P99 = benchkit.Median(rates), benchkit.Median(p99s)
 }
 
 // print writes the table for people.
@@ -120,35 +102,8 @@ func (r *report) print(w io.Writer) error {
 	return r.Revocations.write(w)
 }
 
-// table is one for people. The first error of writing is kept for flush.
-type table struct {
-	*tabwriter.Writer
-	err error
-}
-
-// newTable begins a table.
-func newTable(w io.Writer, title string, columns ...any) (*table, error) {
-	if _, err := fmt.Fprintf(w, "\n%s\n\n", title); err != nil {
-		return nil, err
-	}
-	t := &table{Writer: tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)}
-	t.line(columns...)
-	return t, nil
-}
-
-func (t *table) line(cells ...any) {
-	for _, cell := range cells {
-		_, err := fmt.Fprintf(t, "%v\t", cell)
-		t.err = errors.Join(t.err, err)
-	}
-	_, err := fmt.Fprintln(t)
-	t.err = errors.Join(t.err, err)
-}
-
-func (t *table) flush() error { return errors.Join(t.err, t.Flush()) }
-
 func printTable(w io.Writer, title string, all []*series) error {
-	t, err := newTable(w, title, "", "requests/s", "ratio", "CPU us/request", "PostgreSQL/request", "Redis/request", "p50 ms", "p99 ms", "p99 ratio", "MiB", "peak MiB")
+	t, err := benchkit.NewTable(w, title, "", "requests/s", "ratio", "CPU us/request", "PostgreSQL/request", "Redis/request", "p50 ms", "p99 ms", "p99 ratio", "MiB", "peak MiB")
 	if err != nil {
 		return err
 	}
@@ -161,11 +116,11 @@ func printTable(w io.Writer, title string, all []*series) error {
 		if s.Median.Memory > 0 {
 			memory, peak = strconv.FormatInt(s.Median.Memory>>20, 10), strconv.FormatInt(s.Median.Peak>>20, 10)
 		}
-		t.line(s.Name, fmt.Sprintf("%.0f", s.Median.PerSecond), fmt.Sprintf("%.2f", s.Ratio), fmt.Sprintf("%.1f", s.Median.CPUMicros),
+		t.Line(s.Name, fmt.Sprintf("%.0f", s.Median.PerSecond), fmt.Sprintf("%.2f", s.Ratio), fmt.Sprintf("%.1f", s.Median.CPUMicros),
 			postgres, redis, fmt.Sprintf("%.2f", s.Median.P50), fmt.Sprintf("%.2f", s.Median.P99), fmt.Sprintf("%.2f", s.P99),
 			memory, peak)
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // callsText shows no calls if the noise of the idle rate makes the number negative.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/authverify"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 const (
@@ -54,7 +54,7 @@ type latency struct {
 }
 
 func latencyOf(took []time.Duration) latency {
-	r := summarise(took, 1)
+	r := benchkit.Summarise(took, 1)
 	return latency{r.P50, r.P99}
 }
 
@@ -65,13 +65,13 @@ func serviceSettings() []string {
 }
 
 // measureRevocations starts a second replica beside the one that was measured.
-func (s *stack) measureRevocations(ctx context.Context, o options, first *latchkey, accounts []account) (_ *revocations, err error) {
+func (s *stack) measureRevocations(ctx context.Context, o options, first *benchkit.Latchkey, accounts []account) (_ *revocations, err error) {
 	second, err := s.startLatchkey(ctx, "second", o.latchkey)
 	if err != nil {
 		return nil, err
 	}
 	b := &ender{accounts: accounts}
-	if b.conn, err = dialOne(first.grpc); err != nil {
+	if b.conn, err = dialOne(first.GRPC); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.conn.Close()) }()
@@ -79,22 +79,18 @@ func (s *stack) measureRevocations(ctx context.Context, o options, first *latchk
 	if r.Logout, r.Verifier, err = b.logoutsSeen(ctx, second); err != nil {
 		return nil, fmt.Errorf("logouts: %w", err)
 	}
-	if err := second.signal(syscall.SIGKILL); err != nil {
+	if err := second.Kill(); err != nil {
 		return nil, err
 	}
-	<-second.done
-	second.err = nil // killed on purpose
 	ctx, cancel := context.WithTimeout(ctx, deadTime)
 	defer cancel()
 	_, took, err := b.end(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("logout beside a killed replica: %w", err)
 	}
-	r.KilledMillis = millis(took)
+	r.KilledMillis = benchkit.Millis(took)
 	return r, nil
 }
-
-func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func dialOne(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -132,13 +128,13 @@ func (e *ender) end(ctx context.Context) (*latchkeyv1.Tokens, time.Duration, err
 }
 
 // logoutsSeen measures logouts, and how soon a verifier that watches the other replica refuses the ended tokens.
-func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen latency, err error) {
-	conn, err := dialOne(other.grpc)
+func (e *ender) logoutsSeen(ctx context.Context, other *benchkit.Latchkey) (logout, seen latency, err error) {
+	conn, err := dialOne(other.GRPC)
 	if err != nil {
 		return logout, seen, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	verifier, err := newVerifier(conn, other.http) //nolint:contextcheck // what it does in the background ends with Close
+	verifier, err := newVerifier(conn, other.HTTP) //nolint:contextcheck // what it does in the background ends with Close
 	if err != nil {
 		return logout, seen, err
 	}
@@ -174,7 +170,7 @@ func (e *ender) logoutsSeen(ctx context.Context, other *latchkey) (logout, seen 
 // newVerifier returns one that asks the replica with these addresses.
 func newVerifier(conn *grpc.ClientConn, http string) (*authverify.Verifier, error) {
 	return authverify.NewVerifier(authverify.Config{
-		Issuer: benchIssuer, Audience: "latchkey", JWKSURL: "http://" + http + "/.well-known/jwks.json", Conn: conn, ServiceKey: serviceKey,
+		Issuer: benchkit.Issuer, Audience: "latchkey", JWKSURL: "http://" + http + "/.well-known/jwks.json", Conn: conn, ServiceKey: serviceKey,
 	})
 }
 
@@ -187,16 +183,16 @@ func untilRefused(ctx context.Context, verifier *authverify.Verifier, token stri
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, 200*time.Microsecond); err != nil {
+		if err := benchkit.Pause(ctx, 200*time.Microsecond); err != nil {
 			return err
 		}
 	}
 }
 
 // measureWatchers opens many streams, and measures how soon all have received one logout.
-func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey, accounts []account) (err error) {
+func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *benchkit.Latchkey, accounts []account) (err error) {
 	e := &ender{accounts: accounts}
-	if e.conn, err = dialOne(l.grpc); err != nil {
+	if e.conn, err = dialOne(l.GRPC); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.conn.Close()) }()
@@ -204,16 +200,16 @@ func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey
 	if err != nil {
 		return err
 	}
-	before, err := inUse(ctx, l.ops)
+	before, err := inUse(ctx, l.Ops)
 	if err != nil {
 		return err
 	}
 	crowd := &crowd{heard: make(chan error, r.Watchers), session: tokens.GetSessionId()}
 	defer func() { err = errors.Join(err, crowd.leave()) }()
-	if err := crowd.gather(ctx, l.grpc, r.Watchers); err != nil {
+	if err := crowd.gather(ctx, l.GRPC, r.Watchers); err != nil {
 		return fmt.Errorf("%d watchers: %w", r.Watchers, err)
 	}
-	after, err := inUse(ctx, l.ops)
+	after, err := inUse(ctx, l.Ops)
 	if err != nil {
 		return err
 	}
@@ -231,17 +227,17 @@ func (s *stack) measureWatchers(ctx context.Context, r *revocations, l *latchkey
 			return err
 		}
 	}
-	r.ToldMillis = millis(time.Since(began))
+	r.ToldMillis = benchkit.Millis(time.Since(began))
 	return <-final
 }
 
 // inUse is the memory of the heap and the stacks after a collection. The resident memory still includes memory that
 // earlier rounds have freed.
 func inUse(ctx context.Context, ops string) (float64, error) {
-	if _, err := get(ctx, "http://"+ops+"/debug/pprof/heap?gc=1"); err != nil {
+	if _, err := benchkit.Get(ctx, "http://"+ops+"/debug/pprof/heap?gc=1"); err != nil {
 		return 0, err
 	}
-	values, err := scrape(ctx, ops)
+	values, err := benchkit.Scrape(ctx, ops)
 	return values["go_memstats_heap_inuse_bytes"] + values["go_memstats_stack_inuse_bytes"], err
 }
 

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 // round is one measurement of one target.
 type round struct {
-	result
+	benchkit.Result
 	CPUMicros float64     `json:"server_cpu_us_per_request"`
 	Calls     *storeCalls `json:"store_calls_per_request,omitempty"`
 	RawCalls  *storeCalls `json:"store_calls,omitempty"`
@@ -54,16 +56,16 @@ type marks struct {
 }
 
 func (t target) round(ctx context.Context, window time.Duration, cpuProfile string) (round, error) {
-	if err := resetPeak(t.pid); err != nil {
+	if err := benchkit.ResetPeak(t.pid); err != nil {
 		return round{}, err
 	}
 	profiled := t.profile(ctx, cpuProfile, window)
 	var m marks
-	r, err := closedLoop(ctx, t.workers, window, t.call, func() error { return t.mark(ctx, &m) })
+	r, err := benchkit.ClosedLoop(ctx, t.workers, window, t.call, func() error { return t.mark(ctx, &m) })
 	if err := errors.Join(err, profiled()); err != nil {
 		return round{}, err
 	}
-	one := round{result: r}
+	one := round{Result: r}
 	if r.Requests == 0 {
 		return round{}, fmt.Errorf("no request was answered within %s", window)
 	}
@@ -74,13 +76,13 @@ func (t target) round(ctx context.Context, window time.Duration, cpuProfile stri
 		one.RawCalls, one.Calls = &raw, &net
 	}
 	if t.pid != os.Getpid() { // the client's memory says nothing about the server's
-		one.Memory, one.Peak, err = memory(t.pid)
+		one.Memory, one.Peak, err = benchkit.Memory(t.pid)
 	}
 	return one, err
 }
 
 func (t target) mark(ctx context.Context, m *marks) (err error) {
-	if m.cpu[m.taken], err = cpuTime(t.pid); err != nil {
+	if m.cpu[m.taken], err = benchkit.CPUTime(t.pid); err != nil {
 		return err
 	}
 	if t.ops != "" {
@@ -100,7 +102,7 @@ func (t target) profile(ctx context.Context, file string, window time.Duration) 
 	done := make(chan error, 1)
 	go func() {
 		seconds := int(max(window, time.Second).Seconds())
-		text, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.ops, seconds))
+		text, err := benchkit.Get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.ops, seconds))
 		if err == nil {
 			err = os.WriteFile(file, text, 0o600)
 		}

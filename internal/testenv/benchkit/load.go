@@ -1,4 +1,4 @@
-package main
+package benchkit
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 // warmUp is the time before each measurement in which connections open and caches fill.
 const warmUp = 500 * time.Millisecond
 
-// result is one measurement.
-type result struct {
+// Result is one measurement. P50 and P99 are in milliseconds.
+type Result struct {
 	Requests  int     `json:"requests"`
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"requests_per_second"`
@@ -20,9 +20,9 @@ type result struct {
 	P99       float64 `json:"p99_ms"`
 }
 
-// closedLoop lets each of the workers call again and again, and counts the calls that end within a window of that
+// ClosedLoop lets each of the workers call again and again, and counts the calls that end within a window of that
 // length after the warm-up. It calls back at both ends of the window, so that other counters cover the same time.
-func closedLoop(ctx context.Context, workers int, window time.Duration, call func(ctx context.Context, worker int) error, mark func() error) (result, error) {
+func ClosedLoop(ctx context.Context, workers int, window time.Duration, call func(ctx context.Context, worker int) error, mark func() error) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var measuring atomic.Bool
@@ -44,14 +44,14 @@ func closedLoop(ctx context.Context, workers int, window time.Duration, call fun
 			}
 		})
 	}
-	err := pause(ctx, warmUp)
+	err := Pause(ctx, warmUp)
 	if err == nil {
 		err = mark()
 	}
 	begin := time.Now()
 	measuring.Store(true)
 	if err == nil {
-		err = pause(ctx, window)
+		err = Pause(ctx, window)
 	}
 	measuring.Store(false)
 	seconds := time.Since(begin).Seconds()
@@ -61,13 +61,13 @@ func closedLoop(ctx context.Context, workers int, window time.Duration, call fun
 	cancel(context.Canceled)
 	working.Wait()
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
-	return summarise(slices.Concat(took...), seconds), nil
+	return Summarise(slices.Concat(took...), seconds), nil
 }
 
-// pause waits. It fails with the first failed call, or when the caller's context ends.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits. It fails with the first failed call, or when the caller's context ends.
+func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -78,8 +78,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func summarise(took []time.Duration, seconds float64) result {
-	r := result{Requests: len(took), Seconds: seconds, PerSecond: float64(len(took)) / seconds}
+// Summarise returns the figures of calls that took these times, which it sorts.
+func Summarise(took []time.Duration, seconds float64) Result {
+	r := Result{Requests: len(took), Seconds: seconds, PerSecond: float64(len(took)) / seconds}
 	if len(took) == 0 {
 		return r
 	}
@@ -90,3 +91,25 @@ func summarise(took []time.Duration, seconds float64) result {
 	r.P50, r.P99 = at(.5), at(.99)
 	return r
 }
+
+// Median returns the value in the middle, and sorts the values. There must be one.
+func Median(values []float64) float64 {
+	slices.Sort(values)
+	middle := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[middle]
+	}
+	return (values[middle-1] + values[middle]) / 2
+}
+
+// MedianOf returns the median of a figure of the rounds.
+func MedianOf[R any](rounds []R, read func(R) float64) float64 {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = read(r)
+	}
+	return Median(values)
+}
+
+// Millis returns a time in milliseconds.
+func Millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

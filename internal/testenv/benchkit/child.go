@@ -1,4 +1,4 @@
-package main
+package benchkit
 
 import (
 	"bufio"
@@ -17,10 +17,13 @@ import (
 // endPatience is how long a child may take to end: Latchkey drains its calls and mails.
 const endPatience = 30 * time.Second
 
-// child is a process that is measured. It ends with this one.
-type child struct {
-	pid    int
-	name   string
+// Child is a process that is measured. It ends with this one.
+type Child struct {
+	// PID is its process id.
+	PID int
+	// Name is for messages.
+	Name string
+
 	lines  *bufio.Scanner // of its stdout
 	stdin  io.WriteCloser
 	logs   string
@@ -29,9 +32,9 @@ type child struct {
 	err    error // valid after done
 }
 
-// start runs a program without this one's environment, so that settings in it do not change the figures. The log file
+// Start runs a program without this one's environment, so that settings in it do not change the figures. The log file
 // gets its stderr.
-func start(ctx context.Context, name, logs string, environ []string, program string, args ...string) (*child, error) {
+func Start(ctx context.Context, name, logs string, environ []string, program string, args ...string) (*Child, error) {
 	file, err := os.OpenFile(logs, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -50,7 +53,7 @@ func start(ctx context.Context, name, logs string, environ []string, program str
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c := &child{name: name, lines: bufio.NewScanner(stdout), stdin: stdin, logs: logs, done: make(chan struct{})}
+	c := &Child{Name: name, lines: bufio.NewScanner(stdout), stdin: stdin, logs: logs, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the kernel ties the child's end to the thread that forked it
@@ -66,21 +69,21 @@ func start(ctx context.Context, name, logs string, environ []string, program str
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c.pid, c.signal = cmd.Process.Pid, cmd.Process.Signal
+	c.PID, c.signal = cmd.Process.Pid, cmd.Process.Signal
 	return c, nil
 }
 
-// startSelf runs this program again as one of its children.
-func startSelf(ctx context.Context, logs string, args ...string) (*child, error) {
+// StartSelf runs this program again as one of its children.
+func StartSelf(ctx context.Context, logs string, args ...string) (*Child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, args[0], logs, nil, self, args...)
+	return Start(ctx, args[0], logs, nil, self, args...)
 }
 
-// ready reads "ready name=value …" from its stdout.
-func (c *child) ready() (map[string]string, error) {
+// Ready reads "ready name=value …" from its stdout.
+func (c *Child) Ready() (map[string]string, error) {
 	line, err := c.line()
 	if err != nil {
 		return nil, err
@@ -94,16 +97,26 @@ func (c *child) ready() (map[string]string, error) {
 	return values, nil
 }
 
-func (c *child) line() (string, error) {
+func (c *Child) line() (string, error) {
 	if c.lines.Scan() {
 		return c.lines.Text(), nil
 	}
 	text, _ := os.ReadFile(c.logs)
-	return "", errors.Join(fmt.Errorf("%s ended; its log: %s", c.name, text[max(0, len(text)-2000):]), c.lines.Err())
+	return "", errors.Join(fmt.Errorf("%s ended; its log: %s", c.Name, text[max(0, len(text)-2000):]), c.lines.Err())
 }
 
-// end stops it in good order.
-func (c *child) end() error {
+// Kill ends it with SIGKILL and waits until it is gone.
+func (c *Child) Kill() error {
+	if err := c.signal(syscall.SIGKILL); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	<-c.done
+	c.err = nil // killed on purpose
+	return nil
+}
+
+// End stops it in good order. After Kill it does nothing.
+func (c *Child) End() error {
 	_ = c.stdin.Close()
 	_ = c.signal(syscall.SIGTERM) // if this fails, it has ended
 	select {
@@ -111,10 +124,10 @@ func (c *child) end() error {
 	case <-time.After(endPatience):
 		_ = c.signal(syscall.SIGKILL)
 		<-c.done
-		return fmt.Errorf("%s had to be killed", c.name)
+		return fmt.Errorf("%s had to be killed", c.Name)
 	}
 	if c.err != nil {
-		return fmt.Errorf("%s: %w", c.name, c.err)
+		return fmt.Errorf("%s: %w", c.Name, c.err)
 	}
 	return nil
 }
