@@ -17,7 +17,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	client := grpc_health_v1.NewHealthClient(s.Conn)
-	for _, service := range []string{"", "latchkey.v1.AuthService", "latchkey.v1.AdminService", "latchkey.v1.SessionService"} {
+	for _, service := range []string{"", "latchkey.v1.AuthService", "latchkey.v1.AdminService", "latchkey.v1.SessionService", "latchkey.v1.AccountService"} {
 		answer, err := client.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: service})
 		if err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 			t.Errorf("%q: %v, %v", service, answer, err)

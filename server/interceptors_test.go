@@ -149,7 +149,7 @@ func TestEveryMethodHasAPolicy(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{Legacy: testenv.Existing(t)})
 	policies := s.Server.Policies()
 	for _, desc := range []grpc.ServiceDesc{
-		latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc, latchkeyv1.SessionService_ServiceDesc,
+		latchkeyv1.AuthService_ServiceDesc, latchkeyv1.AdminService_ServiceDesc, latchkeyv1.SessionService_ServiceDesc, latchkeyv1.AccountService_ServiceDesc,
 		authpb.AuthService_ServiceDesc,
 	} {
 		for _, method := range desc.Methods {

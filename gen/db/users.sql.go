@@ -360,6 +360,21 @@ func (q *Queries) RehashPassword(ctx context.Context, db DBTX, arg RehashPasswor
 	return result.RowsAffected(), nil
 }
 
+const renameUser = `-- name: RenameUser :exec
+UPDATE users SET first_name = $1, last_name = $2 WHERE id = $3
+`
+
+type RenameUserParams struct {
+	FirstName string
+	LastName  string
+	ID        uuid.UUID
+}
+
+func (q *Queries) RenameUser(ctx context.Context, db DBTX, arg RenameUserParams) error {
+	_, err := db.Exec(ctx, renameUser, arg.FirstName, arg.LastName, arg.ID)
+	return err
+}
+
 const sampleHashSettings = `-- name: SampleHashSettings :many
 SELECT setting::text, count(*) AS weight
 FROM (

@@ -18,6 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 	"github.com/latchkey-auth/latchkey/server"
+	"github.com/latchkey-auth/latchkey/server/accounts"
 	"github.com/latchkey-auth/latchkey/server/admin"
 	"github.com/latchkey-auth/latchkey/server/auth"
 	"github.com/latchkey-auth/latchkey/server/page"
@@ -148,6 +149,7 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
+	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
 	f.older.register(r)
 }

@@ -40,6 +40,8 @@ const (
 	ResetRequested  Kind = "password_reset_requested"
 	PasswordReset   Kind = "password_reset"
 	PasswordChanged Kind = "password_changed"
+	// AccountUpdated: the owner changed the names.
+	AccountUpdated  Kind = "account_updated"
 	SessionEvicted  Kind = "session_evicted"
 	SessionRevoked  Kind = "session_revoked"
 	OthersRevoked   Kind = "other_sessions_revoked"

@@ -68,7 +68,7 @@ func (r *Revoker) Sessions(ctx context.Context, by Authority, ending Ending) err
 }
 
 func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, ending Ending) (Ended, error) {
-	if err := r.recheck(ctx, tx, by); err != nil {
+	if err := r.Recheck(ctx, tx, by); err != nil {
 		return Ended{}, err
 	}
 	if ending.Done != nil {
@@ -95,6 +95,31 @@ func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, endi
 	return ended, r.refuseEnded(ctx, tx, last)
 }
 
+// Change makes a change to an account that ends none of its sessions, on the authority of one of them, and returns its
+// result when every replica shows it. It checks the authority again after it has locked the account, as Sessions does.
+func Change[T any](ctx context.Context, r *Revoker, by Authority, change func(ctx context.Context, tx pgx.Tx) (T, error)) (T, error) {
+	return InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (result T, ended Ended, err error) {
+		if err := r.Recheck(ctx, tx, by); err != nil {
+			return result, ended, err
+		}
+		if result, err = change(ctx, tx); err != nil {
+			return result, ended, err
+		}
+		ended, err = r.AnnounceChanges(ctx, tx)
+		return result, ended, err
+	})
+}
+
+// AnnounceChanges appends the rows about accounts that tx has changed, and returns what the call waits for. The trigger
+// on users appends them at the commit; here it does so now, because their position is wanted. It locks the ledger's
+// head, so it must come last.
+func (r *Revoker) AnnounceChanges(ctx context.Context, tx pgx.Tx) (Ended, error) {
+	if _, err := tx.Exec(ctx, "SET CONSTRAINTS latchkey_user_updated IMMEDIATE"); err != nil {
+		return Ended{}, fmt.Errorf("announce the change: %w", err)
+	}
+	return r.Head(ctx, tx)
+}
+
 // OtherSessions ends all sessions of the account except the one that asks for it.
 func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
 	ending := Ending{Except: by.SessionID, Kind: audit.OthersRevoked}
@@ -104,9 +129,9 @@ func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
 	return r.Sessions(ctx, by, ending)
 }
 
-// recheck locks the account and refuses everything that a validation would refuse now. The account's row is locked
+// Recheck locks the account and refuses everything that a validation would refuse now. The account's row is locked
 // first and the ledger's head last.
-func (r *Revoker) recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
+func (r *Revoker) Recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 	if _, err := r.queries.LockUser(ctx, tx, by.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("lock the account: %w", err)
 	}

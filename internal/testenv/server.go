@@ -141,6 +141,8 @@ type Server struct {
 	Admin latchkeyv1.AdminServiceClient
 	// SessionService does the same for the owners of sessions, with an access token.
 	SessionService latchkeyv1.SessionServiceClient
+	// AccountService does the same for the owners of accounts.
+	AccountService latchkeyv1.AccountServiceClient
 	Conn           *grpc.ClientConn
 	// Addr is where gRPC listens, HTTP the base URL of the pages.
 	Addr, HTTP string
@@ -336,7 +338,7 @@ func (s *Server) run(t testing.TB, o Options) {
 	s.Addr, s.HTTP = l.GRPC.Addr().String(), "http://"+l.HTTP.Addr().String()
 	s.Conn = Dial(t, s.Addr)
 	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
-	s.SessionService = latchkeyv1.NewSessionServiceClient(s.Conn)
+	s.SessionService, s.AccountService = latchkeyv1.NewSessionServiceClient(s.Conn), latchkeyv1.NewAccountServiceClient(s.Conn)
 }
 
 // onWrite is called for the only write of App.Run: the ready line.

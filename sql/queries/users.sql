@@ -82,6 +82,9 @@ GROUP BY setting
 ORDER BY weight DESC, setting
 LIMIT 100;
 
+-- name: RenameUser :exec
+UPDATE users SET first_name = @first_name, last_name = @last_name WHERE id = @id;
+
 -- SetUserActive changes the status; the row is locked from then on.
 -- name: SetUserActive :one
 UPDATE users SET is_active = @is_active WHERE id = @id RETURNING *;

@@ -89,6 +89,17 @@ const (
 	// UNAVAILABLE: the clock of the replica is wrong, so it issues no tokens. No
 	// token was spent: try again, another replica may answer.
 	ErrorReason_ERROR_REASON_CLOCK_WRONG ErrorReason = 20
+	// FAILED_PRECONDITION, only after the right password: the service wants a proof
+	// of the address first. A mail with a link and a code is on its way.
+	ErrorReason_ERROR_REASON_EMAIL_NOT_VERIFIED ErrorReason = 21
+	// INVALID_ARGUMENT: the token of a mailed link is unknown, spent, expired or
+	// replaced by a newer one.
+	ErrorReason_ERROR_REASON_LINK_INVALID ErrorReason = 22
+	// INVALID_ARGUMENT: the mailed code is wrong, spent, expired or was tried five
+	// times. The answer is the same for an address without an account.
+	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 23
+	// FAILED_PRECONDITION: the settings of the service turn the method off.
+	ErrorReason_ERROR_REASON_NOT_ENABLED ErrorReason = 24
 )
 
 // Enum value maps for ErrorReason.
@@ -115,6 +126,10 @@ var (
 		18: "ERROR_REASON_CURSOR_EXPIRED",
 		19: "ERROR_REASON_STREAM_ENDED",
 		20: "ERROR_REASON_CLOCK_WRONG",
+		21: "ERROR_REASON_EMAIL_NOT_VERIFIED",
+		22: "ERROR_REASON_LINK_INVALID",
+		23: "ERROR_REASON_CODE_INVALID",
+		24: "ERROR_REASON_NOT_ENABLED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -138,6 +153,10 @@ var (
 		"ERROR_REASON_CURSOR_EXPIRED":        18,
 		"ERROR_REASON_STREAM_ENDED":          19,
 		"ERROR_REASON_CLOCK_WRONG":           20,
+		"ERROR_REASON_EMAIL_NOT_VERIFIED":    21,
+		"ERROR_REASON_LINK_INVALID":          22,
+		"ERROR_REASON_CODE_INVALID":          23,
+		"ERROR_REASON_NOT_ENABLED":           24,
 	}
 )
 
@@ -172,7 +191,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xd2\x05\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xd3\x06\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -195,7 +214,11 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_SESSION_NOT_FOUND\x10\x11\x12\x1f\n" +
 	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x12\x12\x1d\n" +
 	"\x19ERROR_REASON_STREAM_ENDED\x10\x13\x12\x1c\n" +
-	"\x18ERROR_REASON_CLOCK_WRONG\x10\x14B\xa5\x01\n" +
+	"\x18ERROR_REASON_CLOCK_WRONG\x10\x14\x12#\n" +
+	"\x1fERROR_REASON_EMAIL_NOT_VERIFIED\x10\x15\x12\x1d\n" +
+	"\x19ERROR_REASON_LINK_INVALID\x10\x16\x12\x1d\n" +
+	"\x19ERROR_REASON_CODE_INVALID\x10\x17\x12\x1c\n" +
+	"\x18ERROR_REASON_NOT_ENABLED\x10\x18B\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
