@@ -20,14 +20,17 @@ type Claims struct {
 	ID string
 	// ClientID is "client_id", never empty in a token.
 	ClientID string
-	// AuthTime is "auth_time": when the user last logged in. Zero if the token does not say.
+	// AuthTime is "auth_time": when the user was last authenticated, by a login or by Reauthenticate. Zero if the
+	// token does not say.
 	AuthTime time.Time
 	// IssuedAt is "iat".
 	IssuedAt time.Time
 	// ExpireTime is "exp": the token is expired from this second on. It is after IssuedAt, by Config.MaxTTL at
 	// most.
 	ExpireTime time.Time
-	// AMR is "amr": the methods of the login (RFC 8176). May be empty. All claims of one token share its elements: do not
-	// change them.
+	// AMR is "amr": the methods of that authentication (RFC 8176), such as "pwd", or "pwd", "otp" and "mfa". May be empty.
+	// All claims of one token share its elements: do not change them.
 	AMR []string
+	// ACR is "acr": "aal1" for one factor, "aal2" for two. Empty if the token does not say; then count one.
+	ACR string
 }

@@ -22,6 +22,8 @@ const (
 	defaultMaxStaleness = 10 * time.Second
 	// defaultMaxTTL is Latchkey's own default of LATCHKEY_ACCESS_TOKEN_TTL.
 	defaultMaxTTL = 15 * time.Minute
+	// defaultFreshWithin is Latchkey's own default of LATCHKEY_FRESH_WITHIN.
+	defaultFreshWithin = 10 * time.Minute
 	// defaultCacheSize takes about 30 MB when it is full.
 	defaultCacheSize = 50_000
 
@@ -75,6 +77,10 @@ type Config struct {
 	// (grpc.reflection.v1.ServerReflection and v1alpha). An empty list: none.
 	PublicServices []string
 
+	// FreshWithin is how recent an authentication must be for methods whose policy asks for a fresh one and names
+	// no duration (fresh_within: {}). Zero: 10 minutes, as for Latchkey's own methods. Not below 1 s.
+	FreshWithin time.Duration
+
 	// CacheSize is how many tokens with a checked signature are cached. Zero: 50,000, which need about 30 MB.
 	CacheSize int
 	// OnFreshness, if set, is called when revocations become up to date within MaxStaleness (true), or no longer
@@ -121,6 +127,12 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.MaxStaleness < silenceLimit {
 		return c, fmt.Errorf("authverify: Config.MaxStaleness needs %s or more", silenceLimit)
+	}
+	if c.FreshWithin == 0 {
+		c.FreshWithin = defaultFreshWithin
+	}
+	if c.FreshWithin < time.Second {
+		return c, errors.New("authverify: Config.FreshWithin needs 1s or more")
 	}
 	if c.CacheSize == 0 {
 		c.CacheSize = defaultCacheSize

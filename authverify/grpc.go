@@ -18,10 +18,11 @@ const streamCheckInterval = time.Second
 // UnaryInterceptor checks the token of each call to a method that needs one, and puts its claims into the
 // context, for ClaimsFrom. A method needs what the (latchkey.v1.policy) in its proto says: AUTH_CLASS_PUBLIC
 // nothing, AUTH_CLASS_SESSION a token in the metadata, as `authorization: Bearer TOKEN`; any other class is
-// refused. A method without a policy needs a token, unless Config.PublicServices names its service.
+// refused. A method without a policy needs a token, unless Config.PublicServices names its service. A policy
+// may also ask for a recent authentication (fresh_within) and for a second factor (factors: 2).
 //
 // Refusals are those of Latchkey: UNAUTHENTICATED with TOKEN_INVALID, TOKEN_EXPIRED or SESSION_ENDED,
-// UNAVAILABLE with STORE_UNAVAILABLE.
+// FAILED_PRECONDITION with FRESH_LOGIN_REQUIRED or FACTOR_REQUIRED, UNAVAILABLE with STORE_UNAVAILABLE.
 func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		found, err := v.authenticate(ctx, info.FullMethod)
@@ -38,7 +39,8 @@ func (v *Verifier) UnaryInterceptor() grpc.UnaryServerInterceptor {
 // StreamInterceptor is UnaryInterceptor for streams. The token is checked again before each message that is
 // sent or received, and each second: when it has expired, was revoked or can no longer be checked, the
 // stream's context ends and receiving and sending fail with the refusal. A handler that is blocked in
-// sending, since its client does not read, finds out when that ends.
+// sending, since its client does not read, finds out when that ends. Whether the authentication is recent
+// enough is checked when the stream begins, and not again.
 func (v *Verifier) StreamInterceptor() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		found, err := v.authenticate(ss.Context(), info.FullMethod)
@@ -62,7 +64,8 @@ func (v *Verifier) StreamInterceptor() grpc.StreamServerInterceptor {
 
 // authenticate checks the credential of a call. It returns nil for a method that needs none.
 func (v *Verifier) authenticate(ctx context.Context, method string) (*verified, error) {
-	switch v.requires(method) {
+	needs := v.requires(method)
+	switch needs.credential {
 	case needsNothing:
 		return nil, nil //nolint:nilnil // no token was asked for, and there is no error
 	case needsAnotherCredential:
@@ -83,6 +86,10 @@ func (v *Verifier) authenticate(ctx context.Context, method string) (*verified, 
 	if err != nil {
 		v.cfg.Logger.DebugContext(ctx, "call refused", "method", method, "error", err)
 		return nil, statusError(err)
+	}
+	if err := v.checkAuthentication(found, needs); err != nil {
+		v.cfg.Logger.DebugContext(ctx, "call refused", "method", method, "error", err)
+		return nil, err
 	}
 	return found, nil
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
@@ -53,7 +55,7 @@ func knownKey(key string, lists ...[][sha256.Size]byte) bool {
 }
 
 // authenticate checks the credential for methods with AUTH_CLASS_SESSION.
-func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
+func (s *Server) authenticate(ctx context.Context, policy *latchkeyv1.Policy) (context.Context, error) {
 	accessToken := caller.From(ctx).Credential
 	if accessToken == "" {
 		return nil, refusal.New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_TOKEN_INVALID,
@@ -74,7 +76,28 @@ func (s *Server) authenticate(ctx context.Context) (context.Context, error) {
 		}
 		return nil, refusal.New(code, v.Reason, "the access token is not accepted: refresh it or log in again")
 	}
+	if err := s.checkAuthentication(v.Claims, policy); err != nil {
+		return nil, err
+	}
 	return revoke.WithAuthority(ctx, revoke.Authority{
 		UserID: v.Claims.UserID, SessionID: v.Claims.SessionID, Position: v.Claims.Position, KeyID: v.KeyID,
+		Factors: v.Claims.Factors(),
 	}), nil
+}
+
+// checkAuthentication checks how and when the session of a good token was authenticated. The claims decide, not the
+// session as it is stored: a token from before a Reauthenticate does not become fresh, so a stolen copy of it does not
+// either. A caller that lacks both learns first that it needs a factor, since Reauthenticate with a factor mends both.
+func (s *Server) checkAuthentication(claims *accesstoken.Claims, policy *latchkeyv1.Policy) error {
+	if claims.Factors() < policy.GetFactors() {
+		return refusal.FactorRequired()
+	}
+	if policy.GetFreshWithin() == nil {
+		return nil
+	}
+	within := cmp.Or(policy.GetFreshWithin().AsDuration(), s.cfg.FreshWithin)
+	if !claims.Fresh(s.cfg.Now(), within) {
+		return refusal.FreshLoginRequired()
+	}
+	return nil
 }

@@ -59,7 +59,7 @@ func CallerID(ctx context.Context) string {
 
 // Authenticate calls authenticate.
 func (s *Server) Authenticate(ctx context.Context) (context.Context, error) {
-	return s.authenticate(caller.With(ctx, callerOf(ctx, nil)))
+	return s.authenticate(caller.With(ctx, callerOf(ctx, nil)), &latchkeyv1.Policy{})
 }
 
 // StatusOf calls statusOf.

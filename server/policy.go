@@ -62,6 +62,9 @@ func declaredPolicy(service, method string) (*latchkeyv1.Policy, error) {
 	if policy.GetAuth() == latchkeyv1.AuthClass_AUTH_CLASS_UNSPECIFIED {
 		return nil, fmt.Errorf("%s.%s: its (latchkey.v1.policy) names no auth class", service, method)
 	}
+	if policy.GetAuth() != latchkeyv1.AuthClass_AUTH_CLASS_SESSION && (policy.GetFreshWithin() != nil || policy.GetFactors() != 0) {
+		return nil, fmt.Errorf("%s.%s: its (latchkey.v1.policy) has fresh_within or factors without AUTH_CLASS_SESSION", service, method)
+	}
 	return policy, nil
 }
 
@@ -116,7 +119,7 @@ func (s *Server) identify(ctx context.Context, method string, policy *latchkeyv1
 	case latchkeyv1.AuthClass_AUTH_CLASS_PUBLIC:
 		return ctx, nil
 	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
-		return s.authenticate(ctx)
+		return s.authenticate(ctx, policy)
 	case latchkeyv1.AuthClass_AUTH_CLASS_ADMIN:
 		return ctx, checkKey(ctx, s.cfg.Keys.Admin)
 	case latchkeyv1.AuthClass_AUTH_CLASS_SERVICE:

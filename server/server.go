@@ -84,6 +84,9 @@ type Config struct {
 	// Validation checks the access tokens for methods of AUTH_CLASS_SESSION, Keys the keys of operators and services.
 	Validation *validate.Validator
 	Keys       Keys
+	// FreshWithin is how recent an authentication must be for methods whose policy asks for a fresh one and names no
+	// duration.
+	FreshWithin time.Duration
 
 	// Pool and Redis are the stores whose health is watched. Ledger, Keyring and Passwords are for metrics and pages.
 	Pool      *pgxpool.Pool

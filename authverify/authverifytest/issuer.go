@@ -210,6 +210,9 @@ func (i *Issuer) fill(claims authverify.Claims) authverify.Claims {
 	if claims.ExpireTime.IsZero() {
 		claims.ExpireTime = claims.IssuedAt.Add(life)
 	}
+	if claims.ACR == "" {
+		claims.ACR = accesstoken.ACROf(claims.AMR)
+	}
 	return claims
 }
 

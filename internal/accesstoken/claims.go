@@ -33,15 +33,49 @@ type Claims struct {
 	ID string
 	// ClientID is "client_id", never empty in a token.
 	ClientID string
-	// AuthTime is "auth_time": when the user last logged in. Zero if the token does not say.
+	// AuthTime is "auth_time": when the user was last authenticated, by a login or by Reauthenticate. Zero if the
+	// token does not say.
 	AuthTime time.Time
 	// IssuedAt is "iat".
 	IssuedAt time.Time
 	// ExpireTime is "exp": the token is expired from this second on. It is after IssuedAt, by Rules.MaxTTL at
 	// most.
 	ExpireTime time.Time
-	// AMR is "amr": the methods of the login (RFC 8176). May be empty.
+	// AMR is "amr": the methods of that authentication (RFC 8176). May be empty.
 	AMR []string
+	// ACR is "acr": AAL1 or AAL2 in tokens of this service. Empty if the token does not say.
+	ACR string
+}
+
+// The values of "acr", for one factor and for two (NIST SP 800-63B-4, section 2).
+const (
+	AAL1 = "aal1"
+	AAL2 = "aal2"
+)
+
+// AMRMulti is the value of "amr" for more than one factor (RFC 8176, section 2).
+const AMRMulti = "mfa"
+
+// ACROf returns "acr" for the methods of an authentication.
+func ACROf(amr []string) string {
+	if slices.Contains(amr, AMRMulti) {
+		return AAL2
+	}
+	return AAL1
+}
+
+// Factors returns how many factors the authentication had, as far as the token says: 1 or 2.
+func (c *Claims) Factors() uint32 {
+	if c.ACR == AAL2 {
+		return 2
+	}
+	return 1
+}
+
+// Fresh returns whether the authentication was at most within ago at now. It is false if the token does not say when it
+// was. "auth_time" is rounded down to a second, so the authentication may count as up to a second older than it is.
+func (c *Claims) Fresh(now time.Time, within time.Duration) bool {
+	return !c.AuthTime.IsZero() && now.Sub(c.AuthTime) <= within
 }
 
 // Rules are what the claims of a token must meet, besides a right signature.
@@ -94,6 +128,12 @@ func (r Rules) Write(c Claims) (map[string]any, error) {
 			return nil, fmt.Errorf("%w: an authentication method is not UTF-8", ErrClaims)
 		}
 		wire["amr"] = c.AMR
+	}
+	if c.ACR != "" {
+		if !utf8.ValidString(c.ACR) {
+			return nil, fmt.Errorf("%w: the authentication class is not UTF-8", ErrClaims)
+		}
+		wire["acr"] = c.ACR
 	}
 	return wire, nil
 }
@@ -185,6 +225,12 @@ func (c *Claims) readAuthentication(wire strict.Object) error {
 		var ok bool
 		if c.AMR, ok = wire.Texts("amr"); !ok {
 			return invalid("amr is not a list")
+		}
+	}
+	if _, present := wire["acr"]; present {
+		var ok bool
+		if c.ACR, ok = wire.Text("acr"); !ok {
+			return invalid("acr is not a text")
 		}
 	}
 	return nil

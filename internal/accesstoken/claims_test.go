@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -107,6 +108,10 @@ func claimCases() map[string]claimCase {
 		"amr list":           {set("amr", []string{"pwd"}), ""},
 		"amr string":         {set("amr", "pwd"), "amr"},
 		"amr mixed":          {set("amr", []any{"pwd", 1}), "amr"},
+		"acr text":           {set("acr", "aal2"), ""},
+		"acr null":           {set("acr", json.RawMessage("null")), "acr"},
+		"acr number":         {set("acr", 2), "acr"},
+		"acr list":           {set("acr", []string{"aal2"}), "acr"},
 		"unknown claim":      {set("scope", "x", "deep", map[string]any{"a": []any{map[string]any{}}}), ""},
 		"EXP is another":     {set("EXP", 1, "ISS", "x"), ""},
 		"Exp instead of exp": {set("exp", nil, "Exp", now+600), "exp"},
@@ -202,5 +207,39 @@ func TestSessionless(t *testing.T) {
 	for _, bad := range []any{nil, "", 0, "00000000-0000-0000-0000-000000000000", "x"} {
 		wire["sid"] = bad
 		f.wantRefused(t, forge(t, f.key, header, josetest.JSON(t, wire)), "sid")
+	}
+}
+
+// Which authentications a method with fresh_within and factors lets pass.
+func TestAuthentication(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	for name, c := range map[string]struct {
+		ago  time.Duration // 0: the token does not say
+		want bool
+	}{
+		"not said": {0, false}, "just now": {time.Second, true}, "at the limit": {time.Minute, true},
+		"a second later": {time.Minute + time.Second, false}, "by a clock that is ahead": {-time.Second, true},
+	} {
+		var claims Claims
+		if c.ago != 0 {
+			claims.AuthTime = now.Add(-c.ago)
+		}
+		if got := claims.Fresh(now, time.Minute); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for acr, want := range map[string]uint32{"": 1, AAL1: 1, AAL2: 2, "aal3": 1, "AAL2": 1} {
+		claims := Claims{ACR: acr, AMR: []string{"pwd", "otp", "mfa"}} // "acr" alone decides
+		if got := claims.Factors(); got != want {
+			t.Errorf("%q: %d factors", acr, got)
+		}
+	}
+	for want, lists := range map[string][][]string{AAL1: {nil, {"pwd"}, {"otp"}}, AAL2: {{"pwd", "otp", "mfa"}, {"pop", "user", "mfa"}}} {
+		for _, amr := range lists {
+			if got := ACROf(amr); got != want {
+				t.Errorf("%v: %s", amr, got)
+			}
+		}
 	}
 }

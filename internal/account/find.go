@@ -50,6 +50,19 @@ func Find(ctx context.Context, on db.DBTX, email string) (Credential, error) {
 	return credential(row, lookup), err
 }
 
+// FindOwner returns the account of a session, which has shown its access token. It refuses an account that is gone. The
+// result has neither Position nor the guards of the password.
+func FindOwner(ctx context.Context, on db.DBTX, id uuid.UUID) (Credential, error) {
+	row, err := db.New().FindUser(ctx, on, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Credential{}, refusal.AccountGone()
+	}
+	if err != nil {
+		return Credential{}, fmt.Errorf("look the account up: %w", err)
+	}
+	return Credential{User: FromRow(row), Hash: row.PasswordHash, Lookup: address.Lookup(row.Email)}, nil
+}
+
 // Find is the function Find on the pool of the accounts.
 func (a *Accounts) Find(ctx context.Context, email string) (User, error) {
 	found, err := Find(ctx, a.cfg.Pool, email)

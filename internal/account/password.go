@@ -10,7 +10,6 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
-	"github.com/latchkey-auth/latchkey/internal/address"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -69,15 +68,11 @@ func HashError(doing string, err error) error {
 // the epoch of the password. The access token alone is not enough: a thief who has one must not get the account for
 // good. So ChangePassword asks for the current password, and counts guesses at it.
 func (a *Accounts) ChangePassword(ctx context.Context, by revoke.Authority, current, chosen string) (epoch int64, err error) {
-	row, err := a.queries.FindUser(ctx, a.cfg.Pool, by.UserID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, refusal.AccountGone()
-	}
+	verified, err := FindOwner(ctx, a.cfg.Pool, by.UserID)
 	if err != nil {
-		return 0, fmt.Errorf("look the account up: %w", err)
+		return 0, err
 	}
-	verified := Credential{User: FromRow(row), Hash: row.PasswordHash, Lookup: address.Lookup(row.Email)}
-	if err := a.CheckPassword("new_password", chosen, passwordContext(row.Email, row.FirstName, row.LastName)); err != nil {
+	if err := a.CheckPassword("new_password", chosen, passwordContext(verified.Email, verified.FirstName, verified.LastName)); err != nil {
 		return 0, err
 	}
 	if err := a.cfg.Guesses.CheckCurrent(ctx, by.SessionID, verified, current); err != nil {

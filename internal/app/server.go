@@ -59,7 +59,7 @@ func (a *App) newServer(keys *subkeys, cache *validate.Cache, older *older) erro
 	}
 	a.newServices(f)
 	a.Server, err = server.New(server.Config{
-		Register: func(r grpc.ServiceRegistrar) { a.register(r, f) }, Validation: f.validation, Keys: f.keys,
+		Register: func(r grpc.ServiceRegistrar) { a.register(r, f) }, Validation: f.validation, Keys: f.keys, FreshWithin: cfg.FreshWithin,
 		Pool: a.stores.Pool, Redis: a.stores.Redis, Ledger: a.Ledger, Keyring: a.Keyring, Passwords: a.hasher,
 		Rates: f.rates, BestEffort: f.redis, AddressLimit: cfg.AddressRateLimit, Afterwards: f.afterwards,
 		TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
@@ -149,7 +149,7 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
-	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts})
+	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
 	f.older.register(r)
 }

@@ -26,6 +26,8 @@ const (
 	SignUpAttempted Kind = "sign_up_attempted"
 	LoggedIn        Kind = "logged_in"
 	LoggedOut       Kind = "logged_out"
+	// Reauthenticated: the owner of a session was authenticated again. Repeats within a minute are counted in one event.
+	Reauthenticated Kind = "reauthenticated"
 	// LoginFailed is sampled: the first five in 15 minutes, then each tenth.
 	LoginFailed    Kind = "login_failed"
 	LoginsLimited  Kind = "logins_limited"

@@ -36,6 +36,7 @@ type Config struct {
 	SessionLimit   int           `env:"LATCHKEY_SESSION_LIMIT" envDefault:"50" min:"1" max:"1000" form:"a number" example:"50" doc:"sessions that one account can have; another login ends the oldest"`
 	RefreshGrace   time.Duration `env:"LATCHKEY_REFRESH_GRACE" envDefault:"10s" min:"0s" max:"5m" form:"a duration" example:"10s" doc:"how long a spent refresh token still gets the same answer without a request id"`
 	ResetTokenTTL  time.Duration `env:"LATCHKEY_RESET_TOKEN_TTL" envDefault:"30m" min:"1m" max:"24h" form:"a duration" example:"30m" doc:"how long a mailed link for a new password works"`
+	FreshWithin    time.Duration `env:"LATCHKEY_FRESH_WITHIN" envDefault:"10m" min:"10s" max:"24h" form:"a duration" example:"10m" doc:"how long after a login or a Reauthenticate a session may call methods that ask for a fresh authentication, such as the deletion of the account"`
 	ReplicaLease   time.Duration `env:"LATCHKEY_REPLICA_LEASE" envDefault:"5s" min:"300ms" max:"10s" form:"a duration" example:"5s" doc:"how long a replica may answer from memory without an answer of PostgreSQL, and so the longest time that a revocation takes when a replica is gone; the same for all replicas"`
 	AuditRetention time.Duration `env:"LATCHKEY_AUDIT_RETENTION" envDefault:"2160h" min:"24h" max:"876000h" form:"a duration" example:"2160h" doc:"how long audit events are kept"`
 

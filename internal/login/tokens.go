@@ -55,6 +55,7 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 		IssuedAt:   issued,
 		ExpireTime: expires,
 		AMR:        sess.AMR,
+		ACR:        accesstoken.ACROf(sess.AMR),
 	}
 	tokens := Tokens{Refresh: refreshToken, SessionID: sess.ID, AccessExpireTime: expires, RefreshExpireTime: sess.IdleEnd}
 	var err error
@@ -80,13 +81,14 @@ func (f *Flow) CheckClock() error {
 		"the clock of this replica is wrong: try again", refusal.RetryInfo(time.Second))
 }
 
-// accessTokenID returns the jti. It differs for each generation, time of issue and purpose. It is the same if an answer
-// is repeated.
+// accessTokenID returns the jti. It differs for each generation, time of issue, authentication and purpose. It is the
+// same if an answer is repeated.
 func accessTokenID(sess session.Session, issued time.Time, forAccount bool) string {
-	text := make([]byte, 16+8+8, 16+8+8+1)
+	text := make([]byte, 16+8+8+8, 16+8+8+8+1)
 	copy(text, sess.ID[:])
 	binary.BigEndian.PutUint64(text[16:], sess.Generation)
-	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix())) //nolint:gosec // G115: any bits will do
+	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix()))             //nolint:gosec // G115: any bits will do
+	binary.BigEndian.PutUint64(text[32:], uint64(sess.AuthTime.UnixMilli())) //nolint:gosec // G115
 	if forAccount {
 		text = append(text, 1)
 	}

@@ -96,6 +96,18 @@ func SessionEnded() error {
 	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED, "the session has ended: log in again")
 }
 
+// FreshLoginRequired refuses an access token whose authentication is not recent enough for the method.
+func FreshLoginRequired() error {
+	return New(codes.FailedPrecondition, latchkeyv1.ErrorReason_ERROR_REASON_FRESH_LOGIN_REQUIRED,
+		"this needs a more recent login: call Reauthenticate and send the access token that it answers with")
+}
+
+// FactorRequired refuses an access token whose authentication had one factor only.
+func FactorRequired() error {
+	return New(codes.FailedPrecondition, latchkeyv1.ErrorReason_ERROR_REASON_FACTOR_REQUIRED,
+		"this needs a second factor: call Reauthenticate with it and send the access token that it answers with")
+}
+
 // SessionNotFound refuses an id that no live session of the account has.
 func SessionNotFound() error {
 	return New(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND, "the account has no such live session")

@@ -22,6 +22,8 @@ type Authority struct {
 	Position int64
 	// KeyID is the key that signed the access token, or "" for a refresh token.
 	KeyID string
+	// Factors is how many factors the authentication of the access token had, 1 or 2. 0 for a refresh token.
+	Factors uint32
 }
 
 type authorityKey struct{}

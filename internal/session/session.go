@@ -73,6 +73,7 @@ type Store struct {
 	limit            int
 	now              func() time.Time
 	rotate           *redis.Script
+	renew            *redis.Script
 	index            *redis.Script
 	delete           *redis.Script
 }
@@ -109,6 +110,7 @@ func New(cfg Config) (*Store, error) {
 		limit:  cfg.Limit,
 		now:    cfg.Now,
 		rotate: redis.NewScript(rotateLua),
+		renew:  redis.NewScript(renewLua),
 		index:  redis.NewScript(indexLua),
 		delete: redis.NewScript(deleteLua),
 	}, nil
@@ -121,7 +123,7 @@ type Session struct {
 	Generation uint64
 	// Position is the position of the ledger at the login. It never changes.
 	Position int64
-	// CreateTime is when the session started, AuthTime when the user last logged in.
+	// CreateTime is when the session started, AuthTime when the user was last authenticated: see Renew.
 	CreateTime, AuthTime time.Time
 	// RotateTime is the last advance, or the creation.
 	RotateTime time.Time
@@ -129,7 +131,7 @@ type Session struct {
 	IdleEnd, End time.Time
 	// DeviceName and Address are for display, as the caller of Create gave them.
 	DeviceName, Address string
-	// AMR are the authentication methods of RFC 8176, such as "pwd".
+	// AMR are the methods of that authentication (RFC 8176), such as "pwd".
 	AMR []string
 }
 

@@ -25,7 +25,7 @@ func TestSignWritesRFC9068(t *testing.T) {
 		"iss": testIssuer, "aud": testAudience, "client_id": testClientID, "jti": claims.ID,
 		"sub": claims.UserID.String(), "sid": claims.SessionID.String(), "led": json.Number("9007199254740993"),
 		"iat": json.Number("1800000000"), "exp": json.Number("1800000900"), "auth_time": json.Number("1799999940"),
-		"amr": []any{"pwd", "otp"},
+		"amr": []any{"pwd", "otp"}, "acr": "aal2",
 	})
 }
 
@@ -128,6 +128,7 @@ func TestSignRefuses(t *testing.T) {
 		},
 		"auth time before":     func(c *accesstoken.Claims) { c.AuthTime = time.Unix(-1, 0) },
 		"auth time far off":    func(c *accesstoken.Claims) { c.AuthTime = time.Unix(maxUnix+1, 0) },
+		"acr is not UTF-8":     func(c *accesstoken.Claims) { c.ACR = "\xff" },
 		"one amr is not UTF-8": func(c *accesstoken.Claims) { c.AMR = []string{"pwd", "\xff"} },
 		"too long":             func(c *accesstoken.Claims) { c.ID = strings.Repeat("x", 3000) },
 	} {

@@ -6,6 +6,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
@@ -14,6 +15,7 @@ type Service struct {
 	latchkeyv1.UnimplementedAccountServiceServer
 
 	Accounts *account.Accounts
+	Logins   *login.Flow
 }
 
 // GetAccount implements latchkey.v1.AccountService.

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -206,11 +207,146 @@ func (x *UpdateAccountResponse) GetUser() *User {
 	return nil
 }
 
+// Request of Reauthenticate.
+type ReauthenticateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What proves that the owner is present.
+	//
+	// Types that are valid to be assigned to Proof:
+	//
+	//	*ReauthenticateRequest_Password
+	Proof         isReauthenticateRequest_Proof `protobuf_oneof:"proof"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReauthenticateRequest) Reset() {
+	*x = ReauthenticateRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReauthenticateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReauthenticateRequest) ProtoMessage() {}
+
+func (x *ReauthenticateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReauthenticateRequest.ProtoReflect.Descriptor instead.
+func (*ReauthenticateRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReauthenticateRequest) GetProof() isReauthenticateRequest_Proof {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *ReauthenticateRequest) GetPassword() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ReauthenticateRequest_Password); ok {
+			return x.Password
+		}
+	}
+	return ""
+}
+
+type isReauthenticateRequest_Proof interface {
+	isReauthenticateRequest_Proof()
+}
+
+type ReauthenticateRequest_Password struct {
+	// The account's password, at most 128 code points.
+	Password string `protobuf:"bytes,1,opt,name=password,proto3,oneof"`
+}
+
+func (*ReauthenticateRequest_Password) isReauthenticateRequest_Proof() {}
+
+// Response of Reauthenticate.
+type ReauthenticateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An access token of the session with the new `auth_time`.
+	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
+	// When it expires.
+	AccessExpireTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=access_expire_time,json=accessExpireTime,proto3" json:"access_expire_time,omitempty"`
+	// An account token of the session, where the service has these (see Tokens). It
+	// expires at the same time.
+	AccountToken  string `protobuf:"bytes,3,opt,name=account_token,json=accountToken,proto3" json:"account_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReauthenticateResponse) Reset() {
+	*x = ReauthenticateResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReauthenticateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReauthenticateResponse) ProtoMessage() {}
+
+func (x *ReauthenticateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReauthenticateResponse.ProtoReflect.Descriptor instead.
+func (*ReauthenticateResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ReauthenticateResponse) GetAccessToken() string {
+	if x != nil {
+		return x.AccessToken
+	}
+	return ""
+}
+
+func (x *ReauthenticateResponse) GetAccessExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AccessExpireTime
+	}
+	return nil
+}
+
+func (x *ReauthenticateResponse) GetAccountToken() string {
+	if x != nil {
+		return x.AccountToken
+	}
+	return ""
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
+	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
 	"\x11GetAccountRequest\";\n" +
 	"\x12GetAccountResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\x93\x01\n" +
@@ -222,12 +358,20 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"_last_name\">\n" +
 	"\x15UpdateAccountResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user2\xd8\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"U\n" +
+	"\x15ReauthenticateRequest\x12,\n" +
+	"\bpassword\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x00R\bpasswordB\x0e\n" +
+	"\x05proof\x12\x05\xbaH\x02\b\x01\"\xb4\x01\n" +
+	"\x16ReauthenticateResponse\x12&\n" +
+	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
+	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12(\n" +
+	"\raccount_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\faccountToken2\xc1\x02\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12d\n" +
-	"\rUpdateAccount\x12!.latchkey.v1.UpdateAccountRequest\x1a\".latchkey.v1.UpdateAccountResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xa8\x01\n" +
+	"\rUpdateAccount\x12!.latchkey.v1.UpdateAccountRequest\x1a\".latchkey.v1.UpdateAccountResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12g\n" +
+	"\x0eReauthenticate\x12\".latchkey.v1.ReauthenticateRequest\x1a#.latchkey.v1.ReauthenticateResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -242,26 +386,32 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
-	(*GetAccountRequest)(nil),     // 0: latchkey.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),    // 1: latchkey.v1.GetAccountResponse
-	(*UpdateAccountRequest)(nil),  // 2: latchkey.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil), // 3: latchkey.v1.UpdateAccountResponse
-	(*User)(nil),                  // 4: latchkey.v1.User
+	(*GetAccountRequest)(nil),      // 0: latchkey.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),     // 1: latchkey.v1.GetAccountResponse
+	(*UpdateAccountRequest)(nil),   // 2: latchkey.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),  // 3: latchkey.v1.UpdateAccountResponse
+	(*ReauthenticateRequest)(nil),  // 4: latchkey.v1.ReauthenticateRequest
+	(*ReauthenticateResponse)(nil), // 5: latchkey.v1.ReauthenticateResponse
+	(*User)(nil),                   // 6: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),  // 7: google.protobuf.Timestamp
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	4, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	4, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	0, // 2: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2, // 3: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	1, // 4: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3, // 5: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	6, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	6, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	7, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	0, // 3: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	2, // 4: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	4, // 5: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	1, // 6: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3, // 7: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5, // 8: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -273,13 +423,16 @@ func file_latchkey_v1_account_service_proto_init() {
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_account_service_proto_msgTypes[2].OneofWrappers = []any{}
+	file_latchkey_v1_account_service_proto_msgTypes[4].OneofWrappers = []any{
+		(*ReauthenticateRequest_Password)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_GetAccount_FullMethodName    = "/latchkey.v1.AccountService/GetAccount"
-	AccountService_UpdateAccount_FullMethodName = "/latchkey.v1.AccountService/UpdateAccount"
+	AccountService_GetAccount_FullMethodName     = "/latchkey.v1.AccountService/GetAccount"
+	AccountService_UpdateAccount_FullMethodName  = "/latchkey.v1.AccountService/UpdateAccount"
+	AccountService_Reauthenticate_FullMethodName = "/latchkey.v1.AccountService/Reauthenticate"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -42,6 +43,21 @@ type AccountServiceClient interface {
 	//
 	// Refusals: RATE_LIMITED (more than 30 changes at once or one a minute).
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*UpdateAccountResponse, error)
+	// Reauthenticate proves that the owner of the session is present, and answers
+	// with an access token whose claim `auth_time` is now. Methods that refuse others
+	// with FRESH_LOGIN_REQUIRED accept it. The session has the new `auth_time` too, so
+	// the tokens of later refreshes carry it; access tokens from before do not become
+	// fresh. The refresh token and the end of the session stay the same.
+	//
+	// The claims `amr` and `acr` then say what this call has proved: after a password
+	// one factor, `pwd` and `aal1`.
+	//
+	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
+	// ChangePassword: each session may fail five times in 15 minutes and the account
+	// fifty times, and after a hundred failures in a row the password is not compared
+	// any more until ResetPassword sets a new one), RATE_LIMITED, OVERLOADED,
+	// SESSION_ENDED (also if the service has lost the session).
+	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error)
 }
 
 type accountServiceClient struct {
@@ -72,6 +88,16 @@ func (c *accountServiceClient) UpdateAccount(ctx context.Context, in *UpdateAcco
 	return out, nil
 }
 
+func (c *accountServiceClient) Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReauthenticateResponse)
+	err := c.cc.Invoke(ctx, AccountService_Reauthenticate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -91,6 +117,21 @@ type AccountServiceServer interface {
 	//
 	// Refusals: RATE_LIMITED (more than 30 changes at once or one a minute).
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*UpdateAccountResponse, error)
+	// Reauthenticate proves that the owner of the session is present, and answers
+	// with an access token whose claim `auth_time` is now. Methods that refuse others
+	// with FRESH_LOGIN_REQUIRED accept it. The session has the new `auth_time` too, so
+	// the tokens of later refreshes carry it; access tokens from before do not become
+	// fresh. The refresh token and the end of the session stay the same.
+	//
+	// The claims `amr` and `acr` then say what this call has proved: after a password
+	// one factor, `pwd` and `aal1`.
+	//
+	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
+	// ChangePassword: each session may fail five times in 15 minutes and the account
+	// fifty times, and after a hundred failures in a row the password is not compared
+	// any more until ResetPassword sets a new one), RATE_LIMITED, OVERLOADED,
+	// SESSION_ENDED (also if the service has lost the session).
+	Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -106,6 +147,9 @@ func (UnimplementedAccountServiceServer) GetAccount(context.Context, *GetAccount
 }
 func (UnimplementedAccountServiceServer) UpdateAccount(context.Context, *UpdateAccountRequest) (*UpdateAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateAccount not implemented")
+}
+func (UnimplementedAccountServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -164,6 +208,24 @@ func _AccountService_UpdateAccount_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_Reauthenticate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReauthenticateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).Reauthenticate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_Reauthenticate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).Reauthenticate(ctx, req.(*ReauthenticateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -178,6 +240,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateAccount",
 			Handler:    _AccountService_UpdateAccount_Handler,
+		},
+		{
+			MethodName: "Reauthenticate",
+			Handler:    _AccountService_Reauthenticate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -100,6 +100,14 @@ const (
 	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 23
 	// FAILED_PRECONDITION: the settings of the service turn the method off.
 	ErrorReason_ERROR_REASON_NOT_ENABLED ErrorReason = 24
+	// FAILED_PRECONDITION: the method asks for an authentication that is more
+	// recent than that of the access token. Call Reauthenticate, and send the access
+	// token that it answers with.
+	ErrorReason_ERROR_REASON_FRESH_LOGIN_REQUIRED ErrorReason = 25
+	// FAILED_PRECONDITION: the method asks for a second factor, and the
+	// authentication of the access token had one factor. Call Reauthenticate with the
+	// second factor, and send the access token that it answers with.
+	ErrorReason_ERROR_REASON_FACTOR_REQUIRED ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -130,6 +138,8 @@ var (
 		22: "ERROR_REASON_LINK_INVALID",
 		23: "ERROR_REASON_CODE_INVALID",
 		24: "ERROR_REASON_NOT_ENABLED",
+		25: "ERROR_REASON_FRESH_LOGIN_REQUIRED",
+		26: "ERROR_REASON_FACTOR_REQUIRED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -157,6 +167,8 @@ var (
 		"ERROR_REASON_LINK_INVALID":          22,
 		"ERROR_REASON_CODE_INVALID":          23,
 		"ERROR_REASON_NOT_ENABLED":           24,
+		"ERROR_REASON_FRESH_LOGIN_REQUIRED":  25,
+		"ERROR_REASON_FACTOR_REQUIRED":       26,
 	}
 )
 
@@ -191,7 +203,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xd3\x06\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\x9c\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -218,7 +230,9 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x1fERROR_REASON_EMAIL_NOT_VERIFIED\x10\x15\x12\x1d\n" +
 	"\x19ERROR_REASON_LINK_INVALID\x10\x16\x12\x1d\n" +
 	"\x19ERROR_REASON_CODE_INVALID\x10\x17\x12\x1c\n" +
-	"\x18ERROR_REASON_NOT_ENABLED\x10\x18B\xa5\x01\n" +
+	"\x18ERROR_REASON_NOT_ENABLED\x10\x18\x12%\n" +
+	"!ERROR_REASON_FRESH_LOGIN_REQUIRED\x10\x19\x12 \n" +
+	"\x1cERROR_REASON_FACTOR_REQUIRED\x10\x1aB\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (

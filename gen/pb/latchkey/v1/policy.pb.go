@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	descriptorpb "google.golang.org/protobuf/types/descriptorpb"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -99,7 +100,20 @@ type Policy struct {
 	AddressRate *AddressRate `protobuf:"bytes,2,opt,name=address_rate,json=addressRate,proto3" json:"address_rate,omitempty"`
 	// The method ends sessions. A store that it does not need for that must not
 	// prevent it.
-	Revokes       bool `protobuf:"varint,3,opt,name=revokes,proto3" json:"revokes,omitempty"`
+	Revokes bool `protobuf:"varint,3,opt,name=revokes,proto3" json:"revokes,omitempty"`
+	// How long ago the session may have been authenticated (the claim `auth_time`:
+	// the login, or Reauthenticate). A token with an older `auth_time` is refused:
+	// FAILED_PRECONDITION with FRESH_LOGIN_REQUIRED. An empty duration (`{}`) means
+	// the setting: LATCHKEY_FRESH_WITHIN for methods of latchkey.v1,
+	// Config.FreshWithin of authverify for those of other services. Unset: any time
+	// ago. Only with AUTH_CLASS_SESSION.
+	FreshWithin *durationpb.Duration `protobuf:"bytes,4,opt,name=fresh_within,json=freshWithin,proto3" json:"fresh_within,omitempty"`
+	// How many factors that authentication must have had: 2 asks for the claim `acr`
+	// to be `aal2`. A token with fewer is refused: FAILED_PRECONDITION with
+	// FACTOR_REQUIRED. 0 and 1 ask for nothing more than a token. Only with
+	// AUTH_CLASS_SESSION. Together with fresh_within: both factors must have been
+	// proved, the second one within that time.
+	Factors       uint32 `protobuf:"varint,5,opt,name=factors,proto3" json:"factors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -153,6 +167,20 @@ func (x *Policy) GetRevokes() bool {
 		return x.Revokes
 	}
 	return false
+}
+
+func (x *Policy) GetFreshWithin() *durationpb.Duration {
+	if x != nil {
+		return x.FreshWithin
+	}
+	return nil
+}
+
+func (x *Policy) GetFactors() uint32 {
+	if x != nil {
+		return x.Factors
+	}
+	return 0
 }
 
 // AddressRate bounds the calls of one network address: the one that a trusted
@@ -238,12 +266,14 @@ var File_latchkey_v1_policy_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x18latchkey/v1/policy.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/descriptor.proto\"\x97\x01\n" +
+	"\x18latchkey/v1/policy.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x82\x02\n" +
 	"\x06Policy\x126\n" +
 	"\x04auth\x18\x01 \x01(\x0e2\x16.latchkey.v1.AuthClassB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04auth\x12;\n" +
 	"\faddress_rate\x18\x02 \x01(\v2\x18.latchkey.v1.AddressRateR\vaddressRate\x12\x18\n" +
-	"\arevokes\x18\x03 \x01(\bR\arevokes\"T\n" +
+	"\arevokes\x18\x03 \x01(\bR\arevokes\x12F\n" +
+	"\ffresh_within\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vfreshWithin\x12!\n" +
+	"\afactors\x18\x05 \x01(\rB\a\xbaH\x04*\x02\x18\x02R\afactors\"T\n" +
 	"\vAddressRate\x12&\n" +
 	"\n" +
 	"per_minute\x18\x01 \x01(\rB\a\xbaH\x04*\x02 \x00R\tperMinute\x12\x1d\n" +
@@ -275,18 +305,20 @@ var file_latchkey_v1_policy_proto_goTypes = []any{
 	(AuthClass)(0),                     // 0: latchkey.v1.AuthClass
 	(*Policy)(nil),                     // 1: latchkey.v1.Policy
 	(*AddressRate)(nil),                // 2: latchkey.v1.AddressRate
-	(*descriptorpb.MethodOptions)(nil), // 3: google.protobuf.MethodOptions
+	(*durationpb.Duration)(nil),        // 3: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil), // 4: google.protobuf.MethodOptions
 }
 var file_latchkey_v1_policy_proto_depIdxs = []int32{
 	0, // 0: latchkey.v1.Policy.auth:type_name -> latchkey.v1.AuthClass
 	2, // 1: latchkey.v1.Policy.address_rate:type_name -> latchkey.v1.AddressRate
-	3, // 2: latchkey.v1.policy:extendee -> google.protobuf.MethodOptions
-	1, // 3: latchkey.v1.policy:type_name -> latchkey.v1.Policy
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	3, // [3:4] is the sub-list for extension type_name
-	2, // [2:3] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: latchkey.v1.Policy.fresh_within:type_name -> google.protobuf.Duration
+	4, // 3: latchkey.v1.policy:extendee -> google.protobuf.MethodOptions
+	1, // 4: latchkey.v1.policy:type_name -> latchkey.v1.Policy
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	4, // [4:5] is the sub-list for extension type_name
+	3, // [3:4] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_policy_proto_init() }
