@@ -119,6 +119,7 @@ SELECT h.seq, h.tip,
     h.legacy_until, h.forgotten_at,
     clock_timestamp()::timestamptz AS database_time,
     EXISTS (SELECT FROM replicas r WHERE r.id = $1 AND r.leaving_since IS NULL) AS joined,
+    EXISTS (SELECT FROM replicas r WHERE get_byte(uuid_send(r.id), 6) < 128) AS short_only,
     EXISTS (SELECT FROM revocations v WHERE v.seq = $2 AND v.tip = $3) AS known
 FROM ledger_head h
 WHERE latchkey_on_primary()
@@ -138,11 +139,14 @@ type ConfirmReplicaRow struct {
 	ForgottenAt       *time.Time
 	DatabaseTime      time.Time
 	Joined            bool
+	ShortOnly         bool
 	Known             bool
 }
 
 // ConfirmReplica reads the head and the replica's own row in one snapshot, which must be the primary's. known says
-// whether the row that the replica applied last still has this tip.
+// whether the row that the replica applied last still has this tip, and short_only whether there is a replica that reads
+// only short refresh tokens: the ids of such releases are of version 4, later ones are of version 8, whose bits are free
+// for own uses (RFC 9562). That needs no column.
 func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplicaParams) (ConfirmReplicaRow, error) {
 	row := db.QueryRow(ctx, confirmReplica, arg.ID, arg.AppliedSeq, arg.AppliedTip)
 	var i ConfirmReplicaRow
@@ -154,6 +158,7 @@ func (q *Queries) ConfirmReplica(ctx context.Context, db DBTX, arg ConfirmReplic
 		&i.ForgottenAt,
 		&i.DatabaseTime,
 		&i.Joined,
+		&i.ShortOnly,
 		&i.Known,
 	)
 	return i, err
@@ -231,7 +236,8 @@ type JoinReplicaParams struct {
 	LeaseMs int32
 }
 
-// JoinReplica comes before the first reading: from then on, calls that revoke wait for this row.
+// JoinReplica comes before the first reading: from then on, calls that revoke wait for this row. The version of its id
+// says what the replica can read (ConfirmReplica).
 func (q *Queries) JoinReplica(ctx context.Context, db DBTX, arg JoinReplicaParams) error {
 	_, err := db.Exec(ctx, joinReplica, arg.ID, arg.LeaseMs)
 	return err

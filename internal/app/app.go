@@ -169,6 +169,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	a.Sessions, err = session.New(session.Config{
 		Redis: a.stores.Redis, MACKeys: keys.refreshMAC, IdleTTL: cfg.SessionIdleTTL, MaxTTL: cfg.SessionMaxTTL,
 		Grace: cfg.RefreshGrace, Limit: cfg.SessionLimit, Now: a.now,
+		Long: func() bool { return cfg.LongRefreshTokens && a.Ledger.ReadLong() },
 	})
 	if err != nil {
 		return err

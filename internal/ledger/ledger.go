@@ -89,6 +89,8 @@ type Ledger struct {
 	hangUp   atomic.Pointer[context.CancelCauseFunc] // of listen
 	tail     tail
 	skewed   atomic.Bool
+	// readLong is true if every replica reads long refresh tokens, as of the last renewal.
+	readLong atomic.Bool
 	// forgotten is read with each renewal; nil before the first.
 	forgotten  atomic.Pointer[time.Time]
 	unknownRow bool // a row had an unknown kind; used by the tail only
@@ -121,6 +123,10 @@ func (l *Ledger) Trusted() bool { return l.lease.valid() }
 // ClockRight returns whether the wall clock was within 30 s of PostgreSQL's at the last comparison. A token
 // that is dated by a fast clock would outlive, in the memory of other replicas, the rows that refuse it.
 func (l *Ledger) ClockRight() bool { return !l.skewed.Load() }
+
+// ReadLong returns whether every replica could read long refresh tokens at the last renewal. It returns false before
+// the first one.
+func (l *Ledger) ReadLong() bool { return l.readLong.Load() }
 
 // Refuses returns whether a row in memory refuses a token of this account and session, with the position of
 // its login and the key that signed it.

@@ -193,7 +193,7 @@ func (l *Ledger) join(ctx context.Context) error {
 			return err
 		}
 	}
-	id, err := uuid.NewRandom()
+	id, err := newID()
 	if err != nil {
 		return err
 	}
@@ -214,6 +214,13 @@ func (l *Ledger) join(ctx context.Context) error {
 	}
 	l.waiters.learn(replicas)
 	return nil
+}
+
+// newID returns a random id of version 8, which says that this replica reads long refresh tokens (ConfirmReplica).
+func newID() (uuid.UUID, error) {
+	id, err := uuid.NewRandom()
+	id[6] = id[6]&0x0f | 0x80
+	return id, err
 }
 
 func (l *Ledger) leave(ctx context.Context) {
@@ -265,6 +272,7 @@ func (l *Ledger) renew(ctx context.Context, conn *pgx.Conn) error {
 		t.joined = false
 		return errNotJoined
 	}
+	l.readLong.Store(!head.ShortOnly)
 	t.life = time.Duration(head.AccessLifeSeconds * float64(time.Second))
 	t.legacy = orZero(head.LegacyUntil)
 	if now := (Position{head.Seq, head.Tip}); t.applied != now {

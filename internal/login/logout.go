@@ -48,7 +48,7 @@ func (f *Flow) logOutAll(ctx context.Context, presented *session.Presented) erro
 	}
 	switch err := f.cfg.Sessions.Live(presented, MarkOf(found)); {
 	case errors.Is(err, session.ErrReused):
-		return f.endReused(ctx, sess)
+		return f.endReused(ctx, &presented.Claim)
 	case errors.Is(err, session.ErrLate):
 		return refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrEnded):

@@ -20,28 +20,28 @@ import (
 
 // Refresh trades a refresh token for the next one of its session. The order matters. The MAC is checked before anything
 // changes, so that somebody who knows only the id of a session cannot disturb it. PostgreSQL is asked before Redis
-// advances, so that a disabled account or an ended session never refreshes, even if Redis says otherwise.
+// advances, so that a disabled account or an ended session never refreshes, even if Redis says otherwise, and so that an
+// outage of PostgreSQL spends no token. A long token costs one statement of PostgreSQL and one script of Redis, which
+// also compares the token's proof; a short one also a read of Redis before.
 func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err
 	}
-	presented, err := f.openSession(ctx, refreshToken)
+	claim, err := f.cfg.Sessions.Claim(ctx, refreshToken)
 	if err != nil {
-		return Tokens{}, err
+		return Tokens{}, f.refuseToken(ctx, err)
 	}
-	sess := presented.Session
 	found, err := f.queries.FindUserForSession(ctx, f.cfg.Pool, db.FindUserForSessionParams{
-		UserID: sess.UserID, SessionID: sess.ID, Position: sess.Position,
+		UserID: claim.UserID, SessionID: claim.SessionID, Position: claim.Position,
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return Tokens{}, fmt.Errorf("look the account up: %w", err)
 	}
 	if err != nil || found.Revoked || !found.User.IsActive {
-		f.cfg.Revoker.DropSession(ctx, sess.UserID, sess.ID)
-		return Tokens{}, refusal.SessionEnded()
+		return Tokens{}, f.dropEnded(ctx, refreshToken)
 	}
 	mark := MarkOf(found)
-	rotation, err := f.rotate(ctx, presented, requestID, mark)
+	rotation, err := f.rotate(ctx, claim, requestID, mark)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -51,22 +51,39 @@ func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tok
 	return f.Issue(ctx, rotation.Session, found.User.Email, rotation.IssueTime, rotation.RefreshToken)
 }
 
+// dropEnded deletes an ended session from Redis, and returns the refusal. It opens the token before: somebody who knows
+// the secret key, and not the salt of the session, could have made it to have the session deleted.
+func (f *Flow) dropEnded(ctx context.Context, refreshToken string) error {
+	presented, err := f.openSession(ctx, refreshToken)
+	if err != nil {
+		return err
+	}
+	f.cfg.Revoker.DropSession(ctx, presented.UserID, presented.SessionID)
+	return refusal.SessionEnded()
+}
+
 // SpentMargin is how long a spent token is remembered after its end, because clocks differ.
 const SpentMargin = time.Hour
 
 // openSession finds the session of a refresh token. If Redis has lost it, the ledger still knows whether it was ended.
 func (f *Flow) openSession(ctx context.Context, refreshToken string) (*session.Presented, error) {
 	presented, err := f.cfg.Sessions.Open(ctx, refreshToken)
+	if err != nil {
+		return nil, f.refuseToken(ctx, err)
+	}
+	return presented, nil
+}
+
+// refuseToken returns the answer for a token that could not be claimed or opened.
+func (f *Flow) refuseToken(ctx context.Context, err error) error {
 	var unknown *session.UnknownError
 	switch {
-	case err == nil:
-		return presented, nil
 	case errors.Is(err, session.ErrInvalid):
-		return nil, refusal.RefreshTokenInvalid()
+		return refusal.RefreshTokenInvalid()
 	case errors.As(err, &unknown):
-		return nil, f.UnknownSession(ctx, unknown.SessionID)
+		return f.UnknownSession(ctx, unknown.SessionID)
 	}
-	return nil, fmt.Errorf("read the session: %w", err)
+	return fmt.Errorf("read the session: %w", err)
 }
 
 // UnknownSession returns the refusal for a session that Redis does not have. The MAC of the token cannot be checked, so
@@ -115,18 +132,17 @@ func (f *Flow) markSession(ctx context.Context, rotation session.Rotation, mark 
 }
 
 // rotate spends the token and returns the next one. A reuse ends the session, and no other session of the account.
-func (f *Flow) rotate(ctx context.Context, presented *session.Presented, requestID string, mark session.Mark) (session.Rotation, error) {
-	sess := presented.Session
-	rotation, err := f.cfg.Sessions.Rotate(ctx, presented, requestID, mark)
+func (f *Flow) rotate(ctx context.Context, claim *session.Claim, requestID string, mark session.Mark) (session.Rotation, error) {
+	rotation, err := f.cfg.Sessions.Rotate(ctx, claim, requestID, mark)
 	switch {
 	case errors.Is(err, session.ErrReused):
-		return rotation, f.endReused(ctx, sess)
+		return rotation, f.endReused(ctx, claim)
 	case errors.Is(err, session.ErrLate):
 		return rotation, refusal.RefreshTokenInvalid()
 	case errors.Is(err, session.ErrEnded):
 		return rotation, refusal.SessionEnded()
 	case errors.Is(err, session.ErrUnknown):
-		return rotation, f.UnknownSession(ctx, sess.ID)
+		return rotation, f.UnknownSession(ctx, claim.SessionID)
 	case err != nil:
 		return rotation, fmt.Errorf("rotate the refresh token: %w", err)
 	}
@@ -139,7 +155,7 @@ func (f *Flow) rotate(ctx context.Context, presented *session.Presented, request
 	case session.CaughtUp:
 		noted = audit.RefreshCaughtUp
 	}
-	if err := f.cfg.Trail.RecordRepeated(ctx, f.cfg.Pool, noted, sess.UserID, sess.ID); err != nil {
+	if err := f.cfg.Trail.RecordRepeated(ctx, f.cfg.Pool, noted, claim.UserID, claim.SessionID); err != nil {
 		return rotation, fmt.Errorf("note the repeated refresh: %w", err)
 	}
 	return rotation, nil
@@ -147,13 +163,13 @@ func (f *Flow) rotate(ctx context.Context, presented *session.Presented, request
 
 // endReused ends the session of a token that was spent before, and sends the owner a mail. Its error is the answer to
 // the client.
-func (f *Flow) endReused(ctx context.Context, sess session.Session) error {
-	if err := f.cfg.Revoker.Session(ctx, audit.RefreshReused, sess.UserID, sess.ID); err != nil {
+func (f *Flow) endReused(ctx context.Context, claim *session.Claim) error {
+	if err := f.cfg.Revoker.Session(ctx, audit.RefreshReused, claim.UserID, claim.SessionID); err != nil {
 		return err
 	}
 	f.cfg.Afterwards.Do(ctx, "tell the owner of a reuse", func(ctx context.Context) error {
 		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
-			return f.cfg.Notifier.Notify(ctx, tx, mail.RefreshTokenReused, sess.UserID, caller.From(ctx).TraceID)
+			return f.cfg.Notifier.Notify(ctx, tx, mail.RefreshTokenReused, claim.UserID, caller.From(ctx).TraceID)
 		})
 	})
 	return refusal.RefreshTokenReused()

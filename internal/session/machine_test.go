@@ -20,6 +20,7 @@ type machine struct {
 	client   *redis.Client
 	store    *Store
 	keys     []byte // seeds of the accepted keys, the current one first
+	long     bool   // the form of new tokens
 	sessions []*modelSession
 	users    []uuid.UUID
 	indexes  map[uuid.UUID]modelIndex
@@ -40,6 +41,7 @@ type openedToken struct {
 	of        *modelSession
 	name      tokenName
 	presented *Presented
+	claim     *Claim
 }
 
 // pick draws an element by its place from the end: recent ones more often than old ones.
@@ -48,7 +50,7 @@ func pick[T any](t *rapid.T, what string, from []T) T {
 }
 
 func (m *machine) newStore(t *rapid.T) {
-	cfg := Config{Redis: m.client, IdleTTL: m.idle, MaxTTL: m.max, Grace: m.grace, Limit: m.limit, Now: m.clock.Now}
+	cfg := Config{Redis: m.client, IdleTTL: m.idle, MaxTTL: m.max, Grace: m.grace, Limit: m.limit, Now: m.clock.Now, Long: func() bool { return m.long }}
 	for _, seed := range m.keys {
 		cfg.MACKeys = append(cfg.MACKeys, testKey(seed))
 	}
@@ -79,7 +81,7 @@ func (m *machine) create(t *rapid.T) {
 		},
 	}
 	m.sessions = append(m.sessions, s)
-	m.remember(t, s, tokenName{1, m.keys[0]}, created.RefreshToken)
+	m.remember(t, s, tokenName{1, m.maker()}, created.RefreshToken)
 	m.checkSession(t, s, sess)
 }
 
@@ -131,17 +133,29 @@ func (m *machine) open(t *rapid.T) *openedToken {
 	if presented.Generation != name.generation {
 		t.Fatalf("opened generation %d, want %d", presented.Generation, name.generation)
 	}
-	return &openedToken{of: s, name: name, presented: presented}
+	// What a long token says without a store is what the session says.
+	claim, err := m.store.Claim(t.Context(), s.issued[name])
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := presented.Claim
+	if claim.salt, same.salt = nil, nil; *claim != same {
+		t.Fatalf("claimed %+v, opened %+v", claim, same)
+	}
+	if !name.long {
+		claim = &presented.Claim
+	}
+	return &openedToken{of: s, name: name, presented: presented, claim: claim}
 }
 
 func (m *machine) rotate(t *rapid.T, o openedToken) {
 	request := rapid.SampledFrom([]string{"", "", "r-1", "r-2"}).Draw(t, "request")
-	want := m.refresh(o.of, o.name, request, m.clock.Now(), m.keys)
+	want := m.refresh(o.of, o.name, request, m.clock.Now(), m.maker(), m.keys)
 	behind := o.of.alive && o.of.state.latest < o.of.mark.Generation
 	// Live judges by what was read when the token was opened: nothing has changed since, nor come back changed.
 	live, fresh := m.store.Live(o.presented, o.of.mark), o.of.alive && o.presented.rec.generation == o.of.state.latest &&
 		o.presented.rec.rotated == o.of.state.rotated.UnixMilli()
-	got, err := m.store.Rotate(t.Context(), o.presented, request, o.of.mark)
+	got, err := m.store.Rotate(t.Context(), o.claim, request, o.of.mark)
 	if !errors.Is(err, want.err) || got.Outcome != want.outcome {
 		t.Fatalf("generation %d of %d: %v, %v, want %v, %v",
 			o.presented.Generation, o.of.state.latest, got.Outcome, err, want.outcome, want.err)
@@ -172,7 +186,7 @@ func (m *machine) rotate(t *rapid.T, o openedToken) {
 		t.Fatalf("issued at %v, want %v", got.IssueTime, want.issued)
 	}
 	m.checkSession(t, o.of, got.Session)
-	m.remember(t, o.of, tokenName{want.after.latest, want.key}, got.RefreshToken)
+	m.remember(t, o.of, tokenName{want.after.latest, want.by}, got.RefreshToken)
 }
 
 func (m *machine) advance(t *rapid.T) {
@@ -289,7 +303,7 @@ func (m *machine) step(t *rapid.T) {
 
 func (m *machine) rare(t *rapid.T) {
 	switch rapid.SampledFrom([]string{
-		"delete", "clear", "delete what was opened", "change the key", "change the key back",
+		"delete", "clear", "delete what was opened", "change the key", "change the key back", "change the form",
 	}).Draw(t, "rare action") {
 	case "delete":
 		m.drop(t, pick(t, "session", m.sessions))
@@ -303,11 +317,16 @@ func (m *machine) rare(t *rapid.T) {
 	case "change the key":
 		m.keys = []byte{m.keys[0] + 1, m.keys[0]}
 		m.newStore(t)
+	case "change the form":
+		m.long = !m.long
+		m.reached["change of form"]++
 	case "change the key back":
 		m.keys = m.keys[len(m.keys)-1:]
 		m.newStore(t)
 	}
 }
+
+func (m *machine) maker() maker { return maker{m.keys[0], m.long} }
 
 func oneIn(t *rapid.T, n int) bool { return rapid.IntRange(1, n).Draw(t, "one in") == n }
 
@@ -326,6 +345,7 @@ func checkModel(t *testing.T, client *redis.Client, steps int) {
 			{idle: time.Minute, max: 5 * time.Minute, grace: 10 * time.Second, limit: 1},
 			{idle: time.Hour, max: time.Minute, grace: 2 * time.Minute, limit: 2},
 		}).Draw(t, "rules")
+		m.long = rapid.Bool().Draw(t, "long")
 		m.newStore(t)
 		m.create(t)
 		for range steps {
@@ -343,7 +363,7 @@ func checkModel(t *testing.T, client *redis.Client, steps int) {
 	verdicts := []string{
 		Advanced.String(), RepeatedSameRequest.String(), RepeatedInGrace.String(), CaughtUp.String(),
 		ErrReused.Error(), ErrLate.Error(), ErrEnded.Error(), ErrUnknown.Error(),
-		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(), "evicted", "listed", "behind its mark", "spent by its mark",
+		"open: " + ErrUnknown.Error(), "open: " + ErrForged.Error(), "evicted", "listed", "behind its mark", "spent by its mark", "change of form",
 	}
 	if steps >= 100 { // short lives seldom get there
 		verdicts = append(verdicts, "taken over", "cleaned")

@@ -17,10 +17,15 @@ import (
 type spending struct {
 	at      time.Time
 	request string
-	// by is the key of the token that was spent, key that of its successor. One generation can have tokens of
-	// two keys, when a rollback and a change of the secret come together; a retry presents the one it presented
-	// before.
-	by, key byte
+	// spent made the token that was spent, next its successor. One generation can have tokens of two keys, or of two
+	// forms, when a rollback and a change of the secret come together; a retry presents the one it presented before.
+	spent, next maker
+}
+
+// maker is a key and the form of the tokens that were made with it.
+type maker struct {
+	key  byte
+	long bool
 }
 
 type modelState struct {
@@ -51,7 +56,7 @@ type modelSession struct {
 
 type tokenName struct {
 	generation uint64
-	key        byte
+	maker
 }
 
 // verdict is what the model expects of a refresh.
@@ -59,7 +64,7 @@ type verdict struct {
 	err     error
 	outcome Outcome
 	issued  time.Time
-	key     byte
+	by      maker // of the successor
 	after   modelState
 }
 
@@ -118,8 +123,8 @@ func (r rules) login(x modelIndex, id uuid.UUID, gone map[uuid.UUID]bool, now ti
 }
 
 // refresh decides about spending a generation, now, by a token that Open accepted.
-func (r rules) refresh(s *modelSession, token tokenName, request string, now time.Time, keys []byte) verdict {
-	generation, current := token.generation, keys[0]
+func (r rules) refresh(s *modelSession, token tokenName, request string, now time.Time, current maker, keys []byte) verdict {
+	generation := token.generation
 	state := s.state.clone()
 	if !now.Before(s.end) {
 		return verdict{err: ErrEnded, after: state}
@@ -146,7 +151,7 @@ func (r rules) refresh(s *modelSession, token tokenName, request string, now tim
 			outcome = CaughtUp
 			state.spent = map[uint64]spending{}
 		}
-		state.spent[generation] = spending{at: now, request: request, by: token.key, key: current}
+		state.spent[generation] = spending{at: now, request: request, spent: token.maker, next: current}
 		state.latest = generation + 1
 		state.rotated = now
 		state.idleEnd = now.Add(r.idle)
@@ -154,19 +159,19 @@ func (r rules) refresh(s *modelSession, token tokenName, request string, now tim
 			state.idleEnd = s.end
 		}
 		state.lives = state.idleEnd.Sub(now) + expiryMargin
-		return verdict{outcome: outcome, issued: now, key: current, after: state}
+		return verdict{outcome: outcome, issued: now, by: current, after: state}
 	case ahead == -1:
 		// The creation counts as a spending of generation 0, so this one is known unless nothing was ever spent.
 		use := state.spent[generation]
-		v := verdict{issued: now, key: use.key, after: state}
-		if !slices.Contains(keys, use.key) {
-			v.key = current
+		v := verdict{issued: now, by: use.next, after: state}
+		if !slices.Contains(keys, use.next.key) {
+			v.by.key = current.key
 		}
 		if inGrace(generation) {
 			v.issued = use.at
 		}
 		switch {
-		case request != "" && request == use.request && token.key == use.by:
+		case request != "" && request == use.request && token.maker == use.spent:
 			v.outcome = RepeatedSameRequest
 		case inGrace(generation):
 			v.outcome = RepeatedInGrace

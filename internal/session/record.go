@@ -41,17 +41,12 @@ type record struct {
 	created, authenticated int64
 	rotated, idleEnd       int64
 	spent                  int64  // when the generation two before the latest was spent; 0 if there is none, or if it is unknown
-	key                    string // the id of the key that made the latest generation's token
+	key                    string // the name of the maker of the latest generation's token
 	device, address        string
 	amr                    []string
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
-
-// bindings returns the values for which the MAC was checked. The script compares them with the stored ones.
-func (r record) bindings() (user, end, ledger, salt string) {
-	return r.UserID.String(), decimal(r.End), decimal(r.Position), hex.EncodeToString(r.Salt[:])
-}
 
 // fields returns the pairs of a new session for HSET.
 func (r record) fields() ([]any, error) {
@@ -59,9 +54,9 @@ func (r record) fields() ([]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session: encode the authentication methods: %w", err)
 	}
-	user, end, ledger, salt := r.bindings()
 	return []any{
-		fieldUser, user, fieldEnd, end, fieldLedger, ledger, fieldSalt, salt,
+		fieldUser, r.UserID.String(), fieldEnd, decimal(r.End), fieldLedger, decimal(r.Position),
+		fieldSalt, hex.EncodeToString(r.Salt[:]),
 		fieldGen, strconv.FormatUint(r.generation, 10),
 		fieldRequest, "", fieldRotated, decimal(r.rotated), fieldSpent, "",
 		fieldIdleEnd, decimal(r.idleEnd), fieldKey, r.key,

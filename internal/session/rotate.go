@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -20,32 +21,90 @@ import (
 //go:embed rotate.lua
 var rotateLua string
 
-// Presented is a refresh token whose MAC is right for the stored session. The token may be spent. Rotate
-// compares it again with the session as it is then stored, so a Presented does not become outdated.
-type Presented struct {
-	// Session is the session as it was stored when the token was opened.
-	Session Session
+// Claim is a refresh token whose MAC is right. The token may be spent. If it is a long one, Redis has not seen it
+// yet: its session may be gone, or somebody has made it who knows the secret key and not the session's salt. So
+// nothing may change because of a Claim alone. Rotate compares it with the session as it is then stored, so a Claim
+// does not become outdated.
+type Claim struct {
+	// SessionID and UserID name the session and its user.
+	SessionID, UserID uuid.UUID
+	// Position is the position of the ledger at the login.
+	Position int64
 	// Generation is that of the token.
 	Generation uint64
 
-	key refreshtoken.KeyID
+	end   int64
+	key   refreshtoken.KeyID
+	proof [refreshtoken.ProofSize]byte
+	salt  *[refreshtoken.SaltSize]byte // of a short token
+}
+
+// Presented is a Claim that is right for the session as it was stored when the token was opened.
+type Presented struct {
+	Claim
+
+	// Session is the session as it was stored then.
+	Session Session
+
 	rec record
 }
 
-// Open parses a refresh token, reads its session and checks the MAC. It changes nothing, so an attacker who
-// knows only the id of a session cannot disturb it. It does not check whether the session has ended or the
-// token is spent.
+// Claim parses a refresh token and checks its MAC. For a long one it asks no store. For a short one it reads the
+// session, as Open does. It changes nothing, so an attacker who knows only the id of a session cannot disturb it. It
+// does not check whether the session has ended or the token is spent.
+//
+// The errors are ErrMalformed and ErrForged, which are ErrInvalid, and for a short token *UnknownError and
+// ErrUnavailable.
+func (s *Store) Claim(ctx context.Context, refreshToken string) (*Claim, error) {
+	tok, key, err := s.parse(refreshToken)
+	if err != nil {
+		return nil, err
+	}
+	if c := tok.Carried; c != nil {
+		return &Claim{
+			SessionID: tok.SessionID, UserID: c.UserID, Position: c.Position, Generation: tok.Generation,
+			end: c.End, key: tok.KeyID, proof: c.Proof,
+		}, nil
+	}
+	presented, err := s.open(ctx, tok, key)
+	if err != nil {
+		return nil, err
+	}
+	return &presented.Claim, nil
+}
+
+// Open is Claim for callers that need the session: it reads the session for a long token too, and compares both. It
+// changes nothing either.
 //
 // The errors are ErrMalformed and ErrForged, which are ErrInvalid, *UnknownError, and ErrUnavailable.
 func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, error) {
+	tok, key, err := s.parse(refreshToken)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, tok, key)
+}
+
+// parse checks what needs no store: the form, the key, and the MAC of a long token.
+func (s *Store) parse(refreshToken string) (refreshtoken.Token, refreshtoken.Key, error) {
 	tok, err := refreshtoken.Parse(refreshToken)
 	if err != nil {
-		return nil, ErrMalformed
+		return tok, refreshtoken.Key{}, ErrMalformed
 	}
 	key, found := s.keys.Find(tok.KeyID)
 	if !found {
-		return nil, ErrForged
+		return tok, key, ErrForged
 	}
+	if tok.Carried != nil {
+		if mac := key.LongMAC(tok); !hmac.Equal(mac[:], tok.MAC[:]) {
+			return tok, key, ErrForged
+		}
+	}
+	return tok, key, nil
+}
+
+// open reads the session, and compares a parsed token with it.
+func (s *Store) open(ctx context.Context, tok refreshtoken.Token, key refreshtoken.Key) (*Presented, error) {
 	fields, err := s.redis.HGetAll(ctx, redisKey(tok.SessionID)).Result()
 	if err != nil {
 		return nil, unavailable("read a session", err)
@@ -55,14 +114,34 @@ func (s *Store) Open(ctx context.Context, refreshToken string) (*Presented, erro
 		// There is no hash, or it has lost fields. In both cases the session is gone, and a login makes a new one.
 		return nil, &UnknownError{SessionID: tok.SessionID}
 	}
-	mac, err := key.MAC(rec.Binding, tok.Generation)
-	if err != nil {
-		return nil, err
+	claim := Claim{
+		SessionID: tok.SessionID, UserID: rec.UserID, Position: rec.Position, Generation: tok.Generation,
+		end: rec.End, key: tok.KeyID, proof: rec.Proof(tok.Generation),
 	}
-	if !hmac.Equal(mac[:], tok.MAC[:]) {
-		return nil, ErrForged
+	if c := tok.Carried; c != nil {
+		if c.UserID != rec.UserID || c.End != rec.End || c.Position != rec.Position || !hmac.Equal(c.Proof[:], claim.proof[:]) {
+			return nil, ErrForged
+		}
+	} else {
+		mac, err := key.MAC(rec.Binding, tok.Generation)
+		if err != nil {
+			return nil, err
+		}
+		if !hmac.Equal(mac[:], tok.MAC[:]) {
+			return nil, ErrForged
+		}
+		claim.salt = &rec.Salt
 	}
-	return &Presented{Session: rec.session(), Generation: tok.Generation, key: tok.KeyID, rec: rec}, nil
+	return &Presented{Claim: claim, Session: rec.session(), rec: rec}, nil
+}
+
+// requestHash returns what Redis stores instead of a request id. It depends on the form: the salt of a long token is
+// not known yet.
+func (c *Claim) requestHash(key refreshtoken.Key, requestID string) (string, error) {
+	if c.salt == nil {
+		return key.LongRequestHash(c.SessionID, c.Generation, requestID), nil
+	}
+	return key.RequestHash(refreshtoken.Binding{Salt: *c.salt}, c.Generation, requestID)
 }
 
 // Outcome is why a rotation returned its successor.
@@ -121,39 +200,38 @@ type Rotation struct {
 //
 // If a connection breaks, the script may run twice. Both runs have the same time, so the second is a repeat
 // within the grace.
-func (s *Store) Rotate(ctx context.Context, p *Presented, requestID string, mark Mark) (Rotation, error) {
+func (s *Store) Rotate(ctx context.Context, c *Claim, requestID string, mark Mark) (Rotation, error) {
 	now, err := s.millis()
 	if err != nil {
 		return Rotation{}, err
 	}
-	if now >= p.rec.End || p.Generation >= refreshtoken.LastGeneration {
+	if now >= c.end || c.Generation >= refreshtoken.LastGeneration {
 		return Rotation{}, ErrEnded
 	}
 	// Hash the request id with the key of the presented token: a retry presents the same token, so it has the
 	// same hash even if the current key changes in between.
-	key, found := s.keys.Find(p.key)
+	key, found := s.keys.Find(c.key)
 	if !found {
 		return Rotation{}, ErrForged
 	}
-	request, err := key.RequestHash(p.rec.Binding, p.Generation, requestID)
+	request, err := c.requestHash(key, requestID)
 	if err != nil {
 		return Rotation{}, err
 	}
-	reply, err := s.runRotate(ctx, p, request, now, mark)
+	reply, err := s.runRotate(ctx, c, request, now, mark)
 	if err != nil {
 		return Rotation{}, err
 	}
-	return s.rotation(p, reply, now)
+	return s.rotation(c, reply, now)
 }
 
-func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now int64, mark Mark) ([]string, error) {
-	user, end, ledger, salt := p.rec.bindings()
-	idleEnd := min(now+s.idle, p.rec.End)
-	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(p.rec.SessionID)},
-		user, end, ledger, salt,
-		p.Generation, p.Generation+1, request, s.keys.Current().ID.String(),
+func (s *Store) runRotate(ctx context.Context, c *Claim, request string, now int64, mark Mark) ([]string, error) {
+	idleEnd := min(now+s.idle, c.end)
+	reply, err := s.rotate.Run(ctx, s.redis, []string{redisKey(c.SessionID)},
+		c.UserID.String(), c.end, c.Position, hex.EncodeToString(c.proof[:]),
+		c.Generation, c.Generation+1, request, s.maker(),
 		now, s.grace, idleEnd, s.lifetime(idleEnd, now).Milliseconds(),
-		mark.Generation, mark.Time.UnixMilli(),
+		mark.Generation, mark.Time.UnixMilli(), refreshtoken.ProofLabel(c.Generation),
 	).StringSlice()
 	if err != nil {
 		return nil, unavailable("advance a session", err)
@@ -165,7 +243,7 @@ func (s *Store) runRotate(ctx context.Context, p *Presented, request string, now
 }
 
 // rotation turns the script's answer into the caller's.
-func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, error) {
+func (s *Store) rotation(c *Claim, reply []string, now int64) (Rotation, error) {
 	var outcome Outcome
 	switch reply[0] {
 	case "advanced":
@@ -183,27 +261,26 @@ func (s *Store) rotation(p *Presented, reply []string, now int64) (Rotation, err
 	case "ended":
 		return Rotation{}, ErrEnded
 	case "unknown":
-		return Rotation{}, &UnknownError{SessionID: p.rec.SessionID}
+		return Rotation{}, &UnknownError{SessionID: c.SessionID}
 	default:
 		return Rotation{}, fmt.Errorf("%w: advance a session: unforeseen answer", ErrUnavailable)
 	}
-	if len(reply) != 4 {
+	if len(reply) != 10 {
 		return Rotation{}, fmt.Errorf("%w: advance a session: answer of %d parts", ErrUnavailable, len(reply))
 	}
-	rec := p.rec
-	var err error
-	if rec.rotated, err = strconv.ParseInt(reply[1], 10, 64); err != nil {
-		return Rotation{}, unavailable("advance a session", err)
-	}
-	if rec.idleEnd, err = strconv.ParseInt(reply[2], 10, 64); err != nil {
-		return Rotation{}, unavailable("advance a session", err)
-	}
-	rec.generation = p.Generation + 1
-	// A repeat must get the identical token, so Redis stores which key the first answer used. With the key of
-	// the presented token, the session would use an old key until its end. With the current key, a change of
-	// keys would change the answer. If the stored key is no longer accepted, the first answer is worthless, and
+	// A repeat must get the identical token, so Redis stores which key the first answer used, and which form. With
+	// the key of the presented token, the session would use an old key until its end. With the current key, a change
+	// of keys would change the answer. If the stored key is no longer accepted, the first answer is worthless, and
 	// Named returns the current key.
-	rec.key = reply[3]
+	rec, err := readRecord(c.SessionID, map[string]string{
+		fieldUser: c.UserID.String(), fieldEnd: decimal(c.end), fieldLedger: decimal(c.Position),
+		fieldGen:     strconv.FormatUint(c.Generation+1, 10),
+		fieldRotated: reply[1], fieldIdleEnd: reply[2], fieldKey: reply[3], fieldSalt: reply[4],
+		fieldCreated: reply[5], fieldAuth: reply[6], fieldDevice: reply[7], fieldAddress: reply[8], fieldAMR: reply[9],
+	})
+	if err != nil { // as in open: the session has lost fields
+		return Rotation{}, &UnknownError{SessionID: c.SessionID}
+	}
 	text, err := s.keys.Named(rec.key).Issue(rec.Binding, rec.generation)
 	if err != nil {
 		return Rotation{}, err

@@ -10,7 +10,7 @@
 //   - Ahead, with a valid MAC: Redis lost writes, and the session catches up.
 //
 // Redis has no token, no MAC and no request id. It does not store revocations either: if Redis is lost,
-// people log in again, and an old copy of Redis revives nothing that the ledger has revoked. So callers Open
+// people log in again, and an old copy of Redis revives nothing that the ledger has revoked. So callers Claim
 // a token, ask the ledger about the user and the session, and only then Rotate.
 //
 // An index for each user lists the user's sessions, for display and for the limit. If it is lost, nothing
@@ -58,6 +58,10 @@ type Config struct {
 	// Grace is how long after an advance the spent token returns its successor again, without a request id. Keep
 	// it at some seconds: for that time, nobody notices that two clients share a token.
 	Grace time.Duration
+	// Long says whether new tokens are long ones, which Claim needs no store for. Nil: they are. Tokens of both forms
+	// are accepted in any case. It must not change anything that was answered before, and does not: Redis stores which
+	// form the latest token has.
+	Long func() bool
 	// Limit is how many sessions a user can have. One more login ends the oldest ones. 0: no limit.
 	Limit int
 	// Now is the clock, time.Now when nil.
@@ -71,6 +75,7 @@ type Store struct {
 	// In milliseconds.
 	idle, max, grace int64
 	limit            int
+	long             func() bool
 	now              func() time.Time
 	rotate           *redis.Script
 	renew            *redis.Script
@@ -101,6 +106,9 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Long == nil {
+		cfg.Long = func() bool { return true }
+	}
 	return &Store{
 		redis:  cfg.Redis,
 		keys:   keys,
@@ -108,6 +116,7 @@ func New(cfg Config) (*Store, error) {
 		max:    cfg.MaxTTL.Milliseconds(),
 		grace:  cfg.Grace.Milliseconds(),
 		limit:  cfg.Limit,
+		long:   cfg.Long,
 		now:    cfg.Now,
 		rotate: redis.NewScript(rotateLua),
 		renew:  redis.NewScript(renewLua),
@@ -190,7 +199,7 @@ func (s *Store) Create(ctx context.Context, start Start) (Created, error) {
 	if err != nil {
 		return Created{}, err
 	}
-	text, err := s.keys.Current().Issue(rec.Binding, refreshtoken.FirstGeneration)
+	text, err := s.keys.Named(rec.key).Issue(rec.Binding, refreshtoken.FirstGeneration)
 	if err != nil {
 		return Created{}, err
 	}
@@ -231,7 +240,7 @@ func (s *Store) newRecord(start Start, now int64) (record, error) {
 		generation: refreshtoken.FirstGeneration,
 		created:    now, authenticated: authenticated, rotated: now,
 		idleEnd: min(now+s.idle, end),
-		key:     s.keys.Current().ID.String(),
+		key:     s.maker(),
 		device:  start.DeviceName, address: start.Address,
 		amr: slices.Clone(start.AMR),
 	}
@@ -239,6 +248,11 @@ func (s *Store) newRecord(start Start, now int64) (record, error) {
 		return record{}, fmt.Errorf("session: make a salt: %w", err)
 	}
 	return rec, nil
+}
+
+// maker returns the name of the maker of new tokens.
+func (s *Store) maker() string {
+	return refreshtoken.Maker{Key: s.keys.Current(), Long: s.long()}.Name()
 }
 
 // millis reads the clock.

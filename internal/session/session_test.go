@@ -34,6 +34,17 @@ func setup(t *testing.T) bench {
 	return b
 }
 
+// forms are the two forms of tokens.
+func forms() map[string]func() bool {
+	return map[string]func() bool{"short": func() bool { return false }, "long": func() bool { return true }}
+}
+
+// withForm returns another store over the same Redis, which makes tokens of one form.
+func (b bench) withForm(t testing.TB, long func() bool) *Store {
+	t.Helper()
+	return b.configured(t, Config{IdleTTL: testIdle, MaxTTL: testMax, Grace: testGrace, Long: long})
+}
+
 // withKeys returns another store over the same Redis.
 func (b bench) withKeys(t testing.TB, keys ...[]byte) *Store {
 	t.Helper()
@@ -71,11 +82,11 @@ func createFor(t testing.TB, store *Store, userID uuid.UUID) (Session, string) {
 }
 
 func refresh(ctx context.Context, store *Store, text, requestID string) (Rotation, error) {
-	presented, err := store.Open(ctx, text)
+	claim, err := store.Claim(ctx, text)
 	if err != nil {
 		return Rotation{}, err
 	}
-	return store.Rotate(ctx, presented, requestID, Mark{})
+	return store.Rotate(ctx, claim, requestID, Mark{})
 }
 
 func mustRefresh(t testing.TB, store *Store, text, requestID string, want Outcome) Rotation {
@@ -141,7 +152,7 @@ func TestLife(t *testing.T) {
 	if !reflect.DeepEqual(presented.Session, want) || presented.Generation != 1 {
 		t.Fatalf("opened %+v, want %+v", presented.Session, want)
 	}
-	rotation, err := b.store.Rotate(t.Context(), presented, "", Mark{})
+	rotation, err := b.store.Rotate(t.Context(), &presented.Claim, "", Mark{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +181,7 @@ func TestLife(t *testing.T) {
 	}
 	_, err = b.store.Open(t.Context(), rotation.RefreshToken)
 	wantUnknown(err)
-	_, err = b.store.Rotate(t.Context(), presented, "", Mark{})
+	_, err = b.store.Rotate(t.Context(), &presented.Claim, "", Mark{})
 	wantUnknown(err)
 	if all := b.dump(t); len(all) != 0 {
 		t.Fatalf("left in Redis: %v", all)
@@ -302,81 +313,116 @@ func TestExpiry(t *testing.T) {
 // Knowing a session's id, or holding a token of another one, is not enough.
 func TestForged(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	_, text := create(t, b.store)
-	_, other := create(t, b.store)
+	for form, long := range forms() {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.store = b.withForm(t, long)
+			_, text := create(t, b.store)
+			_, other := create(t, b.store)
+			before := b.dump(t)
+			for name, forged := range forgeries(t, text, other) {
+				_, openErr := b.store.Open(t.Context(), forged.Encode())
+				_, claimErr := b.store.Claim(t.Context(), forged.Encode())
+				for _, err := range []error{openErr, claimErr} {
+					if !errors.Is(err, ErrForged) || !errors.Is(err, ErrInvalid) {
+						t.Errorf("%s: %v, want ErrForged", name, err)
+					}
+				}
+			}
+			stranger := b.configured(t, Config{MACKeys: [][]byte{testKey(2)}, IdleTTL: testIdle, MaxTTL: testMax, Long: long})
+			stranger.keys[0].ID = b.store.keys[0].ID // so that not even the id of the key gives it away
+			if _, err := stranger.Open(t.Context(), text); !errors.Is(err, ErrForged) {
+				t.Errorf("another secret: %v, want ErrForged", err)
+			}
+			if !reflect.DeepEqual(before, b.dump(t)) {
+				t.Error("a forged token changed something")
+			}
+			mustRefresh(t, b.store, text, "", Advanced)
+		})
+	}
+}
+
+// forgeries are tokens made from one token and one of another session.
+func forgeries(t *testing.T, text, other string) map[string]refreshtoken.Token {
+	t.Helper()
+	tok, otherTok := parse(t, text), parse(t, other)
+	all := map[string]refreshtoken.Token{}
+	forge := func(name string, change func(*refreshtoken.Token)) {
+		forged := tok
+		if tok.Carried != nil {
+			carried := *tok.Carried
+			forged.Carried = &carried
+		}
+		change(&forged)
+		all[name] = forged
+	}
+	for i := range tok.MAC {
+		forge("a MAC with another bit in byte "+decimal(int64(i)), func(f *refreshtoken.Token) { f.MAC[i] ^= 1 })
+	}
+	forge("the next generation", func(f *refreshtoken.Token) { f.Generation++ })
+	forge("the last generation", func(f *refreshtoken.Token) { f.Generation = refreshtoken.LastGeneration })
+	forge("another session", func(f *refreshtoken.Token) { f.SessionID = otherTok.SessionID })
+	forge("an unknown key", func(f *refreshtoken.Token) { f.KeyID[0] ^= 1 })
+	forge("no MAC", func(f *refreshtoken.Token) { f.MAC = [sha256.Size]byte{} })
+	if tok.Carried != nil {
+		forge("no such session", func(f *refreshtoken.Token) { f.SessionID = uuid.New() })
+		forge("another user", func(f *refreshtoken.Token) { f.Carried.UserID = otherTok.Carried.UserID })
+		forge("a later end", func(f *refreshtoken.Token) { f.Carried.End++ })
+		forge("a later position", func(f *refreshtoken.Token) { f.Carried.Position++ })
+		forge("another proof", func(f *refreshtoken.Token) { f.Carried.Proof[19] ^= 1 })
+		forge("the proof of another session", func(f *refreshtoken.Token) { f.Carried.Proof = otherTok.Carried.Proof })
+		forge("everything of another session but the MAC", func(f *refreshtoken.Token) { f.SessionID, f.Carried = otherTok.SessionID, otherTok.Carried })
+	}
+	return all
+}
+
+func parse(t *testing.T, text string) refreshtoken.Token {
+	t.Helper()
 	tok, err := refreshtoken.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	otherTok, err := refreshtoken.Parse(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantForged := func(name string, forged refreshtoken.Token) {
-		t.Helper()
-		if _, err := b.store.Open(t.Context(), forged.Encode()); !errors.Is(err, ErrForged) || !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: %v, want ErrForged", name, err)
-		}
-	}
-	before := b.dump(t)
-	for i := range tok.MAC {
-		forged := tok
-		forged.MAC[i] ^= 1
-		wantForged("a MAC with another bit", forged)
-	}
-	forged := tok
-	forged.Generation++
-	wantForged("the next generation", forged)
-	forged = tok
-	forged.Generation = refreshtoken.LastGeneration
-	wantForged("the last generation", forged)
-	forged = tok
-	forged.SessionID = otherTok.SessionID
-	wantForged("another session", forged)
-	forged = tok
-	forged.KeyID[0] ^= 1
-	wantForged("an unknown key", forged)
-	forged = tok
-	forged.MAC = [sha256.Size]byte{}
-	wantForged("no MAC", forged)
+	return tok
+}
 
-	stranger := b.withKeys(t, testKey(2))
-	stranger.keys[0].ID = b.store.keys[0].ID // so that not even the id of the key gives it away
-	if _, err := stranger.Open(t.Context(), text); !errors.Is(err, ErrForged) {
-		t.Errorf("another secret: %v, want ErrForged", err)
-	}
-	forged = tok
+// A short token of a session that does not exist cannot be judged.
+func TestShortTokenOfNoSession(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	_, text := create(t, b.withForm(t, forms()["short"]))
+	forged := parse(t, text)
 	forged.SessionID = uuid.New()
 	var unknown *UnknownError
-	if _, err := b.store.Open(t.Context(), forged.Encode()); !errors.As(err, &unknown) || unknown.SessionID != forged.SessionID {
-		t.Errorf("no such session: %v, want UnknownError", err)
+	if _, err := b.store.Claim(t.Context(), forged.Encode()); !errors.As(err, &unknown) || unknown.SessionID != forged.SessionID {
+		t.Errorf("%v, want UnknownError", err)
 	}
-	if !reflect.DeepEqual(before, b.dump(t)) {
-		t.Error("a forged token changed something")
-	}
-	mustRefresh(t, b.store, text, "", Advanced)
 }
 
 // Every character of a token counts.
 func TestFlippedCharacters(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	_, text := create(t, b.store)
-	for i := range len(text) {
-		for _, c := range []byte{text[i] ^ 1, 'A', '_', 0, '\n', 0xff} {
-			if c == text[i] {
-				continue
+	for form, long := range forms() {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			_, text := create(t, b.withForm(t, long))
+			for i := range len(text) {
+				for _, c := range []byte{text[i] ^ 1, 'A', '_', 0, '\n', 0xff} {
+					if c == text[i] {
+						continue
+					}
+					damaged := text[:i] + string([]byte{c}) + text[i+1:]
+					_, err := b.store.Claim(t.Context(), damaged)
+					if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnknown) {
+						t.Fatalf("character %d as %q: %v", i, c, err)
+					}
+					if strings.Contains(err.Error(), damaged[8:]) {
+						t.Fatalf("the error repeats the token: %v", err)
+					}
+				}
 			}
-			damaged := text[:i] + string([]byte{c}) + text[i+1:]
-			_, err := b.store.Open(t.Context(), damaged)
-			if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnknown) {
-				t.Fatalf("character %d as %q: %v", i, c, err)
-			}
-			if strings.Contains(err.Error(), damaged[8:]) {
-				t.Fatalf("the error repeats the token: %v", err)
-			}
-		}
+		})
 	}
 }
 
@@ -430,7 +476,7 @@ func TestReissue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.store.Rotate(t.Context(), presented, "", Mark{}); err != nil {
+	if _, err := b.store.Rotate(t.Context(), &presented.Claim, "", Mark{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.store.Reissue(t.Context(), id, sum); !errors.Is(err, ErrReused) {

@@ -118,6 +118,8 @@ type Options struct {
 	HideAccounts bool
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
+	// ShortRefreshTokens makes the server issue only short refresh tokens.
+	ShortRefreshTokens bool
 	// Secret is the secret key, Previous the one before it. Zero: a fixed one.
 	Secret, Previous string
 	// Sender gets the mails. Nil: the mailbox.
@@ -256,7 +258,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
-	cfg.LogLines = o.LogLines
+	cfg.LogLines, cfg.LongRefreshTokens = o.LogLines, !o.ShortRefreshTokens
 	for _, pepper := range o.Peppers {
 		cfg.PasswordPeppers = append(cfg.PasswordPeppers, []byte(pepper))
 	}

@@ -74,18 +74,22 @@ WHERE session_life < make_interval(secs => @session_seconds::double precision)
 -- name: KeepForLegacy :exec
 SELECT latchkey_keep_for_legacy(@until::timestamptz);
 
--- JoinReplica comes before the first reading: from then on, calls that revoke wait for this row.
+-- JoinReplica comes before the first reading: from then on, calls that revoke wait for this row. The version of its id
+-- says what the replica can read (ConfirmReplica).
 -- name: JoinReplica :exec
 INSERT INTO replicas (id, applied_seq, lease_ms) VALUES (@id, 0, @lease_ms);
 
 -- ConfirmReplica reads the head and the replica's own row in one snapshot, which must be the primary's. known says
--- whether the row that the replica applied last still has this tip.
+-- whether the row that the replica applied last still has this tip, and short_only whether there is a replica that reads
+-- only short refresh tokens: the ids of such releases are of version 4, later ones are of version 8, whose bits are free
+-- for own uses (RFC 9562). That needs no column.
 -- name: ConfirmReplica :one
 SELECT h.seq, h.tip,
     extract(epoch FROM h.access_life)::double precision AS access_life_seconds,
     h.legacy_until, h.forgotten_at,
     clock_timestamp()::timestamptz AS database_time,
     EXISTS (SELECT FROM replicas r WHERE r.id = @id AND r.leaving_since IS NULL) AS joined,
+    EXISTS (SELECT FROM replicas r WHERE get_byte(uuid_send(r.id), 6) < 128) AS short_only,
     EXISTS (SELECT FROM revocations v WHERE v.seq = @applied_seq AND v.tip = @applied_tip) AS known
 FROM ledger_head h
 WHERE latchkey_on_primary();
