@@ -20,9 +20,9 @@ import (
 
 // Refresh trades a refresh token for the next one of its session. The order matters. The MAC is checked before anything
 // changes, so that somebody who knows only the id of a session cannot disturb it. PostgreSQL is asked before Redis
-// advances, so that a disabled account or an ended session never refreshes, even if Redis says otherwise, and so that an
-// outage of PostgreSQL spends no token. A long token costs one statement of PostgreSQL and one script of Redis, which
-// also compares the token's proof; a short one also a read of Redis before.
+// advances: a disabled account or an ended session never refreshes, even if Redis says otherwise, and an outage of
+// PostgreSQL spends no token. A long token costs one statement of PostgreSQL and one script of Redis, which also
+// compares the token's proof; a short one costs a read of Redis before.
 func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err
@@ -86,7 +86,7 @@ func (f *Flow) refuseToken(ctx context.Context, err error) error {
 	return fmt.Errorf("read the session: %w", err)
 }
 
-// UnknownSession returns the refusal for a session that Redis does not have. The MAC of the token cannot be checked, so
+// UnknownSession returns the refusal for a session that Redis does not have. The token cannot be checked against it, so
 // the refusal says no more than whether the session was ended. That is no secret to somebody who knows the id of the
 // session.
 func (f *Flow) UnknownSession(ctx context.Context, id uuid.UUID) error {

@@ -307,8 +307,8 @@ func (k Key) LongMAC(t Token) [macSize]byte {
 	return [macSize]byte(h.Sum(nil))
 }
 
-// MAC returns the MAC of one generation in a short token. Its key is derived from the secret, which Redis does not know, and
-// from the session's salt, which only Redis knows: an attacker needs both to make a token.
+// MAC returns the MAC of one generation in a short token. Its key is derived from the secret, which Redis does not
+// know, and from the session's salt, which only Redis knows: an attacker needs both to make a token.
 func (k Key) MAC(b Binding, generation uint64) ([macSize]byte, error) {
 	key, err := hkdf.Key(sha256.New, k.secret, b.Salt[:], "latchkey refresh token", sha256.Size)
 	if err != nil {
@@ -346,9 +346,9 @@ func requestHash(key, head []byte, requestID string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// RequestHash returns what Redis stores instead of the request id of a short token. The hash has a key, because clients may
-// number their requests, and it covers the session and the generation. An empty id has an empty hash, which
-// never equals another.
+// RequestHash returns what Redis stores instead of the request id of a short token. The hash has a key, because
+// clients may number their requests, and it covers the session and the generation. An empty id has an empty hash,
+// which never equals another. Of b it needs the salt.
 func (k Key) RequestHash(b Binding, generation uint64, requestID string) (string, error) {
 	if requestID == "" {
 		return "", nil

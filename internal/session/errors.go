@@ -36,8 +36,8 @@ var (
 )
 
 // UnknownError means that a well-formed refresh token names a session that Redis does not have, or no longer
-// has. The MAC of the token could not be checked, because the salt is in the session. So SessionID may be
-// forged.
+// has. The token could not be checked against the salt, which is in the session. So SessionID may be forged: of a
+// short token by anybody, of a long one by somebody who knows the secret.
 type UnknownError struct {
 	// SessionID is the session that the token names.
 	SessionID uuid.UUID

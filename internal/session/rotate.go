@@ -119,7 +119,8 @@ func (s *Store) open(ctx context.Context, tok refreshtoken.Token, key refreshtok
 		end: rec.End, key: tok.KeyID, proof: rec.Proof(tok.Generation),
 	}
 	if c := tok.Carried; c != nil {
-		if c.UserID != rec.UserID || c.End != rec.End || c.Position != rec.Position || !hmac.Equal(c.Proof[:], claim.proof[:]) {
+		sameFacts := c.UserID == rec.UserID && c.End == rec.End && c.Position == rec.Position
+		if !sameFacts || !hmac.Equal(c.Proof[:], claim.proof[:]) {
 			return nil, ErrForged
 		}
 	} else {
