@@ -7,24 +7,34 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/lmittmann/tint"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/logbuffer"
 )
 
 // newLogger returns the logger of a command, which writes to stderr. It warns about variables that look like
 // settings and are none.
 func newLogger(cfg *config.Config, environ []string) *slog.Logger {
+	log, _ := newDelayedLogger(cfg, environ, 0)
+	return log
+}
+
+// newDelayedLogger returns a logger whose lines may wait for this long, and what writes the last of them: call it before
+// the process ends.
+func newDelayedLogger(cfg *config.Config, environ []string, delay time.Duration) (log *slog.Logger, last func()) {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // config accepts the four names of slog only
-	log := slog.New(logHandler(os.Stderr, cfg.LogFormat, level, isTerminal(os.Stderr)))
+	w := logbuffer.New(os.Stderr, delay)
+	log = slog.New(w.Handler(logHandler(w, cfg.LogFormat, level, isTerminal(os.Stderr))))
 	if unknown := config.Unknown(environ); len(unknown) > 0 {
 		log.Warn("these variables are no settings: misspelt?", "variables", strings.Join(unknown, " "))
 	}
 	redis.SetLogger(redisLog{log})
-	return log
+	return log, w.Close
 }
 
 // logHandler returns a handler for LATCHKEY_LOG_FORMAT. Text has colours on a terminal only: in a file or a

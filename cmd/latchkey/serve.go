@@ -21,7 +21,8 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	leaveRoom(environ, cfg)
-	log := newLogger(cfg, environ)
+	log, last := newDelayedLogger(cfg, environ, cfg.LogDelay)
+	defer last()
 	app.LogWeak(ctx, warned, log)
 	logAddressLimits(log, cfg)
 	sender, err := app.NewSMTP(cfg)

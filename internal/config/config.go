@@ -104,6 +104,7 @@ type Config struct {
 	LogLevel                 string        `env:"LATCHKEY_LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" form:"debug, info, warn or error" example:"info" doc:"the least level that is logged"`
 	LogLines                 int           `env:"LATCHKEY_LOG_LINES" envDefault:"20" min:"0" max:"1000000" form:"a number" example:"20" doc:"the most lines a second about calls of one method with one code, and of each other kind; a line a second counts the rest; 0: all are logged"`
 	LogFormat                string        `env:"LATCHKEY_LOG_FORMAT" envDefault:"auto" oneof:"auto text json" form:"auto, text or json" example:"auto" doc:"form of log lines; auto: text on a terminal, otherwise JSON"`
+	LogDelay                 time.Duration `env:"LATCHKEY_LOG_DELAY" envDefault:"100ms" min:"0s" max:"10s" form:"a duration" example:"100ms" doc:"serve writes log lines together, at the latest after this time, at each warning or error, and when it stops; if it is killed, the lines of that time are lost; 0s: each line at once"`
 
 	// Takeover from the older backends.
 
