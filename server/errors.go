@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -19,6 +18,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/rules"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
@@ -114,22 +114,16 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 }
 
 // invalidRequest turns violations of rules into field violations. Their texts name rules, never values.
-func invalidRequest(err error) error {
-	var invalid *protovalidate.ValidationError
-	if !errors.As(err, &invalid) {
-		return fmt.Errorf("validate: %w", err)
-	}
+func invalidRequest(broken []rules.Violation) error {
 	bad := &errdetails.BadRequest{}
-	texts := make([]string, 0, len(invalid.Violations))
-	for _, v := range invalid.Violations {
-		field := protovalidate.FieldPathString(v.Proto.GetField())
-		message := v.Proto.GetMessage()
+	texts := make([]string, 0, len(broken))
+	for _, v := range broken {
 		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
-			Field:       field,
-			Description: message,
-			Reason:      strings.ToUpper(strings.ReplaceAll(v.Proto.GetRuleId(), ".", "_")),
+			Field:       v.Field,
+			Description: v.Message,
+			Reason:      strings.ToUpper(strings.ReplaceAll(v.Rule, ".", "_")),
 		})
-		texts = append(texts, field+": "+message)
+		texts = append(texts, v.Field+": "+v.Message)
 	}
 	return refusal.New(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
 }

@@ -11,13 +11,13 @@ import (
 	"testing"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	"buf.build/go/protovalidate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/rules"
 	"github.com/latchkey-auth/latchkey/server"
 )
 
@@ -83,15 +83,12 @@ func probes() []struct{ name, text string } {
 // these texts and act on the reasons. So a rule may be rewritten, but its answers must not change.
 func TestInvalidRequests(t *testing.T) {
 	t.Parallel()
-	validator, err := protovalidate.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	checker := contractRules(t)
 	var got strings.Builder
 	got.WriteString("# What each field of a request answers to probes() of invalid_test.go; made by `go test ./server -run TestInvalidRequests -update`.\n")
 	for _, field := range contractFields() {
 		if field.Kind() == protoreflect.StringKind && strings.HasSuffix(string(field.Parent().Name()), "Request") {
-			writeAnswers(t, &got, validator, field)
+			writeAnswers(t, &got, checker, field)
 		}
 	}
 	const golden = "testdata/invalid-requests.txt"
@@ -120,14 +117,18 @@ func TestInvalidRequests(t *testing.T) {
 }
 
 // writeAnswers writes a line for each answer about a field: the probes that get it, then its violations.
-func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Validator, field protoreflect.FieldDescriptor) {
+func writeAnswers(t *testing.T, to *strings.Builder, checker *rules.Checker, field protoreflect.FieldDescriptor) {
 	t.Helper()
 	byAnswer := map[string][]string{}
 	var answers []string
 	for _, probe := range probes() {
 		message := dynamicpb.NewMessage(field.ContainingMessage())
 		message.Set(field, protoreflect.ValueOfString(probe.text))
-		found := answer(t, validator.Validate(message), string(field.Name()))
+		broken, err := checker.Check(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := answer(t, broken, string(field.Name()))
 		if _, ok := byAnswer[found]; !ok {
 			answers = append(answers, found)
 		}
@@ -139,14 +140,14 @@ func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Val
 }
 
 // answer returns the text about one field in the answer to an invalid request.
-func answer(t *testing.T, err error, field string) string {
+func answer(t *testing.T, broken []rules.Violation, field string) string {
 	t.Helper()
-	if err == nil {
+	if len(broken) == 0 {
 		return "accepted"
 	}
 	var refused *refusal.Error
-	if !errors.As(server.InvalidRequest(err), &refused) {
-		t.Fatalf("no refusal: %v", err)
+	if !errors.As(server.InvalidRequest(broken), &refused) {
+		t.Fatalf("no refusal: %v", broken)
 	}
 	var found []string
 	for _, detail := range refused.Details {

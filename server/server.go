@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -36,6 +35,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/rules"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
@@ -137,7 +137,7 @@ type Server struct {
 	queries    *db.Queries
 	policies   policies
 	middleware []middleware
-	validator  protovalidate.Validator
+	rules      *rules.Checker
 	rpcMetrics *rpcMetrics
 	grpc       *grpc.Server
 	health     *health.Server
@@ -181,22 +181,20 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.intakes = readIntakes(s.grpc.GetServiceInfo())
 	s.rpcMetrics = newRPCMetrics(s.grpc.GetServiceInfo())
-	// It compiles the rules now, so that the first caller does not wait for that.
-	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
-	if err != nil {
-		return nil, fmt.Errorf("validation rules: %w", err)
+	if s.rules, err = rules.New(s.requests()...); err != nil {
+		return nil, err
 	}
 	s.setServing(false)
 	return s, s.registerMetrics()
 }
 
-// requests returns the messages that our methods accept.
+// requests returns the messages that the methods accept, those of health and reflection too.
 func (s *Server) requests() []protoreflect.MessageDescriptor {
 	var list []protoreflect.MessageDescriptor
 	for name := range s.grpc.GetServiceInfo() {
 		found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		service, ok := found.(protoreflect.ServiceDescriptor)
-		if !ok || publicServices()[name] {
+		if !ok {
 			continue
 		}
 		methods := service.Methods()
