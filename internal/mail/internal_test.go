@@ -1,6 +1,9 @@
 package mail
 
 import (
+	"maps"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,5 +50,47 @@ func TestKinds(t *testing.T) {
 	t.Parallel()
 	if (requestArgs{}).Kind() != "password_reset" || (linkArgs{}).Kind() != "reset_link" || (noticeArgs{}).Kind() != "notice" || (changedArgs{}).Kind() != "password_changed" {
 		t.Error("a job kind changed")
+	}
+}
+
+// TestTemplateTypes: templates reach methods of these types only. The shipped binary finds no methods of others by name:
+// who adds a type to view adds it to templateTypes of internal/release too.
+func TestTemplateTypes(t *testing.T) {
+	t.Parallel()
+	found := map[string]bool{}
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		if seen[typ] {
+			return
+		}
+		seen[typ] = true
+		if typ.NumMethod() > 0 && typ.Kind() != reflect.Interface {
+			found[typ.String()] = true
+		}
+		for m := range typ.Methods() {
+			method := m.Type
+			switch { // what templates can call: one result, or one and an error
+			case method.NumOut() == 1, method.NumOut() == 2 && method.Out(1) == reflect.TypeFor[error]():
+				walk(method.Out(0))
+			}
+		}
+		switch typ.Kind() {
+		case reflect.Struct:
+			for field := range typ.Fields() {
+				if field.IsExported() {
+					walk(field.Type)
+				}
+			}
+		case reflect.Slice, reflect.Array, reflect.Map, reflect.Pointer:
+			walk(typ.Elem())
+		default:
+		}
+	}
+	walk(reflect.TypeFor[view]())
+	walk(reflect.TypeFor[htmlView]())
+	got := slices.Sorted(maps.Keys(found))
+	if want := []string{"*time.Location", "time.Duration", "time.Month", "time.Time", "time.Weekday"}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

@@ -59,7 +59,7 @@ func startStack(ctx context.Context, log string) (_ *stack, err error) {
 	return s, nil
 }
 
-// build makes the binary as the Dockerfile does.
+// build makes the binary as it is shipped.
 func (s *stack) build(ctx context.Context) (string, error) {
 	program := filepath.Join(s.dir, "latchkey")
 	return program, benchkit.Build(ctx, program)

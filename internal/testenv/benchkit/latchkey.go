@@ -37,17 +37,10 @@ func Settings(databaseURL, redisURL, secret string) []string {
 	}
 }
 
-// releaseFlags returns the flags with which the Dockerfile builds.
-func releaseFlags() []string {
-	return []string{"-trimpath", "-buildvcs=false", "-tags", "timetzdata", "-ldflags", "-s -w -X main.version=bench"}
-}
-
-// Build makes the binary as the Dockerfile does, in this file.
+// Build makes the binary as it is shipped, in the file program.
 func Build(ctx context.Context, program string) error {
-	args := append([]string{"build"}, releaseFlags()...)
-	args = append(args, "-o", program, "github.com/latchkey-auth/latchkey/cmd/latchkey")
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // G204: fixed words and a path of ours
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	const release = "github.com/latchkey-auth/latchkey/internal/release"
+	cmd := exec.CommandContext(ctx, "go", "run", release, "-version", "bench", "-o", program) //nolint:gosec // G204: fixed words and a path of ours
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build latchkey: %w: %s", err, text)
 	}

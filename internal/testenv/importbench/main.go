@@ -90,10 +90,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	return errors.Join(b.measure(ctx), b.out.Flush())
 }
 
-// prepare builds the program as the Dockerfile does, and writes the file.
+// prepare builds the program as it is shipped, and writes the file.
 func (b *bench) prepare(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.latchkey, "./cmd/latchkey") //nolint:gosec // G204: fixed words and a path of ours
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")                                                 //nolint:forbidigo // the tool's own, for the go command
+	build := exec.CommandContext(ctx, "go", "run", "./internal/release", "-version", "bench", "-o", b.latchkey) //nolint:gosec // G204: fixed words and a path of ours
 	if text, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build latchkey: %w\n%s", err, text)
 	}

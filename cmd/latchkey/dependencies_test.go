@@ -1,0 +1,43 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDependencies: packages that cost much and are of no use to a running service stay out of the shipped binary.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	forbidden := map[string]string{
+		"buf.build/go/protovalidate":  "internal/rules checks messages; with CEL it takes 5 MB",
+		"cel.dev/cel-go":              "only protovalidate needs it",
+		"github.com/antlr4-go/antlr":  "only CEL needs it",
+		"golang.org/x/net/trace":      "the tag grpcnotrace leaves it out",
+		"google.golang.org/grpc/xds":  "an Envoy client that nobody configures",
+		"github.com/onsi":             "for tests",
+		"github.com/stretchr/testify": "for tests",
+		"pgregory.net/rapid":          "for tests",
+		"testing":                     "for tests",
+		"net/http/httptest":           "for tests",
+		"go/parser":                   "for programs that read Go",
+		"github.com/latchkey-auth/latchkey/internal/testenv": "for tests",
+	}
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "timetzdata,grpcnotrace", ".")
+	text, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(text))
+	if !slices.Contains(packages, "google.golang.org/grpc") {
+		t.Fatalf("the list lacks what is there for sure: %q", packages)
+	}
+	for _, name := range packages {
+		for path, why := range forbidden {
+			if name == path || strings.HasPrefix(name, path+"/") {
+				t.Errorf("cmd/latchkey imports %s: %s", name, why)
+			}
+		}
+	}
+}
