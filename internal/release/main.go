@@ -6,8 +6,8 @@
 //
 // The second form runs the tests of a package with what the build changes in Go's library.
 //
-// A plain `go build ./cmd/latchkey` makes a binary that does the same and is a third larger; docs/decisions has the
-// reasons (2026-11-30-memory.md).
+// A plain `go build ./cmd/latchkey` makes a larger binary that does the same; docs/decisions has the reasons
+// (2026-11-30-memory.md).
 package main
 
 import (
