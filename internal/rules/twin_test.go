@@ -73,11 +73,13 @@ func texts() *rapid.Generator[string] {
 	lengths := rapid.SampledFrom([]int{1, 1, 1, 7, 8, 63, 64, 65, 100, 101, 127, 128, 129, 255, 256, 257, 320, 321, 512, 513, 4096, 4097})
 	return rapid.Custom(func(t *rapid.T) string {
 		text := strings.Join(rapid.SliceOfN(pieces, 0, 4).Draw(t, "pieces"), "")
-		switch rapid.IntRange(0, 3).Draw(t, "form") {
+		switch rapid.IntRange(0, 5).Draw(t, "form") {
 		case 0:
 			return strings.Repeat(pieces.Draw(t, "piece"), lengths.Draw(t, "length")) + text
 		case 1:
 			return rapid.String().Draw(t, "any")
+		case 2, 3: // exactly at a limit
+			return strings.Repeat("a", lengths.Draw(t, "length"))
 		}
 		return text
 	})
