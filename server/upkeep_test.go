@@ -3,6 +3,7 @@ package server_test
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -105,5 +106,41 @@ func TestStoredSettings(t *testing.T) {
 	})
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestRecentSettings: one replica counts, the others read what it has counted, until that is too old.
+func TestRecentSettings(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	recent := func(within time.Duration) []argon.Decoy {
+		t.Helper()
+		got, err := accounts.RecentSettings(t.Context(), s.Pool, within)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := recent(time.Hour); len(got) != 0 {
+		t.Errorf("%+v without an account", got)
+	}
+	signUp(t, s, email)
+	if got := recent(time.Hour); len(got) != 0 {
+		t.Errorf("counted again within an hour: %+v", got)
+	}
+	execSQL(t, s, "UPDATE hash_settings SET counted_at = now() - interval '61 minutes'")
+	want := []argon.Decoy{{Setting: "$argon2id$v=19$m=64,t=1,p=1$", Weight: 1}}
+	for _, within := range []time.Duration{time.Hour, math.MaxInt64} {
+		if got := recent(within); !slices.Equal(got, want) {
+			t.Errorf("after an hour: %+v", got)
+		}
+	}
+	execSQL(t, s, "UPDATE hash_settings SET weights = '{7}', counted_at = now() - interval '10 years'")
+	if got := recent(math.MaxInt64); len(got) != 1 || got[0].Weight != 7 {
+		t.Errorf("a start does not take what was counted years ago: %+v", got)
+	}
+	execSQL(t, s, "UPDATE hash_settings SET weights = '{7,8}'")
+	if got := recent(math.MaxInt64); !slices.Equal(got, want) {
+		t.Errorf("a harmed row gives %+v", got)
 	}
 }

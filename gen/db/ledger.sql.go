@@ -372,10 +372,19 @@ func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, arg Revocations
 
 const revocationsInForce = `-- name: RevocationsInForce :many
 SELECT v.seq, v.tip, v.kind, v.session_id, v.user_id, v.except_session_id, v.key_id, v.created_at, v.keep_until FROM revocations v, ledger_head h
-WHERE v.seq > $1 AND latchkey_on_primary() AND (
-    v.created_at > now() - h.access_life - interval '2 minutes'
-    OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
-)
+WHERE latchkey_on_primary()
+    AND v.seq > CASE WHEN $1::bigint > 0 THEN $1::bigint ELSE (
+        SELECT CASE WHEN g.legacy_until > now() - interval '2 minutes' THEN 0 ELSE coalesce((
+            SELECT min(recent.seq) - 1 FROM (
+                SELECT r.seq FROM revocations r
+                WHERE r.created_at > now() - g.access_life - interval '2 minutes' OFFSET 0
+            ) AS recent
+        ), g.seq) END FROM ledger_head g
+    ) END
+    AND (
+        v.created_at > now() - h.access_life - interval '2 minutes'
+        OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
+    )
 ORDER BY v.seq LIMIT $2::integer
 `
 
@@ -387,6 +396,11 @@ type RevocationsInForceParams struct {
 // RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
 // before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
 // differ and for long transactions. A page that is not full is the last one.
+//
+// The first page (position 0) begins at the lowest position among the rows of that time. Without that, it would read
+// all rows of a month to find those of 17 minutes: a second for a million. Not at the position of the earliest such
+// row: if the clock was set back, a lower position can have a later time. OFFSET 0 keeps the planner from walking
+// through all positions to find the lowest.
 func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, arg RevocationsInForceParams) ([]Revocation, error) {
 	rows, err := db.Query(ctx, revocationsInForce, arg.Seq, arg.Page)
 	if err != nil {

@@ -29,6 +29,13 @@ type AuditEvent struct {
 	Times     int32
 }
 
+type HashSetting struct {
+	OnlyRow   bool
+	Settings  []string
+	Weights   []int64
+	CountedAt time.Time
+}
+
 type LedgerHead struct {
 	OnlyRow     bool
 	Seq         int64

@@ -307,6 +307,42 @@ func (q *Queries) LockUser(ctx context.Context, db DBTX, id uuid.UUID) (User, er
 	return i, err
 }
 
+const noteHashSettings = `-- name: NoteHashSettings :exec
+INSERT INTO hash_settings (settings, weights, counted_at) VALUES ($1::text[], $2::bigint[], now())
+ON CONFLICT (only_row) DO UPDATE
+SET settings = excluded.settings, weights = excluded.weights, counted_at = excluded.counted_at
+`
+
+type NoteHashSettingsParams struct {
+	Settings []string
+	Weights  []int64
+}
+
+// NoteHashSettings notes what SampleHashSettings has counted.
+func (q *Queries) NoteHashSettings(ctx context.Context, db DBTX, arg NoteHashSettingsParams) error {
+	_, err := db.Exec(ctx, noteHashSettings, arg.Settings, arg.Weights)
+	return err
+}
+
+const notedHashSettings = `-- name: NotedHashSettings :one
+SELECT settings, weights, extract(epoch FROM now() - counted_at)::double precision AS age_seconds FROM hash_settings
+WHERE latchkey_on_primary()
+`
+
+type NotedHashSettingsRow struct {
+	Settings   []string
+	Weights    []int64
+	AgeSeconds float64
+}
+
+// NotedHashSettings returns what was counted last, and how long ago that was.
+func (q *Queries) NotedHashSettings(ctx context.Context, db DBTX) (NotedHashSettingsRow, error) {
+	row := db.QueryRow(ctx, notedHashSettings)
+	var i NotedHashSettingsRow
+	err := row.Scan(&i.Settings, &i.Weights, &i.AgeSeconds)
+	return i, err
+}
+
 const recordLogin = `-- name: RecordLogin :execrows
 WITH forgotten AS (
     DELETE FROM password_failures f WHERE f.user_id = $2 AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = $3::uuid)
@@ -380,6 +416,7 @@ SELECT setting::text, count(*) AS weight
 FROM (
     SELECT substring(password_hash FROM $1::text) AS setting
     FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
+    OFFSET 0
 ) AS settings
 WHERE setting IS NOT NULL
 GROUP BY setting
@@ -397,6 +434,7 @@ type SampleHashSettingsRow struct {
 // password.SettingPattern, which knows every kind. Ids are random, so the
 // first ones by id are a fair sample at the cost of an index read. The 100 most
 // frequent are enough: an import of hostile hashes must not make the list long.
+// OFFSET 0 keeps the pattern, which is most of the cost, from being matched twice.
 func (q *Queries) SampleHashSettings(ctx context.Context, db DBTX, pattern string) ([]SampleHashSettingsRow, error) {
 	rows, err := db.Query(ctx, sampleHashSettings, pattern)
 	if err != nil {

@@ -41,8 +41,10 @@ const (
 	maxAccessLife = 24 * time.Hour
 	// queuePerSlot makes a full queue about 0.2 s of work at 7 ms for each hash, and 0.7 s without AVX2.
 	queuePerSlot = 32
-	// decoyEvery is how often the kinds and parameters of the stored hashes are counted.
-	decoyEvery = 10 * time.Minute
+	// decoyEvery is how often a replica reads the counts of the kinds and parameters of the stored hashes. If they are
+	// older than decoysFresh, it counts anew: about a second, so not each replica does it each time.
+	decoyEvery  = 10 * time.Minute
+	decoysFresh = 5 * time.Minute
 	// keysEvery is how late a signing key can change its state, and how long a key of another replica can be
 	// missing from the JWKS of this one. Tokens that such a key has signed are accepted at once.
 	keysEvery = 30 * time.Second
@@ -105,6 +107,9 @@ type App struct {
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
 	eviction    *evictionWatch
+
+	// peppersChecked says whether the start has checked them.
+	peppersChecked bool
 }
 
 // New builds the service and starts nothing; Run does. It reads from top to bottom: keys, leaf packages,

@@ -10,8 +10,13 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/password"
 )
 
-// peppersTime bounds a check of peppers: to count the accounts of one that is missing reads the whole table.
-const peppersTime = 10 * time.Second
+const (
+	// peppersTime bounds a check of peppers: to count the accounts of one that is missing can read the whole table.
+	peppersTime = 10 * time.Second
+	// startPeppersTime bounds the check that a start waits for. If it is not enough, the check is done again after the
+	// start.
+	startPeppersTime = time.Second
+)
 
 func newPeppers(secrets config.Peppers) ([]password.Pepper, error) {
 	var peppers []password.Pepper
@@ -26,13 +31,16 @@ func newPeppers(secrets config.Peppers) ([]password.Pepper, error) {
 }
 
 // checkPeppers notes the peppers of this replica, and logs an error for each one that accounts were imported with and
-// that it does not have. It starts all the same: the other accounts must not be kept out.
-func (a *App) checkPeppers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, peppersTime)
+// that it does not have. It starts all the same: the other accounts must not be kept out. It returns whether the check
+// was done within the time.
+func (a *App) checkPeppers(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := a.findMissingPeppers(ctx); err != nil {
+	err := a.findMissingPeppers(ctx)
+	if err != nil {
 		a.log.WarnContext(ctx, "peppers of imported passwords not checked", "error", err)
 	}
+	return err == nil
 }
 
 func (a *App) findMissingPeppers(ctx context.Context) error {

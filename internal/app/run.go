@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"runtime"
@@ -90,7 +91,10 @@ func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout 
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	if !a.overrides.NoUpkeep {
-		a.countHashes(background) // before the first login
+		a.peppersChecked = a.checkPeppers(background, startPeppersTime)
+		// Before the first login. A count of any age will do, so that a start does not wait for one: keepUp renews it at
+		// once. Only the first start on a database counts.
+		a.countHashes(background, math.MaxInt64)
 	}
 	if err := a.jobs.Start(background); err != nil {
 		return fmt.Errorf("start the jobs: %w", err)

@@ -14,6 +14,10 @@ import (
 // checks that Redis keeps all keys.
 func (a *App) keepUp(ctx context.Context) {
 	a.tendKeys(ctx) // a change may have been due for a long time
+	if !a.peppersChecked {
+		a.checkPeppers(ctx, peppersTime)
+	}
+	a.countHashes(ctx, decoysFresh)
 	a.eviction.look(ctx)
 	decoys, keys := time.NewTicker(decoyEvery), time.NewTicker(keysEvery)
 	defer decoys.Stop()
@@ -23,7 +27,8 @@ func (a *App) keepUp(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-decoys.C:
-			a.countHashes(ctx)
+			a.checkPeppers(ctx, peppersTime)
+			a.countHashes(ctx, decoysFresh)
 		case <-keys.C:
 			a.tendKeys(ctx)
 			a.eviction.look(ctx)
@@ -51,9 +56,9 @@ func (a *App) tendKeys(ctx context.Context) {
 	}
 }
 
-func (a *App) countHashes(ctx context.Context) {
-	a.checkPeppers(ctx)
-	decoys, err := account.StoredSettings(ctx, a.stores.Pool)
+// countHashes tells the hasher which kinds of hashes are stored, by a count that is younger than within.
+func (a *App) countHashes(ctx context.Context, within time.Duration) {
+	decoys, err := account.RecentSettings(ctx, a.stores.Pool, within)
 	if err != nil {
 		a.log.WarnContext(ctx, "kinds of stored hashes not counted", "error", err)
 		return

@@ -94,8 +94,9 @@ func TestReadsFailElsewhere(t *testing.T) {
 			_, err := q.RevocationsInForce(ctx, pool, db.RevocationsInForceParams{Page: 1})
 			return err
 		},
-		"ListReplicas":    func() error { _, err := q.ListReplicas(ctx, pool); return err },
-		"ListSigningKeys": func() error { _, err := q.ListSigningKeys(ctx, pool); return err },
+		"NotedHashSettings": func() error { _, err := q.NotedHashSettings(ctx, pool); return err },
+		"ListReplicas":      func() error { _, err := q.ListReplicas(ctx, pool); return err },
+		"ListSigningKeys":   func() error { _, err := q.ListSigningKeys(ctx, pool); return err },
 		"FindSecret": func() error {
 			_, err := q.FindSecret(ctx, pool, db.FindSecretParams{Purpose: "password_reset", Asker: []byte{}, TokenHash: []byte{1}, Now: time.Now()})
 			return err

@@ -101,12 +101,26 @@ SELECT * FROM revocations WHERE seq > @seq AND latchkey_on_primary() ORDER BY se
 -- RevocationsInForce reads one page of the rows after a position that can still refuse an access token. Tokens from
 -- before have expired, except those of older backends, which may live for any time. The two minutes are for clocks that
 -- differ and for long transactions. A page that is not full is the last one.
+--
+-- The first page (position 0) begins at the lowest position among the rows of that time. Without that, it would read
+-- all rows of a month to find those of 17 minutes: a second for a million. Not at the position of the earliest such
+-- row: if the clock was set back, a lower position can have a later time. OFFSET 0 keeps the planner from walking
+-- through all positions to find the lowest.
 -- name: RevocationsInForce :many
 SELECT v.* FROM revocations v, ledger_head h
-WHERE v.seq > @seq AND latchkey_on_primary() AND (
-    v.created_at > now() - h.access_life - interval '2 minutes'
-    OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
-)
+WHERE latchkey_on_primary()
+    AND v.seq > CASE WHEN @seq::bigint > 0 THEN @seq::bigint ELSE (
+        SELECT CASE WHEN g.legacy_until > now() - interval '2 minutes' THEN 0 ELSE coalesce((
+            SELECT min(recent.seq) - 1 FROM (
+                SELECT r.seq FROM revocations r
+                WHERE r.created_at > now() - g.access_life - interval '2 minutes' OFFSET 0
+            ) AS recent
+        ), g.seq) END FROM ledger_head g
+    ) END
+    AND (
+        v.created_at > now() - h.access_life - interval '2 minutes'
+        OR (h.legacy_until > now() - interval '2 minutes' AND latchkey_reaches_legacy(v.kind, v.session_id))
+    )
 ORDER BY v.seq LIMIT @page::integer;
 
 -- name: SetReplicaApplied :exec

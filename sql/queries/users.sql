@@ -71,11 +71,13 @@ UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @o
 -- password.SettingPattern, which knows every kind. Ids are random, so the
 -- first ones by id are a fair sample at the cost of an index read. The 100 most
 -- frequent are enough: an import of hostile hashes must not make the list long.
+-- OFFSET 0 keeps the pattern, which is most of the cost, from being matched twice.
 -- name: SampleHashSettings :many
 SELECT setting::text, count(*) AS weight
 FROM (
     SELECT substring(password_hash FROM @pattern::text) AS setting
     FROM (SELECT password_hash FROM users ORDER BY id LIMIT 10000) AS sample
+    OFFSET 0
 ) AS settings
 WHERE setting IS NOT NULL
 GROUP BY setting
@@ -84,6 +86,17 @@ LIMIT 100;
 
 -- name: RenameUser :exec
 UPDATE users SET first_name = @first_name, last_name = @last_name WHERE id = @id;
+
+-- NoteHashSettings notes what SampleHashSettings has counted.
+-- name: NoteHashSettings :exec
+INSERT INTO hash_settings (settings, weights, counted_at) VALUES (@settings::text[], @weights::bigint[], now())
+ON CONFLICT (only_row) DO UPDATE
+SET settings = excluded.settings, weights = excluded.weights, counted_at = excluded.counted_at;
+
+-- NotedHashSettings returns what was counted last, and how long ago that was.
+-- name: NotedHashSettings :one
+SELECT settings, weights, extract(epoch FROM now() - counted_at)::double precision AS age_seconds FROM hash_settings
+WHERE latchkey_on_primary();
 
 -- SetUserActive changes the status; the row is locked from then on.
 -- name: SetUserActive :one
