@@ -33,4 +33,7 @@ type Claims struct {
 	AMR []string
 	// ACR is "acr": "aal1" for one factor, "aal2" for two. Empty if the token does not say; then count one.
 	ACR string
+	// EmailVerified is "email_verified": whether the owner had proved the address of the account when the token was issued.
+	// False if the token does not say.
+	EmailVerified bool
 }

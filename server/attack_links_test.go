@@ -267,7 +267,7 @@ func TestAttack11AddressBeforeTheLink(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	user := uuid.MustParse(signUp(t, s, email).GetId())
 	issuer := resetsOf(s)
-	asked := mail.ResetLink{UserID: user, Position: int64(count(t, s, "SELECT seq FROM ledger_head"))}
+	asked := mail.Link{UserID: user, Position: int64(count(t, s, "SELECT seq FROM ledger_head"))}
 	execSQL(t, s, "UPDATE users SET email = 'moved@example.com' WHERE id = $1", user)
 	to, token, ok, err := issuer.IssueReset(t.Context(), asked)
 	noError(t, err)
@@ -307,7 +307,7 @@ func TestAttack11Race(t *testing.T) {
 	for round := range 20 {
 		before := int64(count(t, s, "SELECT seq FROM ledger_head"))
 		for _, user := range slices.Backward(users) { // so that two transactions lock the rows in different orders
-			_, _, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: user, Position: before})
+			_, _, _, err := issuer.IssueReset(t.Context(), mail.Link{UserID: user, Position: before})
 			noError(t, err)
 		}
 		tokens, errs := allAtOnce(8, func(i int) (string, error) {
@@ -325,7 +325,7 @@ func TestAttack11Race(t *testing.T) {
 				_, err := s.Pool.Exec(t.Context(), "UPDATE users SET email = 'x' || email")
 				return "", err
 			default:
-				_, token, _, err := issuer.IssueReset(t.Context(), mail.ResetLink{UserID: users[i%len(users)], Position: before})
+				_, token, _, err := issuer.IssueReset(t.Context(), mail.Link{UserID: users[i%len(users)], Position: before})
 				return token, err
 			}
 		})

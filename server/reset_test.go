@@ -176,7 +176,7 @@ func TestLinksLast(t *testing.T) {
 		t.Error("a link lives for ever when somebody asks for it all the time")
 	}
 	wantRefused(t, tryReset(t.Context(), s, first, newPassword), codes.InvalidArgument, "RESET_TOKEN_INVALID", "token")
-	_, other, _, err := resetsOf(s).IssueReset(t.Context(), mail.ResetLink{
+	_, other, _, err := resetsOf(s).IssueReset(t.Context(), mail.Link{
 		UserID: uuid.MustParse(user.GetId()), Position: int64(count(t, s, "SELECT seq FROM ledger_head")),
 	})
 	if err != nil || other == next {

@@ -90,6 +90,9 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	if cfg.ResetURL == "" {
 		cfg.ResetURL = view.HTTP + "/dev/reset"
 	}
+	if cfg.VerifyURL == "" {
+		cfg.VerifyURL = view.HTTP + "/dev/verify"
+	}
 	if cfg.Issuer == "" { // verifiers fetch the keys from there
 		cfg.Issuer = view.HTTP
 	}

@@ -150,16 +150,13 @@ func mailedToken(t *testing.T, addr string) string {
 	t.Helper()
 	var found string
 	testenv.Eventually(t, patience, "the mail is in the mailbox", func() bool {
-		mails := mailbox(t, addr)
-		if len(mails) != 1 {
-			return false
+		for _, mail := range mailbox(t, addr) { // another one is from the sign-up
+			link := regexp.MustCompile(`http://` + regexp.QuoteMeta(addr) + `/dev/reset\?token=([\w-]+)`).FindStringSubmatch(mail.Text)
+			if link != nil && mail.To == "ada@example.com" {
+				found = link[1]
+			}
 		}
-		link := regexp.MustCompile(`http://` + regexp.QuoteMeta(addr) + `/dev/reset\?token=([\w-]+)`).FindStringSubmatch(mails[0].Text)
-		if link == nil || mails[0].To != "ada@example.com" {
-			t.Fatalf("mail %+v", mails[0])
-		}
-		found = link[1]
-		return true
+		return found != ""
 	})
 	return found
 }

@@ -128,7 +128,9 @@ func devPages(pages http.Handler, mailbox *mail.Mailbox, view *devView) http.Han
 	mux.HandleFunc("GET /{$}", view.serveIndex)
 	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
 	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
-	mux.HandleFunc("GET /dev/reset", serveResetPage)
+	for path, page := range linkPages() {
+		mux.HandleFunc("GET "+path, page.serve)
+	}
 	return mux
 }
 
@@ -163,18 +165,27 @@ func pageHeaders(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// resetPage takes the place of the app's page that mailed links open.
-//
+// linkPage takes the place of an app's page that mailed links open.
+type linkPage struct{ Title, Setting, Method, Token string }
+
+func linkPages() map[string]linkPage {
+	return map[string]linkPage{
+		"/dev/reset":  {Title: "Reset a password", Setting: "LATCHKEY_RESET_URL", Method: "ResetPassword"},
+		"/dev/verify": {Title: "Prove an address", Setting: "LATCHKEY_VERIFY_URL", Method: "VerifyEmail"},
+	}
+}
+
 //nolint:gochecknoglobals // parsed once, never changed
-var resetPage = template.Must(template.New("reset").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
-<title>Reset a password</title>
+var linkTemplate = template.Must(template.New("link").Parse(`<!doctype html> <html lang="en"> <meta charset="utf-8">
+<title>{{.Title}}</title>
 <body style="font-family: system-ui; max-width: 50em; margin: 2em auto">
-<h1>Reset a password</h1>
-<p>Your app's page goes here: set <code>LATCHKEY_RESET_URL</code> to it. It calls ResetPassword with this token:</p>
-<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.}}</pre>
+<h1>{{.Title}}</h1>
+<p>Your app's page goes here: set <code>{{.Setting}}</code> to it. It calls {{.Method}} with this token:</p>
+<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{{.Token}}</pre>
 `))
 
-func serveResetPage(w http.ResponseWriter, r *http.Request) {
+func (p linkPage) serve(w http.ResponseWriter, r *http.Request) {
 	pageHeaders(w)
-	_ = resetPage.Execute(w, r.URL.Query().Get("token"))
+	p.Token = r.URL.Query().Get("token")
+	_ = linkTemplate.Execute(w, p)
 }

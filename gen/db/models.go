@@ -29,6 +29,11 @@ type AuditEvent struct {
 	Times     int32
 }
 
+type CodeDecoy struct {
+	Slot  int32
+	Tries int64
+}
+
 type HashSetting struct {
 	OnlyRow   bool
 	Settings  []string
@@ -65,6 +70,17 @@ type MailNotice struct {
 	InDay    int32
 }
 
+type MailRequest struct {
+	ID          int64
+	Kind        string
+	Email       string
+	Priority    int16
+	Ledger      int64
+	RequestedAt time.Time
+	TraceID     string
+	CallID      string
+}
+
 type OneTimeSecret struct {
 	UserID    uuid.UUID
 	Purpose   string
@@ -74,6 +90,10 @@ type OneTimeSecret struct {
 	Ledger    int64
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	Address   string
+	CodeNonce []byte
+	CodeHash  []byte
+	Tries     int32
 }
 
 type OtherSecret struct {
@@ -176,6 +196,10 @@ type SigningKey struct {
 
 type StoreCheck struct {
 	Filler string
+}
+
+type UnprovedSignUp struct {
+	UserID uuid.UUID
 }
 
 type User struct {

@@ -24,6 +24,16 @@ func (q *Queries) DeleteExpiredSecrets(ctx context.Context, db DBTX, now time.Ti
 	return result.RowsAffected(), nil
 }
 
+const deleteSecrets = `-- name: DeleteSecrets :exec
+DELETE FROM one_time_secrets WHERE user_id = $1
+`
+
+// DeleteSecrets deletes all secrets of an account.
+func (q *Queries) DeleteSecrets(ctx context.Context, db DBTX, userID uuid.UUID) error {
+	_, err := db.Exec(ctx, deleteSecrets, userID)
+	return err
+}
+
 const endedSince = `-- name: EndedSince :one
 SELECT latchkey_ended_since($1::uuid, $2::bigint)::boolean WHERE latchkey_on_primary()
 `
@@ -42,10 +52,35 @@ func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams)
 	return column_1, err
 }
 
+const findCode = `-- name: FindCode :one
+SELECT s.code_nonce, s.code_hash, s.tries FROM one_time_secrets s
+WHERE s.user_id = $1 AND s.purpose = $2 AND s.asker = $3
+`
+
+type FindCodeParams struct {
+	UserID  uuid.UUID
+	Purpose string
+	Asker   []byte
+}
+
+type FindCodeRow struct {
+	CodeNonce []byte
+	CodeHash  []byte
+	Tries     int32
+}
+
+// FindCode reads the values from which the digits of the account's secret are made.
+func (q *Queries) FindCode(ctx context.Context, db DBTX, arg FindCodeParams) (FindCodeRow, error) {
+	row := db.QueryRow(ctx, findCode, arg.UserID, arg.Purpose, arg.Asker)
+	var i FindCodeRow
+	err := row.Scan(&i.CodeNonce, &i.CodeHash, &i.Tries)
+	return i, err
+}
+
 const findLiveSecret = `-- name: FindLiveSecret :one
 SELECT s.token_hash, s.nonce FROM one_time_secrets s
 WHERE s.user_id = $1 AND s.purpose = $2 AND s.asker = $3
-    AND s.nonce IS NOT NULL AND s.created_at > $4::timestamptz AND s.expires_at > $5::timestamptz
+    AND s.address = $4 AND s.nonce IS NOT NULL AND s.created_at > $5::timestamptz AND s.expires_at > $6::timestamptz
     AND NOT latchkey_ended_since(s.user_id, s.ledger) AND latchkey_on_primary()
 `
 
@@ -53,6 +88,7 @@ type FindLiveSecretParams struct {
 	UserID    uuid.UUID
 	Purpose   string
 	Asker     []byte
+	Address   string
 	MadeAfter time.Time
 	Now       time.Time
 }
@@ -62,13 +98,14 @@ type FindLiveSecretRow struct {
 	Nonce     []byte
 }
 
-// FindLiveSecret reads the values from which the account's live secret is made. A secret whose sessions were ended
+// FindLiveSecret reads the values from which the account's live secret for the address is made. A secret whose sessions were ended
 // since then is not live.
 func (q *Queries) FindLiveSecret(ctx context.Context, db DBTX, arg FindLiveSecretParams) (FindLiveSecretRow, error) {
 	row := db.QueryRow(ctx, findLiveSecret,
 		arg.UserID,
 		arg.Purpose,
 		arg.Asker,
+		arg.Address,
 		arg.MadeAfter,
 		arg.Now,
 	)
@@ -137,7 +174,7 @@ func (q *Queries) FindResetAccounts(ctx context.Context, db DBTX, arg FindResetA
 }
 
 const findSecret = `-- name: FindSecret :one
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, s.address
 FROM one_time_secrets s JOIN users ON users.id = s.user_id
 WHERE s.purpose = $1 AND s.asker = $2 AND s.token_hash = $3 AND s.expires_at > $4::timestamptz
     AND users.is_active AND NOT latchkey_ended_since(users.id, s.ledger) AND latchkey_on_primary()
@@ -151,10 +188,12 @@ type FindSecretParams struct {
 }
 
 type FindSecretRow struct {
-	User User
+	User    User
+	Address string
 }
 
-// FindSecret returns the account that a token of this purpose and asker is for. A token of another purpose finds nothing.
+// FindSecret returns the account that a token of this purpose and asker is for, and the address that it proves. A token of
+// another purpose finds nothing.
 func (q *Queries) FindSecret(ctx context.Context, db DBTX, arg FindSecretParams) (FindSecretRow, error) {
 	row := db.QueryRow(ctx, findSecret,
 		arg.Purpose,
@@ -175,6 +214,7 @@ func (q *Queries) FindSecret(ctx context.Context, db DBTX, arg FindSecretParams)
 		&i.User.IsActive,
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
+		&i.Address,
 	)
 	return i, err
 }
@@ -202,17 +242,18 @@ func (q *Queries) ProlongSecret(ctx context.Context, db DBTX, arg ProlongSecretP
 }
 
 const replaceSecret = `-- name: ReplaceSecret :exec
-INSERT INTO one_time_secrets (user_id, purpose, asker, token_hash, nonce, ledger, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5::bytea, $6, $7, $8)
+INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, nonce, ledger, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6::bytea, $7, $8, $9)
 ON CONFLICT (user_id, purpose, asker) DO UPDATE
-SET token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
-    created_at = excluded.created_at, expires_at = excluded.expires_at
+SET address = excluded.address, token_hash = excluded.token_hash, nonce = excluded.nonce, ledger = excluded.ledger,
+    created_at = excluded.created_at, expires_at = excluded.expires_at, code_nonce = NULL, code_hash = NULL, tries = 0
 `
 
 type ReplaceSecretParams struct {
 	UserID    uuid.UUID
 	Purpose   string
 	Asker     []byte
+	Address   string
 	TokenHash []byte
 	Nonce     []byte
 	Position  int64
@@ -227,6 +268,7 @@ func (q *Queries) ReplaceSecret(ctx context.Context, db DBTX, arg ReplaceSecretP
 		arg.UserID,
 		arg.Purpose,
 		arg.Asker,
+		arg.Address,
 		arg.TokenHash,
 		arg.Nonce,
 		arg.Position,
@@ -234,6 +276,60 @@ func (q *Queries) ReplaceSecret(ctx context.Context, db DBTX, arg ReplaceSecretP
 		arg.ExpiresAt,
 	)
 	return err
+}
+
+const setCode = `-- name: SetCode :exec
+UPDATE one_time_secrets SET code_nonce = $1::bytea, code_hash = $2::bytea, tries = 0
+WHERE user_id = $3 AND purpose = $4 AND asker = $5
+`
+
+type SetCodeParams struct {
+	CodeNonce []byte
+	CodeHash  []byte
+	UserID    uuid.UUID
+	Purpose   string
+	Asker     []byte
+}
+
+// SetCode gives the secret other digits, with tries of their own.
+func (q *Queries) SetCode(ctx context.Context, db DBTX, arg SetCodeParams) error {
+	_, err := db.Exec(ctx, setCode,
+		arg.CodeNonce,
+		arg.CodeHash,
+		arg.UserID,
+		arg.Purpose,
+		arg.Asker,
+	)
+	return err
+}
+
+const spendCode = `-- name: SpendCode :execrows
+DELETE FROM one_time_secrets
+WHERE purpose = $1 AND asker = $2 AND code_hash = $3::bytea AND user_id = $4
+    AND expires_at > $5::timestamptz AND NOT latchkey_ended_since(user_id, ledger)
+`
+
+type SpendCodeParams struct {
+	Purpose  string
+	Asker    []byte
+	CodeHash []byte
+	UserID   uuid.UUID
+	Now      time.Time
+}
+
+// SpendCode is SpendSecret by the digits.
+func (q *Queries) SpendCode(ctx context.Context, db DBTX, arg SpendCodeParams) (int64, error) {
+	result, err := db.Exec(ctx, spendCode,
+		arg.Purpose,
+		arg.Asker,
+		arg.CodeHash,
+		arg.UserID,
+		arg.Now,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const spendSecret = `-- name: SpendSecret :execrows
@@ -263,4 +359,68 @@ func (q *Queries) SpendSecret(ctx context.Context, db DBTX, arg SpendSecretParam
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const tryCodes = `-- name: TryCodes :many
+WITH picked AS MATERIALIZED (
+    SELECT s.user_id, s.purpose, s.asker FROM one_time_secrets s
+    WHERE s.purpose = $1 AND s.address = ANY ($2::text[]) AND s.code_hash IS NOT NULL AND s.tries < $3::integer
+        AND s.expires_at > $4::timestamptz AND NOT latchkey_ended_since(s.user_id, s.ledger)
+    ORDER BY s.user_id, s.asker FOR UPDATE
+), tried AS (
+    UPDATE one_time_secrets t SET tries = t.tries + 1
+    FROM picked WHERE t.user_id = picked.user_id AND t.purpose = picked.purpose AND t.asker = picked.asker
+    RETURNING t.user_id, t.asker, t.address, t.code_hash
+), decoy AS (
+    UPDATE code_decoys d SET tries = d.tries + 1
+    WHERE d.slot = hashtext(($2::text[])[1]) & 255 AND NOT EXISTS (SELECT FROM tried)
+)
+SELECT tried.user_id, tried.asker, tried.address, tried.code_hash::bytea AS code_hash FROM tried WHERE latchkey_on_primary()
+`
+
+type TryCodesParams struct {
+	Purpose   string
+	Addresses []string
+	Most      int32
+	Now       time.Time
+}
+
+type TryCodesRow struct {
+	UserID   uuid.UUID
+	Asker    []byte
+	Address  string
+	CodeHash []byte
+}
+
+// TryCodes counts a try at the digits of every secret that proves one of the addresses, before anything is compared, so
+// that no race and no crash makes a try free. It returns what to compare with. If there is none, it writes a decoy, so that
+// the time shows nobody whether there is one. The rows are locked in one order, so that two tries do not deadlock.
+func (q *Queries) TryCodes(ctx context.Context, db DBTX, arg TryCodesParams) ([]TryCodesRow, error) {
+	rows, err := db.Query(ctx, tryCodes,
+		arg.Purpose,
+		arg.Addresses,
+		arg.Most,
+		arg.Now,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []TryCodesRow{}
+	for rows.Next() {
+		var i TryCodesRow
+		if err := rows.Scan(
+			&i.UserID,
+			&i.Asker,
+			&i.Address,
+			&i.CodeHash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const changePassword = `-- name: ChangePassword :execrows
@@ -32,10 +33,15 @@ func (q *Queries) ChangePassword(ctx context.Context, db DBTX, arg ChangePasswor
 }
 
 const createUser = `-- name: CreateUser :one
-INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
-VALUES ($1, $2::text, $3, $4, $5, $6, $6)
-ON CONFLICT DO NOTHING
-RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
+WITH created AS (
+    INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
+    VALUES ($1, $2::text, $3, $4, $5, $6, $6)
+    ON CONFLICT DO NOTHING
+    RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
+), noted AS (
+    INSERT INTO unproved_sign_ups (user_id) SELECT id FROM created
+)
+SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM created
 `
 
 type CreateUserParams struct {
@@ -47,8 +53,22 @@ type CreateUserParams struct {
 	Now          time.Time
 }
 
+type CreateUserRow struct {
+	ID           uuid.UUID
+	Email        string
+	PasswordHash string
+	FirstName    string
+	LastName     string
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+	LastLoginAt  *time.Time
+	IsActive     bool
+	IsVerified   bool
+	EmailLookup  pgtype.Text
+}
+
 // CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
-func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams) (User, error) {
+func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams) (CreateUserRow, error) {
 	row := db.QueryRow(ctx, createUser,
 		arg.Email,
 		arg.EmailLookup,
@@ -57,7 +77,7 @@ func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams)
 		arg.LastName,
 		arg.Now,
 	)
-	var i User
+	var i CreateUserRow
 	err := row.Scan(
 		&i.ID,
 		&i.Email,
@@ -343,6 +363,33 @@ func (q *Queries) NotedHashSettings(ctx context.Context, db DBTX) (NotedHashSett
 	return i, err
 }
 
+const proveAddress = `-- name: ProveAddress :one
+WITH proved AS (
+    DELETE FROM unproved_sign_ups WHERE user_id = $1
+)
+UPDATE users SET is_verified = true WHERE id = $1 RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
+`
+
+// ProveAddress marks the address as proved by somebody who also knows the password or has a session.
+func (q *Queries) ProveAddress(ctx context.Context, db DBTX, id uuid.UUID) (User, error) {
+	row := db.QueryRow(ctx, proveAddress, id)
+	var i User
+	err := row.Scan(
+		&i.ID,
+		&i.Email,
+		&i.PasswordHash,
+		&i.FirstName,
+		&i.LastName,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+		&i.LastLoginAt,
+		&i.IsActive,
+		&i.IsVerified,
+		&i.EmailLookup,
+	)
+	return i, err
+}
+
 const recordLogin = `-- name: RecordLogin :execrows
 WITH forgotten AS (
     DELETE FROM password_failures f WHERE f.user_id = $2 AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = $3::uuid)
@@ -497,4 +544,26 @@ func (q *Queries) SetUserActive(ctx context.Context, db DBTX, arg SetUserActiveP
 		&i.EmailLookup,
 	)
 	return i, err
+}
+
+const takeBack = `-- name: TakeBack :exec
+WITH planted AS (
+    DELETE FROM unproved_sign_ups s WHERE s.user_id = $2 RETURNING s.user_id
+)
+UPDATE users u SET password_hash = $1, is_verified = true,
+    first_name = CASE WHEN EXISTS (SELECT FROM planted) THEN '' ELSE u.first_name END,
+    last_name = CASE WHEN EXISTS (SELECT FROM planted) THEN '' ELSE u.last_name END
+WHERE u.id = $2
+`
+
+type TakeBackParams struct {
+	PasswordHash string
+	ID           uuid.UUID
+}
+
+// TakeBack marks the address as proved by somebody who has nothing else of the account, sets the password, and removes
+// names that a client typed at a sign-up.
+func (q *Queries) TakeBack(ctx context.Context, db DBTX, arg TakeBackParams) error {
+	_, err := db.Exec(ctx, takeBack, arg.PasswordHash, arg.ID)
+	return err
 }

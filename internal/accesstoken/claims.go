@@ -45,6 +45,9 @@ type Claims struct {
 	AMR []string
 	// ACR is "acr": AAL1 or AAL2 in tokens of this service. Empty if the token does not say.
 	ACR string
+	// EmailVerified is "email_verified": whether the owner had proved the address of the account when the token was
+	// issued. False if the token does not say.
+	EmailVerified bool
 }
 
 // The values of "acr", for one factor and for two (NIST SP 800-63B-4, section 2).
@@ -134,6 +137,9 @@ func (r Rules) Write(c Claims) (map[string]any, error) {
 			return nil, fmt.Errorf("%w: the authentication class is not UTF-8", ErrClaims)
 		}
 		wire["acr"] = c.ACR
+	}
+	if c.EmailVerified || c.SessionID != uuid.Nil { // a machine has no address
+		wire["email_verified"] = c.EmailVerified
 	}
 	return wire, nil
 }
@@ -231,6 +237,12 @@ func (c *Claims) readAuthentication(wire strict.Object) error {
 		var ok bool
 		if c.ACR, ok = wire.Text("acr"); !ok {
 			return invalid("acr is not a text")
+		}
+	}
+	if value, present := wire["email_verified"]; present {
+		var ok bool
+		if c.EmailVerified, ok = value.(bool); !ok {
+			return invalid("email_verified is not true or false")
 		}
 	}
 	return nil

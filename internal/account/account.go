@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
@@ -19,14 +20,20 @@ import (
 // Mailer queues mails.
 type Mailer interface {
 	mail.Notifier
-	// RequestReset asks for a reset link: see mail.Outbox.
-	RequestReset(ctx context.Context, request mail.ResetRequest) error
+	// RequestReset asks for a reset link, RequestVerification for a link and a code that prove an address: see
+	// mail.Outbox. Wake is for requests whose transaction has committed.
+	RequestReset(ctx context.Context, request mail.Request) error
+	RequestVerification(ctx context.Context, tx pgx.Tx, request mail.Request) error
+	Wake()
 }
 
 // Guesses counts the guesses that a session makes at the current password of its account.
 type Guesses interface {
 	// CheckCurrent returns nil if typed is the password of c, and otherwise refusal.CurrentPassword.
 	CheckCurrent(ctx context.Context, sessionID uuid.UUID, c Credential, typed string) error
+	// CheckOwner returns nil if typed is the password of c, and otherwise refusal.CurrentPassword. It counts a failure
+	// as one of Login.
+	CheckOwner(ctx context.Context, c Credential, typed string) error
 }
 
 // Older is the hook for reset tokens and counters of the older backends.
@@ -56,9 +63,13 @@ type Config struct {
 	// HideAccounts makes SignUp give the same answer whether or not the address is taken. The owner of the account gets
 	// a mail.
 	HideAccounts bool
-	Revoker      *revoke.Revoker
-	Trail        *audit.Trail
-	Redis        *besteffort.Redis
+	// Verification says what an account may do before its address is proved.
+	Verification Verification
+	// LinkKey makes the tokens and codes in mails: that of Resets.
+	LinkKey []byte
+	Revoker *revoke.Revoker
+	Trail   *audit.Trail
+	Redis   *besteffort.Redis
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// Now is the clock.

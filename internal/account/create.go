@@ -47,6 +47,7 @@ func (a *Accounts) SignUp(ctx context.Context, n NewUser, rule Rule) (user User,
 	if err != nil {
 		return User{}, false, fmt.Errorf("create the account: %w", err)
 	}
+	a.cfg.Mailer.Wake()
 	return user, !a.cfg.HideAccounts, nil
 }
 
@@ -56,15 +57,34 @@ func (a *Accounts) create(ctx context.Context, tx pgx.Tx, n NewUser, hash string
 		Email: n.Email, EmailLookup: lookup, PasswordHash: hash, FirstName: n.FirstName, LastName: n.LastName, Now: a.cfg.Now(),
 	})
 	created := err == nil
-	switch {
-	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return User{}, err
+	}
+	if created || a.cfg.HideAccounts { // the same statements for a taken address
+		if err := a.askForProof(ctx, tx, n.Email); err != nil {
+			return User{}, err
+		}
+	}
+	switch {
 	case a.cfg.HideAccounts:
 		return User{}, a.recordHidden(ctx, tx, n.Email, lookup, created)
 	case !created:
 		return User{}, refusal.EmailTaken()
 	}
-	return FromRow(row), a.cfg.Trail.Record(ctx, tx, audit.SignedUp, row.ID, uuid.Nil)
+	return FromRow(db.User(row)), a.cfg.Trail.Record(ctx, tx, audit.SignedUp, row.ID, uuid.Nil)
+}
+
+// askForProof asks for a mail with which the owner of the address proves it. It is sent only if an account has the
+// address and nobody has proved it.
+func (a *Accounts) askForProof(ctx context.Context, tx pgx.Tx, email string) error {
+	if a.cfg.Verification == VerificationOff {
+		return nil
+	}
+	err := a.cfg.Mailer.RequestVerification(ctx, tx, a.mailRequest(ctx, email, false))
+	if errors.Is(err, mail.ErrAddress) {
+		return nil // the contract of the older backends accepts addresses to which no mail can be sent
+	}
+	return err
 }
 
 // recordHidden records the call with the same number of statements for a taken address as for a new account: it looks

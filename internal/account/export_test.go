@@ -31,7 +31,7 @@ func OtherSecrets(ttl time.Duration, key []byte, now func() time.Time) Secrets {
 
 // Issue calls issue.
 func (s Secrets) Issue(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, position int64) (string, error) {
-	return s.s.issue(ctx, tx, owner{userID, asker}, position)
+	return s.s.issue(ctx, tx, owner{userID: userID, asker: asker}, position)
 }
 
 // Find calls find.
@@ -41,5 +41,5 @@ func (s Secrets) Find(ctx context.Context, on db.DBTX, asker []byte, token strin
 
 // Spend calls spend.
 func (s Secrets) Spend(ctx context.Context, tx pgx.Tx, userID uuid.UUID, asker []byte, token string) error {
-	return s.s.spend(ctx, tx, owner{userID, asker}, token)
+	return s.s.spend(ctx, tx, owner{userID: userID, asker: asker}, token)
 }

@@ -26,6 +26,8 @@ const (
 	linkWindow    = 15 * time.Minute
 	// resetLinkKind is the kind under which links are counted, beside the notices.
 	resetLinkKind = "reset_link"
+	// letterGap is the least time between two mails with a code, of which people often ask for several in a row.
+	letterGap = time.Minute
 )
 
 // Resets makes reset tokens for the sender of mails.
@@ -44,6 +46,46 @@ type Resets struct {
 // FindResetAccounts implements mail.Accounts. It leaves out an account that was sent enough links lately: its owner can
 // use the newest one. If nobody has the exact text, it looks for the text without white space around it, as Login does.
 func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+	limits := db.AdmitNoticeParams{Kind: resetLinkKind, WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow}
+	return r.admitted(ctx, tx, emails, limits, func(user db.User) bool { return user.IsActive })
+}
+
+// FindUnproved implements mail.Accounts. It leaves out an account that was sent such a mail in the last minute, or enough
+// of them lately.
+func (r Resets) FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+	limits := db.AdmitNoticeParams{
+		Kind: string(mail.VerifyEmail), GapSeconds: letterGap.Seconds(), WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
+	}
+	return r.admitted(ctx, tx, emails, limits, func(user db.User) bool { return user.IsActive && !user.IsVerified })
+}
+
+// admitted finds the accounts of typed addresses that are wanted, and counts a mail to each within the limits.
+func (r Resets) admitted(
+	ctx context.Context, tx pgx.Tx, emails []string, limits db.AdmitNoticeParams, wanted func(user db.User) bool,
+) (map[int]uuid.UUID, error) {
+	rows, err := findTypedAll(ctx, tx, emails)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int]uuid.UUID, len(rows))
+	for _, row := range rows {
+		if !wanted(row.User) {
+			continue
+		}
+		limits.UserID, limits.Now = row.User.ID, r.Now()
+		admitted, err := db.New().AdmitNotice(ctx, tx, limits)
+		if err != nil {
+			return nil, fmt.Errorf("count the mails: %w", err)
+		}
+		if admitted > 0 {
+			found[int(row.Place)] = row.User.ID
+		}
+	}
+	return found, nil
+}
+
+// findTypedAll is findTyped for many addresses. Place is the index of the address.
+func findTypedAll(ctx context.Context, tx pgx.Tx, emails []string) ([]db.FindResetAccountsRow, error) {
 	rows, err := findAll(ctx, tx, emails, func(i int) string { return emails[i] })
 	if err != nil {
 		return nil, err
@@ -64,23 +106,7 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 	rows = append(rows, others...)
 	// In the order of the ids, so that replicas which count the same accounts do not deadlock.
 	slices.SortFunc(rows, func(a, b db.FindResetAccountsRow) int { return bytes.Compare(a.User.ID[:], b.User.ID[:]) })
-	found := make(map[int]uuid.UUID, len(rows))
-	for _, row := range rows {
-		i := int(row.Place)
-		if !row.User.IsActive {
-			continue
-		}
-		admitted, err := db.New().AdmitNotice(ctx, tx, db.AdmitNoticeParams{
-			UserID: row.User.ID, Kind: resetLinkKind, Now: r.Now(), WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("count the links: %w", err)
-		}
-		if admitted > 0 {
-			found[i] = row.User.ID
-		}
-	}
-	return found, nil
+	return rows, nil
 }
 
 // findAll looks up the text that form returns for each place. It skips a place for which form returns "".
@@ -113,7 +139,7 @@ func findAll(ctx context.Context, tx pgx.Tx, places []string, form func(i int) s
 // IssueReset returns the one live reset token of the account, the same token as long as it lives. ok is false if the
 // token must not be sent to anybody: the account does not exist or is disabled, or its sessions were ended after the
 // position.
-func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token string, ok bool, err error) {
+func (r Resets) IssueReset(ctx context.Context, link mail.Link) (to, token string, ok bool, err error) {
 	queries := db.New()
 	now := r.Now()
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
@@ -131,7 +157,7 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 			return err
 		}
 		resets := secrets{purpose: passwordReset(), ttl: r.TTL, key: r.Key, now: r.Now}
-		if token, err = resets.issue(ctx, tx, owner{link.UserID, nobody()}, link.Position); err != nil {
+		if token, err = resets.issue(ctx, tx, owner{userID: link.UserID, asker: nobody()}, link.Position); err != nil {
 			return err
 		}
 		to, ok = user.Email, true
@@ -146,6 +172,31 @@ func (r Resets) IssueReset(ctx context.Context, link mail.ResetLink) (to, token 
 		return "", "", false, nil
 	}
 	return to, token, true, nil
+}
+
+// IssueLetter implements mail.Accounts.
+func (r Resets) IssueLetter(ctx context.Context, kind mail.LetterKind, link mail.Link) (letter mail.Letter, err error) {
+	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+		user, err := db.New().LockUser(ctx, tx, link.UserID)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && !user.IsActive {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		isEnded, err := db.New().EndedSince(ctx, tx, db.EndedSinceParams{UserID: link.UserID, Position: link.Position})
+		if err != nil || isEnded {
+			return err
+		}
+		if kind == mail.VerifyEmail && !user.IsVerified {
+			letter, err = r.issueVerification(ctx, tx, user, link)
+		}
+		return err
+	})
+	if err != nil {
+		return mail.Letter{}, fmt.Errorf("store the secret of a mail: %w", err)
+	}
+	return letter, nil
 }
 
 func (r Resets) trail() *audit.Trail { return audit.New(r.Now) }

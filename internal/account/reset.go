@@ -22,21 +22,20 @@ import (
 // ForgotPassword asks for a reset link. It does the same one insert for every address, so that neither the answer nor
 // its time reveals whether there is an account. The sender of mails looks the account up later.
 func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
-	c := caller.From(ctx)
-	source := c.Source()
-	later, err := a.admitResetRequest(ctx, source)
+	later, err := a.admitRequest(ctx, "ForgotPassword", email)
 	if err != nil {
-		return fmt.Errorf("count the network's requests: %w", err)
+		return err
 	}
-	// Each network has its own count: requests of other networks must not keep the owner from asking.
-	if err := a.cfg.ResetRequests.Take(ctx, address.Lookup(bare(email))+" "+source, source); err != nil {
-		return fmt.Errorf("count the request: %w", err)
-	}
-	request := mail.ResetRequest{Email: email, Later: later, TraceID: c.TraceID, CallID: c.CallID}
-	err = a.cfg.Mailer.RequestReset(ctx, request)
+	return request(email, func(email string) error {
+		return a.cfg.Mailer.RequestReset(ctx, a.mailRequest(ctx, email, later))
+	})
+}
+
+// request queues a request for a mail to a typed address.
+func request(email string, queue func(email string) error) error {
+	err := queue(email)
 	if errors.Is(err, mail.ErrAddress) { // for example because of a line break around it
-		request.Email = bare(email)
-		err = a.cfg.Mailer.RequestReset(ctx, request)
+		err = queue(bare(email))
 	}
 	if errors.Is(err, mail.ErrAddress) {
 		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_FORM", "is not an address")
@@ -47,23 +46,40 @@ func (a *Accounts) ForgotPassword(ctx context.Context, email string) error {
 	return nil
 }
 
-// admitResetRequest limits the requests of one network, for all addresses together: a flood of requests must not keep
-// others waiting for their links. A network that has not asked lately is served first and is not part of the count for
-// all networks, so that nobody can use up the share of others. later is true for every other network.
-func (a *Accounts) admitResetRequest(ctx context.Context, source string) (later bool, err error) {
+// admitRequest limits the requests that a method makes for mails: those of one network, for all addresses together, so
+// that a flood of requests does not keep others waiting for their mails, and those of a network for one address. A
+// network that has not asked lately is served first and is not part of the count for all networks, so that nobody can
+// use up the share of others. later is true for every other network.
+func (a *Accounts) admitRequest(ctx context.Context, method, email string) (later bool, err error) {
+	source := caller.From(ctx).Source()
+	if later, err = a.admitNetwork(ctx, method, source); err != nil {
+		return false, fmt.Errorf("count the network's requests: %w", err)
+	}
+	// Each network has its own count: requests of other networks must not keep the owner from asking.
+	subject := address.Lookup(bare(email)) + " " + source
+	if method != "ForgotPassword" { // whose counters were named before there were others
+		subject = method + " " + subject
+	}
+	if err := a.cfg.ResetRequests.Take(ctx, subject, source); err != nil {
+		return false, fmt.Errorf("count the request: %w", err)
+	}
+	return later, nil
+}
+
+func (a *Accounts) admitNetwork(ctx context.Context, method, source string) (later bool, err error) {
 	if a.cfg.Uncounted(ctx) {
 		return false, nil
 	}
 	rates := a.cfg.Rates
-	err = rates.Allow(ctx, "ForgotPassword-first", source, ratelimit.Rate{PerMinute: 1, Burst: 3})
+	err = rates.Allow(ctx, method+"-first", source, ratelimit.Rate{PerMinute: 1, Burst: 3})
 	if _, lately := errors.AsType[*ratelimit.LimitedError](err); !lately {
 		return false, err
 	}
-	err = rates.Allow(ctx, "ForgotPassword-network", source, ratelimit.Rate{PerMinute: 60, Burst: 120})
+	err = rates.Allow(ctx, method+"-network", source, ratelimit.Rate{PerMinute: 60, Burst: 120})
 	if err != nil {
 		return false, err
 	}
-	return true, rates.Allow(ctx, "ForgotPassword-all", "all", ratelimit.Rate{PerMinute: 300, Burst: 600})
+	return true, rates.Allow(ctx, method+"-all", "all", ratelimit.Rate{PerMinute: 300, Burst: 600})
 }
 
 // ResetPassword sets a new password that meets the rule. The token is checked before the password is hashed, so that a
@@ -119,7 +135,7 @@ func (a *Accounts) findReset(ctx context.Context, resetToken string) (User, Rese
 	}
 	return user, ResetSpending{
 		InTx: func(ctx context.Context, tx pgx.Tx) error {
-			err := resets.spend(ctx, tx, owner{user.ID, nobody()}, resetToken)
+			err := resets.spend(ctx, tx, owner{userID: user.ID, asker: nobody()}, resetToken)
 			if errors.Is(err, errSecret) {
 				return refusal.ResetTokenInvalid()
 			}
@@ -144,7 +160,11 @@ func (a *Accounts) resetPassword(
 	if err := spend(ctx, tx); err != nil {
 		return revoke.Ended{}, err
 	}
-	err = a.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
+	if account.IsVerified {
+		err = a.queries.SetPassword(ctx, tx, db.SetPasswordParams{ID: userID, PasswordHash: passwordHash})
+	} else { // the mail proves the address, and nothing proves that the rest of the account is its owner's
+		err = a.removePlanted(ctx, tx, userID, passwordHash)
+	}
 	if err != nil {
 		return revoke.Ended{}, fmt.Errorf("set the password: %w", err)
 	}

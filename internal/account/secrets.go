@@ -51,9 +51,12 @@ type secrets struct {
 	now func() time.Time
 }
 
-// owner is the account of a secret, and who may use it.
+// owner is the account of a secret, what it proves, and who may use it.
 type owner struct {
 	userID uuid.UUID
+	// address is the lookup form of the address that the secret proves. If it is empty, the secret has no digits, and
+	// proves the address of the account.
+	address string
 	// asker is a hash of who asked for the secret: only they may use it. If it is empty, everybody who has the secret
 	// may use it. An account has one secret for each asker, so that another asker does not end it.
 	asker []byte
@@ -71,7 +74,7 @@ func nobody() []byte { return []byte{} }
 func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) (token string, err error) {
 	queries, now := db.New(), s.now()
 	live, err := queries.FindLiveSecret(ctx, tx, db.FindLiveSecretParams{
-		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker, MadeAfter: now.Add(-s.ttl), Now: now,
+		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker, Address: o.address, MadeAfter: now.Add(-s.ttl), Now: now,
 	})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return "", fmt.Errorf("look for a live secret: %w", err)
@@ -88,23 +91,37 @@ func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) 
 	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
 	token = s.derive(o.userID, nonce[:])
 	return token, queries.ReplaceSecret(ctx, tx, db.ReplaceSecretParams{
-		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker,
+		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker, Address: o.address,
 		TokenHash: HashToken(token), Nonce: nonce[:], Position: position, CreatedAt: now, ExpiresAt: now.Add(s.ttl),
 	})
 }
 
 // find returns the account of a token and does not spend it. It returns errSecret if the token is not good.
 func (s secrets) find(ctx context.Context, on db.DBTX, asker []byte, token string) (User, error) {
+	found, err := s.row(ctx, on, asker, token)
+	if err != nil {
+		return User{}, err
+	}
+	return FromRow(found.User), nil
+}
+
+// findOwner is find for a secret that everybody who has it may use. It returns what the secret proves, too.
+func (s secrets) findOwner(ctx context.Context, on db.DBTX, token string) (owner, error) {
+	found, err := s.row(ctx, on, nobody(), token)
+	return owner{userID: found.User.ID, address: found.Address, asker: nobody()}, err
+}
+
+func (s secrets) row(ctx context.Context, on db.DBTX, asker []byte, token string) (db.FindSecretRow, error) {
 	found, err := db.New().FindSecret(ctx, on, db.FindSecretParams{
 		Purpose: s.purpose.name, Asker: asker, TokenHash: HashToken(token), Now: s.now(),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return User{}, errSecret
+		return found, errSecret
 	}
 	if err != nil {
-		return User{}, fmt.Errorf("look the secret up: %w", err)
+		return found, fmt.Errorf("look the secret up: %w", err)
 	}
-	return FromRow(found.User), nil
+	return found, nil
 }
 
 // spend spends a token as part of tx. If several callers try, one succeeds and the others get errSecret. Lock the
@@ -123,11 +140,16 @@ func (s secrets) spend(ctx context.Context, tx pgx.Tx, o owner, token string) er
 }
 
 func (s secrets) derive(userID uuid.UUID, nonce []byte) string {
+	return base64.RawURLEncoding.EncodeToString(s.mac(s.purpose.label, userID, nonce))
+}
+
+// mac returns the HMAC of a text of an account. The labels part its uses.
+func (s secrets) mac(label string, userID uuid.UUID, text []byte) []byte {
 	mac := hmac.New(sha256.New, s.key)
-	mac.Write([]byte(s.purpose.label))
+	mac.Write([]byte(label))
 	mac.Write(userID[:])
-	mac.Write(nonce)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	mac.Write(text)
+	return mac.Sum(nil)
 }
 
 // HashToken returns the hash that is stored for a random token: its SHA-256.

@@ -123,6 +123,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 	logins = login.Config{
 		Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher, Failures: failures, Rates: f.rates,
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox,
+		RequestVerification: a.outbox.RequestVerification, ProveFirst: account.Verification(cfg.EmailVerification) == account.VerificationRequired,
 		Revoker: f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
 	}
@@ -130,13 +131,14 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		Pool: st.Pool, Passwords: a.hasher, Policy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
 		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
 		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
-		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Revoker: f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
+		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LinkKey: keys.resetLink,
+		Revoker: f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
 	}
 	return logins, accounts, nil
 }
 
 func (a *App) newServices(f *flows) {
-	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation}
+	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation, KeyShown: f.keys.Shown}
 	f.older.hookService(a.Auth)
 	a.Admin = admin.New(admin.Config{
 		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool,

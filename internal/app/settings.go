@@ -14,7 +14,7 @@ import (
 // LoadSettings reads the settings, and has the packages that will use them check their form, so that
 // everything that is wrong is reported at once, before anything starts.
 func LoadSettings(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
-	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeMailFrom, judgeProductName, judgeHashes)
+	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeMailFrom, judgeProductName, judgeHashes)
 	if profile == config.Serve || profile == config.Dev {
 		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // these files need not exist for other commands
 		judges = append(judges, judgesOfOlder()...)
@@ -53,6 +53,14 @@ func judgeResetURL(cfg *config.Config) error {
 	}
 	_, err := mail.ParseResetURL(cfg.ResetURL, cfg.InsecureLinks)
 	return unusable("LATCHKEY_RESET_URL", err)
+}
+
+func judgeVerifyURL(cfg *config.Config) error {
+	if cfg.VerifyURL == "" {
+		return nil
+	}
+	_, err := mail.ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks)
+	return unusable("LATCHKEY_VERIFY_URL", err)
 }
 
 func judgeMailFrom(cfg *config.Config) error {

@@ -42,12 +42,18 @@ const (
 	ResetRequested  Kind = "password_reset_requested"
 	PasswordReset   Kind = "password_reset"
 	PasswordChanged Kind = "password_changed"
+	// VerificationMailed: a link and a code that prove the address were mailed.
+	VerificationMailed Kind = "verification_requested"
+	// EmailVerified: the address was proved by somebody with the password or a session. AddressReclaimed: by somebody
+	// with neither, so that the account lost its password, its sessions and what else a stranger may have planted.
+	EmailVerified    Kind = "email_verified"
+	AddressReclaimed Kind = "address_reclaimed"
 	// AccountUpdated: the owner changed the names.
-	AccountUpdated  Kind = "account_updated"
-	SessionEvicted  Kind = "session_evicted"
-	SessionRevoked  Kind = "session_revoked"
-	OthersRevoked   Kind = "other_sessions_revoked"
-	AllLoggedOut    Kind = "all_sessions_logged_out"
+	AccountUpdated Kind = "account_updated"
+	SessionEvicted Kind = "session_evicted"
+	SessionRevoked Kind = "session_revoked"
+	OthersRevoked  Kind = "other_sessions_revoked"
+	AllLoggedOut   Kind = "all_sessions_logged_out"
 
 	UserSuspended       Kind = "user_suspended"
 	UserReactivated     Kind = "user_reactivated"

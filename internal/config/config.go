@@ -86,9 +86,14 @@ type Config struct {
 	MailLanguage          string    `env:"LATCHKEY_MAIL_LANGUAGE" envDefault:"en" form:"a language tag" example:"pt-BR" doc:"the language of those words"`
 	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"the name of the service in mails; unset: the host of LATCHKEY_RESET_URL"`
 	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment if it has one (https://app.example.com/#/reset)"`
-	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL have the scheme of an app (myapp://reset), or http with an address or name of a local network"`
+	VerifyURL             string    `env:"LATCHKEY_VERIFY_URL" form:"an https URL" example:"https://app.example.com/verify" doc:"the page that mailed links open to prove an address, with ?token=… added as for LATCHKEY_RESET_URL; unset: such mails have a code of six digits only"`
+	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL and LATCHKEY_VERIFY_URL have the scheme of an app (myapp://reset), or http with an address or name of a local network"`
 	NewDeviceMails        bool      `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"mail owners about logins of clients that show no device token, once their account has got one; false if clients do not keep them"`
 	HideAccounts          bool      `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp gives the same answer, without a user, whether or not the address has an account; the owner of a taken address gets a mail"`
+
+	// Accounts.
+
+	EmailVerification string `env:"LATCHKEY_EMAIL_VERIFICATION" envDefault:"optional" oneof:"off optional required" form:"off, optional or required" example:"required" doc:"whether people are asked to prove their address: off: nobody is; optional: SignUp mails a link and a code; required: there is also no login before the proof"`
 
 	// Server.
 

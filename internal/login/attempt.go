@@ -373,3 +373,9 @@ func (f *Flow) CheckCurrent(ctx context.Context, sessionID uuid.UUID, c account.
 	}, typed)
 	return err
 }
+
+// CheckOwner implements account.Guesses. The client counts like one that logs in without a device token.
+func (f *Flow) CheckOwner(ctx context.Context, c account.Credential, typed string) error {
+	_, err := f.guess(ctx, &attempt{guesser: f.guesserOf(ctx, c, device.Token{}), user: c, wrong: refusal.CurrentPassword()}, typed)
+	return err
+}

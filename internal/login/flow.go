@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
@@ -52,10 +53,14 @@ type Config struct {
 	Devices        *device.Tokens
 	NewDeviceMails bool
 	Notifier       mail.Notifier
-	Revoker        *revoke.Revoker
-	Trail          *audit.Trail
-	Redis          *besteffort.Redis
-	Afterwards     *besteffort.Afterwards
+	// RequestVerification mails a link and a code that prove an address. ProveFirst refuses a login before the address is
+	// proved.
+	RequestVerification func(ctx context.Context, tx pgx.Tx, request mail.Request) error
+	ProveFirst          bool
+	Revoker             *revoke.Revoker
+	Trail               *audit.Trail
+	Redis               *besteffort.Redis
+	Afterwards          *besteffort.Afterwards
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
@@ -67,6 +69,9 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	if !found.Active {
 		return Result{}, refusal.AccountDisabled()
 	}
+	if err := f.requireProof(ctx, found.User); err != nil {
+		return Result{}, err
+	}
 	// A client that has shown the right password gets a session, even if the deadline of ctx passes now: the client
 	// waits a little longer (deadlineShave of server).
 	ctx, cancel := besteffort.Detach(ctx)
@@ -79,6 +84,20 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	return f.finish(ctx, found, a.guesser, req)
 }
 
+// requireProof refuses a login to an account whose address is not proved, if the settings say so, and mails its owner
+// anew, within the limits of such mails. Use it only after the right password.
+func (f *Flow) requireProof(ctx context.Context, user account.User) error {
+	if !f.cfg.ProveFirst || user.Verified {
+		return nil
+	}
+	c := caller.From(ctx)
+	err := f.cfg.RequestVerification(ctx, nil, mail.Request{Email: user.Email, TraceID: c.TraceID, CallID: c.CallID})
+	if err != nil && !errors.Is(err, mail.ErrAddress) { // an older backend took addresses to which no mail can be sent
+		return fmt.Errorf("queue the mail: %w", err)
+	}
+	return refusal.EmailNotVerified()
+}
+
 // finish starts a session after the right password.
 func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
 	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
@@ -89,7 +108,7 @@ func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser,
 	if err != nil {
 		return Result{}, err
 	}
-	tokens, err := f.Issue(ctx, started, found.Email, started.CreateTime, refreshToken)
+	tokens, err := f.Issue(ctx, started, HolderOf(found.User), started.CreateTime, refreshToken)
 	if err != nil {
 		return Result{}, err
 	}

@@ -53,7 +53,7 @@ func (f *Flow) reauthenticate(
 	if err := f.cfg.Trail.RecordRepeated(ctx, f.cfg.Pool, audit.Reauthenticated, by.UserID, by.SessionID); err != nil {
 		return Tokens{}, fmt.Errorf("record the authentication: %w", err)
 	}
-	return f.Issue(ctx, sess, owner.Email, sess.AuthTime, "")
+	return f.Issue(ctx, sess, HolderOf(owner.User), sess.AuthTime, "")
 }
 
 // renewError returns the answer to an error of the store of sessions. A session that it does not have cannot be renewed,

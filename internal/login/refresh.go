@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -48,7 +49,7 @@ func (f *Flow) Refresh(ctx context.Context, refreshToken, requestID string) (Tok
 	if err := f.markSession(ctx, rotation, mark); err != nil {
 		return Tokens{}, err
 	}
-	return f.Issue(ctx, rotation.Session, found.User.Email, rotation.IssueTime, rotation.RefreshToken)
+	return f.Issue(ctx, rotation.Session, HolderOf(account.FromRow(found.User)), rotation.IssueTime, rotation.RefreshToken)
 }
 
 // dropEnded deletes an ended session from Redis, and returns the refusal. It opens the token before: somebody who knows

@@ -13,6 +13,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
@@ -29,10 +30,21 @@ type Tokens struct {
 	AccessExpireTime, RefreshExpireTime time.Time
 }
 
-// Issue makes the access token that belongs to a refresh token. It depends only on the session and on at, so the repeat
-// of a refresh has the identical answer (with EdDSA, ES256 and RS256 as signed here, to the byte). email is the address
-// of the account, which is in tokens that an older backend accepts too.
-func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at time.Time, refreshToken string) (Tokens, error) {
+// Holder is what tokens say of an account.
+type Holder struct {
+	// Email is in tokens that an older backend accepts too.
+	Email string
+	// Verified is true if the owner has proved the address.
+	Verified bool
+}
+
+// HolderOf returns the holder of the tokens of an account.
+func HolderOf(user account.User) Holder { return Holder{Email: user.Email, Verified: user.Verified} }
+
+// Issue makes the access token that belongs to a refresh token. It depends only on the session, the holder and at, so
+// the repeat of a refresh has the identical answer (with EdDSA, ES256 and RS256 as signed here, to the byte), unless the
+// address was proved meanwhile.
+func (f *Flow) Issue(ctx context.Context, sess session.Session, of Holder, at time.Time, refreshToken string) (Tokens, error) {
 	if err := f.CheckClock(); err != nil {
 		return Tokens{}, err
 	}
@@ -49,21 +61,23 @@ func (f *Flow) Issue(ctx context.Context, sess session.Session, email string, at
 		UserID:     sess.UserID,
 		SessionID:  sess.ID,
 		Position:   sess.Position,
-		ID:         accessTokenID(sess, issued, false),
+		ID:         accessTokenID(sess, issued, of.Verified, false),
 		ClientID:   f.cfg.ClientID,
 		AuthTime:   sess.AuthTime,
 		IssuedAt:   issued,
 		ExpireTime: expires,
 		AMR:        sess.AMR,
 		ACR:        accesstoken.ACROf(sess.AMR),
+		// A refresh tells services about a proof within the life of an access token.
+		EmailVerified: of.Verified,
 	}
 	tokens := Tokens{Refresh: refreshToken, SessionID: sess.ID, AccessExpireTime: expires, RefreshExpireTime: sess.IdleEnd}
 	var err error
-	if tokens.Access, err = f.cfg.Keyring.SignForBoth(ctx, claims, email); err != nil {
+	if tokens.Access, err = f.cfg.Keyring.SignForBoth(ctx, claims, of.Email); err != nil {
 		return Tokens{}, fmt.Errorf("sign the access token: %w", err)
 	}
 	if f.cfg.Keyring.SeparatesAccounts() {
-		claims.ID = accessTokenID(sess, issued, true)
+		claims.ID = accessTokenID(sess, issued, of.Verified, true)
 		if tokens.Account, err = f.cfg.Keyring.SignForAccount(ctx, claims); err != nil {
 			return Tokens{}, fmt.Errorf("sign the account token: %w", err)
 		}
@@ -81,14 +95,17 @@ func (f *Flow) CheckClock() error {
 		"the clock of this replica is wrong: try again", refusal.RetryInfo(time.Second))
 }
 
-// accessTokenID returns the jti. It differs for each generation, time of issue, authentication and purpose. It is the
-// same if an answer is repeated.
-func accessTokenID(sess session.Session, issued time.Time, forAccount bool) string {
-	text := make([]byte, 16+8+8+8, 16+8+8+8+1)
+// accessTokenID returns the jti. It differs for each generation, time of issue, authentication, proof of the address and
+// purpose. It is the same if an answer is repeated.
+func accessTokenID(sess session.Session, issued time.Time, verified, forAccount bool) string {
+	text := make([]byte, 16+8+8+8, 16+8+8+8+2)
 	copy(text, sess.ID[:])
 	binary.BigEndian.PutUint64(text[16:], sess.Generation)
 	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix()))             //nolint:gosec // G115: any bits will do
 	binary.BigEndian.PutUint64(text[32:], uint64(sess.AuthTime.UnixMilli())) //nolint:gosec // G115
+	if verified {
+		text = append(text, 2)
+	}
 	if forAccount {
 		text = append(text, 1)
 	}

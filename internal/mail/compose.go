@@ -5,7 +5,6 @@ import (
 	"embed"
 	"fmt"
 	htmltemplate "html/template"
-	"net/url"
 	"strconv"
 	texttemplate "text/template"
 	"time"
@@ -20,7 +19,7 @@ var templateFiles embed.FS
 // them, anybody could send a text of their own to anybody, under the good reputation of this service.
 type composer struct {
 	product string
-	page    *url.URL
+	pages   pages
 	valid   string
 	text    *texttemplate.Template
 	html    *htmltemplate.Template
@@ -33,8 +32,10 @@ type view struct {
 	Product string
 	Subject string
 	Link    string
-	Valid   string
-	When    string
+	// Code is six digits. Mails that have none, and those in which it is not shown, have "".
+	Code  string
+	Valid string
+	When  string
 	// Minutes is Valid and Time is When (UTC), for templates in other languages. Language is the tag of their language.
 	Minutes  int
 	Time     time.Time
@@ -50,7 +51,7 @@ type htmlView struct {
 //nolint:gosec // G203: ParseResetURL has checked the scheme
 func forHTML(v view) htmlView { return htmlView{view: v, Link: htmltemplate.URL(v.Link)} }
 
-func newComposer(product string, page *url.URL, ttl time.Duration, own *Templates) (*composer, error) {
+func newComposer(product string, to pages, ttl time.Duration, own *Templates) (*composer, error) {
 	text, err := texttemplate.ParseFS(templateFiles, "templates/*.txt")
 	if err != nil {
 		return nil, fmt.Errorf("mail: text templates: %w", err)
@@ -59,13 +60,13 @@ func newComposer(product string, page *url.URL, ttl time.Duration, own *Template
 	if err != nil {
 		return nil, fmt.Errorf("mail: HTML templates: %w", err)
 	}
-	return &composer{product: product, page: page, valid: spell(ttl), text: text, html: html, own: own, minutes: int(ttl / time.Minute)}, nil
+	return &composer{product: product, pages: to, valid: spell(ttl), text: text, html: html, own: own, minutes: int(ttl / time.Minute)}, nil
 }
 
 func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 	return c.compose("reset", to, now, view{
 		Subject: "Reset your password for " + c.product,
-		Link:    resetLink(c.page, token),
+		Link:    withToken(c.pages.reset, token),
 		Valid:   c.valid,
 		Minutes: c.minutes,
 	})
@@ -73,7 +74,7 @@ func (c *composer) reset(to, token string, now time.Time) (Message, error) {
 
 // TestMessage returns the mail with which an operator tests that mails arrive.
 func TestMessage(product, to string, now time.Time) (Message, error) {
-	letters, err := newComposer(product, nil, 0, nil)
+	letters, err := newComposer(product, pages{}, 0, nil)
 	if err != nil {
 		return Message{}, err
 	}

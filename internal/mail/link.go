@@ -95,10 +95,23 @@ func LinkWeakness(page *url.URL) string {
 	return "has the scheme of an app: any other app on a device can claim it, and gets the links then. Use an https address that the app is registered for (App Links, Universal Links)"
 }
 
-// resetLink appends the token and changes nothing else: a new encoding could change a text that a router compares. If
+// pages are those to which links lead. A page that is nil gets none.
+type pages struct{ reset, verify *url.URL }
+
+func parsePages(cfg Config) (to pages, err error) {
+	if to.reset, err = ParseResetURL(cfg.ResetURL, cfg.InsecureLinks); err != nil {
+		return to, err
+	}
+	if cfg.VerifyURL != "" {
+		to.verify, err = ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks)
+	}
+	return to, err
+}
+
+// withToken appends the token and changes nothing else: a new encoding could change a text that a router compares. If
 // the page has a fragment, the token is added to the fragment, because the router of such a page reads it there, and no
 // server gets it. Otherwise it is added to the query.
-func resetLink(page *url.URL, token string) string {
+func withToken(page *url.URL, token string) string {
 	parameter := "token=" + url.QueryEscape(token)
 	u := *page
 	if u.Fragment != "" {

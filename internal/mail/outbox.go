@@ -36,12 +36,16 @@ type Accounts interface {
 	// IssueReset returns the reset token of the account, which is the same as long as it lives, and the address to send
 	// it to. ok is false if the account does not exist or is disabled, or if its sessions were ended after the link's
 	// position of the ledger. Then nothing is sent.
-	IssueReset(ctx context.Context, link ResetLink) (to, token string, ok bool, err error)
+	IssueReset(ctx context.Context, link Link) (to, token string, ok bool, err error)
 	// Address returns the address of an account. ok is false if the account does not exist.
 	Address(ctx context.Context, userID uuid.UUID) (to string, ok bool, err error)
 	// AdmitNotice counts a notice that is about to be queued in tx, and returns whether the owner of the account may
 	// get it. It is not called for [PasswordChanged].
 	AdmitNotice(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID) (bool, error)
+	// FindUnproved is FindResetAccounts for the active accounts whose address is not proved.
+	FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
+	// IssueLetter returns the secret that a mail of this kind holds. If To is "", nothing is sent.
+	IssueLetter(ctx context.Context, kind LetterKind, link Link) (Letter, error)
 }
 
 // Config configures [New].
@@ -56,7 +60,9 @@ type Config struct {
 	// ResetURL is the page to which a reset link leads, see [ParseResetURL]. The link has token=… in the fragment if
 	// there is one, or else in the query. Required.
 	ResetURL string
-	// InsecureLinks allows a ResetURL with the scheme of an app, or http in a local network.
+	// VerifyURL is the page to which a link that proves an address leads. "": such mails have a code only.
+	VerifyURL string
+	// InsecureLinks allows a URL with the scheme of an app, or http in a local network.
 	InsecureLinks bool
 	// ResetTTL is how long a reset token can be used. The mail says so. Required.
 	ResetTTL time.Duration
@@ -94,7 +100,7 @@ func New(cfg Config) (*Outbox, error) {
 	if cfg.ResetTTL < time.Second {
 		return nil, errors.New("mail: ResetTTL must be at least one second")
 	}
-	page, err := ParseResetURL(cfg.ResetURL, cfg.InsecureLinks)
+	pages, err := parsePages(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +108,7 @@ func New(cfg Config) (*Outbox, error) {
 	if product == "" || hasControl(product) || !utf8.ValidString(product) {
 		return nil, errors.New("mail: ProductName must be one line of text")
 	}
-	letters, err := newComposer(product, page, cfg.ResetTTL, cfg.Templates)
+	letters, err := newComposer(product, pages, cfg.ResetTTL, cfg.Templates)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +146,7 @@ func New(cfg Config) (*Outbox, error) {
 func (d *delivery) register(queue *jobs.Queue) error {
 	return errors.Join(
 		jobs.AddWorker(queue, &linkWorker{d: d}),
+		jobs.AddWorker(queue, &letterWorker{d: d}),
 		jobs.AddWorker(queue, &noticeWorker{d: d}),
 		jobs.AddWorker(queue, &requestWorker{d: d}),
 		jobs.AddWorker(queue, &changedWorker{d: d}),
@@ -211,7 +218,10 @@ func (o *Outbox) Stats(ctx context.Context) (Stats, error) {
 	const query = `
 		SELECT asked.n + jobs.pending, jobs.failing, jobs.given_up,
 		       coalesce(extract(epoch FROM now() - least(asked.oldest, jobs.oldest)), 0)::float8
-		FROM (SELECT count(*) AS n, min(requested_at) AS oldest FROM reset_requests) AS asked, (
+		FROM (
+			SELECT count(*) AS n, min(requested_at) AS oldest
+			FROM (SELECT requested_at FROM reset_requests UNION ALL SELECT requested_at FROM mail_requests) AS waiting
+		) AS asked, (
 			SELECT count(*) FILTER (WHERE finalized_at IS NULL) AS pending,
 			       count(*) FILTER (WHERE finalized_at IS NULL AND cardinality(errors) > 0) AS failing,
 			       count(*) FILTER (WHERE finalized_at IS NOT NULL) AS given_up,

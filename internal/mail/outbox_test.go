@@ -269,12 +269,12 @@ func TestRequestResetRefuses(t *testing.T) {
 	pool := newPool(t)
 	outbox, _ := newOutbox(t, config(pool, newAccounts(), mail.NewMailbox(0, nil)))
 	for _, email := range []string{"", strings.Repeat("a", 321), "a\x00@example.org", "a@example.org\r\n", "\xff@example.org"} {
-		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: email}); !errors.Is(err, mail.ErrAddress) {
+		if err := outbox.RequestReset(t.Context(), mail.Request{Email: email}); !errors.Is(err, mail.ErrAddress) {
 			t.Errorf("%q: %v", email, err)
 		}
 	}
 	for _, trace := range []string{"a\x00b", strings.Repeat("t", 129), "\xff", "x\ny"} {
-		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: strings.Repeat("ü", 160), TraceID: trace}); err != nil {
+		if err := outbox.RequestReset(t.Context(), mail.Request{Email: strings.Repeat("ü", 160), TraceID: trace}); err != nil {
 			t.Errorf("trace %q: %v", trace, err)
 		}
 	}

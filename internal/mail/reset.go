@@ -31,21 +31,21 @@ const (
 	priorityLater = 2
 )
 
-// ResetRequest asks for a reset link.
-type ResetRequest struct {
+// Request asks for a mail with a secret.
+type Request struct {
 	// Email is the address as typed, see [ErrAddress].
 	Email string
 	// Later means that the request is handled after all others that wait, because its network asked lately.
 	Later bool
-	// TraceID is for the log, CallID for the audit trail, see [ResetLink]. Both may be empty.
+	// TraceID is for the log, CallID for the audit trail, see [Link]. Both may be empty.
 	TraceID, CallID string
 }
 
-// ResetLink is a link that somebody asked for and that is about to be made.
-type ResetLink struct {
-	// UserID is the account of the link.
+// Link is a secret that somebody asked for and that is about to be made and mailed.
+type Link struct {
+	// UserID is the account of the secret.
 	UserID uuid.UUID
-	// Position is the ledger's position when somebody asked for the link.
+	// Position is the ledger's position when somebody asked for it.
 	Position int64
 	// TraceID and CallID are those of the request.
 	TraceID, CallID string
@@ -57,16 +57,12 @@ type ResetLink struct {
 //
 // Requests that wait at the same time get one mail. If the account's sessions are ended before the link is used, the
 // request ends too.
-func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
+func (o *Outbox) RequestReset(ctx context.Context, r Request) error {
 	if !isAddress(r.Email) {
 		return ErrAddress
 	}
-	priority := int16(priorityFirst)
-	if r.Later {
-		priority = priorityLater
-	}
 	err := db.New().QueueResetRequest(ctx, o.pool, db.QueueResetRequestParams{
-		Email: r.Email, Priority: priority, TraceID: cleanTraceID(r.TraceID), CallID: r.CallID,
+		Email: r.Email, Priority: r.priority(), TraceID: cleanTraceID(r.TraceID), CallID: r.CallID,
 	})
 	if err != nil {
 		return fmt.Errorf("mail: queue reset request: %w", err)
@@ -74,6 +70,16 @@ func (o *Outbox) RequestReset(ctx context.Context, r ResetRequest) error {
 	o.delivery.wake()
 	return nil
 }
+
+func (r Request) priority() int16 {
+	if r.Later {
+		return priorityLater
+	}
+	return priorityFirst
+}
+
+// Wake starts the look-up of requests whose transaction has committed.
+func (o *Outbox) Wake() { o.delivery.wake() }
 
 // wake never waits: one signal that was not received yet is enough.
 func (d *delivery) wake() {
@@ -90,8 +96,13 @@ func (d *delivery) lookUp(ctx context.Context, queue *jobs.Queue) {
 	defer tick.Stop()
 	for {
 		more, err := d.lookUpBatch(ctx, queue)
+		if err == nil {
+			var others bool
+			others, err = d.lookUpLetters(ctx, queue)
+			more = more || others
+		}
 		if err != nil && ctx.Err() == nil {
-			d.logger.WarnContext(ctx, "mail: looking up reset requests failed, will be tried again", "err", err)
+			d.logger.WarnContext(ctx, "mail: looking up requests failed, will be tried again", "err", err)
 		}
 		if more {
 			continue
@@ -185,7 +196,7 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 		case isBusy:
 			return river.JobSnooze(time.Second)
 		}
-		to, token, ok, err := d.accounts.IssueReset(ctx, ResetLink(job.Args))
+		to, token, ok, err := d.accounts.IssueReset(ctx, Link(job.Args))
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
 		}

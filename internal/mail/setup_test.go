@@ -80,7 +80,7 @@ func (a *accounts) FindResetAccounts(_ context.Context, _ pgx.Tx, emails []strin
 	return found, nil
 }
 
-func (a *accounts) IssueReset(_ context.Context, link mail.ResetLink) (string, string, bool, error) {
+func (a *accounts) IssueReset(_ context.Context, link mail.Link) (string, string, bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for email, to := range a.known {
@@ -105,6 +105,17 @@ func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, e
 	defer a.mu.Unlock()
 	to, ok := a.users[userID]
 	return to, ok, nil
+}
+
+// FindUnproved finds the same accounts as FindResetAccounts.
+func (a *accounts) FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+	return a.FindResetAccounts(ctx, tx, emails)
+}
+
+// IssueLetter gives each letter the same code.
+func (a *accounts) IssueLetter(ctx context.Context, _ mail.LetterKind, link mail.Link) (mail.Letter, error) {
+	to, token, _, err := a.IssueReset(ctx, link)
+	return mail.Letter{To: to, Token: token, Code: "042137", Valid: 24 * time.Hour}, err
 }
 
 // AdmitNotice refuses the notices in refused.
@@ -217,7 +228,7 @@ func notify(t *testing.T, outbox *outbox, notice mail.Notice, user uuid.UUID) {
 func request(t *testing.T, outbox *outbox, emails ...string) {
 	t.Helper()
 	for _, email := range emails {
-		if err := outbox.RequestReset(t.Context(), mail.ResetRequest{Email: email, TraceID: "trace-1"}); err != nil {
+		if err := outbox.RequestReset(t.Context(), mail.Request{Email: email, TraceID: "trace-1"}); err != nil {
 			t.Fatal(err)
 		}
 	}

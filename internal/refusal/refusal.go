@@ -125,6 +125,27 @@ func ResetTokenInvalid() error {
 	return Field(latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, "token", "RESET_TOKEN_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new link")
 }
 
+// LinkInvalid refuses the token of a mailed link.
+func LinkInvalid() error {
+	return Field(latchkeyv1.ErrorReason_ERROR_REASON_LINK_INVALID, "token", "LINK_INVALID", "is unknown, spent, expired or replaced by a newer one: ask for a new mail")
+}
+
+// CodeInvalid refuses a mailed code. It does not say whether there is such an account.
+func CodeInvalid() error {
+	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, "code", "CODE_INVALID", "is wrong, spent, expired or was tried too often: look at the newest mail, or ask for a new one")
+}
+
+// EmailNotVerified refuses a login until the address is proved. Use it only after the right password.
+func EmailNotVerified() error {
+	return New(codes.FailedPrecondition, latchkeyv1.ErrorReason_ERROR_REASON_EMAIL_NOT_VERIFIED,
+		"the email address is not verified: open the link or type the code of the mail that was just sent")
+}
+
+// NotEnabled refuses a method that the settings turn off. why ends the sentence and holds no secret.
+func NotEnabled(why string) error {
+	return New(codes.FailedPrecondition, latchkeyv1.ErrorReason_ERROR_REASON_NOT_ENABLED, why)
+}
+
 // AccountNotFound refuses an id or an address that no account has. It is for operators.
 func AccountNotFound() error {
 	return New(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND, "there is no such account")

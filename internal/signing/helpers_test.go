@@ -229,7 +229,7 @@ func testClaims() accesstoken.Claims {
 		Position:  9_007_199_254_740_993, // 2^53 + 1: a float would lose it.
 		ID:        "3f6f0c6e-jti", ClientID: testClientID,
 		AuthTime: issued.Add(-time.Minute), IssuedAt: issued, ExpireTime: issued.Add(15 * time.Minute),
-		AMR: []string{"pwd", "otp"}, ACR: "aal2",
+		EmailVerified: true, AMR: []string{"pwd", "otp"}, ACR: "aal2",
 	}
 }
 

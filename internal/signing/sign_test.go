@@ -25,7 +25,7 @@ func TestSignWritesRFC9068(t *testing.T) {
 		"iss": testIssuer, "aud": testAudience, "client_id": testClientID, "jti": claims.ID,
 		"sub": claims.UserID.String(), "sid": claims.SessionID.String(), "led": json.Number("9007199254740993"),
 		"iat": json.Number("1800000000"), "exp": json.Number("1800000900"), "auth_time": json.Number("1799999940"),
-		"amr": []any{"pwd", "otp"}, "acr": "aal2",
+		"amr": []any{"pwd", "otp"}, "acr": "aal2", "email_verified": true,
 	})
 }
 

@@ -47,6 +47,7 @@ const (
 	Issuer         = "https://auth.example.com"
 	Audience       = "latchkey"
 	ResetURL       = "https://app.example.com/reset"
+	VerifyURL      = "https://app.example.com/#/verify"
 	AccessTokenTTL = 15 * time.Minute
 	MaxAccessTTL   = 24 * time.Hour
 	IdleTTL        = 168 * time.Hour
@@ -116,6 +117,8 @@ type Options struct {
 	LogLines int
 	// HideAccounts makes SignUp reveal to nobody whether an account exists.
 	HideAccounts bool
+	// EmailVerification is LATCHKEY_EMAIL_VERIFICATION. Zero: off, since most tests count other mails.
+	EmailVerification string
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// ShortRefreshTokens makes the server issue only short refresh tokens.
@@ -251,7 +254,8 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.HashSlots, cfg.HashQueue = orElse(o.HashSlots, 2), orElse(o.HashQueue, 1000)
 	cfg.SessionLimit, cfg.ReplicaLease = orElse(o.SessionLimit, SessionLimit), orElse(o.Lease, Lease)
 	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
-	cfg.ResetURL = ResetURL
+	cfg.ResetURL, cfg.VerifyURL = ResetURL, VerifyURL
+	cfg.EmailVerification = orElse(o.EmailVerification, "off")
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit

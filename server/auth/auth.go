@@ -30,6 +30,8 @@ type Service struct {
 	Accounts   *account.Accounts
 	Logins     *login.Flow
 	Validation *validate.Validator
+	// KeyShown returns whether the caller shows a key of an operator or a service.
+	KeyShown func(ctx context.Context) bool
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 }

@@ -1,9 +1,14 @@
 -- CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
 -- name: CreateUser :one
-INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
-VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
-ON CONFLICT DO NOTHING
-RETURNING *;
+WITH created AS (
+    INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
+    VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), noted AS (
+    INSERT INTO unproved_sign_ups (user_id) SELECT id FROM created
+)
+SELECT * FROM created;
 
 -- FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
 -- session that carries this position. The exact address wins over one in another letter case. It also reads the guards
@@ -57,6 +62,24 @@ WHERE id = @id AND is_active;
 -- name: RehashPassword :execrows
 UPDATE users SET password_hash = @new_hash
 WHERE id = @id AND password_hash = @old_hash AND set_config('latchkey.rehash', @id::text, true) IS NOT NULL;
+
+-- ProveAddress marks the address as proved by somebody who also knows the password or has a session.
+-- name: ProveAddress :one
+WITH proved AS (
+    DELETE FROM unproved_sign_ups WHERE user_id = @id
+)
+UPDATE users SET is_verified = true WHERE id = @id RETURNING *;
+
+-- TakeBack marks the address as proved by somebody who has nothing else of the account, sets the password, and removes
+-- names that a client typed at a sign-up.
+-- name: TakeBack :exec
+WITH planted AS (
+    DELETE FROM unproved_sign_ups s WHERE s.user_id = @id RETURNING s.user_id
+)
+UPDATE users u SET password_hash = @password_hash, is_verified = true,
+    first_name = CASE WHEN EXISTS (SELECT FROM planted) THEN '' ELSE u.first_name END,
+    last_name = CASE WHEN EXISTS (SELECT FROM planted) THEN '' ELSE u.last_name END
+WHERE u.id = @id;
 
 -- SetPassword also marks the address as verified: the caller held a mailed token.
 -- name: SetPassword :exec

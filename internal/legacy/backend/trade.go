@@ -167,7 +167,7 @@ func (b *Backend) trade(ctx context.Context, old *oldRefresh, requestID string) 
 			return fmt.Errorf("record the trade: %w", err)
 		}
 		created = true
-		tokens, evicted, err = b.createSession(ctx, tx, old, start, account.User.Email)
+		tokens, evicted, err = b.createSession(ctx, tx, old, start, holderOf(account))
 		committing = err == nil
 		return err
 	})
@@ -222,10 +222,14 @@ func (b *Backend) liveAccount(ctx context.Context, on db.DBTX, of db.FindUserFor
 	return account, nil
 }
 
+func holderOf(found db.FindUserForSessionRow) login.Holder {
+	return login.Holder{Email: found.User.Email, Verified: found.User.IsVerified}
+}
+
 // createSession starts the session and makes its tokens. The account is locked meanwhile, so Redis has at most
 // besteffort.DetachTime to answer.
 func (b *Backend) createSession(
-	ctx context.Context, tx pgx.Tx, old *oldRefresh, start session.Start, email string,
+	ctx context.Context, tx pgx.Tx, old *oldRefresh, start session.Start, of login.Holder,
 ) (login.Tokens, []uuid.UUID, error) {
 	creating, cancel := context.WithTimeout(ctx, besteffort.DetachTime)
 	defer cancel()
@@ -233,7 +237,7 @@ func (b *Backend) createSession(
 	if err != nil {
 		return login.Tokens{}, nil, fmt.Errorf("start the session: %w", err)
 	}
-	tokens, err := b.logins.Issue(creating, created.Session, email, created.Session.CreateTime, created.RefreshToken)
+	tokens, err := b.logins.Issue(creating, created.Session, of, created.Session.CreateTime, created.RefreshToken)
 	if err != nil {
 		return login.Tokens{}, nil, err
 	}
@@ -303,5 +307,5 @@ func (b *Backend) reissue(ctx context.Context, userID, id uuid.UUID, answerHash 
 	if login.MarkOf(account).Generation > sess.Generation {
 		return login.Tokens{}, session.ErrReused // Redis has an older copy of itself
 	}
-	return b.logins.Issue(ctx, sess, account.User.Email, answer.IssueTime, answer.RefreshToken)
+	return b.logins.Issue(ctx, sess, holderOf(account), answer.IssueTime, answer.RefreshToken)
 }

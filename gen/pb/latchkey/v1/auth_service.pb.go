@@ -826,6 +826,220 @@ func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
+// Request of VerifyEmail.
+// Set the token, or the email and the code.
+type VerifyEmailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Token of the mailed link, at most 512 bytes.
+	Token *string `protobuf:"bytes,1,opt,name=token,proto3,oneof" json:"token,omitempty"`
+	// Address that the code was mailed to. The rules are those of Login.
+	Email *string `protobuf:"bytes,2,opt,name=email,proto3,oneof" json:"email,omitempty"`
+	// Mailed code: six digits.
+	Code *string `protobuf:"bytes,3,opt,name=code,proto3,oneof" json:"code,omitempty"`
+	// Password of the account, at most 128 code points. Optional.
+	Password      *string `protobuf:"bytes,4,opt,name=password,proto3,oneof" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyEmailRequest) Reset() {
+	*x = VerifyEmailRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyEmailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyEmailRequest) ProtoMessage() {}
+
+func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
+func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *VerifyEmailRequest) GetToken() string {
+	if x != nil && x.Token != nil {
+		return *x.Token
+	}
+	return ""
+}
+
+func (x *VerifyEmailRequest) GetEmail() string {
+	if x != nil && x.Email != nil {
+		return *x.Email
+	}
+	return ""
+}
+
+func (x *VerifyEmailRequest) GetCode() string {
+	if x != nil && x.Code != nil {
+		return *x.Code
+	}
+	return ""
+}
+
+func (x *VerifyEmailRequest) GetPassword() string {
+	if x != nil && x.Password != nil {
+		return *x.Password
+	}
+	return ""
+}
+
+// Response of VerifyEmail.
+type VerifyEmailResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	User *User `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The account has no password any more, because nobody had proved the address
+	// and the call had neither the password nor a session. ForgotPassword sets a new
+	// one.
+	PasswordRemoved bool `protobuf:"varint,2,opt,name=password_removed,json=passwordRemoved,proto3" json:"password_removed,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *VerifyEmailResponse) Reset() {
+	*x = VerifyEmailResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyEmailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyEmailResponse) ProtoMessage() {}
+
+func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
+func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *VerifyEmailResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *VerifyEmailResponse) GetPasswordRemoved() bool {
+	if x != nil {
+		return x.PasswordRemoved
+	}
+	return false
+}
+
+// Request of ResendVerification.
+type ResendVerificationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address of the account, at most 255 characters. The rules are those of Login.
+	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendVerificationRequest) Reset() {
+	*x = ResendVerificationRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendVerificationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendVerificationRequest) ProtoMessage() {}
+
+func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
+func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ResendVerificationRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+// Response of ResendVerification.
+type ResendVerificationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResendVerificationResponse) Reset() {
+	*x = ResendVerificationResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResendVerificationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResendVerificationResponse) ProtoMessage() {}
+
+func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
+func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
+}
+
 // Request of ChangePassword.
 type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -839,7 +1053,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +1065,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +1078,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -893,7 +1107,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1119,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1132,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ChangePasswordResponse) GetDeviceToken() string {
@@ -981,12 +1195,27 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x14ResetPasswordRequest\x12#\n" +
 	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"\x17\n" +
-	"\x15ResetPasswordResponse\"\x85\x01\n" +
+	"\x15ResetPasswordResponse\"\xea\x01\n" +
+	"\x12VerifyEmailRequest\x12(\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01H\x00R\x05token\x88\x01\x01\x12&\n" +
+	"\x05email\x18\x02 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01H\x01R\x05email\x88\x01\x01\x12'\n" +
+	"\x04code\x18\x03 \x01(\tB\x0e\xbaH\br\x06\xd0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x02R\x04code\x88\x01\x01\x12/\n" +
+	"\bpassword\x18\x04 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x03R\bpassword\x88\x01\x01B\b\n" +
+	"\x06_tokenB\b\n" +
+	"\x06_emailB\a\n" +
+	"\x05_codeB\v\n" +
+	"\t_password\"g\n" +
+	"\x13VerifyEmailResponse\x12%\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12)\n" +
+	"\x10password_removed\x18\x02 \x01(\bR\x0fpasswordRemoved\">\n" +
+	"\x19ResendVerificationRequest\x12!\n" +
+	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01R\x05email\"\x1c\n" +
+	"\x1aResendVerificationResponse\"\x85\x01\n" +
 	"\x15ChangePasswordRequest\x129\n" +
 	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
-	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\x87\x06\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xde\a\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
@@ -997,7 +1226,10 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\rValidateToken\x12!.latchkey.v1.ValidateTokenRequest\x1a\".latchkey.v1.ValidateTokenResponse\"\t\xba\xd7\x18\x02\b\x01\x90\x02\x01\x12g\n" +
 	"\x0eForgotPassword\x12\".latchkey.v1.ForgotPasswordRequest\x1a#.latchkey.v1.ForgotPasswordResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12f\n" +
 	"\rResetPassword\x12!.latchkey.v1.ResetPasswordRequest\x1a\".latchkey.v1.ResetPasswordResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x01\x12\x04\b<\x10x\x18\x01\x12i\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01\x12`\n" +
+	"\vVerifyEmail\x12\x1f.latchkey.v1.VerifyEmailRequest\x1a .latchkey.v1.VerifyEmailResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01\x12s\n" +
+	"\x12ResendVerification\x12&.latchkey.v1.ResendVerificationRequest\x1a'.latchkey.v1.ResendVerificationResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12i\n" +
 	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\x18\x01B\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
@@ -1014,58 +1246,67 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
-	(*SignUpRequest)(nil),          // 0: latchkey.v1.SignUpRequest
-	(*SignUpResponse)(nil),         // 1: latchkey.v1.SignUpResponse
-	(*LoginRequest)(nil),           // 2: latchkey.v1.LoginRequest
-	(*LoginResponse)(nil),          // 3: latchkey.v1.LoginResponse
-	(*RefreshTokenRequest)(nil),    // 4: latchkey.v1.RefreshTokenRequest
-	(*RefreshTokenResponse)(nil),   // 5: latchkey.v1.RefreshTokenResponse
-	(*LogoutRequest)(nil),          // 6: latchkey.v1.LogoutRequest
-	(*LogoutResponse)(nil),         // 7: latchkey.v1.LogoutResponse
-	(*ValidateTokenRequest)(nil),   // 8: latchkey.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),  // 9: latchkey.v1.ValidateTokenResponse
-	(*ForgotPasswordRequest)(nil),  // 10: latchkey.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil), // 11: latchkey.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),   // 12: latchkey.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),  // 13: latchkey.v1.ResetPasswordResponse
-	(*ChangePasswordRequest)(nil),  // 14: latchkey.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil), // 15: latchkey.v1.ChangePasswordResponse
-	(*User)(nil),                   // 16: latchkey.v1.User
-	(*Tokens)(nil),                 // 17: latchkey.v1.Tokens
-	(ErrorReason)(0),               // 18: latchkey.v1.ErrorReason
-	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
+	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
+	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
+	(*LoginRequest)(nil),               // 2: latchkey.v1.LoginRequest
+	(*LoginResponse)(nil),              // 3: latchkey.v1.LoginResponse
+	(*RefreshTokenRequest)(nil),        // 4: latchkey.v1.RefreshTokenRequest
+	(*RefreshTokenResponse)(nil),       // 5: latchkey.v1.RefreshTokenResponse
+	(*LogoutRequest)(nil),              // 6: latchkey.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 7: latchkey.v1.LogoutResponse
+	(*ValidateTokenRequest)(nil),       // 8: latchkey.v1.ValidateTokenRequest
+	(*ValidateTokenResponse)(nil),      // 9: latchkey.v1.ValidateTokenResponse
+	(*ForgotPasswordRequest)(nil),      // 10: latchkey.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),     // 11: latchkey.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),       // 12: latchkey.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),      // 13: latchkey.v1.ResetPasswordResponse
+	(*VerifyEmailRequest)(nil),         // 14: latchkey.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),        // 15: latchkey.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),  // 16: latchkey.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil), // 17: latchkey.v1.ResendVerificationResponse
+	(*ChangePasswordRequest)(nil),      // 18: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),     // 19: latchkey.v1.ChangePasswordResponse
+	(*User)(nil),                       // 20: latchkey.v1.User
+	(*Tokens)(nil),                     // 21: latchkey.v1.Tokens
+	(ErrorReason)(0),                   // 22: latchkey.v1.ErrorReason
+	(*timestamppb.Timestamp)(nil),      // 23: google.protobuf.Timestamp
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	16, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	17, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
-	16, // 2: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	17, // 3: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	16, // 4: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	18, // 5: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	19, // 6: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 7: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
-	2,  // 8: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
-	4,  // 9: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
-	6,  // 10: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
-	8,  // 11: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
-	10, // 12: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
-	12, // 13: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	14, // 14: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	1,  // 15: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 16: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	5,  // 17: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	7,  // 18: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	9,  // 19: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	11, // 20: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	13, // 21: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	15, // 22: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	15, // [15:23] is the sub-list for method output_type
-	7,  // [7:15] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	20, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	21, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	20, // 2: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	21, // 3: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	20, // 4: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	22, // 5: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	23, // 6: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	20, // 7: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	0,  // 8: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
+	2,  // 9: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
+	4,  // 10: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
+	6,  // 11: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
+	8,  // 12: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
+	10, // 13: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
+	12, // 14: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
+	14, // 15: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
+	16, // 16: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
+	18, // 17: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	1,  // 18: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 19: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	5,  // 20: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	7,  // 21: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	9,  // 22: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	11, // 23: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	13, // 24: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	15, // 25: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	17, // 26: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	19, // 27: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	18, // [18:28] is the sub-list for method output_type
+	8,  // [8:18] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_auth_service_proto_init() }
@@ -1080,13 +1321,14 @@ func file_latchkey_v1_auth_service_proto_init() {
 	file_latchkey_v1_auth_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*LoginResponse_Tokens)(nil),
 	}
+	file_latchkey_v1_auth_service_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

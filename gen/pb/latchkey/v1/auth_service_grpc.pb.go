@@ -19,14 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AuthService_SignUp_FullMethodName         = "/latchkey.v1.AuthService/SignUp"
-	AuthService_Login_FullMethodName          = "/latchkey.v1.AuthService/Login"
-	AuthService_RefreshToken_FullMethodName   = "/latchkey.v1.AuthService/RefreshToken"
-	AuthService_Logout_FullMethodName         = "/latchkey.v1.AuthService/Logout"
-	AuthService_ValidateToken_FullMethodName  = "/latchkey.v1.AuthService/ValidateToken"
-	AuthService_ForgotPassword_FullMethodName = "/latchkey.v1.AuthService/ForgotPassword"
-	AuthService_ResetPassword_FullMethodName  = "/latchkey.v1.AuthService/ResetPassword"
-	AuthService_ChangePassword_FullMethodName = "/latchkey.v1.AuthService/ChangePassword"
+	AuthService_SignUp_FullMethodName             = "/latchkey.v1.AuthService/SignUp"
+	AuthService_Login_FullMethodName              = "/latchkey.v1.AuthService/Login"
+	AuthService_RefreshToken_FullMethodName       = "/latchkey.v1.AuthService/RefreshToken"
+	AuthService_Logout_FullMethodName             = "/latchkey.v1.AuthService/Logout"
+	AuthService_ValidateToken_FullMethodName      = "/latchkey.v1.AuthService/ValidateToken"
+	AuthService_ForgotPassword_FullMethodName     = "/latchkey.v1.AuthService/ForgotPassword"
+	AuthService_ResetPassword_FullMethodName      = "/latchkey.v1.AuthService/ResetPassword"
+	AuthService_VerifyEmail_FullMethodName        = "/latchkey.v1.AuthService/VerifyEmail"
+	AuthService_ResendVerification_FullMethodName = "/latchkey.v1.AuthService/ResendVerification"
+	AuthService_ChangePassword_FullMethodName     = "/latchkey.v1.AuthService/ChangePassword"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -49,6 +51,9 @@ type AuthServiceClient interface {
 	// password first and then looks the address up; from then on the call is
 	// completed even if its client hangs up.
 	//
+	// Unless LATCHKEY_EMAIL_VERIFICATION is off, a mail with a link and a code lets
+	// the owner of the address prove it: see VerifyEmail.
+	//
 	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
 	// OK without a user whether or not the address is taken, and the owner of a
 	// taken address gets a mail, once an hour at most.
@@ -65,7 +70,9 @@ type AuthServiceClient interface {
 	// token has five of its own; after the right password, more than 300 sessions
 	// at once or 30 a minute), OVERLOADED (also if the deadline passed while the
 	// password was compared; this counts as a failure, whether the password was
-	// right or wrong).
+	// right or wrong), EMAIL_NOT_VERIFIED (only after the right password, if
+	// LATCHKEY_EMAIL_VERIFICATION is required; a link and a code are mailed anew,
+	// once a minute and five times in 15 minutes at most).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
 	// every login is answered with INVALID_CREDENTIALS, until ResetPassword sets a
@@ -117,12 +124,45 @@ type AuthServiceClient interface {
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and sends its owner a mail. The token is spent only
-	// if the password is set. A token of a backend that the service took over from
+	// if the password is set. It also proves the address: an account that nobody had
+	// proved loses what VerifyEmail takes from it. A token of a backend that the service took over from
 	// is refused for an hour after the password was changed or the account's
 	// sessions were ended, because it may have been requested before that.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
+	// VerifyEmail proves the address of an account with the token of a mailed link,
+	// or with the address and the mailed code of six digits. Both work once, for a
+	// day, and only until the account's sessions are ended or its address changes. A
+	// code works for five tries, whoever makes them; the link is not affected.
+	//
+	// An address belongs to whoever proved it. If the account's password is sent too,
+	// or the call carries an access token of the account as
+	// `authorization: Bearer TOKEN`, nothing else changes. Without either, everything
+	// that a stranger may have planted is taken from an account that nobody had
+	// proved: its password (password_removed; ForgotPassword sets a new one), all
+	// sessions, names that were given to SignUp, and everything that was mailed. Once
+	// it has answered OK, no replica accepts a token of the ended sessions. From an
+	// account that was proved before, nothing is taken.
+	//
+	// The answer to a code and its time are the same whether or not the address is
+	// known.
+	//
+	// Refusals: LINK_INVALID, CODE_INVALID; INVALID_CREDENTIALS (the password is
+	// wrong; nothing is spent, and the failure counts as one of Login);
+	// TOKEN_INVALID, TOKEN_EXPIRED, SESSION_ENDED, USER_NOT_FOUND, ACCOUNT_DISABLED
+	// (the call carries an access token that is not good; nothing is spent);
+	// RATE_LIMITED, OVERLOADED.
+	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
+	// ResendVerification mails a link and a code again, for VerifyEmail, unless the
+	// address is proved already. An address gets one such mail a minute and five in
+	// 15 minutes at most. As long as the link lives, a new mail has the same link and
+	// the same code; a code that was tried five times is replaced, ten times a day at
+	// most. The answer and its time are the same whether or not the address is known.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_EMAIL_VERIFICATION is off), RATE_LIMITED (as in
+	// ForgotPassword).
+	ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error)
 	// ChangePassword sets a new password, ends all other sessions of the account
 	// and sends its owner a mail. The caller's session is not ended. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
@@ -215,6 +255,26 @@ func (c *authServiceClient) ResetPassword(ctx context.Context, in *ResetPassword
 	return out, nil
 }
 
+func (c *authServiceClient) VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyEmailResponse)
+	err := c.cc.Invoke(ctx, AuthService_VerifyEmail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) ResendVerification(ctx context.Context, in *ResendVerificationRequest, opts ...grpc.CallOption) (*ResendVerificationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResendVerificationResponse)
+	err := c.cc.Invoke(ctx, AuthService_ResendVerification_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangePasswordResponse)
@@ -245,6 +305,9 @@ type AuthServiceServer interface {
 	// password first and then looks the address up; from then on the call is
 	// completed even if its client hangs up.
 	//
+	// Unless LATCHKEY_EMAIL_VERIFICATION is off, a mail with a link and a code lets
+	// the owner of the address prove it: see VerifyEmail.
+	//
 	// While the service hides its accounts (LATCHKEY_HIDE_ACCOUNTS), the answer is
 	// OK without a user whether or not the address is taken, and the owner of a
 	// taken address gets a mail, once an hour at most.
@@ -261,7 +324,9 @@ type AuthServiceServer interface {
 	// token has five of its own; after the right password, more than 300 sessions
 	// at once or 30 a minute), OVERLOADED (also if the deadline passed while the
 	// password was compared; this counts as a failure, whether the password was
-	// right or wrong).
+	// right or wrong), EMAIL_NOT_VERIFIED (only after the right password, if
+	// LATCHKEY_EMAIL_VERIFICATION is required; a link and a code are mailed anew,
+	// once a minute and five times in 15 minutes at most).
 	//
 	// After a hundred failures in a row the password is not compared any more, and
 	// every login is answered with INVALID_CREDENTIALS, until ResetPassword sets a
@@ -313,12 +378,45 @@ type AuthServiceServer interface {
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword sets a new password with the token of a mailed link, ends all
 	// sessions of the account and sends its owner a mail. The token is spent only
-	// if the password is set. A token of a backend that the service took over from
+	// if the password is set. It also proves the address: an account that nobody had
+	// proved loses what VerifyEmail takes from it. A token of a backend that the service took over from
 	// is refused for an hour after the password was changed or the account's
 	// sessions were ended, because it may have been requested before that.
 	//
 	// Refusals: RESET_TOKEN_INVALID, PASSWORD_TOO_COMMON, OVERLOADED.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
+	// VerifyEmail proves the address of an account with the token of a mailed link,
+	// or with the address and the mailed code of six digits. Both work once, for a
+	// day, and only until the account's sessions are ended or its address changes. A
+	// code works for five tries, whoever makes them; the link is not affected.
+	//
+	// An address belongs to whoever proved it. If the account's password is sent too,
+	// or the call carries an access token of the account as
+	// `authorization: Bearer TOKEN`, nothing else changes. Without either, everything
+	// that a stranger may have planted is taken from an account that nobody had
+	// proved: its password (password_removed; ForgotPassword sets a new one), all
+	// sessions, names that were given to SignUp, and everything that was mailed. Once
+	// it has answered OK, no replica accepts a token of the ended sessions. From an
+	// account that was proved before, nothing is taken.
+	//
+	// The answer to a code and its time are the same whether or not the address is
+	// known.
+	//
+	// Refusals: LINK_INVALID, CODE_INVALID; INVALID_CREDENTIALS (the password is
+	// wrong; nothing is spent, and the failure counts as one of Login);
+	// TOKEN_INVALID, TOKEN_EXPIRED, SESSION_ENDED, USER_NOT_FOUND, ACCOUNT_DISABLED
+	// (the call carries an access token that is not good; nothing is spent);
+	// RATE_LIMITED, OVERLOADED.
+	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
+	// ResendVerification mails a link and a code again, for VerifyEmail, unless the
+	// address is proved already. An address gets one such mail a minute and five in
+	// 15 minutes at most. As long as the link lives, a new mail has the same link and
+	// the same code; a code that was tried five times is replaced, ten times a day at
+	// most. The answer and its time are the same whether or not the address is known.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_EMAIL_VERIFICATION is off), RATE_LIMITED (as in
+	// ForgotPassword).
+	ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error)
 	// ChangePassword sets a new password, ends all other sessions of the account
 	// and sends its owner a mail. The caller's session is not ended. Once it has
 	// answered OK, no replica accepts a token of the ended sessions.
@@ -361,6 +459,12 @@ func (UnimplementedAuthServiceServer) ForgotPassword(context.Context, *ForgotPas
 }
 func (UnimplementedAuthServiceServer) ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetPassword not implemented")
+}
+func (UnimplementedAuthServiceServer) VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyEmail not implemented")
+}
+func (UnimplementedAuthServiceServer) ResendVerification(context.Context, *ResendVerificationRequest) (*ResendVerificationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResendVerification not implemented")
 }
 func (UnimplementedAuthServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
@@ -512,6 +616,42 @@ func _AuthService_ResetPassword_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_VerifyEmail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyEmailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).VerifyEmail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_VerifyEmail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).VerifyEmail(ctx, req.(*VerifyEmailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_ResendVerification_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResendVerificationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).ResendVerification(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_ResendVerification_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).ResendVerification(ctx, req.(*ResendVerificationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuthService_ChangePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChangePasswordRequest)
 	if err := dec(in); err != nil {
@@ -564,6 +704,14 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetPassword",
 			Handler:    _AuthService_ResetPassword_Handler,
+		},
+		{
+			MethodName: "VerifyEmail",
+			Handler:    _AuthService_VerifyEmail_Handler,
+		},
+		{
+			MethodName: "ResendVerification",
+			Handler:    _AuthService_ResendVerification_Handler,
 		},
 		{
 			MethodName: "ChangePassword",

@@ -62,6 +62,14 @@ var file_latchkey_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,472160105,opt,name=device_name",
 		Filename:      "latchkey/v1/rules.proto",
 	},
+	{
+		ExtendedType:  (*validate.StringRules)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         472160106,
+		Name:          "latchkey.v1.code",
+		Tag:           "varint,472160106,opt,name=code",
+		Filename:      "latchkey/v1/rules.proto",
+	},
 }
 
 // Extension fields to validate.StringRules.
@@ -89,6 +97,10 @@ var (
 	//
 	// optional bool device_name = 472160105;
 	E_DeviceName = &file_latchkey_v1_rules_proto_extTypes[4]
+	// Mailed code: six digits.
+	//
+	// optional bool code = 472160106;
+	E_Code = &file_latchkey_v1_rules_proto_extTypes[5]
 )
 
 var File_latchkey_v1_rules_proto protoreflect.FileDescriptor
@@ -132,7 +144,10 @@ const file_latchkey_v1_rules_proto_rawDesc = "" +
 	"\x0fname.characters\x120must not contain control or direction characters\x1ai!rule || this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\n" +
 	"M\n" +
 	"\x0estring.max_len\x12\x1emust be at most 100 characters\x1a\x1b!rule || this.size() <= 100R\n" +
-	"deviceNameB\x9f\x01\n" +
+	"deviceName:\x7f\n" +
+	"\x04code\x12\x19.buf.validate.StringRules\x18ꮒ\xe1\x01 \x01(\bBL\xc2HI\n" +
+	"G\n" +
+	"\vcode.digits\x12\x12must be six digits\x1a$!rule || this.matches(r'^[0-9]{6}$')R\x04codeB\x9f\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\n" +
 	"RulesProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1"
 
@@ -145,10 +160,11 @@ var file_latchkey_v1_rules_proto_depIdxs = []int32{
 	0, // 2: latchkey.v1.new_password:extendee -> buf.validate.StringRules
 	0, // 3: latchkey.v1.name:extendee -> buf.validate.StringRules
 	0, // 4: latchkey.v1.device_name:extendee -> buf.validate.StringRules
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	0, // [0:5] is the sub-list for extension extendee
+	0, // 5: latchkey.v1.code:extendee -> buf.validate.StringRules
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	0, // [0:6] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -164,7 +180,7 @@ func file_latchkey_v1_rules_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_rules_proto_rawDesc), len(file_latchkey_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   0,
-			NumExtensions: 5,
+			NumExtensions: 6,
 			NumServices:   0,
 		},
 		GoTypes:           file_latchkey_v1_rules_proto_goTypes,
