@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,7 +19,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
-	"github.com/latchkey-auth/latchkey/internal/rules"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 )
@@ -114,16 +114,22 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 }
 
 // invalidRequest turns violations of rules into field violations. Their texts name rules, never values.
-func invalidRequest(broken []rules.Violation) error {
+func invalidRequest(err error) error {
+	var invalid *protovalidate.ValidationError
+	if !errors.As(err, &invalid) {
+		return fmt.Errorf("validate: %w", err)
+	}
 	bad := &errdetails.BadRequest{}
-	texts := make([]string, 0, len(broken))
-	for _, v := range broken {
+	texts := make([]string, 0, len(invalid.Violations))
+	for _, v := range invalid.Violations {
+		field := protovalidate.FieldPathString(v.Proto.GetField())
+		message := v.Proto.GetMessage()
 		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
-			Field:       v.Field,
-			Description: v.Message,
-			Reason:      strings.ToUpper(strings.ReplaceAll(v.Rule, ".", "_")),
+			Field:       field,
+			Description: message,
+			Reason:      strings.ToUpper(strings.ReplaceAll(v.Proto.GetRuleId(), ".", "_")),
 		})
-		texts = append(texts, v.Field+": "+v.Message)
+		texts = append(texts, field+": "+message)
 	}
 	return refusal.New(codes.InvalidArgument, latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, strings.Join(texts, "; "), bad)
 }

@@ -11,7 +11,6 @@ import (
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
-	"github.com/latchkey-auth/latchkey/internal/rules"
 )
 
 // FillAfterwards takes every place for work after calls, until free is called.
@@ -121,5 +120,5 @@ func (s *Server) UnaryChain(method string, handler grpc.UnaryHandler) grpc.Unary
 	return func(ctx context.Context, req any) (any, error) { return s.aroundUnary(ctx, req, info, handler) }
 }
 
-// InvalidRequest returns the refusal of a request that breaks rules.
-func InvalidRequest(broken []rules.Violation) error { return invalidRequest(broken) }
+// InvalidRequest returns the refusal of a request with violations.
+func InvalidRequest(err error) error { return invalidRequest(err) }

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"time"
 
+	"buf.build/go/protovalidate"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -35,7 +36,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
-	"github.com/latchkey-auth/latchkey/internal/rules"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/validate"
 )
@@ -137,7 +137,7 @@ type Server struct {
 	queries    *db.Queries
 	policies   policies
 	middleware []middleware
-	rules      *rules.Checker
+	validator  protovalidate.Validator
 	rpcMetrics *rpcMetrics
 	grpc       *grpc.Server
 	health     *health.Server
@@ -181,20 +181,22 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.intakes = readIntakes(s.grpc.GetServiceInfo())
 	s.rpcMetrics = newRPCMetrics(s.grpc.GetServiceInfo())
-	if s.rules, err = rules.New(s.requests()...); err != nil {
-		return nil, err
+	// It compiles the rules now, so that the first caller does not wait for that.
+	s.validator, err = protovalidate.New(protovalidate.WithMessageDescriptors(s.requests()...))
+	if err != nil {
+		return nil, fmt.Errorf("validation rules: %w", err)
 	}
 	s.setServing(false)
 	return s, s.registerMetrics()
 }
 
-// requests returns the messages that the methods accept, those of health and reflection too.
+// requests returns the messages that our methods accept.
 func (s *Server) requests() []protoreflect.MessageDescriptor {
 	var list []protoreflect.MessageDescriptor
 	for name := range s.grpc.GetServiceInfo() {
 		found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		service, ok := found.(protoreflect.ServiceDescriptor)
-		if !ok {
+		if !ok || publicServices()[name] {
 			continue
 		}
 		methods := service.Methods()

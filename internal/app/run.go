@@ -86,7 +86,7 @@ func (l *Listeners) Close() {
 // to stdout. It stops calls first and mails after them, so that mails that a call has queued can still be
 // sent.
 func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout io.Writer) error {
-	spare := make([]byte, spareHeap)
+	spare := newSpare()
 	defer runtime.KeepAlive(spare)
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
