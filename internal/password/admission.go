@@ -2,7 +2,6 @@ package password
 
 import (
 	"context"
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +17,8 @@ const (
 	// Without it, an estimate that is too high could never be corrected, since only hashing measures.
 	probeEvery = time.Second
 
+	// Callers that are turned away come back one after the other, from minRetryAfter or the end of the work ahead to
+	// maxRetryAfter. If that is full, the next ones are distributed over the same time again.
 	minRetryAfter = time.Second
 	maxRetryAfter = 30 * time.Second
 )
@@ -39,7 +40,8 @@ type admission struct {
 	waiting *turns    // at most queue; empty while a slot is free
 	coming  *turns    // at most slots and queue together; only counted, nobody's turn comes
 	paces   [engines]pace
-	totals  Stats // only its sums are kept up
+	totals  Stats     // only its sums are kept up
+	invited time.Time // when the stranger that was turned away last may come back
 }
 
 // pace is how fast this machine computes the hashes of one engine. Each engine is measured by its own hashes only. With
@@ -252,12 +254,11 @@ func (a *admission) foretellsLate(t, without *ticket, now time.Time) bool {
 	}
 }
 
-// turnAway counts a refusal and says when the work ahead will be done.
+// turnAway counts a refusal and says when to come back: after the work that is ahead. Strangers that are turned away
+// together come back one after the other, as fast as they can be served. With the same time for all, 2,000 of them came
+// back in the same instant each second, and kept the processors from everything else.
 func (a *admission) turnAway(who *ticket, now time.Time) error {
 	a.totals.TurnedAway++
-	if who.by.Known {
-		a.totals.KnownTurnedAway++
-	}
 	var ahead time.Duration
 	for _, t := range a.running {
 		ahead += a.remaining(t, now)
@@ -266,9 +267,21 @@ func (a *admission) turnAway(who *ticket, now time.Time) error {
 		ahead += a.estimate(work{engine(e), units + a.coming.units[e]})
 	}
 	ahead /= time.Duration(a.slots)
-	seconds := time.Duration(math.Ceil(ahead.Seconds())) * time.Second
-	return &OverloadedError{RetryAfter: min(max(seconds, minRetryAfter), maxRetryAfter)}
+	wait := min(max(roundUp(ahead, time.Second), minRetryAfter), maxRetryAfter)
+	if who.by.Known { // those behind strangers would be the wrong times: known clients get the next slots
+		a.totals.KnownTurnedAway++
+		return &OverloadedError{RetryAfter: wait}
+	}
+	next := a.invited.Add(a.estimate(who.work) / time.Duration(a.slots)).Sub(now)
+	if wait < next && next <= maxRetryAfter {
+		wait = roundUp(next, time.Millisecond)
+	}
+	a.invited = now.Add(wait)
+	return &OverloadedError{RetryAfter: wait}
 }
+
+// roundUp returns the smallest multiple of unit that is not below d.
+func roundUp(d, unit time.Duration) time.Duration { return (d + unit - 1).Truncate(unit) }
 
 func (a *admission) estimate(w work) time.Duration {
 	return time.Duration(float64(w.units) * a.paces[w.engine].rate)

@@ -147,6 +147,45 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+// TestComeBackOneByOne: strangers that are turned away at the same time are told times that differ by the time of a hash,
+// as long as the longest wait has room for them, and known clients are told the end of the work ahead.
+func TestComeBackOneByOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(2, 0, time.Now, perUnit)
+		first, second := mustAcquire(t, a, 4000), mustAcquire(t, a, 4000)
+		told := func(by Claim) time.Duration {
+			_, err := a.acquire(t.Context(), by, work{units: 1000})
+			overloaded, ok := errors.AsType[*OverloadedError](err)
+			if !ok {
+				t.Fatalf("a full queue: %v", err)
+			}
+			return overloaded.RetryAfter
+		}
+		for i := range 53 { // from 4 s to 30 s, two in each second
+			if got, want := told(Claim{}), 4*time.Second+time.Duration(i)*500*time.Millisecond; got != want {
+				t.Fatalf("stranger %d: %v, want %v", i, got, want)
+			}
+			if got := told(Claim{Known: true}); got != 4*time.Second {
+				t.Fatalf("a known client: %v", got)
+			}
+		}
+		if got := told(Claim{}); got != 4*time.Second {
+			t.Errorf("after the longest wait: %v, want the first time again", got)
+		}
+		time.Sleep(3 * time.Second)
+		a.release(first)
+		a.release(second)
+		third, fourth := mustAcquire(t, a, 1), mustAcquire(t, a, 1)
+		if got := told(Claim{}); got != 1500*time.Millisecond { // the last one was told 4 s, 3 s ago
+			t.Errorf("later: %v, want the place behind the last one", got)
+		}
+		a.release(third)
+		a.release(fourth)
+		checkEmpty(t, a)
+	})
+}
+
 // Running work counts for less as it progresses.
 func TestEstimateCountsDown(t *testing.T) {
 	t.Parallel()

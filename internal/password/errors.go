@@ -12,7 +12,8 @@ var ErrOverloaded = errors.New("too many passwords are being checked")
 // OverloadedError says that a call was turned away before any hashing: the queue is full, or the work ahead would not
 // leave time to finish before the caller's deadline.
 type OverloadedError struct {
-	// RetryAfter is the time until the work that is ahead now will be done, in whole seconds, from 1 s to 30 s.
+	// RetryAfter is when there will be a place for the caller, in whole milliseconds, from 1 s to 30 s: the time until
+	// the work that is ahead now will be done, and until those who were turned away before have come back.
 	RetryAfter time.Duration
 }
 
