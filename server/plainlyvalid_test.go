@@ -6,6 +6,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
@@ -29,12 +30,43 @@ func TestPlainlyValid(t *testing.T) {
 			t.Errorf("%d bytes: the rules say valid %v", len(token), want)
 		}
 	}
-	if n := (&latchkeyv1.ValidateTokenRequest{}).ProtoReflect().Descriptor().Fields().Len(); n != 1 {
-		t.Errorf("ValidateTokenRequest has %d fields, and isPlainlyValid knows one", n)
+	for m, n := range map[proto.Message]int{&latchkeyv1.ValidateTokenRequest{}: 1, &latchkeyv1.LoginRequest{}: 4} {
+		if fields := m.ProtoReflect().Descriptor().Fields().Len(); fields != n {
+			t.Errorf("%T has %d fields, and isPlainlyValid knows %d", m, fields, n)
+		}
 	}
-	for _, other := range []proto.Message{&latchkeyv1.LoginRequest{}, &latchkeyv1.RefreshTokenRequest{RefreshToken: "x"}, nil} {
+	for _, other := range []proto.Message{&latchkeyv1.RefreshTokenRequest{RefreshToken: "x"}, nil} {
 		if isPlainlyValid(other) {
 			t.Errorf("%T spares the validator", other)
 		}
 	}
+}
+
+// TestPlainlyValidLogins: a login spares the validator only if the validator would accept it, and a usual one does.
+func TestPlainlyValidLogins(t *testing.T) {
+	t.Parallel()
+	validator, err := protovalidate.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	usual := &latchkeyv1.LoginRequest{
+		Email: "zoë@example.com", Password: "pässword 1", DeviceName: "My phone", DeviceToken: strings.Repeat("x", 256),
+	}
+	if !isPlainlyValid(usual) {
+		t.Error("a usual login needs the validator")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := func(label string, most int) string {
+			return rapid.OneOf(
+				rapid.String(),
+				rapid.StringOfN(rapid.RuneFrom([]rune{'a', ' ', '~', 0, 0x1f, 0x7f, 'é', 0x2028, 0x202e}), max(0, most-2), most+2, -1),
+			).Draw(t, label)
+		}
+		m := &latchkeyv1.LoginRequest{
+			Email: text("email", 255), Password: text("password", 128), DeviceName: text("device", 100), DeviceToken: text("token", 256),
+		}
+		if err := validator.Validate(m); err != nil && isPlainlyValid(m) {
+			t.Errorf("%q: %v", m, err)
+		}
+	})
 }

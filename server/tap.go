@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
 // forwardedEvery is how often the log may mention a proxy that is not trusted.
@@ -25,6 +28,12 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 	}
 	if _, forwarded := info.Header["x-forwarded-for"]; forwarded {
 		s.forwarded.saw(ctx, s)
+	}
+	if info.FullMethodName != latchkeyv1.AuthService_ValidateToken_FullMethodName {
+		// A validation takes microseconds and must not wait for a crowd of longer calls. Each call gets a goroutine, and
+		// Go runs goroutines in the order in which they became ready. So whoever reads a connection lets those run that
+		// are ready before it reads the next call: then the line is as long as there are connections, not calls.
+		runtime.Gosched()
 	}
 	in, ok := s.intakes[info.FullMethodName]
 	if !ok || in.bulk && knownKey(bearer(ctx), s.cfg.Keys.Admin) {

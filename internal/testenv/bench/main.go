@@ -25,6 +25,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -34,17 +35,17 @@ import (
 
 // options are the command line.
 type options struct {
-	jsonFile   string
-	latchkey   string // a built binary; "" = build one
-	beside     string // another binary to measure in the same rounds
-	cpuProfile string
-	log        string // "" = removed at the end
-	rounds     int
-	window     time.Duration
-	idle       time.Duration // how long the stores are watched while nobody calls
-	skipLogin  bool
-	watchers   int
-	crowd      int
+	jsonFile    string
+	latchkey    string // a built binary; "" = build one
+	beside      string // another binary to measure in the same rounds
+	cpuProfiles string
+	log         string // "" = removed at the end
+	rounds      int
+	window      time.Duration
+	idle        time.Duration // how long the stores are watched while nobody calls
+	skipLogin   bool
+	watchers    int
+	crowd       int
 
 	skipRevocations bool
 }
@@ -64,6 +65,14 @@ func main() {
 	}
 }
 
+// profileOf returns the file for the processor profile of this part, or "".
+func (o options) profileOf(part string) string {
+	if o.cpuProfiles == "" {
+		return ""
+	}
+	return filepath.Join(o.cpuProfiles, part+".pprof")
+}
+
 // usageError is a wrong command line.
 type usageError struct{ error }
 
@@ -73,6 +82,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	if len(args) > 0 && args[0] == echoCommand {
 		return serveEcho(ctx, args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == crowdCommand {
+		return serveCrowd(ctx, args[1:], stdout)
 	}
 	o, err := parse(args)
 	if err != nil {
@@ -99,7 +111,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.jsonFile, "json", "", "also write everything that was measured to this `file`")
 	flags.StringVar(&o.latchkey, "latchkey", "", "measure this `binary` instead of building one")
 	flags.StringVar(&o.beside, "beside", "", "measure this `binary` of Latchkey too, such as one built before a change")
-	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a processor profile of Latchkey under ValidateToken to this `file`; it slows the rounds down")
+	flags.StringVar(&o.cpuProfiles, "cpuprofiles", "", "write processor profiles of Latchkey to files in this `folder`; it slows the rounds down")
 	flags.StringVar(&o.log, "log", "", "keep Latchkey's log in this `file`")
 	flags.IntVar(&o.rounds, "rounds", 5, "alternating rounds")
 	flags.DurationVar(&o.window, "window", 3*time.Second, "how long each is measured in each round")
@@ -117,7 +129,7 @@ func parse(args []string) (options, error) {
 		return o, &usageError{fmt.Errorf("takes no arguments, but there is %q", flags.Arg(0))}
 	case o.watchers < 1 || o.watchers > 128*watcherConnections:
 		return o, &usageError{errors.New("-watchers must be from 1 to 12800")}
-	case o.crowd < 1 || o.crowd > 125*overloadConnections:
+	case o.crowd < 1 || o.crowd > 125*crowdConnections:
 		return o, &usageError{errors.New("-crowd must be from 1 to 4000")}
 	case o.rounds < 1 || o.window < 100*time.Millisecond:
 		return o, &usageError{errors.New("-rounds must be 1 or more and -window 100ms or more")}

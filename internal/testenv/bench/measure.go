@@ -71,15 +71,15 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.ValidateToken, err = alternate(ctx, o, o.cpuProfile, compared.validations)
+	r.ValidateToken, err = alternate(ctx, o, o.profileOf("validate"), compared.validations)
 	if err != nil {
 		return nil, fmt.Errorf("measure ValidateToken: %w", err)
 	}
 	if !o.skipLogin {
-		if r.Login, err = alternate(ctx, o, "", compared.logins); err != nil {
+		if r.Login, err = alternate(ctx, o, o.profileOf("login"), compared.logins); err != nil {
 			return nil, fmt.Errorf("measure Login: %w", err)
 		}
-		if r.RefreshToken, err = alternate(ctx, o, "", compared.refreshes); err != nil {
+		if r.RefreshToken, err = alternate(ctx, o, o.profileOf("refresh"), compared.refreshes); err != nil {
 			return nil, fmt.Errorf("measure RefreshToken: %w", err)
 		}
 		if r.Overload, err = s.measureOverload(ctx, o); err != nil {
@@ -173,7 +173,8 @@ func (s *stack) startEcho(ctx context.Context, name string, accounts []account) 
 	if err != nil {
 		return target{}, err
 	}
-	clients, err := s.dial(addrs["grpc"])
+	s.echo = addrs["grpc"]
+	clients, err := s.dial(s.echo)
 	if err != nil {
 		return target{}, err
 	}

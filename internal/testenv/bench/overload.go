@@ -10,23 +10,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
 const (
-	// overloadConnections carry the logins: 63 streams each, and a connection takes 128.
-	overloadConnections = 32
-	overloadDeadline    = 5 * time.Second
 	// probeEach is how often ValidateToken is called meanwhile, whether or not the last call has ended: a closed loop
 	// would call less when the answers are slow, and hide them.
 	probeEach = 5 * time.Millisecond
@@ -37,7 +32,9 @@ type overload struct {
 	Name   string `json:"name"`
 	Logins int    `json:"logins_at_once"`
 	// Median of the rounds.
-	OK         int `json:"ok"`
+	OK int `json:"ok"`
+	// OKLater is how many got in with a later call, when the answer told them to try again.
+	OKLater    int `json:"ok_later"`
 	Overloaded int `json:"overloaded"`
 	// Late is how many ran into their deadline, Unavailable how many got the answer that a store
 	// does not answer.
@@ -50,6 +47,9 @@ type overload struct {
 	Quiet latency `json:"validate_quiet"`
 	Busy  latency `json:"validate_busy"`
 	Ratio float64 `json:"validate_p99_ratio"`
+	// EchoQuiet and EchoBusy are the same of the bare echo at the same time, which is another process.
+	EchoQuiet latency `json:"echo_quiet"`
+	EchoBusy  latency `json:"echo_busy"`
 	// Peak is the most resident memory.
 	Peak   int64           `json:"peak_memory_bytes"`
 	Rounds []overloadRound `json:"rounds"`
@@ -57,12 +57,12 @@ type overload struct {
 
 // overloadRound is one such moment.
 type overloadRound struct {
-	Codes            map[string]int `json:"codes"`
-	WithoutRetryInfo int            `json:"overloaded_without_retry_info"`
-	Quiet            latency        `json:"validate_quiet"`
-	Busy             latency        `json:"validate_busy"`
-	Seconds          float64        `json:"seconds"`
-	Peak             int64          `json:"peak_memory_bytes"`
+	crowdAnswers
+	Quiet     latency `json:"validate_quiet"`
+	Busy      latency `json:"validate_busy"`
+	QuietEcho latency `json:"echo_quiet"`
+	BusyEcho  latency `json:"echo_busy"`
+	Peak      int64   `json:"peak_memory_bytes"`
 }
 
 // crowdEmail is the address of one of the accounts that log in at once.
@@ -115,19 +115,23 @@ func (s *stack) measureOverload(ctx context.Context, o options) ([]*overload, er
 }
 
 func (s *stack) overload(ctx context.Context, o options, l *benchkit.Latchkey) (one overloadRound, err error) {
-	conns := make([]*grpc.ClientConn, overloadConnections+1) // the last is for the validations
-	for i := range conns {
-		if conns[i], err = dialOne(l.GRPC); err != nil {
+	conns := make([]*grpc.ClientConn, 2)
+	for i, addr := range []string{l.GRPC, s.echo} {
+		if conns[i], err = dialOne(addr); err != nil {
 			return one, err
 		}
 		defer func() { err = errors.Join(err, conns[i].Close()) }()
 	}
+	crowd, err := startCrowd(ctx, filepath.Join(s.dir, "crowd.log"), l.GRPC, o.crowd)
+	if err != nil {
+		return one, err
+	}
+	defer func() { err = errors.Join(err, crowd.End()) }()
 	if err := benchkit.ResetPeak(l.PID); err != nil {
 		return one, err
 	}
-	probed := latchkeyv1.NewAuthServiceClient(conns[overloadConnections])
 	quiet, cancel := context.WithTimeout(ctx, o.window)
-	one.Quiet, err = s.probe(quiet, probed)
+	one.Quiet, one.QuietEcho, err = s.probeBoth(quiet, conns)
 	cancel()
 	if err != nil {
 		return one, err
@@ -137,18 +141,30 @@ func (s *stack) overload(ctx context.Context, o options, l *benchkit.Latchkey) (
 	probing := make(chan error, 1)
 	go func() {
 		var err error
-		one.Busy, err = s.probe(busy, probed)
+		one.Busy, one.BusyEcho, err = s.probeBoth(busy, conns)
 		probing <- err
 	}()
-	began := time.Now()
-	one.Codes, one.WithoutRetryInfo = logInAtOnce(ctx, conns[:overloadConnections], o.crowd)
-	one.Seconds = time.Since(began).Seconds()
+	one.crowdAnswers, err = crowd.logIn()
 	cancel()
-	if err := <-probing; err != nil {
+	if err := errors.Join(err, <-probing); err != nil {
 		return one, err
 	}
 	_, one.Peak, err = benchkit.Memory(l.PID)
 	return one, err
+}
+
+// probeBoth probes Latchkey and the bare echo at the same time: the echo shows how long a call takes on this machine
+// while it is so busy, whatever the service does.
+func (s *stack) probeBoth(ctx context.Context, conns []*grpc.ClientConn) (latchkey, echo latency, err error) {
+	var probing errgroup.Group
+	for i, result := range []*latency{&latchkey, &echo} {
+		probing.Go(func() (err error) {
+			*result, err = s.probe(ctx, latchkeyv1.NewAuthServiceClient(conns[i]))
+			return err
+		})
+	}
+	err = probing.Wait()
+	return latchkey, echo, err
 }
 
 // probe calls ValidateToken until the context ends.
@@ -181,55 +197,31 @@ func (s *stack) probe(ctx context.Context, client latchkeyv1.AuthServiceClient) 
 	return latencyOf(took), failed
 }
 
-// logInAtOnce returns how many logins got which code.
-func logInAtOnce(ctx context.Context, conns []*grpc.ClientConn, logins int) (answered map[string]int, withoutRetryInfo int) {
-	answered = map[string]int{}
-	var mu sync.Mutex
-	var calls sync.WaitGroup
-	for i := range logins {
-		calls.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, overloadDeadline)
-			defer cancel()
-			client := latchkeyv1.NewAuthServiceClient(conns[i%len(conns)])
-			_, err := client.Login(ctx, &latchkeyv1.LoginRequest{Email: crowdEmail(i), Password: accountPassword})
-			mu.Lock()
-			defer mu.Unlock()
-			answered[status.Code(err).String()]++
-			if status.Code(err) == codes.ResourceExhausted && !hasRetryInfo(err) {
-				withoutRetryInfo++
-			}
-		})
-	}
-	calls.Wait()
-	return answered, withoutRetryInfo
-}
-
-func hasRetryInfo(err error) bool {
-	return slices.ContainsFunc(status.Convert(err).Details(), func(detail any) bool {
-		_, ok := detail.(*errdetails.RetryInfo)
-		return ok
-	})
-}
-
 func (v *overload) summarise() {
 	of := func(read func(overloadRound) float64) float64 { return benchkit.MedianOf(v.Rounds, read) }
 	count := func(code codes.Code) int {
-		return int(of(func(r overloadRound) float64 { return float64(r.Codes[code.String()]) }))
+		return int(of(func(r overloadRound) float64 { return float64(r.First[code.String()]) }))
 	}
+	v.OKLater = int(of(func(r overloadRound) float64 { return float64(r.Codes[codes.OK.String()] - r.First[codes.OK.String()]) }))
 	v.OK, v.Overloaded = count(codes.OK), count(codes.ResourceExhausted)
 	v.Late, v.Unavailable = count(codes.DeadlineExceeded), count(codes.Unavailable)
 	v.Other = int(of(func(r overloadRound) float64 {
-		others := v.Logins
+		others := v.Logins // of the first calls
 		for _, code := range []codes.Code{codes.OK, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Unavailable} {
-			others -= r.Codes[code.String()]
+			others -= r.First[code.String()]
 		}
 		return float64(others)
 	}))
 	for _, r := range v.Rounds {
 		v.WithoutRetryInfo += r.WithoutRetryInfo
 	}
-	v.Quiet = latency{of(func(r overloadRound) float64 { return r.Quiet.P50 }), of(func(r overloadRound) float64 { return r.Quiet.P99 })}
-	v.Busy = latency{of(func(r overloadRound) float64 { return r.Busy.P50 }), of(func(r overloadRound) float64 { return r.Busy.P99 })}
+	times := func(read func(overloadRound) latency) latency {
+		return latency{of(func(r overloadRound) float64 { return read(r).P50 }), of(func(r overloadRound) float64 { return read(r).P99 })}
+	}
+	v.Quiet = times(func(r overloadRound) latency { return r.Quiet })
+	v.Busy = times(func(r overloadRound) latency { return r.Busy })
+	v.EchoQuiet = times(func(r overloadRound) latency { return r.QuietEcho })
+	v.EchoBusy = times(func(r overloadRound) latency { return r.BusyEcho })
 	v.Ratio = of(func(r overloadRound) float64 { return r.Busy.P99 / r.Quiet.P99 })
 	v.Peak = int64(of(func(r overloadRound) float64 { return float64(r.Peak) }))
 }
@@ -237,14 +229,15 @@ func (v *overload) summarise() {
 // printOverload writes the lines for people.
 func printOverload(w io.Writer, all []*overload) error {
 	title := fmt.Sprintf("%d logins at once, each with a deadline of %s; ValidateToken %.0f times a second meanwhile",
-		all[0].Logins, overloadDeadline, 1/probeEach.Seconds())
-	t, err := benchkit.NewTable(w, title, "", "OK", "OVERLOADED", "no RetryInfo", "deadline", "UNAVAILABLE", "other", "quiet p99 ms", "busy p99 ms", "p99 ratio", "peak MiB")
+		all[0].Logins, crowdDeadline, 1/probeEach.Seconds())
+	t, err := benchkit.NewTable(w, title, "", "OK", "OK later", "OVERLOADED", "no RetryInfo", "deadline", "UNAVAILABLE", "other", "p50 ms", "p99 ms", "quiet p99 ms", "ratio", "echo p99 ms", "quiet echo", "peak MiB")
 	if err != nil {
 		return err
 	}
 	for _, v := range all {
-		t.Line(v.Name, v.OK, v.Overloaded, v.WithoutRetryInfo, v.Late, v.Unavailable, v.Other,
-			fmt.Sprintf("%.2f", v.Quiet.P99), fmt.Sprintf("%.2f", v.Busy.P99), fmt.Sprintf("%.2f", v.Ratio), v.Peak>>20)
+		t.Line(v.Name, v.OK, v.OKLater, v.Overloaded, v.WithoutRetryInfo, v.Late, v.Unavailable, v.Other,
+			fmt.Sprintf("%.2f", v.Busy.P50), fmt.Sprintf("%.2f", v.Busy.P99), fmt.Sprintf("%.2f", v.Quiet.P99), fmt.Sprintf("%.1f", v.Ratio),
+			fmt.Sprintf("%.2f", v.EchoBusy.P99), fmt.Sprintf("%.2f", v.EchoQuiet.P99), v.Peak>>20)
 	}
 	return t.Flush()
 }

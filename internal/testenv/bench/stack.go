@@ -21,6 +21,7 @@ type stack struct {
 	measured  *benchkit.Latchkey   // the first of them
 	accounts  []account            // they are logged in there
 	crowdHash string               // of accountPassword
+	echo      string               // the address of the bare echo
 }
 
 // startStack starts stores with the settings that an operator would use: PostgreSQL that waits for the disk at each

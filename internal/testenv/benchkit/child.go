@@ -23,9 +23,10 @@ type Child struct {
 	PID int
 	// Name is for messages.
 	Name string
+	// Stdin is its standard input. End closes it.
+	Stdin io.WriteCloser
 
 	lines  *bufio.Scanner // of its stdout
-	stdin  io.WriteCloser
 	logs   string
 	signal func(os.Signal) error
 	done   chan struct{}
@@ -53,7 +54,7 @@ func Start(ctx context.Context, name, logs string, environ []string, program str
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c := &Child{Name: name, lines: bufio.NewScanner(stdout), stdin: stdin, logs: logs, done: make(chan struct{})}
+	c := &Child{Name: name, lines: bufio.NewScanner(stdout), Stdin: stdin, logs: logs, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the kernel ties the child's end to the thread that forked it
@@ -84,7 +85,7 @@ func StartSelf(ctx context.Context, logs string, args ...string) (*Child, error)
 
 // Ready reads "ready name=value …" from its stdout.
 func (c *Child) Ready() (map[string]string, error) {
-	line, err := c.line()
+	line, err := c.Line()
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +98,8 @@ func (c *Child) Ready() (map[string]string, error) {
 	return values, nil
 }
 
-func (c *Child) line() (string, error) {
+// Line reads the next line from its stdout. If it has ended, the error has the end of its log.
+func (c *Child) Line() (string, error) {
 	if c.lines.Scan() {
 		return c.lines.Text(), nil
 	}
@@ -117,7 +119,7 @@ func (c *Child) Kill() error {
 
 // End stops it in good order. After Kill it does nothing.
 func (c *Child) End() error {
-	_ = c.stdin.Close()
+	_ = c.Stdin.Close()
 	_ = c.signal(syscall.SIGTERM) // if this fails, it has ended
 	select {
 	case <-c.done:
