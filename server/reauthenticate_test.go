@@ -46,16 +46,6 @@ func askFresh(s *testenv.Server, policy *latchkeyv1.Policy) func(t *testing.T, a
 	}
 }
 
-// tokenClaims returns the claims of a good token.
-func tokenClaims(t *testing.T, s *testenv.Server, accessToken string) *accesstoken.Claims {
-	t.Helper()
-	claims, err := s.Keyring.Verify(t.Context(), accessToken)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return claims
-}
-
 // Methods that ask for a fresh authentication take the token of a login for ten minutes, and then only that of a
 // Reauthenticate. Refreshes keep its time, and older access tokens do not become fresh.
 func TestFreshAuthentication(t *testing.T) {
@@ -101,13 +91,13 @@ func TestAuthenticationClaims(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
 	tokens := account(t, s)
-	before := tokenClaims(t, s, tokens.GetAccessToken())
+	before := claimsOf(t, s, tokens.GetAccessToken())
 	s.Clock.Advance(time.Minute)
 	resp, err := tryReauthenticate(t.Context(), s, tokens.GetAccessToken(), withPassword(password))
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := tokenClaims(t, s, resp.GetAccessToken())
+	after := claimsOf(t, s, resp.GetAccessToken())
 	for _, claims := range []*accesstoken.Claims{before, after} {
 		if !slices.Equal(claims.AMR, []string{"pwd"}) || claims.ACR != "aal1" {
 			t.Errorf("amr %v, acr %q", claims.AMR, claims.ACR)

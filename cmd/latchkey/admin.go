@@ -35,19 +35,21 @@ func adminCommands() []adminCommand {
 	pages := []string{"page-size", "page-token", "all"}
 	return []adminCommand{
 		{"user get", true, false, nil, "show an account", adminGet},
-		{"user list", false, false, pages, "list accounts, newest first, a page or all", adminList},
+		{"user list", false, false, append([]string{"factor"}, pages...), "list accounts, newest first, a page or all", adminList},
 		{"user suspend", true, false, nil, "suspend an account, and end its sessions", adminSuspend},
 		{"user reactivate", true, false, nil, "let a suspended account log in again", adminReactivate},
 		{"user sessions", true, false, pages, "list the live sessions of an account, newest first, a page or all", adminSessions},
 		{"user revoke-session", true, true, nil, "end one session of an account", adminRevokeSession},
 		{"user revoke-sessions", true, false, nil, "end all sessions of an account", adminRevokeSessions},
+		{"user factors", true, false, nil, "list the factors with which the owner of an account logs in", adminFactors},
+		{"user remove-factors", true, false, nil, "remove the second factors of an account whose owner has lost them, and end its sessions", adminRemoveFactors},
 		{"revoke-all-sessions", false, false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
 	}
 }
 
 func adminGroup() command {
 	group := command{
-		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions: calls a running service",
+		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions, remove second factors: calls a running service",
 		common: []string{"json", "addr", "ca", "server-name", "plaintext"},
 		more: `The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
 file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
@@ -70,6 +72,8 @@ func (c adminCommand) usage() string {
 	}
 	for _, name := range c.flags {
 		switch name {
+		case "factor":
+			parts = append(parts, "[--factor totp]")
 		case "page-size":
 			parts = append(parts, "[--page-size N]")
 		case "page-token":
@@ -90,6 +94,8 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 	flags.BoolVar(&a.json, "json", false, "print the answer as JSON, one line for each page")
 	for _, name := range c.flags {
 		switch name {
+		case "factor":
+			flags.StringVar(&a.factor, name, "", "list only accounts with a second factor of this `KIND`: totp")
 		case "page-size":
 			flags.IntVar(&a.size, name, 0, "list `N` in a page, at most 1000; 0 is 100")
 		case "page-token":
@@ -110,6 +116,7 @@ type adminCall struct {
 	session string
 	target  adminTarget
 	json    bool
+	factor  string
 	size    int
 	page    string
 	all     bool
@@ -177,6 +184,8 @@ func (a *adminCall) check() error {
 	switch {
 	case a.size < 0 || a.size > 1000:
 		return &usageError{"--page-size must be from 1 to 1000"}
+	case a.factor != "" && a.factor != "totp":
+		return &usageError{"--factor must be totp"}
 	case slices.Contains(a.command.flags, "yes") && !a.yes:
 		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: add --yes"}
 	}
@@ -218,7 +227,11 @@ func adminGet(ctx context.Context, a *adminCall) error {
 func adminList(ctx context.Context, a *adminCall) error {
 	return a.eachPage(func(token string) (string, error) {
 		//nolint:gosec // G115: check bounds it
-		resp, err := call(ctx, a.client.ListUsers, &latchkeyv1.ListUsersRequest{PageSize: int32(a.size), PageToken: token})
+		req := &latchkeyv1.ListUsersRequest{PageSize: int32(a.size), PageToken: token}
+		if a.factor != "" {
+			req.Factor = latchkeyv1.FactorKind_FACTOR_KIND_TOTP
+		}
+		resp, err := call(ctx, a.client.ListUsers, req)
 		if err != nil {
 			return "", err
 		}
@@ -306,6 +319,30 @@ func adminRevokeSessions(ctx context.Context, a *adminCall) error {
 		return err
 	}
 	return a.showDone(resp, "all sessions of "+id+" are ended")
+}
+
+func adminFactors(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.ListUserFactors, &latchkeyv1.ListUserFactorsRequest{UserId: id})
+	if err != nil {
+		return err
+	}
+	return a.showFactors(resp)
+}
+
+func adminRemoveFactors(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.RemoveUserFactors, &latchkeyv1.RemoveUserFactorsRequest{UserId: id})
+	if err != nil {
+		return err
+	}
+	return a.showDone(resp, "the second factors of "+id+" are removed, and all its sessions are ended")
 }
 
 func adminRevokeAll(ctx context.Context, a *adminCall) error {

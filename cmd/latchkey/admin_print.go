@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -97,6 +98,22 @@ func (a *adminCall) showSessions(page *latchkeyv1.ListUserSessionsResponse, firs
 		})
 	}
 	return a.showRows(rows, page.GetNextPageToken())
+}
+
+// showFactors writes the factors of an account.
+func (a *adminCall) showFactors(resp *latchkeyv1.ListUserFactorsResponse) error {
+	if a.json {
+		return a.showJSON(resp)
+	}
+	rows := [][]string{{"KIND", "NAME", "SINCE", "LAST USED", "LEFT"}}
+	for _, f := range resp.GetFactors() {
+		kind, left := strings.ToLower(strings.TrimPrefix(f.GetKind().String(), "FACTOR_KIND_")), ""
+		if f.GetKind() == latchkeyv1.FactorKind_FACTOR_KIND_RECOVERY_CODES {
+			left = strconv.Itoa(int(f.GetRemaining()))
+		}
+		rows = append(rows, []string{kind, f.GetName(), when(f.GetCreateTime()), when(f.GetLastUseTime()), left})
+	}
+	return a.showRows(rows, "")
 }
 
 // showRows writes the rows of a page, and how to get the next.

@@ -184,6 +184,17 @@ func TestAdmin(t *testing.T) {
 	if out := o.do(t, "user", "sessions", address); strings.Contains(out, other.GetSessionId()) {
 		t.Errorf("got\n%s", out)
 	}
+	if out := o.do(t, "user", "factors", address); !strings.Contains(out, "password") || strings.Count(out, "\n") != 2 {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "user", "list", "--factor", "totp", "--json"); !strings.Contains(out, `"accounts":[]`) {
+		t.Errorf("got\n%s", out)
+	}
+	o.refused(t, exitUsage, []string{"user", "list", "--factor", "password"}, "--factor must be totp")
+	if out := o.do(t, "user", "remove-factors", address); !strings.Contains(out, user.GetId()) || valid(tokens) {
+		t.Errorf("got\n%s", out)
+	}
+	tokens = mustLogin()
 	o.refused(t, exitUsage, []string{"revoke-all-sessions"}, "--yes")
 	if !valid(tokens) {
 		t.Error("ended without --yes")
@@ -194,7 +205,7 @@ func TestAdmin(t *testing.T) {
 	mustLogin()
 
 	o.refused(t, exitFailed, []string{"user", "revoke-session", "nobody@example.com", tokens.GetSessionId()}, "NOT_FOUND USER_NOT_FOUND: ")
-	for _, args := range [][]string{{"user", "get"}, {"user", "suspend"}, {"user", "reactivate"}, {"user", "sessions"}, {"user", "revoke-sessions"}} {
+	for _, args := range [][]string{{"user", "get"}, {"user", "suspend"}, {"user", "reactivate"}, {"user", "sessions"}, {"user", "revoke-sessions"}, {"user", "factors"}, {"user", "remove-factors"}} {
 		o.refused(t, exitFailed, append(args, "nobody@example.com"), "NOT_FOUND USER_NOT_FOUND: ", "trace id ")
 		o.refused(t, exitFailed, append(args, "--", "-nobody@example.com"), "NOT_FOUND USER_NOT_FOUND: ")
 		o.refused(t, exitFailed, append(args, "00000000-0000-0000-0000-000000000000"), "NOT_FOUND USER_NOT_FOUND: ")

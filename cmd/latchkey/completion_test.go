@@ -140,7 +140,7 @@ func TestDocsNameTheTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range lines.FindAllStringSubmatch(string(text), -1) {
-			if regexp.MustCompile(`^(attempt counter|device token|page token|password decoy|refresh token mac|reset link|signing key seal)$`).MatchString(m[1]) {
+			if regexp.MustCompile(`^(attempt counter|device token|factor seal|page token|password decoy|refresh token mac|reset link|signing key seal)$`).MatchString(m[1]) {
 				continue // labels that keys are derived with
 			}
 			if wrong := notInTable(m[1]); wrong != "" {

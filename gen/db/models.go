@@ -29,9 +29,40 @@ type AuditEvent struct {
 	Times     int32
 }
 
+type Challenge struct {
+	TokenHash []byte
+	Purpose   string
+	UserID    uuid.NullUUID
+	SessionID uuid.NullUUID
+	DeviceID  uuid.NullUUID
+	Ledger    int64
+	Tries     int32
+	Data      []byte
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
 type CodeDecoy struct {
 	Slot  int32
 	Tries int64
+}
+
+type Factor struct {
+	ID         uuid.UUID
+	UserID     uuid.UUID
+	Kind       string
+	Name       string
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
+}
+
+type FactorFailure struct {
+	UserID   uuid.UUID
+	Subject  uuid.UUID
+	Epoch    int64
+	Since    time.Time
+	Failures int32
+	InARow   int32
 }
 
 type HashSetting struct {
@@ -146,6 +177,20 @@ type PasswordReset struct {
 	Asker     []byte
 }
 
+type RecoveryCode struct {
+	UserID   uuid.UUID
+	CodeHash []byte
+	SpentAt  *time.Time
+}
+
+type RecoverySet struct {
+	UserID     uuid.UUID
+	ID         uuid.UUID
+	SealedKey  []byte
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
+}
+
 type Replica struct {
 	ID           uuid.UUID
 	AppliedSeq   int64
@@ -196,6 +241,20 @@ type SigningKey struct {
 
 type StoreCheck struct {
 	Filler string
+}
+
+type TotpEnrolment struct {
+	UserID     uuid.UUID
+	SessionID  uuid.UUID
+	FactorID   uuid.UUID
+	SealedSeed []byte
+	ExpiresAt  time.Time
+}
+
+type TotpFactor struct {
+	FactorID   uuid.UUID
+	SealedSeed []byte
+	LastStep   int64
 }
 
 type UnprovedSignUp struct {

@@ -151,7 +151,8 @@ func (q *Queries) FindUserAt(ctx context.Context, db DBTX, id uuid.UUID) (FindUs
 
 const findUserByEmail = `-- name: FindUserByEmail :one
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at,
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE (users.email = $1 OR users.email_lookup = $2::text) AND latchkey_on_primary()
 ORDER BY (users.email = $1) DESC
@@ -170,11 +171,12 @@ type FindUserByEmailRow struct {
 	DevicesSince  *time.Time
 	ResetNetwork  []byte
 	ResetAt       *time.Time
+	Factors       []string
 }
 
 // FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
 // session that carries this position. The exact address wins over one in another letter case. It also reads the guards
-// of the password.
+// of the password, and the kinds of second factors.
 func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEmailParams) (FindUserByEmailRow, error) {
 	row := db.QueryRow(ctx, findUserByEmail, arg.Email, arg.EmailLookup)
 	var i FindUserByEmailRow
@@ -195,6 +197,7 @@ func (q *Queries) FindUserByEmail(ctx context.Context, db DBTX, arg FindUserByEm
 		&i.DevicesSince,
 		&i.ResetNetwork,
 		&i.ResetAt,
+		&i.Factors,
 	)
 	return i, err
 }

@@ -33,12 +33,15 @@ type Credential struct {
 	DevicesSince *time.Time
 	ResetTime    *time.Time
 	ResetNetwork []byte
+	// Factors are the kinds of the account's second factors. If there are any, the password is not enough.
+	Factors []string
 }
 
 func credential(row db.FindUserByEmailRow, lookup string) Credential {
 	return Credential{
 		User: FromRow(row.User), Hash: row.User.PasswordHash, Lookup: lookup, Position: row.Position, PasswordEpoch: row.PasswordEpoch,
 		DevicesSince: row.DevicesSince, ResetTime: row.ResetAt, ResetNetwork: row.ResetNetwork,
+		Factors: row.Factors,
 	}
 }
 
@@ -51,7 +54,7 @@ func Find(ctx context.Context, on db.DBTX, email string) (Credential, error) {
 }
 
 // FindOwner returns the account of a session, which has shown its access token. It refuses an account that is gone. The
-// result has neither Position nor the guards of the password.
+// result has neither Position, nor Factors, nor the guards of the password.
 func FindOwner(ctx context.Context, on db.DBTX, id uuid.UUID) (Credential, error) {
 	row, err := db.New().FindUser(ctx, on, id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -98,10 +101,19 @@ func Newest() Before {
 	return Before{time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
 }
 
-// List returns at most most accounts, the newest first. A page begins after the last account of the page before, not at
-// a count of accounts: an account that is created or deleted in between neither hides another nor shows it twice.
-func (a *Accounts) List(ctx context.Context, before Before, most int32) ([]User, error) {
-	rows, err := a.queries.ListUsers(ctx, a.cfg.Pool, db.ListUsersParams{Before: before.Time, BeforeID: before.ID, PageSize: most})
+// List returns at most most accounts, the newest first: those with a second factor of the kind factor, or all if it is
+// "". A page begins after the last account of the page before, not at a count of accounts: an account that is created or
+// deleted in between neither hides another nor shows it twice.
+func (a *Accounts) List(ctx context.Context, before Before, most int32, factor string) ([]User, error) {
+	var rows []db.User
+	var err error
+	if factor == "" {
+		rows, err = a.queries.ListUsers(ctx, a.cfg.Pool, db.ListUsersParams{Before: before.Time, BeforeID: before.ID, PageSize: most})
+	} else {
+		rows, err = a.queries.ListUsersByFactor(ctx, a.cfg.Pool, db.ListUsersByFactorParams{
+			Before: before.Time, BeforeID: before.ID, Kind: factor, PageSize: most,
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the accounts: %w", err)
 	}

@@ -161,9 +161,13 @@ func (a *Accounts) takeBack(ctx context.Context, tx pgx.Tx, before db.User) (Ver
 }
 
 // removePlanted sets the hash of an account, marks its address as proved, and removes all else that a stranger may have
-// planted: names that were typed at the sign-up, and everything that was mailed. The caller ends the sessions.
+// planted: names that were typed at the sign-up, second factors, and everything that was mailed. The caller ends the
+// sessions.
 func (a *Accounts) removePlanted(ctx context.Context, tx pgx.Tx, userID uuid.UUID, hash string) error {
 	if err := a.queries.TakeBack(ctx, tx, db.TakeBackParams{ID: userID, PasswordHash: hash}); err != nil {
+		return err
+	}
+	if _, err := a.queries.DeleteFactors(ctx, tx, userID); err != nil {
 		return err
 	}
 	return a.queries.DeleteSecrets(ctx, tx, userID)

@@ -21,6 +21,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/seal"
 	"github.com/latchkey-auth/latchkey/internal/session"
 	"github.com/latchkey-auth/latchkey/internal/signing"
 	"github.com/latchkey-auth/latchkey/internal/signingstore"
@@ -103,6 +104,7 @@ type App struct {
 	overrides   Overrides
 	hasher      *password.Hasher
 	peppers     []password.Pepper
+	sealer      *seal.Sealer // of seeds and keys of second factors
 	certificate *certificate // of both public listeners; nil means plaintext
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
@@ -169,6 +171,9 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 		Params: hashParams(cfg), Slots: slots, Queue: queue, DecoyKey: keys.decoy, Peppers: a.peppers, Now: time.Now,
 	})
 	if err != nil {
+		return err
+	}
+	if a.sealer, err = seal.New(keys.factors); err != nil {
 		return err
 	}
 	a.Sessions, err = session.New(session.Config{

@@ -14,6 +14,7 @@ type subkeys struct {
 	refreshMAC [][]byte
 	seal       [][]byte
 	device     [][]byte
+	factors    [][]byte
 	decoy      []byte
 	attempts   []byte
 	pageToken  []byte
@@ -41,6 +42,7 @@ func deriveKeys(cfg *config.Config) (*subkeys, error) {
 		keys.refreshMAC = append(keys.refreshMAC, derive(secret, "refresh token mac"))
 		keys.seal = append(keys.seal, derive(secret, "signing key seal"))
 		keys.device = append(keys.device, derive(secret, "device token"))
+		keys.factors = append(keys.factors, derive(secret, "factor seal"))
 	}
 	keys.decoy = derive(cfg.SecretKey, "password decoy")
 	keys.attempts = derive(cfg.SecretKey, "attempt counter")

@@ -12,6 +12,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -36,6 +37,7 @@ type flows struct {
 	revoker    *revoke.Revoker
 	validation *validate.Validator
 	accounts   *account.Accounts
+	factors    *factors.Flow
 	logins     *login.Flow
 	older      *older
 }
@@ -85,6 +87,10 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 	f.afterwards = besteffort.NewAfterwards(log)
 	f.revoker = revoke.New(revoke.Config{Pool: st.Pool, Ledger: a.Ledger, Sessions: a.Sessions, Trail: trail, Redis: f.redis, Logger: log})
 	f.validation = validate.New(validate.Config{Pool: st.Pool, Keyring: a.Keyring, Ledger: a.Ledger, Cache: cache, Now: a.now})
+	f.factors = factors.New(factors.Config{
+		Pool: st.Pool, Sealer: a.sealer, Notifier: a.outbox, Revoker: f.revoker, Trail: trail, Redis: f.redis,
+		Product: ProductName(cfg), Afterwards: f.afterwards, Now: a.now,
+	})
 	logins, accounts, err := a.flowConfigs(keys, f, trail)
 	if err != nil {
 		return nil, err
@@ -122,7 +128,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 	}
 	logins = login.Config{
 		Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher, Failures: failures, Rates: f.rates,
-		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox,
+		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox, Factors: f.factors,
 		RequestVerification: a.outbox.RequestVerification, ProveFirst: account.Verification(cfg.EmailVerification) == account.VerificationRequired,
 		Revoker: f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
@@ -141,7 +147,7 @@ func (a *App) newServices(f *flows) {
 	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation, KeyShown: f.keys.Shown}
 	f.older.hookService(a.Auth)
 	a.Admin = admin.New(admin.Config{
-		Accounts: f.accounts, Logins: f.logins, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool,
+		Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool,
 		HasPepper: a.hasher.HasPepper, Logger: f.log.Bounded, Now: a.now,
 	})
 }
@@ -151,7 +157,7 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
-	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins})
+	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins, Factors: f.factors})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
 	f.older.register(r)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 )
 
 // keepUp is a task of each replica, and not a job that one of them does for all, because it keeps the memory
@@ -29,6 +30,7 @@ func (a *App) keepUp(ctx context.Context) {
 		case <-decoys.C:
 			a.checkPeppers(ctx, peppersTime)
 			a.countHashes(ctx, decoysFresh)
+			a.resealFactors(ctx)
 		case <-keys.C:
 			a.tendKeys(ctx)
 			a.eviction.look(ctx)
@@ -64,4 +66,19 @@ func (a *App) countHashes(ctx context.Context, within time.Duration) {
 		return
 	}
 	a.hasher.SetDecoys(decoys)
+}
+
+// resealFactors seals what the previous secret key has sealed again. It does so for the first time some minutes after the
+// start, when all replicas have the new key: one that has only the previous key could not open it any more.
+func (a *App) resealFactors(ctx context.Context) {
+	if len(a.cfg.SecretKeyPrevious) == 0 {
+		return
+	}
+	resealed, err := factors.Reseal(ctx, a.stores.Pool, a.sealer)
+	if err != nil {
+		a.log.WarnContext(ctx, "second factors not sealed again under the new secret key", "error", err)
+	}
+	if resealed > 0 {
+		a.log.InfoContext(ctx, "second factors sealed again under the new secret key", "rows", resealed)
+	}
 }

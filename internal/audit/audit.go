@@ -35,6 +35,15 @@ const (
 	// ClientClosed: a device counts as unknown from now on, or a session can no longer change the password.
 	ClientClosed Kind = "password_client_closed"
 
+	// FactorAdded, FactorRemoved and RecoveryCodesReplaced: a session of the account did it.
+	FactorAdded           Kind = "factor_added"
+	FactorRemoved         Kind = "factor_removed"
+	RecoveryCodesReplaced Kind = "recovery_codes_replaced"
+	RecoveryCodeUsed      Kind = "recovery_code_used"
+	// FactorFailed: a wrong code of a second factor. FactorsLimited: the last one that is allowed for some time.
+	FactorFailed   Kind = "factor_failed"
+	FactorsLimited Kind = "factors_limited"
+
 	RefreshRepeat   Kind = "refresh_repeated"
 	RefreshCaughtUp Kind = "refresh_caught_up"
 	RefreshReused   Kind = "refresh_reused"
@@ -60,6 +69,8 @@ const (
 	UserSessionRevoked  Kind = "user_session_revoked"
 	UserSessionsRevoked Kind = "user_sessions_revoked"
 	AllSessionsRevoked  Kind = "all_sessions_revoked"
+	// UserFactorsRemoved: an operator removed the second factors of an account and ended its sessions.
+	UserFactorsRemoved Kind = "user_factors_removed"
 )
 
 // repeatsCounted is how long repeats are counted in the first event: within the grace, a thief can repeat a refresh

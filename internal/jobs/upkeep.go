@@ -63,6 +63,15 @@ func (u Upkeep) sweeps(now time.Time) []sweep {
 		{"expired one-time secrets", func(ctx context.Context) (int64, error) {
 			return queries.DeleteExpiredSecrets(ctx, pool, now)
 		}},
+		{"expired challenges", func(ctx context.Context) (int64, error) {
+			return queries.DeleteExpiredChallenges(ctx, pool, now)
+		}},
+		{"seeds that were not confirmed", func(ctx context.Context) (int64, error) {
+			return queries.DeleteExpiredEnrolments(ctx, pool, now)
+		}},
+		{"counted failures of second factors", func(ctx context.Context) (int64, error) {
+			return queries.DeleteOldFactorFailures(ctx, pool, now.Add(-FailuresLife))
+		}},
 		{"old audit events", func(ctx context.Context) (int64, error) {
 			return queries.DeleteAuditEventsBefore(ctx, pool, now.Add(-u.AuditRetention))
 		}},

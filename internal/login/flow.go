@@ -14,6 +14,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
@@ -53,6 +54,8 @@ type Config struct {
 	Devices        *device.Tokens
 	NewDeviceMails bool
 	Notifier       mail.Notifier
+	// Factors checks the second factors of accounts.
+	Factors *factors.Flow
 	// RequestVerification mails a link and a code that prove an address. ProveFirst refuses a login before the address is
 	// proved.
 	RequestVerification func(ctx context.Context, tx pgx.Tx, request mail.Request) error

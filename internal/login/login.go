@@ -30,16 +30,21 @@ type Request struct {
 	DeviceToken string
 	// KeepsDeviceTokens is true if the client's contract has device tokens.
 	KeepsDeviceTokens bool
+	// AnswersChallenges is true if the client's contract has challenges. Without, accounts with a second factor are
+	// refused.
+	AnswersChallenges bool
 }
 
 // Result is the answer to a login.
 type Result struct {
+	// Challenge is set if the account has a second factor. Then all other fields are zero.
+	Challenge   *Challenge
 	User        account.User
 	Tokens      Tokens
 	DeviceToken string
 }
 
-// LogIn starts a session for somebody who knows the password of the account.
+// LogIn starts a session for somebody who knows the password of the account, or asks for the account's second factor.
 func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
@@ -81,7 +86,15 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 			return Result{}, err
 		}
 	}
-	return f.finish(ctx, found, a.guesser, req)
+	switch {
+	case len(found.Factors) == 0:
+		return f.finish(ctx, found, start{
+			keepsTokens: req.KeepsDeviceTokens, device: a.device(), name: req.DeviceName, amr: []string{AMRPassword},
+		})
+	case !req.AnswersChallenges:
+		return Result{}, refusal.VerificationRequired()
+	}
+	return f.askFactor(ctx, found, a.device())
 }
 
 // requireProof refuses a login to an account whose address is not proved, if the settings say so, and mails its owner
@@ -98,12 +111,20 @@ func (f *Flow) requireProof(ctx context.Context, user account.User) error {
 	return refusal.EmailNotVerified()
 }
 
-// finish starts a session after the right password.
-func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser, req Request) (Result, error) {
-	devices := deviceLogin{keepsTokens: req.KeepsDeviceTokens, id: by.device(), since: found.DevicesSince}
+// start has the facts about a session to start.
+type start struct {
+	keepsTokens bool      // the client can keep device tokens
+	device      uuid.UUID // from the token that it has shown, or uuid.Nil
+	name        string    // of the device
+	amr         []string
+}
+
+// finish starts a session after the password and all that the account asks for beside it.
+func (f *Flow) finish(ctx context.Context, found account.Credential, s start) (Result, error) {
+	devices := deviceLogin{keepsTokens: s.keepsTokens, id: s.device, since: found.DevicesSince}
 	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
-		UserID: found.ID, Position: found.Position, DeviceName: req.DeviceName,
-		Address: caller.From(ctx).AddressText(), AMR: []string{AMRPassword},
+		UserID: found.ID, Position: found.Position, DeviceName: s.name,
+		Address: caller.From(ctx).AddressText(), AMR: s.amr,
 	})
 	if err != nil {
 		return Result{}, err
@@ -112,7 +133,7 @@ func (f *Flow) finish(ctx context.Context, found account.Credential, by guesser,
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{User: found.User, Tokens: tokens, DeviceToken: f.DeviceToken(found.ID, found.PasswordEpoch, by.device())}, nil
+	return Result{User: found.User, Tokens: tokens, DeviceToken: f.DeviceToken(found.ID, found.PasswordEpoch, s.device)}, nil
 }
 
 // DeviceToken returns the device token for a client that has shown the password of this epoch. A device keeps its id.

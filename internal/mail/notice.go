@@ -41,7 +41,26 @@ const (
 	NewDeviceLogin Notice = "new_device_login"
 	// SignUpAttempted: somebody tried to sign up with the address of this account.
 	SignUpAttempted Notice = "sign_up_attempted"
+	// FactorAdded, FactorRemoved and RecoveryCodesReplaced: the second factors of the account were changed. They are
+	// always sent; the number of changes is limited.
+	FactorAdded           Notice = "factor_added"
+	FactorRemoved         Notice = "factor_removed"
+	RecoveryCodesReplaced Notice = "recovery_codes_replaced"
+	// RecoveryCodeUsed: somebody used a recovery code. It is always sent: an account has ten codes.
+	RecoveryCodeUsed Notice = "recovery_code_used"
+	// FactorsLimited: somebody who knows the password tried many wrong codes.
+	FactorsLimited Notice = "factors_limited"
 )
+
+// isAlwaysSent returns whether a notice is sent however many of its kind there were lately.
+func (n Notice) isAlwaysSent() bool {
+	switch n {
+	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed:
+		return true
+	case RefreshTokenReused, PasswordLoginClosed, PasswordClientClosed, LoginsLimited, NewDeviceLogin, SignUpAttempted, FactorsLimited:
+	}
+	return false
+}
 
 // subject returns "" for a kind that this version does not know.
 func (n Notice) subject(product string) string {
@@ -60,6 +79,16 @@ func (n Notice) subject(product string) string {
 		return "New sign-in to your account at " + product
 	case SignUpAttempted:
 		return "You already have an account at " + product
+	case FactorAdded:
+		return "Your account at " + product + " now has a second factor"
+	case FactorRemoved:
+		return "A second factor of your account at " + product + " was removed"
+	case RecoveryCodesReplaced:
+		return "New recovery codes for your account at " + product
+	case RecoveryCodeUsed:
+		return "A recovery code of your account at " + product + " was used"
+	case FactorsLimited:
+		return "Somebody knows your password for " + product
 	}
 	return ""
 }

@@ -16,13 +16,18 @@ func TestNotices(t *testing.T) {
 		subject string
 		words   []string
 	}{
-		mail.PasswordChanged:      {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
-		mail.RefreshTokenReused:   {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
-		mail.PasswordLoginClosed:  {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
-		mail.PasswordClientClosed: {"Many wrong passwords came from a device of yours at Tea & <Cake>", []string{"that device counts as an unknown one", "forgot password"}},
-		mail.LoginsLimited:        {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
-		mail.NewDeviceLogin:       {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
-		mail.SignUpAttempted:      {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
+		mail.PasswordChanged:       {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
+		mail.RefreshTokenReused:    {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
+		mail.PasswordLoginClosed:   {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
+		mail.PasswordClientClosed:  {"Many wrong passwords came from a device of yours at Tea & <Cake>", []string{"that device counts as an unknown one", "forgot password"}},
+		mail.LoginsLimited:         {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
+		mail.NewDeviceLogin:        {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
+		mail.SignUpAttempted:       {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
+		mail.FactorAdded:           {"Your account at Tea & <Cake> now has a second factor", []string{"code of your authenticator app", "recovery codes", "forgot password"}},
+		mail.FactorRemoved:         {"A second factor of your account at Tea & <Cake> was removed", []string{"nothing to do", "sign out everywhere"}},
+		mail.RecoveryCodesReplaced: {"New recovery codes for your account at Tea & <Cake>", []string{"do not work any more", "sign out everywhere"}},
+		mail.RecoveryCodeUsed:      {"A recovery code of your account at Tea & <Cake> was used", []string{"does not work again", "sign out everywhere"}},
+		mail.FactorsLimited:        {"Somebody knows your password for Tea & <Cake>", []string{"many wrong codes", "forgot password"}},
 	} {
 		t.Run(string(notice), func(t *testing.T) {
 			t.Parallel()

@@ -175,7 +175,7 @@ func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uu
 	if tx == nil {
 		return pgx.BeginFunc(ctx, o.pool, func(tx pgx.Tx) error { return o.Notify(ctx, tx, notice, userID, traceID) })
 	}
-	if notice != PasswordChanged {
+	if !notice.isAlwaysSent() {
 		admitted, err := o.accounts.AdmitNotice(ctx, tx, notice, userID)
 		if err != nil {
 			return fmt.Errorf("mail: count notice: %w", err)

@@ -108,6 +108,23 @@ func FactorRequired() error {
 		"this needs a second factor: call Reauthenticate with it and send the access token that it answers with")
 }
 
+// VerificationRequired refuses a client whose contract cannot ask for the account's second factor. Use it only after the
+// right password.
+func VerificationRequired() error {
+	return New(codes.PermissionDenied, latchkeyv1.ErrorReason_ERROR_REASON_FACTOR_REQUIRED, "additional verification required")
+}
+
+// ChallengeInvalid refuses the token of a challenge.
+func ChallengeInvalid() error {
+	return New(codes.Unauthenticated, latchkeyv1.ErrorReason_ERROR_REASON_CHALLENGE_INVALID,
+		"the challenge is unknown, answered, expired or was answered wrongly too often: log in again")
+}
+
+// FactorCodeInvalid refuses a code of a second factor in a field of the request.
+func FactorCodeInvalid(field string) error {
+	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, field, "CODE_INVALID", "is wrong, was used before or has expired")
+}
+
 // SessionNotFound refuses an id that no live session of the account has.
 func SessionNotFound() error {
 	return New(codes.NotFound, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND, "the account has no such live session")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -22,8 +23,10 @@ type Authority struct {
 	Position int64
 	// KeyID is the key that signed the access token, or "" for a refresh token.
 	KeyID string
-	// Factors is how many factors the authentication of the access token had, 1 or 2. 0 for a refresh token.
-	Factors uint32
+	// Factors is how many factors the authentication of the access token had, 1 or 2, and AuthTime when it was, in whole
+	// seconds. Both are zero for a refresh token, and AuthTime also if the token does not say.
+	Factors  uint32
+	AuthTime time.Time
 }
 
 type authorityKey struct{}

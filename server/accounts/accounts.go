@@ -6,6 +6,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
@@ -16,6 +17,7 @@ type Service struct {
 
 	Accounts *account.Accounts
 	Logins   *login.Flow
+	Factors  *factors.Flow
 }
 
 // GetAccount implements latchkey.v1.AccountService.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
@@ -30,6 +31,10 @@ func (s *Service) reauthenticate(ctx context.Context, by revoke.Authority, req *
 	switch proof := req.GetProof().(type) {
 	case *latchkeyv1.ReauthenticateRequest_Password:
 		return s.Logins.ReauthenticatePassword(ctx, by, proof.Password)
+	case *latchkeyv1.ReauthenticateRequest_TotpCode:
+		return s.Logins.ReauthenticateFactor(ctx, by, factors.Answer{Kind: factors.TOTP, Field: "totp_code", Text: proof.TotpCode})
+	case *latchkeyv1.ReauthenticateRequest_RecoveryCode:
+		return s.Logins.ReauthenticateFactor(ctx, by, factors.Answer{Kind: factors.RecoveryCodes, Field: "recovery_code", Text: proof.RecoveryCode})
 	default:
 		return login.Tokens{}, fmt.Errorf("the rules let a proof of type %T pass", proof)
 	}

@@ -9,6 +9,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/server/page"
@@ -21,6 +22,7 @@ const userSessionsPage = "ListUserSessions"
 type Config struct {
 	Accounts *account.Accounts
 	Logins   *login.Flow
+	Factors  *factors.Flow
 	Revoker  *revoke.Revoker
 	Pages    page.Tokens
 	// Pool is the database for imports.

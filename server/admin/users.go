@@ -8,6 +8,7 @@ import (
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
@@ -40,6 +41,14 @@ func (s *Service) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest)
 // ListUsers implements latchkey.v1.AdminService.
 func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest) (*latchkeyv1.ListUsersResponse, error) {
 	const purpose = latchkeyv1.AdminService_ListUsers_FullMethodName
+	var factor string
+	switch req.GetFactor() { //nolint:exhaustive // the others are no second factors
+	case latchkeyv1.FactorKind_FACTOR_KIND_UNSPECIFIED:
+	case latchkeyv1.FactorKind_FACTOR_KIND_TOTP:
+		factor = string(factors.TOTP)
+	default:
+		return nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "factor", "ENUM_IN", "must be a kind of second factor")
+	}
 	size := req.GetPageSize()
 	if size == 0 {
 		size = defaultUsersPage
@@ -53,7 +62,7 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 		}
 	}
 	// One more than the page has, to see whether there is a next page.
-	users, err := s.Accounts.List(ctx, before, size+1)
+	users, err := s.Accounts.List(ctx, before, size+1, factor)
 	if err != nil {
 		return nil, err
 	}

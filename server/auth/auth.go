@@ -3,12 +3,14 @@ package auth
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/validate"
@@ -84,15 +86,48 @@ func (s *Service) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePass
 func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
 	result, err := s.Logins.LogIn(ctx, login.Request{
 		Email: req.GetEmail(), Password: req.GetPassword(), DeviceName: req.GetDeviceName(), DeviceToken: req.GetDeviceToken(),
-		KeepsDeviceTokens: true,
+		KeepsDeviceTokens: true, AnswersChallenges: true,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if result.Challenge != nil {
+		return &latchkeyv1.LoginResponse{Result: &latchkeyv1.LoginResponse_Challenge{Challenge: challengeMessage(result.Challenge)}}, nil
 	}
 	return &latchkeyv1.LoginResponse{
 		Result: &latchkeyv1.LoginResponse_Tokens{Tokens: tokensMessage(result.Tokens)},
 		User:   result.User.Message(), DeviceToken: result.DeviceToken,
 	}, nil
+}
+
+// AnswerChallenge implements latchkey.v1.AuthService.
+func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerChallengeRequest) (*latchkeyv1.AnswerChallengeResponse, error) {
+	asked := login.AnswerRequest{ChallengeToken: req.GetChallengeToken(), DeviceName: req.GetDeviceName()}
+	switch answer := req.GetAnswer().(type) {
+	case *latchkeyv1.AnswerChallengeRequest_TotpCode:
+		asked.Answer = factors.Answer{Kind: factors.TOTP, Field: "totp_code", Text: answer.TotpCode}
+	case *latchkeyv1.AnswerChallengeRequest_RecoveryCode:
+		asked.Answer = factors.Answer{Kind: factors.RecoveryCodes, Field: "recovery_code", Text: answer.RecoveryCode}
+	default:
+		return nil, fmt.Errorf("the rules let an answer of type %T pass", answer)
+	}
+	result, err := s.Logins.AnswerChallenge(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.AnswerChallengeResponse{
+		Result: &latchkeyv1.AnswerChallengeResponse_Tokens{Tokens: tokensMessage(result.Tokens)},
+		User:   result.User.Message(), DeviceToken: result.DeviceToken,
+	}, nil
+}
+
+// challengeMessage returns the challenge as the contract has it.
+func challengeMessage(c *login.Challenge) *latchkeyv1.Challenge {
+	message := &latchkeyv1.Challenge{ChallengeToken: c.Token, ExpireTime: timestamppb.New(c.ExpireTime)}
+	for _, kind := range c.Kinds {
+		message.Factors = append(message.Factors, &latchkeyv1.Factor{Kind: kind.Message()})
+	}
+	return message
 }
 
 // RefreshToken implements latchkey.v1.AuthService.

@@ -12,10 +12,11 @@ SELECT * FROM created;
 
 -- FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
 -- session that carries this position. The exact address wins over one in another letter case. It also reads the guards
--- of the password.
+-- of the password, and the kinds of second factors.
 -- name: FindUserByEmail :one
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at,
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE (users.email = @email OR users.email_lookup = @email_lookup::text) AND latchkey_on_primary()
 ORDER BY (users.email = @email) DESC

@@ -206,7 +206,17 @@ func (b *Backend) checkAccount(ctx context.Context, tx pgx.Tx, old *oldRefresh) 
 	if old.Backend == legacy.Go {
 		of.KeyID = b.cfg.Keyring.OlderKeyID()
 	}
-	return b.liveAccount(ctx, tx, of)
+	if account, err = b.liveAccount(ctx, tx, of); err != nil {
+		return account, err
+	}
+	// An older backend asks for no second factor. A token that it has issued is no proof of one.
+	switch second, err := b.queries.HasFactors(ctx, tx, old.UserID); {
+	case err != nil:
+		return account, fmt.Errorf("look for a second factor: %w", err)
+	case second:
+		return account, refusal.SessionEnded()
+	}
+	return account, nil
 }
 
 // liveAccount returns the account and the ledger's position. It refuses a session whose account is gone or disabled, or

@@ -23,6 +23,7 @@ const (
 	reactivate     kind = "ReactivateUser"
 	revokeUser     kind = "RevokeUserSessions"
 	revokeOne      kind = "RevokeUserSession"
+	removeFactors  kind = "RemoveUserFactors"
 )
 
 // revokesOne reports whether the call names the session that it ends.
@@ -31,7 +32,7 @@ func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k 
 // commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
-	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser:
+	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors:
 		return true
 	case signUp, login, validate, refresh, logout, revokeSession, revokeOne:
 	}

@@ -252,10 +252,12 @@ func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *ca
 			_, err = to.admin.ReactivateUser(ctx, &latchkeyv1.ReactivateUserRequest{UserId: id})
 		case revokeUser:
 			_, err = to.admin.RevokeUserSessions(ctx, &latchkeyv1.RevokeUserSessionsRequest{UserId: id})
+		case removeFactors:
+			_, err = to.admin.RemoveUserFactors(ctx, &latchkeyv1.RemoveUserFactorsRequest{UserId: id})
 		}
 		return err
 	})
-	if c.Answer == accepted && k != revokeUser {
+	if c.Answer == accepted && (k == suspend || k == reactivate) {
 		a.mu.Lock()
 		a.suspended = k == suspend
 		a.mu.Unlock()

@@ -250,8 +250,10 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 		return w.resetPassword(ctx, r, a)
 	case choice < 99:
 		return w.operate(ctx, r, a, suspend)
-	case c.random.percent(50):
+	case c.random.percent(25):
 		return w.operate(ctx, r, a, revokeUser)
+	case c.random.percent(33):
+		return w.operate(ctx, r, a, removeFactors)
 	}
 	return w.operate(ctx, r, a, reactivate)
 }

@@ -208,7 +208,7 @@ func (s *state) happen(c *call) *state {
 		return &state{password: c.NewPassword}
 	case login:
 		return s.login(c)
-	case suspend, reactivate, revokeUser:
+	case suspend, reactivate, revokeUser, removeFactors:
 		return s.operate(c)
 	case changePassword, resetPassword:
 		return s.setPassword(c)

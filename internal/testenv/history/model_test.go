@@ -173,6 +173,7 @@ func TestModelOfAccounts(t *testing.T) {
 			begin(), operator(3, 4, suspend), operator(5, 20, reactivate), loginAs(6, 7, 1, "p0"), notValid(21, 22, 1),
 		}},
 		{"all sessions end", false, []*call{begin(), loginAs(3, 4, 1, "p0"), operator(5, 6, revokeUser), valid(7, 8, 1)}},
+		{"they end with the second factors", false, []*call{begin(), loginAs(3, 4, 1, "p0"), operator(5, 6, removeFactors), valid(7, 8, 1)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

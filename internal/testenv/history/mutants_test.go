@@ -80,6 +80,10 @@ func mutants() []mutant {
 		{name: "the lease does not prove the primary", scenario: revokeAtNewPrimary, settings: paired, edits: []edit{{
 			"gen/db/ledger.sql.go", "FROM ledger_head h\nWHERE latchkey_on_primary()\n`", "FROM ledger_head h\n`",
 		}}},
+		{name: "removed factors end no session", scenario: removeSecondFactors, settings: quick, edits: []edit{{
+			"internal/factors/factors.go", "ended, err := f.cfg.Revoker.AppendUser(ctx, tx, audit.UserFactorsRemoved, userID)",
+			"ended, err := revoke.Ended{}, f.cfg.Trail.Record(ctx, tx, audit.UserFactorsRemoved, userID, uuid.Nil)",
+		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",
 		}}},

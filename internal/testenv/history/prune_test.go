@@ -36,7 +36,7 @@ func drawHistory(t *rapid.T) []*call {
 		calls = append(calls, loginAs(from, to, session, "p0"))
 		logins[session] = to
 	}
-	kinds := []kind{validate, validate, validate, refresh, logout, revokeSession, revokeOthers, changePassword, suspend, reactivate, revokeUser, revokeOne}
+	kinds := []kind{validate, validate, validate, refresh, logout, revokeSession, revokeOthers, changePassword, suspend, reactivate, revokeUser, revokeOne, removeFactors}
 	for range rapid.IntRange(1, 8).Draw(t, "calls") {
 		c := call{
 			Kind:    rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -53,7 +53,7 @@ func drawHistory(t *rapid.T) []*call {
 			}
 		case changePassword:
 			c.Password, c.NewPassword = "p0", "p1"
-		case suspend, reactivate, revokeUser:
+		case suspend, reactivate, revokeUser, removeFactors:
 			c.Session = none
 			if c.Answer == refused {
 				c.Answer = accepted

@@ -80,6 +80,14 @@ func revokeUntilLeaseEnds(ctx context.Context, w *world, _ int) {
 	w.ask(ctx, b, s)
 }
 
+// removeSecondFactors: an operator removes the second factors of an account whose session B has seen. The session must be
+// over: it may be that of whoever made the owner lose them.
+func removeSecondFactors(ctx context.Context, w *world, _ int) {
+	a, s := w.prepare(ctx)
+	w.operate(ctx, w.replicas[0], a, removeFactors)
+	w.validate(ctx, w.replicas[1], s)
+}
+
 // retryWhileFrozen: the logout's caller gave up while it waited, and calls again. The second call finds that the
 // session is ended, and must wait nevertheless.
 func retryWhileFrozen(ctx context.Context, w *world, _ int) {

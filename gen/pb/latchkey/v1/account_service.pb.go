@@ -215,6 +215,8 @@ type ReauthenticateRequest struct {
 	// Types that are valid to be assigned to Proof:
 	//
 	//	*ReauthenticateRequest_Password
+	//	*ReauthenticateRequest_TotpCode
+	//	*ReauthenticateRequest_RecoveryCode
 	Proof         isReauthenticateRequest_Proof `protobuf_oneof:"proof"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -266,6 +268,24 @@ func (x *ReauthenticateRequest) GetPassword() string {
 	return ""
 }
 
+func (x *ReauthenticateRequest) GetTotpCode() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ReauthenticateRequest_TotpCode); ok {
+			return x.TotpCode
+		}
+	}
+	return ""
+}
+
+func (x *ReauthenticateRequest) GetRecoveryCode() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ReauthenticateRequest_RecoveryCode); ok {
+			return x.RecoveryCode
+		}
+	}
+	return ""
+}
+
 type isReauthenticateRequest_Proof interface {
 	isReauthenticateRequest_Proof()
 }
@@ -275,7 +295,21 @@ type ReauthenticateRequest_Password struct {
 	Password string `protobuf:"bytes,1,opt,name=password,proto3,oneof"`
 }
 
+type ReauthenticateRequest_TotpCode struct {
+	// A code of the authenticator app, as for AnswerChallenge.
+	TotpCode string `protobuf:"bytes,2,opt,name=totp_code,json=totpCode,proto3,oneof"`
+}
+
+type ReauthenticateRequest_RecoveryCode struct {
+	// A recovery code, as for AnswerChallenge.
+	RecoveryCode string `protobuf:"bytes,3,opt,name=recovery_code,json=recoveryCode,proto3,oneof"`
+}
+
 func (*ReauthenticateRequest_Password) isReauthenticateRequest_Proof() {}
+
+func (*ReauthenticateRequest_TotpCode) isReauthenticateRequest_Proof() {}
+
+func (*ReauthenticateRequest_RecoveryCode) isReauthenticateRequest_Proof() {}
 
 // Response of Reauthenticate.
 type ReauthenticateResponse struct {
@@ -342,11 +376,445 @@ func (x *ReauthenticateResponse) GetAccountToken() string {
 	return ""
 }
 
+// Request of ListFactors.
+type ListFactorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFactorsRequest) Reset() {
+	*x = ListFactorsRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFactorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFactorsRequest) ProtoMessage() {}
+
+func (x *ListFactorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFactorsRequest.ProtoReflect.Descriptor instead.
+func (*ListFactorsRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{6}
+}
+
+// Response of ListFactors.
+type ListFactorsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The factors.
+	Factors       []*Factor `protobuf:"bytes,1,rep,name=factors,proto3" json:"factors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFactorsResponse) Reset() {
+	*x = ListFactorsResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFactorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFactorsResponse) ProtoMessage() {}
+
+func (x *ListFactorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFactorsResponse.ProtoReflect.Descriptor instead.
+func (*ListFactorsResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListFactorsResponse) GetFactors() []*Factor {
+	if x != nil {
+		return x.Factors
+	}
+	return nil
+}
+
+// Request of EnrollTotp.
+type EnrollTotpRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollTotpRequest) Reset() {
+	*x = EnrollTotpRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollTotpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollTotpRequest) ProtoMessage() {}
+
+func (x *EnrollTotpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollTotpRequest.ProtoReflect.Descriptor instead.
+func (*EnrollTotpRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{8}
+}
+
+// Response of EnrollTotp.
+type EnrollTotpResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The seed as people type it into an app: base32.
+	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The seed as an otpauth URI, for a link that opens an app on the same device.
+	Uri string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
+	// An image of a QR code that holds the URI, as SVG.
+	QrSvg         string `protobuf:"bytes,3,opt,name=qr_svg,json=qrSvg,proto3" json:"qr_svg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollTotpResponse) Reset() {
+	*x = EnrollTotpResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollTotpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollTotpResponse) ProtoMessage() {}
+
+func (x *EnrollTotpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollTotpResponse.ProtoReflect.Descriptor instead.
+func (*EnrollTotpResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *EnrollTotpResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *EnrollTotpResponse) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
+}
+
+func (x *EnrollTotpResponse) GetQrSvg() string {
+	if x != nil {
+		return x.QrSvg
+	}
+	return ""
+}
+
+// Request of ConfirmTotp.
+type ConfirmTotpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code that the app shows for the seed: six digits. Blanks and hyphens in it do
+	// not matter. It is used up by this call.
+	Code          string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmTotpRequest) Reset() {
+	*x = ConfirmTotpRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmTotpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmTotpRequest) ProtoMessage() {}
+
+func (x *ConfirmTotpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmTotpRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmTotpRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ConfirmTotpRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// Response of ConfirmTotp.
+type ConfirmTotpResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ten recovery codes, each for one login without the app. They are shown only here.
+	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmTotpResponse) Reset() {
+	*x = ConfirmTotpResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmTotpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmTotpResponse) ProtoMessage() {}
+
+func (x *ConfirmTotpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmTotpResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmTotpResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ConfirmTotpResponse) GetRecoveryCodes() []string {
+	if x != nil {
+		return x.RecoveryCodes
+	}
+	return nil
+}
+
+// Request of RemoveTotp.
+type RemoveTotpRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTotpRequest) Reset() {
+	*x = RemoveTotpRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTotpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTotpRequest) ProtoMessage() {}
+
+func (x *RemoveTotpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTotpRequest.ProtoReflect.Descriptor instead.
+func (*RemoveTotpRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{12}
+}
+
+// Response of RemoveTotp.
+type RemoveTotpResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveTotpResponse) Reset() {
+	*x = RemoveTotpResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveTotpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveTotpResponse) ProtoMessage() {}
+
+func (x *RemoveTotpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveTotpResponse.ProtoReflect.Descriptor instead.
+func (*RemoveTotpResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{13}
+}
+
+// Request of RegenerateRecoveryCodes.
+type RegenerateRecoveryCodesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegenerateRecoveryCodesRequest) Reset() {
+	*x = RegenerateRecoveryCodesRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegenerateRecoveryCodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegenerateRecoveryCodesRequest) ProtoMessage() {}
+
+func (x *RegenerateRecoveryCodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegenerateRecoveryCodesRequest.ProtoReflect.Descriptor instead.
+func (*RegenerateRecoveryCodesRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{14}
+}
+
+// Response of RegenerateRecoveryCodes.
+type RegenerateRecoveryCodesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The codes, as in ConfirmTotpResponse.
+	RecoveryCodes []string `protobuf:"bytes,1,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegenerateRecoveryCodesResponse) Reset() {
+	*x = RegenerateRecoveryCodesResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegenerateRecoveryCodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegenerateRecoveryCodesResponse) ProtoMessage() {}
+
+func (x *RegenerateRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegenerateRecoveryCodesResponse.ProtoReflect.Descriptor instead.
+func (*RegenerateRecoveryCodesResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RegenerateRecoveryCodesResponse) GetRecoveryCodes() []string {
+	if x != nil {
+		return x.RecoveryCodes
+	}
+	return nil
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
+	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
 	"\x11GetAccountRequest\";\n" +
 	"\x12GetAccountResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\x93\x01\n" +
@@ -358,20 +826,50 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"_last_name\">\n" +
 	"\x15UpdateAccountResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"U\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xb7\x01\n" +
 	"\x15ReauthenticateRequest\x12,\n" +
-	"\bpassword\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x00R\bpasswordB\x0e\n" +
+	"\bpassword\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x00R\bpassword\x12+\n" +
+	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
+	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCodeB\x0e\n" +
 	"\x05proof\x12\x05\xbaH\x02\b\x01\"\xb4\x01\n" +
 	"\x16ReauthenticateResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
 	"\x12access_expire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10accessExpireTime\x12(\n" +
-	"\raccount_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\faccountToken2\xc1\x02\n" +
+	"\raccount_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\faccountToken\"\x14\n" +
+	"\x12ListFactorsRequest\"D\n" +
+	"\x13ListFactorsResponse\x12-\n" +
+	"\afactors\x18\x01 \x03(\v2\x13.latchkey.v1.FactorR\afactors\"\x13\n" +
+	"\x11EnrollTotpRequest\"d\n" +
+	"\x12EnrollTotpResponse\x12\x1b\n" +
+	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x15\n" +
+	"\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01R\x03uri\x12\x1a\n" +
+	"\x06qr_svg\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05qrSvg\"6\n" +
+	"\x12ConfirmTotpRequest\x12 \n" +
+	"\x04code\x18\x01 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01R\x04code\"A\n" +
+	"\x13ConfirmTotpResponse\x12*\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"\x13\n" +
+	"\x11RemoveTotpRequest\"\x14\n" +
+	"\x12RemoveTotpResponse\" \n" +
+	"\x1eRegenerateRecoveryCodesRequest\"M\n" +
+	"\x1fRegenerateRecoveryCodesResponse\x12*\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes2\xcb\x06\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12d\n" +
 	"\rUpdateAccount\x12!.latchkey.v1.UpdateAccountRequest\x1a\".latchkey.v1.UpdateAccountResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12g\n" +
-	"\x0eReauthenticate\x12\".latchkey.v1.ReauthenticateRequest\x1a#.latchkey.v1.ReauthenticateResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10xB\xa8\x01\n" +
+	"\x0eReauthenticate\x12\".latchkey.v1.ReauthenticateRequest\x1a#.latchkey.v1.ReauthenticateResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12c\n" +
+	"\vListFactors\x12\x1f.latchkey.v1.ListFactorsRequest\x1a .latchkey.v1.ListFactorsResponse\"\x11\xba\xd7\x18\n" +
+	"\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12]\n" +
+	"\n" +
+	"EnrollTotp\x12\x1e.latchkey.v1.EnrollTotpRequest\x1a\x1f.latchkey.v1.EnrollTotpResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12^\n" +
+	"\vConfirmTotp\x12\x1f.latchkey.v1.ConfirmTotpRequest\x1a .latchkey.v1.ConfirmTotpResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12]\n" +
+	"\n" +
+	"RemoveTotp\x12\x1e.latchkey.v1.RemoveTotpRequest\x1a\x1f.latchkey.v1.RemoveTotpResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12\x84\x01\n" +
+	"\x17RegenerateRecoveryCodes\x12+.latchkey.v1.RegenerateRecoveryCodesRequest\x1a,.latchkey.v1.RegenerateRecoveryCodesResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -386,32 +884,54 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
-	(*GetAccountRequest)(nil),      // 0: latchkey.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),     // 1: latchkey.v1.GetAccountResponse
-	(*UpdateAccountRequest)(nil),   // 2: latchkey.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),  // 3: latchkey.v1.UpdateAccountResponse
-	(*ReauthenticateRequest)(nil),  // 4: latchkey.v1.ReauthenticateRequest
-	(*ReauthenticateResponse)(nil), // 5: latchkey.v1.ReauthenticateResponse
-	(*User)(nil),                   // 6: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),  // 7: google.protobuf.Timestamp
+	(*GetAccountRequest)(nil),               // 0: latchkey.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),              // 1: latchkey.v1.GetAccountResponse
+	(*UpdateAccountRequest)(nil),            // 2: latchkey.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),           // 3: latchkey.v1.UpdateAccountResponse
+	(*ReauthenticateRequest)(nil),           // 4: latchkey.v1.ReauthenticateRequest
+	(*ReauthenticateResponse)(nil),          // 5: latchkey.v1.ReauthenticateResponse
+	(*ListFactorsRequest)(nil),              // 6: latchkey.v1.ListFactorsRequest
+	(*ListFactorsResponse)(nil),             // 7: latchkey.v1.ListFactorsResponse
+	(*EnrollTotpRequest)(nil),               // 8: latchkey.v1.EnrollTotpRequest
+	(*EnrollTotpResponse)(nil),              // 9: latchkey.v1.EnrollTotpResponse
+	(*ConfirmTotpRequest)(nil),              // 10: latchkey.v1.ConfirmTotpRequest
+	(*ConfirmTotpResponse)(nil),             // 11: latchkey.v1.ConfirmTotpResponse
+	(*RemoveTotpRequest)(nil),               // 12: latchkey.v1.RemoveTotpRequest
+	(*RemoveTotpResponse)(nil),              // 13: latchkey.v1.RemoveTotpResponse
+	(*RegenerateRecoveryCodesRequest)(nil),  // 14: latchkey.v1.RegenerateRecoveryCodesRequest
+	(*RegenerateRecoveryCodesResponse)(nil), // 15: latchkey.v1.RegenerateRecoveryCodesResponse
+	(*User)(nil),                            // 16: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),           // 17: google.protobuf.Timestamp
+	(*Factor)(nil),                          // 18: latchkey.v1.Factor
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	6, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	6, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	7, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	0, // 3: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2, // 4: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	4, // 5: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
-	1, // 6: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3, // 7: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5, // 8: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	16, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	16, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	17, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	18, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	0,  // 4: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	2,  // 5: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	4,  // 6: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	6,  // 7: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
+	8,  // 8: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
+	10, // 9: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
+	12, // 10: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
+	14, // 11: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
+	1,  // 12: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3,  // 13: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5,  // 14: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	7,  // 15: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	9,  // 16: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	11, // 17: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	13, // 18: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	15, // 19: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -419,12 +939,15 @@ func file_latchkey_v1_account_service_proto_init() {
 	if File_latchkey_v1_account_service_proto != nil {
 		return
 	}
+	file_latchkey_v1_factor_proto_init()
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_account_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_latchkey_v1_account_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*ReauthenticateRequest_Password)(nil),
+		(*ReauthenticateRequest_TotpCode)(nil),
+		(*ReauthenticateRequest_RecoveryCode)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -432,7 +955,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_GetAccount_FullMethodName     = "/latchkey.v1.AccountService/GetAccount"
-	AccountService_UpdateAccount_FullMethodName  = "/latchkey.v1.AccountService/UpdateAccount"
-	AccountService_Reauthenticate_FullMethodName = "/latchkey.v1.AccountService/Reauthenticate"
+	AccountService_GetAccount_FullMethodName              = "/latchkey.v1.AccountService/GetAccount"
+	AccountService_UpdateAccount_FullMethodName           = "/latchkey.v1.AccountService/UpdateAccount"
+	AccountService_Reauthenticate_FullMethodName          = "/latchkey.v1.AccountService/Reauthenticate"
+	AccountService_ListFactors_FullMethodName             = "/latchkey.v1.AccountService/ListFactors"
+	AccountService_EnrollTotp_FullMethodName              = "/latchkey.v1.AccountService/EnrollTotp"
+	AccountService_ConfirmTotp_FullMethodName             = "/latchkey.v1.AccountService/ConfirmTotp"
+	AccountService_RemoveTotp_FullMethodName              = "/latchkey.v1.AccountService/RemoveTotp"
+	AccountService_RegenerateRecoveryCodes_FullMethodName = "/latchkey.v1.AccountService/RegenerateRecoveryCodes"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -50,14 +55,48 @@ type AccountServiceClient interface {
 	// fresh. The refresh token and the end of the session stay the same.
 	//
 	// The claims `amr` and `acr` then say what this call has proved: after a password
-	// one factor, `pwd` and `aal1`.
+	// one factor, `pwd` and `aal1`, also in a session that had two; after a code of a
+	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
 	// ChangePassword: each session may fail five times in 15 minutes and the account
 	// fifty times, and after a hundred failures in a row the password is not compared
-	// any more until ResetPassword sets a new one), RATE_LIMITED, OVERLOADED,
-	// SESSION_ENDED (also if the service has lost the session).
+	// any more until ResetPassword sets a new one), CODE_INVALID, RATE_LIMITED (also
+	// after ten wrong codes of the session in 15 minutes), OVERLOADED, SESSION_ENDED
+	// (also if the service has lost the session).
 	Reauthenticate(ctx context.Context, in *ReauthenticateRequest, opts ...grpc.CallOption) (*ReauthenticateResponse, error)
+	// ListFactors lists the ways in which the owner of the account proves who they
+	// are: the password, the second factors with the oldest first, and the recovery
+	// codes.
+	ListFactors(ctx context.Context, in *ListFactorsRequest, opts ...grpc.CallOption) (*ListFactorsResponse, error)
+	// EnrollTotp makes a seed for an authenticator app and shows it, once. The account
+	// stays as it is until ConfirmTotp, which only the same session can call, within 30
+	// minutes.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor,
+	// and the session was authenticated without it since), RATE_LIMITED (more than 30
+	// changes at once or one a minute).
+	EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error)
+	// ConfirmTotp makes the seed that EnrollTotp has shown a second factor of the
+	// account, in place of an authenticator app that it has, and makes ten recovery
+	// codes, in place of those that it has. The owner gets a mail. From then on, Login
+	// answers with a challenge. Sessions go on.
+	//
+	// Refusals: CODE_INVALID (also if the session has no seed to confirm),
+	// FACTOR_REQUIRED as for EnrollTotp.
+	ConfirmTotp(ctx context.Context, in *ConfirmTotpRequest, opts ...grpc.CallOption) (*ConfirmTotpResponse, error)
+	// RemoveTotp removes the authenticator app, and the recovery codes if no second
+	// factor is left. The owner gets a mail. For an account without an app the answer is
+	// OK, and nothing changes.
+	//
+	// Refusals: those of EnrollTotp.
+	RemoveTotp(ctx context.Context, in *RemoveTotpRequest, opts ...grpc.CallOption) (*RemoveTotpResponse, error)
+	// RegenerateRecoveryCodes makes ten recovery codes, and ends those before. The owner
+	// gets a mail.
+	//
+	// Refusals: those of EnrollTotp; FACTOR_REQUIRED also if the account has no second
+	// factor.
+	RegenerateRecoveryCodes(ctx context.Context, in *RegenerateRecoveryCodesRequest, opts ...grpc.CallOption) (*RegenerateRecoveryCodesResponse, error)
 }
 
 type accountServiceClient struct {
@@ -98,6 +137,56 @@ func (c *accountServiceClient) Reauthenticate(ctx context.Context, in *Reauthent
 	return out, nil
 }
 
+func (c *accountServiceClient) ListFactors(ctx context.Context, in *ListFactorsRequest, opts ...grpc.CallOption) (*ListFactorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFactorsResponse)
+	err := c.cc.Invoke(ctx, AccountService_ListFactors_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EnrollTotpResponse)
+	err := c.cc.Invoke(ctx, AccountService_EnrollTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ConfirmTotp(ctx context.Context, in *ConfirmTotpRequest, opts ...grpc.CallOption) (*ConfirmTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmTotpResponse)
+	err := c.cc.Invoke(ctx, AccountService_ConfirmTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RemoveTotp(ctx context.Context, in *RemoveTotpRequest, opts ...grpc.CallOption) (*RemoveTotpResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveTotpResponse)
+	err := c.cc.Invoke(ctx, AccountService_RemoveTotp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RegenerateRecoveryCodes(ctx context.Context, in *RegenerateRecoveryCodesRequest, opts ...grpc.CallOption) (*RegenerateRecoveryCodesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegenerateRecoveryCodesResponse)
+	err := c.cc.Invoke(ctx, AccountService_RegenerateRecoveryCodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -124,14 +213,48 @@ type AccountServiceServer interface {
 	// fresh. The refresh token and the end of the session stay the same.
 	//
 	// The claims `amr` and `acr` then say what this call has proved: after a password
-	// one factor, `pwd` and `aal1`.
+	// one factor, `pwd` and `aal1`, also in a session that had two; after a code of a
+	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
 	// ChangePassword: each session may fail five times in 15 minutes and the account
 	// fifty times, and after a hundred failures in a row the password is not compared
-	// any more until ResetPassword sets a new one), RATE_LIMITED, OVERLOADED,
-	// SESSION_ENDED (also if the service has lost the session).
+	// any more until ResetPassword sets a new one), CODE_INVALID, RATE_LIMITED (also
+	// after ten wrong codes of the session in 15 minutes), OVERLOADED, SESSION_ENDED
+	// (also if the service has lost the session).
 	Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error)
+	// ListFactors lists the ways in which the owner of the account proves who they
+	// are: the password, the second factors with the oldest first, and the recovery
+	// codes.
+	ListFactors(context.Context, *ListFactorsRequest) (*ListFactorsResponse, error)
+	// EnrollTotp makes a seed for an authenticator app and shows it, once. The account
+	// stays as it is until ConfirmTotp, which only the same session can call, within 30
+	// minutes.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor,
+	// and the session was authenticated without it since), RATE_LIMITED (more than 30
+	// changes at once or one a minute).
+	EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error)
+	// ConfirmTotp makes the seed that EnrollTotp has shown a second factor of the
+	// account, in place of an authenticator app that it has, and makes ten recovery
+	// codes, in place of those that it has. The owner gets a mail. From then on, Login
+	// answers with a challenge. Sessions go on.
+	//
+	// Refusals: CODE_INVALID (also if the session has no seed to confirm),
+	// FACTOR_REQUIRED as for EnrollTotp.
+	ConfirmTotp(context.Context, *ConfirmTotpRequest) (*ConfirmTotpResponse, error)
+	// RemoveTotp removes the authenticator app, and the recovery codes if no second
+	// factor is left. The owner gets a mail. For an account without an app the answer is
+	// OK, and nothing changes.
+	//
+	// Refusals: those of EnrollTotp.
+	RemoveTotp(context.Context, *RemoveTotpRequest) (*RemoveTotpResponse, error)
+	// RegenerateRecoveryCodes makes ten recovery codes, and ends those before. The owner
+	// gets a mail.
+	//
+	// Refusals: those of EnrollTotp; FACTOR_REQUIRED also if the account has no second
+	// factor.
+	RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -150,6 +273,21 @@ func (UnimplementedAccountServiceServer) UpdateAccount(context.Context, *UpdateA
 }
 func (UnimplementedAccountServiceServer) Reauthenticate(context.Context, *ReauthenticateRequest) (*ReauthenticateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reauthenticate not implemented")
+}
+func (UnimplementedAccountServiceServer) ListFactors(context.Context, *ListFactorsRequest) (*ListFactorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFactors not implemented")
+}
+func (UnimplementedAccountServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
+}
+func (UnimplementedAccountServiceServer) ConfirmTotp(context.Context, *ConfirmTotpRequest) (*ConfirmTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmTotp not implemented")
+}
+func (UnimplementedAccountServiceServer) RemoveTotp(context.Context, *RemoveTotpRequest) (*RemoveTotpResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveTotp not implemented")
+}
+func (UnimplementedAccountServiceServer) RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegenerateRecoveryCodes not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -226,6 +364,96 @@ func _AccountService_Reauthenticate_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_ListFactors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFactorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ListFactors(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ListFactors_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ListFactors(ctx, req.(*ListFactorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_EnrollTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnrollTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).EnrollTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_EnrollTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).EnrollTotp(ctx, req.(*EnrollTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ConfirmTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ConfirmTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ConfirmTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ConfirmTotp(ctx, req.(*ConfirmTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RemoveTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveTotpRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RemoveTotp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RemoveTotp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RemoveTotp(ctx, req.(*RemoveTotpRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RegenerateRecoveryCodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegenerateRecoveryCodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RegenerateRecoveryCodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RegenerateRecoveryCodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RegenerateRecoveryCodes(ctx, req.(*RegenerateRecoveryCodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -244,6 +472,26 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Reauthenticate",
 			Handler:    _AccountService_Reauthenticate_Handler,
+		},
+		{
+			MethodName: "ListFactors",
+			Handler:    _AccountService_ListFactors_Handler,
+		},
+		{
+			MethodName: "EnrollTotp",
+			Handler:    _AccountService_EnrollTotp_Handler,
+		},
+		{
+			MethodName: "ConfirmTotp",
+			Handler:    _AccountService_ConfirmTotp_Handler,
+		},
+		{
+			MethodName: "RemoveTotp",
+			Handler:    _AccountService_RemoveTotp_Handler,
+		},
+		{
+			MethodName: "RegenerateRecoveryCodes",
+			Handler:    _AccountService_RegenerateRecoveryCodes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

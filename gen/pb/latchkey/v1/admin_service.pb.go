@@ -226,7 +226,10 @@ type ListUsersRequest struct {
 	// How many accounts to return at most, up to 1,000. 0: 100.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before. Empty: the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only accounts with a second factor of this kind: FACTOR_KIND_TOTP. Not set: all
+	// accounts. Send it with every page.
+	Factor        FactorKind `protobuf:"varint,3,opt,name=factor,proto3,enum=latchkey.v1.FactorKind" json:"factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +276,13 @@ func (x *ListUsersRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListUsersRequest) GetFactor() FactorKind {
+	if x != nil {
+		return x.Factor
+	}
+	return FactorKind_FACTOR_KIND_UNSPECIFIED
 }
 
 // Response of ListUsers.
@@ -1198,11 +1208,186 @@ func (x *ImportRefusal) GetReason() string {
 	return ""
 }
 
+// Request of ListUserFactors.
+type ListUserFactorsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserFactorsRequest) Reset() {
+	*x = ListUserFactorsRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserFactorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserFactorsRequest) ProtoMessage() {}
+
+func (x *ListUserFactorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserFactorsRequest.ProtoReflect.Descriptor instead.
+func (*ListUserFactorsRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListUserFactorsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// Response of ListUserFactors.
+type ListUserFactorsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The factors, as ListFactors lists them.
+	Factors       []*Factor `protobuf:"bytes,1,rep,name=factors,proto3" json:"factors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserFactorsResponse) Reset() {
+	*x = ListUserFactorsResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserFactorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserFactorsResponse) ProtoMessage() {}
+
+func (x *ListUserFactorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserFactorsResponse.ProtoReflect.Descriptor instead.
+func (*ListUserFactorsResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListUserFactorsResponse) GetFactors() []*Factor {
+	if x != nil {
+		return x.Factors
+	}
+	return nil
+}
+
+// Request of RemoveUserFactors.
+type RemoveUserFactorsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveUserFactorsRequest) Reset() {
+	*x = RemoveUserFactorsRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveUserFactorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveUserFactorsRequest) ProtoMessage() {}
+
+func (x *RemoveUserFactorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveUserFactorsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveUserFactorsRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RemoveUserFactorsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// Response of RemoveUserFactors.
+type RemoveUserFactorsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveUserFactorsResponse) Reset() {
+	*x = RemoveUserFactorsResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveUserFactorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveUserFactorsResponse) ProtoMessage() {}
+
+func (x *RemoveUserFactorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveUserFactorsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveUserFactorsResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{24}
+}
+
 var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
+	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
 	"\aAccount\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12\x1c\n" +
 	"\tsuspended\x18\x02 \x01(\bR\tsuspended\x12B\n" +
@@ -1212,12 +1397,13 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\x05email\x18\x02 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01H\x00R\x05emailB\x10\n" +
 	"\aaccount\x12\x05\xbaH\x02\b\x01\"A\n" +
 	"\x0fGetUserResponse\x12.\n" +
-	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\"d\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\"\x95\x01\n" +
 	"\x10ListUsersRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"w\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\x12/\n" +
+	"\x06factor\x18\x03 \x01(\x0e2\x17.latchkey.v1.FactorKindR\x06factor\"w\n" +
 	"\x11ListUsersResponse\x120\n" +
 	"\baccounts\x18\x01 \x03(\v2\x14.latchkey.v1.AccountR\baccounts\x120\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken\"7\n" +
@@ -1270,7 +1456,14 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\rImportRefusal\x12\x1f\n" +
 	"\x06number\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\x06number\x12\x1e\n" +
 	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x05email\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason2\xce\a\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\";\n" +
+	"\x16ListUserFactorsRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"H\n" +
+	"\x17ListUserFactorsResponse\x12-\n" +
+	"\afactors\x18\x01 \x03(\v2\x13.latchkey.v1.FactorR\afactors\"=\n" +
+	"\x18RemoveUserFactorsRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x1b\n" +
+	"\x19RemoveUserFactorsResponse2\xb5\t\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -1279,7 +1472,10 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\vSuspendUser\x12\x1f.latchkey.v1.SuspendUserRequest\x1a .latchkey.v1.SuspendUserResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12i\n" +
 	"\x0eReactivateUser\x12\".latchkey.v1.ReactivateUserRequest\x1a#.latchkey.v1.ReactivateUserResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12w\n" +
-	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
+	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12o\n" +
+	"\x0fListUserFactors\x12#.latchkey.v1.ListUserFactorsRequest\x1a$.latchkey.v1.ListUserFactorsResponse\"\x11\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12t\n" +
+	"\x11RemoveUserFactors\x12%.latchkey.v1.RemoveUserFactorsRequest\x1a&.latchkey.v1.RemoveUserFactorsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
 	"\x10ListUserSessions\x12$.latchkey.v1.ListUserSessionsRequest\x1a%.latchkey.v1.ListUserSessionsResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12t\n" +
 	"\x11RevokeUserSession\x12%.latchkey.v1.RevokeUserSessionRequest\x1a&.latchkey.v1.RevokeUserSessionResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
@@ -1300,7 +1496,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -1323,45 +1519,57 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*ImportedUser)(nil),               // 18: latchkey.v1.ImportedUser
 	(*ImportUsersResponse)(nil),        // 19: latchkey.v1.ImportUsersResponse
 	(*ImportRefusal)(nil),              // 20: latchkey.v1.ImportRefusal
-	(*User)(nil),                       // 21: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 22: google.protobuf.Timestamp
-	(*Session)(nil),                    // 23: latchkey.v1.Session
+	(*ListUserFactorsRequest)(nil),     // 21: latchkey.v1.ListUserFactorsRequest
+	(*ListUserFactorsResponse)(nil),    // 22: latchkey.v1.ListUserFactorsResponse
+	(*RemoveUserFactorsRequest)(nil),   // 23: latchkey.v1.RemoveUserFactorsRequest
+	(*RemoveUserFactorsResponse)(nil),  // 24: latchkey.v1.RemoveUserFactorsResponse
+	(*User)(nil),                       // 25: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(FactorKind)(0),                    // 27: latchkey.v1.FactorKind
+	(*Session)(nil),                    // 28: latchkey.v1.Session
+	(*Factor)(nil),                     // 29: latchkey.v1.Factor
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	21, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	22, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	25, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	26, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
-	0,  // 3: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
-	0,  // 4: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
-	0,  // 5: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	23, // 6: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
-	18, // 7: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
-	22, // 8: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
-	22, // 9: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
-	20, // 10: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
-	1,  // 11: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 12: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 13: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 14: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	9,  // 15: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	11, // 16: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
-	13, // 17: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
-	15, // 18: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	17, // 19: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
-	2,  // 20: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 21: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 22: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 23: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	10, // 24: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	12, // 25: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
-	14, // 26: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
-	16, // 27: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	19, // 28: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	27, // 3: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
+	0,  // 4: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
+	0,  // 5: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
+	0,  // 6: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
+	28, // 7: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
+	18, // 8: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
+	26, // 9: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	26, // 10: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	20, // 11: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
+	29, // 12: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	1,  // 13: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 14: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 15: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 16: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	9,  // 17: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	21, // 18: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
+	23, // 19: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
+	11, // 20: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
+	13, // 21: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
+	15, // 22: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	17, // 23: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	2,  // 24: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 25: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 26: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 27: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	10, // 28: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	22, // 29: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
+	24, // 30: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
+	12, // 31: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
+	14, // 32: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
+	16, // 33: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	19, // 34: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	24, // [24:35] is the sub-list for method output_type
+	13, // [13:24] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -1369,6 +1577,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 	if File_latchkey_v1_admin_service_proto != nil {
 		return
 	}
+	file_latchkey_v1_factor_proto_init()
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_session_service_proto_init()
@@ -1383,7 +1592,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,8 @@ const (
 	AdminService_SuspendUser_FullMethodName        = "/latchkey.v1.AdminService/SuspendUser"
 	AdminService_ReactivateUser_FullMethodName     = "/latchkey.v1.AdminService/ReactivateUser"
 	AdminService_RevokeUserSessions_FullMethodName = "/latchkey.v1.AdminService/RevokeUserSessions"
+	AdminService_ListUserFactors_FullMethodName    = "/latchkey.v1.AdminService/ListUserFactors"
+	AdminService_RemoveUserFactors_FullMethodName  = "/latchkey.v1.AdminService/RemoveUserFactors"
 	AdminService_ListUserSessions_FullMethodName   = "/latchkey.v1.AdminService/ListUserSessions"
 	AdminService_RevokeUserSession_FullMethodName  = "/latchkey.v1.AdminService/RevokeUserSession"
 	AdminService_RevokeAllSessions_FullMethodName  = "/latchkey.v1.AdminService/RevokeAllSessions"
@@ -43,7 +45,8 @@ type AdminServiceClient interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// ListUsers lists accounts, newest first.
+	// ListUsers lists accounts, newest first: all of them, or those with a second
+	// factor of one kind.
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
@@ -63,6 +66,18 @@ type AdminServiceClient interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
+	// ListUserFactors lists the factors of an account, as its owner sees them.
+	//
+	// Refusals: USER_NOT_FOUND.
+	ListUserFactors(ctx context.Context, in *ListUserFactorsRequest, opts ...grpc.CallOption) (*ListUserFactorsResponse, error)
+	// RemoveUserFactors removes the second factors and the recovery codes of an
+	// account whose owner has lost them, and ends all its sessions. The owner gets a
+	// mail. The password stays, and is all that the next login needs: make sure first
+	// that the owner asks for it. Once it has answered OK, no replica accepts a token of
+	// the account. It is OK for an account without second factors.
+	//
+	// Refusals: USER_NOT_FOUND.
+	RemoveUserFactors(ctx context.Context, in *RemoveUserFactorsRequest, opts ...grpc.CallOption) (*RemoveUserFactorsResponse, error)
 	// ListUserSessions lists the live sessions of an account, newest login first,
 	// as its owner sees them. RevokeUserSession takes their identifiers.
 	//
@@ -152,6 +167,26 @@ func (c *adminServiceClient) RevokeUserSessions(ctx context.Context, in *RevokeU
 	return out, nil
 }
 
+func (c *adminServiceClient) ListUserFactors(ctx context.Context, in *ListUserFactorsRequest, opts ...grpc.CallOption) (*ListUserFactorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserFactorsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListUserFactors_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RemoveUserFactors(ctx context.Context, in *RemoveUserFactorsRequest, opts ...grpc.CallOption) (*RemoveUserFactorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveUserFactorsResponse)
+	err := c.cc.Invoke(ctx, AdminService_RemoveUserFactors_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListUserSessionsResponse)
@@ -208,7 +243,8 @@ type AdminServiceServer interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// ListUsers lists accounts, newest first.
+	// ListUsers lists accounts, newest first: all of them, or those with a second
+	// factor of one kind.
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
@@ -228,6 +264,18 @@ type AdminServiceServer interface {
 	//
 	// Refusals: USER_NOT_FOUND.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
+	// ListUserFactors lists the factors of an account, as its owner sees them.
+	//
+	// Refusals: USER_NOT_FOUND.
+	ListUserFactors(context.Context, *ListUserFactorsRequest) (*ListUserFactorsResponse, error)
+	// RemoveUserFactors removes the second factors and the recovery codes of an
+	// account whose owner has lost them, and ends all its sessions. The owner gets a
+	// mail. The password stays, and is all that the next login needs: make sure first
+	// that the owner asks for it. Once it has answered OK, no replica accepts a token of
+	// the account. It is OK for an account without second factors.
+	//
+	// Refusals: USER_NOT_FOUND.
+	RemoveUserFactors(context.Context, *RemoveUserFactorsRequest) (*RemoveUserFactorsResponse, error)
 	// ListUserSessions lists the live sessions of an account, newest login first,
 	// as its owner sees them. RevokeUserSession takes their identifiers.
 	//
@@ -281,6 +329,12 @@ func (UnimplementedAdminServiceServer) ReactivateUser(context.Context, *Reactiva
 }
 func (UnimplementedAdminServiceServer) RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeUserSessions not implemented")
+}
+func (UnimplementedAdminServiceServer) ListUserFactors(context.Context, *ListUserFactorsRequest) (*ListUserFactorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUserFactors not implemented")
+}
+func (UnimplementedAdminServiceServer) RemoveUserFactors(context.Context, *RemoveUserFactorsRequest) (*RemoveUserFactorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveUserFactors not implemented")
 }
 func (UnimplementedAdminServiceServer) ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListUserSessions not implemented")
@@ -405,6 +459,42 @@ func _AdminService_RevokeUserSessions_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListUserFactors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserFactorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListUserFactors(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListUserFactors_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListUserFactors(ctx, req.(*ListUserFactorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RemoveUserFactors_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveUserFactorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RemoveUserFactors(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RemoveUserFactors_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RemoveUserFactors(ctx, req.(*RemoveUserFactorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListUserSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListUserSessionsRequest)
 	if err := dec(in); err != nil {
@@ -492,6 +582,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeUserSessions",
 			Handler:    _AdminService_RevokeUserSessions_Handler,
+		},
+		{
+			MethodName: "ListUserFactors",
+			Handler:    _AdminService_ListUserFactors_Handler,
+		},
+		{
+			MethodName: "RemoveUserFactors",
+			Handler:    _AdminService_RemoveUserFactors_Handler,
 		},
 		{
 			MethodName: "ListUserSessions",

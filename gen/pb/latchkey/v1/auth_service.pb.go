@@ -240,10 +240,12 @@ type LoginResponse struct {
 	// Types that are valid to be assigned to Result:
 	//
 	//	*LoginResponse_Tokens
+	//	*LoginResponse_Challenge
 	Result isLoginResponse_Result `protobuf_oneof:"result"`
-	// The account.
+	// The account. Not set with a challenge: names and address are for those who have
+	// passed it.
 	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// Proof that this client has logged in to the account. Keep it, also after a
+	// Not set with a challenge. Proof that this client has logged in to the account. Keep it, also after a
 	// logout, and send it with the next Login of this account; it replaces the one
 	// before. It is good for a year, or until the account gets another password. It
 	// gives no access by itself.
@@ -298,6 +300,15 @@ func (x *LoginResponse) GetTokens() *Tokens {
 	return nil
 }
 
+func (x *LoginResponse) GetChallenge() *Challenge {
+	if x != nil {
+		if x, ok := x.Result.(*LoginResponse_Challenge); ok {
+			return x.Challenge
+		}
+	}
+	return nil
+}
+
 func (x *LoginResponse) GetUser() *User {
 	if x != nil {
 		return x.User
@@ -321,7 +332,276 @@ type LoginResponse_Tokens struct {
 	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3,oneof"`
 }
 
+type LoginResponse_Challenge struct {
+	// The account has a second factor, which is asked for now. No session has begun.
+	Challenge *Challenge `protobuf:"bytes,4,opt,name=challenge,proto3,oneof"`
+}
+
 func (*LoginResponse_Tokens) isLoginResponse_Result() {}
+
+func (*LoginResponse_Challenge) isLoginResponse_Result() {}
+
+// Challenge asks for a second factor.
+type Challenge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What AnswerChallenge needs. It is a secret of the client that has shown the
+	// password, and opens nothing by itself.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	// What the client can answer with. Only the kinds are set.
+	Factors []*Factor `protobuf:"bytes,2,rep,name=factors,proto3" json:"factors,omitempty"`
+	// When it ends, unless it is answered before.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Challenge) Reset() {
+	*x = Challenge{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Challenge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Challenge) ProtoMessage() {}
+
+func (x *Challenge) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
+func (*Challenge) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Challenge) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
+func (x *Challenge) GetFactors() []*Factor {
+	if x != nil {
+		return x.Factors
+	}
+	return nil
+}
+
+func (x *Challenge) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// Request of AnswerChallenge.
+type AnswerChallengeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token of the challenge.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	// The answer.
+	//
+	// Types that are valid to be assigned to Answer:
+	//
+	//	*AnswerChallengeRequest_TotpCode
+	//	*AnswerChallengeRequest_RecoveryCode
+	Answer isAnswerChallengeRequest_Answer `protobuf_oneof:"answer"`
+	// Name of the device in the owner's list of sessions, at most 100 characters.
+	// Optional.
+	DeviceName    string `protobuf:"bytes,6,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerChallengeRequest) Reset() {
+	*x = AnswerChallengeRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerChallengeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerChallengeRequest) ProtoMessage() {}
+
+func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerChallengeRequest.ProtoReflect.Descriptor instead.
+func (*AnswerChallengeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AnswerChallengeRequest) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
+func (x *AnswerChallengeRequest) GetAnswer() isAnswerChallengeRequest_Answer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *AnswerChallengeRequest) GetTotpCode() string {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerChallengeRequest_TotpCode); ok {
+			return x.TotpCode
+		}
+	}
+	return ""
+}
+
+func (x *AnswerChallengeRequest) GetRecoveryCode() string {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerChallengeRequest_RecoveryCode); ok {
+			return x.RecoveryCode
+		}
+	}
+	return ""
+}
+
+func (x *AnswerChallengeRequest) GetDeviceName() string {
+	if x != nil {
+		return x.DeviceName
+	}
+	return ""
+}
+
+type isAnswerChallengeRequest_Answer interface {
+	isAnswerChallengeRequest_Answer()
+}
+
+type AnswerChallengeRequest_TotpCode struct {
+	// The code that the authenticator app shows: six digits. Blanks and hyphens in it
+	// do not matter.
+	TotpCode string `protobuf:"bytes,2,opt,name=totp_code,json=totpCode,proto3,oneof"`
+}
+
+type AnswerChallengeRequest_RecoveryCode struct {
+	// A recovery code that was not used yet: ten letters and digits. Letter case,
+	// blanks and hyphens do not matter; o is read as 0, i and l as 1.
+	RecoveryCode string `protobuf:"bytes,3,opt,name=recovery_code,json=recoveryCode,proto3,oneof"`
+}
+
+func (*AnswerChallengeRequest_TotpCode) isAnswerChallengeRequest_Answer() {}
+
+func (*AnswerChallengeRequest_RecoveryCode) isAnswerChallengeRequest_Answer() {}
+
+// Response of AnswerChallenge.
+type AnswerChallengeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The result of the right answer. A client that receives a case that it does not
+	// know is too old for the account's settings.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*AnswerChallengeResponse_Tokens
+	Result isAnswerChallengeResponse_Result `protobuf_oneof:"result"`
+	// The account.
+	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// A device token, as in LoginResponse.
+	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerChallengeResponse) Reset() {
+	*x = AnswerChallengeResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerChallengeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerChallengeResponse) ProtoMessage() {}
+
+func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerChallengeResponse.ProtoReflect.Descriptor instead.
+func (*AnswerChallengeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AnswerChallengeResponse) GetResult() isAnswerChallengeResponse_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *AnswerChallengeResponse) GetTokens() *Tokens {
+	if x != nil {
+		if x, ok := x.Result.(*AnswerChallengeResponse_Tokens); ok {
+			return x.Tokens
+		}
+	}
+	return nil
+}
+
+func (x *AnswerChallengeResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+func (x *AnswerChallengeResponse) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
+}
+
+type isAnswerChallengeResponse_Result interface {
+	isAnswerChallengeResponse_Result()
+}
+
+type AnswerChallengeResponse_Tokens struct {
+	// The session's first tokens.
+	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3,oneof"`
+}
+
+func (*AnswerChallengeResponse_Tokens) isAnswerChallengeResponse_Result() {}
 
 // Request of RefreshToken.
 type RefreshTokenRequest struct {
@@ -339,7 +619,7 @@ type RefreshTokenRequest struct {
 
 func (x *RefreshTokenRequest) Reset() {
 	*x = RefreshTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +631,7 @@ func (x *RefreshTokenRequest) String() string {
 func (*RefreshTokenRequest) ProtoMessage() {}
 
 func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +644,7 @@ func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenRequest.ProtoReflect.Descriptor instead.
 func (*RefreshTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{4}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RefreshTokenRequest) GetRefreshToken() string {
@@ -392,7 +672,7 @@ type RefreshTokenResponse struct {
 
 func (x *RefreshTokenResponse) Reset() {
 	*x = RefreshTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +684,7 @@ func (x *RefreshTokenResponse) String() string {
 func (*RefreshTokenResponse) ProtoMessage() {}
 
 func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +697,7 @@ func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenResponse.ProtoReflect.Descriptor instead.
 func (*RefreshTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RefreshTokenResponse) GetTokens() *Tokens {
@@ -442,7 +722,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +734,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +747,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogoutRequest) GetRefreshToken() string {
@@ -493,7 +773,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +785,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +798,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
 }
 
 // Request of ValidateToken.
@@ -532,7 +812,7 @@ type ValidateTokenRequest struct {
 
 func (x *ValidateTokenRequest) Reset() {
 	*x = ValidateTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +824,7 @@ func (x *ValidateTokenRequest) String() string {
 func (*ValidateTokenRequest) ProtoMessage() {}
 
 func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +837,7 @@ func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenRequest.ProtoReflect.Descriptor instead.
 func (*ValidateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ValidateTokenRequest) GetAccessToken() string {
@@ -588,7 +868,7 @@ type ValidateTokenResponse struct {
 
 func (x *ValidateTokenResponse) Reset() {
 	*x = ValidateTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +880,7 @@ func (x *ValidateTokenResponse) String() string {
 func (*ValidateTokenResponse) ProtoMessage() {}
 
 func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +893,7 @@ func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenResponse.ProtoReflect.Descriptor instead.
 func (*ValidateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ValidateTokenResponse) GetValid() bool {
@@ -662,7 +942,7 @@ type ForgotPasswordRequest struct {
 
 func (x *ForgotPasswordRequest) Reset() {
 	*x = ForgotPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +954,7 @@ func (x *ForgotPasswordRequest) String() string {
 func (*ForgotPasswordRequest) ProtoMessage() {}
 
 func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +967,7 @@ func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ForgotPasswordRequest) GetEmail() string {
@@ -706,7 +986,7 @@ type ForgotPasswordResponse struct {
 
 func (x *ForgotPasswordResponse) Reset() {
 	*x = ForgotPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +998,7 @@ func (x *ForgotPasswordResponse) String() string {
 func (*ForgotPasswordResponse) ProtoMessage() {}
 
 func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +1011,7 @@ func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 // Request of ResetPassword.
@@ -747,7 +1027,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +1039,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +1052,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResetPasswordRequest) GetToken() string {
@@ -798,7 +1078,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1090,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1103,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Request of VerifyEmail.
@@ -844,7 +1124,7 @@ type VerifyEmailRequest struct {
 
 func (x *VerifyEmailRequest) Reset() {
 	*x = VerifyEmailRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1136,7 @@ func (x *VerifyEmailRequest) String() string {
 func (*VerifyEmailRequest) ProtoMessage() {}
 
 func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1149,7 @@ func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
 func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VerifyEmailRequest) GetToken() string {
@@ -915,7 +1195,7 @@ type VerifyEmailResponse struct {
 
 func (x *VerifyEmailResponse) Reset() {
 	*x = VerifyEmailResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1207,7 @@ func (x *VerifyEmailResponse) String() string {
 func (*VerifyEmailResponse) ProtoMessage() {}
 
 func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1220,7 @@ func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
 func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyEmailResponse) GetUser() *User {
@@ -968,7 +1248,7 @@ type ResendVerificationRequest struct {
 
 func (x *ResendVerificationRequest) Reset() {
 	*x = ResendVerificationRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1260,7 @@ func (x *ResendVerificationRequest) String() string {
 func (*ResendVerificationRequest) ProtoMessage() {}
 
 func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1273,7 @@ func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
 func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResendVerificationRequest) GetEmail() string {
@@ -1012,7 +1292,7 @@ type ResendVerificationResponse struct {
 
 func (x *ResendVerificationResponse) Reset() {
 	*x = ResendVerificationResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1304,7 @@ func (x *ResendVerificationResponse) String() string {
 func (*ResendVerificationResponse) ProtoMessage() {}
 
 func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1317,7 @@ func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
 func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
 }
 
 // Request of ChangePassword.
@@ -1053,7 +1333,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1345,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1358,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -1107,7 +1387,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1399,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1412,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChangePasswordResponse) GetDeviceToken() string {
@@ -1146,7 +1426,7 @@ var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x85\x04\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x85\x04\n" +
 	"\rSignUpRequest\x12\xf1\x02\n" +
 	"\x05email\x18\x01 \x01(\tB\xda\x02\xbaH\xd6\x02\xba\x01\xc8\x02\n" +
 	"\n" +
@@ -1162,8 +1442,26 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12,\n" +
 	"\vdevice_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
 	"deviceName\x12.\n" +
-	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\x97\x01\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\xcf\x01\n" +
 	"\rLoginResponse\x12-\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x126\n" +
+	"\tchallenge\x18\x04 \x01(\v2\x16.latchkey.v1.ChallengeH\x00R\tchallenge\x12%\n" +
+	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
+	"\x06result\"\xa5\x01\n" +
+	"\tChallenge\x12,\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12-\n" +
+	"\afactors\x18\x02 \x03(\v2\x13.latchkey.v1.FactorR\afactors\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xf1\x01\n" +
+	"\x16AnswerChallengeRequest\x126\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x02\x80\x01\x01R\x0echallengeToken\x12+\n" +
+	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
+	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x12,\n" +
+	"\vdevice_name\x18\x06 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
+	"deviceNameB\x0f\n" +
+	"\x06answer\x12\x05\xbaH\x02\b\x01\"\xa1\x01\n" +
+	"\x17AnswerChallengeResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x12%\n" +
 	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
 	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
@@ -1215,10 +1513,12 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
-	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xde\a\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xcc\b\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12l\n" +
+	"\x0fAnswerChallenge\x12#.latchkey.v1.AnswerChallengeRequest\x1a$.latchkey.v1.AnswerChallengeResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12c\n" +
 	"\fRefreshToken\x12 .latchkey.v1.RefreshTokenRequest\x1a!.latchkey.v1.RefreshTokenResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xb0\t\x10\xd8\x04\x12S\n" +
@@ -1246,67 +1546,78 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
 	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
 	(*LoginRequest)(nil),               // 2: latchkey.v1.LoginRequest
 	(*LoginResponse)(nil),              // 3: latchkey.v1.LoginResponse
-	(*RefreshTokenRequest)(nil),        // 4: latchkey.v1.RefreshTokenRequest
-	(*RefreshTokenResponse)(nil),       // 5: latchkey.v1.RefreshTokenResponse
-	(*LogoutRequest)(nil),              // 6: latchkey.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 7: latchkey.v1.LogoutResponse
-	(*ValidateTokenRequest)(nil),       // 8: latchkey.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),      // 9: latchkey.v1.ValidateTokenResponse
-	(*ForgotPasswordRequest)(nil),      // 10: latchkey.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil),     // 11: latchkey.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),       // 12: latchkey.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),      // 13: latchkey.v1.ResetPasswordResponse
-	(*VerifyEmailRequest)(nil),         // 14: latchkey.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),        // 15: latchkey.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),  // 16: latchkey.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil), // 17: latchkey.v1.ResendVerificationResponse
-	(*ChangePasswordRequest)(nil),      // 18: latchkey.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),     // 19: latchkey.v1.ChangePasswordResponse
-	(*User)(nil),                       // 20: latchkey.v1.User
-	(*Tokens)(nil),                     // 21: latchkey.v1.Tokens
-	(ErrorReason)(0),                   // 22: latchkey.v1.ErrorReason
-	(*timestamppb.Timestamp)(nil),      // 23: google.protobuf.Timestamp
+	(*Challenge)(nil),                  // 4: latchkey.v1.Challenge
+	(*AnswerChallengeRequest)(nil),     // 5: latchkey.v1.AnswerChallengeRequest
+	(*AnswerChallengeResponse)(nil),    // 6: latchkey.v1.AnswerChallengeResponse
+	(*RefreshTokenRequest)(nil),        // 7: latchkey.v1.RefreshTokenRequest
+	(*RefreshTokenResponse)(nil),       // 8: latchkey.v1.RefreshTokenResponse
+	(*LogoutRequest)(nil),              // 9: latchkey.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 10: latchkey.v1.LogoutResponse
+	(*ValidateTokenRequest)(nil),       // 11: latchkey.v1.ValidateTokenRequest
+	(*ValidateTokenResponse)(nil),      // 12: latchkey.v1.ValidateTokenResponse
+	(*ForgotPasswordRequest)(nil),      // 13: latchkey.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),     // 14: latchkey.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),       // 15: latchkey.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),      // 16: latchkey.v1.ResetPasswordResponse
+	(*VerifyEmailRequest)(nil),         // 17: latchkey.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),        // 18: latchkey.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),  // 19: latchkey.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil), // 20: latchkey.v1.ResendVerificationResponse
+	(*ChangePasswordRequest)(nil),      // 21: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),     // 22: latchkey.v1.ChangePasswordResponse
+	(*User)(nil),                       // 23: latchkey.v1.User
+	(*Tokens)(nil),                     // 24: latchkey.v1.Tokens
+	(*Factor)(nil),                     // 25: latchkey.v1.Factor
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(ErrorReason)(0),                   // 27: latchkey.v1.ErrorReason
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	20, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	21, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
-	20, // 2: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	21, // 3: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	20, // 4: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	22, // 5: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	23, // 6: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	20, // 7: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
-	0,  // 8: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
-	2,  // 9: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
-	4,  // 10: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
-	6,  // 11: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
-	8,  // 12: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
-	10, // 13: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
-	12, // 14: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	14, // 15: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
-	16, // 16: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
-	18, // 17: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	1,  // 18: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 19: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	5,  // 20: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	7,  // 21: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	9,  // 22: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	11, // 23: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	13, // 24: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	15, // 25: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
-	17, // 26: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
-	19, // 27: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	18, // [18:28] is the sub-list for method output_type
-	8,  // [8:18] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	23, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	24, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	4,  // 2: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
+	23, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	25, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
+	26, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
+	23, // 7: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
+	24, // 8: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	23, // 9: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	27, // 10: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	26, // 11: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 12: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	0,  // 13: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
+	2,  // 14: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
+	5,  // 15: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
+	7,  // 16: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
+	9,  // 17: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
+	11, // 18: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
+	13, // 19: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
+	15, // 20: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
+	17, // 21: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
+	19, // 22: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
+	21, // 23: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	1,  // 24: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 25: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	6,  // 26: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
+	8,  // 27: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	10, // 28: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	12, // 29: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	14, // 30: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	16, // 31: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	18, // 32: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	20, // 33: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	22, // 34: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	24, // [24:35] is the sub-list for method output_type
+	13, // [13:24] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_auth_service_proto_init() }
@@ -1315,20 +1626,29 @@ func file_latchkey_v1_auth_service_proto_init() {
 		return
 	}
 	file_latchkey_v1_error_reason_proto_init()
+	file_latchkey_v1_factor_proto_init()
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
 	file_latchkey_v1_auth_service_proto_msgTypes[3].OneofWrappers = []any{
 		(*LoginResponse_Tokens)(nil),
+		(*LoginResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[14].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[5].OneofWrappers = []any{
+		(*AnswerChallengeRequest_TotpCode)(nil),
+		(*AnswerChallengeRequest_RecoveryCode)(nil),
+	}
+	file_latchkey_v1_auth_service_proto_msgTypes[6].OneofWrappers = []any{
+		(*AnswerChallengeResponse_Tokens)(nil),
+	}
+	file_latchkey_v1_auth_service_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AuthService_SignUp_FullMethodName             = "/latchkey.v1.AuthService/SignUp"
 	AuthService_Login_FullMethodName              = "/latchkey.v1.AuthService/Login"
+	AuthService_AnswerChallenge_FullMethodName    = "/latchkey.v1.AuthService/AnswerChallenge"
 	AuthService_RefreshToken_FullMethodName       = "/latchkey.v1.AuthService/RefreshToken"
 	AuthService_Logout_FullMethodName             = "/latchkey.v1.AuthService/Logout"
 	AuthService_ValidateToken_FullMethodName      = "/latchkey.v1.AuthService/ValidateToken"
@@ -61,7 +62,9 @@ type AuthServiceClient interface {
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(ctx context.Context, in *SignUpRequest, opts ...grpc.CallOption) (*SignUpResponse, error)
 	// Login starts a session. If one account has exactly this address and another
-	// one has it in another letter case, the exact one is chosen.
+	// one has it in another letter case, the exact one is chosen. For an account with
+	// a second factor, the answer to the right password is a challenge and no token:
+	// AnswerChallenge starts the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
@@ -79,6 +82,16 @@ type AuthServiceClient interface {
 	// new password. Clients with a device token have a hundred of their own. The
 	// owner gets a mail.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
+	// AnswerChallenge starts the session of a login whose answer was a challenge. The
+	// challenge works once, for ten minutes and five answers, and ends with whatever
+	// ends the sessions of its account, such as a new password. A code works once,
+	// whichever challenge it answers.
+	//
+	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
+	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
+	// 15 minutes, and after a hundred in a row ten a day; a client with a device token
+	// has a count of its own; none of them limits passwords).
+	AnswerChallenge(ctx context.Context, in *AnswerChallengeRequest, opts ...grpc.CallOption) (*AnswerChallengeResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. A client may
 	// repeat the call and gets the same refresh token again: with the same
 	// request_id as long as the new refresh token is unused, without a request_id
@@ -90,7 +103,7 @@ type AuthServiceClient interface {
 	// session, and counts as a reuse after that. The answer is also
 	// REFRESH_TOKEN_INVALID if its backend does not keep the token any more, and
 	// SESSION_ENDED if the password was changed, the account suspended or all its
-	// sessions revoked since.
+	// sessions revoked since, or if the account has a second factor.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (the session is ended
 	// too), SESSION_ENDED.
@@ -199,6 +212,16 @@ func (c *authServiceClient) Login(ctx context.Context, in *LoginRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LoginResponse)
 	err := c.cc.Invoke(ctx, AuthService_Login_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) AnswerChallenge(ctx context.Context, in *AnswerChallengeRequest, opts ...grpc.CallOption) (*AnswerChallengeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnswerChallengeResponse)
+	err := c.cc.Invoke(ctx, AuthService_AnswerChallenge_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +338,9 @@ type AuthServiceServer interface {
 	// Refusals: EMAIL_TAKEN, PASSWORD_TOO_COMMON, OVERLOADED.
 	SignUp(context.Context, *SignUpRequest) (*SignUpResponse, error)
 	// Login starts a session. If one account has exactly this address and another
-	// one has it in another letter case, the exact one is chosen.
+	// one has it in another letter case, the exact one is chosen. For an account with
+	// a second factor, the answer to the right password is a challenge and no token:
+	// AnswerChallenge starts the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
 	// the address is known), ACCOUNT_DISABLED (only after the right password),
@@ -333,6 +358,16 @@ type AuthServiceServer interface {
 	// new password. Clients with a device token have a hundred of their own. The
 	// owner gets a mail.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
+	// AnswerChallenge starts the session of a login whose answer was a challenge. The
+	// challenge works once, for ten minutes and five answers, and ends with whatever
+	// ends the sessions of its account, such as a new password. A code works once,
+	// whichever challenge it answers.
+	//
+	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
+	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
+	// 15 minutes, and after a hundred in a row ten a day; a client with a device token
+	// has a count of its own; none of them limits passwords).
+	AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. A client may
 	// repeat the call and gets the same refresh token again: with the same
 	// request_id as long as the new refresh token is unused, without a request_id
@@ -344,7 +379,7 @@ type AuthServiceServer interface {
 	// session, and counts as a reuse after that. The answer is also
 	// REFRESH_TOKEN_INVALID if its backend does not keep the token any more, and
 	// SESSION_ENDED if the password was changed, the account suspended or all its
-	// sessions revoked since.
+	// sessions revoked since, or if the account has a second factor.
 	//
 	// Refusals: REFRESH_TOKEN_INVALID, REFRESH_TOKEN_REUSED (the session is ended
 	// too), SESSION_ENDED.
@@ -445,6 +480,9 @@ func (UnimplementedAuthServiceServer) SignUp(context.Context, *SignUpRequest) (*
 func (UnimplementedAuthServiceServer) Login(context.Context, *LoginRequest) (*LoginResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
 }
+func (UnimplementedAuthServiceServer) AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AnswerChallenge not implemented")
+}
 func (UnimplementedAuthServiceServer) RefreshToken(context.Context, *RefreshTokenRequest) (*RefreshTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RefreshToken not implemented")
 }
@@ -522,6 +560,24 @@ func _AuthService_Login_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AuthServiceServer).Login(ctx, req.(*LoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_AnswerChallenge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnswerChallengeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).AnswerChallenge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_AnswerChallenge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).AnswerChallenge(ctx, req.(*AnswerChallengeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -684,6 +740,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Login",
 			Handler:    _AuthService_Login_Handler,
+		},
+		{
+			MethodName: "AnswerChallenge",
+			Handler:    _AuthService_AnswerChallenge_Handler,
 		},
 		{
 			MethodName: "RefreshToken",

@@ -96,7 +96,9 @@ const (
 	// replaced by a newer one.
 	ErrorReason_ERROR_REASON_LINK_INVALID ErrorReason = 22
 	// INVALID_ARGUMENT: the mailed code is wrong, spent, expired or was tried five
-	// times. The answer is the same for an address without an account.
+	// times. The answer is the same for an address without an account. Also: the code
+	// of an authenticator app is wrong or was used before, or the recovery code is
+	// wrong or spent.
 	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 23
 	// FAILED_PRECONDITION: the settings of the service turn the method off.
 	ErrorReason_ERROR_REASON_NOT_ENABLED ErrorReason = 24
@@ -108,6 +110,9 @@ const (
 	// authentication of the access token had one factor. Call Reauthenticate with the
 	// second factor, and send the access token that it answers with.
 	ErrorReason_ERROR_REASON_FACTOR_REQUIRED ErrorReason = 26
+	// UNAUTHENTICATED: the challenge is unknown, answered, expired or was answered
+	// wrongly five times, or the account's sessions were ended since. Log in again.
+	ErrorReason_ERROR_REASON_CHALLENGE_INVALID ErrorReason = 27
 )
 
 // Enum value maps for ErrorReason.
@@ -140,6 +145,7 @@ var (
 		24: "ERROR_REASON_NOT_ENABLED",
 		25: "ERROR_REASON_FRESH_LOGIN_REQUIRED",
 		26: "ERROR_REASON_FACTOR_REQUIRED",
+		27: "ERROR_REASON_CHALLENGE_INVALID",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -169,6 +175,7 @@ var (
 		"ERROR_REASON_NOT_ENABLED":           24,
 		"ERROR_REASON_FRESH_LOGIN_REQUIRED":  25,
 		"ERROR_REASON_FACTOR_REQUIRED":       26,
+		"ERROR_REASON_CHALLENGE_INVALID":     27,
 	}
 )
 
@@ -203,7 +210,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\x9c\a\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xc0\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -232,7 +239,8 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_CODE_INVALID\x10\x17\x12\x1c\n" +
 	"\x18ERROR_REASON_NOT_ENABLED\x10\x18\x12%\n" +
 	"!ERROR_REASON_FRESH_LOGIN_REQUIRED\x10\x19\x12 \n" +
-	"\x1cERROR_REASON_FACTOR_REQUIRED\x10\x1aB\xa5\x01\n" +
+	"\x1cERROR_REASON_FACTOR_REQUIRED\x10\x1a\x12\"\n" +
+	"\x1eERROR_REASON_CHALLENGE_INVALID\x10\x1bB\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (

@@ -1,0 +1,204 @@
+package factors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/postgres"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/recoverycode"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/totp"
+)
+
+// The limits of wrong codes. Three codes of a million are good at a time, so ten guesses in 15 minutes find one with a
+// probability of 1 in 350 a day. After a hundred in a row (NIST SP 800-63B-4, section 3.2.2) it is ten guesses a day: 1
+// in 33,000. Nobody is shut out for good.
+const (
+	failuresAllowed = 10
+	failureWindow   = 15 * time.Minute
+	failuresInARow  = 100
+	longWindow      = 24 * time.Hour
+)
+
+// Prover is who answers, and with which others the wrong codes are counted.
+type Prover struct {
+	UserID uuid.UUID
+	// Epoch is that of the password: wrong codes that were tried with an older one say nothing.
+	Epoch int64
+	// Subject is the device or the session whose wrong codes are counted by themselves, or uuid.Nil.
+	Subject uuid.UUID
+	// SessionID is the session that proves, or uuid.Nil at a login.
+	SessionID uuid.UUID
+}
+
+// Answer is a code of one kind, TOTP or RecoveryCodes.
+type Answer struct {
+	Kind Kind
+	// Field is the name of the field in the request.
+	Field string
+	Text  string
+}
+
+// accept uses a code up in tx. It returns false if another call has done so.
+type accept func(ctx context.Context, tx pgx.Tx) (bool, error)
+
+// Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up and runs spend in one
+// transaction, so that neither happens without the other. If several calls have the same code, one succeeds.
+//
+// Each answer counts as wrong before it is compared, so that no guess is free. Too many wrong ones limit this prover, and
+// never the password.
+func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer, spend func(ctx context.Context, tx pgx.Tx) error) error {
+	counted, err := f.count(ctx, p)
+	if err != nil {
+		return err
+	}
+	use, err := f.find(ctx, p, answer)
+	if err != nil {
+		detached, cancel := besteffort.Detach(ctx)
+		defer cancel()
+		return errors.Join(err, f.uncount(detached, f.cfg.Pool, p, false)) // nothing was compared
+	}
+	if use == nil {
+		return f.wrong(ctx, p, answer, counted)
+	}
+	err = postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+		if err := spend(ctx, tx); err != nil {
+			return err
+		}
+		used, err := use(ctx, tx)
+		if err != nil {
+			return fmt.Errorf("use the code up: %w", err)
+		}
+		if !used {
+			return refusal.FactorCodeInvalid(answer.Field)
+		}
+		return f.uncount(ctx, tx, p, true)
+	})
+	return err
+}
+
+// find compares an answer. It returns nil if it is wrong.
+func (f *Flow) find(ctx context.Context, p Prover, answer Answer) (accept, error) {
+	switch answer.Kind {
+	case TOTP:
+		return f.findTOTP(ctx, p, answer.Text)
+	case RecoveryCodes:
+		return f.findRecoveryCode(ctx, p, answer.Text)
+	case Password:
+	}
+	return nil, fmt.Errorf("a code of the kind %q", answer.Kind)
+}
+
+func (f *Flow) findTOTP(ctx context.Context, p Prover, typed string) (accept, error) {
+	found, err := f.queries.FindTotp(ctx, f.cfg.Pool, p.UserID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look the seed up: %w", err)
+	}
+	seed, err := f.cfg.Sealer.Open(seedPlace(found.ID), found.SealedSeed)
+	if err != nil {
+		return nil, fmt.Errorf("open the seed of factor %s: %w", found.ID, err)
+	}
+	step, ok := totp.Check(seed, typed, f.cfg.Now())
+	if !ok || step <= found.LastStep {
+		return nil, nil
+	}
+	return func(ctx context.Context, tx pgx.Tx) (bool, error) {
+		used, err := f.queries.AcceptTotpStep(ctx, tx, db.AcceptTotpStepParams{FactorID: found.ID, Step: step, Now: f.cfg.Now()})
+		return used == 1, err
+	}, nil
+}
+
+func (f *Flow) findRecoveryCode(ctx context.Context, p Prover, typed string) (accept, error) {
+	code, err := recoverycode.Parse(typed)
+	if err != nil {
+		return nil, nil //nolint:nilerr // a wrong code
+	}
+	set, err := f.queries.FindRecoverySet(ctx, f.cfg.Pool, p.UserID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look the recovery codes up: %w", err)
+	}
+	key, err := f.cfg.Sealer.Open(codesPlace(set.ID), set.SealedKey)
+	if err != nil {
+		return nil, fmt.Errorf("open the key of recovery codes %s: %w", set.ID, err)
+	}
+	return func(ctx context.Context, tx pgx.Tx) (bool, error) {
+		used, err := f.queries.SpendRecoveryCode(ctx, tx, db.SpendRecoveryCodeParams{
+			UserID: p.UserID, CodeHash: recoverycode.Hash(key, code), Now: f.cfg.Now(),
+		})
+		if err != nil || used == 0 {
+			return false, err
+		}
+		if err := f.cfg.Trail.Record(ctx, tx, audit.RecoveryCodeUsed, p.UserID, p.SessionID); err != nil {
+			return false, err
+		}
+		return true, f.notify(ctx, tx, mail.RecoveryCodeUsed, p.UserID)
+	}, nil
+}
+
+// count counts an answer as wrong, or refuses it because there were too many.
+func (f *Flow) count(ctx context.Context, p Prover) (db.CountFactorFailureRow, error) {
+	now := f.cfg.Now()
+	counted, err := f.queries.CountFactorFailure(ctx, f.cfg.Pool, db.CountFactorFailureParams{
+		UserID: p.UserID, Subject: p.Subject, Epoch: p.Epoch, Now: now,
+		Many: failuresInARow, Most: failuresAllowed, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
+	})
+	if err == nil {
+		return counted, nil
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return counted, fmt.Errorf("count the code: %w", err)
+	}
+	limit, err := f.queries.FindFactorFailures(ctx, f.cfg.Pool, db.FindFactorFailuresParams{UserID: p.UserID, Subject: p.Subject})
+	if err != nil {
+		return counted, fmt.Errorf("read the count of codes: %w", err)
+	}
+	window := failureWindow
+	if limit.InARow >= failuresInARow {
+		window = longWindow
+	}
+	return counted, &ratelimit.LimitedError{RetryAfter: max(limit.Since.Add(window).Sub(now), time.Second)}
+}
+
+func (f *Flow) uncount(ctx context.Context, on db.DBTX, p Prover, wasRight bool) error {
+	err := f.queries.UncountFactorFailure(ctx, on, db.UncountFactorFailureParams{
+		UserID: p.UserID, Subject: p.Subject, Epoch: p.Epoch, WasRight: wasRight,
+	})
+	if err != nil {
+		return fmt.Errorf("count the code: %w", err)
+	}
+	return nil
+}
+
+// wrong records a wrong code. With the last one that is allowed, the owner gets a mail: somebody else who gets that far
+// knows the password.
+func (f *Flow) wrong(ctx context.Context, p Prover, answer Answer, counted db.CountFactorFailureRow) error {
+	f.cfg.Afterwards.Do(ctx, "record a wrong code", func(ctx context.Context) error {
+		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+			kind := audit.FactorFailed
+			if counted.Failures >= failuresAllowed {
+				kind = audit.FactorsLimited
+				if err := f.notify(ctx, tx, mail.FactorsLimited, p.UserID); err != nil {
+					return err
+				}
+			}
+			return f.cfg.Trail.Record(ctx, tx, kind, p.UserID, p.SessionID)
+		})
+	})
+	return refusal.FactorCodeInvalid(answer.Field)
+}

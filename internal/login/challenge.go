@@ -1,0 +1,150 @@
+package login
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/latchkey-auth/latchkey/gen/db"
+	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+	"github.com/latchkey-auth/latchkey/internal/account"
+	"github.com/latchkey-auth/latchkey/internal/besteffort"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/factors"
+	"github.com/latchkey-auth/latchkey/internal/ratelimit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
+	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/internal/session"
+)
+
+const (
+	// AMROneTime is the authentication method of a code from an app, or of a recovery code (RFC 8176, section 2).
+	AMROneTime = "otp"
+	// secondFactor is the purpose of a challenge for the second factor of a login. It is stored: do not change it.
+	secondFactor = "login"
+	// A challenge works for challengeTTL and challengeTries answers. Its token has 256 random bits.
+	challengeTTL   = 10 * time.Minute
+	challengeTries = 5
+	challengeBytes = 32
+	// challengesScope is the limiter's name for the challenges of an account: each is a row.
+	challengesScope = "Challenge"
+)
+
+// challengesRate is that of sessions: a challenge takes the place of a session that would begin.
+func challengesRate() ratelimit.Rate { return startsRate() }
+
+// Challenge asks the client of a login for a second factor.
+type Challenge struct {
+	Token string
+	// Kinds are the kinds of answers that the account has.
+	Kinds      []factors.Kind
+	ExpireTime time.Time
+}
+
+// askFactor answers the right password of an account that has a second factor. No session begins, and there is no token
+// but that of the challenge. The challenge carries the ledger's position from before the password was compared, so it
+// ends with whatever would have ended the session.
+func (f *Flow) askFactor(ctx context.Context, found account.Credential, device uuid.UUID) (Result, error) {
+	if err := f.cfg.Rates.Allow(ctx, challengesScope, found.ID.String(), challengesRate()); err != nil {
+		return Result{}, fmt.Errorf("count the challenge: %w", err)
+	}
+	kinds, err := f.cfg.Factors.Answers(ctx, found.ID, found.Factors)
+	if err != nil {
+		return Result{}, err
+	}
+	var random [challengeBytes]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
+	now := f.cfg.Now()
+	challenge := &Challenge{Token: base64.RawURLEncoding.EncodeToString(random[:]), Kinds: kinds, ExpireTime: now.Add(challengeTTL)}
+	err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
+		TokenHash: account.HashToken(challenge.Token), Purpose: secondFactor, UserID: found.ID,
+		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
+		Position: found.Position, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
+	})
+	if err != nil {
+		return Result{}, fmt.Errorf("keep the challenge: %w", err)
+	}
+	return Result{Challenge: challenge}, nil
+}
+
+// AnswerRequest has the data of an answer to a challenge.
+type AnswerRequest struct {
+	ChallengeToken string
+	Answer         factors.Answer
+	// DeviceName is shown to the owner in the list of sessions.
+	DeviceName string
+}
+
+// AnswerChallenge starts the session of a login whose password was right, for the right code. The try is counted before
+// the code is compared. The challenge and the code are used up in one transaction, before the session starts: of several
+// calls with one challenge or one code, one gets a session.
+func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, error) {
+	if err := f.CheckClock(); err != nil {
+		return Result{}, err
+	}
+	hash := account.HashToken(req.ChallengeToken)
+	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
+		TokenHash: hash, Purpose: secondFactor, Most: challengeTries, Now: f.cfg.Now(),
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Result{}, refusal.ChallengeInvalid()
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("look the challenge up: %w", err)
+	}
+	found := account.Credential{
+		User: account.FromRow(tried.User), Position: tried.Position, PasswordEpoch: tried.PasswordEpoch, DevicesSince: tried.DevicesSince,
+	}
+	caller.NoteUser(ctx, found.ID)
+	// From here on the call is finished even if its client hangs up: a code that is used up must give a session.
+	ctx, cancel := besteffort.Detach(ctx)
+	defer cancel()
+	err = f.cfg.Factors.Prove(ctx, factors.Prover{UserID: found.ID, Epoch: found.PasswordEpoch, Subject: tried.DeviceID.UUID}, req.Answer,
+		func(ctx context.Context, tx pgx.Tx) error { return f.spendChallenge(ctx, tx, hash, found.ID) })
+	if err != nil {
+		return Result{}, err
+	}
+	return f.finish(ctx, found, start{
+		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withSecondFactor([]string{AMRPassword}),
+	})
+}
+
+func (f *Flow) spendChallenge(ctx context.Context, tx pgx.Tx, hash []byte, userID uuid.UUID) error {
+	spent, err := f.queries.SpendChallenge(ctx, tx, db.SpendChallengeParams{
+		TokenHash: hash, Purpose: secondFactor, UserID: uuid.NullUUID{UUID: userID, Valid: true}, Now: f.cfg.Now(),
+	})
+	if err != nil {
+		return fmt.Errorf("spend the challenge: %w", err)
+	}
+	if spent == 0 {
+		return refusal.ChallengeInvalid()
+	}
+	return nil
+}
+
+// withSecondFactor returns the methods of an authentication to which a code was added.
+func withSecondFactor(first []string) []string {
+	kept := slices.DeleteFunc(slices.Clone(first), func(method string) bool { return method == AMROneTime || method == accesstoken.AMRMulti })
+	return append(kept, AMROneTime, accesstoken.AMRMulti)
+}
+
+// ReauthenticateFactor authenticates the owner of a session again, by a code of a second factor. The first factor is the
+// one with which the session began: only its owner has its tokens. Wrong codes are counted for each session by itself.
+func (f *Flow) ReauthenticateFactor(ctx context.Context, by revoke.Authority, answer factors.Answer) (Tokens, error) {
+	return f.reauthenticate(ctx, by, func(_ account.Credential, sess session.Session) ([]string, error) {
+		epoch, err := f.queries.FindPasswordEpoch(ctx, f.cfg.Pool, by.UserID)
+		if err != nil {
+			return nil, fmt.Errorf("read the password's epoch: %w", err)
+		}
+		prover := factors.Prover{UserID: by.UserID, Epoch: epoch, Subject: by.SessionID, SessionID: by.SessionID}
+		err = f.cfg.Factors.Prove(ctx, prover, answer, func(context.Context, pgx.Tx) error { return nil })
+		return withSecondFactor(sess.AMR), err
+	})
+}

@@ -1,0 +1,28 @@
+-- name: CreateChallenge :exec
+INSERT INTO challenges (token_hash, purpose, user_id, device_id, ledger, created_at, expires_at)
+VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(device_id), @position, @created_at, @expires_at);
+
+-- TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
+-- needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
+-- sessions were ended since then.
+-- name: TryChallenge :one
+WITH tried AS (
+    UPDATE challenges c SET tries = c.tries + 1
+    WHERE c.token_hash = @token_hash AND c.purpose = @purpose AND c.tries < @most::integer AND c.expires_at > @now::timestamptz
+    RETURNING c.user_id, c.device_id, c.ledger
+)
+SELECT sqlc.embed(users), tried.device_id, tried.ledger::bigint AS position,
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
+FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
+WHERE users.is_active AND NOT latchkey_ended_since(users.id, tried.ledger);
+
+-- SpendChallenge succeeds for one caller: the row is gone for the next.
+-- name: SpendChallenge :execrows
+DELETE FROM challenges
+WHERE token_hash = @token_hash AND purpose = @purpose AND user_id = @user_id AND expires_at > @now::timestamptz
+    AND NOT latchkey_ended_since(user_id, ledger);
+
+-- name: DeleteExpiredChallenges :execrows
+DELETE FROM challenges WHERE token_hash IN (
+    SELECT c.token_hash FROM challenges c WHERE c.expires_at <= @now::timestamptz LIMIT 5000
+);

@@ -1,0 +1,136 @@
+-- name: CreateFactor :exec
+INSERT INTO factors (id, user_id, kind, name, created_at, last_used_at) VALUES (@id, @user_id, @kind, @name, @now, @now);
+
+-- ListFactors lists the second factors of an account, the oldest first.
+-- name: ListFactors :many
+SELECT * FROM factors WHERE user_id = @user_id AND latchkey_on_primary() ORDER BY created_at, id;
+
+-- DeleteFactorsOfKind deletes the factors of a kind.
+-- name: DeleteFactorsOfKind :execrows
+DELETE FROM factors WHERE user_id = @user_id AND kind = @kind;
+
+-- DeleteFactors deletes all second factors of an account, its recovery codes and what was counted against it. It says
+-- how many factors there were.
+-- name: DeleteFactors :one
+WITH gone AS (
+    DELETE FROM factors f WHERE f.user_id = @user_id RETURNING f.id
+), enrolments AS (
+    DELETE FROM totp_enrolments e WHERE e.user_id = @user_id
+), sets AS (
+    DELETE FROM recovery_sets s WHERE s.user_id = @user_id
+), failures AS (
+    DELETE FROM factor_failures n WHERE n.user_id = @user_id
+)
+SELECT count(*) FROM gone;
+
+-- name: PutTotpEnrolment :exec
+INSERT INTO totp_enrolments (user_id, session_id, factor_id, sealed_seed, expires_at)
+VALUES (@user_id, @session_id, @factor_id, @sealed_seed, @expires_at)
+ON CONFLICT (user_id, session_id) DO UPDATE
+SET factor_id = excluded.factor_id, sealed_seed = excluded.sealed_seed, expires_at = excluded.expires_at;
+
+-- name: FindTotpEnrolment :one
+SELECT factor_id, sealed_seed FROM totp_enrolments
+WHERE user_id = @user_id AND session_id = @session_id AND expires_at > @now::timestamptz AND latchkey_on_primary();
+
+-- TakeTotpEnrolment succeeds for one caller.
+-- name: TakeTotpEnrolment :execrows
+DELETE FROM totp_enrolments
+WHERE user_id = @user_id AND session_id = @session_id AND factor_id = @factor_id AND expires_at > @now::timestamptz;
+
+-- name: DeleteExpiredEnrolments :execrows
+DELETE FROM totp_enrolments WHERE expires_at <= @now::timestamptz;
+
+-- name: CreateTotp :exec
+INSERT INTO totp_factors (factor_id, sealed_seed, last_step) VALUES (@factor_id, @sealed_seed, @step);
+
+-- name: FindTotp :one
+SELECT f.id, t.sealed_seed, t.last_step FROM factors f JOIN totp_factors t ON t.factor_id = f.id
+WHERE f.user_id = @user_id AND f.kind = 'totp' AND latchkey_on_primary();
+
+-- AcceptTotpStep uses the code of a step up, for one caller: of several with the same code, or an older one, the others
+-- change no row.
+-- name: AcceptTotpStep :execrows
+WITH accepted AS (
+    UPDATE totp_factors t SET last_step = @step WHERE t.factor_id = @factor_id AND t.last_step < @step RETURNING t.factor_id
+)
+UPDATE factors SET last_used_at = @now::timestamptz FROM accepted WHERE factors.id = accepted.factor_id;
+
+-- ReplaceRecoverySet makes an account's set of recovery codes. The codes of the set before are deleted first.
+-- name: ReplaceRecoverySet :exec
+INSERT INTO recovery_sets (user_id, id, sealed_key, created_at) VALUES (@user_id, @id, @sealed_key, @now);
+
+-- name: DeleteRecoverySet :execrows
+DELETE FROM recovery_sets WHERE user_id = @user_id;
+
+-- name: CreateRecoveryCodes :exec
+INSERT INTO recovery_codes (user_id, code_hash) SELECT @user_id, unnest(@code_hashes::bytea[]);
+
+-- FindRecoverySet reads an account's set of recovery codes, and how many are left.
+-- name: FindRecoverySet :one
+SELECT s.id, s.sealed_key, s.created_at, s.last_used_at,
+    (SELECT count(*) FROM recovery_codes c WHERE c.user_id = s.user_id AND c.spent_at IS NULL)::integer AS remaining
+FROM recovery_sets s WHERE s.user_id = @user_id AND latchkey_on_primary();
+
+-- SpendRecoveryCode spends a code, for one caller.
+-- name: SpendRecoveryCode :execrows
+WITH spent AS (
+    UPDATE recovery_codes c SET spent_at = @now::timestamptz
+    WHERE c.user_id = @user_id AND c.code_hash = @code_hash AND c.spent_at IS NULL RETURNING c.user_id
+)
+UPDATE recovery_sets s SET last_used_at = @now::timestamptz FROM spent WHERE s.user_id = spent.user_id;
+
+-- CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
+-- limit is reached: @most in the window, which becomes longer after @many failures in a row.
+-- name: CountFactorFailure :one
+INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
+VALUES (@user_id, @subject, @epoch, @now::timestamptz, 1, 1)
+ON CONFLICT (user_id, subject) DO UPDATE SET
+    failures = CASE WHEN f.epoch <> excluded.epoch
+        OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END THEN 1 ELSE f.failures + 1 END,
+    since = CASE WHEN f.epoch <> excluded.epoch
+        OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END THEN excluded.since ELSE f.since END,
+    in_a_row = CASE WHEN f.epoch <> excluded.epoch THEN 1 ELSE f.in_a_row + 1 END,
+    epoch = excluded.epoch
+WHERE f.epoch <> excluded.epoch OR f.failures < @most::integer
+    OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END
+RETURNING f.failures, f.in_a_row;
+
+-- name: FindFactorFailures :one
+SELECT since, in_a_row FROM factor_failures WHERE user_id = @user_id AND subject = @subject AND latchkey_on_primary();
+
+-- UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
+-- name: UncountFactorFailure :exec
+UPDATE factor_failures SET failures = greatest(failures - 1, 0), in_a_row = CASE WHEN @was_right::boolean THEN 0 ELSE greatest(in_a_row - 1, 0) END
+WHERE user_id = @user_id AND subject = @subject AND epoch = @epoch;
+
+-- name: DeleteOldFactorFailures :execrows
+DELETE FROM factor_failures WHERE since < @before::timestamptz;
+
+-- FindForeignSeeds reads seeds that were not sealed with the current key.
+-- name: FindForeignSeeds :many
+SELECT factor_id, sealed_seed FROM totp_factors
+WHERE substring(sealed_seed FROM 1 FOR 5) <> @head::bytea AND factor_id > @after ORDER BY factor_id LIMIT 500;
+
+-- name: ResealSeed :execrows
+UPDATE totp_factors SET sealed_seed = @resealed WHERE factor_id = @factor_id AND sealed_seed = @sealed;
+
+-- FindForeignRecoveryKeys reads keys of recovery codes that were not sealed with the current key.
+-- name: FindForeignRecoveryKeys :many
+SELECT user_id, id, sealed_key FROM recovery_sets
+WHERE substring(sealed_key FROM 1 FOR 5) <> @head::bytea AND user_id > @after ORDER BY user_id LIMIT 500;
+
+-- name: ResealRecoveryKey :execrows
+UPDATE recovery_sets SET sealed_key = @resealed WHERE user_id = @user_id AND sealed_key = @sealed;
+
+-- HasFactors says whether an account has a second factor.
+-- name: HasFactors :one
+SELECT EXISTS (SELECT FROM factors WHERE user_id = @user_id)::boolean WHERE latchkey_on_primary();
+
+-- ListUsersByFactor is ListUsers for accounts with a second factor of a kind.
+-- name: ListUsersByFactor :many
+SELECT * FROM users
+WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid)
+    AND EXISTS (SELECT FROM factors f WHERE f.kind = @kind AND f.user_id = users.id) AND latchkey_on_primary()
+ORDER BY created_at DESC, id DESC
+LIMIT @page_size;
