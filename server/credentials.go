@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 
 	"google.golang.org/grpc/codes"
 
@@ -38,6 +39,16 @@ type Keys struct {
 // Shown returns whether the caller shows one of these keys.
 func (k Keys) Shown(ctx context.Context) bool {
 	return knownKey(caller.From(ctx).Credential, k.Admin, k.Service)
+}
+
+// operatorKeyID returns the id of the admin key that the caller shows, or "" if it is none of ours. It names the key in
+// the audit trail: 8 hex digits of the hash of a random key are of no help to guess it, and find it in the settings.
+func operatorKeyID(key string, admin [][sha256.Size]byte) string {
+	if !knownKey(key, admin) {
+		return ""
+	}
+	shown := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(shown[:4])
 }
 
 func knownKey(key string, lists ...[][sha256.Size]byte) bool {

@@ -121,6 +121,7 @@ func (s *Server) identify(ctx context.Context, method string, policy *latchkeyv1
 	case latchkeyv1.AuthClass_AUTH_CLASS_SESSION:
 		return s.authenticate(ctx, policy)
 	case latchkeyv1.AuthClass_AUTH_CLASS_ADMIN:
+		caller.NoteOperator(ctx, operatorKeyID(caller.From(ctx).Credential, s.cfg.Keys.Admin))
 		return ctx, checkKey(ctx, s.cfg.Keys.Admin)
 	case latchkeyv1.AuthClass_AUTH_CLASS_SERVICE:
 		return ctx, checkKey(ctx, s.cfg.Keys.Admin, s.cfg.Keys.Service)

@@ -43,13 +43,15 @@ func adminCommands() []adminCommand {
 		{"user revoke-sessions", true, false, nil, "end all sessions of an account", adminRevokeSessions},
 		{"user factors", true, false, nil, "list the factors with which the owner of an account logs in", adminFactors},
 		{"user remove-factors", true, false, nil, "remove the second factors of an account whose owner has lost them, and end its sessions", adminRemoveFactors},
+		{"user events", true, false, append(eventFlags(), pages...), "list what happened to an account, newest first, a page or all", adminEvents},
+		{"events", false, false, append(eventFlags(), pages...), "list what happened to all accounts, also deleted ones, newest first, a page or all", adminEvents},
 		{"revoke-all-sessions", false, false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
 	}
 }
 
 func adminGroup() command {
 	group := command{
-		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions, remove second factors: calls a running service",
+		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions, remove second factors, list events: calls a running service",
 		common: []string{"json", "addr", "ca", "server-name", "plaintext"},
 		more: `The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
 file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
@@ -80,6 +82,10 @@ func (c adminCommand) usage() string {
 			parts = append(parts, "[--page-token TOKEN]")
 		case "all":
 			parts = append(parts, "[--all]")
+		case "kind":
+			parts = append(parts, "[--kind KIND]...")
+		case "since", "until":
+			parts = append(parts, "[--"+name+" TIME]")
 		default:
 			parts = append(parts, "--"+name)
 		}
@@ -102,6 +108,12 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 			flags.StringVar(&a.page, name, "", "begin with the page of this `TOKEN`, which the page before names")
 		case "all":
 			flags.BoolVar(&a.all, name, false, "list every page from there on")
+		case "kind":
+			flags.Func(name, "list only events of this `KIND`; may be given several times", a.events.addKind)
+		case "since":
+			flags.Func(name, "list only events from this `TIME` on: 2026-11-30T06:00:00Z, or 24h for the last day", a.events.setStart)
+		case "until":
+			flags.Func(name, "list only events before this `TIME`", a.events.setEnd)
 		case "yes":
 			flags.BoolVar(&a.yes, name, false, "do it: everybody has to log in again")
 		}
@@ -121,6 +133,7 @@ type adminCall struct {
 	page    string
 	all     bool
 	yes     bool
+	events  eventFilter
 
 	client latchkeyv1.AdminServiceClient
 	out    io.Writer

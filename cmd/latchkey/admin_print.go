@@ -116,6 +116,24 @@ func (a *adminCall) showFactors(resp *latchkeyv1.ListUserFactorsResponse) error 
 	return a.showRows(rows, "")
 }
 
+// showEvents does the same for events.
+func (a *adminCall) showEvents(page *latchkeyv1.ListAuditEventsResponse, first bool) error {
+	if a.json {
+		return a.showJSON(page)
+	}
+	rows := [][]string{}
+	if first {
+		rows = append(rows, []string{"TIME", "KIND", "TIMES", "ACCOUNT", "SESSION", "ADDRESS", "ACTOR", "TRACE ID"})
+	}
+	for _, e := range page.GetEvents() {
+		rows = append(rows, []string{
+			when(e.GetTime()), e.GetKind(), strconv.Itoa(int(e.GetTimes())), e.GetUserId(), e.GetSessionId(),
+			e.GetAddress(), e.GetActor(), e.GetTraceId(),
+		})
+	}
+	return a.showRows(rows, page.GetNextPageToken())
+}
+
 // showRows writes the rows of a page, and how to get the next.
 func (a *adminCall) showRows(rows [][]string, next string) error {
 	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)

@@ -176,6 +176,16 @@ func TestAdmin(t *testing.T) {
 	if out := o.do(t, "user", "sessions", address, "--json", "--all", "--page-size=1"); strings.Count(out, "\n") != 2 || strings.Index(out, other.GetSessionId()) > strings.Index(out, tokens.GetSessionId()) {
 		t.Errorf("got\n%s", out)
 	}
+	if out := o.do(t, "user", "events", address, "--kind", "user_suspended", "--kind=user_reactivated", "--since", "1h"); strings.Count(out, "\n") != 3 ||
+		strings.Count(out, "operator:") != 2 || strings.Index(out, "user_reactivated") > strings.Index(out, "user_suspended") {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "events", "--json", "--page-size=2", "--until=2020-01-01T00:00:00Z"); out != `{"events":[],"nextPageToken":""}`+"\n" {
+		t.Errorf("got\n%s", out)
+	}
+	o.refused(t, exitUsage, []string{"events", "--kind", "user_suspend"}, "there is no such kind")
+	o.refused(t, exitUsage, []string{"events", "--since", "yesterday"}, "2026-11-30T06:00:00Z")
+	o.refused(t, exitUsage, []string{"events", address}, "takes no")
 	for range 2 {
 		if out := o.do(t, "user", "revoke-session", address, other.GetSessionId()); !strings.Contains(out, other.GetSessionId()) || valid(other) || !valid(tokens) {
 			t.Errorf("got\n%s", out)
@@ -297,6 +307,7 @@ func TestAdminUsage(t *testing.T) {
 		{"user get", "takes one account"},
 		{"user get a b", "takes one account"},
 		{"user sessions", "takes one account"},
+		{"user events", "takes one account"},
 		{"user revoke-session a", "takes an account, "},
 		{"user revoke-session a b", "takes an account, "},
 		{"user list x", `takes no "x"`},

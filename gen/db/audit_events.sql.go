@@ -28,6 +28,195 @@ func (q *Queries) DeleteAuditEventsBefore(ctx context.Context, db DBTX, before t
 	return result.RowsAffected(), nil
 }
 
+const eraseAddresses = `-- name: EraseAddresses :one
+WITH taken AS (
+    SELECT d.user_id FROM audit_erasures d WHERE d.deleted_at < clock_timestamp() - interval '5 minutes' LIMIT 200 FOR UPDATE SKIP LOCKED
+), emptied AS (
+    UPDATE audit_events SET address = '' WHERE id IN (
+        SELECT e.id FROM taken JOIN audit_events e ON e.user_id = taken.user_id WHERE e.address <> '' LIMIT 5000
+    )
+    RETURNING id
+), done AS (
+    DELETE FROM audit_erasures d USING taken WHERE d.user_id = taken.user_id AND (SELECT count(*) FROM emptied) < 5000
+    RETURNING d.user_id
+)
+SELECT ((SELECT count(*) FROM emptied) + (SELECT count(*) FROM done))::bigint
+`
+
+// EraseAddresses empties the addresses in events of deleted accounts, up to 5,000 rows at once, and forgets the accounts
+// that are done. It waits for 5 minutes, until no call can write an event of the account any more. It returns how much
+// it did: 0 means that nothing is left.
+func (q *Queries) EraseAddresses(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, eraseAddresses)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
+const listAuditEvents = `-- name: ListAuditEvents :many
+SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session_id, looked.trace_id, looked.actor, looked.times,
+    CASE WHEN EXISTS (SELECT FROM audit_erasures d WHERE d.user_id = looked.user_id) THEN '' ELSE looked.address END::text AS address,
+    (cardinality($1::text[]) = 0 OR looked.kind = ANY ($1::text[]))::boolean AS wanted,
+    (looked.place = $2::integer)::boolean AS last
+FROM (
+    SELECT page.id, page.created_at, page.kind, page.user_id, page.session_id, page.address, page.trace_id, page.call_id, page.times, page.actor, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
+        SELECT e.id, e.created_at, e.kind, e.user_id, e.session_id, e.address, e.trace_id, e.call_id, e.times, e.actor FROM audit_events e
+        WHERE (e.created_at, e.id) < ($3::timestamptz, $4::bigint) AND e.created_at >= $5::timestamptz
+            AND latchkey_on_primary()
+        ORDER BY e.created_at DESC, e.id DESC LIMIT $2::integer
+    ) AS page
+) AS looked
+WHERE cardinality($1::text[]) = 0 OR looked.kind = ANY ($1::text[]) OR looked.place = $2::integer
+ORDER BY looked.created_at DESC, looked.id DESC LIMIT $6::integer
+`
+
+type ListAuditEventsParams struct {
+	Kinds    []string
+	Most     int32
+	Before   time.Time
+	BeforeID int64
+	Since    time.Time
+	Size     int32
+}
+
+type ListAuditEventsRow struct {
+	ID        int64
+	CreatedAt time.Time
+	Kind      string
+	UserID    uuid.UUID
+	SessionID uuid.NullUUID
+	TraceID   string
+	Actor     string
+	Times     int32
+	Address   string
+	Wanted    bool
+	Last      bool
+}
+
+// ListAuditEvents reads events newest first, from before a position on, and not older than since. It looks at the first
+// @most rows only, so that a page costs no more where few rows are of the wanted kinds (none named: all kinds). It
+// returns up to @size rows; those that are not wanted only say how far it has looked.
+func (q *Queries) ListAuditEvents(ctx context.Context, db DBTX, arg ListAuditEventsParams) ([]ListAuditEventsRow, error) {
+	rows, err := db.Query(ctx, listAuditEvents,
+		arg.Kinds,
+		arg.Most,
+		arg.Before,
+		arg.BeforeID,
+		arg.Since,
+		arg.Size,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListAuditEventsRow{}
+	for rows.Next() {
+		var i ListAuditEventsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CreatedAt,
+			&i.Kind,
+			&i.UserID,
+			&i.SessionID,
+			&i.TraceID,
+			&i.Actor,
+			&i.Times,
+			&i.Address,
+			&i.Wanted,
+			&i.Last,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listAuditEventsOf = `-- name: ListAuditEventsOf :many
+SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session_id, looked.trace_id, looked.actor, looked.times,
+    CASE WHEN EXISTS (SELECT FROM audit_erasures d WHERE d.user_id = looked.user_id) THEN '' ELSE looked.address END::text AS address,
+    (cardinality($1::text[]) = 0 OR looked.kind = ANY ($1::text[]))::boolean AS wanted,
+    (looked.place = $2::integer)::boolean AS last
+FROM (
+    SELECT page.id, page.created_at, page.kind, page.user_id, page.session_id, page.address, page.trace_id, page.call_id, page.times, page.actor, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
+        SELECT e.id, e.created_at, e.kind, e.user_id, e.session_id, e.address, e.trace_id, e.call_id, e.times, e.actor FROM audit_events e
+        WHERE e.user_id = $3 AND (e.created_at, e.id) < ($4::timestamptz, $5::bigint)
+            AND e.created_at >= $6::timestamptz AND latchkey_on_primary()
+        ORDER BY e.created_at DESC, e.id DESC LIMIT $2::integer
+    ) AS page
+) AS looked
+WHERE cardinality($1::text[]) = 0 OR looked.kind = ANY ($1::text[]) OR looked.place = $2::integer
+ORDER BY looked.created_at DESC, looked.id DESC LIMIT $7::integer
+`
+
+type ListAuditEventsOfParams struct {
+	Kinds    []string
+	Most     int32
+	UserID   uuid.UUID
+	Before   time.Time
+	BeforeID int64
+	Since    time.Time
+	Size     int32
+}
+
+type ListAuditEventsOfRow struct {
+	ID        int64
+	CreatedAt time.Time
+	Kind      string
+	UserID    uuid.UUID
+	SessionID uuid.NullUUID
+	TraceID   string
+	Actor     string
+	Times     int32
+	Address   string
+	Wanted    bool
+	Last      bool
+}
+
+// ListAuditEventsOf is ListAuditEvents for one account.
+func (q *Queries) ListAuditEventsOf(ctx context.Context, db DBTX, arg ListAuditEventsOfParams) ([]ListAuditEventsOfRow, error) {
+	rows, err := db.Query(ctx, listAuditEventsOf,
+		arg.Kinds,
+		arg.Most,
+		arg.UserID,
+		arg.Before,
+		arg.BeforeID,
+		arg.Since,
+		arg.Size,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ListAuditEventsOfRow{}
+	for rows.Next() {
+		var i ListAuditEventsOfRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.CreatedAt,
+			&i.Kind,
+			&i.UserID,
+			&i.SessionID,
+			&i.TraceID,
+			&i.Actor,
+			&i.Times,
+			&i.Address,
+			&i.Wanted,
+			&i.Last,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const newestAuditEvent = `-- name: NewestAuditEvent :one
 SELECT kind, session_id FROM audit_events WHERE user_id = $1 AND latchkey_on_primary() ORDER BY id DESC LIMIT 1
 `
@@ -47,8 +236,8 @@ func (q *Queries) NewestAuditEvent(ctx context.Context, db DBTX, userID uuid.UUI
 }
 
 const recordAuditEvent = `-- name: RecordAuditEvent :exec
-INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id, actor)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 `
 
 type RecordAuditEventParams struct {
@@ -59,6 +248,7 @@ type RecordAuditEventParams struct {
 	Address   string
 	TraceID   string
 	CallID    string
+	Actor     string
 }
 
 func (q *Queries) RecordAuditEvent(ctx context.Context, db DBTX, arg RecordAuditEventParams) error {
@@ -70,6 +260,7 @@ func (q *Queries) RecordAuditEvent(ctx context.Context, db DBTX, arg RecordAudit
 		arg.Address,
 		arg.TraceID,
 		arg.CallID,
+		arg.Actor,
 	)
 	return err
 }

@@ -49,16 +49,16 @@ const appendSessionRevocations = `-- name: AppendSessionRevocations :one
 WITH asked AS (
     SELECT unnest($1::uuid[]) AS session_id, unnest($2::uuid[]) AS user_id, unnest($3::text[]) AS kind,
         unnest($4::text[]) AS address, unnest($5::text[]) AS trace_id,
-        unnest($6::text[]) AS call_id
+        unnest($6::text[]) AS call_id, unnest($7::text[]) AS actor
 ), fresh AS (
-    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, kind, address, trace_id, call_id FROM asked
+    SELECT DISTINCT ON (session_id, user_id) session_id, user_id, kind, address, trace_id, call_id, actor FROM asked
     WHERE NOT EXISTS (
         SELECT FROM revocations r
         WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = asked.user_id
     )
 ), noted AS (
-    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-    SELECT $7::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM fresh
+    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id, actor)
+    SELECT $8::timestamptz, kind, user_id, session_id, address, trace_id, call_id, actor FROM fresh
 )
 SELECT coalesce(
     max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL)),
@@ -73,6 +73,7 @@ type AppendSessionRevocationsParams struct {
 	Addresses  []string
 	TraceIds   []string
 	CallIds    []string
+	Actors     []string
 	Now        time.Time
 }
 
@@ -89,6 +90,7 @@ func (q *Queries) AppendSessionRevocations(ctx context.Context, db DBTX, arg App
 		arg.Addresses,
 		arg.TraceIds,
 		arg.CallIds,
+		arg.Actors,
 		arg.Now,
 	)
 	var column_1 int64

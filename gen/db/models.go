@@ -17,6 +17,11 @@ type AddressChange struct {
 	ChangedAt time.Time
 }
 
+type AuditErasure struct {
+	UserID    uuid.UUID
+	DeletedAt time.Time
+}
+
 type AuditEvent struct {
 	ID        int64
 	CreatedAt time.Time
@@ -27,6 +32,7 @@ type AuditEvent struct {
 	TraceID   string
 	CallID    string
 	Times     int32
+	Actor     string
 }
 
 type Challenge struct {

@@ -157,7 +157,7 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
-	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins, Factors: f.factors})
+	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Pages: a.Pages})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
 	f.older.register(r)
 }

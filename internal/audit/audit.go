@@ -1,4 +1,4 @@
-// Package audit writes the audit trail. It makes every event of the table audit_events, so all have the caller and the
+// Package audit writes and lists the audit trail. It makes every event of the table audit_events, so all have the caller and the
 // time in the same form. Only one statement elsewhere inserts events: the ledger appends ended sessions and their
 // events in one flush. Those events come from [Trail.Event].
 package audit
@@ -88,6 +88,8 @@ type Event struct {
 	SessionID uuid.UUID
 	// Address, TraceID and CallID are the caller's. They are "" for work without a caller.
 	Address, TraceID, CallID string
+	// Actor is "operator:KEY" if an operator called, see [caller.Caller.Operator], and else "".
+	Actor string
 }
 
 // Trail writes events. Use New.
@@ -105,8 +107,15 @@ func (t *Trail) Event(ctx context.Context, kind Kind, userID, sessionID uuid.UUI
 	c := caller.From(ctx)
 	return Event{
 		Time: t.now(), Kind: kind, UserID: userID, SessionID: sessionID,
-		Address: c.AddressText(), TraceID: c.TraceID, CallID: c.CallID,
+		Address: c.AddressText(), TraceID: c.TraceID, CallID: c.CallID, Actor: actor(c),
 	}
+}
+
+func actor(c caller.Caller) string {
+	if c.Operator() == "" {
+		return ""
+	}
+	return Operator + ":" + c.Operator()
 }
 
 // Record writes an event of the current caller. If the event reports a fact that is stored, on is the transaction of
@@ -120,7 +129,7 @@ func (t *Trail) Write(ctx context.Context, on db.DBTX, e Event) error {
 	return t.queries.RecordAuditEvent(ctx, on, db.RecordAuditEventParams{
 		CreatedAt: e.Time, Kind: string(e.Kind), UserID: e.UserID,
 		SessionID: uuid.NullUUID{UUID: e.SessionID, Valid: e.SessionID != uuid.Nil},
-		Address:   e.Address, TraceID: e.TraceID, CallID: e.CallID,
+		Address:   e.Address, TraceID: e.TraceID, CallID: e.CallID, Actor: e.Actor,
 	})
 }
 

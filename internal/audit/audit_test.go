@@ -1,9 +1,16 @@
 package audit_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
+	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
@@ -14,5 +21,42 @@ func TestOnlyWriter(t *testing.T) {
 	got := testenv.Callers(t, "RecordAuditEvent", "RecordRepeatedEvent", "RecordSignUpAttempt")
 	if want := []string{"internal/audit"}; !slices.Equal(got, want) {
 		t.Errorf("events are inserted in %q, want %q", got, want)
+	}
+}
+
+// TestKinds checks that Kinds has every constant of type Kind, and that docs/operations.md explains each.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "audit.go", nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var declared []audit.Kind
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == "Kind" {
+			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Error(err)
+			}
+			declared = append(declared, audit.Kind(text))
+		}
+		return true
+	})
+	slices.Sort(declared)
+	if got := audit.Kinds(); !slices.Equal(got, declared) {
+		t.Errorf("Kinds has %q, the constants are %q: add the missing ones in kinds.go", got, declared)
+	}
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range declared {
+		if !strings.Contains(string(page), "`"+string(kind)+"`") {
+			t.Errorf("docs/operations.md does not name %s", kind)
+		}
 	}
 }

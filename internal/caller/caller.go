@@ -27,6 +27,8 @@ type Caller struct {
 
 	// userID is the account of the call, or uuid.Nil if none is known.
 	userID uuid.UUID
+	// operator is the id of the admin key that the call has shown, or "".
+	operator string
 }
 
 type key struct{}
@@ -49,6 +51,17 @@ func NoteUser(ctx context.Context, id uuid.UUID) {
 		c.userID = id
 	}
 }
+
+// NoteOperator records that the request has shown an admin key, by the id of that key: the first 8 hex digits of its
+// SHA-256, as in LATCHKEY_ADMIN_KEY_SHA256. The rules are those of NoteUser.
+func NoteOperator(ctx context.Context, keyID string) {
+	if c, ok := ctx.Value(key{}).(*Caller); ok {
+		c.operator = keyID
+	}
+}
+
+// Operator returns the id of the admin key that the request has shown, for a method for operators, or "".
+func (c Caller) Operator() string { return c.operator }
 
 // UserID returns the account that NoteUser was given, or uuid.Nil.
 func (c Caller) UserID() uuid.UUID { return c.userID }

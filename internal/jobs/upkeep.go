@@ -75,6 +75,9 @@ func (u Upkeep) sweeps(now time.Time) []sweep {
 		{"old audit events", func(ctx context.Context) (int64, error) {
 			return queries.DeleteAuditEventsBefore(ctx, pool, now.Add(-u.AuditRetention))
 		}},
+		{"addresses in events of deleted accounts", func(ctx context.Context) (int64, error) {
+			return queries.EraseAddresses(ctx, pool)
+		}},
 		{"rows of the ledger that say nothing new", func(ctx context.Context) (int64, error) {
 			return queries.DeleteOldRevocations(ctx, pool)
 		}},

@@ -23,9 +23,9 @@ const (
 // SessionEnd is the end of one session, with its event for the audit trail.
 type SessionEnd struct {
 	SessionID, UserID uuid.UUID
-	// Time, Kind, Address, TraceID and CallID are for the audit trail.
-	Time                           time.Time
-	Kind, Address, TraceID, CallID string
+	// The others are for the audit trail.
+	Time                                  time.Time
+	Kind, Address, TraceID, CallID, Actor string
 }
 
 // batch collects ends of sessions while an append runs, so that any number of them costs one flush.
@@ -98,6 +98,7 @@ func (l *Ledger) appendAll(ctx context.Context, ends []*appending) (int64, error
 		params.Addresses = append(params.Addresses, a.end.Address)
 		params.TraceIds = append(params.TraceIds, a.end.TraceID)
 		params.CallIds = append(params.CallIds, a.end.CallID)
+		params.Actors = append(params.Actors, a.end.Actor)
 	}
 	position, err := l.queries.AppendSessionRevocations(ctx, l.cfg.Pool, params)
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -228,6 +229,32 @@ func TestPagesOfOneMoment(t *testing.T) {
 		ORDER BY created_at DESC, id DESC LIMIT 100`), "\n")
 	if !strings.Contains(plan, "users_created_at_id") || strings.Contains(plan, "Sort") {
 		t.Errorf("got\n%s", plan)
+	}
+}
+
+// TestPagesOfAuditEvents: a page of one account, and one of all accounts from the middle of the table, reads rows in the
+// order of an index and stops, whatever the size of the table.
+func TestPagesOfAuditEvents(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyDatabase(t)
+	conn := connect(t, url)
+	if _, err := all(url).Up(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, conn, `INSERT INTO audit_events (created_at, kind, user_id, address, trace_id)
+		SELECT '2026-01-01'::timestamptz + make_interval(secs => i / 3), 'logged_in', md5((i % 200)::text)::uuid, '', ''
+		FROM generate_series(1, 40000) i`)
+	mustExec(t, conn, "ANALYZE audit_events")
+	const page = `EXPLAIN SELECT * FROM audit_events e WHERE %s (e.created_at, e.id) < ('2026-01-01 02:00'::timestamptz, 9::bigint)
+		AND e.created_at >= '2026-01-01' ORDER BY e.created_at DESC, e.id DESC LIMIT 100`
+	plan := strings.Join(strs(t, conn, fmt.Sprintf(page, "e.user_id = md5('7')::uuid AND")), "\n")
+	if !strings.Contains(plan, "audit_events_user_time") || !strings.Contains(plan, "ROW(created_at, id) < ROW(") || strings.Contains(plan, "Sort") {
+		t.Errorf("one account:\n%s", plan)
+	}
+	// Few events have one time: these are sorted by id, and no others.
+	plan = strings.Join(strs(t, conn, fmt.Sprintf(page, "")), "\n")
+	if !strings.Contains(plan, "audit_events_created_at") || strings.Contains(strings.ReplaceAll(plan, "Incremental Sort", ""), "Sort  ") {
+		t.Errorf("all accounts:\n%s", plan)
 	}
 }
 

@@ -37,7 +37,7 @@ func (r *Revoker) AppendSession(ctx context.Context, tx pgx.Tx, kind audit.Kind,
 	e := r.cfg.Trail.Event(ctx, kind, userID, sessionID)
 	position, err := r.queries.AppendSessionRevocations(ctx, tx, db.AppendSessionRevocationsParams{
 		SessionIds: []uuid.UUID{sessionID}, UserIds: []uuid.UUID{userID}, Kinds: []string{string(e.Kind)},
-		Addresses: []string{e.Address}, TraceIds: []string{e.TraceID}, CallIds: []string{e.CallID}, Now: e.Time,
+		Addresses: []string{e.Address}, TraceIds: []string{e.TraceID}, CallIds: []string{e.CallID}, Actors: []string{e.Actor}, Now: e.Time,
 	})
 	if err != nil {
 		return Ended{}, fmt.Errorf("end the session: %w", err)

@@ -95,7 +95,7 @@ func (r *Revoker) Session(ctx context.Context, kind audit.Kind, userID, sessionI
 		var none struct{}
 		position, err := r.cfg.Ledger.Append(ctx, ledger.SessionEnd{
 			SessionID: sessionID, UserID: userID,
-			Time: e.Time, Kind: string(e.Kind), Address: e.Address, TraceID: e.TraceID, CallID: e.CallID,
+			Time: e.Time, Kind: string(e.Kind), Address: e.Address, TraceID: e.TraceID, CallID: e.CallID, Actor: e.Actor,
 		})
 		if err != nil {
 			return none, fmt.Errorf("end the session: %w", err)

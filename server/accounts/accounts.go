@@ -9,6 +9,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
+	"github.com/latchkey-auth/latchkey/server/page"
 )
 
 // Service implements latchkey.v1.AccountService. All fields are required.
@@ -18,6 +19,7 @@ type Service struct {
 	Accounts *account.Accounts
 	Logins   *login.Flow
 	Factors  *factors.Flow
+	Pages    page.Tokens
 }
 
 // GetAccount implements latchkey.v1.AccountService.

@@ -1,6 +1,6 @@
 -- name: RecordAuditEvent :exec
-INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id, @call_id);
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id, actor)
+VALUES (@created_at, @kind, @user_id, @session_id, @address, @trace_id, @call_id, @actor);
 
 -- RecordRepeatedEvent counts an event on the row that the same session has written since then, or makes a row. It reads
 -- only the newest rows of the account, so that it stays fast with any number of rows.
@@ -55,3 +55,56 @@ WHERE NOT EXISTS (
 DELETE FROM audit_events WHERE id IN (
     SELECT id FROM audit_events WHERE created_at < @before::timestamptz ORDER BY created_at LIMIT 5000
 );
+
+-- ListAuditEvents reads events newest first, from before a position on, and not older than since. It looks at the first
+-- @most rows only, so that a page costs no more where few rows are of the wanted kinds (none named: all kinds). It
+-- returns up to @size rows; those that are not wanted only say how far it has looked.
+-- name: ListAuditEvents :many
+SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session_id, looked.trace_id, looked.actor, looked.times,
+    CASE WHEN EXISTS (SELECT FROM audit_erasures d WHERE d.user_id = looked.user_id) THEN '' ELSE looked.address END::text AS address,
+    (cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]))::boolean AS wanted,
+    (looked.place = @most::integer)::boolean AS last
+FROM (
+    SELECT page.*, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
+        SELECT e.* FROM audit_events e
+        WHERE (e.created_at, e.id) < (@before::timestamptz, @before_id::bigint) AND e.created_at >= @since::timestamptz
+            AND latchkey_on_primary()
+        ORDER BY e.created_at DESC, e.id DESC LIMIT @most::integer
+    ) AS page
+) AS looked
+WHERE cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]) OR looked.place = @most::integer
+ORDER BY looked.created_at DESC, looked.id DESC LIMIT @size::integer;
+
+-- ListAuditEventsOf is ListAuditEvents for one account.
+-- name: ListAuditEventsOf :many
+SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session_id, looked.trace_id, looked.actor, looked.times,
+    CASE WHEN EXISTS (SELECT FROM audit_erasures d WHERE d.user_id = looked.user_id) THEN '' ELSE looked.address END::text AS address,
+    (cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]))::boolean AS wanted,
+    (looked.place = @most::integer)::boolean AS last
+FROM (
+    SELECT page.*, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
+        SELECT e.* FROM audit_events e
+        WHERE e.user_id = @user_id AND (e.created_at, e.id) < (@before::timestamptz, @before_id::bigint)
+            AND e.created_at >= @since::timestamptz AND latchkey_on_primary()
+        ORDER BY e.created_at DESC, e.id DESC LIMIT @most::integer
+    ) AS page
+) AS looked
+WHERE cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]) OR looked.place = @most::integer
+ORDER BY looked.created_at DESC, looked.id DESC LIMIT @size::integer;
+
+-- EraseAddresses empties the addresses in events of deleted accounts, up to 5,000 rows at once, and forgets the accounts
+-- that are done. It waits for 5 minutes, until no call can write an event of the account any more. It returns how much
+-- it did: 0 means that nothing is left.
+-- name: EraseAddresses :one
+WITH taken AS (
+    SELECT d.user_id FROM audit_erasures d WHERE d.deleted_at < clock_timestamp() - interval '5 minutes' LIMIT 200 FOR UPDATE SKIP LOCKED
+), emptied AS (
+    UPDATE audit_events SET address = '' WHERE id IN (
+        SELECT e.id FROM taken JOIN audit_events e ON e.user_id = taken.user_id WHERE e.address <> '' LIMIT 5000
+    )
+    RETURNING id
+), done AS (
+    DELETE FROM audit_erasures d USING taken WHERE d.user_id = taken.user_id AND (SELECT count(*) FROM emptied) < 5000
+    RETURNING d.user_id
+)
+SELECT ((SELECT count(*) FROM emptied) + (SELECT count(*) FROM done))::bigint;

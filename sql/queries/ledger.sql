@@ -7,7 +7,7 @@
 WITH asked AS (
     SELECT unnest(@session_ids::uuid[]) AS session_id, unnest(@user_ids::uuid[]) AS user_id, unnest(@kinds::text[]) AS kind,
         unnest(@addresses::text[]) AS address, unnest(@trace_ids::text[]) AS trace_id,
-        unnest(@call_ids::text[]) AS call_id
+        unnest(@call_ids::text[]) AS call_id, unnest(@actors::text[]) AS actor
 ), fresh AS (
     SELECT DISTINCT ON (session_id, user_id) * FROM asked
     WHERE NOT EXISTS (
@@ -15,8 +15,8 @@ WITH asked AS (
         WHERE r.kind = 'session' AND r.session_id = asked.session_id AND r.user_id = asked.user_id
     )
 ), noted AS (
-    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id)
-    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id, call_id FROM fresh
+    INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id, actor)
+    SELECT @now::timestamptz, kind, user_id, session_id, address, trace_id, call_id, actor FROM fresh
 )
 SELECT coalesce(
     max(latchkey_append_revocation('session', session_id, user_id, NULL, NULL, NULL)),

@@ -810,11 +810,150 @@ func (x *RegenerateRecoveryCodesResponse) GetRecoveryCodes() []string {
 	return nil
 }
 
+// Request of ListActivity.
+type ListActivityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only events of these kinds, at most 100. Empty: all kinds. A kind that this
+	// version does not know is refused.
+	Kinds []string `protobuf:"bytes,1,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// Only events from this time on. Unset: however old.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only events before this time, which is after start_time. Unset: up to now.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How many events to return at most, up to 100. 0: 50.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before, which must have had the same filters.
+	// Empty: the first page.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListActivityRequest) Reset() {
+	*x = ListActivityRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListActivityRequest) ProtoMessage() {}
+
+func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListActivityRequest.ProtoReflect.Descriptor instead.
+func (*ListActivityRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListActivityRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ListActivityRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListActivityRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListActivityRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListActivityRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListActivity.
+type ListActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events, newest first.
+	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// For the next page. Empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListActivityResponse) Reset() {
+	*x = ListActivityResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListActivityResponse) ProtoMessage() {}
+
+func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListActivityResponse.ProtoReflect.Descriptor instead.
+func (*ListActivityResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListActivityResponse) GetEvents() []*AuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListActivityResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
+	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
 	"\x11GetAccountRequest\";\n" +
 	"\x12GetAccountResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\x93\x01\n" +
@@ -852,7 +991,18 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\x12RemoveTotpResponse\" \n" +
 	"\x1eRegenerateRecoveryCodesRequest\"M\n" +
 	"\x1fRegenerateRecoveryCodesResponse\x12*\n" +
-	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes2\xcb\x06\n" +
+	"\x0erecovery_codes\x18\x01 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"\xf8\x01\n" +
+	"\x13ListActivityRequest\x12\x1e\n" +
+	"\x05kinds\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10dR\x05kinds\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12&\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"y\n" +
+	"\x14ListActivityResponse\x12/\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.latchkey.v1.AuditEventR\x06events\x120\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken2\xb1\a\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
@@ -869,7 +1019,8 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"RemoveTotp\x12\x1e.latchkey.v1.RemoveTotpRequest\x1a\x1f.latchkey.v1.RemoveTotpResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\"\x00\x12\x84\x01\n" +
 	"\x17RegenerateRecoveryCodes\x12+.latchkey.v1.RegenerateRecoveryCodesRequest\x1a,.latchkey.v1.RegenerateRecoveryCodesResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12d\n" +
+	"\fListActivity\x12 .latchkey.v1.ListActivityRequest\x1a!.latchkey.v1.ListActivityResponse\"\x0f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x90\x02\x01B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -884,7 +1035,7 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*GetAccountRequest)(nil),               // 0: latchkey.v1.GetAccountRequest
 	(*GetAccountResponse)(nil),              // 1: latchkey.v1.GetAccountResponse
@@ -902,36 +1053,44 @@ var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*RemoveTotpResponse)(nil),              // 13: latchkey.v1.RemoveTotpResponse
 	(*RegenerateRecoveryCodesRequest)(nil),  // 14: latchkey.v1.RegenerateRecoveryCodesRequest
 	(*RegenerateRecoveryCodesResponse)(nil), // 15: latchkey.v1.RegenerateRecoveryCodesResponse
-	(*User)(nil),                            // 16: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),           // 17: google.protobuf.Timestamp
-	(*Factor)(nil),                          // 18: latchkey.v1.Factor
+	(*ListActivityRequest)(nil),             // 16: latchkey.v1.ListActivityRequest
+	(*ListActivityResponse)(nil),            // 17: latchkey.v1.ListActivityResponse
+	(*User)(nil),                            // 18: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),           // 19: google.protobuf.Timestamp
+	(*Factor)(nil),                          // 20: latchkey.v1.Factor
+	(*AuditEvent)(nil),                      // 21: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	16, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	16, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	17, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	18, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	0,  // 4: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2,  // 5: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	4,  // 6: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
-	6,  // 7: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
-	8,  // 8: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
-	10, // 9: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
-	12, // 10: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
-	14, // 11: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
-	1,  // 12: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3,  // 13: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5,  // 14: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	7,  // 15: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
-	9,  // 16: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
-	11, // 17: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
-	13, // 18: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
-	15, // 19: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
-	12, // [12:20] is the sub-list for method output_type
-	4,  // [4:12] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	18, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	18, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	19, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	20, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	19, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
+	19, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
+	21, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
+	0,  // 7: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	2,  // 8: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	4,  // 9: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	6,  // 10: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
+	8,  // 11: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
+	10, // 12: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
+	12, // 13: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
+	14, // 14: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
+	16, // 15: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
+	1,  // 16: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3,  // 17: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5,  // 18: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	7,  // 19: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	9,  // 20: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	11, // 21: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	13, // 22: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	15, // 23: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	17, // 24: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
+	16, // [16:25] is the sub-list for method output_type
+	7,  // [7:16] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -939,6 +1098,7 @@ func file_latchkey_v1_account_service_proto_init() {
 	if File_latchkey_v1_account_service_proto != nil {
 		return
 	}
+	file_latchkey_v1_audit_event_proto_init()
 	file_latchkey_v1_factor_proto_init()
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
@@ -955,7 +1115,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	AccountService_ConfirmTotp_FullMethodName             = "/latchkey.v1.AccountService/ConfirmTotp"
 	AccountService_RemoveTotp_FullMethodName              = "/latchkey.v1.AccountService/RemoveTotp"
 	AccountService_RegenerateRecoveryCodes_FullMethodName = "/latchkey.v1.AccountService/RegenerateRecoveryCodes"
+	AccountService_ListActivity_FullMethodName            = "/latchkey.v1.AccountService/ListActivity"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -97,6 +98,13 @@ type AccountServiceClient interface {
 	// Refusals: those of EnrollTotp; FACTOR_REQUIRED also if the account has no second
 	// factor.
 	RegenerateRecoveryCodes(ctx context.Context, in *RegenerateRecoveryCodesRequest, opts ...grpc.CallOption) (*RegenerateRecoveryCodesResponse, error)
+	// ListActivity lists what happened to the account,
+	// newest first. A call looks at 5,000 events at most: with `kinds`, a page may have
+	// fewer events than fit, even none, and a next_page_token all the same.
+	//
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return
+	// for this account.
+	ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error)
 }
 
 type accountServiceClient struct {
@@ -187,6 +195,16 @@ func (c *accountServiceClient) RegenerateRecoveryCodes(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *accountServiceClient) ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListActivityResponse)
+	err := c.cc.Invoke(ctx, AccountService_ListActivity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -255,6 +273,13 @@ type AccountServiceServer interface {
 	// Refusals: those of EnrollTotp; FACTOR_REQUIRED also if the account has no second
 	// factor.
 	RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error)
+	// ListActivity lists what happened to the account,
+	// newest first. A call looks at 5,000 events at most: with `kinds`, a page may have
+	// fewer events than fit, even none, and a next_page_token all the same.
+	//
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return
+	// for this account.
+	ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -288,6 +313,9 @@ func (UnimplementedAccountServiceServer) RemoveTotp(context.Context, *RemoveTotp
 }
 func (UnimplementedAccountServiceServer) RegenerateRecoveryCodes(context.Context, *RegenerateRecoveryCodesRequest) (*RegenerateRecoveryCodesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegenerateRecoveryCodes not implemented")
+}
+func (UnimplementedAccountServiceServer) ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListActivity not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -454,6 +482,24 @@ func _AccountService_RegenerateRecoveryCodes_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_ListActivity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListActivityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ListActivity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ListActivity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ListActivity(ctx, req.(*ListActivityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -492,6 +538,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RegenerateRecoveryCodes",
 			Handler:    _AccountService_RegenerateRecoveryCodes_Handler,
+		},
+		{
+			MethodName: "ListActivity",
+			Handler:    _AccountService_ListActivity_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

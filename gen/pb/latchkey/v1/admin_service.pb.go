@@ -1383,11 +1383,160 @@ func (*RemoveUserFactorsResponse) Descriptor() ([]byte, []int) {
 	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{24}
 }
 
+// Request of ListAuditEvents.
+type ListAuditEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only events of this account, which may be deleted. All zeros: only those of no
+	// account. Empty: all events.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Only events of these kinds, at most 100. Empty: all kinds. A kind that this
+	// version does not know is refused.
+	Kinds []string `protobuf:"bytes,2,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// Only events from this time on. Unset: however old.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Only events before this time, which is after start_time. Unset: up to now.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How many events to return at most, up to 1,000. 0: 100.
+	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before, which must have had the same filters.
+	// Empty: the first page.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditEventsRequest) Reset() {
+	*x = ListAuditEventsRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditEventsRequest) ProtoMessage() {}
+
+func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListAuditEventsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListAuditEventsRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *ListAuditEventsRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListAuditEventsRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListAuditEventsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAuditEventsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Response of ListAuditEvents.
+type ListAuditEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events, newest first.
+	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// For the next page. Empty: this was the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditEventsResponse) Reset() {
+	*x = ListAuditEventsResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditEventsResponse) ProtoMessage() {}
+
+func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListAuditEventsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
+	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
 	"\aAccount\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12\x1c\n" +
 	"\tsuspended\x18\x02 \x01(\bR\tsuspended\x12B\n" +
@@ -1463,7 +1612,21 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\afactors\x18\x01 \x03(\v2\x13.latchkey.v1.FactorR\afactors\"=\n" +
 	"\x18RemoveUserFactorsRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"\x1b\n" +
-	"\x19RemoveUserFactorsResponse2\xb5\t\n" +
+	"\x19RemoveUserFactorsResponse\"\xa2\x02\n" +
+	"\x16ListAuditEventsRequest\x12$\n" +
+	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x12\x1e\n" +
+	"\x05kinds\x18\x02 \x03(\tB\b\xbaH\x05\x92\x01\x02\x10dR\x05kinds\x129\n" +
+	"\n" +
+	"start_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12'\n" +
+	"\tpage_size\x18\x05 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"|\n" +
+	"\x17ListAuditEventsResponse\x12/\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.latchkey.v1.AuditEventR\x06events\x120\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken2\xa6\n" +
+	"\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -1481,7 +1644,9 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\x11RevokeUserSession\x12%.latchkey.v1.RevokeUserSessionRequest\x1a&.latchkey.v1.RevokeUserSessionResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12r\n" +
 	"\x11RevokeAllSessions\x12%.latchkey.v1.RevokeAllSessionsRequest\x1a&.latchkey.v1.RevokeAllSessionsResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x04\b<\x10<\x18\x01\x12`\n" +
-	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01B\xa6\x01\n" +
+	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01\x12o\n" +
+	"\x0fListAuditEvents\x12#.latchkey.v1.ListAuditEventsRequest\x1a$.latchkey.v1.ListAuditEventsResponse\"\x11\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01B\xa6\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -1496,7 +1661,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -1523,53 +1688,61 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*ListUserFactorsResponse)(nil),    // 22: latchkey.v1.ListUserFactorsResponse
 	(*RemoveUserFactorsRequest)(nil),   // 23: latchkey.v1.RemoveUserFactorsRequest
 	(*RemoveUserFactorsResponse)(nil),  // 24: latchkey.v1.RemoveUserFactorsResponse
-	(*User)(nil),                       // 25: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
-	(FactorKind)(0),                    // 27: latchkey.v1.FactorKind
-	(*Session)(nil),                    // 28: latchkey.v1.Session
-	(*Factor)(nil),                     // 29: latchkey.v1.Factor
+	(*ListAuditEventsRequest)(nil),     // 25: latchkey.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),    // 26: latchkey.v1.ListAuditEventsResponse
+	(*User)(nil),                       // 27: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
+	(FactorKind)(0),                    // 29: latchkey.v1.FactorKind
+	(*Session)(nil),                    // 30: latchkey.v1.Session
+	(*Factor)(nil),                     // 31: latchkey.v1.Factor
+	(*AuditEvent)(nil),                 // 32: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	25, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	26, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	27, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	28, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
 	0,  // 2: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
-	27, // 3: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
+	29, // 3: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
 	0,  // 4: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
 	0,  // 5: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 6: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	28, // 7: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
+	30, // 7: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
 	18, // 8: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
-	26, // 9: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
-	26, // 10: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	28, // 9: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	28, // 10: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
 	20, // 11: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
-	29, // 12: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	1,  // 13: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 14: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 15: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 16: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	9,  // 17: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	21, // 18: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
-	23, // 19: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
-	11, // 20: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
-	13, // 21: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
-	15, // 22: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	17, // 23: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
-	2,  // 24: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 25: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 26: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 27: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	10, // 28: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	22, // 29: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
-	24, // 30: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
-	12, // 31: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
-	14, // 32: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
-	16, // 33: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	19, // 34: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
-	24, // [24:35] is the sub-list for method output_type
-	13, // [13:24] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	31, // 12: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	28, // 13: latchkey.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 14: latchkey.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	32, // 15: latchkey.v1.ListAuditEventsResponse.events:type_name -> latchkey.v1.AuditEvent
+	1,  // 16: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 17: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 18: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 19: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	9,  // 20: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	21, // 21: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
+	23, // 22: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
+	11, // 23: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
+	13, // 24: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
+	15, // 25: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	17, // 26: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	25, // 27: latchkey.v1.AdminService.ListAuditEvents:input_type -> latchkey.v1.ListAuditEventsRequest
+	2,  // 28: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 29: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 30: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 31: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	10, // 32: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	22, // 33: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
+	24, // 34: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
+	12, // 35: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
+	14, // 36: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
+	16, // 37: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	19, // 38: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	26, // 39: latchkey.v1.AdminService.ListAuditEvents:output_type -> latchkey.v1.ListAuditEventsResponse
+	28, // [28:40] is the sub-list for method output_type
+	16, // [16:28] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -1577,6 +1750,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 	if File_latchkey_v1_admin_service_proto != nil {
 		return
 	}
+	file_latchkey_v1_audit_event_proto_init()
 	file_latchkey_v1_factor_proto_init()
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
@@ -1592,7 +1766,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	AdminService_RevokeUserSession_FullMethodName  = "/latchkey.v1.AdminService/RevokeUserSession"
 	AdminService_RevokeAllSessions_FullMethodName  = "/latchkey.v1.AdminService/RevokeAllSessions"
 	AdminService_ImportUsers_FullMethodName        = "/latchkey.v1.AdminService/ImportUsers"
+	AdminService_ListAuditEvents_FullMethodName    = "/latchkey.v1.AdminService/ListAuditEvents"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -107,6 +108,12 @@ type AdminServiceClient interface {
 	// way on the replica. A stream that sends nothing for a minute is ended with
 	// DEADLINE_EXCEEDED.
 	ImportUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse], error)
+	// ListAuditEvents lists what happened to accounts,
+	// newest first. A call looks at 5,000 events at most: with `kinds`, a page may have
+	// fewer events than fit, even none, and a next_page_token all the same.
+	//
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
+	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 }
 
 type adminServiceClient struct {
@@ -230,6 +237,16 @@ func (c *adminServiceClient) ImportUsers(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ImportUsersClient = grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse]
 
+func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAuditEventsResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListAuditEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -305,6 +322,12 @@ type AdminServiceServer interface {
 	// way on the replica. A stream that sends nothing for a minute is ended with
 	// DEADLINE_EXCEEDED.
 	ImportUsers(grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]) error
+	// ListAuditEvents lists what happened to accounts,
+	// newest first. A call looks at 5,000 events at most: with `kinds`, a page may have
+	// fewer events than fit, even none, and a next_page_token all the same.
+	//
+	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
+	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -347,6 +370,9 @@ func (UnimplementedAdminServiceServer) RevokeAllSessions(context.Context, *Revok
 }
 func (UnimplementedAdminServiceServer) ImportUsers(grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]) error {
 	return status.Error(codes.Unimplemented, "method ImportUsers not implemented")
+}
+func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -556,6 +582,24 @@ func _AdminService_ImportUsers_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_ImportUsersServer = grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]
 
+func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuditEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListAuditEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListAuditEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListAuditEvents(ctx, req.(*ListAuditEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -602,6 +646,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeAllSessions",
 			Handler:    _AdminService_RevokeAllSessions_Handler,
+		},
+		{
+			MethodName: "ListAuditEvents",
+			Handler:    _AdminService_ListAuditEvents_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
