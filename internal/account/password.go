@@ -38,6 +38,10 @@ func (a *Accounts) CheckPassword(field, candidate string, words []string) error 
 		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_PASSWORD_TOO_COMMON, field, "PASSWORD_TOO_COMMON",
 			"is built as the passwords that are tried first are: common words, names, the account's own or the service's, or patterns, "+
 				"with digits, years, marks or substitutions; choose another, such as four words that have nothing to do with each other")
+	case errors.Is(err, password.ErrBreached):
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_PASSWORD_TOO_COMMON, field, "PASSWORD_BREACHED",
+			"was in a leak of passwords of another service, and such passwords are tried first; choose one that you have used nowhere, "+
+				"such as four words that have nothing to do with each other")
 	case errors.Is(err, password.ErrTooShort):
 		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "PASSWORD_TOO_SHORT",
 			fmt.Sprintf("must have at least %d characters", a.cfg.Policy.MinLength))

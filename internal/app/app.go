@@ -105,6 +105,7 @@ type App struct {
 	hasher      *password.Hasher
 	peppers     []password.Pepper
 	sealer      *seal.Sealer // of seeds and keys of second factors
+	policy      password.Policy
 	certificate *certificate // of both public listeners; nil means plaintext
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
@@ -174,6 +175,9 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 		return err
 	}
 	if a.sealer, err = seal.New(keys.factors); err != nil {
+		return err
+	}
+	if a.policy, err = newPolicy(cfg); err != nil {
 		return err
 	}
 	a.Sessions, err = session.New(session.Config{

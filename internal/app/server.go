@@ -14,7 +14,6 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
-	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/validate"
@@ -134,7 +133,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
 	}
 	accounts = account.Config{
-		Pool: st.Pool, Passwords: a.hasher, Policy: password.Policy{MinLength: cfg.PasswordMinLength, Service: serviceWords(cfg)},
+		Pool: st.Pool, Passwords: a.hasher, Policy: a.policy,
 		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
 		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
 		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LinkKey: keys.resetLink,

@@ -70,6 +70,8 @@ type Config struct {
 	HashQueue         int `env:"LATCHKEY_HASH_QUEUE" envDefault:"0" min:"0" max:"100000" form:"a number" example:"64" doc:"the most calls that wait for a hash; 0: 32 for each slot"`
 	PasswordMinLength int `env:"LATCHKEY_PASSWORD_MIN_LENGTH" envDefault:"8" min:"8" max:"64" form:"a number" example:"8" doc:"how many code points a new password must have; 15 if it is the only factor (NIST SP 800-63B-4)"`
 
+	BreachedPasswordsFile string `env:"LATCHKEY_BREACHED_PASSWORDS_FILE" form:"a path" example:"/var/lib/latchkey/pwnedpasswords.txt" doc:"Have I Been Pwned's list of SHA-1 hashes as its downloader writes it, a file or a folder: new passwords in it are refused"`
+
 	PasswordPeppers Peppers `env:"LATCHKEY_PASSWORD_PEPPERS" form:"peppers to the letter, one a line; hex:… or base64:… for one that is no text" example:"Devise's config.pepper" secret:"value" doc:"peppers of other programs, for accounts that were imported with them: without its pepper such an account cannot log in"`
 
 	// Mail.

@@ -27,6 +27,8 @@ var (
 	// ErrTooCommon is returned for a password that is among the first guesses: it is on the list of common ones,
 	// consists of such words and patterns, or is little more than the context.
 	ErrTooCommon = errors.New("password is too easy to guess")
+	// ErrBreached is returned for a password that Policy.Breached knows.
+	ErrBreached = errors.New("password was in a leak of another service")
 )
 
 // Policy decides which new passwords are accepted. It has no rules of composition (NIST SP 800-63B-4, section 3.1.1.2).
@@ -36,12 +38,16 @@ type Policy struct {
 	MinLength int
 	// Service has the names of the service: its product's name, its hosts. An attacker tries those with every account.
 	Service []string
+	// Breached returns whether a password was in a leak. It gets the password after NFC normalisation, and also as it was
+	// typed if that differs. Optional.
+	Breached func(password string) (bool, error)
 }
 
-// Check returns nil, or ErrTooLong, ErrTooShort or ErrTooCommon, wrapped with advice for choosing another password.
+// Check returns nil, or ErrTooLong, ErrTooShort, ErrTooCommon or ErrBreached, wrapped with advice for choosing another
+// password, or the error of p.Breached: then the password must not be accepted.
 // Context is what an attacker who knows the account tries first: the address, its local part, names. Each of them
 // counts as a whole and also split at everything but letters and digits, in any case; so do the words of p.Service.
-// Check takes less than a millisecond for any input.
+// Check takes less than a millisecond for any input, without p.Breached.
 func (p Policy) Check(password string, context ...string) error {
 	nfc, err := normalise(password)
 	if err != nil {
@@ -60,6 +66,22 @@ func (p Policy) Check(password string, context ...string) error {
 		return fmt.Errorf("%w: it is little more than your name, your address or the name of this service", ErrTooCommon)
 	case guesses(folded, words) < minGuesses:
 		return fmt.Errorf("%w: it is a common password or word, or a pattern, but for digits, years, marks and substitutions", ErrTooCommon)
+	}
+	return p.checkBreached(nfc, password)
+}
+
+// checkBreached asks for both forms if they differ: a leak has what people typed.
+func (p Policy) checkBreached(forms ...string) error {
+	if p.Breached == nil {
+		return nil
+	}
+	for _, form := range slices.Compact(forms) {
+		switch breached, err := p.Breached(form); {
+		case err != nil:
+			return err
+		case breached:
+			return fmt.Errorf("%w: whoever has that list tries it first", ErrBreached)
+		}
 	}
 	return nil
 }

@@ -76,6 +76,8 @@ type Options struct {
 	Argon2 password.Params
 	// HashSlots and HashQueue bound hashing. Zero: 2 and 1000.
 	HashSlots, HashQueue int
+	// BreachedPasswordsFile is the list of breached passwords. Zero: there is none.
+	BreachedPasswordsFile string
 	// AccountAudience turns account tokens on. Zero: there are none.
 	AccountAudience string
 	// Algorithm is the algorithm of signing keys. Zero: that of the keys in the database, and ES256 in a new one.
@@ -256,6 +258,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
 	cfg.ResetURL, cfg.VerifyURL = ResetURL, VerifyURL
 	cfg.EmailVerification = orElse(o.EmailVerification, "off")
+	cfg.BreachedPasswordsFile = o.BreachedPasswordsFile
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
