@@ -242,7 +242,7 @@ func TestPagesOfAuditEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustExec(t, conn, `INSERT INTO audit_events (created_at, kind, user_id, address, trace_id)
-		SELECT '2026-01-01'::timestamptz + make_interval(secs => i / 3), 'logged_in', md5((i % 200)::text)::uuid, '', ''
+		SELECT '2026-01-01'::timestamptz + make_interval(secs => i / 3), 'logged_in', md5((i % 20)::text)::uuid, '', ''
 		FROM generate_series(1, 40000) i`)
 	mustExec(t, conn, "ANALYZE audit_events")
 	const page = `EXPLAIN SELECT * FROM audit_events e WHERE %s (e.created_at, e.id) < ('2026-01-01 02:00'::timestamptz, 9::bigint)
