@@ -143,9 +143,9 @@ SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session
 FROM (
     SELECT page.id, page.created_at, page.kind, page.user_id, page.session_id, page.address, page.trace_id, page.call_id, page.times, page.actor, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
         SELECT e.id, e.created_at, e.kind, e.user_id, e.session_id, e.address, e.trace_id, e.call_id, e.times, e.actor FROM audit_events e
-        WHERE e.user_id = $3 AND (e.created_at, e.id) < ($4::timestamptz, $5::bigint)
-            AND e.created_at >= $6::timestamptz AND latchkey_on_primary()
-        ORDER BY e.created_at DESC, e.id DESC LIMIT $2::integer
+        WHERE (e.user_id, e.created_at, e.id) < ($3::uuid, $4::timestamptz, $5::bigint)
+            AND (e.user_id, e.created_at) >= ($3::uuid, $6::timestamptz) AND latchkey_on_primary()
+        ORDER BY e.user_id DESC, e.created_at DESC, e.id DESC LIMIT $2::integer
     ) AS page
 ) AS looked
 WHERE cardinality($1::text[]) = 0 OR looked.kind = ANY ($1::text[]) OR looked.place = $2::integer
@@ -176,7 +176,8 @@ type ListAuditEventsOfRow struct {
 	Last      bool
 }
 
-// ListAuditEventsOf is ListAuditEvents for one account.
+// ListAuditEventsOf is ListAuditEvents for one account. It compares rows with user_id in them: with user_id = … the planner
+// may read the events of all accounts by time and drop the others.
 func (q *Queries) ListAuditEventsOf(ctx context.Context, db DBTX, arg ListAuditEventsOfParams) ([]ListAuditEventsOfRow, error) {
 	rows, err := db.Query(ctx, listAuditEventsOf,
 		arg.Kinds,

@@ -75,7 +75,8 @@ FROM (
 WHERE cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]) OR looked.place = @most::integer
 ORDER BY looked.created_at DESC, looked.id DESC LIMIT @size::integer;
 
--- ListAuditEventsOf is ListAuditEvents for one account.
+-- ListAuditEventsOf is ListAuditEvents for one account. It compares rows with user_id in them: with user_id = … the planner
+-- may read the events of all accounts by time and drop the others.
 -- name: ListAuditEventsOf :many
 SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session_id, looked.trace_id, looked.actor, looked.times,
     CASE WHEN EXISTS (SELECT FROM audit_erasures d WHERE d.user_id = looked.user_id) THEN '' ELSE looked.address END::text AS address,
@@ -84,9 +85,9 @@ SELECT looked.id, looked.created_at, looked.kind, looked.user_id, looked.session
 FROM (
     SELECT page.*, row_number() OVER (ORDER BY page.created_at DESC, page.id DESC) AS place FROM (
         SELECT e.* FROM audit_events e
-        WHERE e.user_id = @user_id AND (e.created_at, e.id) < (@before::timestamptz, @before_id::bigint)
-            AND e.created_at >= @since::timestamptz AND latchkey_on_primary()
-        ORDER BY e.created_at DESC, e.id DESC LIMIT @most::integer
+        WHERE (e.user_id, e.created_at, e.id) < (@user_id::uuid, @before::timestamptz, @before_id::bigint)
+            AND (e.user_id, e.created_at) >= (@user_id::uuid, @since::timestamptz) AND latchkey_on_primary()
+        ORDER BY e.user_id DESC, e.created_at DESC, e.id DESC LIMIT @most::integer
     ) AS page
 ) AS looked
 WHERE cardinality(@kinds::text[]) = 0 OR looked.kind = ANY (@kinds::text[]) OR looked.place = @most::integer
