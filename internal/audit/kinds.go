@@ -7,6 +7,7 @@ func Kinds() []Kind {
 	all := []Kind{
 		SignedUp, SignUpAttempted, LoggedIn, LoggedOut, Reauthenticated, LoginFailed, LoginsLimited, PasswordClosed, ClientClosed,
 		RefreshRepeat, RefreshCaughtUp, RefreshReused, LegacyTraded, ResetRequested, PasswordReset, PasswordChanged,
+		VerificationMailed, EmailVerified, AddressReclaimed,
 		AccountUpdated, SessionEvicted, SessionRevoked, OthersRevoked, AllLoggedOut,
 		UserSuspended, UserReactivated, UserSessionRevoked, UserSessionsRevoked, AllSessionsRevoked,
 	}
