@@ -126,7 +126,13 @@ func writeAnswers(t *testing.T, to *strings.Builder, validator protovalidate.Val
 	var answers []string
 	for _, probe := range probes() {
 		message := dynamicpb.NewMessage(field.ContainingMessage())
-		message.Set(field, protoreflect.ValueOfString(probe.text))
+		value := protoreflect.ValueOfString(probe.text)
+		if field.IsList() {
+			list := message.NewField(field)
+			list.List().Append(value)
+			value = list
+		}
+		message.Set(field, value)
 		found := answer(t, validator.Validate(message), string(field.Name()))
 		if _, ok := byAnswer[found]; !ok {
 			answers = append(answers, found)

@@ -8,6 +8,7 @@ func Kinds() []Kind {
 		SignedUp, SignUpAttempted, LoggedIn, LoggedOut, Reauthenticated, LoginFailed, LoginsLimited, PasswordClosed, ClientClosed,
 		RefreshRepeat, RefreshCaughtUp, RefreshReused, LegacyTraded, ResetRequested, PasswordReset, PasswordChanged,
 		VerificationMailed, EmailVerified, AddressReclaimed,
+		FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, FactorFailed, FactorsLimited, UserFactorsRemoved,
 		AccountUpdated, SessionEvicted, SessionRevoked, OthersRevoked, AllLoggedOut,
 		UserSuspended, UserReactivated, UserSessionRevoked, UserSessionsRevoked, AllSessionsRevoked,
 	}
