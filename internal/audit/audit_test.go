@@ -38,7 +38,11 @@ func TestKinds(t *testing.T) {
 			return true
 		}
 		if name, ok := spec.Type.(*ast.Ident); ok && name.Name == "Kind" {
-			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			value, ok := spec.Values[0].(*ast.BasicLit)
+			if !ok {
+				t.Fatalf("%s has no plain value", spec.Names[0])
+			}
+			text, err := strconv.Unquote(value.Value)
 			if err != nil {
 				t.Error(err)
 			}

@@ -2,7 +2,7 @@ package breached_test
 
 import (
 	"bytes"
-	"crypto/sha1" //nolint:gosec // G505: as the file has it
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,7 +17,7 @@ import (
 )
 
 func digits(password string) string {
-	return fmt.Sprintf("%X", sha1.Sum([]byte(password))) //nolint:gosec // G401: as the file has it
+	return fmt.Sprintf("%X", sha1.Sum([]byte(password)))
 }
 
 // lines returns the lines of n passwords, ordered, without line breaks. Counts have one to seven digits.
