@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -92,6 +93,13 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	}
 	if cfg.VerifyURL == "" {
 		cfg.VerifyURL = view.HTTP + "/dev/verify"
+	}
+	if cfg.PasskeyRPID == "" { // browsers take this name, and no IP address
+		_, port, err := net.SplitHostPort(l.HTTP.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		cfg.PasskeyRPID, cfg.PasskeyOrigins = "localhost", config.Origins{"http://localhost:" + port}
 	}
 	if cfg.Issuer == "" { // verifiers fetch the keys from there
 		cfg.Issuer = view.HTTP

@@ -13,16 +13,18 @@ import (
 )
 
 const createChallenge = `-- name: CreateChallenge :exec
-INSERT INTO challenges (token_hash, purpose, user_id, device_id, ledger, created_at, expires_at)
-VALUES ($1, $2, $3::uuid, $4, $5, $6, $7)
+INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, data, created_at, expires_at)
+VALUES ($1, $2, $3::uuid, $4, $5, $6, $7, $8, $9)
 `
 
 type CreateChallengeParams struct {
 	TokenHash []byte
 	Purpose   string
 	UserID    uuid.UUID
+	SessionID uuid.NullUUID
 	DeviceID  uuid.NullUUID
 	Position  int64
+	Data      []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
 }
@@ -32,8 +34,10 @@ func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChalle
 		arg.TokenHash,
 		arg.Purpose,
 		arg.UserID,
+		arg.SessionID,
 		arg.DeviceID,
 		arg.Position,
+		arg.Data,
 		arg.CreatedAt,
 		arg.ExpiresAt,
 	)
@@ -81,13 +85,73 @@ func (q *Queries) SpendChallenge(ctx context.Context, db DBTX, arg SpendChalleng
 	return result.RowsAffected(), nil
 }
 
+const spendOnce = `-- name: SpendOnce :execrows
+INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
+VALUES ($1, $2, $3::uuid, $4, $5, $6)
+ON CONFLICT (token_hash) DO NOTHING
+`
+
+type SpendOnceParams struct {
+	TokenHash []byte
+	Purpose   string
+	UserID    uuid.UUID
+	Position  int64
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+// SpendOnce notes that a challenge of which nothing was stored is spent. It succeeds for one caller.
+func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (int64, error) {
+	result, err := db.Exec(ctx, spendOnce,
+		arg.TokenHash,
+		arg.Purpose,
+		arg.UserID,
+		arg.Position,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const takeChallenge = `-- name: TakeChallenge :one
+DELETE FROM challenges
+WHERE token_hash = $1 AND purpose = $2 AND user_id = $3::uuid AND session_id = $4::uuid
+    AND expires_at > $5::timestamptz AND NOT latchkey_ended_since(user_id, ledger)
+RETURNING data
+`
+
+type TakeChallengeParams struct {
+	TokenHash []byte
+	Purpose   string
+	UserID    uuid.UUID
+	SessionID uuid.UUID
+	Now       time.Time
+}
+
+// TakeChallenge spends the challenge of a session, for one caller, and returns what the check of the answer needs.
+func (q *Queries) TakeChallenge(ctx context.Context, db DBTX, arg TakeChallengeParams) ([]byte, error) {
+	row := db.QueryRow(ctx, takeChallenge,
+		arg.TokenHash,
+		arg.Purpose,
+		arg.UserID,
+		arg.SessionID,
+		arg.Now,
+	)
+	var data []byte
+	err := row.Scan(&data)
+	return data, err
+}
+
 const tryChallenge = `-- name: TryChallenge :one
 WITH tried AS (
     UPDATE challenges c SET tries = c.tries + 1
     WHERE c.token_hash = $1 AND c.purpose = $2 AND c.tries < $3::integer AND c.expires_at > $4::timestamptz
-    RETURNING c.user_id, c.device_id, c.ledger
+    RETURNING c.user_id, c.device_id, c.ledger, c.data
 )
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.ledger::bigint AS position,
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE users.is_active AND NOT latchkey_ended_since(users.id, tried.ledger)
@@ -103,6 +167,7 @@ type TryChallengeParams struct {
 type TryChallengeRow struct {
 	User          User
 	DeviceID      uuid.NullUUID
+	Data          []byte
 	Position      int64
 	PasswordEpoch int64
 	DevicesSince  *time.Time
@@ -132,6 +197,7 @@ func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengePar
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
 		&i.DeviceID,
+		&i.Data,
 		&i.Position,
 		&i.PasswordEpoch,
 		&i.DevicesSince,

@@ -144,6 +144,17 @@ type OtherSecret struct {
 	ExpiresAt time.Time
 }
 
+type Passkey struct {
+	FactorID     uuid.UUID
+	RpID         string
+	CredentialID []byte
+	PublicKey    []byte
+	Flags        int16
+	SignCount    int64
+	Aaguid       uuid.UUID
+	Transports   []string
+}
+
 type PasswordFailure struct {
 	UserID   uuid.UUID
 	Kind     string

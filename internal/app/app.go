@@ -19,6 +19,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/passkey"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/seal"
@@ -106,7 +107,8 @@ type App struct {
 	peppers     []password.Pepper
 	sealer      *seal.Sealer // of seeds and keys of second factors
 	policy      password.Policy
-	certificate *certificate // of both public listeners; nil means plaintext
+	passkeys    *passkey.Party // nil: none
+	certificate *certificate   // of both public listeners; nil means plaintext
 	jobs        *jobs.Queue
 	outbox      *mail.Outbox
 	eviction    *evictionWatch
@@ -176,6 +178,11 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	}
 	if a.sealer, err = seal.New(keys.factors); err != nil {
 		return err
+	}
+	if cfg.PasskeyRPID != "" {
+		if a.passkeys, err = passkey.New(cfg.PasskeyRPID, ProductName(cfg), cfg.PasskeyOrigins); err != nil {
+			return err
+		}
 	}
 	if a.policy, err = newPolicy(cfg); err != nil {
 		return err

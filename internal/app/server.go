@@ -88,7 +88,7 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 	f.validation = validate.New(validate.Config{Pool: st.Pool, Keyring: a.Keyring, Ledger: a.Ledger, Cache: cache, Now: a.now})
 	f.factors = factors.New(factors.Config{
 		Pool: st.Pool, Sealer: a.sealer, Notifier: a.outbox, Revoker: f.revoker, Trail: trail, Redis: f.redis,
-		Product: ProductName(cfg), Afterwards: f.afterwards, Now: a.now,
+		Passkeys: a.passkeys, Product: ProductName(cfg), Afterwards: f.afterwards, Now: a.now,
 	})
 	logins, accounts, err := a.flowConfigs(keys, f, trail)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/passkey"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 )
@@ -14,7 +15,7 @@ import (
 // LoadSettings reads the settings, and has the packages that will use them check their form, so that
 // everything that is wrong is reported at once, before anything starts.
 func LoadSettings(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
-	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeMailFrom, judgeProductName, judgeHashes)
+	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeMailFrom, judgeProductName, judgeHashes, judgePasskeys)
 	if profile == config.Serve || profile == config.Dev {
 		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // these files need not exist for other commands
 		judges = append(judges, judgesOfOlder()...)
@@ -74,6 +75,29 @@ func judgeMailFrom(cfg *config.Config) error {
 func judgeProductName(cfg *config.Config) error {
 	if strings.ContainsFunc(cfg.ProductName, unicode.IsControl) || !utf8.ValidString(cfg.ProductName) {
 		return config.Reject("LATCHKEY_PRODUCT_NAME", "must be one line of text")
+	}
+	return nil
+}
+
+// judgePasskeys checks the settings of passkeys, and brings them into the form in which browsers have them.
+func judgePasskeys(cfg *config.Config) error {
+	switch {
+	case cfg.PasskeyRPID == "" && len(cfg.PasskeyOrigins) == 0:
+		return nil
+	case cfg.PasskeyRPID == "":
+		return config.Reject("LATCHKEY_PASSKEY_RP_ID", "is not set though LATCHKEY_PASSKEY_ORIGINS is")
+	case len(cfg.PasskeyOrigins) == 0:
+		return config.Reject("LATCHKEY_PASSKEY_ORIGINS", "is not set though LATCHKEY_PASSKEY_RP_ID is")
+	}
+	id, err := passkey.ParseID(cfg.PasskeyRPID)
+	if err != nil {
+		return unusable("LATCHKEY_PASSKEY_RP_ID", err)
+	}
+	cfg.PasskeyRPID = id
+	for i, origin := range cfg.PasskeyOrigins {
+		if cfg.PasskeyOrigins[i], err = passkey.ParseOrigin(id, origin); err != nil {
+			return unusable("LATCHKEY_PASSKEY_ORIGINS", err)
+		}
 	}
 	return nil
 }

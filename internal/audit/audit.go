@@ -40,6 +40,12 @@ const (
 	FactorRemoved         Kind = "factor_removed"
 	RecoveryCodesReplaced Kind = "recovery_codes_replaced"
 	RecoveryCodeUsed      Kind = "recovery_code_used"
+	// PasskeyAdded, PasskeyRenamed and PasskeyRemoved: a session of the account did it.
+	PasskeyAdded   Kind = "passkey_added"
+	PasskeyRenamed Kind = "passkey_renamed"
+	PasskeyRemoved Kind = "passkey_removed"
+	// PasskeyCountFellBack: a passkey was used whose sign count was not higher than before. It may be a copy.
+	PasskeyCountFellBack Kind = "passkey_count_fell_back"
 	// FactorFailed: a wrong code of a second factor. FactorsLimited: the last one that is allowed for some time.
 	FactorFailed   Kind = "factor_failed"
 	FactorsLimited Kind = "factors_limited"

@@ -9,6 +9,7 @@ func Kinds() []Kind {
 		RefreshRepeat, RefreshCaughtUp, RefreshReused, LegacyTraded, ResetRequested, PasswordReset, PasswordChanged,
 		VerificationMailed, EmailVerified, AddressReclaimed,
 		FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, FactorFailed, FactorsLimited, UserFactorsRemoved,
+		PasskeyAdded, PasskeyRenamed, PasskeyRemoved, PasskeyCountFellBack,
 		AccountUpdated, SessionEvicted, SessionRevoked, OthersRevoked, AllLoggedOut,
 		UserSuspended, UserReactivated, UserSessionRevoked, UserSessionsRevoked, AllSessionsRevoked,
 	}

@@ -97,6 +97,11 @@ type Config struct {
 
 	EmailVerification string `env:"LATCHKEY_EMAIL_VERIFICATION" envDefault:"optional" oneof:"off optional required" form:"off, optional or required" example:"required" doc:"whether people are asked to prove their address: off: nobody is; optional: SignUp mails a link and a code; required: there is also no login before the proof"`
 
+	// Passkeys.
+
+	PasskeyRPID    string  `env:"LATCHKEY_PASSKEY_RP_ID" form:"a domain name, or localhost" example:"example.com" doc:"the domain for which passkeys are made: the host of your pages, or a domain above it. A passkey works for no other, so a change ends all passkeys; unset: there are no passkeys; latchkey dev: localhost"`
+	PasskeyOrigins Origins `env:"LATCHKEY_PASSKEY_ORIGINS" form:"origins, separated by commas" example:"https://app.example.com,android:apk-key-hash:47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU" doc:"the pages (https://HOST[:PORT]) and the Android apps that may use passkeys, each in full; needs LATCHKEY_PASSKEY_RP_ID"`
+
 	// Server.
 
 	TLSCertFile              string        `env:"LATCHKEY_TLS_CERT_FILE" form:"a path" example:"/etc/latchkey/tls.crt" doc:"certificate chain (PEM) of the gRPC and HTTP listeners; read again when it changes"`

@@ -200,6 +200,26 @@ func (n *Names) UnmarshalText(text []byte) error {
 // String lists the names as they can be set.
 func (n Names) String() string { return strings.Join(n, ",") }
 
+// Origins is a list of origins of pages and apps. Their form depends on another setting, so nothing is checked here.
+type Origins []string
+
+// UnmarshalText accepts origins separated by commas.
+func (o *Origins) UnmarshalText(text []byte) error {
+	var list Origins
+	for part := range strings.SplitSeq(string(text), ",") {
+		origin := strings.TrimSpace(part)
+		if origin == "" {
+			return errors.New("has an empty part")
+		}
+		list = append(list, origin)
+	}
+	*o = list
+	return nil
+}
+
+// String lists the origins as they can be set.
+func (o Origins) String() string { return strings.Join(o, ",") }
+
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix
 

@@ -17,6 +17,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/mail"
+	"github.com/latchkey-auth/latchkey/internal/passkey"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
@@ -33,6 +34,8 @@ const (
 	Password Kind = "password"
 	// TOTP is an authenticator app. An account has one at most.
 	TOTP Kind = "totp"
+	// Passkey is a passkey. It logs in by itself, and is a second factor after a password.
+	Passkey Kind = "passkey"
 	// RecoveryCodes stand in for a second factor that is lost. An account with them has a second factor.
 	RecoveryCodes Kind = "recovery_codes"
 )
@@ -43,7 +46,7 @@ const changesScope = "Factors of an account"
 // changes.
 func changesRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 1, Burst: 30} }
 
-// Config has the settings of a Flow. All fields are required.
+// Config has the settings of a Flow. All fields are required, except Passkeys.
 type Config struct {
 	Pool     *pgxpool.Pool
 	Sealer   *seal.Sealer
@@ -51,6 +54,8 @@ type Config struct {
 	Revoker  *revoke.Revoker
 	Trail    *audit.Trail
 	Redis    *besteffort.Redis
+	// Passkeys is the relying party, or nil without passkeys.
+	Passkeys *passkey.Party
 	// Product is the name of the service in authenticator apps.
 	Product    string
 	Afterwards *besteffort.Afterwards

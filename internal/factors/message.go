@@ -14,6 +14,8 @@ func (k Kind) Message() latchkeyv1.FactorKind {
 		return latchkeyv1.FactorKind_FACTOR_KIND_PASSWORD
 	case TOTP:
 		return latchkeyv1.FactorKind_FACTOR_KIND_TOTP
+	case Passkey:
+		return latchkeyv1.FactorKind_FACTOR_KIND_PASSKEY
 	case RecoveryCodes:
 		return latchkeyv1.FactorKind_FACTOR_KIND_RECOVERY_CODES
 	}

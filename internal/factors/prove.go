@@ -94,7 +94,7 @@ func (f *Flow) find(ctx context.Context, p Prover, answer Answer) (accept, error
 		return f.findTOTP(ctx, p, answer.Text)
 	case RecoveryCodes:
 		return f.findRecoveryCode(ctx, p, answer.Text)
-	case Password:
+	case Password, Passkey:
 	}
 	return nil, fmt.Errorf("a code of the kind %q", answer.Kind)
 }

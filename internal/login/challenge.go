@@ -44,7 +44,9 @@ func challengesRate() ratelimit.Rate { return startsRate() }
 type Challenge struct {
 	Token string
 	// Kinds are the kinds of answers that the account has.
-	Kinds      []factors.Kind
+	Kinds []factors.Kind
+	// Options are for an answer by passkey, or "".
+	Options    string
 	ExpireTime time.Time
 }
 
@@ -59,14 +61,21 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 	if err != nil {
 		return Result{}, err
 	}
+	options, state, err := f.cfg.Factors.OfferPasskeys(ctx, found.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	if options == nil { // they were made for another domain
+		kinds = slices.DeleteFunc(kinds, func(kind factors.Kind) bool { return kind == factors.Passkey })
+	}
 	var random [challengeBytes]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
 	now := f.cfg.Now()
-	challenge := &Challenge{Token: base64.RawURLEncoding.EncodeToString(random[:]), Kinds: kinds, ExpireTime: now.Add(challengeTTL)}
+	challenge := &Challenge{Token: base64.RawURLEncoding.EncodeToString(random[:]), Kinds: kinds, Options: string(options), ExpireTime: now.Add(challengeTTL)}
 	err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(challenge.Token), Purpose: secondFactor, UserID: found.ID,
 		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
-		Position: found.Position, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
+		Position: found.Position, Data: state, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("keep the challenge: %w", err)

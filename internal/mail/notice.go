@@ -48,6 +48,9 @@ const (
 	RecoveryCodesReplaced Notice = "recovery_codes_replaced"
 	// RecoveryCodeUsed: somebody used a recovery code. It is always sent: an account has ten codes.
 	RecoveryCodeUsed Notice = "recovery_code_used"
+	// PasskeyAdded and PasskeyRemoved are always sent, for the same reason as FactorAdded.
+	PasskeyAdded   Notice = "passkey_added"
+	PasskeyRemoved Notice = "passkey_removed"
 	// FactorsLimited: somebody who knows the password tried many wrong codes.
 	FactorsLimited Notice = "factors_limited"
 )
@@ -55,7 +58,7 @@ const (
 // isAlwaysSent returns whether a notice is sent however many of its kind there were lately.
 func (n Notice) isAlwaysSent() bool {
 	switch n {
-	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed:
+	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, PasskeyAdded, PasskeyRemoved:
 		return true
 	case RefreshTokenReused, PasswordLoginClosed, PasswordClientClosed, LoginsLimited, NewDeviceLogin, SignUpAttempted, FactorsLimited:
 	}
@@ -87,6 +90,10 @@ func (n Notice) subject(product string) string {
 		return "New recovery codes for your account at " + product
 	case RecoveryCodeUsed:
 		return "A recovery code of your account at " + product + " was used"
+	case PasskeyAdded:
+		return "Your account at " + product + " now has a passkey"
+	case PasskeyRemoved:
+		return "A passkey of your account at " + product + " was removed"
 	case FactorsLimited:
 		return "Somebody knows your password for " + product
 	}

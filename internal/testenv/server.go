@@ -117,6 +117,8 @@ type Options struct {
 	TLS *tls.Config
 	// LogLines is how many lines of one kind are logged a second. Zero: all.
 	LogLines int
+	// PasskeyOrigins turns passkeys on, for the RP id PasskeyRPID.
+	PasskeyOrigins []string
 	// HideAccounts makes SignUp reveal to nobody whether an account exists.
 	HideAccounts bool
 	// EmailVerification is LATCHKEY_EMAIL_VERIFICATION. Zero: off, since most tests count other mails.
@@ -139,6 +141,9 @@ type Options struct {
 	// CheckClock makes the server issue no tokens while its clock differs from PostgreSQL's.
 	CheckClock bool
 }
+
+// PasskeyRPID is the domain of passkeys.
+const PasskeyRPID = "example.com"
 
 // Server is a running Latchkey with real stores and a real listener.
 type Server struct {
@@ -265,6 +270,9 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
+	if len(o.PasskeyOrigins) > 0 {
+		cfg.PasskeyRPID, cfg.PasskeyOrigins = PasskeyRPID, o.PasskeyOrigins
+	}
 	cfg.LogLines, cfg.LongRefreshTokens = o.LogLines, !o.ShortRefreshTokens
 	for _, pepper := range o.Peppers {
 		cfg.PasswordPeppers = append(cfg.PasswordPeppers, []byte(pepper))

@@ -35,6 +35,8 @@ func (s *Service) reauthenticate(ctx context.Context, by revoke.Authority, req *
 		return s.Logins.ReauthenticateFactor(ctx, by, factors.Answer{Kind: factors.TOTP, Field: "totp_code", Text: proof.TotpCode})
 	case *latchkeyv1.ReauthenticateRequest_RecoveryCode:
 		return s.Logins.ReauthenticateFactor(ctx, by, factors.Answer{Kind: factors.RecoveryCodes, Field: "recovery_code", Text: proof.RecoveryCode})
+	case *latchkeyv1.ReauthenticateRequest_PasskeyJson:
+		return s.Logins.ReauthenticatePasskey(ctx, by, req.GetChallengeToken(), proof.PasskeyJson)
 	default:
 		return login.Tokens{}, fmt.Errorf("the rules let a proof of type %T pass", proof)
 	}

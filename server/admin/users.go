@@ -46,6 +46,8 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 	case latchkeyv1.FactorKind_FACTOR_KIND_UNSPECIFIED:
 	case latchkeyv1.FactorKind_FACTOR_KIND_TOTP:
 		factor = string(factors.TOTP)
+	case latchkeyv1.FactorKind_FACTOR_KIND_PASSKEY:
+		factor = string(factors.Passkey)
 	default:
 		return nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "factor", "ENUM_IN", "must be a kind of second factor")
 	}

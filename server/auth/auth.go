@@ -102,6 +102,9 @@ func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*lat
 
 // AnswerChallenge implements latchkey.v1.AuthService.
 func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerChallengeRequest) (*latchkeyv1.AnswerChallengeResponse, error) {
+	if answer, isPasskey := req.GetAnswer().(*latchkeyv1.AnswerChallengeRequest_PasskeyJson); isPasskey {
+		return answered(s.Logins.AnswerPasskey(ctx, req.GetChallengeToken(), answer.PasskeyJson, req.GetDeviceName()))
+	}
 	asked := login.AnswerRequest{ChallengeToken: req.GetChallengeToken(), DeviceName: req.GetDeviceName()}
 	switch answer := req.GetAnswer().(type) {
 	case *latchkeyv1.AnswerChallengeRequest_TotpCode:
@@ -111,7 +114,19 @@ func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerCha
 	default:
 		return nil, fmt.Errorf("the rules let an answer of type %T pass", answer)
 	}
-	result, err := s.Logins.AnswerChallenge(ctx, asked)
+	return answered(s.Logins.AnswerChallenge(ctx, asked))
+}
+
+// StartPasskeyLogin implements latchkey.v1.AuthService.
+func (s *Service) StartPasskeyLogin(context.Context, *latchkeyv1.StartPasskeyLoginRequest) (*latchkeyv1.StartPasskeyLoginResponse, error) {
+	ceremony, err := s.Logins.StartPasskeyLogin()
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.StartPasskeyLoginResponse{ChallengeToken: ceremony.Token, OptionsJson: ceremony.Options}, nil
+}
+
+func answered(result login.Result, err error) (*latchkeyv1.AnswerChallengeResponse, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +138,7 @@ func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerCha
 
 // challengeMessage returns the challenge as the contract has it.
 func challengeMessage(c *login.Challenge) *latchkeyv1.Challenge {
-	message := &latchkeyv1.Challenge{ChallengeToken: c.Token, ExpireTime: timestamppb.New(c.ExpireTime)}
+	message := &latchkeyv1.Challenge{ChallengeToken: c.Token, OptionsJson: c.Options, ExpireTime: timestamppb.New(c.ExpireTime)}
 	for _, kind := range c.Kinds {
 		message.Factors = append(message.Factors, &latchkeyv1.Factor{Kind: kind.Message()})
 	}

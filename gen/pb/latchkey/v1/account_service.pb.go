@@ -217,9 +217,12 @@ type ReauthenticateRequest struct {
 	//	*ReauthenticateRequest_Password
 	//	*ReauthenticateRequest_TotpCode
 	//	*ReauthenticateRequest_RecoveryCode
-	Proof         isReauthenticateRequest_Proof `protobuf_oneof:"proof"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	//	*ReauthenticateRequest_PasskeyJson
+	Proof isReauthenticateRequest_Proof `protobuf_oneof:"proof"`
+	// The token of StartPasskeyLogin, for a passkey.
+	ChallengeToken string `protobuf:"bytes,5,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReauthenticateRequest) Reset() {
@@ -286,6 +289,22 @@ func (x *ReauthenticateRequest) GetRecoveryCode() string {
 	return ""
 }
 
+func (x *ReauthenticateRequest) GetPasskeyJson() string {
+	if x != nil {
+		if x, ok := x.Proof.(*ReauthenticateRequest_PasskeyJson); ok {
+			return x.PasskeyJson
+		}
+	}
+	return ""
+}
+
+func (x *ReauthenticateRequest) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
 type isReauthenticateRequest_Proof interface {
 	isReauthenticateRequest_Proof()
 }
@@ -305,11 +324,19 @@ type ReauthenticateRequest_RecoveryCode struct {
 	RecoveryCode string `protobuf:"bytes,3,opt,name=recovery_code,json=recoveryCode,proto3,oneof"`
 }
 
+type ReauthenticateRequest_PasskeyJson struct {
+	// The answer to StartPasskeyLogin: what PublicKeyCredential.toJSON() of the browser gives, unchanged, at most 16
+	// KiB.
+	PasskeyJson string `protobuf:"bytes,4,opt,name=passkey_json,json=passkeyJson,proto3,oneof"`
+}
+
 func (*ReauthenticateRequest_Password) isReauthenticateRequest_Proof() {}
 
 func (*ReauthenticateRequest_TotpCode) isReauthenticateRequest_Proof() {}
 
 func (*ReauthenticateRequest_RecoveryCode) isReauthenticateRequest_Proof() {}
+
+func (*ReauthenticateRequest_PasskeyJson) isReauthenticateRequest_Proof() {}
 
 // Response of Reauthenticate.
 type ReauthenticateResponse struct {
@@ -949,6 +976,404 @@ func (x *ListActivityResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Request of StartPasskeyRegistration.
+type StartPasskeyRegistrationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyRegistrationRequest) Reset() {
+	*x = StartPasskeyRegistrationRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyRegistrationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyRegistrationRequest) ProtoMessage() {}
+
+func (x *StartPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyRegistrationRequest.ProtoReflect.Descriptor instead.
+func (*StartPasskeyRegistrationRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{18}
+}
+
+// Response of StartPasskeyRegistration.
+type StartPasskeyRegistrationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What FinishPasskeyRegistration needs beside the answer.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	// What PublicKeyCredential.parseCreationOptionsFromJSON() of the browser takes.
+	OptionsJson   string `protobuf:"bytes,2,opt,name=options_json,json=optionsJson,proto3" json:"options_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyRegistrationResponse) Reset() {
+	*x = StartPasskeyRegistrationResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyRegistrationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyRegistrationResponse) ProtoMessage() {}
+
+func (x *StartPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyRegistrationResponse.ProtoReflect.Descriptor instead.
+func (*StartPasskeyRegistrationResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StartPasskeyRegistrationResponse) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
+func (x *StartPasskeyRegistrationResponse) GetOptionsJson() string {
+	if x != nil {
+		return x.OptionsJson
+	}
+	return ""
+}
+
+// Request of FinishPasskeyRegistration.
+type FinishPasskeyRegistrationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token of StartPasskeyRegistration.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	// What PublicKeyCredential.toJSON() of the browser gives, unchanged, at most 16 KiB.
+	CredentialJson string `protobuf:"bytes,2,opt,name=credential_json,json=credentialJson,proto3" json:"credential_json,omitempty"`
+	// What the owner calls it, at most 100 characters. Empty: the name of the program
+	// that made it, if the service knows it.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishPasskeyRegistrationRequest) Reset() {
+	*x = FinishPasskeyRegistrationRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishPasskeyRegistrationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishPasskeyRegistrationRequest) ProtoMessage() {}
+
+func (x *FinishPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishPasskeyRegistrationRequest.ProtoReflect.Descriptor instead.
+func (*FinishPasskeyRegistrationRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *FinishPasskeyRegistrationRequest) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
+func (x *FinishPasskeyRegistrationRequest) GetCredentialJson() string {
+	if x != nil {
+		return x.CredentialJson
+	}
+	return ""
+}
+
+func (x *FinishPasskeyRegistrationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Response of FinishPasskeyRegistration.
+type FinishPasskeyRegistrationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The passkey.
+	Passkey *Factor `protobuf:"bytes,1,opt,name=passkey,proto3" json:"passkey,omitempty"`
+	// Ten recovery codes, if the account had none. They are shown only here.
+	RecoveryCodes []string `protobuf:"bytes,2,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishPasskeyRegistrationResponse) Reset() {
+	*x = FinishPasskeyRegistrationResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishPasskeyRegistrationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishPasskeyRegistrationResponse) ProtoMessage() {}
+
+func (x *FinishPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishPasskeyRegistrationResponse.ProtoReflect.Descriptor instead.
+func (*FinishPasskeyRegistrationResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FinishPasskeyRegistrationResponse) GetPasskey() *Factor {
+	if x != nil {
+		return x.Passkey
+	}
+	return nil
+}
+
+func (x *FinishPasskeyRegistrationResponse) GetRecoveryCodes() []string {
+	if x != nil {
+		return x.RecoveryCodes
+	}
+	return nil
+}
+
+// Request of RenamePasskey.
+type RenamePasskeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the passkey in ListFactors.
+	PasskeyId string `protobuf:"bytes,1,opt,name=passkey_id,json=passkeyId,proto3" json:"passkey_id,omitempty"`
+	// The new name, at most 100 characters.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenamePasskeyRequest) Reset() {
+	*x = RenamePasskeyRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenamePasskeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenamePasskeyRequest) ProtoMessage() {}
+
+func (x *RenamePasskeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenamePasskeyRequest.ProtoReflect.Descriptor instead.
+func (*RenamePasskeyRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RenamePasskeyRequest) GetPasskeyId() string {
+	if x != nil {
+		return x.PasskeyId
+	}
+	return ""
+}
+
+func (x *RenamePasskeyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Response of RenamePasskey.
+type RenamePasskeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenamePasskeyResponse) Reset() {
+	*x = RenamePasskeyResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenamePasskeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenamePasskeyResponse) ProtoMessage() {}
+
+func (x *RenamePasskeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenamePasskeyResponse.ProtoReflect.Descriptor instead.
+func (*RenamePasskeyResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{23}
+}
+
+// Request of RemovePasskey.
+type RemovePasskeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the passkey in ListFactors.
+	PasskeyId     string `protobuf:"bytes,1,opt,name=passkey_id,json=passkeyId,proto3" json:"passkey_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePasskeyRequest) Reset() {
+	*x = RemovePasskeyRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePasskeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePasskeyRequest) ProtoMessage() {}
+
+func (x *RemovePasskeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePasskeyRequest.ProtoReflect.Descriptor instead.
+func (*RemovePasskeyRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RemovePasskeyRequest) GetPasskeyId() string {
+	if x != nil {
+		return x.PasskeyId
+	}
+	return ""
+}
+
+// Response of RemovePasskey.
+type RemovePasskeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The argument of PublicKeyCredential.signalAllAcceptedCredentials(), by which the
+	// browser removes passkeys that are not good any more. Empty if the service has no
+	// LATCHKEY_PASSKEY_RP_ID.
+	AcceptedCredentialsJson string `protobuf:"bytes,1,opt,name=accepted_credentials_json,json=acceptedCredentialsJson,proto3" json:"accepted_credentials_json,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *RemovePasskeyResponse) Reset() {
+	*x = RemovePasskeyResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePasskeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePasskeyResponse) ProtoMessage() {}
+
+func (x *RemovePasskeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePasskeyResponse.ProtoReflect.Descriptor instead.
+func (*RemovePasskeyResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RemovePasskeyResponse) GetAcceptedCredentialsJson() string {
+	if x != nil {
+		return x.AcceptedCredentialsJson
+	}
+	return ""
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
@@ -965,11 +1390,13 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"_last_name\">\n" +
 	"\x15UpdateAccountResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xb7\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xa2\x02\n" +
 	"\x15ReauthenticateRequest\x12,\n" +
 	"\bpassword\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x00R\bpassword\x12+\n" +
 	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
-	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCodeB\x0e\n" +
+	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x123\n" +
+	"\fpasskey_json\x18\x04 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01H\x00R\vpasskeyJson\x124\n" +
+	"\x0fchallenge_token\x18\x05 \x01(\tB\v\xbaH\x05r\x03(\x80\b\x80\x01\x01R\x0echallengeTokenB\x0e\n" +
 	"\x05proof\x12\x05\xbaH\x02\b\x01\"\xb4\x01\n" +
 	"\x16ReauthenticateResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12H\n" +
@@ -1002,7 +1429,28 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"y\n" +
 	"\x14ListActivityResponse\x12/\n" +
 	"\x06events\x18\x01 \x03(\v2\x17.latchkey.v1.AuditEventR\x06events\x120\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken2\xb1\a\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken\"!\n" +
+	"\x1fStartPasskeyRegistrationRequest\"s\n" +
+	" StartPasskeyRegistrationResponse\x12,\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12!\n" +
+	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xb4\x01\n" +
+	" FinishPasskeyRegistrationRequest\x126\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01R\x0echallengeToken\x127\n" +
+	"\x0fcredential_json\x18\x02 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01R\x0ecredentialJson\x12\x1f\n" +
+	"\x04name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\x04name\"~\n" +
+	"!FinishPasskeyRegistrationResponse\x12-\n" +
+	"\apasskey\x18\x01 \x01(\v2\x13.latchkey.v1.FactorR\apasskey\x12*\n" +
+	"\x0erecovery_codes\x18\x02 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"`\n" +
+	"\x14RenamePasskeyRequest\x12'\n" +
+	"\n" +
+	"passkey_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tpasskeyId\x12\x1f\n" +
+	"\x04name\x18\x02 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\x04name\"\x17\n" +
+	"\x15RenamePasskeyResponse\"?\n" +
+	"\x14RemovePasskeyRequest\x12'\n" +
+	"\n" +
+	"passkey_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tpasskeyId\"S\n" +
+	"\x15RemovePasskeyResponse\x12:\n" +
+	"\x19accepted_credentials_json\x18\x01 \x01(\tR\x17acceptedCredentialsJson2\x94\v\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
@@ -1020,7 +1468,13 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\b\x02\x12\x04\b<\x10x\"\x00\x12\x84\x01\n" +
 	"\x17RegenerateRecoveryCodes\x12+.latchkey.v1.RegenerateRecoveryCodesRequest\x1a,.latchkey.v1.RegenerateRecoveryCodesResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\"\x00\x12d\n" +
-	"\fListActivity\x12 .latchkey.v1.ListActivityRequest\x1a!.latchkey.v1.ListActivityResponse\"\x0f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x90\x02\x01B\xa8\x01\n" +
+	"\fListActivity\x12 .latchkey.v1.ListActivityRequest\x1a!.latchkey.v1.ListActivityResponse\"\x0f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x90\x02\x01\x12\x87\x01\n" +
+	"\x18StartPasskeyRegistration\x12,.latchkey.v1.StartPasskeyRegistrationRequest\x1a-.latchkey.v1.StartPasskeyRegistrationResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12\x88\x01\n" +
+	"\x19FinishPasskeyRegistration\x12-.latchkey.v1.FinishPasskeyRegistrationRequest\x1a..latchkey.v1.FinishPasskeyRegistrationResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12d\n" +
+	"\rRenamePasskey\x12!.latchkey.v1.RenamePasskeyRequest\x1a\".latchkey.v1.RenamePasskeyResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12f\n" +
+	"\rRemovePasskey\x12!.latchkey.v1.RemovePasskeyRequest\x1a\".latchkey.v1.RemovePasskeyResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -1035,62 +1489,79 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
-	(*GetAccountRequest)(nil),               // 0: latchkey.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),              // 1: latchkey.v1.GetAccountResponse
-	(*UpdateAccountRequest)(nil),            // 2: latchkey.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),           // 3: latchkey.v1.UpdateAccountResponse
-	(*ReauthenticateRequest)(nil),           // 4: latchkey.v1.ReauthenticateRequest
-	(*ReauthenticateResponse)(nil),          // 5: latchkey.v1.ReauthenticateResponse
-	(*ListFactorsRequest)(nil),              // 6: latchkey.v1.ListFactorsRequest
-	(*ListFactorsResponse)(nil),             // 7: latchkey.v1.ListFactorsResponse
-	(*EnrollTotpRequest)(nil),               // 8: latchkey.v1.EnrollTotpRequest
-	(*EnrollTotpResponse)(nil),              // 9: latchkey.v1.EnrollTotpResponse
-	(*ConfirmTotpRequest)(nil),              // 10: latchkey.v1.ConfirmTotpRequest
-	(*ConfirmTotpResponse)(nil),             // 11: latchkey.v1.ConfirmTotpResponse
-	(*RemoveTotpRequest)(nil),               // 12: latchkey.v1.RemoveTotpRequest
-	(*RemoveTotpResponse)(nil),              // 13: latchkey.v1.RemoveTotpResponse
-	(*RegenerateRecoveryCodesRequest)(nil),  // 14: latchkey.v1.RegenerateRecoveryCodesRequest
-	(*RegenerateRecoveryCodesResponse)(nil), // 15: latchkey.v1.RegenerateRecoveryCodesResponse
-	(*ListActivityRequest)(nil),             // 16: latchkey.v1.ListActivityRequest
-	(*ListActivityResponse)(nil),            // 17: latchkey.v1.ListActivityResponse
-	(*User)(nil),                            // 18: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),           // 19: google.protobuf.Timestamp
-	(*Factor)(nil),                          // 20: latchkey.v1.Factor
-	(*AuditEvent)(nil),                      // 21: latchkey.v1.AuditEvent
+	(*GetAccountRequest)(nil),                 // 0: latchkey.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),                // 1: latchkey.v1.GetAccountResponse
+	(*UpdateAccountRequest)(nil),              // 2: latchkey.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),             // 3: latchkey.v1.UpdateAccountResponse
+	(*ReauthenticateRequest)(nil),             // 4: latchkey.v1.ReauthenticateRequest
+	(*ReauthenticateResponse)(nil),            // 5: latchkey.v1.ReauthenticateResponse
+	(*ListFactorsRequest)(nil),                // 6: latchkey.v1.ListFactorsRequest
+	(*ListFactorsResponse)(nil),               // 7: latchkey.v1.ListFactorsResponse
+	(*EnrollTotpRequest)(nil),                 // 8: latchkey.v1.EnrollTotpRequest
+	(*EnrollTotpResponse)(nil),                // 9: latchkey.v1.EnrollTotpResponse
+	(*ConfirmTotpRequest)(nil),                // 10: latchkey.v1.ConfirmTotpRequest
+	(*ConfirmTotpResponse)(nil),               // 11: latchkey.v1.ConfirmTotpResponse
+	(*RemoveTotpRequest)(nil),                 // 12: latchkey.v1.RemoveTotpRequest
+	(*RemoveTotpResponse)(nil),                // 13: latchkey.v1.RemoveTotpResponse
+	(*RegenerateRecoveryCodesRequest)(nil),    // 14: latchkey.v1.RegenerateRecoveryCodesRequest
+	(*RegenerateRecoveryCodesResponse)(nil),   // 15: latchkey.v1.RegenerateRecoveryCodesResponse
+	(*ListActivityRequest)(nil),               // 16: latchkey.v1.ListActivityRequest
+	(*ListActivityResponse)(nil),              // 17: latchkey.v1.ListActivityResponse
+	(*StartPasskeyRegistrationRequest)(nil),   // 18: latchkey.v1.StartPasskeyRegistrationRequest
+	(*StartPasskeyRegistrationResponse)(nil),  // 19: latchkey.v1.StartPasskeyRegistrationResponse
+	(*FinishPasskeyRegistrationRequest)(nil),  // 20: latchkey.v1.FinishPasskeyRegistrationRequest
+	(*FinishPasskeyRegistrationResponse)(nil), // 21: latchkey.v1.FinishPasskeyRegistrationResponse
+	(*RenamePasskeyRequest)(nil),              // 22: latchkey.v1.RenamePasskeyRequest
+	(*RenamePasskeyResponse)(nil),             // 23: latchkey.v1.RenamePasskeyResponse
+	(*RemovePasskeyRequest)(nil),              // 24: latchkey.v1.RemovePasskeyRequest
+	(*RemovePasskeyResponse)(nil),             // 25: latchkey.v1.RemovePasskeyResponse
+	(*User)(nil),                              // 26: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
+	(*Factor)(nil),                            // 28: latchkey.v1.Factor
+	(*AuditEvent)(nil),                        // 29: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	18, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	18, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	19, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	20, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	19, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
-	19, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
-	21, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
-	0,  // 7: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2,  // 8: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	4,  // 9: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
-	6,  // 10: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
-	8,  // 11: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
-	10, // 12: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
-	12, // 13: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
-	14, // 14: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
-	16, // 15: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
-	1,  // 16: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3,  // 17: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5,  // 18: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	7,  // 19: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
-	9,  // 20: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
-	11, // 21: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
-	13, // 22: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
-	15, // 23: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
-	17, // 24: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
-	16, // [16:25] is the sub-list for method output_type
-	7,  // [7:16] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	26, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	26, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	27, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	28, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	27, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
+	27, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
+	29, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
+	28, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
+	0,  // 8: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	2,  // 9: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	4,  // 10: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	6,  // 11: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
+	8,  // 12: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
+	10, // 13: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
+	12, // 14: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
+	14, // 15: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
+	16, // 16: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
+	18, // 17: latchkey.v1.AccountService.StartPasskeyRegistration:input_type -> latchkey.v1.StartPasskeyRegistrationRequest
+	20, // 18: latchkey.v1.AccountService.FinishPasskeyRegistration:input_type -> latchkey.v1.FinishPasskeyRegistrationRequest
+	22, // 19: latchkey.v1.AccountService.RenamePasskey:input_type -> latchkey.v1.RenamePasskeyRequest
+	24, // 20: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
+	1,  // 21: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3,  // 22: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5,  // 23: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	7,  // 24: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	9,  // 25: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	11, // 26: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	13, // 27: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	15, // 28: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	17, // 29: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
+	19, // 30: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
+	21, // 31: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
+	23, // 32: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
+	25, // 33: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
+	21, // [21:34] is the sub-list for method output_type
+	8,  // [8:21] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -1108,6 +1579,7 @@ func file_latchkey_v1_account_service_proto_init() {
 		(*ReauthenticateRequest_Password)(nil),
 		(*ReauthenticateRequest_TotpCode)(nil),
 		(*ReauthenticateRequest_RecoveryCode)(nil),
+		(*ReauthenticateRequest_PasskeyJson)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1115,7 +1587,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

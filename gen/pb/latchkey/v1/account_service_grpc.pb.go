@@ -19,15 +19,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_GetAccount_FullMethodName              = "/latchkey.v1.AccountService/GetAccount"
-	AccountService_UpdateAccount_FullMethodName           = "/latchkey.v1.AccountService/UpdateAccount"
-	AccountService_Reauthenticate_FullMethodName          = "/latchkey.v1.AccountService/Reauthenticate"
-	AccountService_ListFactors_FullMethodName             = "/latchkey.v1.AccountService/ListFactors"
-	AccountService_EnrollTotp_FullMethodName              = "/latchkey.v1.AccountService/EnrollTotp"
-	AccountService_ConfirmTotp_FullMethodName             = "/latchkey.v1.AccountService/ConfirmTotp"
-	AccountService_RemoveTotp_FullMethodName              = "/latchkey.v1.AccountService/RemoveTotp"
-	AccountService_RegenerateRecoveryCodes_FullMethodName = "/latchkey.v1.AccountService/RegenerateRecoveryCodes"
-	AccountService_ListActivity_FullMethodName            = "/latchkey.v1.AccountService/ListActivity"
+	AccountService_GetAccount_FullMethodName                = "/latchkey.v1.AccountService/GetAccount"
+	AccountService_UpdateAccount_FullMethodName             = "/latchkey.v1.AccountService/UpdateAccount"
+	AccountService_Reauthenticate_FullMethodName            = "/latchkey.v1.AccountService/Reauthenticate"
+	AccountService_ListFactors_FullMethodName               = "/latchkey.v1.AccountService/ListFactors"
+	AccountService_EnrollTotp_FullMethodName                = "/latchkey.v1.AccountService/EnrollTotp"
+	AccountService_ConfirmTotp_FullMethodName               = "/latchkey.v1.AccountService/ConfirmTotp"
+	AccountService_RemoveTotp_FullMethodName                = "/latchkey.v1.AccountService/RemoveTotp"
+	AccountService_RegenerateRecoveryCodes_FullMethodName   = "/latchkey.v1.AccountService/RegenerateRecoveryCodes"
+	AccountService_ListActivity_FullMethodName              = "/latchkey.v1.AccountService/ListActivity"
+	AccountService_StartPasskeyRegistration_FullMethodName  = "/latchkey.v1.AccountService/StartPasskeyRegistration"
+	AccountService_FinishPasskeyRegistration_FullMethodName = "/latchkey.v1.AccountService/FinishPasskeyRegistration"
+	AccountService_RenamePasskey_FullMethodName             = "/latchkey.v1.AccountService/RenamePasskey"
+	AccountService_RemovePasskey_FullMethodName             = "/latchkey.v1.AccountService/RemovePasskey"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -57,7 +61,8 @@ type AccountServiceClient interface {
 	//
 	// The claims `amr` and `acr` then say what this call has proved: after a password
 	// one factor, `pwd` and `aal1`, also in a session that had two; after a code of a
-	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session.
+	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session;
+	// after a passkey `pop`, `user`, `mfa` and `aal2`.
 	//
 	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
 	// ChangePassword: each session may fail five times in 15 minutes and the account
@@ -105,6 +110,36 @@ type AccountServiceClient interface {
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return
 	// for this account.
 	ListActivity(ctx context.Context, in *ListActivityRequest, opts ...grpc.CallOption) (*ListActivityResponse, error)
+	// StartPasskeyRegistration begins the registration of a passkey: give the options to
+	// the browser, and what it answers to FinishPasskeyRegistration of the same session,
+	// within ten minutes.
+	//
+	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID),
+	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor, and the
+	// session was authenticated without it since), RATE_LIMITED (more than 30 changes at
+	// once or one a minute; also at 20 passkeys).
+	StartPasskeyRegistration(ctx context.Context, in *StartPasskeyRegistrationRequest, opts ...grpc.CallOption) (*StartPasskeyRegistrationResponse, error)
+	// FinishPasskeyRegistration gives the account the passkey. The owner gets a mail.
+	// From then on it logs in by itself (AuthService.StartPasskeyLogin), and Login with
+	// the password answers with a challenge. Sessions go on.
+	//
+	// Refusals: NOT_ENABLED, CODE_INVALID (the answer of the browser is not right, the
+	// challenge was used before, or an account has the passkey already),
+	// FACTOR_REQUIRED as for StartPasskeyRegistration.
+	FinishPasskeyRegistration(ctx context.Context, in *FinishPasskeyRegistrationRequest, opts ...grpc.CallOption) (*FinishPasskeyRegistrationResponse, error)
+	// RenamePasskey changes what the owner calls a passkey. For an id that the account
+	// does not have the answer is OK, and nothing changes.
+	//
+	// Refusals: RATE_LIMITED.
+	RenamePasskey(ctx context.Context, in *RenamePasskeyRequest, opts ...grpc.CallOption) (*RenamePasskeyResponse, error)
+	// RemovePasskey removes a passkey, and the recovery codes if no second factor is
+	// left. The owner gets a mail. For an id that the account does not have the answer is
+	// OK, and nothing changes.
+	//
+	// Refusals: LAST_FACTOR (the account has no password and no other passkey),
+	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
+	// StartPasskeyRegistration.
+	RemovePasskey(ctx context.Context, in *RemovePasskeyRequest, opts ...grpc.CallOption) (*RemovePasskeyResponse, error)
 }
 
 type accountServiceClient struct {
@@ -205,6 +240,46 @@ func (c *accountServiceClient) ListActivity(ctx context.Context, in *ListActivit
 	return out, nil
 }
 
+func (c *accountServiceClient) StartPasskeyRegistration(ctx context.Context, in *StartPasskeyRegistrationRequest, opts ...grpc.CallOption) (*StartPasskeyRegistrationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartPasskeyRegistrationResponse)
+	err := c.cc.Invoke(ctx, AccountService_StartPasskeyRegistration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) FinishPasskeyRegistration(ctx context.Context, in *FinishPasskeyRegistrationRequest, opts ...grpc.CallOption) (*FinishPasskeyRegistrationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishPasskeyRegistrationResponse)
+	err := c.cc.Invoke(ctx, AccountService_FinishPasskeyRegistration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RenamePasskey(ctx context.Context, in *RenamePasskeyRequest, opts ...grpc.CallOption) (*RenamePasskeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenamePasskeyResponse)
+	err := c.cc.Invoke(ctx, AccountService_RenamePasskey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) RemovePasskey(ctx context.Context, in *RemovePasskeyRequest, opts ...grpc.CallOption) (*RemovePasskeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemovePasskeyResponse)
+	err := c.cc.Invoke(ctx, AccountService_RemovePasskey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -232,7 +307,8 @@ type AccountServiceServer interface {
 	//
 	// The claims `amr` and `acr` then say what this call has proved: after a password
 	// one factor, `pwd` and `aal1`, also in a session that had two; after a code of a
-	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session.
+	// second factor `otp`, `mfa` and `aal2` beside the first factor of the session;
+	// after a passkey `pop`, `user`, `mfa` and `aal2`.
 	//
 	// Refusals: INVALID_CREDENTIALS (wrong passwords are counted with those of
 	// ChangePassword: each session may fail five times in 15 minutes and the account
@@ -280,6 +356,36 @@ type AccountServiceServer interface {
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return
 	// for this account.
 	ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error)
+	// StartPasskeyRegistration begins the registration of a passkey: give the options to
+	// the browser, and what it answers to FinishPasskeyRegistration of the same session,
+	// within ten minutes.
+	//
+	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID),
+	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor, and the
+	// session was authenticated without it since), RATE_LIMITED (more than 30 changes at
+	// once or one a minute; also at 20 passkeys).
+	StartPasskeyRegistration(context.Context, *StartPasskeyRegistrationRequest) (*StartPasskeyRegistrationResponse, error)
+	// FinishPasskeyRegistration gives the account the passkey. The owner gets a mail.
+	// From then on it logs in by itself (AuthService.StartPasskeyLogin), and Login with
+	// the password answers with a challenge. Sessions go on.
+	//
+	// Refusals: NOT_ENABLED, CODE_INVALID (the answer of the browser is not right, the
+	// challenge was used before, or an account has the passkey already),
+	// FACTOR_REQUIRED as for StartPasskeyRegistration.
+	FinishPasskeyRegistration(context.Context, *FinishPasskeyRegistrationRequest) (*FinishPasskeyRegistrationResponse, error)
+	// RenamePasskey changes what the owner calls a passkey. For an id that the account
+	// does not have the answer is OK, and nothing changes.
+	//
+	// Refusals: RATE_LIMITED.
+	RenamePasskey(context.Context, *RenamePasskeyRequest) (*RenamePasskeyResponse, error)
+	// RemovePasskey removes a passkey, and the recovery codes if no second factor is
+	// left. The owner gets a mail. For an id that the account does not have the answer is
+	// OK, and nothing changes.
+	//
+	// Refusals: LAST_FACTOR (the account has no password and no other passkey),
+	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
+	// StartPasskeyRegistration.
+	RemovePasskey(context.Context, *RemovePasskeyRequest) (*RemovePasskeyResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -316,6 +422,18 @@ func (UnimplementedAccountServiceServer) RegenerateRecoveryCodes(context.Context
 }
 func (UnimplementedAccountServiceServer) ListActivity(context.Context, *ListActivityRequest) (*ListActivityResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListActivity not implemented")
+}
+func (UnimplementedAccountServiceServer) StartPasskeyRegistration(context.Context, *StartPasskeyRegistrationRequest) (*StartPasskeyRegistrationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartPasskeyRegistration not implemented")
+}
+func (UnimplementedAccountServiceServer) FinishPasskeyRegistration(context.Context, *FinishPasskeyRegistrationRequest) (*FinishPasskeyRegistrationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishPasskeyRegistration not implemented")
+}
+func (UnimplementedAccountServiceServer) RenamePasskey(context.Context, *RenamePasskeyRequest) (*RenamePasskeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenamePasskey not implemented")
+}
+func (UnimplementedAccountServiceServer) RemovePasskey(context.Context, *RemovePasskeyRequest) (*RemovePasskeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemovePasskey not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -500,6 +618,78 @@ func _AccountService_ListActivity_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_StartPasskeyRegistration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartPasskeyRegistrationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).StartPasskeyRegistration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_StartPasskeyRegistration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).StartPasskeyRegistration(ctx, req.(*StartPasskeyRegistrationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_FinishPasskeyRegistration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishPasskeyRegistrationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).FinishPasskeyRegistration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_FinishPasskeyRegistration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).FinishPasskeyRegistration(ctx, req.(*FinishPasskeyRegistrationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RenamePasskey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenamePasskeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RenamePasskey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RenamePasskey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RenamePasskey(ctx, req.(*RenamePasskeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_RemovePasskey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemovePasskeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).RemovePasskey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_RemovePasskey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).RemovePasskey(ctx, req.(*RemovePasskeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -542,6 +732,22 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListActivity",
 			Handler:    _AccountService_ListActivity_Handler,
+		},
+		{
+			MethodName: "StartPasskeyRegistration",
+			Handler:    _AccountService_StartPasskeyRegistration_Handler,
+		},
+		{
+			MethodName: "FinishPasskeyRegistration",
+			Handler:    _AccountService_FinishPasskeyRegistration_Handler,
+		},
+		{
+			MethodName: "RenamePasskey",
+			Handler:    _AccountService_RenamePasskey_Handler,
+		},
+		{
+			MethodName: "RemovePasskey",
+			Handler:    _AccountService_RemovePasskey_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -349,6 +349,10 @@ type Challenge struct {
 	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
 	// What the client can answer with. Only the kinds are set.
 	Factors []*Factor `protobuf:"bytes,2,rep,name=factors,proto3" json:"factors,omitempty"`
+	// For an answer by passkey: what
+	// PublicKeyCredential.parseRequestOptionsFromJSON() of the browser takes. Empty if
+	// the account has no passkey.
+	OptionsJson string `protobuf:"bytes,3,opt,name=options_json,json=optionsJson,proto3" json:"options_json,omitempty"`
 	// When it ends, unless it is answered before.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -399,11 +403,110 @@ func (x *Challenge) GetFactors() []*Factor {
 	return nil
 }
 
+func (x *Challenge) GetOptionsJson() string {
+	if x != nil {
+		return x.OptionsJson
+	}
+	return ""
+}
+
 func (x *Challenge) GetExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpireTime
 	}
 	return nil
+}
+
+// Request of StartPasskeyLogin.
+type StartPasskeyLoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyLoginRequest) Reset() {
+	*x = StartPasskeyLoginRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyLoginRequest) ProtoMessage() {}
+
+func (x *StartPasskeyLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyLoginRequest.ProtoReflect.Descriptor instead.
+func (*StartPasskeyLoginRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+}
+
+// Response of StartPasskeyLogin.
+type StartPasskeyLoginResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What AnswerChallenge or Reauthenticate needs beside the answer.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	// What PublicKeyCredential.parseRequestOptionsFromJSON() of the browser takes.
+	OptionsJson   string `protobuf:"bytes,2,opt,name=options_json,json=optionsJson,proto3" json:"options_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyLoginResponse) Reset() {
+	*x = StartPasskeyLoginResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyLoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyLoginResponse) ProtoMessage() {}
+
+func (x *StartPasskeyLoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyLoginResponse.ProtoReflect.Descriptor instead.
+func (*StartPasskeyLoginResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StartPasskeyLoginResponse) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
+func (x *StartPasskeyLoginResponse) GetOptionsJson() string {
+	if x != nil {
+		return x.OptionsJson
+	}
+	return ""
 }
 
 // Request of AnswerChallenge.
@@ -417,6 +520,7 @@ type AnswerChallengeRequest struct {
 	//
 	//	*AnswerChallengeRequest_TotpCode
 	//	*AnswerChallengeRequest_RecoveryCode
+	//	*AnswerChallengeRequest_PasskeyJson
 	Answer isAnswerChallengeRequest_Answer `protobuf_oneof:"answer"`
 	// Name of the device in the owner's list of sessions, at most 100 characters.
 	// Optional.
@@ -427,7 +531,7 @@ type AnswerChallengeRequest struct {
 
 func (x *AnswerChallengeRequest) Reset() {
 	*x = AnswerChallengeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +543,7 @@ func (x *AnswerChallengeRequest) String() string {
 func (*AnswerChallengeRequest) ProtoMessage() {}
 
 func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +556,7 @@ func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeRequest.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AnswerChallengeRequest) GetChallengeToken() string {
@@ -487,6 +591,15 @@ func (x *AnswerChallengeRequest) GetRecoveryCode() string {
 	return ""
 }
 
+func (x *AnswerChallengeRequest) GetPasskeyJson() string {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerChallengeRequest_PasskeyJson); ok {
+			return x.PasskeyJson
+		}
+	}
+	return ""
+}
+
 func (x *AnswerChallengeRequest) GetDeviceName() string {
 	if x != nil {
 		return x.DeviceName
@@ -510,9 +623,17 @@ type AnswerChallengeRequest_RecoveryCode struct {
 	RecoveryCode string `protobuf:"bytes,3,opt,name=recovery_code,json=recoveryCode,proto3,oneof"`
 }
 
+type AnswerChallengeRequest_PasskeyJson struct {
+	// What PublicKeyCredential.toJSON() of the browser gives, unchanged, at most 16
+	// KiB.
+	PasskeyJson string `protobuf:"bytes,4,opt,name=passkey_json,json=passkeyJson,proto3,oneof"`
+}
+
 func (*AnswerChallengeRequest_TotpCode) isAnswerChallengeRequest_Answer() {}
 
 func (*AnswerChallengeRequest_RecoveryCode) isAnswerChallengeRequest_Answer() {}
+
+func (*AnswerChallengeRequest_PasskeyJson) isAnswerChallengeRequest_Answer() {}
 
 // Response of AnswerChallenge.
 type AnswerChallengeResponse struct {
@@ -534,7 +655,7 @@ type AnswerChallengeResponse struct {
 
 func (x *AnswerChallengeResponse) Reset() {
 	*x = AnswerChallengeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +667,7 @@ func (x *AnswerChallengeResponse) String() string {
 func (*AnswerChallengeResponse) ProtoMessage() {}
 
 func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +680,7 @@ func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeResponse.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AnswerChallengeResponse) GetResult() isAnswerChallengeResponse_Result {
@@ -619,7 +740,7 @@ type RefreshTokenRequest struct {
 
 func (x *RefreshTokenRequest) Reset() {
 	*x = RefreshTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +752,7 @@ func (x *RefreshTokenRequest) String() string {
 func (*RefreshTokenRequest) ProtoMessage() {}
 
 func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +765,7 @@ func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenRequest.ProtoReflect.Descriptor instead.
 func (*RefreshTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RefreshTokenRequest) GetRefreshToken() string {
@@ -672,7 +793,7 @@ type RefreshTokenResponse struct {
 
 func (x *RefreshTokenResponse) Reset() {
 	*x = RefreshTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +805,7 @@ func (x *RefreshTokenResponse) String() string {
 func (*RefreshTokenResponse) ProtoMessage() {}
 
 func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +818,7 @@ func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenResponse.ProtoReflect.Descriptor instead.
 func (*RefreshTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RefreshTokenResponse) GetTokens() *Tokens {
@@ -722,7 +843,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +855,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +868,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LogoutRequest) GetRefreshToken() string {
@@ -773,7 +894,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +906,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +919,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
 }
 
 // Request of ValidateToken.
@@ -812,7 +933,7 @@ type ValidateTokenRequest struct {
 
 func (x *ValidateTokenRequest) Reset() {
 	*x = ValidateTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +945,7 @@ func (x *ValidateTokenRequest) String() string {
 func (*ValidateTokenRequest) ProtoMessage() {}
 
 func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +958,7 @@ func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenRequest.ProtoReflect.Descriptor instead.
 func (*ValidateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ValidateTokenRequest) GetAccessToken() string {
@@ -868,7 +989,7 @@ type ValidateTokenResponse struct {
 
 func (x *ValidateTokenResponse) Reset() {
 	*x = ValidateTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1001,7 @@ func (x *ValidateTokenResponse) String() string {
 func (*ValidateTokenResponse) ProtoMessage() {}
 
 func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1014,7 @@ func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenResponse.ProtoReflect.Descriptor instead.
 func (*ValidateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ValidateTokenResponse) GetValid() bool {
@@ -942,7 +1063,7 @@ type ForgotPasswordRequest struct {
 
 func (x *ForgotPasswordRequest) Reset() {
 	*x = ForgotPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1075,7 @@ func (x *ForgotPasswordRequest) String() string {
 func (*ForgotPasswordRequest) ProtoMessage() {}
 
 func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1088,7 @@ func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ForgotPasswordRequest) GetEmail() string {
@@ -986,7 +1107,7 @@ type ForgotPasswordResponse struct {
 
 func (x *ForgotPasswordResponse) Reset() {
 	*x = ForgotPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1119,7 @@ func (x *ForgotPasswordResponse) String() string {
 func (*ForgotPasswordResponse) ProtoMessage() {}
 
 func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1132,7 @@ func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Request of ResetPassword.
@@ -1027,7 +1148,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1160,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1173,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResetPasswordRequest) GetToken() string {
@@ -1078,7 +1199,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1211,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1224,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 // Request of VerifyEmail.
@@ -1124,7 +1245,7 @@ type VerifyEmailRequest struct {
 
 func (x *VerifyEmailRequest) Reset() {
 	*x = VerifyEmailRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1257,7 @@ func (x *VerifyEmailRequest) String() string {
 func (*VerifyEmailRequest) ProtoMessage() {}
 
 func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1270,7 @@ func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
 func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VerifyEmailRequest) GetToken() string {
@@ -1195,7 +1316,7 @@ type VerifyEmailResponse struct {
 
 func (x *VerifyEmailResponse) Reset() {
 	*x = VerifyEmailResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1328,7 @@ func (x *VerifyEmailResponse) String() string {
 func (*VerifyEmailResponse) ProtoMessage() {}
 
 func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1341,7 @@ func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
 func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyEmailResponse) GetUser() *User {
@@ -1248,7 +1369,7 @@ type ResendVerificationRequest struct {
 
 func (x *ResendVerificationRequest) Reset() {
 	*x = ResendVerificationRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1381,7 @@ func (x *ResendVerificationRequest) String() string {
 func (*ResendVerificationRequest) ProtoMessage() {}
 
 func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1394,7 @@ func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
 func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResendVerificationRequest) GetEmail() string {
@@ -1292,7 +1413,7 @@ type ResendVerificationResponse struct {
 
 func (x *ResendVerificationResponse) Reset() {
 	*x = ResendVerificationResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1425,7 @@ func (x *ResendVerificationResponse) String() string {
 func (*ResendVerificationResponse) ProtoMessage() {}
 
 func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1438,7 @@ func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
 func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
 }
 
 // Request of ChangePassword.
@@ -1333,7 +1454,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1466,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1479,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -1387,7 +1508,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1520,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1533,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChangePasswordResponse) GetDeviceToken() string {
@@ -1448,16 +1569,22 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\tchallenge\x18\x04 \x01(\v2\x16.latchkey.v1.ChallengeH\x00R\tchallenge\x12%\n" +
 	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
 	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
-	"\x06result\"\xa5\x01\n" +
+	"\x06result\"\xc8\x01\n" +
 	"\tChallenge\x12,\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12-\n" +
-	"\afactors\x18\x02 \x03(\v2\x13.latchkey.v1.FactorR\afactors\x12;\n" +
+	"\afactors\x18\x02 \x03(\v2\x13.latchkey.v1.FactorR\afactors\x12!\n" +
+	"\foptions_json\x18\x03 \x01(\tR\voptionsJson\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xf1\x01\n" +
+	"expireTime\"\x1a\n" +
+	"\x18StartPasskeyLoginRequest\"l\n" +
+	"\x19StartPasskeyLoginResponse\x12,\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12!\n" +
+	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xa6\x02\n" +
 	"\x16AnswerChallengeRequest\x126\n" +
-	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x02\x80\x01\x01R\x0echallengeToken\x12+\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01R\x0echallengeToken\x12+\n" +
 	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
-	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x12,\n" +
+	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x123\n" +
+	"\fpasskey_json\x18\x04 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01H\x00R\vpasskeyJson\x12,\n" +
 	"\vdevice_name\x18\x06 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
 	"deviceNameB\x0f\n" +
 	"\x06answer\x12\x05\xbaH\x02\b\x01\"\xa1\x01\n" +
@@ -1513,10 +1640,12 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
-	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xcc\b\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xc0\t\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12r\n" +
+	"\x11StartPasskeyLogin\x12%.latchkey.v1.StartPasskeyLoginRequest\x1a&.latchkey.v1.StartPasskeyLoginResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12l\n" +
 	"\x0fAnswerChallenge\x12#.latchkey.v1.AnswerChallengeRequest\x1a$.latchkey.v1.AnswerChallengeResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12c\n" +
@@ -1546,75 +1675,79 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
 	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
 	(*LoginRequest)(nil),               // 2: latchkey.v1.LoginRequest
 	(*LoginResponse)(nil),              // 3: latchkey.v1.LoginResponse
 	(*Challenge)(nil),                  // 4: latchkey.v1.Challenge
-	(*AnswerChallengeRequest)(nil),     // 5: latchkey.v1.AnswerChallengeRequest
-	(*AnswerChallengeResponse)(nil),    // 6: latchkey.v1.AnswerChallengeResponse
-	(*RefreshTokenRequest)(nil),        // 7: latchkey.v1.RefreshTokenRequest
-	(*RefreshTokenResponse)(nil),       // 8: latchkey.v1.RefreshTokenResponse
-	(*LogoutRequest)(nil),              // 9: latchkey.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 10: latchkey.v1.LogoutResponse
-	(*ValidateTokenRequest)(nil),       // 11: latchkey.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),      // 12: latchkey.v1.ValidateTokenResponse
-	(*ForgotPasswordRequest)(nil),      // 13: latchkey.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil),     // 14: latchkey.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),       // 15: latchkey.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),      // 16: latchkey.v1.ResetPasswordResponse
-	(*VerifyEmailRequest)(nil),         // 17: latchkey.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),        // 18: latchkey.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),  // 19: latchkey.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil), // 20: latchkey.v1.ResendVerificationResponse
-	(*ChangePasswordRequest)(nil),      // 21: latchkey.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),     // 22: latchkey.v1.ChangePasswordResponse
-	(*User)(nil),                       // 23: latchkey.v1.User
-	(*Tokens)(nil),                     // 24: latchkey.v1.Tokens
-	(*Factor)(nil),                     // 25: latchkey.v1.Factor
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
-	(ErrorReason)(0),                   // 27: latchkey.v1.ErrorReason
+	(*StartPasskeyLoginRequest)(nil),   // 5: latchkey.v1.StartPasskeyLoginRequest
+	(*StartPasskeyLoginResponse)(nil),  // 6: latchkey.v1.StartPasskeyLoginResponse
+	(*AnswerChallengeRequest)(nil),     // 7: latchkey.v1.AnswerChallengeRequest
+	(*AnswerChallengeResponse)(nil),    // 8: latchkey.v1.AnswerChallengeResponse
+	(*RefreshTokenRequest)(nil),        // 9: latchkey.v1.RefreshTokenRequest
+	(*RefreshTokenResponse)(nil),       // 10: latchkey.v1.RefreshTokenResponse
+	(*LogoutRequest)(nil),              // 11: latchkey.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 12: latchkey.v1.LogoutResponse
+	(*ValidateTokenRequest)(nil),       // 13: latchkey.v1.ValidateTokenRequest
+	(*ValidateTokenResponse)(nil),      // 14: latchkey.v1.ValidateTokenResponse
+	(*ForgotPasswordRequest)(nil),      // 15: latchkey.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),     // 16: latchkey.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),       // 17: latchkey.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),      // 18: latchkey.v1.ResetPasswordResponse
+	(*VerifyEmailRequest)(nil),         // 19: latchkey.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),        // 20: latchkey.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),  // 21: latchkey.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil), // 22: latchkey.v1.ResendVerificationResponse
+	(*ChangePasswordRequest)(nil),      // 23: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),     // 24: latchkey.v1.ChangePasswordResponse
+	(*User)(nil),                       // 25: latchkey.v1.User
+	(*Tokens)(nil),                     // 26: latchkey.v1.Tokens
+	(*Factor)(nil),                     // 27: latchkey.v1.Factor
+	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
+	(ErrorReason)(0),                   // 29: latchkey.v1.ErrorReason
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	23, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	24, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	25, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	26, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
 	4,  // 2: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
-	23, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	25, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
-	26, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
-	23, // 7: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
-	24, // 8: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	23, // 9: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	27, // 10: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	26, // 11: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 12: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	25, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	27, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
+	28, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
+	25, // 7: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
+	26, // 8: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	25, // 9: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	29, // 10: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	28, // 11: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 12: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
 	0,  // 13: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
 	2,  // 14: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
-	5,  // 15: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
-	7,  // 16: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
-	9,  // 17: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
-	11, // 18: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
-	13, // 19: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
-	15, // 20: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	17, // 21: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
-	19, // 22: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
-	21, // 23: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	1,  // 24: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 25: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	6,  // 26: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
-	8,  // 27: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	10, // 28: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	12, // 29: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	14, // 30: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	16, // 31: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	18, // 32: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
-	20, // 33: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
-	22, // 34: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	24, // [24:35] is the sub-list for method output_type
-	13, // [13:24] is the sub-list for method input_type
+	5,  // 15: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
+	7,  // 16: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
+	9,  // 17: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
+	11, // 18: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
+	13, // 19: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
+	15, // 20: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
+	17, // 21: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
+	19, // 22: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
+	21, // 23: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
+	23, // 24: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	1,  // 25: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 26: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	6,  // 27: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
+	8,  // 28: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
+	10, // 29: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	12, // 30: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	14, // 31: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	16, // 32: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	18, // 33: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	20, // 34: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	22, // 35: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	24, // 36: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	25, // [25:37] is the sub-list for method output_type
+	13, // [13:25] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1634,21 +1767,22 @@ func file_latchkey_v1_auth_service_proto_init() {
 		(*LoginResponse_Tokens)(nil),
 		(*LoginResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[5].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[7].OneofWrappers = []any{
 		(*AnswerChallengeRequest_TotpCode)(nil),
 		(*AnswerChallengeRequest_RecoveryCode)(nil),
+		(*AnswerChallengeRequest_PasskeyJson)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[6].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[8].OneofWrappers = []any{
 		(*AnswerChallengeResponse_Tokens)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AuthService_SignUp_FullMethodName             = "/latchkey.v1.AuthService/SignUp"
 	AuthService_Login_FullMethodName              = "/latchkey.v1.AuthService/Login"
+	AuthService_StartPasskeyLogin_FullMethodName  = "/latchkey.v1.AuthService/StartPasskeyLogin"
 	AuthService_AnswerChallenge_FullMethodName    = "/latchkey.v1.AuthService/AnswerChallenge"
 	AuthService_RefreshToken_FullMethodName       = "/latchkey.v1.AuthService/RefreshToken"
 	AuthService_Logout_FullMethodName             = "/latchkey.v1.AuthService/Logout"
@@ -82,10 +83,20 @@ type AuthServiceClient interface {
 	// new password. Clients with a device token have a hundred of their own. The
 	// owner gets a mail.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
-	// AnswerChallenge starts the session of a login whose answer was a challenge. The
+	// StartPasskeyLogin begins a login by passkey, without an address or a password:
+	// give the options to the browser, and what it answers to AnswerChallenge, or to
+	// Reauthenticate, within five minutes. The options hold nothing of any account.
+	//
+	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID).
+	StartPasskeyLogin(ctx context.Context, in *StartPasskeyLoginRequest, opts ...grpc.CallOption) (*StartPasskeyLoginResponse, error)
+	// AnswerChallenge starts the session of a login by passkey, or of one whose answer
+	// was a challenge. The
 	// challenge works once, for ten minutes and five answers, and ends with whatever
 	// ends the sessions of its account, such as a new password. A code works once,
-	// whichever challenge it answers.
+	// whichever challenge it answers. The challenge of StartPasskeyLogin works once, for
+	// five minutes. Then the passkey has verified its user, so it counts as two factors:
+	// `amr` is `pop`, `user` and `mfa`. After a password, `amr` has `user` only if the
+	// passkey did that. Nothing that others do limits passkeys.
 	//
 	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
 	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
@@ -212,6 +223,16 @@ func (c *authServiceClient) Login(ctx context.Context, in *LoginRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LoginResponse)
 	err := c.cc.Invoke(ctx, AuthService_Login_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) StartPasskeyLogin(ctx context.Context, in *StartPasskeyLoginRequest, opts ...grpc.CallOption) (*StartPasskeyLoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartPasskeyLoginResponse)
+	err := c.cc.Invoke(ctx, AuthService_StartPasskeyLogin_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -358,10 +379,20 @@ type AuthServiceServer interface {
 	// new password. Clients with a device token have a hundred of their own. The
 	// owner gets a mail.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
-	// AnswerChallenge starts the session of a login whose answer was a challenge. The
+	// StartPasskeyLogin begins a login by passkey, without an address or a password:
+	// give the options to the browser, and what it answers to AnswerChallenge, or to
+	// Reauthenticate, within five minutes. The options hold nothing of any account.
+	//
+	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID).
+	StartPasskeyLogin(context.Context, *StartPasskeyLoginRequest) (*StartPasskeyLoginResponse, error)
+	// AnswerChallenge starts the session of a login by passkey, or of one whose answer
+	// was a challenge. The
 	// challenge works once, for ten minutes and five answers, and ends with whatever
 	// ends the sessions of its account, such as a new password. A code works once,
-	// whichever challenge it answers.
+	// whichever challenge it answers. The challenge of StartPasskeyLogin works once, for
+	// five minutes. Then the passkey has verified its user, so it counts as two factors:
+	// `amr` is `pop`, `user` and `mfa`. After a password, `amr` has `user` only if the
+	// passkey did that. Nothing that others do limits passkeys.
 	//
 	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
 	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
@@ -480,6 +511,9 @@ func (UnimplementedAuthServiceServer) SignUp(context.Context, *SignUpRequest) (*
 func (UnimplementedAuthServiceServer) Login(context.Context, *LoginRequest) (*LoginResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
 }
+func (UnimplementedAuthServiceServer) StartPasskeyLogin(context.Context, *StartPasskeyLoginRequest) (*StartPasskeyLoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartPasskeyLogin not implemented")
+}
 func (UnimplementedAuthServiceServer) AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AnswerChallenge not implemented")
 }
@@ -560,6 +594,24 @@ func _AuthService_Login_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AuthServiceServer).Login(ctx, req.(*LoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_StartPasskeyLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartPasskeyLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).StartPasskeyLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_StartPasskeyLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).StartPasskeyLogin(ctx, req.(*StartPasskeyLoginRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -740,6 +792,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Login",
 			Handler:    _AuthService_Login_Handler,
+		},
+		{
+			MethodName: "StartPasskeyLogin",
+			Handler:    _AuthService_StartPasskeyLogin_Handler,
 		},
 		{
 			MethodName: "AnswerChallenge",

@@ -98,7 +98,7 @@ const (
 	// INVALID_ARGUMENT: the mailed code is wrong, spent, expired or was tried five
 	// times. The answer is the same for an address without an account. Also: the code
 	// of an authenticator app is wrong or was used before, or the recovery code is
-	// wrong or spent.
+	// wrong or spent, or the answer of a passkey is not right.
 	ErrorReason_ERROR_REASON_CODE_INVALID ErrorReason = 23
 	// FAILED_PRECONDITION: the settings of the service turn the method off.
 	ErrorReason_ERROR_REASON_NOT_ENABLED ErrorReason = 24
@@ -113,6 +113,8 @@ const (
 	// UNAUTHENTICATED: the challenge is unknown, answered, expired or was answered
 	// wrongly five times, or the account's sessions were ended since. Log in again.
 	ErrorReason_ERROR_REASON_CHALLENGE_INVALID ErrorReason = 27
+	// FAILED_PRECONDITION: without this factor, nothing would be left to log in with.
+	ErrorReason_ERROR_REASON_LAST_FACTOR ErrorReason = 28
 )
 
 // Enum value maps for ErrorReason.
@@ -146,6 +148,7 @@ var (
 		25: "ERROR_REASON_FRESH_LOGIN_REQUIRED",
 		26: "ERROR_REASON_FACTOR_REQUIRED",
 		27: "ERROR_REASON_CHALLENGE_INVALID",
+		28: "ERROR_REASON_LAST_FACTOR",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -176,6 +179,7 @@ var (
 		"ERROR_REASON_FRESH_LOGIN_REQUIRED":  25,
 		"ERROR_REASON_FACTOR_REQUIRED":       26,
 		"ERROR_REASON_CHALLENGE_INVALID":     27,
+		"ERROR_REASON_LAST_FACTOR":           28,
 	}
 )
 
@@ -210,7 +214,7 @@ var File_latchkey_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xc0\a\n" +
+	"\x1elatchkey/v1/error_reason.proto\x12\vlatchkey.v1*\xde\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_EMAIL_TAKEN\x10\x01\x12$\n" +
@@ -240,7 +244,8 @@ const file_latchkey_v1_error_reason_proto_rawDesc = "" +
 	"\x18ERROR_REASON_NOT_ENABLED\x10\x18\x12%\n" +
 	"!ERROR_REASON_FRESH_LOGIN_REQUIRED\x10\x19\x12 \n" +
 	"\x1cERROR_REASON_FACTOR_REQUIRED\x10\x1a\x12\"\n" +
-	"\x1eERROR_REASON_CHALLENGE_INVALID\x10\x1bB\xa5\x01\n" +
+	"\x1eERROR_REASON_CHALLENGE_INVALID\x10\x1b\x12\x1c\n" +
+	"\x18ERROR_REASON_LAST_FACTOR\x10\x1cB\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10ErrorReasonProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (

@@ -34,6 +34,9 @@ const (
 	// An authenticator app that shows a code of six digits (RFC 6238), a second
 	// factor.
 	FactorKind_FACTOR_KIND_TOTP FactorKind = 2
+	// A passkey (WebAuthn). It logs in by itself, and is a second factor after the
+	// password.
+	FactorKind_FACTOR_KIND_PASSKEY FactorKind = 3
 	// Recovery codes, which stand in for a second factor that is lost.
 	FactorKind_FACTOR_KIND_RECOVERY_CODES FactorKind = 4
 )
@@ -44,12 +47,14 @@ var (
 		0: "FACTOR_KIND_UNSPECIFIED",
 		1: "FACTOR_KIND_PASSWORD",
 		2: "FACTOR_KIND_TOTP",
+		3: "FACTOR_KIND_PASSKEY",
 		4: "FACTOR_KIND_RECOVERY_CODES",
 	}
 	FactorKind_value = map[string]int32{
 		"FACTOR_KIND_UNSPECIFIED":    0,
 		"FACTOR_KIND_PASSWORD":       1,
 		"FACTOR_KIND_TOTP":           2,
+		"FACTOR_KIND_PASSKEY":        3,
 		"FACTOR_KIND_RECOVERY_CODES": 4,
 	}
 )
@@ -185,12 +190,13 @@ const file_latchkey_v1_factor_proto_rawDesc = "" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12>\n" +
 	"\rlast_use_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x12\x1c\n" +
-	"\tremaining\x18\x06 \x01(\x05R\tremaining*y\n" +
+	"\tremaining\x18\x06 \x01(\x05R\tremaining*\x92\x01\n" +
 	"\n" +
 	"FactorKind\x12\x1b\n" +
 	"\x17FACTOR_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14FACTOR_KIND_PASSWORD\x10\x01\x12\x14\n" +
-	"\x10FACTOR_KIND_TOTP\x10\x02\x12\x1e\n" +
+	"\x10FACTOR_KIND_TOTP\x10\x02\x12\x17\n" +
+	"\x13FACTOR_KIND_PASSKEY\x10\x03\x12\x1e\n" +
 	"\x1aFACTOR_KIND_RECOVERY_CODES\x10\x04B\xa0\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\vFactorProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
