@@ -35,13 +35,13 @@ func stepUpPolicies() map[string]*latchkeyv1.Policy {
 // stepUpService registers the service and its descriptor.
 func stepUpService(t *testing.T, s *grpc.Server) {
 	t.Helper()
-	service := &descriptorpb.ServiceDescriptorProto{Name: proto.String("StepUp")}
+	service := &descriptorpb.ServiceDescriptorProto{Name: new("StepUp")}
 	desc := &grpc.ServiceDesc{ServiceName: "test.stepup.StepUp", HandlerType: (*any)(nil)}
 	for name, policy := range stepUpPolicies() {
 		options := &descriptorpb.MethodOptions{}
 		proto.SetExtension(options, latchkeyv1.E_Policy, policy)
 		service.Method = append(service.Method, &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(name), InputType: proto.String(".google.protobuf.Empty"), OutputType: proto.String(".google.protobuf.Empty"), Options: options,
+			Name: new(name), InputType: new(".google.protobuf.Empty"), OutputType: new(".google.protobuf.Empty"), Options: options,
 		})
 		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 			if err := decode(&emptypb.Empty{}); err != nil {
@@ -58,7 +58,7 @@ func stepUpService(t *testing.T, s *grpc.Server) {
 		return // from an earlier run of the test in this process
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String(path), Package: proto.String("test.stepup"), Syntax: proto.String("proto3"),
+		Name: new(path), Package: new("test.stepup"), Syntax: new("proto3"),
 		Dependency: []string{"google/protobuf/empty.proto"}, Service: []*descriptorpb.ServiceDescriptorProto{service},
 	}, protoregistry.GlobalFiles)
 	if err != nil {

@@ -33,7 +33,9 @@ func TestUpdateAccount(t *testing.T) {
 		wantValid(t, at, tokens.GetAccessToken(), 0)
 	}
 	for _, change := range []struct{ first, last *string }{
-		{first: proto.String("Augusta")}, {last: proto.String("King")}, {first: proto.String("Ada"), last: proto.String("Byron")},
+		{first: new("Augusta")},
+		{last: new("King")},
+		{first: new("Ada"), last: new("Byron")},
 		{}, // changes nothing
 	} {
 		if change.first != nil {
@@ -69,12 +71,12 @@ func TestUpdateAccountRefused(t *testing.T) {
 	user := signUp(t, s, email)
 	tokens := logIn(t, s, email)
 	for field, change := range map[string]struct{ first, last *string }{
-		"first_name": {first: proto.String("")}, "last_name": {last: proto.String("a\nb")},
+		"first_name": {first: new("")}, "last_name": {last: new("a\nb")},
 	} {
 		_, err := rename(as(t, tokens), s, change.first, change.last)
 		wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", field)
 	}
-	_, err := rename(t.Context(), s, proto.String("Eve"), nil)
+	_, err := rename(t.Context(), s, new("Eve"), nil)
 	wantRefused(t, err, codes.Unauthenticated, "TOKEN_INVALID")
 	_, err = getAccount(t.Context(), s)
 	wantRefused(t, err, codes.Unauthenticated, "TOKEN_INVALID")
@@ -82,7 +84,7 @@ func TestUpdateAccountRefused(t *testing.T) {
 	commit := holdAccount(t, s, "SELECT latchkey_append_revocation('user', NULL, id, NULL, NULL, NULL) FROM users WHERE id = $1 FOR UPDATE", user.GetId())
 	refused := make(chan error, 1)
 	go func() {
-		_, err := rename(as(t, tokens), s, proto.String("Eve"), nil)
+		_, err := rename(as(t, tokens), s, new("Eve"), nil)
 		refused <- err
 	}()
 	commit()
@@ -90,7 +92,7 @@ func TestUpdateAccountRefused(t *testing.T) {
 
 	tokens = logIn(t, s, email)
 	for range 40 {
-		if _, err = rename(as(t, tokens), s, proto.String("Augusta"), nil); err != nil {
+		if _, err = rename(as(t, tokens), s, new("Augusta"), nil); err != nil {
 			break
 		}
 	}

@@ -197,12 +197,13 @@ func TestEventsOfADeletedAccountHaveIDsOnly(t *testing.T) {
 	logIn(t, s, email)
 	signUp(t, s, "bob@example.com")
 	execSQL(t, s, "DELETE FROM users WHERE id = $1", user.GetId())
-	shown := func(of string) (addresses string) {
+	shown := func(of string) string {
+		var addresses strings.Builder
 		got, _ := listEvents(t, s, &latchkeyv1.ListAuditEventsRequest{UserId: of})
 		for _, e := range got {
-			addresses += fmt.Sprintf("%s %q;", e.GetKind(), e.GetAddress())
+			fmt.Fprintf(&addresses, "%s %q;", e.GetKind(), e.GetAddress())
 		}
-		return addresses
+		return addresses.String()
 	}
 	if got := shown(user.GetId()); got != `logged_in "";signed_up "";` {
 		t.Errorf("got %s", got)

@@ -568,14 +568,15 @@ func TestFactorsAtRest(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{Secret: "the first"})
 	phone, recovery, _ := guarded(t, s)
 	token := challenge(t, s)
-	var all string
+	var stored strings.Builder
 	for _, table := range []string{"factors", "totp_factors", "recovery_sets", "recovery_codes", "challenges", "audit_events", "river_job"} {
 		var rows string
 		if err := s.Pool.QueryRow(t.Context(), "SELECT coalesce(string_agg(t::text, ' '), '') FROM "+table+" t").Scan(&rows); err != nil {
 			t.Fatal(err)
 		}
-		all += strings.ToLower(rows)
+		stored.WriteString(strings.ToLower(rows))
 	}
+	all := stored.String()
 	for name, secret := range map[string]string{
 		"seed": hex.EncodeToString(phone.seed), "secret": strings.ToLower(totp.Secret(phone.seed)), "recovery code": recovery[0],
 		"bare recovery code": strings.ReplaceAll(recovery[0], "-", ""), "hex of a recovery code": hex.EncodeToString([]byte(strings.ToUpper(strings.ReplaceAll(recovery[0], "-", "")))),

@@ -65,11 +65,11 @@ func readLetter(t *testing.T, message mail.Message) letter {
 }
 
 func verifyLink(ctx context.Context, s *testenv.Server, token string) (*latchkeyv1.VerifyEmailResponse, error) {
-	return s.Auth.VerifyEmail(ctx, &latchkeyv1.VerifyEmailRequest{Token: proto.String(token)})
+	return s.Auth.VerifyEmail(ctx, &latchkeyv1.VerifyEmailRequest{Token: new(token)})
 }
 
 func verifyCode(ctx context.Context, s *testenv.Server, address, code string) (*latchkeyv1.VerifyEmailResponse, error) {
-	return s.Auth.VerifyEmail(ctx, &latchkeyv1.VerifyEmailRequest{Email: proto.String(address), Code: proto.String(code)})
+	return s.Auth.VerifyEmail(ctx, &latchkeyv1.VerifyEmailRequest{Email: new(address), Code: new(code)})
 }
 
 func resend(t *testing.T, s *testenv.Server, address string) {
@@ -115,10 +115,10 @@ func TestOwnersKeepAllWhenTheyProve(t *testing.T) {
 	replica := mailingReplica(t, s)
 	for name, prove := range map[string]func(address string, by *latchkeyv1.Tokens, l letter) (*latchkeyv1.VerifyEmailResponse, error){
 		"link-password": func(_ string, _ *latchkeyv1.Tokens, l letter) (*latchkeyv1.VerifyEmailResponse, error) {
-			return s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Token: &l.token, Password: proto.String(password)})
+			return s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Token: &l.token, Password: new(password)})
 		},
 		"code-password": func(address string, _ *latchkeyv1.Tokens, l letter) (*latchkeyv1.VerifyEmailResponse, error) {
-			return s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Email: &address, Code: &l.code, Password: proto.String(password)})
+			return s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Email: &address, Code: &l.code, Password: new(password)})
 		},
 		"link-session": func(_ string, by *latchkeyv1.Tokens, l letter) (*latchkeyv1.VerifyEmailResponse, error) {
 			return verifyLink(as(t, by), s, l.token)
@@ -155,18 +155,21 @@ func TestSquatterLosesAllToTheOwner(t *testing.T) {
 	replica := mailingReplica(t, s)
 	for name, prove := range map[string]func(t *testing.T, address string, l letter){
 		"link": func(t *testing.T, _ string, l letter) {
+			t.Helper()
 			resp, err := verifyLink(t.Context(), s, l.token)
 			if err != nil || !resp.GetPasswordRemoved() || resp.GetUser().GetFirstName()+resp.GetUser().GetLastName() != "" {
 				t.Errorf("verified: %v, %v", resp, err)
 			}
 		},
 		"code": func(t *testing.T, address string, l letter) {
+			t.Helper()
 			resp, err := verifyCode(t.Context(), s, address, l.code)
 			if err != nil || !resp.GetPasswordRemoved() || resp.GetUser().GetFirstName()+resp.GetUser().GetLastName() != "" {
 				t.Errorf("verified: %v, %v", resp, err)
 			}
 		},
 		"reset": func(t *testing.T, address string, _ letter) {
+			t.Helper()
 			_, token := resetMail(t, s, address)
 			if err := tryReset(t.Context(), s, token, newPassword); err != nil {
 				t.Error(err)
@@ -174,6 +177,7 @@ func TestSquatterLosesAllToTheOwner(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			address := name + "@example.com"
 			user := signUp(t, s, address)
 			l := waitLetter(t, s, address, 1)
@@ -231,7 +235,7 @@ func TestNothingBadProves(t *testing.T) {
 	signUp(t, s, email)
 	l := waitLetter(t, s, email, 1)
 	tokens := logIn(t, s, email)
-	_, err := s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Token: &l.token, Password: proto.String("not the password")})
+	_, err := s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Token: &l.token, Password: new("not the password")})
 	wantRefused(t, err, codes.Unauthenticated, "INVALID_CREDENTIALS")
 	_, err = verifyLink(testenv.WithKey(t.Context(), flip(tokens.GetAccessToken(), len(tokens.GetAccessToken())-5)), s, l.token)
 	wantRefused(t, err, codes.Unauthenticated, "TOKEN_INVALID")
@@ -244,7 +248,7 @@ func TestNothingBadProves(t *testing.T) {
 		wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "code")
 	}
 	for _, bad := range []*latchkeyv1.VerifyEmailRequest{
-		{}, {Token: &l.token, Email: proto.String(email), Code: &l.code}, {Email: proto.String(email)}, {Code: &l.code}, {Token: &l.token, Code: &l.code},
+		{}, {Token: &l.token, Email: new(email), Code: &l.code}, {Email: new(email)}, {Code: &l.code}, {Token: &l.token, Code: &l.code},
 	} {
 		_, err := s.Auth.VerifyEmail(t.Context(), bad)
 		wantRefused(t, err, codes.InvalidArgument, "VALIDATION_FAILED", "token")
@@ -375,7 +379,7 @@ func TestLoginWaitsForProof(t *testing.T) {
 		t.Errorf("sessions %v", keys)
 	}
 	if resp, err := s.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{
-		Token: &first.token, Password: proto.String(password),
+		Token: &first.token, Password: new(password),
 	}); err != nil || resp.GetPasswordRemoved() {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -452,7 +456,7 @@ func TestNobodyMarksAnAddressAsProved(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := logIn(t, s, email)
-	update := &latchkeyv1.UpdateAccountRequest{FirstName: proto.String("Eve")}
+	update := &latchkeyv1.UpdateAccountRequest{FirstName: new("Eve")}
 	unknown(update)
 	if _, err := s.AccountService.UpdateAccount(as(t, tokens), update); err != nil {
 		t.Fatal(err)

@@ -51,6 +51,7 @@ func get(t *testing.T, client *http.Client, url string) string {
 func TestServe(t *testing.T) {
 	t.Parallel()
 	settings := serveSettings(t)
+	settings["LATCHKEY_EMAIL_VERIFICATION"] = "off" // its mail would be pending: nobody listens at the address for SMTP
 	p := start(t, pairs(settings), "serve")
 	addrs := p.addrs(t)
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addrs["grpc"]))

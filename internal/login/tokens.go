@@ -101,8 +101,8 @@ func accessTokenID(sess session.Session, issued time.Time, verified, forAccount 
 	text := make([]byte, 16+8+8+8, 16+8+8+8+2)
 	copy(text, sess.ID[:])
 	binary.BigEndian.PutUint64(text[16:], sess.Generation)
-	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix()))             //nolint:gosec // G115: any bits will do
-	binary.BigEndian.PutUint64(text[32:], uint64(sess.AuthTime.UnixMilli())) //nolint:gosec // G115
+	binary.BigEndian.PutUint64(text[24:], uint64(issued.Unix())) //nolint:gosec // G115: any bits will do
+	binary.BigEndian.PutUint64(text[32:], uint64(sess.AuthTime.UnixMilli()))
 	if verified {
 		text = append(text, 2)
 	}

@@ -74,7 +74,7 @@ func Parse(typed string) (Code, error) {
 		if !strings.ContainsRune(alphabet, r) || len(code) == Length {
 			return "", ErrForm
 		}
-		code = append(code, byte(r)) //nolint:gosec // G115: one of the alphabet
+		code = append(code, byte(r))
 	}
 	if len(code) != Length {
 		return "", ErrForm

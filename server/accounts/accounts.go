@@ -41,7 +41,7 @@ func (s *Service) UpdateAccount(ctx context.Context, req *latchkeyv1.UpdateAccou
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.Accounts.Rename(ctx, by, account.Names{First: req.FirstName, Last: req.LastName}) //nolint:protogetter // unset is not empty
+	user, err := s.Accounts.Rename(ctx, by, account.Names{First: req.FirstName, Last: req.LastName})
 	if err != nil {
 		return nil, err
 	}

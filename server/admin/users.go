@@ -42,7 +42,7 @@ func (s *Service) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest)
 func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersRequest) (*latchkeyv1.ListUsersResponse, error) {
 	const purpose = latchkeyv1.AdminService_ListUsers_FullMethodName
 	var factor string
-	switch req.GetFactor() { //nolint:exhaustive // the others are no second factors
+	switch req.GetFactor() {
 	case latchkeyv1.FactorKind_FACTOR_KIND_UNSPECIFIED:
 	case latchkeyv1.FactorKind_FACTOR_KIND_TOTP:
 		factor = string(factors.TOTP)
