@@ -235,7 +235,8 @@ func (q *Queries) FindFactorFailures(ctx context.Context, db DBTX, arg FindFacto
 
 const findForeignRecoveryKeys = `-- name: FindForeignRecoveryKeys :many
 SELECT user_id, id, sealed_key FROM recovery_sets
-WHERE substring(sealed_key FROM 1 FOR 5) <> $1::bytea AND user_id > $2 ORDER BY user_id LIMIT 500
+WHERE substring(sealed_key FROM 1 FOR 5) <> $1::bytea AND user_id > $2 AND latchkey_on_primary()
+ORDER BY user_id LIMIT 500
 `
 
 type FindForeignRecoveryKeysParams struct {
@@ -272,7 +273,8 @@ func (q *Queries) FindForeignRecoveryKeys(ctx context.Context, db DBTX, arg Find
 
 const findForeignSeeds = `-- name: FindForeignSeeds :many
 SELECT factor_id, sealed_seed FROM totp_factors
-WHERE substring(sealed_seed FROM 1 FOR 5) <> $1::bytea AND factor_id > $2 ORDER BY factor_id LIMIT 500
+WHERE substring(sealed_seed FROM 1 FOR 5) <> $1::bytea AND factor_id > $2 AND latchkey_on_primary()
+ORDER BY factor_id LIMIT 500
 `
 
 type FindForeignSeedsParams struct {

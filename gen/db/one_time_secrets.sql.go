@@ -54,7 +54,7 @@ func (q *Queries) EndedSince(ctx context.Context, db DBTX, arg EndedSinceParams)
 
 const findCode = `-- name: FindCode :one
 SELECT s.code_nonce, s.code_hash, s.tries FROM one_time_secrets s
-WHERE s.user_id = $1 AND s.purpose = $2 AND s.asker = $3
+WHERE s.user_id = $1 AND s.purpose = $2 AND s.asker = $3 AND latchkey_on_primary()
 `
 
 type FindCodeParams struct {

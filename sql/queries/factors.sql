@@ -110,7 +110,8 @@ DELETE FROM factor_failures WHERE since < @before::timestamptz;
 -- FindForeignSeeds reads seeds that were not sealed with the current key.
 -- name: FindForeignSeeds :many
 SELECT factor_id, sealed_seed FROM totp_factors
-WHERE substring(sealed_seed FROM 1 FOR 5) <> @head::bytea AND factor_id > @after ORDER BY factor_id LIMIT 500;
+WHERE substring(sealed_seed FROM 1 FOR 5) <> @head::bytea AND factor_id > @after AND latchkey_on_primary()
+ORDER BY factor_id LIMIT 500;
 
 -- name: ResealSeed :execrows
 UPDATE totp_factors SET sealed_seed = @resealed WHERE factor_id = @factor_id AND sealed_seed = @sealed;
@@ -118,7 +119,8 @@ UPDATE totp_factors SET sealed_seed = @resealed WHERE factor_id = @factor_id AND
 -- FindForeignRecoveryKeys reads keys of recovery codes that were not sealed with the current key.
 -- name: FindForeignRecoveryKeys :many
 SELECT user_id, id, sealed_key FROM recovery_sets
-WHERE substring(sealed_key FROM 1 FOR 5) <> @head::bytea AND user_id > @after ORDER BY user_id LIMIT 500;
+WHERE substring(sealed_key FROM 1 FOR 5) <> @head::bytea AND user_id > @after AND latchkey_on_primary()
+ORDER BY user_id LIMIT 500;
 
 -- name: ResealRecoveryKey :execrows
 UPDATE recovery_sets SET sealed_key = @resealed WHERE user_id = @user_id AND sealed_key = @sealed;

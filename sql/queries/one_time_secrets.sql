@@ -36,7 +36,7 @@ WHERE purpose = @purpose AND asker = @asker AND token_hash = @token_hash AND use
 -- FindCode reads the values from which the digits of the account's secret are made.
 -- name: FindCode :one
 SELECT s.code_nonce, s.code_hash, s.tries FROM one_time_secrets s
-WHERE s.user_id = @user_id AND s.purpose = @purpose AND s.asker = @asker;
+WHERE s.user_id = @user_id AND s.purpose = @purpose AND s.asker = @asker AND latchkey_on_primary();
 
 -- SetCode gives the secret other digits, with tries of their own.
 -- name: SetCode :exec

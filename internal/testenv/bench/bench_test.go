@@ -15,9 +15,9 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv/benchkit"
 )
 
-// TestMain lets this program be the echo, as in a run.
+// TestMain lets this program be the echo or the crowd, as in a run.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == echoCommand {
+	if len(os.Args) > 1 && (os.Args[1] == echoCommand || os.Args[1] == crowdCommand) {
 		main()
 		return
 	}

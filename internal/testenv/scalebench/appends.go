@@ -203,7 +203,7 @@ func (s *site) appendWays(replicas [2]*grpc.ClientConn) []*appending {
 			for i := range int64(appendBatch) {
 				p.SessionIds, p.UserIds = append(p.SessionIds, id(fmt.Sprint("batch", began), n*appendBatch+i)), append(p.UserIds, s.any("append", n+i).id)
 				p.Kinds, p.Addresses = append(p.Kinds, "logout"), append(p.Addresses, "203.0.113.77")
-				p.TraceIds, p.CallIds = append(p.TraceIds, ""), append(p.CallIds, "")
+				p.TraceIds, p.CallIds, p.Actors = append(p.TraceIds, ""), append(p.CallIds, ""), append(p.Actors, "")
 			}
 			_, err := queries.AppendSessionRevocations(ctx, s.pool, p)
 			return err

@@ -95,7 +95,7 @@ func (s *site) explainAll(ctx context.Context) ([]plan, error) {
 		{"Logout: AppendSessionRevocations", func(on db.DBTX) error {
 			_, err := q.AppendSessionRevocations(ctx, on, db.AppendSessionRevocationsParams{
 				Now: time.Now(), SessionIds: []uuid.UUID{uuid.New()}, UserIds: []uuid.UUID{p.id}, Kinds: []string{"logout"},
-				Addresses: []string{""}, TraceIds: []string{""}, CallIds: []string{""},
+				Addresses: []string{""}, TraceIds: []string{""}, CallIds: []string{""}, Actors: []string{""},
 			})
 			return err
 		}},
