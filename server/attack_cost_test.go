@@ -54,6 +54,7 @@ func contractFields() []protoreflect.FieldDescriptor {
 	for _, file := range []protoreflect.FileDescriptor{
 		latchkeyv1.File_latchkey_v1_auth_service_proto, latchkeyv1.File_latchkey_v1_session_service_proto,
 		latchkeyv1.File_latchkey_v1_admin_service_proto, latchkeyv1.File_latchkey_v1_revocation_service_proto,
+		latchkeyv1.File_latchkey_v1_account_service_proto,
 	} {
 		for i := range file.Messages().Len() {
 			fields := file.Messages().Get(i).Fields()

@@ -144,10 +144,10 @@ const file_latchkey_v1_rules_proto_rawDesc = "" +
 	"\x0fname.characters\x120must not contain control or direction characters\x1ai!rule || this.size() > 100 || this.matches(r'^[^\\p{Cc}\\p{Zl}\\p{Zp}\\x{202A}-\\x{202E}\\x{2066}-\\x{2069}]*$')\n" +
 	"M\n" +
 	"\x0estring.max_len\x12\x1emust be at most 100 characters\x1a\x1b!rule || this.size() <= 100R\n" +
-	"deviceName:\x7f\n" +
-	"\x04code\x12\x19.buf.validate.StringRules\x18ꮒ\xe1\x01 \x01(\bBL\xc2HI\n" +
-	"G\n" +
-	"\vcode.digits\x12\x12must be six digits\x1a$!rule || this.matches(r'^[0-9]{6}$')R\x04codeB\x9f\x01\n" +
+	"deviceName:\x93\x01\n" +
+	"\x04code\x12\x19.buf.validate.StringRules\x18ꮒ\xe1\x01 \x01(\bB`\xc2H]\n" +
+	"[\n" +
+	"\vcode.digits\x12\x12must be six digits\x1a8!rule || this.size() <= 6 && this.matches(r'^[0-9]{6}$')R\x04codeB\x9f\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\n" +
 	"RulesProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1"
 
