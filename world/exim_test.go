@@ -186,7 +186,7 @@ func TestMailExim(t *testing.T) {
 	addr, version := startExim(t, plain, utf8)
 	from := "LATCHKEY_MAIL_FROM=App <no-reply@app.example.com>"
 
-	s := dev(t, "LATCHKEY_SMTP_URL=smtp://"+addr+"?starttls=never", from, "LATCHKEY_RESET_URL=https://app.example.com/reset")
+	s := dev(t, "LATCHKEY_SMTP_URL=smtp://"+addr+"?starttls=never", from, "LATCHKEY_EMAIL_VERIFICATION=off", "LATCHKEY_RESET_URL=https://app.example.com/reset")
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, s.grpc))
 	_, err := auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: "ada@example.org", Password: "correct horse battery", FirstName: "Ada", LastName: "L"})
 	check(t, err)
