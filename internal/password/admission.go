@@ -49,6 +49,7 @@ type admission struct {
 // turned away.
 type pace struct {
 	rate   float64   // running average of nanoseconds per unit
+	best   float64   // the lowest average so far; 0: none
 	probed time.Time // last measurement or probe
 }
 
@@ -118,6 +119,9 @@ func (a *admission) measured(w work, took time.Duration) {
 	p := &a.paces[w.engine]
 	sample := min(float64(took)/float64(w.units), outlier*p.rate)
 	p.rate += smoothing * (sample - p.rate)
+	if p.best == 0 || p.rate < p.best {
+		p.best = p.rate
+	}
 	p.probed = a.now()
 }
 
@@ -272,7 +276,13 @@ func (a *admission) turnAway(who *ticket, now time.Time) error {
 		a.totals.KnownTurnedAway++
 		return &OverloadedError{RetryAfter: wait}
 	}
-	next := a.invited.Add(a.estimate(who.work) / time.Duration(a.slots)).Sub(now)
+	// When they come back the crowd is gone, and hashes take as long as in calm times: the average of this moment, several
+	// times that, would leave the slots idle.
+	own := a.estimate(who.work)
+	if best := a.paces[who.work.engine].best; best > 0 {
+		own = min(own, time.Duration(float64(who.work.units)*best))
+	}
+	next := a.invited.Add(own / time.Duration(a.slots)).Sub(now)
 	if wait < next && next <= maxRetryAfter {
 		wait = roundUp(next, time.Millisecond)
 	}
