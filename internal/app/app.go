@@ -16,6 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/jobs"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
 	"github.com/latchkey-auth/latchkey/internal/mail"
@@ -176,7 +177,7 @@ func (a *App) newLeaves(ctx context.Context, keys *subkeys, older *older) (err e
 	if err != nil {
 		return err
 	}
-	if a.sealer, err = seal.New(keys.factors); err != nil {
+	if a.sealer, err = seal.New(factors.SealLabel, keys.factors); err != nil {
 		return err
 	}
 	if cfg.PasskeyRPID != "" {

@@ -40,6 +40,9 @@ const (
 	RecoveryCodes Kind = "recovery_codes"
 )
 
+// SealLabel is for the Sealer of a Flow. Stored factors are sealed under it: do not change it.
+const SealLabel = "latchkey seal v1"
+
 const changesScope = "Factors of an account"
 
 // changesRate limits the rows that one account can make the service store (see internal/revoke), and the mails about

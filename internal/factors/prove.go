@@ -107,7 +107,7 @@ func (f *Flow) findTOTP(ctx context.Context, p Prover, typed string) (accept, er
 	if err != nil {
 		return nil, fmt.Errorf("look the seed up: %w", err)
 	}
-	seed, err := f.cfg.Sealer.Open(seedPlace(found.ID), found.SealedSeed)
+	seed, _, err := f.cfg.Sealer.Open(seedPlace(found.ID), found.SealedSeed)
 	if err != nil {
 		return nil, fmt.Errorf("open the seed of factor %s: %w", found.ID, err)
 	}
@@ -133,7 +133,7 @@ func (f *Flow) findRecoveryCode(ctx context.Context, p Prover, typed string) (ac
 	if err != nil {
 		return nil, fmt.Errorf("look the recovery codes up: %w", err)
 	}
-	key, err := f.cfg.Sealer.Open(codesPlace(set.ID), set.SealedKey)
+	key, _, err := f.cfg.Sealer.Open(codesPlace(set.ID), set.SealedKey)
 	if err != nil {
 		return nil, fmt.Errorf("open the key of recovery codes %s: %w", set.ID, err)
 	}

@@ -64,7 +64,7 @@ func (f *Flow) openLogin(token string) (state []byte, expires time.Time, ok bool
 	if err != nil {
 		return nil, time.Time{}, false
 	}
-	plain, err := f.cfg.Sealer.Open(passkeyLogin, sealed)
+	plain, _, err := f.cfg.Sealer.Open(passkeyLogin, sealed)
 	if err != nil || len(plain) < timeBytes {
 		return nil, time.Time{}, false
 	}

@@ -26,7 +26,7 @@ func Reseal(ctx context.Context, pool *pgxpool.Pool, sealer *seal.Sealer) (int64
 		}
 		for _, row := range seeds {
 			after = row.FactorID
-			plain, err := sealer.Open(seedPlace(row.FactorID), row.SealedSeed)
+			plain, _, err := sealer.Open(seedPlace(row.FactorID), row.SealedSeed)
 			if err != nil {
 				continue
 			}
@@ -49,7 +49,7 @@ func Reseal(ctx context.Context, pool *pgxpool.Pool, sealer *seal.Sealer) (int64
 		}
 		for _, row := range sets {
 			after = row.UserID
-			plain, err := sealer.Open(codesPlace(row.ID), row.SealedKey)
+			plain, _, err := sealer.Open(codesPlace(row.ID), row.SealedKey)
 			if err != nil {
 				continue
 			}

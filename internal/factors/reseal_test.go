@@ -25,7 +25,7 @@ func TestReseal(t *testing.T) {
 	defer pool.Close()
 	key := func(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 	sealer := func(keys ...[]byte) *seal.Sealer {
-		s, err := seal.New(keys)
+		s, err := seal.New(factors.SealLabel, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,10 +62,10 @@ func TestReseal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if plain, err := opener.Open(factors.SeedPlace(id), seed); err != nil || string(plain) != "seed" {
+		if plain, _, err := opener.Open(factors.SeedPlace(id), seed); err != nil || string(plain) != "seed" {
 			t.Errorf("seed: %q, %v", plain, err)
 		}
-		if plain, err := opener.Open(factors.CodesPlace(id), codes); err != nil || string(plain) != "key" {
+		if plain, _, err := opener.Open(factors.CodesPlace(id), codes); err != nil || string(plain) != "key" {
 			t.Errorf("key: %q, %v", plain, err)
 		}
 	}

@@ -71,7 +71,7 @@ func (f *Flow) ConfirmTOTP(ctx context.Context, by revoke.Authority, typed strin
 	if err != nil {
 		return nil, fmt.Errorf("look the new seed up: %w", err)
 	}
-	seed, err := f.cfg.Sealer.Open(seedPlace(found.FactorID), found.SealedSeed)
+	seed, _, err := f.cfg.Sealer.Open(seedPlace(found.FactorID), found.SealedSeed)
 	if err != nil {
 		return nil, fmt.Errorf("open the new seed: %w", err)
 	}

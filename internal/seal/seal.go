@@ -1,6 +1,5 @@
-// Package seal encrypts what the service must read back from PostgreSQL, such as the seeds of authenticator apps. Each
-// sealed text is bound to its place, so that it cannot be opened in another row. Signing keys have a form of their own
-// (internal/signing), which is older.
+// Package seal encrypts what the service must read back from PostgreSQL, such as signing keys and the seeds of
+// authenticator apps. Each sealed text is bound to its place, so that it cannot be opened in another row.
 package seal
 
 import (
@@ -18,6 +17,14 @@ import (
 // ErrSealed means that sealed bytes cannot be opened: they were changed, belong to another place, or were sealed under a
 // secret key that the service does not have.
 var ErrSealed = errors.New("sealed data cannot be opened: check LATCHKEY_SECRET_KEY and LATCHKEY_SECRET_KEY_PREVIOUS")
+
+// Why sealed bytes cannot be opened. Each wraps ErrSealed.
+var (
+	ErrCut        = fmt.Errorf("%w: it is cut short", ErrSealed)
+	ErrVersion    = fmt.Errorf("%w: it is sealed in a format that this version does not know", ErrSealed)
+	ErrUnknownKey = fmt.Errorf("%w: it was sealed under another key", ErrSealed)
+	ErrChanged    = fmt.Errorf("%w: it was changed or belongs to another place", ErrSealed)
+)
 
 // Sealed bytes are the version (1 byte), the id of the key (4), a nonce (24), and the XChaCha20-Poly1305 ciphertext. A
 // random nonce of 192 bits does not repeat, however much is sealed.
@@ -42,8 +49,9 @@ type key struct {
 	aead cipher.AEAD
 }
 
-// New returns a Sealer for secrets of 32 bytes each, the current one first. The secrets must have no other use.
-func New(secrets [][]byte) (*Sealer, error) {
+// New returns a Sealer for secrets of 32 bytes each, the current one first. What is sealed under one label cannot be
+// opened under another. The secrets must have no other use.
+func New(label string, secrets [][]byte) (*Sealer, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("seal: no key")
 	}
@@ -52,7 +60,7 @@ func New(secrets [][]byte) (*Sealer, error) {
 		if len(secret) != keyBytes {
 			return nil, fmt.Errorf("seal: key %d has %d bytes, it needs %d", i, len(secret), keyBytes)
 		}
-		material, err := hkdf.Key(sha256.New, secret, nil, "latchkey seal v1", keyBytes+idBytes)
+		material, err := hkdf.Key(sha256.New, secret, nil, label, keyBytes+idBytes)
 		if err != nil {
 			return nil, fmt.Errorf("seal: derive a key: %w", err)
 		}
@@ -77,19 +85,24 @@ func (s *Sealer) Seal(place string, plain []byte) []byte {
 	return current.aead.Seal(out, out[HeadBytes:headBytes], plain, []byte(place))
 }
 
-// Open returns what was sealed for a place, or ErrSealed.
-func (s *Sealer) Open(place string, sealed []byte) ([]byte, error) {
-	if len(sealed) < headBytes || sealed[0] != version {
-		return nil, ErrSealed
+// Open returns what was sealed for a place, and whether the current key has sealed it. The errors wrap ErrSealed.
+func (s *Sealer) Open(place string, sealed []byte) (plain []byte, current bool, err error) {
+	if len(sealed) < headBytes {
+		return nil, false, ErrCut
 	}
-	for _, k := range s.keys {
+	if sealed[0] != version {
+		return nil, false, ErrVersion
+	}
+	err = ErrUnknownKey
+	for i, k := range s.keys {
 		// Two secrets may have the same id (1 in 2^32): if one fails, try the next.
 		if !bytes.Equal(k.id, sealed[1:HeadBytes]) {
 			continue
 		}
-		if plain, err := k.aead.Open(nil, sealed[HeadBytes:headBytes], sealed[headBytes:], []byte(place)); err == nil {
-			return plain, nil
+		if plain, openErr := k.aead.Open(nil, sealed[HeadBytes:headBytes], sealed[headBytes:], []byte(place)); openErr == nil {
+			return plain, i == 0, nil
 		}
+		err = ErrChanged
 	}
-	return nil, ErrSealed
+	return nil, false, err
 }

@@ -13,7 +13,7 @@ func secret(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 
 func sealer(t *testing.T, secrets ...[]byte) *seal.Sealer {
 	t.Helper()
-	s, err := seal.New(secrets)
+	s, err := seal.New("test", secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestSealOpen(t *testing.T) {
 	for name, by := range map[string]*seal.Sealer{"current": now, "previous": before} {
 		for _, plain := range [][]byte{{}, []byte("seed"), bytes.Repeat([]byte{7}, 1000)} {
 			sealed := by.Seal("place", plain)
-			got, err := now.Open("place", sealed)
+			got, _, err := now.Open("place", sealed)
 			if err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("%s: %x, %v", name, got, err)
 			}
@@ -56,15 +56,15 @@ func TestOpenRefuses(t *testing.T) {
 		wrong["cut at "+string(rune('a'+i%26))+string(rune('a'+i/26))] = sealed[:i]
 	}
 	for name, text := range wrong {
-		if plain, err := s.Open("place", text); !errors.Is(err, seal.ErrSealed) || plain != nil {
+		if plain, _, err := s.Open("place", text); !errors.Is(err, seal.ErrSealed) || plain != nil {
 			t.Errorf("%s: %x, %v", name, plain, err)
 		}
 	}
-	if plain, err := s.Open("another place", sealed); !errors.Is(err, seal.ErrSealed) || plain != nil {
+	if plain, _, err := s.Open("another place", sealed); !errors.Is(err, seal.ErrSealed) || plain != nil {
 		t.Errorf("another place: %x, %v", plain, err)
 	}
 	for _, secrets := range [][][]byte{nil, {secret(1)[1:]}, {secret(1), {}}} {
-		if _, err := seal.New(secrets); err == nil {
+		if _, err := seal.New("test", secrets); err == nil {
 			t.Errorf("%d secrets pass", len(secrets))
 		}
 	}

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"testing"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+	"github.com/latchkey-auth/latchkey/internal/seal"
 )
 
 // Opening never panics and yields nothing but what was sealed.
@@ -14,7 +17,7 @@ func FuzzSealerOpen(f *testing.F) {
 	plain := []byte("private")
 	sealed := s.seal("kid", accesstoken.EdDSA, plain)
 	f.Add(sealed)
-	f.Add(sealed[:sealHeadBytes])
+	f.Add(sealed[:seal.HeadBytes+chacha20poly1305.NonceSizeX])
 	f.Add(mustSealer(f, testSealKey(3)).seal("kid", accesstoken.EdDSA, plain))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {

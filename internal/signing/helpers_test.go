@@ -160,7 +160,7 @@ func (s *memoryStore) states() map[State]int {
 }
 
 // sealKey returns a secret that differs for each n.
-func testSealKey(n byte) []byte { return bytes.Repeat([]byte{n}, sealKeyBytes) }
+func testSealKey(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 
 func testConfig(store KeyStore, c *josetest.Clock, algorithm accesstoken.Algorithm) Config {
 	return Config{

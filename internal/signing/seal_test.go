@@ -2,14 +2,17 @@ package signing
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/chacha20poly1305"
 	"pgregory.net/rapid"
 
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
+	"github.com/latchkey-auth/latchkey/internal/seal"
 	"github.com/latchkey-auth/latchkey/internal/testenv/josetest"
 )
 
@@ -83,9 +86,9 @@ func TestSealRefuses(t *testing.T) {
 		"id and algorithm":    open("\x00kid", "", sealed),
 		"newer format":        open("kid", accesstoken.EdDSA, slices.Concat([]byte{2}, sealed[1:])),
 		"under another":       open("kid", accesstoken.EdDSA, mustSealer(t, testSealKey(3)).seal("kid", accesstoken.EdDSA, []byte("secret"))),
-		"id of another":       open("kid", accesstoken.EdDSA, slices.Concat(sealed[:1], s.keys[1].id, sealed[5:])),
+		"id of another":       open("kid", accesstoken.EdDSA, slices.Concat(sealed[:1], mustSealer(t, testSealKey(2)).keys.Head()[1:], sealed[5:])),
 		"nothing":             open("kid", accesstoken.EdDSA, nil),
-		"header and no more":  open("kid", accesstoken.EdDSA, sealed[:sealHeadBytes]),
+		"header and no more":  open("kid", accesstoken.EdDSA, sealed[:seal.HeadBytes+chacha20poly1305.NonceSizeX]),
 		"ids of other secret": open("kid", accesstoken.EdDSA, slices.Concat(sealed[:1], []byte{0, 0, 0, 0}, sealed[5:])),
 	} {
 		if !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), "kid") {
@@ -102,5 +105,18 @@ func TestSealerNeedsSecrets(t *testing.T) {
 		if _, err := newSealer(secrets); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestSealOfEarlierVersion opens what a version before internal/seal has sealed.
+func TestSealOfEarlierVersion(t *testing.T) {
+	t.Parallel()
+	sealed, err := hex.DecodeString("017e3ee26a9a1639c4c238db32de3a8626ad606622125317752db638245a46ba721173e229df720630d88b2b543c206282de807d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, current, err := mustSealer(t, testSealKey(1)).open("kid", accesstoken.ES256, sealed)
+	if err != nil || !current || string(got) != "private" {
+		t.Errorf("got %q, %v, %v", got, current, err)
 	}
 }
