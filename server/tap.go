@@ -31,8 +31,8 @@ func (s *Server) onHeaders(ctx context.Context, info *tap.Info) (context.Context
 	}
 	if info.FullMethodName != latchkeyv1.AuthService_ValidateToken_FullMethodName {
 		// A validation takes microseconds and must not wait for a crowd of longer calls. Each call gets a goroutine, and
-		// Go runs goroutines in the order in which they became ready. So whoever reads a connection lets those run that
-		// are ready before it reads the next call: then the line is as long as there are connections, not calls.
+		// Go runs goroutines in the order in which they became ready. So the goroutine that reads a connection lets the ready
+		// ones run before it reads the next call: then the line is as long as there are connections, not calls.
 		runtime.Gosched()
 	}
 	in, ok := s.intakes[info.FullMethodName]

@@ -283,7 +283,8 @@ func TestDevHonoursSettings(t *testing.T) {
 	t.Parallel()
 	settings := append(devSettings(devFolder(t)),
 		"LATCHKEY_DATABASE_URL="+testenv.EmptyDatabase(t), "LATCHKEY_REDIS_URL="+testenv.Redis(t), "LATCHKEY_REFLECTION=false",
-		"LATCHKEY_SECRET_KEY=row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=", "LATCHKEY_RESET_URL=https://app.example.com/r?a=b")
+		"LATCHKEY_SECRET_KEY=row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=", "LATCHKEY_RESET_URL=https://app.example.com/r?a=b",
+		"LATCHKEY_EMAIL_VERIFICATION=off") // the link is then in the only mail
 	p := start(t, settings, "dev")
 	addrs := p.addrs(t)
 	if runtime.GOOS == "linux" {

@@ -52,7 +52,7 @@ type Challenge struct {
 
 // askFactor answers the right password of an account that has a second factor. No session begins, and there is no token
 // but that of the challenge. The challenge carries the ledger's position from before the password was compared, so it
-// ends with whatever would have ended the session.
+// ends with the same events as the session would.
 func (f *Flow) askFactor(ctx context.Context, found account.Credential, device uuid.UUID) (Result, error) {
 	if err := f.cfg.Rates.Allow(ctx, challengesScope, found.ID.String(), challengesRate()); err != nil {
 		return Result{}, fmt.Errorf("count the challenge: %w", err)

@@ -1,4 +1,4 @@
--- An address belongs to whoever proved to receive its mail. docs/decisions/2026-11-30-proved-addresses.md says why, and
+-- An address belongs to the person who proved to receive its mail. docs/decisions/2026-11-30-proved-addresses.md says why, and
 -- which accounts count as proved at the upgrade: users.is_verified stays what it is, for every account.
 --
 -- The foreign key locks users for a moment: writers of accounts wait for it, readers do not.

@@ -158,10 +158,10 @@ type AuthServiceClient interface {
 	// VerifyEmail proves the address of an account with the token of a mailed link,
 	// or with the address and the mailed code of six digits. Both work once, for a
 	// day, and only until the account's sessions are ended or its address changes. A
-	// code works for five tries, whoever makes them; the link is not affected.
+	// code works for five tries of all clients together; the link is not affected.
 	//
-	// An address belongs to whoever proved it. If the account's password is sent too,
-	// or the call carries an access token of the account as
+	// An address belongs to the person who proved it. If the account's password is
+	// sent too, or the call carries an access token of the account as
 	// `authorization: Bearer TOKEN`, nothing else changes. Without either, everything
 	// that a stranger may have planted is taken from an account that nobody had
 	// proved: its password (password_removed; ForgotPassword sets a new one), all
@@ -454,10 +454,10 @@ type AuthServiceServer interface {
 	// VerifyEmail proves the address of an account with the token of a mailed link,
 	// or with the address and the mailed code of six digits. Both work once, for a
 	// day, and only until the account's sessions are ended or its address changes. A
-	// code works for five tries, whoever makes them; the link is not affected.
+	// code works for five tries of all clients together; the link is not affected.
 	//
-	// An address belongs to whoever proved it. If the account's password is sent too,
-	// or the call carries an access token of the account as
+	// An address belongs to the person who proved it. If the account's password is
+	// sent too, or the call carries an access token of the account as
 	// `authorization: Bearer TOKEN`, nothing else changes. Without either, everything
 	// that a stranger may have planted is taken from an account that nobody had
 	// proved: its password (password_removed; ForgotPassword sets a new one), all
