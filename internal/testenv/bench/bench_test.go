@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"os"
 	"os/exec"
@@ -47,9 +48,18 @@ func TestRun(t *testing.T) {
 	if err := errors.Join(r.print(&table), writeJSON(jsonFile, r)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"bare gRPC echo", "pure hash", "x/crypto", "latchkey", "RefreshToken, 16", "50 logins at once", "authverify", "binary MB", "20 watchers"} {
+	for _, want := range []string{"bare gRPC echo", "pure hash", "x/crypto", "latchkey", "RefreshToken, 16", "50 logins at once", "authverify", "binary MB", "20 watchers", "In short"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
+		}
+	}
+	chart := r.chart()
+	if err := xml.Unmarshal(chart, &struct{}{}); err != nil {
+		t.Errorf("the chart is no XML: %v\n%s", err, chart)
+	}
+	for _, want := range []string{"ValidateToken", "a whole Login", "50 logins at once"} {
+		if !bytes.Contains(chart, []byte(want)) {
+			t.Errorf("the chart lacks %q:\n%s", want, chart)
 		}
 	}
 	text, err := os.ReadFile(jsonFile)

@@ -10,7 +10,7 @@
 //
 // Rounds alternate between what is compared, so that noise affects all, and each figure is the median over the rounds.
 //
-//	go run ./internal/testenv/bench [-json FILE] [-beside BINARY]
+//	go run ./internal/testenv/bench [-json FILE] [-svg FILE] [-beside BINARY]
 //
 // It prints a table to stdout. The exit code is 0 if everything was measured, 1 if something failed and 2 for a wrong
 // command line. No figure makes it fail.
@@ -36,6 +36,7 @@ import (
 // options are the command line.
 type options struct {
 	jsonFile    string
+	svgFile     string
 	latchkey    string // a built binary; "" = build one
 	beside      string // another binary to measure in the same rounds
 	cpuProfiles string
@@ -102,6 +103,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 			return err
 		}
 	}
+	if o.svgFile != "" {
+		if err := os.WriteFile(o.svgFile, r.chart(), 0o644); err != nil { //nolint:gosec // G306: a picture for a README
+			return err
+		}
+	}
 	return r.print(stdout)
 }
 
@@ -109,6 +115,7 @@ func parse(args []string) (options, error) {
 	o := options{idle: 5 * time.Second}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.jsonFile, "json", "", "also write everything that was measured to this `file`")
+	flags.StringVar(&o.svgFile, "svg", "", "also draw the main figures as a chart in this `file`")
 	flags.StringVar(&o.latchkey, "latchkey", "", "measure this `binary` instead of building one")
 	flags.StringVar(&o.beside, "beside", "", "measure this `binary` of Latchkey too, such as one built before a change")
 	flags.StringVar(&o.cpuProfiles, "cpuprofiles", "", "write processor profiles of Latchkey to files in this `folder`; it slows the rounds down")

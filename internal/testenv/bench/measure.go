@@ -29,8 +29,12 @@ const (
 	accountPassword = "correct horse battery staple"
 )
 
-// measured is the name of the target that the run is about.
-const measured = "latchkey"
+// The names of targets that a report looks for.
+const (
+	measured   = "latchkey" // the run is about this one
+	besideName = "beside"
+	othersName = "x/crypto's Argon2id"
+)
 
 // program is one of the binaries to compare.
 type program struct{ name, path string }
@@ -39,7 +43,7 @@ type program struct{ name, path string }
 func (o options) programs() []program {
 	all := []program{{measured, o.latchkey}}
 	if o.beside != "" {
-		all = append(all, program{"beside", o.beside})
+		all = append(all, program{besideName, o.beside})
 	}
 	return all
 }
@@ -123,7 +127,7 @@ func (s *stack) targets(ctx context.Context, o options) (all targets, err error)
 	all.validations = append([]target{echo}, all.validations...)
 	all.logins = append([]target{
 		{name: "pure hash", workers: loginWorkers, call: hash, pid: os.Getpid()},
-		{name: "x/crypto's Argon2id", workers: loginWorkers, call: othersHash(), pid: os.Getpid()},
+		{name: othersName, workers: loginWorkers, call: othersHash(), pid: os.Getpid()},
 	}, all.logins...)
 	return all, err
 }
@@ -141,9 +145,14 @@ func (s *stack) addProgram(ctx context.Context, o options, p program, all *targe
 	}
 	if s.accounts == nil {
 		s.measured = l
-		if s.accounts, err = signUpAll(ctx, clients[0]); err != nil {
+		if s.accounts, err = signUpAll(ctx, clients[0], "account"); err != nil {
 			return err
 		}
+	}
+	// Accounts of their own: each login past the session limit ends a session of its account.
+	logins, err := signUpAll(ctx, clients[0], p.name)
+	if err != nil {
+		return err
 	}
 	refresh, err := refresh(ctx, clients, s.accounts)
 	if err != nil {
@@ -154,7 +163,7 @@ func (s *stack) addProgram(ctx context.Context, o options, p program, all *targe
 		return err
 	}
 	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.PID, l.Ops, idle})
-	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, s.accounts), l.PID, l.Ops, idle})
+	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, logins), l.PID, l.Ops, idle})
 	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.PID, l.Ops, idle})
 	return nil
 }
@@ -202,14 +211,14 @@ type account struct {
 }
 
 // signUpAll makes an account for each call under way, so that logins do not reach each other's limits.
-func signUpAll(ctx context.Context, client latchkeyv1.AuthServiceClient) ([]account, error) {
+func signUpAll(ctx context.Context, client latchkeyv1.AuthServiceClient, name string) ([]account, error) {
 	accounts := make([]account, connections*streamsEach)
 	var signing sync.WaitGroup
 	errs := make([]error, loginWorkers)
 	for w := range loginWorkers {
 		signing.Go(func() {
 			for i := w; i < len(accounts) && errs[w] == nil; i += loginWorkers {
-				accounts[i], errs[w] = signUp(ctx, client, fmt.Sprintf("account%d@example.com", i))
+				accounts[i], errs[w] = signUp(ctx, client, fmt.Sprintf("%s%d@example.com", name, i))
 			}
 		})
 	}

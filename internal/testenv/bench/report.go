@@ -96,10 +96,15 @@ func (r *report) print(w io.Writer) error {
 			return err
 		}
 	}
-	if err := errors.Join(r.Verify.write(w), printAlone(w, r.Alone)); err != nil || r.Revocations == nil {
+	if err := errors.Join(r.Verify.write(w), printAlone(w, r.Alone)); err != nil {
 		return err
 	}
-	return r.Revocations.write(w)
+	if r.Revocations != nil {
+		if err := r.Revocations.write(w); err != nil {
+			return err
+		}
+	}
+	return r.printSummary(w)
 }
 
 func printTable(w io.Writer, title string, all []*series) error {
