@@ -140,8 +140,10 @@ func (l *rowLog) readAfter(after Position, limit int) (Read, error) {
 	r := Read{Next: l.head, Head: l.head, Complete: !l.partial, Changed: l.changed}
 	to := min(from+limit, len(l.rows))
 	if to < len(l.rows) {
-		r.Next = Position{l.rows[to-1].row.GetPosition(), l.rows[to-1].tip}
-		r.Complete = false
+		r.Next, r.Complete = after, false
+		if to > from { // wait asks for no rows
+			r.Next = Position{l.rows[to-1].row.GetPosition(), l.rows[to-1].tip}
+		}
 	}
 	r.Rows = make([]*latchkeyv1.Revocation, 0, to-from)
 	for _, held := range l.rows[from:to] {
