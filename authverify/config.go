@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
@@ -87,6 +88,12 @@ type Config struct {
 	// are (false). At the start they are not. Use it for a metric: it must return at once, and call no method of
 	// the Verifier.
 	OnFreshness func(fresh bool)
+	// OnUserDeleted, if set, is called for each account that was deleted, by its id ("sub"), when its tokens are
+	// refused here: delete what the service keeps about the person. It may be called several times for one account, and
+	// is not called for a deletion that happened while the service was not connected for longer than MaxTTL: read
+	// AdminService.ListAuditEvents (kind account_deleted) after such a time. It must return at once, and call no method
+	// of the Verifier.
+	OnUserDeleted func(userID uuid.UUID)
 	// Logger logs these changes, and failures of the stream and of the keys. It also logs, once a minute at
 	// most, that the Verifier refuses tokens that the issuer's keys have signed, because they name another
 	// issuer or audience. Nil: slog.Default().

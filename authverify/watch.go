@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -134,6 +135,7 @@ func (w *watcher) take(resp *latchkeyv1.WatchRevocationsResponse, now time.Time)
 		if !table.Apply(row) {
 			return errUnknownKind
 		}
+		w.noteDeletion(row)
 		switch row.GetKind() {
 		case latchkeyv1.RevocationKind_REVOCATION_KIND_KEY, latchkeyv1.RevocationKind_REVOCATION_KIND_KEYS_CHANGED:
 			w.keys.changed()
@@ -158,6 +160,16 @@ func (w *watcher) take(resp *latchkeyv1.WatchRevocationsResponse, now time.Time)
 	}
 	w.synced.Do(func() { close(w.snapshot) })
 	return nil
+}
+
+// noteDeletion tells the service of a deleted account. A restarted stream may send a row again.
+func (w *watcher) noteDeletion(row *latchkeyv1.Revocation) {
+	if w.cfg.OnUserDeleted == nil || row.GetReason() != latchkeyv1.RevocationReason_REVOCATION_REASON_USER_DELETED {
+		return
+	}
+	if id, err := uuid.Parse(row.GetUserId()); err == nil {
+		w.cfg.OnUserDeleted(id)
+	}
 }
 
 // reasonOf returns Latchkey's reason in the error of a call, or "".

@@ -85,3 +85,46 @@ func TestOperatorRemovesFactors(t *testing.T) {
 		wantRefused(t, call(as(t, tokens), id), codes.Unauthenticated, "KEY_INVALID")
 	}
 }
+
+// Lists by factor know every kind, and the reset of an owner's factors takes passkeys too.
+func TestOperatorKnowsEveryFactor(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{PasskeyOrigins: []string{"https://app.example.com"}})
+	tokens := account(t, s)
+	id := wantValid(t, s, tokens.GetAccessToken(), 0).GetUser().GetId()
+	addPasskey(t, s, tokens.GetAccessToken(), newAuthenticator(t))
+	signUp(t, s, "eve@example.com")
+	listed := func() map[latchkeyv1.FactorKind]int {
+		t.Helper()
+		found := map[latchkeyv1.FactorKind]int{}
+		for _, kind := range []latchkeyv1.FactorKind{
+			latchkeyv1.FactorKind_FACTOR_KIND_TOTP, latchkeyv1.FactorKind_FACTOR_KIND_PASSKEY, latchkeyv1.FactorKind_FACTOR_KIND_RECOVERY_CODES,
+		} {
+			resp, err := s.Admin.ListUsers(asAdmin(t), &latchkeyv1.ListUsersRequest{Factor: kind})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(resp.GetAccounts()) > 0 && resp.GetAccounts()[0].GetUser().GetId() != id {
+				t.Errorf("%v: %v", kind, resp)
+			}
+			found[kind] = len(resp.GetAccounts())
+		}
+		return found
+	}
+	if got := listed(); got[latchkeyv1.FactorKind_FACTOR_KIND_TOTP] != 0 || got[latchkeyv1.FactorKind_FACTOR_KIND_PASSKEY] != 1 || got[latchkeyv1.FactorKind_FACTOR_KIND_RECOVERY_CODES] != 1 {
+		t.Errorf("listed: %v", got)
+	}
+	if _, err := s.Admin.RemoveUserFactors(asAdmin(t), &latchkeyv1.RemoveUserFactorsRequest{UserId: id}); err != nil {
+		t.Fatal(err)
+	}
+	for kind, n := range listed() {
+		if n != 0 {
+			t.Errorf("%v: %d accounts", kind, n)
+		}
+	}
+	if n := count(t, s, "SELECT count(*) FROM passkeys"); n != 0 {
+		t.Errorf("%d passkeys are left", n)
+	}
+	wantValid(t, s, tokens.GetAccessToken(), ended)
+	logIn(t, s, email)
+}

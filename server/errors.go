@@ -85,7 +85,7 @@ func refusalOf(err error) *refusal.Error {
 }
 
 func statusOfRefusal(r *refusal.Error, traceID string) *status.Status {
-	info := &errdetails.ErrorInfo{Reason: r.Reason.String()[len(reasonPrefix):], Domain: errorDomain}
+	info := &errdetails.ErrorInfo{Reason: r.Reason.String()[len(reasonPrefix):], Domain: errorDomain, Metadata: r.Metadata}
 	details := append([]protoadapt.MessageV1{info, &errdetails.RequestInfo{RequestId: traceID}}, r.Details...)
 	return withDetails(status.New(r.Code, r.Message), details...)
 }

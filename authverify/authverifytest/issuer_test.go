@@ -53,6 +53,30 @@ func TestIssuer(t *testing.T) {
 	check(issuer.Issue(authverify.Claims{}), nil)
 }
 
+// A deleted user is refused like one whose sessions ended, and the service hears of it.
+func TestIssuerDeletesUsers(t *testing.T) {
+	t.Parallel()
+	issuer := authverifytest.NewIssuer(t)
+	config := issuer.Config()
+	heard := make(chan uuid.UUID, 2)
+	config.OnUserDeleted = func(user uuid.UUID) { heard <- user }
+	v, err := authverify.NewVerifier(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	t.Cleanup(issuer.Follow(v))
+	claims := issuer.Claims()
+	token := issuer.Issue(claims)
+	want(t, v, token, nil)
+	issuer.RevokeUser(uuid.New(), uuid.Nil)
+	issuer.DeleteUser(claims.UserID)
+	want(t, v, token, authverify.ErrRevoked)
+	if user := <-heard; user != claims.UserID || len(heard) > 0 {
+		t.Errorf("heard of %s, and %d more", user, len(heard))
+	}
+}
+
 func TestIssuerKeys(t *testing.T) {
 	t.Parallel()
 	issuer := authverifytest.NewIssuer(t)

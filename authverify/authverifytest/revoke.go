@@ -32,6 +32,15 @@ func (i *Issuer) RevokeUser(user, except uuid.UUID) {
 	i.append(row)
 }
 
+// DeleteUser ends all sessions of a user and says that the account was deleted: Config.OnUserDeleted is called.
+func (i *Issuer) DeleteUser(user uuid.UUID) {
+	i.t.Helper()
+	i.append(&latchkeyv1.Revocation{
+		Kind: latchkeyv1.RevocationKind_REVOCATION_KIND_USER, UserId: user.String(),
+		Reason: latchkeyv1.RevocationReason_REVOCATION_REASON_USER_DELETED,
+	})
+}
+
 // RevokeAll ends all sessions of all users.
 func (i *Issuer) RevokeAll() {
 	i.t.Helper()

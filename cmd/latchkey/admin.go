@@ -38,6 +38,10 @@ func adminCommands() []adminCommand {
 		{"user list", false, false, append([]string{"factor"}, pages...), "list accounts, newest first, a page or all", adminList},
 		{"user suspend", true, false, nil, "suspend an account, and end its sessions", adminSuspend},
 		{"user reactivate", true, false, nil, "let a suspended account log in again", adminReactivate},
+		{"user delete", true, false, []string{"now", "yes"}, "delete an account, after LATCHKEY_DELETION_GRACE or at once, and end its sessions", adminDelete},
+		{"user restore", true, false, nil, "keep an account that is to be deleted", adminRestore},
+		{"user export", true, false, nil, "print everything that the service has about the owner of an account, as JSON", adminExport},
+		{"user verify-email", true, false, nil, "mark the address of an account as proved", adminVerifyEmail},
 		{"user sessions", true, false, pages, "list the live sessions of an account, newest first, a page or all", adminSessions},
 		{"user revoke-session", true, true, nil, "end one session of an account", adminRevokeSession},
 		{"user revoke-sessions", true, false, nil, "end all sessions of an account", adminRevokeSessions},
@@ -51,7 +55,7 @@ func adminCommands() []adminCommand {
 
 func adminGroup() command {
 	group := command{
-		name: "admin", noun: "command ", about: "find, suspend and reactivate accounts, end sessions, remove second factors, list events: calls a running service",
+		name: "admin", noun: "command ", about: "find, suspend, delete and export accounts, end sessions, remove second factors, list events: calls a running service",
 		common: []string{"json", "addr", "ca", "server-name", "plaintext"},
 		more: `The service is the one at LATCHKEY_GRPC_ADDR on this machine, or at --addr. The key is read from LATCHKEY_ADMIN_KEY or the
 file LATCHKEY_ADMIN_KEY_FILE. Another machine is called over TLS, verified with the system's authorities or those in --ca;
@@ -75,13 +79,13 @@ func (c adminCommand) usage() string {
 	for _, name := range c.flags {
 		switch name {
 		case "factor":
-			parts = append(parts, "[--factor totp]")
+			parts = append(parts, "[--factor "+strings.Join(factorNames(), "|")+"]")
 		case "page-size":
 			parts = append(parts, "[--page-size N]")
 		case "page-token":
 			parts = append(parts, "[--page-token TOKEN]")
-		case "all":
-			parts = append(parts, "[--all]")
+		case "all", "now":
+			parts = append(parts, "[--"+name+"]")
 		case "kind":
 			parts = append(parts, "[--kind KIND]...")
 		case "since", "until":
@@ -93,6 +97,17 @@ func (c adminCommand) usage() string {
 	return strings.Join(parts, " ")
 }
 
+// warning says what a command with --yes does.
+func (c adminCommand) warning() string {
+	if c.account {
+		return "the account and everything in it is lost"
+	}
+	return "all sessions of all accounts are ended, and everybody has to log in again"
+}
+
+// factorNames returns the kinds of factors by which accounts are listed.
+func factorNames() []string { return []string{"totp", "passkey", "recovery_codes"} }
+
 // define defines the flags of the command and returns its runner.
 func (c adminCommand) define(flags *flag.FlagSet) runner {
 	a := &adminCall{command: c}
@@ -101,7 +116,7 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 	for _, name := range c.flags {
 		switch name {
 		case "factor":
-			flags.StringVar(&a.factor, name, "", "list only accounts with a second factor of this `KIND`: totp")
+			flags.StringVar(&a.factor, name, "", "list only accounts with a second factor of this `KIND`, or with recovery codes: "+strings.Join(factorNames(), ", "))
 		case "page-size":
 			flags.IntVar(&a.size, name, 0, "list `N` in a page, at most 1000; 0 is 100")
 		case "page-token":
@@ -115,7 +130,9 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 		case "until":
 			flags.Func(name, "list only events before this `TIME`", a.events.setEnd)
 		case "yes":
-			flags.BoolVar(&a.yes, name, false, "do it: everybody has to log in again")
+			flags.BoolVar(&a.yes, name, false, "do it: "+c.warning())
+		case "now":
+			flags.BoolVar(&a.now, name, false, "delete it at once, whatever LATCHKEY_DELETION_GRACE is")
 		}
 	}
 	return a.runner
@@ -133,6 +150,7 @@ type adminCall struct {
 	page    string
 	all     bool
 	yes     bool
+	now     bool
 	events  eventFilter
 
 	client latchkeyv1.AdminServiceClient
@@ -197,10 +215,10 @@ func (a *adminCall) check() error {
 	switch {
 	case a.size < 0 || a.size > 1000:
 		return &usageError{"--page-size must be from 1 to 1000"}
-	case a.factor != "" && a.factor != "totp":
-		return &usageError{"--factor must be totp"}
+	case a.factor != "" && !slices.Contains(factorNames(), a.factor):
+		return &usageError{"--factor must be one of " + strings.Join(factorNames(), ", ")}
 	case slices.Contains(a.command.flags, "yes") && !a.yes:
-		return &usageError{"latchkey admin " + a.command.words + " ends all sessions of all accounts, and everybody has to log in again: add --yes"}
+		return &usageError{"latchkey admin " + a.command.words + ": " + a.command.warning() + ": add --yes"}
 	}
 	return a.target.check()
 }
@@ -242,7 +260,7 @@ func adminList(ctx context.Context, a *adminCall) error {
 		//nolint:gosec // G115: check bounds it
 		req := &latchkeyv1.ListUsersRequest{PageSize: int32(a.size), PageToken: token}
 		if a.factor != "" {
-			req.Factor = latchkeyv1.FactorKind_FACTOR_KIND_TOTP
+			req.Factor = latchkeyv1.FactorKind(latchkeyv1.FactorKind_value["FACTOR_KIND_"+strings.ToUpper(a.factor)])
 		}
 		resp, err := call(ctx, a.client.ListUsers, req)
 		if err != nil {

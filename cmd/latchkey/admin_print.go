@@ -156,7 +156,10 @@ func (a *adminCall) showRows(rows [][]string, next string) error {
 }
 
 func accountStatus(account *latchkeyv1.Account) string {
-	if account.GetSuspended() {
+	switch at := account.GetDeleteTime(); {
+	case at != nil:
+		return "to be deleted at " + when(at)
+	case account.GetSuspended():
 		return "suspended"
 	}
 	return "active"

@@ -87,6 +87,7 @@ func signUpAt(t *testing.T, auth latchkeyv1.AuthServiceClient, address string) *
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	settings := keyed(t)
+	settings["LATCHKEY_DELETION_GRACE"] = "72h"
 	p := start(t, pairs(settings), "serve")
 	addr := p.addrs(t)["grpc"]
 	auth := latchkeyv1.NewAuthServiceClient(testenv.Dial(t, addr))
@@ -200,7 +201,7 @@ func TestAdmin(t *testing.T) {
 	if out := o.do(t, "user", "list", "--factor", "totp", "--json"); !strings.Contains(out, `"accounts":[]`) {
 		t.Errorf("got\n%s", out)
 	}
-	o.refused(t, exitUsage, []string{"user", "list", "--factor", "password"}, "--factor must be totp")
+	o.refused(t, exitUsage, []string{"user", "list", "--factor", "password"}, "--factor must be one of totp, passkey, recovery_codes")
 	if out := o.do(t, "user", "remove-factors", address); !strings.Contains(out, user.GetId()) || valid(tokens) {
 		t.Errorf("got\n%s", out)
 	}
@@ -221,6 +222,35 @@ func TestAdmin(t *testing.T) {
 		o.refused(t, exitFailed, append(args, "00000000-0000-0000-0000-000000000000"), "NOT_FOUND USER_NOT_FOUND: ")
 	}
 	o.refused(t, exitFailed, []string{"user", "list", "--page-token", "forged"}, "INVALID_ARGUMENT VALIDATION_FAILED: page_token: ")
+	for _, factor := range []string{"passkey", "recovery_codes"} {
+		if out := o.do(t, "user", "list", "--factor", factor, "--json"); !strings.Contains(out, `"accounts":[]`) {
+			t.Errorf("got\n%s", out)
+		}
+	}
+	if out := o.do(t, "user", "verify-email", address); !strings.Contains(out, user.GetId()) || !strings.Contains(out, "yes") {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "user", "export", address); !json.Valid([]byte(out)) || !strings.Contains(out, address) {
+		t.Errorf("got\n%s", out)
+	}
+	tokens = mustLogin()
+	o.refused(t, exitUsage, []string{"user", "delete", address}, "--yes")
+	if out := o.do(t, "user", "delete", address, "--yes"); !strings.Contains(out, "will be deleted at") || valid(tokens) {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "user", "get", address); !strings.Contains(out, "to be deleted at") {
+		t.Errorf("got\n%s", out)
+	}
+	if out := o.do(t, "user", "restore", address); !strings.Contains(out, "active") {
+		t.Errorf("got\n%s", out)
+	}
+	tokens = mustLogin()
+	if out := o.do(t, "user", "delete", "--yes", "--now", address); !strings.Contains(out, user.GetId()+" is deleted") || valid(tokens) {
+		t.Errorf("got\n%s", out)
+	}
+	for _, args := range [][]string{{"user", "restore"}, {"user", "export"}, {"user", "verify-email"}, {"user", "delete", "--yes"}} {
+		o.refused(t, exitFailed, append(args, address), "NOT_FOUND USER_NOT_FOUND: ")
+	}
 	o.settings["LATCHKEY_ADMIN_KEY"] = tokens.GetAccessToken()
 	o.refused(t, exitFailed, []string{"user", "get", address}, "UNAUTHENTICATED KEY_INVALID: ")
 	for _, text := range []string{p.text(&p.stderr), p.text(&p.stdout)} {
@@ -302,7 +332,8 @@ func TestAdminUsage(t *testing.T) {
 	for _, test := range []struct{ line, text string }{
 		{"", "usage: "},
 		{"user", "no command"},
-		{"user delete x", `no command "user delete x"`},
+		{"user destroy x", `no command "user destroy x"`},
+		{"user delete x", "add --yes"},
 		{"users list", "no command"},
 		{"user get", "takes one account"},
 		{"user get a b", "takes one account"},

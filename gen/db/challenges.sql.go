@@ -154,7 +154,8 @@ WITH tried AS (
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
-WHERE users.is_active AND NOT latchkey_ended_since(users.id, tried.ledger)
+WHERE NOT latchkey_ended_since(users.id, tried.ledger)
+    AND (users.is_active OR EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id AND NOT d.suspended))
 `
 
 type TryChallengeParams struct {
@@ -175,7 +176,7 @@ type TryChallengeRow struct {
 
 // TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
 // needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
-// sessions were ended since then.
+// sessions were ended since then. The account is active, or is to be deleted: then the answer may cancel that.
 func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengeParams) (TryChallengeRow, error) {
 	row := db.QueryRow(ctx, tryChallenge,
 		arg.TokenHash,

@@ -474,6 +474,53 @@ func (q *Queries) ListUsersByFactor(ctx context.Context, db DBTX, arg ListUsersB
 	return items, nil
 }
 
+const listUsersByRecoveryCodes = `-- name: ListUsersByRecoveryCodes :many
+SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users
+WHERE (created_at, id) < ($1::timestamptz, $2::uuid)
+    AND EXISTS (SELECT FROM recovery_sets s WHERE s.user_id = users.id) AND latchkey_on_primary()
+ORDER BY created_at DESC, id DESC
+LIMIT $3
+`
+
+type ListUsersByRecoveryCodesParams struct {
+	Before   time.Time
+	BeforeID uuid.UUID
+	PageSize int32
+}
+
+// ListUsersByRecoveryCodes is ListUsers for accounts with recovery codes.
+func (q *Queries) ListUsersByRecoveryCodes(ctx context.Context, db DBTX, arg ListUsersByRecoveryCodesParams) ([]User, error) {
+	rows, err := db.Query(ctx, listUsersByRecoveryCodes, arg.Before, arg.BeforeID, arg.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []User{}
+	for rows.Next() {
+		var i User
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.PasswordHash,
+			&i.FirstName,
+			&i.LastName,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.LastLoginAt,
+			&i.IsActive,
+			&i.IsVerified,
+			&i.EmailLookup,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const putTotpEnrolment = `-- name: PutTotpEnrolment :exec
 INSERT INTO totp_enrolments (user_id, session_id, factor_id, sealed_seed, expires_at)
 VALUES ($1, $2, $3, $4, $5)

@@ -28,6 +28,7 @@ func (q *Queries) CountUsers(ctx context.Context, db DBTX) (int64, error) {
 const exportUsers = `-- name: ExportUsers :many
 SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users
 WHERE (created_at, id) > ($1::timestamptz, $2::uuid)
+    AND NOT EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id)
 ORDER BY created_at, id
 LIMIT $3
 `
@@ -38,7 +39,8 @@ type ExportUsersParams struct {
 	PageSize int32
 }
 
-// ExportUsers reads accounts, oldest first, after the last one that was read.
+// ExportUsers reads accounts, oldest first, after the last one that was read. It leaves out those that are to be deleted:
+// nothing would delete them where the file goes.
 func (q *Queries) ExportUsers(ctx context.Context, db DBTX, arg ExportUsersParams) ([]User, error) {
 	rows, err := db.Query(ctx, exportUsers, arg.After, arg.AfterID, arg.PageSize)
 	if err != nil {

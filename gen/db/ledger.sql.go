@@ -333,7 +333,7 @@ func (q *Queries) RaiseLives(ctx context.Context, db DBTX, arg RaiseLivesParams)
 }
 
 const revocationsAfter = `-- name: RevocationsAfter :many
-SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until FROM revocations WHERE seq > $1 AND latchkey_on_primary() ORDER BY seq LIMIT $2::integer
+SELECT seq, tip, kind, session_id, user_id, except_session_id, key_id, created_at, keep_until, reason FROM revocations WHERE seq > $1 AND latchkey_on_primary() ORDER BY seq LIMIT $2::integer
 `
 
 type RevocationsAfterParams struct {
@@ -361,6 +361,7 @@ func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, arg Revocations
 			&i.KeyID,
 			&i.CreatedAt,
 			&i.KeepUntil,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}
@@ -373,7 +374,7 @@ func (q *Queries) RevocationsAfter(ctx context.Context, db DBTX, arg Revocations
 }
 
 const revocationsInForce = `-- name: RevocationsInForce :many
-SELECT v.seq, v.tip, v.kind, v.session_id, v.user_id, v.except_session_id, v.key_id, v.created_at, v.keep_until FROM revocations v, ledger_head h
+SELECT v.seq, v.tip, v.kind, v.session_id, v.user_id, v.except_session_id, v.key_id, v.created_at, v.keep_until, v.reason FROM revocations v, ledger_head h
 WHERE latchkey_on_primary()
     AND v.seq > CASE WHEN $1::bigint > 0 THEN $1::bigint ELSE (
         SELECT CASE WHEN g.legacy_until > now() - interval '2 minutes' THEN 0 ELSE coalesce((
@@ -422,6 +423,7 @@ func (q *Queries) RevocationsInForce(ctx context.Context, db DBTX, arg Revocatio
 			&i.KeyID,
 			&i.CreatedAt,
 			&i.KeepUntil,
+			&i.Reason,
 		); err != nil {
 			return nil, err
 		}

@@ -11,6 +11,13 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type AccountDeletion struct {
+	UserID      uuid.UUID
+	RequestedAt time.Time
+	DeleteAt    time.Time
+	Suspended   bool
+}
+
 type AddressChange struct {
 	UserID    uuid.UUID
 	Seq       int64
@@ -69,6 +76,12 @@ type FactorFailure struct {
 	Since    time.Time
 	Failures int32
 	InARow   int32
+}
+
+type FarewellMail struct {
+	ID      uuid.UUID
+	Address string
+	MadeAt  time.Time
 }
 
 type HashSetting struct {
@@ -235,6 +248,7 @@ type Revocation struct {
 	KeyID           pgtype.Text
 	CreatedAt       time.Time
 	KeepUntil       time.Time
+	Reason          string
 }
 
 type SessionMark struct {

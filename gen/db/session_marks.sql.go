@@ -29,8 +29,9 @@ func (q *Queries) DeleteOldSessionMarks(ctx context.Context, db DBTX, now time.T
 
 const markSession = `-- name: MarkSession :exec
 INSERT INTO session_marks AS m (session_id, user_id, generation, marked_at, keep_until)
-SELECT $1, $2, $3, $4, $5
-WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
+SELECT $1, users.id, $2, $3, $4 FROM users
+WHERE users.id = $5 AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+FOR KEY SHARE
 ON CONFLICT (session_id) DO UPDATE
 SET generation = excluded.generation, marked_at = excluded.marked_at
 WHERE m.generation < excluded.generation
@@ -38,21 +39,21 @@ WHERE m.generation < excluded.generation
 
 type MarkSessionParams struct {
 	SessionID  uuid.UUID
-	UserID     uuid.UUID
 	Generation int64
 	MarkedAt   time.Time
 	KeepUntil  time.Time
+	UserID     uuid.UUID
 }
 
 // MarkSession notes how far a session has come. If a crash of the server loses a mark, the bound is only set later, so
-// no flush is needed.
+// no flush is needed. The lock waits for a deletion of the account that is under way, which would not see the row.
 func (q *Queries) MarkSession(ctx context.Context, db DBTX, arg MarkSessionParams) error {
 	_, err := db.Exec(ctx, markSession,
 		arg.SessionID,
-		arg.UserID,
 		arg.Generation,
 		arg.MarkedAt,
 		arg.KeepUntil,
+		arg.UserID,
 	)
 	return err
 }

@@ -25,6 +25,10 @@ type Mailer interface {
 	RequestReset(ctx context.Context, request mail.Request) error
 	RequestVerification(ctx context.Context, tx pgx.Tx, request mail.Request) error
 	Wake()
+	// NotifyDeletion tells the owner of an account until when it can be kept, Farewell tells the owner of an address that
+	// the account is gone: see mail.Outbox.
+	NotifyDeletion(ctx context.Context, tx pgx.Tx, userID uuid.UUID, deleteTime time.Time, traceID string) error
+	Farewell(ctx context.Context, tx pgx.Tx, email, traceID string) error
 }
 
 // Guesses counts the guesses that a session makes at the current password of its account.
@@ -46,7 +50,7 @@ type Older interface {
 	DeleteFailures(ctx context.Context, addresses ...string)
 }
 
-// Config has the settings of Accounts. All fields are required, except Older.
+// Config has the settings of Accounts. All fields are required, except Older and DeletionGrace.
 type Config struct {
 	Pool *pgxpool.Pool
 	// Passwords hashes passwords. Policy checks new ones.
@@ -65,6 +69,8 @@ type Config struct {
 	HideAccounts bool
 	// Verification says what an account may do before its address is proved.
 	Verification Verification
+	// DeletionGrace is how long an account can be kept after its deletion was asked for. 0: it is deleted at once.
+	DeletionGrace time.Duration
 	// LinkKey makes the tokens and codes in mails: that of Resets.
 	LinkKey []byte
 	Revoker *revoke.Revoker

@@ -101,15 +101,24 @@ func Newest() Before {
 	return Before{time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC), uuid.Max}
 }
 
+// RecoveryCodes is the kind of factor for which List returns the accounts with recovery codes, which are no second factor
+// of their own.
+const RecoveryCodes = "recovery_codes"
+
 // List returns at most most accounts, the newest first: those with a second factor of the kind factor, or all if it is
 // "". A page begins after the last account of the page before, not at a count of accounts: an account that is created or
 // deleted in between neither hides another nor shows it twice.
 func (a *Accounts) List(ctx context.Context, before Before, most int32, factor string) ([]User, error) {
 	var rows []db.User
 	var err error
-	if factor == "" {
+	switch factor {
+	case "":
 		rows, err = a.queries.ListUsers(ctx, a.cfg.Pool, db.ListUsersParams{Before: before.Time, BeforeID: before.ID, PageSize: most})
-	} else {
+	case RecoveryCodes:
+		rows, err = a.queries.ListUsersByRecoveryCodes(ctx, a.cfg.Pool, db.ListUsersByRecoveryCodesParams{
+			Before: before.Time, BeforeID: before.ID, PageSize: most,
+		})
+	default:
 		rows, err = a.queries.ListUsersByFactor(ctx, a.cfg.Pool, db.ListUsersByFactorParams{
 			Before: before.Time, BeforeID: before.ID, Kind: factor, PageSize: most,
 		})

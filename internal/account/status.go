@@ -9,6 +9,8 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/mail"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
@@ -38,8 +40,16 @@ func (a *Accounts) ChangeStatus(ctx context.Context, tx pgx.Tx, id uuid.UUID, ac
 		return user, revoke.Ended{}, err
 	}
 	if user.Active == active {
+		if err := a.suspendMarked(ctx, tx, user, kind); err != nil {
+			return user, revoke.Ended{}, err
+		}
 		head, err := a.cfg.Revoker.Head(ctx, tx)
 		return user, head, err
+	}
+	if active {
+		if err := a.noteKept(ctx, tx, id); err != nil {
+			return user, revoke.Ended{}, err
+		}
 	}
 	row, err := a.queries.SetUserActive(ctx, tx, db.SetUserActiveParams{ID: id, IsActive: active})
 	if err != nil {
@@ -47,4 +57,32 @@ func (a *Accounts) ChangeStatus(ctx context.Context, tx pgx.Tx, id uuid.UUID, ac
 	}
 	ended, err := a.cfg.Revoker.AppendUser(ctx, tx, kind, id)
 	return FromRow(row), ended, err
+}
+
+// suspendMarked notes the suspension of an account that is to be deleted, and so not active already: it stays suspended
+// if the deletion is cancelled.
+func (a *Accounts) suspendMarked(ctx context.Context, tx pgx.Tx, user User, kind audit.Kind) error {
+	if user.Active {
+		return nil
+	}
+	noted, err := a.queries.SuspendMarked(ctx, tx, user.ID)
+	if err != nil {
+		return fmt.Errorf("note the suspension: %w", err)
+	}
+	if noted == 0 {
+		return nil
+	}
+	return a.cfg.Trail.Record(ctx, tx, kind, user.ID, uuid.Nil)
+}
+
+// noteKept records that the reactivation of an account cancels its deletion.
+func (a *Accounts) noteKept(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	mark, err := a.deletionOf(ctx, tx, id)
+	if err != nil || mark == nil {
+		return err
+	}
+	if err := a.cfg.Mailer.Notify(ctx, tx, mail.DeletionCancelled, id, caller.From(ctx).TraceID); err != nil {
+		return err
+	}
+	return a.cfg.Trail.Record(ctx, tx, audit.DeletionCancelled, id, uuid.Nil)
 }

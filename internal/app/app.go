@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"runtime"
 	"time"
@@ -234,7 +235,10 @@ func (a *App) newJobs() (*jobs.Queue, error) {
 	queue, err := jobs.New(jobs.Config{
 		Pool:     a.stores.Pool,
 		PollOnly: a.stores.pooler == postgres.TransactionPooler, // it would hear nothing
-		Sweep:    upkeep.Sweep, Logger: a.log,
+		Sweep: func(ctx context.Context) error {
+			return errors.Join(a.Accounts.DeleteDue(ctx), upkeep.Sweep(ctx))
+		},
+		Logger: a.log,
 	})
 	if err != nil || a.overrides.NoUpkeep {
 		return queue, err

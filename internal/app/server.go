@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -14,6 +16,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/device"
 	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/personaldata"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/validate"
@@ -38,6 +41,7 @@ type flows struct {
 	accounts   *account.Accounts
 	factors    *factors.Flow
 	logins     *login.Flow
+	personal   *personaldata.Flow
 	older      *older
 }
 
@@ -98,6 +102,9 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 	f.logins = login.New(logins)
 	accounts.Guesses = f.logins
 	f.accounts = account.New(accounts)
+	f.personal = personaldata.New(personaldata.Config{
+		Pool: st.Pool, Accounts: f.accounts, Factors: f.factors, Logins: f.logins, Trail: trail, Redis: f.redis, Now: a.now,
+	})
 	older.connect(f)
 	return f, nil
 }
@@ -129,7 +136,8 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher, Failures: failures, Rates: f.rates,
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox, Factors: f.factors,
 		RequestVerification: a.outbox.RequestVerification, ProveFirst: account.Verification(cfg.EmailVerification) == account.VerificationRequired,
-		Revoker: f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
+		Deletions: deletions{f},
+		Revoker:   f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
 	}
 	accounts = account.Config{
@@ -137,7 +145,8 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
 		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
 		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LinkKey: keys.resetLink,
-		Revoker: f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
+		DeletionGrace: cfg.DeletionGrace,
+		Revoker:       f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
 	}
 	return logins, accounts, nil
 }
@@ -146,7 +155,7 @@ func (a *App) newServices(f *flows) {
 	a.Auth = &auth.Service{Accounts: f.accounts, Logins: f.logins, Validation: f.validation, KeyShown: f.keys.Shown}
 	f.older.hookService(a.Auth)
 	a.Admin = admin.New(admin.Config{
-		Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Revoker: f.revoker, Pages: a.Pages, Pool: a.stores.Pool,
+		Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Revoker: f.revoker, Pages: a.Pages, PersonalData: f.personal, Pool: a.stores.Pool,
 		HasPepper: a.hasher.HasPepper, Logger: f.log.Bounded, Now: a.now,
 	})
 }
@@ -156,7 +165,20 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	latchkeyv1.RegisterAuthServiceServer(r, a.Auth)
 	latchkeyv1.RegisterAdminServiceServer(r, a.Admin)
 	latchkeyv1.RegisterRevocationServiceServer(r, &revocations.Service{Ledger: a.Ledger})
-	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Pages: a.Pages})
+	latchkeyv1.RegisterAccountServiceServer(r, &accounts.Service{Accounts: f.accounts, Logins: f.logins, Factors: f.factors, Pages: a.Pages, PersonalData: f.personal})
 	latchkeyv1.RegisterSessionServiceServer(r, &sessions.Service{Logins: f.logins, Revoker: f.revoker, Pages: a.Pages})
 	f.older.register(r)
+}
+
+// deletions are those of the accounts of the flows, which are built after the logins that need them.
+type deletions struct{ f *flows }
+
+// LeavesAt implements login.Deletions.
+func (d deletions) LeavesAt(ctx context.Context, id uuid.UUID) (time.Time, error) {
+	return d.f.accounts.LeavesAt(ctx, id)
+}
+
+// Keep implements login.Deletions.
+func (d deletions) Keep(ctx context.Context, id uuid.UUID, position int64) (int64, error) {
+	return d.f.accounts.Keep(ctx, id, position)
 }

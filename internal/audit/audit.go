@@ -70,6 +70,13 @@ const (
 	OthersRevoked  Kind = "other_sessions_revoked"
 	AllLoggedOut   Kind = "all_sessions_logged_out"
 
+	// DeletionRequested, DeletionCancelled and AccountDeleted: the owner did it, or an operator, whom the actor names. The
+	// deletion after a grace has neither. AccountExported: all data about the owner was handed out.
+	DeletionRequested Kind = "deletion_requested"
+	DeletionCancelled Kind = "deletion_cancelled"
+	AccountDeleted    Kind = "account_deleted"
+	AccountExported   Kind = "account_exported"
+
 	UserSuspended       Kind = "user_suspended"
 	UserReactivated     Kind = "user_reactivated"
 	UserSessionRevoked  Kind = "user_session_revoked"
@@ -77,6 +84,8 @@ const (
 	AllSessionsRevoked  Kind = "all_sessions_revoked"
 	// UserFactorsRemoved: an operator removed the second factors of an account and ended its sessions.
 	UserFactorsRemoved Kind = "user_factors_removed"
+	// UserEmailVerified: an operator marked the address as proved.
+	UserEmailVerified Kind = "user_email_verified"
 )
 
 // repeatsCounted is how long repeats are counted in the first event: within the grace, a thief can repeat a refresh

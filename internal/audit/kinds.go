@@ -11,7 +11,8 @@ func Kinds() []Kind {
 		FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, FactorFailed, FactorsLimited, UserFactorsRemoved,
 		PasskeyAdded, PasskeyRenamed, PasskeyRemoved, PasskeyCountFellBack,
 		AccountUpdated, SessionEvicted, SessionRevoked, OthersRevoked, AllLoggedOut,
-		UserSuspended, UserReactivated, UserSessionRevoked, UserSessionsRevoked, AllSessionsRevoked,
+		DeletionRequested, DeletionCancelled, AccountDeleted, AccountExported,
+		UserSuspended, UserReactivated, UserSessionRevoked, UserSessionsRevoked, UserEmailVerified, AllSessionsRevoked,
 	}
 	slices.Sort(all)
 	return all

@@ -97,6 +97,8 @@ type Config struct {
 
 	EmailVerification string `env:"LATCHKEY_EMAIL_VERIFICATION" envDefault:"optional" oneof:"off optional required" form:"off, optional or required" example:"required" doc:"whether people are asked to prove their address: off: nobody is; optional: SignUp mails a link and a code; required: there is also no login before the proof"`
 
+	DeletionGrace time.Duration `env:"LATCHKEY_DELETION_GRACE" envDefault:"0s" min:"0s" max:"8760h" form:"a duration" example:"720h" doc:"how long an account can be kept after its owner has deleted it: until then it cannot be used, and a login can cancel the deletion; 0: it is gone at once. A change does not apply to accounts that are to be deleted already"`
+
 	// Passkeys.
 
 	PasskeyRPID    string  `env:"LATCHKEY_PASSKEY_RP_ID" form:"a domain name, or localhost" example:"example.com" doc:"the domain for which passkeys are made: the host of your pages, or a domain above it. A passkey works for no other, so a change ends all passkeys; unset: there are no passkeys; latchkey dev: localhost"`

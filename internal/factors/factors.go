@@ -37,7 +37,7 @@ const (
 	// Passkey is a passkey. It logs in by itself, and is a second factor after a password.
 	Passkey Kind = "passkey"
 	// RecoveryCodes stand in for a second factor that is lost. An account with them has a second factor.
-	RecoveryCodes Kind = "recovery_codes"
+	RecoveryCodes Kind = account.RecoveryCodes
 )
 
 // SealLabel is for the Sealer of a Flow. Stored factors are sealed under it: do not change it.
@@ -142,15 +142,12 @@ func (f *Flow) Answers(ctx context.Context, userID uuid.UUID, second []string) (
 	return kinds, nil
 }
 
-// needFactor refuses a session with one factor that wants to change the second factors of an account that has some:
-// otherwise somebody with the password and a stolen session could remove the second factor by Reauthenticate with the
-// password. A session that was authenticated before the account had a second factor could not prove one, and passes; the
-// policy of the methods wants it to be fresh.
+// needFactor refuses a session that has not shown a second factor of the account: see Authority.LacksFactor.
 func needFactor(by revoke.Authority, second []db.Factor) error {
-	if len(second) == 0 || by.Factors >= 2 || !by.AuthTime.After(second[0].CreatedAt) {
-		return nil
+	if len(second) > 0 && by.LacksFactor(second[0].CreatedAt) {
+		return refusal.FactorRequired()
 	}
-	return refusal.FactorRequired()
+	return nil
 }
 
 // change makes a change to the factors of the account of a session. do gets the account's second factors, the oldest

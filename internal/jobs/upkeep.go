@@ -16,6 +16,9 @@ const (
 	// NoticeCountLife is how long an account's count of notices is kept after the last notice: a day, in which it can
 	// limit the next one, and an hour because clocks differ.
 	NoticeCountLife = 25 * time.Hour
+	// FarewellLife is how long the address of a deleted account is kept if its last mail cannot be sent: it is tried for a
+	// day and half an hour.
+	FarewellLife = 26 * time.Hour
 	// FailuresLife is how long the failures in a row of a device or a session are kept. A thief who has one can make a
 	// hundred guesses a year with it.
 	FailuresLife = 365 * 24 * time.Hour
@@ -77,6 +80,9 @@ func (u Upkeep) sweeps(now time.Time) []sweep {
 		}},
 		{"addresses in events of deleted accounts", func(ctx context.Context) (int64, error) {
 			return queries.EraseAddresses(ctx, pool)
+		}},
+		{"addresses of last mails that were given up", func(ctx context.Context) (int64, error) {
+			return queries.DeleteOldFarewells(ctx, pool, now.Add(-FarewellLife))
 		}},
 		{"rows of the ledger that say nothing new", func(ctx context.Context) (int64, error) {
 			return queries.DeleteOldRevocations(ctx, pool)

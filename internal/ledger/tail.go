@@ -431,7 +431,16 @@ func revocation(row db.Revocation, life time.Duration) *latchkeyv1.Revocation {
 		KeyId:           row.KeyID.String,
 		CreateTime:      timestamppb.New(row.CreatedAt),
 		ExpireTime:      timestamppb.New(row.CreatedAt.Add(life + margin)),
+		Reason:          reasonOf(row.Reason),
 	}
+}
+
+// reasonOf returns no reason for one that only a newer version knows: nothing depends on it here.
+func reasonOf(name string) latchkeyv1.RevocationReason {
+	if name == "user_deleted" {
+		return latchkeyv1.RevocationReason_REVOCATION_REASON_USER_DELETED
+	}
+	return latchkeyv1.RevocationReason_REVOCATION_REASON_UNSPECIFIED
 }
 
 func kindOf(name string) latchkeyv1.RevocationKind {

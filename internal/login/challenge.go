@@ -89,6 +89,8 @@ type AnswerRequest struct {
 	Answer         factors.Answer
 	// DeviceName is shown to the owner in the list of sessions.
 	DeviceName string
+	// KeepsAccount is that of Request.
+	KeepsAccount bool
 }
 
 // AnswerChallenge starts the session of a login whose password was right, for the right code. The try is counted before
@@ -112,6 +114,9 @@ func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, 
 		User: account.FromRow(tried.User), Position: tried.Position, PasswordEpoch: tried.PasswordEpoch, DevicesSince: tried.DevicesSince,
 	}
 	caller.NoteUser(ctx, found.ID)
+	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
+		return Result{}, err
+	}
 	// From here on the call is finished even if its client hangs up: a code that is used up must give a session.
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()

@@ -60,10 +60,12 @@ type Config struct {
 	// proved.
 	RequestVerification func(ctx context.Context, tx pgx.Tx, request mail.Request) error
 	ProveFirst          bool
-	Revoker             *revoke.Revoker
-	Trail               *audit.Trail
-	Redis               *besteffort.Redis
-	Afterwards          *besteffort.Afterwards
+	// Deletions cancels deletions.
+	Deletions  Deletions
+	Revoker    *revoke.Revoker
+	Trail      *audit.Trail
+	Redis      *besteffort.Redis
+	Afterwards *besteffort.Afterwards
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.

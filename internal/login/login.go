@@ -30,6 +30,8 @@ type Request struct {
 	DeviceToken string
 	// KeepsDeviceTokens is true if the client's contract has device tokens.
 	KeepsDeviceTokens bool
+	// KeepsAccount cancels the deletion of an account that is to be deleted, if the login succeeds.
+	KeepsAccount bool
 	// AnswersChallenges is true if the client's contract has challenges. Without, accounts with a second factor are
 	// refused.
 	AnswersChallenges bool
@@ -71,8 +73,8 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if !found.Active {
-		return Result{}, refusal.AccountDisabled()
+	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
+		return Result{}, err
 	}
 	if err := f.requireProof(ctx, found.User); err != nil {
 		return Result{}, err
@@ -121,6 +123,13 @@ type start struct {
 
 // finish starts a session after the password and all that the account asks for beside it.
 func (f *Flow) finish(ctx context.Context, found account.Credential, s start) (Result, error) {
+	if !found.Active { // refuseDisabled has let it pass
+		position, err := f.cfg.Deletions.Keep(ctx, found.ID, found.Position)
+		if err != nil {
+			return Result{}, err
+		}
+		found.Active, found.Position = true, position
+	}
 	devices := deviceLogin{keepsTokens: s.keepsTokens, id: s.device, since: found.DevicesSince}
 	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
 		UserID: found.ID, Position: found.Position, DeviceName: s.name,

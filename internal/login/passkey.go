@@ -39,14 +39,14 @@ func withPasskey(first []string, userVerified bool) []string {
 
 // AnswerPasskey starts a session for the answer of a passkey: to StartPasskeyLogin, or to the challenge after a password.
 // The answer and the challenge are used up in one transaction, before the session starts.
-func (f *Flow) AnswerPasskey(ctx context.Context, token, answer, deviceName string) (Result, error) {
+func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	if f.cfg.Factors.IsPasskeyLogin(token) {
-		return f.logInByPasskey(ctx, token, answer, deviceName)
+	if f.cfg.Factors.IsPasskeyLogin(req.ChallengeToken) {
+		return f.logInByPasskey(ctx, req)
 	}
-	hash := account.HashToken(token)
+	hash := account.HashToken(req.ChallengeToken)
 	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
 		TokenHash: hash, Purpose: secondFactor, Most: challengeTries, Now: f.cfg.Now(),
 	})
@@ -57,12 +57,15 @@ func (f *Flow) AnswerPasskey(ctx context.Context, token, answer, deviceName stri
 		return Result{}, fmt.Errorf("look the challenge up: %w", err)
 	}
 	caller.NoteUser(ctx, tried.User.ID)
-	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, tried.User.ID, tried.Data, answer)
+	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, tried.User.ID, tried.Data, req.Answer.Text)
 	if err != nil {
 		return Result{}, err
 	}
 	found := account.Credential{
 		User: account.FromRow(tried.User), Position: tried.Position, PasswordEpoch: tried.PasswordEpoch, DevicesSince: tried.DevicesSince,
+	}
+	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
+		return Result{}, err
 	}
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
@@ -73,30 +76,30 @@ func (f *Flow) AnswerPasskey(ctx context.Context, token, answer, deviceName stri
 		return Result{}, err
 	}
 	return f.finish(ctx, found, start{
-		keepsTokens: true, device: tried.DeviceID.UUID, name: deviceName, amr: withPasskey([]string{AMRPassword}, proof.UserVerified),
+		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withPasskey([]string{AMRPassword}, proof.UserVerified),
 	})
 }
 
 // logInByPasskey logs the owner of a passkey in, without a password. There is no mail about a new device: the client has
 // no way to show its device token, and the passkey is on it.
-func (f *Flow) logInByPasskey(ctx context.Context, token, answer, deviceName string) (Result, error) {
-	proof, err := f.cfg.Factors.CheckPasskeyLogin(ctx, token, answer)
+func (f *Flow) logInByPasskey(ctx context.Context, req AnswerRequest) (Result, error) {
+	proof, err := f.cfg.Factors.CheckPasskeyLogin(ctx, req.ChallengeToken, req.Answer.Text)
 	if err != nil {
 		return Result{}, err
 	}
 	caller.NoteUser(ctx, proof.Owner.ID)
-	if !proof.Owner.Active {
-		return Result{}, refusal.AccountDisabled()
+	if err := f.refuseDisabled(ctx, proof.Owner.User, req.KeepsAccount); err != nil {
+		return Result{}, err
 	}
 	if err := f.requireProof(ctx, proof.Owner.User); err != nil {
 		return Result{}, err
 	}
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
-	if err := f.cfg.Factors.UsePasskeyLogin(ctx, token, proof, uuid.Nil); err != nil {
+	if err := f.cfg.Factors.UsePasskeyLogin(ctx, req.ChallengeToken, proof, uuid.Nil); err != nil {
 		return Result{}, err
 	}
-	return f.finish(ctx, proof.Owner, start{name: deviceName, amr: withPasskey(nil, proof.UserVerified)})
+	return f.finish(ctx, proof.Owner, start{name: req.DeviceName, amr: withPasskey(nil, proof.UserVerified)})
 }
 
 // ReauthenticatePasskey authenticates the owner of a session again, by the answer of a passkey to StartPasskeyLogin.

@@ -36,6 +36,9 @@ type view struct {
 	Code  string
 	Valid string
 	When  string
+	// Until is the time of a deletion, or "", and DeleteTime the same (UTC), for templates in other languages.
+	Until      string
+	DeleteTime time.Time
 	// Minutes is Valid and Time is When (UTC), for templates in other languages. Language is the tag of their language.
 	Minutes  int
 	Time     time.Time
@@ -82,16 +85,16 @@ func TestMessage(product, to string, now time.Time) (Message, error) {
 }
 
 // notice returns false for a kind that only a newer version knows.
-func (c *composer) notice(kind Notice, to string, happened, now time.Time) (Message, bool, error) {
-	subject := kind.subject(c.product)
+func (c *composer) notice(notice noticeArgs, to string, now time.Time) (Message, bool, error) {
+	subject := notice.Notice.subject(c.product)
 	if subject == "" {
 		return Message{}, false, nil
 	}
-	m, err := c.compose(string(kind), to, now, view{
-		Subject: subject,
-		When:    spellTime(happened),
-		Time:    happened.UTC(),
-	})
+	v := view{Subject: subject, When: spellTime(notice.HappenedAt), Time: notice.HappenedAt.UTC()}
+	if !notice.Until.IsZero() {
+		v.Until, v.DeleteTime = spellTime(notice.Until), notice.Until.UTC()
+	}
+	m, err := c.compose(string(notice.Notice), to, now, v)
 	return m, true, err
 }
 

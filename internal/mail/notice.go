@@ -51,6 +51,13 @@ const (
 	// PasskeyAdded and PasskeyRemoved are always sent, for the same reason as FactorAdded.
 	PasskeyAdded   Notice = "passkey_added"
 	PasskeyRemoved Notice = "passkey_removed"
+	// DeletionRequested: the account will be deleted, and can be kept until then. DeletionCancelled: it is kept.
+	// AccountDeleted: it is gone. They are always sent; the number of deletions is limited.
+	DeletionRequested Notice = "deletion_requested"
+	DeletionCancelled Notice = "deletion_cancelled"
+	AccountDeleted    Notice = "account_deleted"
+	// EmailVerifiedByOperator: an operator marked the address as proved. It is always sent.
+	EmailVerifiedByOperator Notice = "email_verified_by_operator"
 	// FactorsLimited: somebody who knows the password tried many wrong codes.
 	FactorsLimited Notice = "factors_limited"
 )
@@ -58,7 +65,8 @@ const (
 // isAlwaysSent returns whether a notice is sent however many of its kind there were lately.
 func (n Notice) isAlwaysSent() bool {
 	switch n {
-	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, PasskeyAdded, PasskeyRemoved:
+	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, PasskeyAdded, PasskeyRemoved,
+		DeletionRequested, DeletionCancelled, AccountDeleted, EmailVerifiedByOperator:
 		return true
 	case RefreshTokenReused, PasswordLoginClosed, PasswordClientClosed, LoginsLimited, NewDeviceLogin, SignUpAttempted, FactorsLimited:
 	}
@@ -94,6 +102,14 @@ func (n Notice) subject(product string) string {
 		return "Your account at " + product + " now has a passkey"
 	case PasskeyRemoved:
 		return "A passkey of your account at " + product + " was removed"
+	case DeletionRequested:
+		return "Your account at " + product + " will be deleted"
+	case DeletionCancelled:
+		return "Your account at " + product + " will not be deleted"
+	case AccountDeleted:
+		return "Your account at " + product + " was deleted"
+	case EmailVerifiedByOperator:
+		return "Your email address for " + product + " was confirmed"
 	case FactorsLimited:
 		return "Somebody knows your password for " + product
 	}
@@ -107,6 +123,8 @@ type noticeArgs struct {
 	UserID     uuid.UUID `json:"user_id"`
 	HappenedAt time.Time `json:"happened_at"`
 	TraceID    string    `json:"trace_id,omitempty"`
+	// Until is for [DeletionRequested].
+	Until time.Time `json:"until,omitzero"`
 }
 
 // Kind names the job in the table.
@@ -163,7 +181,7 @@ func (d *delivery) sendNotice(ctx context.Context, job *rivertype.JobRow, notice
 		if !ok {
 			return nil
 		}
-		m, known, err := d.letters.notice(notice.Notice, to, notice.HappenedAt, d.now())
+		m, known, err := d.letters.notice(notice, to, d.now())
 		switch {
 		case err != nil:
 			return err

@@ -148,6 +148,7 @@ func (d *delivery) register(queue *jobs.Queue) error {
 		jobs.AddWorker(queue, &linkWorker{d: d}),
 		jobs.AddWorker(queue, &letterWorker{d: d}),
 		jobs.AddWorker(queue, &noticeWorker{d: d}),
+		jobs.AddWorker(queue, &farewellWorker{d: d}),
 		jobs.AddWorker(queue, &requestWorker{d: d}),
 		jobs.AddWorker(queue, &changedWorker{d: d}),
 		queue.AddTask(func(ctx context.Context) { d.lookUp(ctx, queue) }),
@@ -184,7 +185,11 @@ func (o *Outbox) Notify(ctx context.Context, tx pgx.Tx, notice Notice, userID uu
 			return nil
 		}
 	}
-	args := noticeArgs{Notice: notice, UserID: userID, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
+	return o.queueNotice(ctx, tx, noticeArgs{Notice: notice, UserID: userID, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)})
+}
+
+// queueNotice queues a job of the queue for notices.
+func (o *Outbox) queueNotice(ctx context.Context, tx pgx.Tx, args river.JobArgs) error {
 	if err := o.jobs.Insert(ctx, tx, args, &river.InsertOpts{Queue: jobs.MailNotices, MaxAttempts: o.notice}); err != nil {
 		return fmt.Errorf("mail: queue the notice: %w", err)
 	}

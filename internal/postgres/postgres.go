@@ -124,8 +124,9 @@ func IsUnavailable(err error) bool {
 		case "08", "28", "3D", "40", "53", "57", "58": // connection, login, database, rollback, resources, operator, system
 			return true
 		}
-		// Read-only after a failover; idle in transaction; lock not available.
-		return pg.Code == readOnly || pg.Code == "25P03" || pg.Code == "55P03"
+		// Read-only after a failover; idle in transaction; lock not available; a reference to a row that was deleted
+		// meanwhile, such as the account: the same call again finds that out by itself.
+		return pg.Code == readOnly || pg.Code == "25P03" || pg.Code == "55P03" || pg.Code == "23503"
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

@@ -27,6 +27,8 @@ type Error struct {
 	Message string
 	// Details are sent with the status, beside the reason.
 	Details []protoadapt.MessageV1
+	// Metadata are further facts for clients, in the metadata of the ErrorInfo. May be nil.
+	Metadata map[string]string
 }
 
 // Error implements error.
@@ -34,7 +36,7 @@ func (e *Error) Error() string { return e.Message }
 
 // New returns a refusal.
 func New(code codes.Code, reason latchkeyv1.ErrorReason, message string, details ...protoadapt.MessageV1) error {
-	return &Error{code, reason, message, details}
+	return &Error{Code: code, Reason: reason, Message: message, Details: details}
 }
 
 // Field refuses one field of the request. rule is the name of the rule that it breaks.
@@ -79,6 +81,17 @@ func CurrentPassword() error {
 // AccountDisabled refuses the owner of a suspended account. Use it only after the right password.
 func AccountDisabled() error {
 	return New(codes.PermissionDenied, latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED, "the account is disabled")
+}
+
+// AccountLeaving refuses the owner of an account that is to be deleted, and says when. Use it only after the right
+// password.
+func AccountLeaving(deleteTime time.Time) error {
+	at := deleteTime.UTC().Format(time.RFC3339)
+	return &Error{
+		Code: codes.PermissionDenied, Reason: latchkeyv1.ErrorReason_ERROR_REASON_ACCOUNT_DISABLED,
+		Message:  "the account will be deleted at " + at + ": log in with cancel_deletion to keep it",
+		Metadata: map[string]string{"delete_time": at},
+	}
 }
 
 // RefreshTokenInvalid refuses a refresh token and ends nothing.

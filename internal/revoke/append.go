@@ -9,12 +9,31 @@ import (
 
 	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/audit"
+	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
 // AppendUser records the event and appends the row that ends all sessions of an account. The caller has locked the
 // account. AppendUser locks the ledger's head, so it must be the last statement of its transaction.
 func (r *Revoker) AppendUser(ctx context.Context, tx pgx.Tx, kind audit.Kind, userID uuid.UUID) (Ended, error) {
 	return r.appendUser(ctx, tx, kind, userID, uuid.Nil, uuid.Nil)
+}
+
+// AppendUserFor is AppendUser on behalf of the session acting, which the row ends too. It refuses a session that was ended
+// since the account was locked: the end of one session waits only for the ledger's head, and not for the account.
+// uuid.Nil: no session acts.
+func (r *Revoker) AppendUserFor(ctx context.Context, tx pgx.Tx, kind audit.Kind, userID, acting uuid.UUID) (Ended, error) {
+	ended, err := r.appendUser(ctx, tx, kind, userID, acting, uuid.Nil)
+	if err != nil || acting == uuid.Nil {
+		return ended, err
+	}
+	known, err := r.queries.SessionOfUserRevoked(ctx, tx, db.SessionOfUserRevokedParams{SessionID: acting, UserID: userID})
+	if err != nil {
+		return Ended{}, fmt.Errorf("look the session up: %w", err)
+	}
+	if known.Revoked {
+		return Ended{}, refusal.SessionEnded()
+	}
+	return ended, nil
 }
 
 // appendUser is AppendUser on behalf of the session acting, and spares the session except. uuid.Nil: no such session.

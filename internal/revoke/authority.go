@@ -29,6 +29,13 @@ type Authority struct {
 	AuthTime time.Time
 }
 
+// LacksFactor returns whether the session has shown one factor only, although the account had a second factor by then:
+// since is when it got its oldest one. Somebody with the password and a stolen session must not get by without it. A
+// session that was authenticated before could not prove it, and passes; the policy of the methods wants it to be fresh.
+func (by Authority) LacksFactor(since time.Time) bool {
+	return by.Factors < 2 && by.AuthTime.After(since)
+}
+
 type authorityKey struct{}
 
 // WithAuthority returns a context for a request that has shown the access token of a session and passed the check.

@@ -54,6 +54,8 @@ type Ended struct {
 	// UserID is the account whose sessions were ended, except the session Except. They are removed from the account's
 	// list. uuid.Nil: no account's, and the call only waits for rows of others.
 	UserID, Except uuid.UUID
+	// Deleted means that the account is gone: nothing of its sessions is kept.
+	Deleted bool
 	// Position is the position of the row. If the fact was there already it is the ledger's head, because the call that
 	// made the fact may still be waiting. 0: nothing was appended.
 	Position int64
@@ -82,7 +84,11 @@ func InTx[T any](ctx context.Context, r *Revoker, change func(ctx context.Contex
 		}
 		return o, r.waitFinal(ctx, o.ended.Position)
 	})
-	if err == nil && done.ended.UserID != uuid.Nil {
+	switch {
+	case err != nil || done.ended.UserID == uuid.Nil:
+	case done.ended.Deleted:
+		r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.forget(ctx, done.ended.UserID) })()
+	default:
 		r.cfg.Redis.Tidy(ctx, func(ctx context.Context) { r.unlist(ctx, done.ended) })()
 	}
 	return done.result, err
@@ -191,5 +197,13 @@ func (r *Revoker) delete(ctx context.Context, userID, sessionID uuid.UUID) {
 func (r *Revoker) unlist(ctx context.Context, ended Ended) {
 	if err := r.cfg.Sessions.ClearIndex(ctx, ended.UserID, ended.Except, ended.Position); err != nil {
 		r.cfg.Logger.WarnContext(ctx, "ended sessions stay in the index until they expire", "user_id", ended.UserID, "error", err)
+	}
+}
+
+// forget deletes the sessions of a deleted account: they have names of devices and network addresses. The ledger keeps
+// them ended, so a failure is only logged.
+func (r *Revoker) forget(ctx context.Context, userID uuid.UUID) {
+	if err := r.cfg.Sessions.DeleteAll(ctx, userID); err != nil {
+		r.cfg.Logger.WarnContext(ctx, "sessions of a deleted account stay in Redis until they expire", "user_id", userID, "error", err)
 	}
 }

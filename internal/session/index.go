@@ -189,6 +189,29 @@ func (s *Store) ClearIndex(ctx context.Context, userID, except uuid.UUID, before
 	return s.unlist(ctx, userID, ended)
 }
 
+// DeleteAll deletes all sessions in a user's index, and the index. Append the revocation to the ledger first, as for
+// Delete. Sessions that were taken out of the index before stay until they expire.
+func (s *Store) DeleteAll(ctx context.Context, userID uuid.UUID) error {
+	members, err := s.redis.ZRange(ctx, indexKey(userID), 0, -1).Result()
+	if err != nil {
+		return unavailable("read an index", err)
+	}
+	// Not a transaction: in a cluster the sessions are on different servers.
+	_, err = s.redis.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, text := range members {
+			if id, err := uuid.Parse(text); err == nil { // other text names no session
+				s.delete.Eval(ctx, pipe, []string{redisKey(id)}, userID.String())
+			}
+		}
+		pipe.Del(ctx, indexKey(userID))
+		return nil
+	})
+	if err != nil {
+		return unavailable("delete sessions", err)
+	}
+	return nil
+}
+
 // unlist removes sessions from the index.
 func (s *Store) unlist(ctx context.Context, userID uuid.UUID, members []any) error {
 	if len(members) == 0 {

@@ -123,6 +123,8 @@ type Options struct {
 	HideAccounts bool
 	// EmailVerification is LATCHKEY_EMAIL_VERIFICATION. Zero: off, since most tests count other mails.
 	EmailVerification string
+	// DeletionGrace is how long an account can be kept after its deletion was asked for.
+	DeletionGrace time.Duration
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// ShortRefreshTokens makes the server issue only short refresh tokens.
@@ -263,7 +265,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
 	cfg.ResetURL, cfg.VerifyURL = ResetURL, VerifyURL
 	cfg.EmailVerification = orElse(o.EmailVerification, "off")
-	cfg.BreachedPasswordsFile = o.BreachedPasswordsFile
+	cfg.BreachedPasswordsFile, cfg.DeletionGrace = o.BreachedPasswordsFile, o.DeletionGrace
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit

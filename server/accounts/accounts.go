@@ -8,6 +8,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/personaldata"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/server/page"
 )
@@ -20,6 +21,8 @@ type Service struct {
 	Logins   *login.Flow
 	Factors  *factors.Flow
 	Pages    page.Tokens
+	// PersonalData writes all data about the owner of an account.
+	PersonalData *personaldata.Flow
 }
 
 // GetAccount implements latchkey.v1.AccountService.

@@ -11,6 +11,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/login"
+	"github.com/latchkey-auth/latchkey/internal/personaldata"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/server/page"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	Factors  *factors.Flow
 	Revoker  *revoke.Revoker
 	Pages    page.Tokens
+	// PersonalData writes all data about the owner of an account.
+	PersonalData *personaldata.Flow
 	// Pool is the database for imports.
 	Pool *pgxpool.Pool
 	// HasPepper reports whether the service can compare passwords with hashes that name this pepper.

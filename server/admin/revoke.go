@@ -11,28 +11,20 @@ import (
 
 // SuspendUser implements latchkey.v1.AdminService.
 func (s *Service) SuspendUser(ctx context.Context, req *latchkeyv1.SuspendUserRequest) (*latchkeyv1.SuspendUserResponse, error) {
-	id, err := userID(req.GetUserId())
+	shown, err := s.changed(ctx, req.GetUserId(), s.Accounts.Suspend)
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.Accounts.Suspend(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return &latchkeyv1.SuspendUserResponse{Account: accountMessage(user)}, nil
+	return &latchkeyv1.SuspendUserResponse{Account: shown}, nil
 }
 
 // ReactivateUser implements latchkey.v1.AdminService.
 func (s *Service) ReactivateUser(ctx context.Context, req *latchkeyv1.ReactivateUserRequest) (*latchkeyv1.ReactivateUserResponse, error) {
-	id, err := userID(req.GetUserId())
+	shown, err := s.changed(ctx, req.GetUserId(), s.Accounts.Reactivate)
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.Accounts.Reactivate(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return &latchkeyv1.ReactivateUserResponse{Account: accountMessage(user)}, nil
+	return &latchkeyv1.ReactivateUserResponse{Account: shown}, nil
 }
 
 // RevokeUserSessions implements latchkey.v1.AdminService.

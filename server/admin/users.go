@@ -24,7 +24,11 @@ func (s *Service) GetUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (
 	case user.ID == uuid.Nil:
 		return nil, refusal.AccountNotFound()
 	}
-	return &latchkeyv1.GetUserResponse{Account: accountMessage(user)}, nil
+	shown, err := s.accountMessage(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.GetUserResponse{Account: shown}, nil
 }
 
 func (s *Service) askedUser(ctx context.Context, req *latchkeyv1.GetUserRequest) (account.User, error) {
@@ -48,8 +52,10 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 		factor = string(factors.TOTP)
 	case latchkeyv1.FactorKind_FACTOR_KIND_PASSKEY:
 		factor = string(factors.Passkey)
+	case latchkeyv1.FactorKind_FACTOR_KIND_RECOVERY_CODES:
+		factor = string(factors.RecoveryCodes)
 	default:
-		return nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "factor", "ENUM_IN", "must be a kind of second factor")
+		return nil, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "factor", "ENUM_IN", "must be a kind of second factor, or recovery codes")
 	}
 	size := req.GetPageSize()
 	if size == 0 {
@@ -74,17 +80,41 @@ func (s *Service) ListUsers(ctx context.Context, req *latchkeyv1.ListUsersReques
 		last := users[size-1]
 		resp.NextPageToken = s.Pages.Seal(purpose, "", last.CreateTime, last.ID)
 	}
-	for _, u := range users {
-		resp.Accounts = append(resp.Accounts, accountMessage(u))
-	}
-	return resp, nil
+	resp.Accounts, err = s.accountMessages(ctx, users)
+	return resp, err
 }
 
 // accountMessage returns the account as the contract shows it to an operator.
-func accountMessage(user account.User) *latchkeyv1.Account {
-	message := &latchkeyv1.Account{User: user.Message(), Suspended: !user.Active}
-	if !user.LastLoginTime.IsZero() {
-		message.LastLoginTime = timestamppb.New(user.LastLoginTime)
+func (s *Service) accountMessage(ctx context.Context, user account.User) (*latchkeyv1.Account, error) {
+	shown, err := s.accountMessages(ctx, []account.User{user})
+	if err != nil {
+		return nil, err
 	}
-	return message
+	return shown[0], nil
+}
+
+// accountMessages is accountMessage for several accounts. An account that is to be deleted is not active, so most lists
+// need no look at the marks.
+func (s *Service) accountMessages(ctx context.Context, users []account.User) ([]*latchkeyv1.Account, error) {
+	var inactive []uuid.UUID
+	for _, u := range users {
+		if !u.Active {
+			inactive = append(inactive, u.ID)
+		}
+	}
+	leaving, err := s.Accounts.DeleteTimes(ctx, inactive...)
+	if err != nil {
+		return nil, err
+	}
+	messages := make([]*latchkeyv1.Account, len(users))
+	for i, u := range users {
+		messages[i] = &latchkeyv1.Account{User: u.Message(), Suspended: !u.Active}
+		if !u.LastLoginTime.IsZero() {
+			messages[i].LastLoginTime = timestamppb.New(u.LastLoginTime)
+		}
+		if at, marked := leaving[u.ID]; marked {
+			messages[i].DeleteTime = timestamppb.New(at)
+		}
+	}
+	return messages, nil
 }

@@ -86,7 +86,7 @@ func (s *Service) ChangePassword(ctx context.Context, req *latchkeyv1.ChangePass
 func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*latchkeyv1.LoginResponse, error) {
 	result, err := s.Logins.LogIn(ctx, login.Request{
 		Email: req.GetEmail(), Password: req.GetPassword(), DeviceName: req.GetDeviceName(), DeviceToken: req.GetDeviceToken(),
-		KeepsDeviceTokens: true, AnswersChallenges: true,
+		KeepsDeviceTokens: true, AnswersChallenges: true, KeepsAccount: req.GetCancelDeletion(),
 	})
 	if err != nil {
 		return nil, err
@@ -102,11 +102,11 @@ func (s *Service) Login(ctx context.Context, req *latchkeyv1.LoginRequest) (*lat
 
 // AnswerChallenge implements latchkey.v1.AuthService.
 func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerChallengeRequest) (*latchkeyv1.AnswerChallengeResponse, error) {
-	if answer, isPasskey := req.GetAnswer().(*latchkeyv1.AnswerChallengeRequest_PasskeyJson); isPasskey {
-		return answered(s.Logins.AnswerPasskey(ctx, req.GetChallengeToken(), answer.PasskeyJson, req.GetDeviceName()))
-	}
-	asked := login.AnswerRequest{ChallengeToken: req.GetChallengeToken(), DeviceName: req.GetDeviceName()}
+	asked := login.AnswerRequest{ChallengeToken: req.GetChallengeToken(), DeviceName: req.GetDeviceName(), KeepsAccount: req.GetCancelDeletion()}
 	switch answer := req.GetAnswer().(type) {
+	case *latchkeyv1.AnswerChallengeRequest_PasskeyJson:
+		asked.Answer = factors.Answer{Kind: factors.Passkey, Field: "passkey_json", Text: answer.PasskeyJson}
+		return answered(s.Logins.AnswerPasskey(ctx, asked))
 	case *latchkeyv1.AnswerChallengeRequest_TotpCode:
 		asked.Answer = factors.Answer{Kind: factors.TOTP, Field: "totp_code", Text: answer.TotpCode}
 	case *latchkeyv1.AnswerChallengeRequest_RecoveryCode:

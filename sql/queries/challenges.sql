@@ -4,7 +4,7 @@ VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(
 
 -- TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
 -- needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
--- sessions were ended since then.
+-- sessions were ended since then. The account is active, or is to be deleted: then the answer may cancel that.
 -- name: TryChallenge :one
 WITH tried AS (
     UPDATE challenges c SET tries = c.tries + 1
@@ -14,7 +14,8 @@ WITH tried AS (
 SELECT sqlc.embed(users), tried.device_id, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
-WHERE users.is_active AND NOT latchkey_ended_since(users.id, tried.ledger);
+WHERE NOT latchkey_ended_since(users.id, tried.ledger)
+    AND (users.is_active OR EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id AND NOT d.suspended));
 
 -- SpendChallenge succeeds for one caller: the row is gone for the next.
 -- name: SpendChallenge :execrows

@@ -136,3 +136,11 @@ WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid)
     AND EXISTS (SELECT FROM factors f WHERE f.kind = @kind AND f.user_id = users.id) AND latchkey_on_primary()
 ORDER BY created_at DESC, id DESC
 LIMIT @page_size;
+
+-- ListUsersByRecoveryCodes is ListUsers for accounts with recovery codes.
+-- name: ListUsersByRecoveryCodes :many
+SELECT * FROM users
+WHERE (created_at, id) < (@before::timestamptz, @before_id::uuid)
+    AND EXISTS (SELECT FROM recovery_sets s WHERE s.user_id = users.id) AND latchkey_on_primary()
+ORDER BY created_at DESC, id DESC
+LIMIT @page_size;

@@ -27,10 +27,12 @@ RETURNING id;
 SELECT id, email, email_lookup, (password_hash = '!')::boolean AS without_password FROM users
 WHERE email_lookup = ANY(@email_lookups::text[]) OR email = ANY(@emails::text[]) OR id = ANY(@ids::uuid[]);
 
--- ExportUsers reads accounts, oldest first, after the last one that was read.
+-- ExportUsers reads accounts, oldest first, after the last one that was read. It leaves out those that are to be deleted:
+-- nothing would delete them where the file goes.
 -- name: ExportUsers :many
 SELECT * FROM users
 WHERE (created_at, id) > (@after::timestamptz, @after_id::uuid)
+    AND NOT EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id)
 ORDER BY created_at, id
 LIMIT @page_size;
 

@@ -1,9 +1,10 @@
 -- MarkSession notes how far a session has come. If a crash of the server loses a mark, the bound is only set later, so
--- no flush is needed.
+-- no flush is needed. The lock waits for a deletion of the account that is under way, which would not see the row.
 -- name: MarkSession :exec
 INSERT INTO session_marks AS m (session_id, user_id, generation, marked_at, keep_until)
-SELECT @session_id, @user_id, @generation, @marked_at, @keep_until
-WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
+SELECT @session_id, users.id, @generation, @marked_at, @keep_until FROM users
+WHERE users.id = @user_id AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+FOR KEY SHARE
 ON CONFLICT (session_id) DO UPDATE
 SET generation = excluded.generation, marked_at = excluded.marked_at
 WHERE m.generation < excluded.generation;

@@ -1374,6 +1374,175 @@ func (x *RemovePasskeyResponse) GetAcceptedCredentialsJson() string {
 	return ""
 }
 
+// Request of DeleteAccount.
+type DeleteAccountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAccountRequest) Reset() {
+	*x = DeleteAccountRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAccountRequest) ProtoMessage() {}
+
+func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAccountRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAccountRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{26}
+}
+
+// Response of DeleteAccount.
+type DeleteAccountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the account is deleted: in the past if it is gone, or the end of the time in
+	// which it can be kept.
+	DeleteTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=delete_time,json=deleteTime,proto3" json:"delete_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAccountResponse) Reset() {
+	*x = DeleteAccountResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAccountResponse) ProtoMessage() {}
+
+func (x *DeleteAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAccountResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeleteAccountResponse) GetDeleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeleteTime
+	}
+	return nil
+}
+
+// Request of ExportAccount.
+type ExportAccountRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAccountRequest) Reset() {
+	*x = ExportAccountRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportAccountRequest) ProtoMessage() {}
+
+func (x *ExportAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAccountRequest.ProtoReflect.Descriptor instead.
+func (*ExportAccountRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{28}
+}
+
+// Response of ExportAccount.
+type ExportAccountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A JSON object (RFC 8259), below 3 MiB. docs/personal-data.md lists its members;
+	// `schema` is `latchkey-personal-data/1`, and changes when a member changes its
+	// meaning. New members may come.
+	AccountJson   string `protobuf:"bytes,1,opt,name=account_json,json=accountJson,proto3" json:"account_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportAccountResponse) Reset() {
+	*x = ExportAccountResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportAccountResponse) ProtoMessage() {}
+
+func (x *ExportAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportAccountResponse.ProtoReflect.Descriptor instead.
+func (*ExportAccountResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ExportAccountResponse) GetAccountJson() string {
+	if x != nil {
+		return x.AccountJson
+	}
+	return ""
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
@@ -1450,7 +1619,14 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
 	"passkey_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\tpasskeyId\"S\n" +
 	"\x15RemovePasskeyResponse\x12:\n" +
-	"\x19accepted_credentials_json\x18\x01 \x01(\tR\x17acceptedCredentialsJson2\x94\v\n" +
+	"\x19accepted_credentials_json\x18\x01 \x01(\tR\x17acceptedCredentialsJson\"\x16\n" +
+	"\x14DeleteAccountRequest\"T\n" +
+	"\x15DeleteAccountResponse\x12;\n" +
+	"\vdelete_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"deleteTime\"\x16\n" +
+	"\x14ExportAccountRequest\"?\n" +
+	"\x15ExportAccountResponse\x12&\n" +
+	"\faccount_json\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccountJson2\xe6\f\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
@@ -1474,6 +1650,9 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\x19FinishPasskeyRegistration\x12-.latchkey.v1.FinishPasskeyRegistrationRequest\x1a..latchkey.v1.FinishPasskeyRegistrationResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12d\n" +
 	"\rRenamePasskey\x12!.latchkey.v1.RenamePasskeyRequest\x1a\".latchkey.v1.RenamePasskeyResponse\"\f\xba\xd7\x18\b\b\x02\x12\x04\b<\x10x\x12f\n" +
 	"\rRemovePasskey\x12!.latchkey.v1.RemovePasskeyRequest\x1a\".latchkey.v1.RemovePasskeyResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12h\n" +
+	"\rDeleteAccount\x12!.latchkey.v1.DeleteAccountRequest\x1a\".latchkey.v1.DeleteAccountResponse\"\x10\xba\xd7\x18\f\b\x02\x12\x04\b<\x10x\x18\x01\"\x00\x12f\n" +
+	"\rExportAccount\x12!.latchkey.v1.ExportAccountRequest\x1a\".latchkey.v1.ExportAccountResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
@@ -1489,7 +1668,7 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*GetAccountRequest)(nil),                 // 0: latchkey.v1.GetAccountRequest
 	(*GetAccountResponse)(nil),                // 1: latchkey.v1.GetAccountResponse
@@ -1517,51 +1696,60 @@ var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*RenamePasskeyResponse)(nil),             // 23: latchkey.v1.RenamePasskeyResponse
 	(*RemovePasskeyRequest)(nil),              // 24: latchkey.v1.RemovePasskeyRequest
 	(*RemovePasskeyResponse)(nil),             // 25: latchkey.v1.RemovePasskeyResponse
-	(*User)(nil),                              // 26: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),             // 27: google.protobuf.Timestamp
-	(*Factor)(nil),                            // 28: latchkey.v1.Factor
-	(*AuditEvent)(nil),                        // 29: latchkey.v1.AuditEvent
+	(*DeleteAccountRequest)(nil),              // 26: latchkey.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),             // 27: latchkey.v1.DeleteAccountResponse
+	(*ExportAccountRequest)(nil),              // 28: latchkey.v1.ExportAccountRequest
+	(*ExportAccountResponse)(nil),             // 29: latchkey.v1.ExportAccountResponse
+	(*User)(nil),                              // 30: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),             // 31: google.protobuf.Timestamp
+	(*Factor)(nil),                            // 32: latchkey.v1.Factor
+	(*AuditEvent)(nil),                        // 33: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	26, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	26, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	27, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	28, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	27, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
-	27, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
-	29, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
-	28, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
-	0,  // 8: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2,  // 9: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	4,  // 10: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
-	6,  // 11: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
-	8,  // 12: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
-	10, // 13: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
-	12, // 14: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
-	14, // 15: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
-	16, // 16: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
-	18, // 17: latchkey.v1.AccountService.StartPasskeyRegistration:input_type -> latchkey.v1.StartPasskeyRegistrationRequest
-	20, // 18: latchkey.v1.AccountService.FinishPasskeyRegistration:input_type -> latchkey.v1.FinishPasskeyRegistrationRequest
-	22, // 19: latchkey.v1.AccountService.RenamePasskey:input_type -> latchkey.v1.RenamePasskeyRequest
-	24, // 20: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
-	1,  // 21: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3,  // 22: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5,  // 23: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	7,  // 24: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
-	9,  // 25: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
-	11, // 26: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
-	13, // 27: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
-	15, // 28: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
-	17, // 29: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
-	19, // 30: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
-	21, // 31: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
-	23, // 32: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
-	25, // 33: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
-	21, // [21:34] is the sub-list for method output_type
-	8,  // [8:21] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	30, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	30, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	31, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	32, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	31, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
+	31, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
+	33, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
+	32, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
+	31, // 8: latchkey.v1.DeleteAccountResponse.delete_time:type_name -> google.protobuf.Timestamp
+	0,  // 9: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	2,  // 10: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	4,  // 11: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	6,  // 12: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
+	8,  // 13: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
+	10, // 14: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
+	12, // 15: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
+	14, // 16: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
+	16, // 17: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
+	18, // 18: latchkey.v1.AccountService.StartPasskeyRegistration:input_type -> latchkey.v1.StartPasskeyRegistrationRequest
+	20, // 19: latchkey.v1.AccountService.FinishPasskeyRegistration:input_type -> latchkey.v1.FinishPasskeyRegistrationRequest
+	22, // 20: latchkey.v1.AccountService.RenamePasskey:input_type -> latchkey.v1.RenamePasskeyRequest
+	24, // 21: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
+	26, // 22: latchkey.v1.AccountService.DeleteAccount:input_type -> latchkey.v1.DeleteAccountRequest
+	28, // 23: latchkey.v1.AccountService.ExportAccount:input_type -> latchkey.v1.ExportAccountRequest
+	1,  // 24: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3,  // 25: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5,  // 26: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	7,  // 27: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	9,  // 28: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	11, // 29: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	13, // 30: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	15, // 31: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	17, // 32: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
+	19, // 33: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
+	21, // 34: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
+	23, // 35: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
+	25, // 36: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
+	27, // 37: latchkey.v1.AccountService.DeleteAccount:output_type -> latchkey.v1.DeleteAccountResponse
+	29, // 38: latchkey.v1.AccountService.ExportAccount:output_type -> latchkey.v1.ExportAccountResponse
+	24, // [24:39] is the sub-list for method output_type
+	9,  // [9:24] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -1587,7 +1775,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,8 @@ const (
 	AccountService_FinishPasskeyRegistration_FullMethodName = "/latchkey.v1.AccountService/FinishPasskeyRegistration"
 	AccountService_RenamePasskey_FullMethodName             = "/latchkey.v1.AccountService/RenamePasskey"
 	AccountService_RemovePasskey_FullMethodName             = "/latchkey.v1.AccountService/RemovePasskey"
+	AccountService_DeleteAccount_FullMethodName             = "/latchkey.v1.AccountService/DeleteAccount"
+	AccountService_ExportAccount_FullMethodName             = "/latchkey.v1.AccountService/ExportAccount"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -140,6 +142,29 @@ type AccountServiceClient interface {
 	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
 	// StartPasskeyRegistration.
 	RemovePasskey(ctx context.Context, in *RemovePasskeyRequest, opts ...grpc.CallOption) (*RemovePasskeyResponse, error)
+	// DeleteAccount deletes the account with everything that belongs to it, and ends all
+	// its sessions, also the one that asks. Once it has answered OK, no replica accepts a
+	// token of the account. The owner gets a mail. Services that follow
+	// WatchRevocations learn that the account was deleted.
+	//
+	// With LATCHKEY_DELETION_GRACE, the account cannot be used from now on and is
+	// deleted at `delete_time`. Until then, Login with `cancel_deletion` keeps it, and
+	// another DeleteAccount that was sent at the same time answers with the same time. A
+	// mail says so, and another one when the account is gone.
+	//
+	// What stays are events of the audit trail, with ids and without addresses.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor,
+	// and the session was authenticated without it since), RATE_LIMITED (the owners of
+	// accounts with this address have deleted five within a day).
+	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
+	// ExportAccount returns everything that the service has about the owner of the
+	// account, without secrets: the account, its factors, sessions, mails that can still
+	// be answered, and the newest 5,000 events; ListActivity has all events.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (as for DeleteAccount),
+	// RATE_LIMITED (more than 10 exports at once or one a minute).
+	ExportAccount(ctx context.Context, in *ExportAccountRequest, opts ...grpc.CallOption) (*ExportAccountResponse, error)
 }
 
 type accountServiceClient struct {
@@ -280,6 +305,26 @@ func (c *accountServiceClient) RemovePasskey(ctx context.Context, in *RemovePass
 	return out, nil
 }
 
+func (c *accountServiceClient) DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAccountResponse)
+	err := c.cc.Invoke(ctx, AccountService_DeleteAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ExportAccount(ctx context.Context, in *ExportAccountRequest, opts ...grpc.CallOption) (*ExportAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportAccountResponse)
+	err := c.cc.Invoke(ctx, AccountService_ExportAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -386,6 +431,29 @@ type AccountServiceServer interface {
 	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
 	// StartPasskeyRegistration.
 	RemovePasskey(context.Context, *RemovePasskeyRequest) (*RemovePasskeyResponse, error)
+	// DeleteAccount deletes the account with everything that belongs to it, and ends all
+	// its sessions, also the one that asks. Once it has answered OK, no replica accepts a
+	// token of the account. The owner gets a mail. Services that follow
+	// WatchRevocations learn that the account was deleted.
+	//
+	// With LATCHKEY_DELETION_GRACE, the account cannot be used from now on and is
+	// deleted at `delete_time`. Until then, Login with `cancel_deletion` keeps it, and
+	// another DeleteAccount that was sent at the same time answers with the same time. A
+	// mail says so, and another one when the account is gone.
+	//
+	// What stays are events of the audit trail, with ids and without addresses.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second factor,
+	// and the session was authenticated without it since), RATE_LIMITED (the owners of
+	// accounts with this address have deleted five within a day).
+	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
+	// ExportAccount returns everything that the service has about the owner of the
+	// account, without secrets: the account, its factors, sessions, mails that can still
+	// be answered, and the newest 5,000 events; ListActivity has all events.
+	//
+	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (as for DeleteAccount),
+	// RATE_LIMITED (more than 10 exports at once or one a minute).
+	ExportAccount(context.Context, *ExportAccountRequest) (*ExportAccountResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -434,6 +502,12 @@ func (UnimplementedAccountServiceServer) RenamePasskey(context.Context, *RenameP
 }
 func (UnimplementedAccountServiceServer) RemovePasskey(context.Context, *RemovePasskeyRequest) (*RemovePasskeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemovePasskey not implemented")
+}
+func (UnimplementedAccountServiceServer) DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAccount not implemented")
+}
+func (UnimplementedAccountServiceServer) ExportAccount(context.Context, *ExportAccountRequest) (*ExportAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportAccount not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -690,6 +764,42 @@ func _AccountService_RemovePasskey_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_DeleteAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_DeleteAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, req.(*DeleteAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ExportAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ExportAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ExportAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ExportAccount(ctx, req.(*ExportAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -748,6 +858,14 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemovePasskey",
 			Handler:    _AccountService_RemovePasskey_Handler,
+		},
+		{
+			MethodName: "DeleteAccount",
+			Handler:    _AccountService_DeleteAccount_Handler,
+		},
+		{
+			MethodName: "ExportAccount",
+			Handler:    _AccountService_ExportAccount_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

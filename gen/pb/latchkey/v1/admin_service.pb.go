@@ -32,6 +32,9 @@ type Account struct {
 	Suspended bool `protobuf:"varint,2,opt,name=suspended,proto3" json:"suspended,omitempty"`
 	// When it last logged in. Unset: never.
 	LastLoginTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=last_login_time,json=lastLoginTime,proto3" json:"last_login_time,omitempty"`
+	// When it will be deleted. Until then it may not be used. Unset: it is not to be
+	// deleted.
+	DeleteTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=delete_time,json=deleteTime,proto3" json:"delete_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,6 +86,13 @@ func (x *Account) GetSuspended() bool {
 func (x *Account) GetLastLoginTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastLoginTime
+	}
+	return nil
+}
+
+func (x *Account) GetDeleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeleteTime
 	}
 	return nil
 }
@@ -227,8 +237,9 @@ type ListUsersRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before. Empty: the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only accounts with a second factor of this kind: FACTOR_KIND_TOTP. Not set: all
-	// accounts. Send it with every page.
+	// Only accounts with a second factor of this kind, FACTOR_KIND_TOTP or
+	// FACTOR_KIND_PASSKEY, or those with recovery codes, FACTOR_KIND_RECOVERY_CODES. Not
+	// set: all accounts. Send it with every page.
 	Factor        FactorKind `protobuf:"varint,3,opt,name=factor,proto3,enum=latchkey.v1.FactorKind" json:"factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1532,15 +1543,395 @@ func (x *ListAuditEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Request of DeleteUser.
+type DeleteUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Whether to delete it at once, whatever LATCHKEY_DELETION_GRACE is. Nobody can keep
+	// it then.
+	Immediately   bool `protobuf:"varint,2,opt,name=immediately,proto3" json:"immediately,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeleteUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *DeleteUserRequest) GetImmediately() bool {
+	if x != nil {
+		return x.Immediately
+	}
+	return false
+}
+
+// Response of DeleteUser.
+type DeleteUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the account is deleted, as in DeleteAccountResponse.
+	DeleteTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=delete_time,json=deleteTime,proto3" json:"delete_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserResponse) Reset() {
+	*x = DeleteUserResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserResponse) ProtoMessage() {}
+
+func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DeleteUserResponse) GetDeleteTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeleteTime
+	}
+	return nil
+}
+
+// Request of RestoreUser.
+type RestoreUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreUserRequest) Reset() {
+	*x = RestoreUserRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreUserRequest) ProtoMessage() {}
+
+func (x *RestoreUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreUserRequest.ProtoReflect.Descriptor instead.
+func (*RestoreUserRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RestoreUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// Response of RestoreUser.
+type RestoreUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account, without delete_time.
+	Account       *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreUserResponse) Reset() {
+	*x = RestoreUserResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreUserResponse) ProtoMessage() {}
+
+func (x *RestoreUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreUserResponse.ProtoReflect.Descriptor instead.
+func (*RestoreUserResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RestoreUserResponse) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// Request of ExportUser.
+type ExportUserRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportUserRequest) Reset() {
+	*x = ExportUserRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportUserRequest) ProtoMessage() {}
+
+func (x *ExportUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportUserRequest.ProtoReflect.Descriptor instead.
+func (*ExportUserRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ExportUserRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// Response of ExportUser.
+type ExportUserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The JSON of ExportAccountResponse.
+	AccountJson   string `protobuf:"bytes,1,opt,name=account_json,json=accountJson,proto3" json:"account_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportUserResponse) Reset() {
+	*x = ExportUserResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportUserResponse) ProtoMessage() {}
+
+func (x *ExportUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportUserResponse.ProtoReflect.Descriptor instead.
+func (*ExportUserResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ExportUserResponse) GetAccountJson() string {
+	if x != nil {
+		return x.AccountJson
+	}
+	return ""
+}
+
+// Request of VerifyUserEmail.
+type VerifyUserEmailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyUserEmailRequest) Reset() {
+	*x = VerifyUserEmailRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyUserEmailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyUserEmailRequest) ProtoMessage() {}
+
+func (x *VerifyUserEmailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyUserEmailRequest.ProtoReflect.Descriptor instead.
+func (*VerifyUserEmailRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *VerifyUserEmailRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// Response of VerifyUserEmail.
+type VerifyUserEmailResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account, with an address that is proved.
+	Account       *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyUserEmailResponse) Reset() {
+	*x = VerifyUserEmailResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyUserEmailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyUserEmailResponse) ProtoMessage() {}
+
+func (x *VerifyUserEmailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyUserEmailResponse.ProtoReflect.Descriptor instead.
+func (*VerifyUserEmailResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *VerifyUserEmailResponse) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
 var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\x92\x01\n" +
+	"\x1flatchkey/v1/admin_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a!latchkey/v1/session_service.proto\x1a\x16latchkey/v1/user.proto\"\xcf\x01\n" +
 	"\aAccount\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12\x1c\n" +
 	"\tsuspended\x18\x02 \x01(\bR\tsuspended\x12B\n" +
-	"\x0flast_login_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastLoginTime\"l\n" +
+	"\x0flast_login_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rlastLoginTime\x12;\n" +
+	"\vdelete_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"deleteTime\"l\n" +
 	"\x0eGetUserRequest\x12#\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12#\n" +
 	"\x05email\x18\x02 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01H\x00R\x05emailB\x10\n" +
@@ -1625,8 +2016,25 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\tpageToken\"|\n" +
 	"\x17ListAuditEventsResponse\x12/\n" +
 	"\x06events\x18\x01 \x03(\v2\x17.latchkey.v1.AuditEventR\x06events\x120\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken2\xa6\n" +
-	"\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rnextPageToken\"X\n" +
+	"\x11DeleteUserRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12 \n" +
+	"\vimmediately\x18\x02 \x01(\bR\vimmediately\"Q\n" +
+	"\x12DeleteUserResponse\x12;\n" +
+	"\vdelete_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"deleteTime\"7\n" +
+	"\x12RestoreUserRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"E\n" +
+	"\x13RestoreUserResponse\x12.\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\"6\n" +
+	"\x11ExportUserRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"<\n" +
+	"\x12ExportUserResponse\x12&\n" +
+	"\faccount_json\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccountJson\";\n" +
+	"\x16VerifyUserEmailRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"I\n" +
+	"\x17VerifyUserEmailResponse\x12.\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount2\xb6\r\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -1634,6 +2042,15 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12b\n" +
 	"\vSuspendUser\x12\x1f.latchkey.v1.SuspendUserRequest\x1a .latchkey.v1.SuspendUserResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12i\n" +
 	"\x0eReactivateUser\x12\".latchkey.v1.ReactivateUserRequest\x1a#.latchkey.v1.ReactivateUserResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12_\n" +
+	"\n" +
+	"DeleteUser\x12\x1e.latchkey.v1.DeleteUserRequest\x1a\x1f.latchkey.v1.DeleteUserResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12`\n" +
+	"\vRestoreUser\x12\x1f.latchkey.v1.RestoreUserRequest\x1a .latchkey.v1.RestoreUserResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12]\n" +
+	"\n" +
+	"ExportUser\x12\x1e.latchkey.v1.ExportUserRequest\x1a\x1f.latchkey.v1.ExportUserResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x12l\n" +
+	"\x0fVerifyUserEmail\x12#.latchkey.v1.VerifyUserEmailRequest\x1a$.latchkey.v1.VerifyUserEmailResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x12w\n" +
 	"\x12RevokeUserSessions\x12&.latchkey.v1.RevokeUserSessionsRequest\x1a'.latchkey.v1.RevokeUserSessionsResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01\x12o\n" +
 	"\x0fListUserFactors\x12#.latchkey.v1.ListUserFactorsRequest\x1a$.latchkey.v1.ListUserFactorsResponse\"\x11\xba\xd7\x18\n" +
@@ -1661,7 +2078,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -1690,59 +2107,79 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*RemoveUserFactorsResponse)(nil),  // 24: latchkey.v1.RemoveUserFactorsResponse
 	(*ListAuditEventsRequest)(nil),     // 25: latchkey.v1.ListAuditEventsRequest
 	(*ListAuditEventsResponse)(nil),    // 26: latchkey.v1.ListAuditEventsResponse
-	(*User)(nil),                       // 27: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
-	(FactorKind)(0),                    // 29: latchkey.v1.FactorKind
-	(*Session)(nil),                    // 30: latchkey.v1.Session
-	(*Factor)(nil),                     // 31: latchkey.v1.Factor
-	(*AuditEvent)(nil),                 // 32: latchkey.v1.AuditEvent
+	(*DeleteUserRequest)(nil),          // 27: latchkey.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),         // 28: latchkey.v1.DeleteUserResponse
+	(*RestoreUserRequest)(nil),         // 29: latchkey.v1.RestoreUserRequest
+	(*RestoreUserResponse)(nil),        // 30: latchkey.v1.RestoreUserResponse
+	(*ExportUserRequest)(nil),          // 31: latchkey.v1.ExportUserRequest
+	(*ExportUserResponse)(nil),         // 32: latchkey.v1.ExportUserResponse
+	(*VerifyUserEmailRequest)(nil),     // 33: latchkey.v1.VerifyUserEmailRequest
+	(*VerifyUserEmailResponse)(nil),    // 34: latchkey.v1.VerifyUserEmailResponse
+	(*User)(nil),                       // 35: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
+	(FactorKind)(0),                    // 37: latchkey.v1.FactorKind
+	(*Session)(nil),                    // 38: latchkey.v1.Session
+	(*Factor)(nil),                     // 39: latchkey.v1.Factor
+	(*AuditEvent)(nil),                 // 40: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	27, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	28, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
-	29, // 3: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
-	0,  // 4: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
-	0,  // 5: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
-	0,  // 6: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	30, // 7: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
-	18, // 8: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
-	28, // 9: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
-	28, // 10: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
-	20, // 11: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
-	31, // 12: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	28, // 13: latchkey.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	28, // 14: latchkey.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	32, // 15: latchkey.v1.ListAuditEventsResponse.events:type_name -> latchkey.v1.AuditEvent
-	1,  // 16: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 17: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 18: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 19: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	9,  // 20: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	21, // 21: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
-	23, // 22: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
-	11, // 23: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
-	13, // 24: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
-	15, // 25: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	17, // 26: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
-	25, // 27: latchkey.v1.AdminService.ListAuditEvents:input_type -> latchkey.v1.ListAuditEventsRequest
-	2,  // 28: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 29: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 30: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 31: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	10, // 32: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	22, // 33: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
-	24, // 34: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
-	12, // 35: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
-	14, // 36: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
-	16, // 37: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	19, // 38: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
-	26, // 39: latchkey.v1.AdminService.ListAuditEvents:output_type -> latchkey.v1.ListAuditEventsResponse
-	28, // [28:40] is the sub-list for method output_type
-	16, // [16:28] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	35, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	36, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	36, // 2: latchkey.v1.Account.delete_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
+	37, // 4: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
+	0,  // 5: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
+	0,  // 6: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
+	0,  // 7: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
+	38, // 8: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
+	18, // 9: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
+	36, // 10: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	36, // 11: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	20, // 12: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
+	39, // 13: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	36, // 14: latchkey.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	36, // 15: latchkey.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	40, // 16: latchkey.v1.ListAuditEventsResponse.events:type_name -> latchkey.v1.AuditEvent
+	36, // 17: latchkey.v1.DeleteUserResponse.delete_time:type_name -> google.protobuf.Timestamp
+	0,  // 18: latchkey.v1.RestoreUserResponse.account:type_name -> latchkey.v1.Account
+	0,  // 19: latchkey.v1.VerifyUserEmailResponse.account:type_name -> latchkey.v1.Account
+	1,  // 20: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 21: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 22: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 23: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	27, // 24: latchkey.v1.AdminService.DeleteUser:input_type -> latchkey.v1.DeleteUserRequest
+	29, // 25: latchkey.v1.AdminService.RestoreUser:input_type -> latchkey.v1.RestoreUserRequest
+	31, // 26: latchkey.v1.AdminService.ExportUser:input_type -> latchkey.v1.ExportUserRequest
+	33, // 27: latchkey.v1.AdminService.VerifyUserEmail:input_type -> latchkey.v1.VerifyUserEmailRequest
+	9,  // 28: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	21, // 29: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
+	23, // 30: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
+	11, // 31: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
+	13, // 32: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
+	15, // 33: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	17, // 34: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	25, // 35: latchkey.v1.AdminService.ListAuditEvents:input_type -> latchkey.v1.ListAuditEventsRequest
+	2,  // 36: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 37: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 38: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 39: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	28, // 40: latchkey.v1.AdminService.DeleteUser:output_type -> latchkey.v1.DeleteUserResponse
+	30, // 41: latchkey.v1.AdminService.RestoreUser:output_type -> latchkey.v1.RestoreUserResponse
+	32, // 42: latchkey.v1.AdminService.ExportUser:output_type -> latchkey.v1.ExportUserResponse
+	34, // 43: latchkey.v1.AdminService.VerifyUserEmail:output_type -> latchkey.v1.VerifyUserEmailResponse
+	10, // 44: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	22, // 45: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
+	24, // 46: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
+	12, // 47: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
+	14, // 48: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
+	16, // 49: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	19, // 50: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	26, // 51: latchkey.v1.AdminService.ListAuditEvents:output_type -> latchkey.v1.ListAuditEventsResponse
+	36, // [36:52] is the sub-list for method output_type
+	20, // [20:36] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -1766,7 +2203,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,10 @@ const (
 	AdminService_ListUsers_FullMethodName          = "/latchkey.v1.AdminService/ListUsers"
 	AdminService_SuspendUser_FullMethodName        = "/latchkey.v1.AdminService/SuspendUser"
 	AdminService_ReactivateUser_FullMethodName     = "/latchkey.v1.AdminService/ReactivateUser"
+	AdminService_DeleteUser_FullMethodName         = "/latchkey.v1.AdminService/DeleteUser"
+	AdminService_RestoreUser_FullMethodName        = "/latchkey.v1.AdminService/RestoreUser"
+	AdminService_ExportUser_FullMethodName         = "/latchkey.v1.AdminService/ExportUser"
+	AdminService_VerifyUserEmail_FullMethodName    = "/latchkey.v1.AdminService/VerifyUserEmail"
 	AdminService_RevokeUserSessions_FullMethodName = "/latchkey.v1.AdminService/RevokeUserSessions"
 	AdminService_ListUserFactors_FullMethodName    = "/latchkey.v1.AdminService/ListUserFactors"
 	AdminService_RemoveUserFactors_FullMethodName  = "/latchkey.v1.AdminService/RemoveUserFactors"
@@ -47,7 +51,7 @@ type AdminServiceClient interface {
 	// Refusals: USER_NOT_FOUND.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
 	// ListUsers lists accounts, newest first: all of them, or those with a second
-	// factor of one kind.
+	// factor of one kind, or with recovery codes.
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
@@ -57,10 +61,38 @@ type AdminServiceClient interface {
 	// Refusals: USER_NOT_FOUND.
 	SuspendUser(ctx context.Context, in *SuspendUserRequest, opts ...grpc.CallOption) (*SuspendUserResponse, error)
 	// ReactivateUser lets a suspended account log in again. Its former sessions
-	// stay ended. Reactivating an active account is OK and changes nothing.
+	// stay ended. It cancels the deletion of an account that is to be deleted, as
+	// RestoreUser does. Reactivating an active account is OK and changes nothing.
 	//
 	// Refusals: USER_NOT_FOUND.
 	ReactivateUser(ctx context.Context, in *ReactivateUserRequest, opts ...grpc.CallOption) (*ReactivateUserResponse, error)
+	// DeleteUser deletes an account as its owner can with DeleteAccount, after
+	// LATCHKEY_DELETION_GRACE or at once, and ends all its sessions. Once it has answered
+	// OK, no replica accepts a token of the account. The owner gets a mail. For an
+	// account that is to be deleted already, the time stays as it is, unless the call
+	// asks for the deletion at once. For an account that was deleted lately, the answer is
+	// when that was.
+	//
+	// Refusals: USER_NOT_FOUND.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
+	// RestoreUser cancels the deletion of an account that is to be deleted, and the owner
+	// gets a mail. Its former sessions stay ended; an account that an operator has
+	// suspended stays so. It is OK for any other account, and changes nothing.
+	//
+	// Refusals: USER_NOT_FOUND (also of an account that is deleted).
+	RestoreUser(ctx context.Context, in *RestoreUserRequest, opts ...grpc.CallOption) (*RestoreUserResponse, error)
+	// ExportUser returns everything that the service has about the owner of an account,
+	// as ExportAccount does. It is recorded as an event of the account.
+	//
+	// Refusals: USER_NOT_FOUND.
+	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (*ExportUserResponse, error)
+	// VerifyUserEmail marks the address of an account as proved, on the word of the
+	// operator. The owner of the address gets a mail. Password, sessions and all else
+	// stay: make sure first that whoever has them is the owner of the address. It is OK
+	// for an address that was proved before, and changes nothing.
+	//
+	// Refusals: USER_NOT_FOUND.
+	VerifyUserEmail(ctx context.Context, in *VerifyUserEmailRequest, opts ...grpc.CallOption) (*VerifyUserEmailResponse, error)
 	// RevokeUserSessions ends all sessions of an account. Its owner may log in
 	// again. Once it has answered OK, no replica accepts a token of those sessions.
 	// It is OK for an account without sessions.
@@ -164,6 +196,46 @@ func (c *adminServiceClient) ReactivateUser(ctx context.Context, in *ReactivateU
 	return out, nil
 }
 
+func (c *adminServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RestoreUser(ctx context.Context, in *RestoreUserRequest, opts ...grpc.CallOption) (*RestoreUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_RestoreUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (*ExportUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExportUserResponse)
+	err := c.cc.Invoke(ctx, AdminService_ExportUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) VerifyUserEmail(ctx context.Context, in *VerifyUserEmailRequest, opts ...grpc.CallOption) (*VerifyUserEmailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyUserEmailResponse)
+	err := c.cc.Invoke(ctx, AdminService_VerifyUserEmail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokeUserSessionsResponse)
@@ -261,7 +333,7 @@ type AdminServiceServer interface {
 	// Refusals: USER_NOT_FOUND.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
 	// ListUsers lists accounts, newest first: all of them, or those with a second
-	// factor of one kind.
+	// factor of one kind, or with recovery codes.
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
@@ -271,10 +343,38 @@ type AdminServiceServer interface {
 	// Refusals: USER_NOT_FOUND.
 	SuspendUser(context.Context, *SuspendUserRequest) (*SuspendUserResponse, error)
 	// ReactivateUser lets a suspended account log in again. Its former sessions
-	// stay ended. Reactivating an active account is OK and changes nothing.
+	// stay ended. It cancels the deletion of an account that is to be deleted, as
+	// RestoreUser does. Reactivating an active account is OK and changes nothing.
 	//
 	// Refusals: USER_NOT_FOUND.
 	ReactivateUser(context.Context, *ReactivateUserRequest) (*ReactivateUserResponse, error)
+	// DeleteUser deletes an account as its owner can with DeleteAccount, after
+	// LATCHKEY_DELETION_GRACE or at once, and ends all its sessions. Once it has answered
+	// OK, no replica accepts a token of the account. The owner gets a mail. For an
+	// account that is to be deleted already, the time stays as it is, unless the call
+	// asks for the deletion at once. For an account that was deleted lately, the answer is
+	// when that was.
+	//
+	// Refusals: USER_NOT_FOUND.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
+	// RestoreUser cancels the deletion of an account that is to be deleted, and the owner
+	// gets a mail. Its former sessions stay ended; an account that an operator has
+	// suspended stays so. It is OK for any other account, and changes nothing.
+	//
+	// Refusals: USER_NOT_FOUND (also of an account that is deleted).
+	RestoreUser(context.Context, *RestoreUserRequest) (*RestoreUserResponse, error)
+	// ExportUser returns everything that the service has about the owner of an account,
+	// as ExportAccount does. It is recorded as an event of the account.
+	//
+	// Refusals: USER_NOT_FOUND.
+	ExportUser(context.Context, *ExportUserRequest) (*ExportUserResponse, error)
+	// VerifyUserEmail marks the address of an account as proved, on the word of the
+	// operator. The owner of the address gets a mail. Password, sessions and all else
+	// stay: make sure first that whoever has them is the owner of the address. It is OK
+	// for an address that was proved before, and changes nothing.
+	//
+	// Refusals: USER_NOT_FOUND.
+	VerifyUserEmail(context.Context, *VerifyUserEmailRequest) (*VerifyUserEmailResponse, error)
 	// RevokeUserSessions ends all sessions of an account. Its owner may log in
 	// again. Once it has answered OK, no replica accepts a token of those sessions.
 	// It is OK for an account without sessions.
@@ -349,6 +449,18 @@ func (UnimplementedAdminServiceServer) SuspendUser(context.Context, *SuspendUser
 }
 func (UnimplementedAdminServiceServer) ReactivateUser(context.Context, *ReactivateUserRequest) (*ReactivateUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReactivateUser not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedAdminServiceServer) RestoreUser(context.Context, *RestoreUserRequest) (*RestoreUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestoreUser not implemented")
+}
+func (UnimplementedAdminServiceServer) ExportUser(context.Context, *ExportUserRequest) (*ExportUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExportUser not implemented")
+}
+func (UnimplementedAdminServiceServer) VerifyUserEmail(context.Context, *VerifyUserEmailRequest) (*VerifyUserEmailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyUserEmail not implemented")
 }
 func (UnimplementedAdminServiceServer) RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeUserSessions not implemented")
@@ -463,6 +575,78 @@ func _AdminService_ReactivateUser_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).ReactivateUser(ctx, req.(*ReactivateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RestoreUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RestoreUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RestoreUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RestoreUser(ctx, req.(*RestoreUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ExportUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExportUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ExportUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ExportUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ExportUser(ctx, req.(*ExportUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_VerifyUserEmail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyUserEmailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).VerifyUserEmail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_VerifyUserEmail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).VerifyUserEmail(ctx, req.(*VerifyUserEmailRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -622,6 +806,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReactivateUser",
 			Handler:    _AdminService_ReactivateUser_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _AdminService_DeleteUser_Handler,
+		},
+		{
+			MethodName: "RestoreUser",
+			Handler:    _AdminService_RestoreUser_Handler,
+		},
+		{
+			MethodName: "ExportUser",
+			Handler:    _AdminService_ExportUser_Handler,
+		},
+		{
+			MethodName: "VerifyUserEmail",
+			Handler:    _AdminService_VerifyUserEmail_Handler,
 		},
 		{
 			MethodName: "RevokeUserSessions",

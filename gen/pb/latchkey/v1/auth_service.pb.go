@@ -168,9 +168,13 @@ type LoginRequest struct {
 	// counted separately, so that others who guess the password can neither lock it
 	// out nor make it wait behind them. A token of another account, or one that is
 	// too old, is ignored. Optional.
-	DeviceToken   string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DeviceToken string `protobuf:"bytes,4,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	// Whether to keep an account that is to be deleted: if the login succeeds, its
+	// deletion is cancelled. Ask the owner first. It changes nothing for any other
+	// account. With a challenge, AnswerChallenge needs it too.
+	CancelDeletion bool `protobuf:"varint,5,opt,name=cancel_deletion,json=cancelDeletion,proto3" json:"cancel_deletion,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *LoginRequest) Reset() {
@@ -229,6 +233,13 @@ func (x *LoginRequest) GetDeviceToken() string {
 		return x.DeviceToken
 	}
 	return ""
+}
+
+func (x *LoginRequest) GetCancelDeletion() bool {
+	if x != nil {
+		return x.CancelDeletion
+	}
+	return false
 }
 
 // Response of Login.
@@ -524,9 +535,11 @@ type AnswerChallengeRequest struct {
 	Answer isAnswerChallengeRequest_Answer `protobuf_oneof:"answer"`
 	// Name of the device in the owner's list of sessions, at most 100 characters.
 	// Optional.
-	DeviceName    string `protobuf:"bytes,6,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DeviceName string `protobuf:"bytes,6,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	// Whether to keep an account that is to be deleted, as in LoginRequest.
+	CancelDeletion bool `protobuf:"varint,7,opt,name=cancel_deletion,json=cancelDeletion,proto3" json:"cancel_deletion,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AnswerChallengeRequest) Reset() {
@@ -605,6 +618,13 @@ func (x *AnswerChallengeRequest) GetDeviceName() string {
 		return x.DeviceName
 	}
 	return ""
+}
+
+func (x *AnswerChallengeRequest) GetCancelDeletion() bool {
+	if x != nil {
+		return x.CancelDeletion
+	}
+	return false
 }
 
 type isAnswerChallengeRequest_Answer interface {
@@ -1557,13 +1577,14 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"first_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc0\xf6\x92\x89\x0e\x01R\tfirstName\x12(\n" +
 	"\tlast_name\x18\x04 \x01(\tB\v\xbaH\br\x06\xc0\xf6\x92\x89\x0e\x01R\blastName\"7\n" +
 	"\x0eSignUpResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xbb\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xe4\x01\n" +
 	"\fLoginRequest\x12!\n" +
 	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12,\n" +
 	"\vdevice_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
 	"deviceName\x12.\n" +
-	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\"\xcf\x01\n" +
+	"\fdevice_token\x18\x04 \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceToken\x12'\n" +
+	"\x0fcancel_deletion\x18\x05 \x01(\bR\x0ecancelDeletion\"\xcf\x01\n" +
 	"\rLoginResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x126\n" +
 	"\tchallenge\x18\x04 \x01(\v2\x16.latchkey.v1.ChallengeH\x00R\tchallenge\x12%\n" +
@@ -1579,14 +1600,15 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x18StartPasskeyLoginRequest\"l\n" +
 	"\x19StartPasskeyLoginResponse\x12,\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12!\n" +
-	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xa6\x02\n" +
+	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xcf\x02\n" +
 	"\x16AnswerChallengeRequest\x126\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01R\x0echallengeToken\x12+\n" +
 	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
 	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x123\n" +
 	"\fpasskey_json\x18\x04 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01H\x00R\vpasskeyJson\x12,\n" +
 	"\vdevice_name\x18\x06 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
-	"deviceNameB\x0f\n" +
+	"deviceName\x12'\n" +
+	"\x0fcancel_deletion\x18\a \x01(\bR\x0ecancelDeletionB\x0f\n" +
 	"\x06answer\x12\x05\xbaH\x02\b\x01\"\xa1\x01\n" +
 	"\x17AnswerChallengeResponse\x12-\n" +
 	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x12%\n" +

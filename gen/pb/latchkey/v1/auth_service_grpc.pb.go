@@ -68,7 +68,9 @@ type AuthServiceClient interface {
 	// AnswerChallenge starts the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
-	// the address is known), ACCOUNT_DISABLED (only after the right password),
+	// the address is known), ACCOUNT_DISABLED (only after the right password; if the
+	// account is to be deleted, the `metadata` of the ErrorInfo has the time as
+	// `delete_time`, and a login with `cancel_deletion` keeps the account),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
 	// token has five of its own; after the right password, more than 300 sessions
@@ -364,7 +366,9 @@ type AuthServiceServer interface {
 	// AnswerChallenge starts the session.
 	//
 	// Refusals: INVALID_CREDENTIALS (the same, at the same cost, whether or not
-	// the address is known), ACCOUNT_DISABLED (only after the right password),
+	// the address is known), ACCOUNT_DISABLED (only after the right password; if the
+	// account is to be deleted, the `metadata` of the ErrorInfo has the time as
+	// `delete_time`, and a login with `cancel_deletion` keeps the account),
 	// RATE_LIMITED (five failures for one address in 15 minutes from one network,
 	// an IPv4 address or a /48 of IPv6, or fifty from all; a client with a device
 	// token has five of its own; after the right password, more than 300 sessions

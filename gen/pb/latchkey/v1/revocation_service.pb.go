@@ -95,6 +95,57 @@ func (RevocationKind) EnumDescriptor() ([]byte, []int) {
 	return file_latchkey_v1_revocation_service_proto_rawDescGZIP(), []int{0}
 }
 
+// RevocationReason says why a row was appended, where a reader can use it beyond
+// the kind. Readers may ignore it, and reasons that they do not know.
+type RevocationReason int32
+
+const (
+	// None that readers need.
+	RevocationReason_REVOCATION_REASON_UNSPECIFIED RevocationReason = 0
+	// The account user_id was deleted: whatever the reader keeps about it can go. Kind
+	// USER.
+	RevocationReason_REVOCATION_REASON_USER_DELETED RevocationReason = 1
+)
+
+// Enum value maps for RevocationReason.
+var (
+	RevocationReason_name = map[int32]string{
+		0: "REVOCATION_REASON_UNSPECIFIED",
+		1: "REVOCATION_REASON_USER_DELETED",
+	}
+	RevocationReason_value = map[string]int32{
+		"REVOCATION_REASON_UNSPECIFIED":  0,
+		"REVOCATION_REASON_USER_DELETED": 1,
+	}
+)
+
+func (x RevocationReason) Enum() *RevocationReason {
+	p := new(RevocationReason)
+	*p = x
+	return p
+}
+
+func (x RevocationReason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RevocationReason) Descriptor() protoreflect.EnumDescriptor {
+	return file_latchkey_v1_revocation_service_proto_enumTypes[1].Descriptor()
+}
+
+func (RevocationReason) Type() protoreflect.EnumType {
+	return &file_latchkey_v1_revocation_service_proto_enumTypes[1]
+}
+
+func (x RevocationReason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RevocationReason.Descriptor instead.
+func (RevocationReason) EnumDescriptor() ([]byte, []int) {
+	return file_latchkey_v1_revocation_service_proto_rawDescGZIP(), []int{1}
+}
+
 // Revocation is one row of the ledger.
 type Revocation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -115,7 +166,9 @@ type Revocation struct {
 	// When it was made.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the last token that it refuses has expired. A watcher may drop it then.
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Why it was made.
+	Reason        RevocationReason `protobuf:"varint,9,opt,name=reason,proto3,enum=latchkey.v1.RevocationReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +257,13 @@ func (x *Revocation) GetExpireTime() *timestamppb.Timestamp {
 		return x.ExpireTime
 	}
 	return nil
+}
+
+func (x *Revocation) GetReason() RevocationReason {
+	if x != nil {
+		return x.Reason
+	}
+	return RevocationReason_REVOCATION_REASON_UNSPECIFIED
 }
 
 // Request of WatchRevocations.
@@ -332,7 +392,7 @@ var File_latchkey_v1_revocation_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_revocation_service_proto_rawDesc = "" +
 	"\n" +
-	"$latchkey/v1/revocation_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\"\x88\x03\n" +
+	"$latchkey/v1/revocation_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18latchkey/v1/policy.proto\"\xbf\x03\n" +
 	"\n" +
 	"Revocation\x12#\n" +
 	"\bposition\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\bposition\x12/\n" +
@@ -345,7 +405,8 @@ const file_latchkey_v1_revocation_service_proto_rawDesc = "" +
 	"\vcreate_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vexpire_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\";\n" +
+	"expireTime\x125\n" +
+	"\x06reason\x18\t \x01(\x0e2\x1d.latchkey.v1.RevocationReasonR\x06reason\";\n" +
 	"\x17WatchRevocationsRequest\x12 \n" +
 	"\x06cursor\x18\x01 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\x06cursor\"\xb2\x01\n" +
 	"\x18WatchRevocationsResponse\x12D\n" +
@@ -360,7 +421,10 @@ const file_latchkey_v1_revocation_service_proto_rawDesc = "" +
 	"\x13REVOCATION_KIND_ALL\x10\x03\x12\x17\n" +
 	"\x13REVOCATION_KIND_KEY\x10\x04\x12 \n" +
 	"\x1cREVOCATION_KIND_USER_CHANGED\x10\x05\x12 \n" +
-	"\x1cREVOCATION_KIND_KEYS_CHANGED\x10\x062\x81\x01\n" +
+	"\x1cREVOCATION_KIND_KEYS_CHANGED\x10\x06*Y\n" +
+	"\x10RevocationReason\x12!\n" +
+	"\x1dREVOCATION_REASON_UNSPECIFIED\x10\x00\x12\"\n" +
+	"\x1eREVOCATION_REASON_USER_DELETED\x10\x012\x81\x01\n" +
 	"\x11RevocationService\x12l\n" +
 	"\x10WatchRevocations\x12$.latchkey.v1.WatchRevocationsRequest\x1a%.latchkey.v1.WatchRevocationsResponse\"\t\xba\xd7\x18\x02\b\x04\x90\x02\x010\x01B\xab\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x16RevocationServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
@@ -377,27 +441,29 @@ func file_latchkey_v1_revocation_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_revocation_service_proto_rawDescData
 }
 
-var file_latchkey_v1_revocation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_latchkey_v1_revocation_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_latchkey_v1_revocation_service_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_latchkey_v1_revocation_service_proto_goTypes = []any{
 	(RevocationKind)(0),              // 0: latchkey.v1.RevocationKind
-	(*Revocation)(nil),               // 1: latchkey.v1.Revocation
-	(*WatchRevocationsRequest)(nil),  // 2: latchkey.v1.WatchRevocationsRequest
-	(*WatchRevocationsResponse)(nil), // 3: latchkey.v1.WatchRevocationsResponse
-	(*timestamppb.Timestamp)(nil),    // 4: google.protobuf.Timestamp
+	(RevocationReason)(0),            // 1: latchkey.v1.RevocationReason
+	(*Revocation)(nil),               // 2: latchkey.v1.Revocation
+	(*WatchRevocationsRequest)(nil),  // 3: latchkey.v1.WatchRevocationsRequest
+	(*WatchRevocationsResponse)(nil), // 4: latchkey.v1.WatchRevocationsResponse
+	(*timestamppb.Timestamp)(nil),    // 5: google.protobuf.Timestamp
 }
 var file_latchkey_v1_revocation_service_proto_depIdxs = []int32{
 	0, // 0: latchkey.v1.Revocation.kind:type_name -> latchkey.v1.RevocationKind
-	4, // 1: latchkey.v1.Revocation.create_time:type_name -> google.protobuf.Timestamp
-	4, // 2: latchkey.v1.Revocation.expire_time:type_name -> google.protobuf.Timestamp
-	1, // 3: latchkey.v1.WatchRevocationsResponse.revocations:type_name -> latchkey.v1.Revocation
-	2, // 4: latchkey.v1.RevocationService.WatchRevocations:input_type -> latchkey.v1.WatchRevocationsRequest
-	3, // 5: latchkey.v1.RevocationService.WatchRevocations:output_type -> latchkey.v1.WatchRevocationsResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 1: latchkey.v1.Revocation.create_time:type_name -> google.protobuf.Timestamp
+	5, // 2: latchkey.v1.Revocation.expire_time:type_name -> google.protobuf.Timestamp
+	1, // 3: latchkey.v1.Revocation.reason:type_name -> latchkey.v1.RevocationReason
+	2, // 4: latchkey.v1.WatchRevocationsResponse.revocations:type_name -> latchkey.v1.Revocation
+	3, // 5: latchkey.v1.RevocationService.WatchRevocations:input_type -> latchkey.v1.WatchRevocationsRequest
+	4, // 6: latchkey.v1.RevocationService.WatchRevocations:output_type -> latchkey.v1.WatchRevocationsResponse
+	6, // [6:7] is the sub-list for method output_type
+	5, // [5:6] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_revocation_service_proto_init() }
@@ -411,7 +477,7 @@ func file_latchkey_v1_revocation_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_revocation_service_proto_rawDesc), len(file_latchkey_v1_revocation_service_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
