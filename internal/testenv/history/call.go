@@ -24,15 +24,22 @@ const (
 	revokeUser     kind = "RevokeUserSessions"
 	revokeOne      kind = "RevokeUserSession"
 	removeFactors  kind = "RemoveUserFactors"
+	deleteUser     kind = "DeleteUser"
+	// markUser is DeleteUser with a grace, restoreUser ends that.
+	markUser    kind = "DeleteUser with a grace"
+	restoreUser kind = "RestoreUser"
 )
 
 // revokesOne reports whether the call names the session that it ends.
 func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k == revokeOne }
 
+// activates reports whether the call makes an account usable again.
+func (k kind) activates() bool { return k == reactivate || k == restoreUser }
+
 // commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
-	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors:
+	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser:
 		return true
 	case signUp, login, validate, refresh, logout, revokeSession, revokeOne:
 	}

@@ -30,6 +30,9 @@ type account struct {
 	// suspended is a belief. lockedOut means that the limiter refuses logins.
 	suspended, lockedOut bool
 	calls, unknown       int
+	// deleted is a belief. last counts the calls since.
+	deleted bool
+	last    int
 }
 
 // session is the session of one login.
@@ -254,12 +257,21 @@ func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *ca
 			_, err = to.admin.RevokeUserSessions(ctx, &latchkeyv1.RevokeUserSessionsRequest{UserId: id})
 		case removeFactors:
 			_, err = to.admin.RemoveUserFactors(ctx, &latchkeyv1.RemoveUserFactorsRequest{UserId: id})
+		case deleteUser, markUser: // the setting of the world says which
+			_, err = to.admin.DeleteUser(ctx, &latchkeyv1.DeleteUserRequest{UserId: id})
+		case restoreUser:
+			_, err = to.admin.RestoreUser(ctx, &latchkeyv1.RestoreUserRequest{UserId: id})
 		}
 		return err
 	})
 	if c.Answer == accepted && (k == suspend || k == reactivate) {
 		a.mu.Lock()
 		a.suspended = k == suspend
+		a.mu.Unlock()
+	}
+	if k == deleteUser && c.Answer != unknown {
+		a.mu.Lock()
+		a.deleted = true
 		a.mu.Unlock()
 	}
 	return c
@@ -272,7 +284,7 @@ func (w *world) performForAll(ctx context.Context, r *replica, a *account, excep
 	before := slices.Clone(a.held)
 	a.mu.Unlock()
 	w.perform(ctx, r, changeTime, c, do)
-	if c.Answer == accepted && c.Kind != reactivate {
+	if c.Answer == accepted && !c.Kind.activates() {
 		for _, s := range before {
 			if s != except {
 				s.believe(c)

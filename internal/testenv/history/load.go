@@ -18,6 +18,8 @@ const (
 	maxUnknown = 3
 	// firstRevoking is how many of 100 calls revoke nothing.
 	firstRevoking = 86
+	// callsAfterDeletion is how many more calls a deleted account gets.
+	callsAfterDeletion = 15
 	// probesAtOnce is how many validations wait in a frozen replica.
 	probesAtOnce = 32
 )
@@ -89,7 +91,10 @@ func (a *account) used() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calls++
-	return a.calls > callsPerAccount || a.lockedOut || a.unknown >= maxUnknown
+	if a.deleted {
+		a.last++
+	}
+	return a.last > callsAfterDeletion || a.calls > callsPerAccount || a.lockedOut || a.unknown >= maxUnknown
 }
 
 func (l *load) count(c *call) {
@@ -250,6 +255,8 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 		return w.resetPassword(ctx, r, a)
 	case choice < 99:
 		return w.operate(ctx, r, a, suspend)
+	case c.random.percent(15):
+		return w.operate(ctx, r, a, deleteUser)
 	case c.random.percent(25):
 		return w.operate(ctx, r, a, revokeUser)
 	case c.random.percent(33):

@@ -40,6 +40,9 @@ import (
 // be refused. That allows a little more than the call could do, and never reports a violation wrongly. A call that only
 // reads, and a login whose token nobody got, are left out.
 //
+// A deletion is a revocation of all sessions after which no login succeeds any more, and operators are told that there
+// is no such account. One with a grace is a suspension here.
+//
 // A session that nothing has begun to revoke must be accepted, with two exceptions: Redis may lose it when it is
 // flushed, and during a reactivation a replica may still think that the account is suspended.
 
@@ -87,6 +90,8 @@ type underWay struct {
 type state struct {
 	password  string
 	suspended bool
+	// deleted means that the account is gone, for good.
+	deleted bool
 	// begun are all sessions. Those in neither of the others are live.
 	begun, revoking, ended sessions
 	underWay               []underWay // in the order of their calls
@@ -137,7 +142,7 @@ func (s *state) end(call int64) *state {
 }
 
 func (s *state) equal(other *state) bool {
-	return s.password == other.password && s.suspended == other.suspended &&
+	return s.password == other.password && s.suspended == other.suspended && s.deleted == other.deleted &&
 		s.begun == other.begun && s.revoking == other.revoking && s.ended == other.ended &&
 		slices.Equal(s.underWay, other.underWay) &&
 		s.unsettled == other.unsettled && slices.Equal(s.unanswered, other.unanswered)
@@ -194,7 +199,7 @@ func (s *state) later() []*state {
 			continue
 		}
 		next := *s
-		next.password, next.suspended = happened.password, happened.suspended
+		next.password, next.suspended, next.deleted = happened.password, happened.suspended, happened.deleted
 		next.unanswered = slices.Delete(slices.Clone(s.unanswered), i, i+1)
 		all = append(all, next.later()...)
 	}
@@ -208,12 +213,12 @@ func (s *state) happen(c *call) *state {
 		return &state{password: c.NewPassword}
 	case login:
 		return s.login(c)
-	case suspend, reactivate, revokeUser, removeFactors:
+	case suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser:
 		return s.operate(c)
 	case changePassword, resetPassword:
 		return s.setPassword(c)
 	case revokeOne:
-		return s.onlyIf(c.Answer == accepted)
+		return s.onlyIf(c.Answer == accepted || c.Answer == refused && s.deleted)
 	case validate, refresh, logout, revokeSession, revokeOthers:
 	}
 	// The calls of a session.
@@ -240,7 +245,7 @@ func (s *state) login(c *call) *state {
 	matches := c.Password == s.password
 	switch c.Answer {
 	case accepted:
-		if !matches || s.suspended {
+		if !matches || s.suspended || s.deleted {
 			return nil
 		}
 		next := *s
@@ -248,9 +253,9 @@ func (s *state) login(c *call) *state {
 		return &next
 	case wrongPassword:
 		// A login gets this answer if its account is suspended while it hashes.
-		return s.onlyIf(!matches || s.suspended)
+		return s.onlyIf(!matches || s.suspended || s.deleted)
 	case disabled:
-		return s.onlyIf(matches && s.suspended)
+		return s.onlyIf(matches && s.suspended && !s.deleted)
 	case refused, unknown:
 	}
 	return nil
@@ -258,16 +263,20 @@ func (s *state) login(c *call) *state {
 
 func (s *state) operate(c *call) *state {
 	if c.Answer != accepted {
+		return s.onlyIf(c.Answer == refused && s.deleted && c.Kind != deleteUser)
+	}
+	if s.deleted && c.Kind != deleteUser { // which can be repeated
 		return nil
 	}
-	if c.Kind == reactivate {
+	if c.Kind.activates() {
 		next := *s
 		next.suspended = false
 		next.begin(underWay{call: c.Call, reactivates: true})
 		return &next
 	}
 	next := s.commit(c.Call, none)
-	next.suspended = s.suspended || c.Kind == suspend
+	next.suspended = s.suspended || c.Kind == suspend || c.Kind == markUser
+	next.deleted = c.Kind == deleteUser
 	return next
 }
 
@@ -277,7 +286,7 @@ func (s *state) setPassword(c *call) *state {
 		case accepted:
 			next := s.commit(c.Call, none)
 			next.password = c.NewPassword
-			return next.onlyIf(!s.suspended)
+			return next.onlyIf(!s.suspended && !s.deleted)
 		case refused:
 			// This includes a link that was requested before the account's sessions were ended: the model does not know
 			// when that was.
@@ -290,7 +299,7 @@ func (s *state) setPassword(c *call) *state {
 	case accepted:
 		next := s.commit(c.Call, c.Session)
 		next.password = c.NewPassword
-		return next.onlyIf(s.accepts(c.Session) && !s.suspended && s.password == c.Password)
+		return next.onlyIf(s.accepts(c.Session) && !s.suspended && !s.deleted && s.password == c.Password)
 	case wrongPassword:
 		return s.onlyIf(s.password != c.Password)
 	case refused:

@@ -116,6 +116,27 @@ func TestModelOfAccounts(t *testing.T) {
 		fits  bool
 		calls []*call
 	}{
+		{"nobody logs in to a deleted account, and nothing of it is accepted", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), operator(5, 20, deleteUser), valid(6, 7, 1), notValid(8, 9, 1), notValid(21, 22, 1),
+			wrongLogin(23, 24, "p0", wrongPassword), at(25, 26, call{Kind: suspend, Answer: refused}),
+			at(27, 28, call{Kind: revokeOne, Target: 1, Answer: refused}), operator(29, 30, deleteUser),
+		}},
+		{"a deletion that does not wait", false, []*call{begin(), loginAs(3, 4, 1, "p0"), operator(5, 20, deleteUser), valid(21, 22, 1)}},
+		{"the first deletion still runs, and the second has answered", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), operator(5, 40, deleteUser), operator(6, 20, deleteUser), valid(21, 22, 1),
+		}},
+		{"a login after the deletion", false, []*call{begin(), operator(5, 20, deleteUser), loginAs(21, 22, 1, "p0")}},
+		{"an operator is told that a live account is gone", false, []*call{begin(), at(5, 6, call{Kind: suspend, Answer: refused})}},
+		{"and that it is there although it is deleted", false, []*call{begin(), operator(5, 6, deleteUser), operator(7, 8, reactivate)}},
+		{"a deletion without an answer may happen later", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), at(5, 6, call{Kind: deleteUser, Answer: unknown}), valid(7, 8, 1), loginAs(9, 10, 2, "p0"),
+			wrongLogin(11, 12, "p0", wrongPassword), notValid(13, 14, 1),
+		}},
+		{"a grace is a suspension", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), operator(5, 6, markUser), notValid(7, 8, 1), wrongLogin(9, 10, "p0", disabled),
+			operator(11, 12, restoreUser), loginAs(13, 14, 2, "p0"), valid(15, 16, 2), notValid(17, 18, 1),
+		}},
+		{"a login in the grace", false, []*call{begin(), operator(5, 6, markUser), loginAs(7, 8, 1, "p0")}},
 		{"a new password ends the others", true, []*call{
 			begin(), loginAs(3, 4, 1, "p0"), loginAs(5, 6, 2, "p0"), change(7, 20, accepted),
 			valid(8, 9, 2), notValid(21, 22, 2), valid(23, 24, 1), wrongLogin(25, 26, "p0", wrongPassword), loginAs(27, 28, 3, "p1"), valid(29, 30, 3),

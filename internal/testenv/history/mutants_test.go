@@ -51,6 +51,8 @@ func mutants() []mutant {
 	rehashing.planted = cheapHash()
 	paired := quick
 	paired.pair = true
+	graceful := quick
+	graceful.grace = time.Hour
 	return []mutant{
 		{name: "the revoker does not wait", scenario: revokeWhileFrozen, settings: quick, edits: []edit{{
 			"internal/ledger/wait.go", "\tif position == 0 {\n", "\tif position >= 0 {\n",
@@ -83,6 +85,15 @@ func mutants() []mutant {
 		{name: "removed factors end no session", scenario: removeSecondFactors, settings: quick, edits: []edit{{
 			"internal/factors/factors.go", "ended, err := f.cfg.Revoker.AppendUser(ctx, tx, audit.UserFactorsRemoved, userID)",
 			"ended, err := revoke.Ended{}, f.cfg.Trail.Record(ctx, tx, audit.UserFactorsRemoved, userID, uuid.Nil)",
+		}}},
+		{name: "a deletion does not wait", scenario: deleteWhileFrozen, settings: quick, edits: []edit{{
+			"internal/account/deletion.go", "\tended.Deleted = true\n", "\tended.Deleted, ended.Position = true, 0\n",
+		}}},
+		{name: "a second deletion does not wait", scenario: deleteAgainWhileFrozen, settings: quick, edits: []edit{{
+			"internal/account/deletion.go", "\treturn at, head, err\n", "\thead.Position = 0\n\treturn at, head, err\n",
+		}}},
+		{name: "an account in its grace can be used", scenario: logInDuringTheGrace, settings: graceful, edits: []edit{{
+			"internal/account/deletion.go", "db.SetUserActiveParams{ID: row.ID, IsActive: false}", "db.SetUserActiveParams{ID: row.ID, IsActive: row.IsActive}",
 		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",

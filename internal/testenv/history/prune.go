@@ -20,7 +20,7 @@ func newPast(calls []*call) past {
 		switch {
 		case c.Kind == login && c.Answer == accepted:
 			p.logins[c.Session] = c
-		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && c.Kind != reactivate && (c.Answer == accepted || c.Answer == unknown):
+		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.Kind.activates() && (c.Answer == accepted || c.Answer == unknown):
 			p.revokers = append(p.revokers, c)
 		}
 	}

@@ -172,3 +172,38 @@ func revokeAtNewPrimary(ctx context.Context, w *world, try int) {
 		pause(ctx, leaseTime/10)
 	}
 }
+
+// deleteWhileFrozen: B is frozen and has not seen the row of a deletion. The call must not return before that lease has
+// ended or B has seen the row.
+func deleteWhileFrozen(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	account, s := w.prepare(ctx)
+	b.signal(w.t, syscall.SIGSTOP)
+	done := atMost(ctx, leaseTime*3/10, func() { w.operate(ctx, a, account, deleteUser) })
+	w.ask(ctx, b, s)
+	<-done
+}
+
+// deleteAgainWhileFrozen: a second call finds the account gone, and must wait like the first.
+func deleteAgainWhileFrozen(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	account, s := w.prepare(ctx)
+	b.signal(w.t, syscall.SIGSTOP)
+	first := atMost(ctx, leaseTime/5, func() { w.operate(ctx, a, account, deleteUser) })
+	second := atMost(ctx, leaseTime/5, func() { w.operate(ctx, a, account, deleteUser) })
+	w.ask(ctx, b, s)
+	<-first
+	<-second
+}
+
+// logInDuringTheGrace: an account that is to be deleted cannot be used until it is restored, on neither replica.
+func logInDuringTheGrace(ctx context.Context, w *world, _ int) {
+	a, b := w.replicas[0], w.replicas[1]
+	account, s := w.prepare(ctx)
+	w.operate(ctx, a, account, markUser)
+	w.validate(ctx, b, s)
+	w.login(ctx, b, account, firstPassword)
+	w.operate(ctx, b, account, restoreUser)
+	w.validate(ctx, a, s) // what was ended stays ended
+	w.login(ctx, a, account, firstPassword)
+}

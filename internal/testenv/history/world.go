@@ -56,6 +56,8 @@ type settings struct {
 	hash, planted password.Params
 	// pair requests two PostgreSQL servers, a primary and its standby.
 	pair bool
+	// grace is LATCHKEY_DELETION_GRACE.
+	grace time.Duration
 }
 
 // cheapHash takes about 1 ms.
@@ -119,6 +121,7 @@ func (s settings) environ(databaseURL, redisURL string) []string {
 		"LATCHKEY_LOG_LEVEL=warn",
 		"LATCHKEY_ADMIN_KEY_SHA256=" + hex.EncodeToString(key[:]),
 		"LATCHKEY_REPLICA_LEASE=" + s.lease.String(),
+		"LATCHKEY_DELETION_GRACE=" + s.grace.String(),
 		"LATCHKEY_ARGON2_MEMORY_KIB=" + strconv.FormatUint(uint64(s.hash.MemoryKiB), 10),
 		"LATCHKEY_ARGON2_TIME=" + strconv.FormatUint(uint64(s.hash.Time), 10),
 		"LATCHKEY_ARGON2_THREADS=" + strconv.FormatUint(uint64(s.hash.Threads), 10),
@@ -224,7 +227,8 @@ func answerOf(err error) (a answer, unforeseen bool) {
 			return disabled, false
 		case latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED,
 			latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_INVALID,
-			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID:
+			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID,
+			latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND: // a deleted account, whoever asks
 			return refused, false
 		case latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,
 			latchkeyv1.ErrorReason_ERROR_REASON_STORE_UNAVAILABLE:
