@@ -347,7 +347,7 @@ func deletionRaces() map[string]race {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := key.create(t, started.GetOptionsJson())
+			answer := key.Create(t, started.GetOptionsJson())
 			return func(ctx context.Context) error {
 				_, err := s.AccountService.FinishPasskeyRegistration(testenv.WithKey(ctx, tokens.GetAccessToken()), &latchkeyv1.FinishPasskeyRegistrationRequest{
 					ChallengeToken: started.GetChallengeToken(), CredentialJson: answer,

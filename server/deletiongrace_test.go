@@ -177,11 +177,11 @@ func TestKeepingAsksForTheFactor(t *testing.T) {
 			return withRecovery(c.GetChallengeToken(), recovery[0])
 		},
 		"passkey after the password": func(c *latchkeyv1.Challenge) *latchkeyv1.AnswerChallengeRequest {
-			return withPasskey(c.GetChallengeToken(), key.get(t, c.GetOptionsJson()))
+			return withPasskey(c.GetChallengeToken(), key.Get(t, c.GetOptionsJson()))
 		},
 		"passkey": func(*latchkeyv1.Challenge) *latchkeyv1.AnswerChallengeRequest {
 			started := startPasskeyLogin(t, s)
-			return withPasskey(started.GetChallengeToken(), key.get(t, started.GetOptionsJson()))
+			return withPasskey(started.GetChallengeToken(), key.Get(t, started.GetOptionsJson()))
 		},
 	} {
 		c := ask()

@@ -2,14 +2,11 @@ package server_test
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/descope/virtualwebauthn"
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,63 +18,17 @@ import (
 
 const passkeyOrigin = "https://app.example.com"
 
-// passkeyKey is a P-256 key (PKCS 8). virtualwebauthn encodes one in 128 of those that it makes wrongly.
-const passkeyKey = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgdu0bim39pgX8EPkLjVX8HzHHIVYpwRX709F1g4/URbuhRANCAARt/3AVyhqyBaDUSDNS/eulpdw6+K0ORqpCjQz9MhGOWURsyqdV6e100ozaeDdnH5Jx94AxV12s+ictWJqqZvxl"
-
 func withPasskeys(t *testing.T) *testenv.Server {
 	t.Helper()
 	return testenv.Start(t, testenv.Options{PasskeyOrigins: []string{passkeyOrigin}})
 }
 
-// authenticator has one passkey, and a browser.
-type authenticator struct {
-	virtualwebauthn.Authenticator
-	key  virtualwebauthn.Credential
-	page virtualwebauthn.RelyingParty
-}
-
-func newAuthenticator(t *testing.T) *authenticator {
+func newAuthenticator(t *testing.T) *testenv.Authenticator {
 	t.Helper()
-	raw, err := base64.StdEncoding.DecodeString(passkeyKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authenticator{
-		Authenticator: virtualwebauthn.NewAuthenticator(),
-		key:           virtualwebauthn.NewCredentialWithImportedKey(virtualwebauthn.KeyTypeEC2, raw),
-		page:          virtualwebauthn.RelyingParty{ID: testenv.PasskeyRPID, Name: "Example", Origin: passkeyOrigin},
-	}
+	return testenv.NewAuthenticator(t, passkeyOrigin)
 }
 
-// create returns the answer to the options of a registration.
-func (a *authenticator) create(t *testing.T, options string) string {
-	t.Helper()
-	parsed, err := virtualwebauthn.ParseAttestationOptions(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var asked struct{ User struct{ ID string } }
-	if err := json.Unmarshal([]byte(options), &asked); err != nil {
-		t.Fatal(err)
-	}
-	if a.Options.UserHandle, err = base64.RawURLEncoding.DecodeString(asked.User.ID); err != nil {
-		t.Fatal(err)
-	}
-	return virtualwebauthn.CreateAttestationResponse(a.page, a.Authenticator, a.key, *parsed)
-}
-
-// get returns the answer to the options of a login.
-func (a *authenticator) get(t *testing.T, options string) string {
-	t.Helper()
-	parsed, err := virtualwebauthn.ParseAssertionOptions(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.key.Counter++
-	return virtualwebauthn.CreateAssertionResponse(a.page, a.Authenticator, a.key, *parsed)
-}
-
-func addPasskey(t *testing.T, s *testenv.Server, accessToken string, a *authenticator) *latchkeyv1.FinishPasskeyRegistrationResponse {
+func addPasskey(t *testing.T, s *testenv.Server, accessToken string, a *testenv.Authenticator) *latchkeyv1.FinishPasskeyRegistrationResponse {
 	t.Helper()
 	ctx := testenv.WithKey(t.Context(), accessToken)
 	begun, err := s.AccountService.StartPasskeyRegistration(ctx, &latchkeyv1.StartPasskeyRegistrationRequest{})
@@ -85,7 +36,7 @@ func addPasskey(t *testing.T, s *testenv.Server, accessToken string, a *authenti
 		t.Fatalf("start: %v", err)
 	}
 	done, err := s.AccountService.FinishPasskeyRegistration(ctx, &latchkeyv1.FinishPasskeyRegistrationRequest{
-		ChallengeToken: begun.GetChallengeToken(), CredentialJson: a.create(t, begun.GetOptionsJson()), Name: "my key",
+		ChallengeToken: begun.GetChallengeToken(), CredentialJson: a.Create(t, begun.GetOptionsJson()), Name: "my key",
 	})
 	if err != nil {
 		t.Fatalf("finish: %v", err)
@@ -108,10 +59,10 @@ func startPasskeyLogin(t *testing.T, s *testenv.Server) *latchkeyv1.StartPasskey
 	return begun
 }
 
-func passkeyLogin(t *testing.T, s *testenv.Server, a *authenticator) (*latchkeyv1.AnswerChallengeResponse, error) {
+func passkeyLogin(t *testing.T, s *testenv.Server, a *testenv.Authenticator) (*latchkeyv1.AnswerChallengeResponse, error) {
 	t.Helper()
 	begun := startPasskeyLogin(t, s)
-	return tryAnswer(t.Context(), s, withPasskey(begun.GetChallengeToken(), a.get(t, begun.GetOptionsJson())))
+	return tryAnswer(t.Context(), s, withPasskey(begun.GetChallengeToken(), a.Get(t, begun.GetOptionsJson())))
 }
 
 // The whole life of a passkey: registered, used as the first factor and to authenticate again, renamed, removed.
@@ -139,7 +90,7 @@ func TestPasskey(t *testing.T) {
 	wantRefused(t, err, codes.FailedPrecondition, "FRESH_LOGIN_REQUIRED")
 	begun := startPasskeyLogin(t, s)
 	again := &latchkeyv1.ReauthenticateRequest{
-		Proof:          &latchkeyv1.ReauthenticateRequest_PasskeyJson{PasskeyJson: key.get(t, begun.GetOptionsJson())},
+		Proof:          &latchkeyv1.ReauthenticateRequest_PasskeyJson{PasskeyJson: key.Get(t, begun.GetOptionsJson())},
 		ChallengeToken: begun.GetChallengeToken(),
 	}
 	fresh, err := tryReauthenticate(t.Context(), s, me, again)
@@ -195,7 +146,7 @@ func TestPasskeyAsSecondFactor(t *testing.T) {
 		if err != nil || asked.GetTokens() != nil || !slices.Equal(kinds(asked.GetChallenge().GetFactors()), []string{"PASSKEY", "RECOVERY_CODES"}) {
 			t.Fatalf("%v, %v", asked, err)
 		}
-		req := withPasskey(asked.GetChallenge().GetChallengeToken(), key.get(t, asked.GetChallenge().GetOptionsJson()))
+		req := withPasskey(asked.GetChallenge().GetChallengeToken(), key.Get(t, asked.GetChallenge().GetOptionsJson()))
 		if claims := claimsOf(t, s, mustAnswer(t, s, req).GetTokens().GetAccessToken()); claims.ACR != "aal2" || !slices.Equal(claims.AMR, c.amr) {
 			t.Errorf("%v %s", claims.AMR, claims.ACR)
 		}
@@ -213,7 +164,7 @@ func TestPasskeyAnswerIsNotReplayed(t *testing.T) {
 	key := newAuthenticator(t)
 	addPasskey(t, s, account(t, s).GetAccessToken(), key)
 	begun := startPasskeyLogin(t, s)
-	answer := key.get(t, begun.GetOptionsJson())
+	answer := key.Get(t, begun.GetOptionsJson())
 	mustAnswer(t, s, withPasskey(begun.GetChallengeToken(), answer))
 	_, err := tryAnswer(t.Context(), s, withPasskey(begun.GetChallengeToken(), answer))
 	wantRefused(t, err, codes.Unauthenticated, "CHALLENGE_INVALID")
@@ -221,7 +172,7 @@ func TestPasskeyAnswerIsNotReplayed(t *testing.T) {
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 	late := startPasskeyLogin(t, s)
 	s.Clock.Advance(5 * time.Minute)
-	_, err = tryAnswer(t.Context(), s, withPasskey(late.GetChallengeToken(), key.get(t, late.GetOptionsJson())))
+	_, err = tryAnswer(t.Context(), s, withPasskey(late.GetChallengeToken(), key.Get(t, late.GetOptionsJson())))
 	wantRefused(t, err, codes.Unauthenticated, "CHALLENGE_INVALID")
 	// The same for a registration, also after a wrong answer: its challenge is spent before it is looked at.
 	in, err := passkeyLogin(t, s, key)
@@ -234,7 +185,7 @@ func TestPasskeyAnswerIsNotReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := newAuthenticator(t)
-	good := other.create(t, first.GetOptionsJson())
+	good := other.Create(t, first.GetOptionsJson())
 	_, err = s.AccountService.FinishPasskeyRegistration(ctx, &latchkeyv1.FinishPasskeyRegistrationRequest{ChallengeToken: first.GetChallengeToken(), CredentialJson: "{}"})
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "credential_json")
 	_, err = s.AccountService.FinishPasskeyRegistration(ctx, &latchkeyv1.FinishPasskeyRegistrationRequest{ChallengeToken: first.GetChallengeToken(), CredentialJson: good})
@@ -256,7 +207,7 @@ func TestPasskeyOfAnotherAccount(t *testing.T) {
 	}
 	stolen := *key
 	_, err = s.AccountService.FinishPasskeyRegistration(ctx, &latchkeyv1.FinishPasskeyRegistrationRequest{
-		ChallengeToken: begun.GetChallengeToken(), CredentialJson: stolen.create(t, begun.GetOptionsJson()),
+		ChallengeToken: begun.GetChallengeToken(), CredentialJson: stolen.Create(t, begun.GetOptionsJson()),
 	})
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "credential_json")
 	if n := count(t, s, "SELECT count(*) FROM factors"); n != 1 {
@@ -267,11 +218,11 @@ func TestPasskeyOfAnotherAccount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tryAnswer(t.Context(), s, withPasskey(asked.GetChallenge().GetChallengeToken(), theirs.get(t, asked.GetChallenge().GetOptionsJson())))
+	_, err = tryAnswer(t.Context(), s, withPasskey(asked.GetChallenge().GetChallengeToken(), theirs.Get(t, asked.GetChallenge().GetOptionsJson())))
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 	login := startPasskeyLogin(t, s)
 	_, err = tryReauthenticate(t.Context(), s, other.GetAccessToken(), &latchkeyv1.ReauthenticateRequest{
-		Proof: &latchkeyv1.ReauthenticateRequest_PasskeyJson{PasskeyJson: key.get(t, login.GetOptionsJson())}, ChallengeToken: login.GetChallengeToken(),
+		Proof: &latchkeyv1.ReauthenticateRequest_PasskeyJson{PasskeyJson: key.Get(t, login.GetOptionsJson())}, ChallengeToken: login.GetChallengeToken(),
 	})
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 	// Nor does the handle decide whose passkey it is.
@@ -294,13 +245,13 @@ func TestPasskeyDomainIsASetting(t *testing.T) {
 	}
 	for _, origin := range []string{"https://evil.test", "https://app.example.com.evil.test", "https://xapp.example.com", "https://example.com", "http://app.example.com"} {
 		phished := *key
-		phished.page.Origin = origin
-		_, err := evil.AnswerChallenge(t.Context(), withPasskey(begun.GetChallengeToken(), phished.get(t, begun.GetOptionsJson())))
+		phished.Page.Origin = origin
+		_, err := evil.AnswerChallenge(t.Context(), withPasskey(begun.GetChallengeToken(), phished.Get(t, begun.GetOptionsJson())))
 		wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 	}
 	phished := *key
-	phished.page.ID = "evil.test"
-	_, err = evil.AnswerChallenge(t.Context(), withPasskey(begun.GetChallengeToken(), phished.get(t, begun.GetOptionsJson())))
+	phished.Page.ID = "evil.test"
+	_, err = evil.AnswerChallenge(t.Context(), withPasskey(begun.GetChallengeToken(), phished.Get(t, begun.GetOptionsJson())))
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 }
 
@@ -311,7 +262,7 @@ func TestPasskeyOwnerIsNotLockedOut(t *testing.T) {
 	key := newAuthenticator(t)
 	addPasskey(t, s, account(t, s).GetAccessToken(), key)
 	stranger := *key
-	stranger.page.Origin = "https://evil.test"
+	stranger.Page.Origin = "https://evil.test"
 	for range 12 {
 		_, _ = s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: "Wrong1horse"})
 		_, err := passkeyLogin(t, s, &stranger)
@@ -328,9 +279,9 @@ func TestPasskeyCountFallsBack(t *testing.T) {
 	t.Parallel()
 	s := withPasskeys(t)
 	key := newAuthenticator(t)
-	key.key.Counter = 100
+	key.Key.Counter = 100
 	addPasskey(t, s, account(t, s).GetAccessToken(), key)
-	key.key.Counter = 5
+	key.Key.Counter = 5
 	if _, err := passkeyLogin(t, s, key); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +291,7 @@ func TestPasskeyCountFallsBack(t *testing.T) {
 	if n := count(t, s, "SELECT sign_count FROM passkeys"); n != 100 {
 		t.Errorf("the count is %d", n)
 	}
-	key.key.Counter = 100
+	key.Key.Counter = 100
 	if _, err := passkeyLogin(t, s, key); err != nil || count(t, s, "SELECT sign_count FROM passkeys") != 101 {
 		t.Errorf("%v", err)
 	}
@@ -410,8 +361,8 @@ func TestOneSessionForAPasskeyAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, req := range map[string]*latchkeyv1.AnswerChallengeRequest{
-		"the first factor":  withPasskey(begun.GetChallengeToken(), key.get(t, begun.GetOptionsJson())),
-		"the second factor": withPasskey(asked.GetChallenge().GetChallengeToken(), key.get(t, asked.GetChallenge().GetOptionsJson())),
+		"the first factor":  withPasskey(begun.GetChallengeToken(), key.Get(t, begun.GetOptionsJson())),
+		"the second factor": withPasskey(asked.GetChallenge().GetChallengeToken(), key.Get(t, asked.GetChallenge().GetOptionsJson())),
 	} {
 		const callers = 100
 		errs := make(chan error, callers)
@@ -435,5 +386,37 @@ func TestOneSessionForAPasskeyAnswer(t *testing.T) {
 		if won != 1 {
 			t.Errorf("%s: %d sessions", name, won)
 		}
+	}
+}
+
+// A passkey proves no address: where a proof is required, it logs nobody in before that, alone or after the password.
+func TestPasskeyLoginWaitsForProof(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{PasskeyOrigins: []string{passkeyOrigin}, EmailVerification: "optional"})
+	user := signUp(t, s, email)
+	waitLetter(t, s, email, 1)
+	key := newAuthenticator(t)
+	addPasskey(t, s, logIn(t, s, email).GetAccessToken(), key)
+	strict := testenv.Start(t, testenv.Options{
+		DatabaseURL: s.DatabaseURL, RedisURL: s.RedisURL, Clock: s.Clock, Sender: s.Mailbox,
+		PasskeyOrigins: []string{passkeyOrigin}, EmailVerification: "required",
+	})
+	s.Clock.Advance(time.Minute)
+	before := len(sessionKeys(t, s))
+	for range 2 { // also the second time, with an answer that is as good
+		_, err := passkeyLogin(t, strict, key)
+		wantRefused(t, err, codes.FailedPrecondition, "EMAIL_NOT_VERIFIED")
+	}
+	wantRefused(t, tryLogin(t.Context(), strict, email, password), codes.FailedPrecondition, "EMAIL_NOT_VERIFIED")
+	if n := len(sessionKeys(t, s)); n != before {
+		t.Errorf("%d sessions have begun", n-before)
+	}
+	// The mail that was sent anew proves it, with the password so that the passkey stays.
+	l := waitLetter(t, s, email, 2)
+	if _, err := strict.Auth.VerifyEmail(t.Context(), &latchkeyv1.VerifyEmailRequest{Token: &l.token, Password: new(password)}); err != nil {
+		t.Fatal(err)
+	}
+	if in, err := passkeyLogin(t, strict, key); err != nil || in.GetUser().GetId() != user.GetId() || !in.GetUser().GetEmailVerified() {
+		t.Errorf("%v, %v", in, err)
 	}
 }

@@ -48,6 +48,21 @@ func tokenPaths() map[protoreflect.FullName]func(t *testing.T) {
 			phone, _, _ := guarded(t, s)
 			_, err := tryAnswer(t.Context(), s, withCode(challenge(t, s), wrongTotp(phone)))
 			wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "totp_code")
+			// A mailed code is one factor. The mails of the account are not the second.
+			mails := testenv.Start(t, testenv.Options{LoginByCode: true})
+			proved(t, mails, email)
+			enrol(t, mails, logIn(t, mails, email).GetAccessToken())
+			token := sendCode(t, mails, email)
+			asked, err := tryAnswer(t.Context(), mails, withMailed(token, mailedCode(t, mails, email, 1)))
+			if err != nil || asked.GetTokens() != nil || asked.GetUser() != nil || asked.GetDeviceToken() != "" || asked.GetChallenge() == nil {
+				t.Fatalf("%v, %v", asked, err)
+			}
+			again := sendCode(t, mails, email)
+			_, err = tryAnswer(t.Context(), mails, withMailed(asked.GetChallenge().GetChallengeToken(), mailedCode(t, mails, email, 2)))
+			wantRefused(t, err, codes.Unauthenticated, "CHALLENGE_INVALID")
+			if asked, err = tryAnswer(t.Context(), mails, withMailed(again, mailedCode(t, mails, email, 2))); err != nil || asked.GetTokens() != nil {
+				t.Errorf("a second code: %v, %v", asked, err)
+			}
 		},
 		"latchkey.v1.AuthService.RefreshToken": func(t *testing.T) {
 			t.Helper()

@@ -13,8 +13,8 @@ import (
 )
 
 const createChallenge = `-- name: CreateChallenge :exec
-INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, data, created_at, expires_at)
-VALUES ($1, $2, $3::uuid, $4, $5, $6, $7, $8, $9)
+INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
+VALUES ($1, $2, $3::uuid, $4, $5, $6, coalesce($7::text[], '{}'), $8, $9, $10)
 `
 
 type CreateChallengeParams struct {
@@ -24,6 +24,7 @@ type CreateChallengeParams struct {
 	SessionID uuid.NullUUID
 	DeviceID  uuid.NullUUID
 	Position  int64
+	FirstAmr  []string
 	Data      []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
@@ -37,6 +38,7 @@ func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChalle
 		arg.SessionID,
 		arg.DeviceID,
 		arg.Position,
+		arg.FirstAmr,
 		arg.Data,
 		arg.CreatedAt,
 		arg.ExpiresAt,
@@ -149,9 +151,9 @@ const tryChallenge = `-- name: TryChallenge :one
 WITH tried AS (
     UPDATE challenges c SET tries = c.tries + 1
     WHERE c.token_hash = $1 AND c.purpose = $2 AND c.tries < $3::integer AND c.expires_at > $4::timestamptz
-    RETURNING c.user_id, c.device_id, c.ledger, c.data
+    RETURNING c.user_id, c.device_id, c.ledger, c.first_amr, c.data
 )
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.data, tried.ledger::bigint AS position,
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE NOT latchkey_ended_since(users.id, tried.ledger)
@@ -168,6 +170,7 @@ type TryChallengeParams struct {
 type TryChallengeRow struct {
 	User          User
 	DeviceID      uuid.NullUUID
+	FirstAmr      []string
 	Data          []byte
 	Position      int64
 	PasswordEpoch int64
@@ -198,6 +201,7 @@ func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengePar
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
 		&i.DeviceID,
+		&i.FirstAmr,
 		&i.Data,
 		&i.Position,
 		&i.PasswordEpoch,

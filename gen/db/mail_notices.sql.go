@@ -83,3 +83,18 @@ func (q *Queries) DeleteMailNoticesBefore(ctx context.Context, db DBTX, before t
 	}
 	return result.RowsAffected(), nil
 }
+
+const takeBackNotice = `-- name: TakeBackNotice :exec
+UPDATE mail_notices SET in_day = greatest(in_day - 1, 0) WHERE user_id = $1 AND kind = $2
+`
+
+type TakeBackNoticeParams struct {
+	UserID uuid.UUID
+	Kind   string
+}
+
+// TakeBackNotice takes back one mail that AdmitNotice has counted.
+func (q *Queries) TakeBackNotice(ctx context.Context, db DBTX, arg TakeBackNoticeParams) error {
+	_, err := db.Exec(ctx, takeBackNotice, arg.UserID, arg.Kind)
+	return err
+}

@@ -10,7 +10,8 @@ import (
 )
 
 const queueMailRequest = `-- name: QueueMailRequest :exec
-INSERT INTO mail_requests (kind, email, priority, trace_id, call_id) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO mail_requests (kind, email, priority, trace_id, call_id, asker)
+VALUES ($1, $2, $3, $4, $5, coalesce($6::bytea, ''))
 `
 
 type QueueMailRequestParams struct {
@@ -19,6 +20,7 @@ type QueueMailRequestParams struct {
 	Priority int16
 	TraceID  string
 	CallID   string
+	Asker    []byte
 }
 
 // QueueMailRequest notes the ledger's position: if the account's sessions are ended before the request is looked up, that
@@ -30,6 +32,7 @@ func (q *Queries) QueueMailRequest(ctx context.Context, db DBTX, arg QueueMailRe
 		arg.Priority,
 		arg.TraceID,
 		arg.CallID,
+		arg.Asker,
 	)
 	return err
 }
@@ -40,7 +43,7 @@ WITH taken AS MATERIALIZED ( -- or a plan may lock more than the limit
     ORDER BY r.priority, r.id LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM mail_requests q USING taken WHERE q.id = taken.id
-RETURNING q.id, q.kind, q.email, q.priority, q.ledger, q.requested_at, q.trace_id, q.call_id
+RETURNING q.id, q.kind, q.email, q.priority, q.ledger, q.requested_at, q.trace_id, q.call_id, q.asker
 `
 
 type TakeMailRequestsParams struct {
@@ -68,6 +71,7 @@ func (q *Queries) TakeMailRequests(ctx context.Context, db DBTX, arg TakeMailReq
 			&i.RequestedAt,
 			&i.TraceID,
 			&i.CallID,
+			&i.Asker,
 		); err != nil {
 			return nil, err
 		}

@@ -53,6 +53,7 @@ type Challenge struct {
 	Data      []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	FirstAmr  []string
 }
 
 type CodeDecoy struct {
@@ -129,6 +130,7 @@ type MailRequest struct {
 	RequestedAt time.Time
 	TraceID     string
 	CallID      string
+	Asker       []byte
 }
 
 type OneTimeSecret struct {

@@ -12,6 +12,16 @@ import (
 	"github.com/google/uuid"
 )
 
+const countDecoy = `-- name: CountDecoy :exec
+UPDATE code_decoys SET tries = tries + 1 WHERE slot = $1
+`
+
+// CountDecoy writes a row for nobody, about as much as an event of an account.
+func (q *Queries) CountDecoy(ctx context.Context, db DBTX, slot int32) error {
+	_, err := db.Exec(ctx, countDecoy, slot)
+	return err
+}
+
 const deleteExpiredSecrets = `-- name: DeleteExpiredSecrets :execrows
 DELETE FROM one_time_secrets WHERE expires_at <= $1::timestamptz
 `
@@ -359,6 +369,66 @@ func (q *Queries) SpendSecret(ctx context.Context, db DBTX, arg SpendSecretParam
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const tryAskedCode = `-- name: TryAskedCode :one
+WITH picked AS MATERIALIZED (
+    SELECT s.user_id, s.purpose, s.asker FROM one_time_secrets s
+    WHERE s.purpose = $1 AND s.asker = $2 AND s.asker <> '' AND s.code_hash IS NOT NULL AND s.tries < $3::integer
+        AND s.expires_at > $4::timestamptz AND NOT latchkey_ended_since(s.user_id, s.ledger)
+    FOR UPDATE
+), tried AS (
+    UPDATE one_time_secrets t SET tries = t.tries + 1
+    FROM picked WHERE t.user_id = picked.user_id AND t.purpose = picked.purpose AND t.asker = picked.asker
+    RETURNING t.user_id, t.asker, t.address, t.code_hash, t.ledger
+), spared AS MATERIALIZED ( -- the same steps with a decoy
+    SELECT d.slot FROM code_decoys d
+    WHERE d.slot = get_byte($2, 0) AND NOT EXISTS (SELECT FROM picked)
+        AND NOT latchkey_ended_since(gen_random_uuid(), (SELECT seq FROM ledger_head))
+    FOR UPDATE
+), decoy AS (
+    UPDATE code_decoys d SET tries = d.tries + 1 FROM spared WHERE d.slot = spared.slot
+    RETURNING '00000000-0000-0000-0000-000000000000'::uuid AS user_id, $2::bytea AS asker, 'nobody@example.com' AS address,
+        sha256($2::bytea) AS code_hash, 0::bigint AS ledger
+)
+SELECT tried.user_id::uuid AS user_id, tried.asker::bytea AS asker, tried.address::text AS address,
+    tried.code_hash::bytea AS code_hash, tried.ledger::bigint AS position
+FROM (SELECT user_id, asker, address, code_hash, ledger FROM tried UNION ALL SELECT user_id, asker, address, code_hash, ledger FROM decoy) AS tried WHERE latchkey_on_primary()
+`
+
+type TryAskedCodeParams struct {
+	Purpose string
+	Asker   []byte
+	Most    int32
+	Now     time.Time
+}
+
+type TryAskedCodeRow struct {
+	UserID   uuid.UUID
+	Asker    []byte
+	Address  string
+	CodeHash []byte
+	Position int64
+}
+
+// TryAskedCode is TryCodes for the one secret that an asker may use. It also returns the ledger's position at which the
+// secret was asked for: every later revocation refuses a session that carries it. A decoy returns a row too, of nobody.
+func (q *Queries) TryAskedCode(ctx context.Context, db DBTX, arg TryAskedCodeParams) (TryAskedCodeRow, error) {
+	row := db.QueryRow(ctx, tryAskedCode,
+		arg.Purpose,
+		arg.Asker,
+		arg.Most,
+		arg.Now,
+	)
+	var i TryAskedCodeRow
+	err := row.Scan(
+		&i.UserID,
+		&i.Asker,
+		&i.Address,
+		&i.CodeHash,
+		&i.Position,
+	)
+	return i, err
 }
 
 const tryCodes = `-- name: TryCodes :many

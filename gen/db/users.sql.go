@@ -260,6 +260,43 @@ func (q *Queries) FindUserForSession(ctx context.Context, db DBTX, arg FindUserF
 	return i, err
 }
 
+const findUserWithFactors = `-- name: FindUserWithFactors :one
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
+FROM users LEFT JOIN password_guards g ON g.user_id = users.id
+WHERE users.id = $1 AND latchkey_on_primary()
+`
+
+type FindUserWithFactorsRow struct {
+	User          User
+	PasswordEpoch int64
+	DevicesSince  *time.Time
+	Factors       []string
+}
+
+// FindUserWithFactors reads what a login needs of an account that has proved itself otherwise than by a password.
+func (q *Queries) FindUserWithFactors(ctx context.Context, db DBTX, id uuid.UUID) (FindUserWithFactorsRow, error) {
+	row := db.QueryRow(ctx, findUserWithFactors, id)
+	var i FindUserWithFactorsRow
+	err := row.Scan(
+		&i.User.ID,
+		&i.User.Email,
+		&i.User.PasswordHash,
+		&i.User.FirstName,
+		&i.User.LastName,
+		&i.User.CreatedAt,
+		&i.User.UpdatedAt,
+		&i.User.LastLoginAt,
+		&i.User.IsActive,
+		&i.User.IsVerified,
+		&i.User.EmailLookup,
+		&i.PasswordEpoch,
+		&i.DevicesSince,
+		&i.Factors,
+	)
+	return i, err
+}
+
 const listUsers = `-- name: ListUsers :many
 SELECT id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup FROM users
 WHERE (created_at, id) < ($1::timestamptz, $2::uuid) AND latchkey_on_primary()

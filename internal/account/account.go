@@ -20,9 +20,10 @@ import (
 // Mailer queues mails.
 type Mailer interface {
 	mail.Notifier
-	// RequestReset asks for a reset link, RequestVerification for a link and a code that prove an address: see
-	// mail.Outbox. Wake is for requests whose transaction has committed.
+	// RequestReset asks for a reset link, RequestLoginCode for a code that logs in, RequestVerification for a link and a
+	// code that prove an address: see mail.Outbox. Wake is for requests whose transaction has committed.
 	RequestReset(ctx context.Context, request mail.Request) error
+	RequestLoginCode(ctx context.Context, request mail.Request) error
 	RequestVerification(ctx context.Context, tx pgx.Tx, request mail.Request) error
 	Wake()
 	// NotifyDeletion tells the owner of an account until when it can be kept, Farewell tells the owner of an address that
@@ -71,6 +72,8 @@ type Config struct {
 	Verification Verification
 	// DeletionGrace is how long an account can be kept after its deletion was asked for. 0: it is deleted at once.
 	DeletionGrace time.Duration
+	// LoginByCode lets people log in with a mailed code.
+	LoginByCode bool
 	// LinkKey makes the tokens and codes in mails: that of Resets.
 	LinkKey []byte
 	Revoker *revoke.Revoker

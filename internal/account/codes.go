@@ -43,7 +43,7 @@ func (s secrets) code(ctx context.Context, tx pgx.Tx, o owner) (digits string, o
 		}
 	}
 	admitted, err := queries.AdmitNotice(ctx, tx, db.AdmitNoticeParams{
-		UserID: addressID(o.address), Kind: "code " + s.purpose.name, Now: s.now(),
+		UserID: addressID(o.address), Kind: s.codesKind(), Now: s.now(),
 		WindowSeconds: codeWindow.Seconds(), WindowLimit: codesInWindow,
 	})
 	if err != nil {
@@ -60,6 +60,10 @@ func (s secrets) code(ctx context.Context, tx pgx.Tx, o owner) (digits string, o
 		CodeNonce: nonce[:], CodeHash: s.hashCode(o.userID, o.address, digits),
 	})
 }
+
+// codesKind is the kind under which the codes of an address are counted, beside the notices. It is stored: do not change
+// it.
+func (s secrets) codesKind() string { return "code " + s.purpose.name }
 
 // match is a secret whose digits were typed.
 type match struct {
@@ -87,6 +91,23 @@ func (s secrets) try(ctx context.Context, on db.DBTX, addresses []string, digits
 		return match{}, errSecret
 	}
 	return found, nil
+}
+
+// tryAsked is try for the secret that the client with the hash asker asked for. It also returns the ledger's position at
+// which it asked. With errSecret, match has the account if there is such a secret.
+func (s secrets) tryAsked(ctx context.Context, on db.DBTX, asker []byte, digits string) (match, int64, error) {
+	row, err := db.New().TryAskedCode(ctx, on, db.TryAskedCodeParams{
+		Purpose: s.purpose.name, Asker: asker, Most: codeTries, Now: s.now(),
+	})
+	if err != nil {
+		return match{}, 0, fmt.Errorf("count the try: %w", err)
+	}
+	found := match{owner{userID: row.UserID, address: row.Address, asker: row.Asker}, row.CodeHash}
+	isRight := subtle.ConstantTimeCompare(s.hashCode(row.UserID, row.Address, digits), row.CodeHash) == 1
+	if !isRight || row.UserID == uuid.Nil {
+		return match{owner: owner{userID: row.UserID}}, 0, errSecret
+	}
+	return found, row.Position, nil
 }
 
 // spendCode is spend for a secret whose digits were typed.

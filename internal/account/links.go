@@ -50,13 +50,15 @@ func (r Resets) FindResetAccounts(ctx context.Context, tx pgx.Tx, emails []strin
 	return r.admitted(ctx, tx, emails, limits, func(user db.User) bool { return user.IsActive })
 }
 
-// FindUnproved implements mail.Accounts. It leaves out an account that was sent such a mail in the last minute, or enough
-// of them lately.
-func (r Resets) FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+// FindLetterAccounts implements mail.Accounts. It leaves out an account that was sent such a mail in the last minute, or
+// enough of them lately.
+func (r Resets) FindLetterAccounts(ctx context.Context, tx pgx.Tx, kind mail.LetterKind, emails []string) (map[int]uuid.UUID, error) {
 	limits := db.AdmitNoticeParams{
-		Kind: string(mail.VerifyEmail), GapSeconds: letterGap.Seconds(), WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
+		Kind: string(kind), GapSeconds: letterGap.Seconds(), WindowSeconds: linkWindow.Seconds(), WindowLimit: linksInWindow,
 	}
-	return r.admitted(ctx, tx, emails, limits, func(user db.User) bool { return user.IsActive && !user.IsVerified })
+	return r.admitted(ctx, tx, emails, limits, func(user db.User) bool {
+		return user.IsActive && (kind != mail.VerifyEmail || !user.IsVerified)
+	})
 }
 
 // admitted finds the accounts of typed addresses that are wanted, and counts a mail to each within the limits.
@@ -188,8 +190,11 @@ func (r Resets) IssueLetter(ctx context.Context, kind mail.LetterKind, link mail
 		if err != nil || isEnded {
 			return err
 		}
-		if kind == mail.VerifyEmail && !user.IsVerified {
+		switch {
+		case kind == mail.VerifyEmail && !user.IsVerified:
 			letter, err = r.issueVerification(ctx, tx, user, link)
+		case kind == mail.LoginCode:
+			letter, err = r.issueLoginCode(ctx, tx, user, link)
 		}
 		return err
 	})

@@ -92,13 +92,16 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 	f.validation = validate.New(validate.Config{Pool: st.Pool, Keyring: a.Keyring, Ledger: a.Ledger, Cache: cache, Now: a.now})
 	f.factors = factors.New(factors.Config{
 		Pool: st.Pool, Sealer: a.sealer, Notifier: a.outbox, Revoker: f.revoker, Trail: trail, Redis: f.redis,
-		Passkeys: a.passkeys, Product: ProductName(cfg), Afterwards: f.afterwards, Now: a.now,
+		Passkeys: a.passkeys, LoginByCode: cfg.LoginByCode, Product: ProductName(cfg), Afterwards: f.afterwards, Now: a.now,
 	})
 	logins, accounts, err := a.flowConfigs(keys, f, trail)
 	if err != nil {
 		return nil, err
 	}
 	older.hookFlows(&logins, &accounts)
+	logins.UseLoginCode = func(ctx context.Context, token, code string) (account.CodeLogin, error) {
+		return f.accounts.UseLoginCode(ctx, token, code) // which is made below, since it needs the logins
+	}
 	f.logins = login.New(logins)
 	accounts.Guesses = f.logins
 	f.accounts = account.New(accounts)
@@ -144,7 +147,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		Pool: st.Pool, Passwords: a.hasher, Policy: a.policy,
 		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
 		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
-		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LinkKey: keys.resetLink,
+		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LoginByCode: cfg.LoginByCode, LinkKey: keys.resetLink,
 		DeletionGrace: cfg.DeletionGrace,
 		Revoker:       f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
 	}

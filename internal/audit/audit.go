@@ -63,6 +63,9 @@ const (
 	// with neither, so that the account lost its password, its sessions and what else a stranger may have planted.
 	EmailVerified    Kind = "email_verified"
 	AddressReclaimed Kind = "address_reclaimed"
+	// LoginCodeMailed: a code that logs in was mailed. LoginCodeFailed: somebody who had asked for one typed a wrong code.
+	LoginCodeMailed Kind = "login_code_requested"
+	LoginCodeFailed Kind = "login_code_failed"
 	// AccountUpdated: the owner changed the names.
 	AccountUpdated Kind = "account_updated"
 	SessionEvicted Kind = "session_evicted"

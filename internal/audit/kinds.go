@@ -7,7 +7,7 @@ func Kinds() []Kind {
 	all := []Kind{
 		SignedUp, SignUpAttempted, LoggedIn, LoggedOut, Reauthenticated, LoginFailed, LoginsLimited, PasswordClosed, ClientClosed,
 		RefreshRepeat, RefreshCaughtUp, RefreshReused, LegacyTraded, ResetRequested, PasswordReset, PasswordChanged,
-		VerificationMailed, EmailVerified, AddressReclaimed,
+		VerificationMailed, EmailVerified, AddressReclaimed, LoginCodeMailed, LoginCodeFailed,
 		FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, FactorFailed, FactorsLimited, UserFactorsRemoved,
 		PasskeyAdded, PasskeyRenamed, PasskeyRemoved, PasskeyCountFellBack,
 		AccountUpdated, SessionEvicted, SessionRevoked, OthersRevoked, AllLoggedOut,

@@ -59,6 +59,8 @@ type Config struct {
 	Redis    *besteffort.Redis
 	// Passkeys is the relying party, or nil without passkeys.
 	Passkeys *passkey.Party
+	// LoginByCode says that a mailed code logs in, so that an account always has a way in.
+	LoginByCode bool
 	// Product is the name of the service in authenticator apps.
 	Product    string
 	Afterwards *besteffort.Afterwards

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// AMROneTime is the authentication method of a code from an app, or of a recovery code (RFC 8176, section 2).
+	// AMROneTime is the authentication method of a code from an app or a mail, or of a recovery code (RFC 8176, section 2).
 	AMROneTime = "otp"
 	// secondFactor is the purpose of a challenge for the second factor of a login. It is stored: do not change it.
 	secondFactor = "login"
@@ -50,10 +50,10 @@ type Challenge struct {
 	ExpireTime time.Time
 }
 
-// askFactor answers the right password of an account that has a second factor. No session begins, and there is no token
-// but that of the challenge. The challenge carries the ledger's position from before the password was compared, so it
-// ends with the same events as the session would.
-func (f *Flow) askFactor(ctx context.Context, found account.Credential, device uuid.UUID) (Result, error) {
+// askFactor answers the right password, or another first factor, of an account that has a second one. No session begins,
+// and there is no token but that of the challenge. The challenge carries the ledger's position from before the first
+// factor was compared, so it ends with the same events as the session would. first are the methods of the first factor.
+func (f *Flow) askFactor(ctx context.Context, found account.Credential, device uuid.UUID, first []string) (Result, error) {
 	if err := f.cfg.Rates.Allow(ctx, challengesScope, found.ID.String(), challengesRate()); err != nil {
 		return Result{}, fmt.Errorf("count the challenge: %w", err)
 	}
@@ -75,7 +75,7 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 	err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(challenge.Token), Purpose: secondFactor, UserID: found.ID,
 		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
-		Position: found.Position, Data: state, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
+		Position: found.Position, FirstAmr: first, Data: state, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("keep the challenge: %w", err)
@@ -93,7 +93,7 @@ type AnswerRequest struct {
 	KeepsAccount bool
 }
 
-// AnswerChallenge starts the session of a login whose password was right, for the right code. The try is counted before
+// AnswerChallenge starts the session of a login whose first factor was right, for the right code. The try is counted before
 // the code is compared. The challenge and the code are used up in one transaction, before the session starts: of several
 // calls with one challenge or one code, one gets a session.
 func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, error) {
@@ -126,7 +126,7 @@ func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, 
 		return Result{}, err
 	}
 	return f.finish(ctx, found, start{
-		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withSecondFactor([]string{AMRPassword}),
+		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withSecondFactor(tried.FirstAmr),
 	})
 }
 

@@ -44,6 +44,9 @@ type Result struct {
 	User        account.User
 	Tokens      Tokens
 	DeviceToken string
+	// PasswordRemoved is true if the login has taken the account's password, which a stranger may have chosen. Only a
+	// login by code does.
+	PasswordRemoved bool
 }
 
 // LogIn starts a session for somebody who knows the password of the account, or asks for the account's second factor.
@@ -96,7 +99,7 @@ func (f *Flow) LogIn(ctx context.Context, req Request) (Result, error) {
 	case !req.AnswersChallenges:
 		return Result{}, refusal.VerificationRequired()
 	}
-	return f.askFactor(ctx, found, a.device())
+	return f.askFactor(ctx, found, a.device(), []string{AMRPassword})
 }
 
 // requireProof refuses a login to an account whose address is not proved, if the settings say so, and mails its owner

@@ -76,7 +76,7 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 		return Result{}, err
 	}
 	return f.finish(ctx, found, start{
-		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withPasskey([]string{AMRPassword}, proof.UserVerified),
+		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withPasskey(tried.FirstAmr, proof.UserVerified),
 	})
 }
 

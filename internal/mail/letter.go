@@ -19,8 +19,17 @@ import (
 // than this version, and in the names of templates: add values, but never change one.
 type LetterKind string
 
-// VerifyEmail is the mail with which the owner of an address proves it.
-const VerifyEmail LetterKind = "verify_email"
+// The kinds.
+const (
+	// VerifyEmail is the mail with which the owner of an address proves it.
+	VerifyEmail LetterKind = "verify_email"
+	// LoginCode is the mail with a code that takes the place of a password.
+	LoginCode LetterKind = "login_code"
+)
+
+// requested returns the kinds that somebody asks for by an address. Their accounts are looked up in this order on every
+// replica, so that two that count mails do not deadlock.
+func requested() []string { return []string{string(VerifyEmail), string(LoginCode)} }
 
 // Letter is what a mail with a secret holds.
 type Letter struct {
@@ -36,6 +45,15 @@ type Letter struct {
 // whether or not an account has the address. If tx is nil, it inserts the request at once; else call Wake when tx has
 // committed. It returns [ErrAddress] or a database error.
 func (o *Outbox) RequestVerification(ctx context.Context, tx pgx.Tx, r Request) error {
+	return o.requestLetter(ctx, tx, VerifyEmail, r)
+}
+
+// RequestLoginCode asks for a mail with a code that logs in the client of r.Asker. It is as RequestVerification.
+func (o *Outbox) RequestLoginCode(ctx context.Context, r Request) error {
+	return o.requestLetter(ctx, nil, LoginCode, r)
+}
+
+func (o *Outbox) requestLetter(ctx context.Context, tx pgx.Tx, kind LetterKind, r Request) error {
 	if !isAddress(r.Email) {
 		return ErrAddress
 	}
@@ -44,7 +62,7 @@ func (o *Outbox) RequestVerification(ctx context.Context, tx pgx.Tx, r Request) 
 		on = tx
 	}
 	err := db.New().QueueMailRequest(ctx, on, db.QueueMailRequestParams{
-		Kind: string(VerifyEmail), Email: r.Email, Priority: r.priority(), TraceID: cleanTraceID(r.TraceID), CallID: r.CallID,
+		Kind: string(kind), Email: r.Email, Priority: r.priority(), TraceID: cleanTraceID(r.TraceID), CallID: r.CallID, Asker: r.Asker,
 	})
 	if err != nil {
 		return fmt.Errorf("mail: queue request: %w", err)
@@ -60,34 +78,52 @@ func (d *delivery) lookUpLetters(ctx context.Context, queue *jobs.Queue) (more b
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		taken, err := db.New().TakeMailRequests(ctx, tx, db.TakeMailRequestsParams{Kinds: []string{string(VerifyEmail)}, BatchSize: lookBatch})
+		taken, err := db.New().TakeMailRequests(ctx, tx, db.TakeMailRequestsParams{Kinds: requested(), BatchSize: lookBatch})
 		if err != nil || len(taken) == 0 {
 			return err
 		}
 		more = len(taken) == lookBatch
 		slices.SortFunc(taken, func(a, b db.MailRequest) int { return int(a.ID - b.ID) })
-		emails := make([]string, len(taken))
-		for i, request := range taken {
-			emails[i] = request.Email
-		}
-		owners, err := d.accounts.FindUnproved(ctx, tx, emails)
-		if err != nil {
-			return err
-		}
 		var letters []river.InsertManyParams
-		for i, request := range taken {
-			if owner, ok := owners[i]; ok {
-				letters = append(letters, river.InsertManyParams{
-					Args: letterArgs{
-						Letter: LetterKind(request.Kind), UserID: owner, Position: request.Ledger, TraceID: request.TraceID, CallID: request.CallID,
-					},
-					InsertOpts: d.letterOptions(int(request.Priority)),
-				})
+		for _, kind := range requested() {
+			of, err := d.lettersOf(ctx, tx, LetterKind(kind), taken)
+			if err != nil {
+				return err
 			}
+			letters = append(letters, of...)
 		}
 		return queue.InsertMany(ctx, tx, letters)
 	})
 	return more && err == nil, err
+}
+
+// lettersOf returns the jobs for the requests of a kind whose accounts may get a mail.
+func (d *delivery) lettersOf(ctx context.Context, tx pgx.Tx, kind LetterKind, taken []db.MailRequest) (letters []river.InsertManyParams, err error) {
+	var asked []db.MailRequest
+	var emails []string
+	for _, request := range taken {
+		if LetterKind(request.Kind) == kind {
+			asked, emails = append(asked, request), append(emails, request.Email)
+		}
+	}
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	owners, err := d.accounts.FindLetterAccounts(ctx, tx, kind, emails)
+	if err != nil {
+		return nil, err
+	}
+	for i, request := range asked {
+		if owner, ok := owners[i]; ok {
+			letters = append(letters, river.InsertManyParams{
+				Args: letterArgs{
+					Letter: kind, UserID: owner, Position: request.Ledger, TraceID: request.TraceID, CallID: request.CallID, Asker: request.Asker,
+				},
+				InsertOpts: d.letterOptions(int(request.Priority)),
+			})
+		}
+	}
+	return letters, nil
 }
 
 func (d *delivery) letterOptions(priority int) *river.InsertOpts {
@@ -101,6 +137,7 @@ type letterArgs struct {
 	Position int64      `json:"ledger"`
 	TraceID  string     `json:"trace_id,omitempty"`
 	CallID   string     `json:"call_id,omitempty"`
+	Asker    []byte     `json:"asker,omitempty"`
 }
 
 // Kind names the job in the table.
@@ -125,7 +162,7 @@ func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) err
 			return strange(job.CreatedAt)
 		}
 		letter, err := d.accounts.IssueLetter(ctx, args.Letter, Link{
-			UserID: args.UserID, Position: args.Position, TraceID: args.TraceID, CallID: args.CallID,
+			UserID: args.UserID, Position: args.Position, TraceID: args.TraceID, CallID: args.CallID, Asker: args.Asker,
 		})
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, args.TraceID, err)
@@ -156,8 +193,11 @@ func strange(made time.Time) error {
 
 // subject returns "" for a kind that this version does not know.
 func (k LetterKind) subject(product string) string {
-	if k == VerifyEmail {
+	switch k {
+	case VerifyEmail:
 		return "Confirm your email address for " + product
+	case LoginCode:
+		return "Your code to log in to " + product
 	}
 	return ""
 }

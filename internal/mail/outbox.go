@@ -42,8 +42,8 @@ type Accounts interface {
 	// AdmitNotice counts a notice that is about to be queued in tx, and returns whether the owner of the account may
 	// get it. It is not called for [PasswordChanged].
 	AdmitNotice(ctx context.Context, tx pgx.Tx, notice Notice, userID uuid.UUID) (bool, error)
-	// FindUnproved is FindResetAccounts for the active accounts whose address is not proved.
-	FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error)
+	// FindLetterAccounts is FindResetAccounts for mails of a kind.
+	FindLetterAccounts(ctx context.Context, tx pgx.Tx, kind LetterKind, emails []string) (map[int]uuid.UUID, error)
 	// IssueLetter returns the secret that a mail of this kind holds. If To is "", nothing is sent.
 	IssueLetter(ctx context.Context, kind LetterKind, link Link) (Letter, error)
 }

@@ -39,6 +39,8 @@ type Request struct {
 	Later bool
 	// TraceID is for the log, CallID for the audit trail, see [Link]. Both may be empty.
 	TraceID, CallID string
+	// Asker is a hash of the client that asks and alone may use the secret. Nil: everybody who has the mail may.
+	Asker []byte
 }
 
 // Link is a secret that somebody asked for and that is about to be made and mailed.
@@ -47,8 +49,9 @@ type Link struct {
 	UserID uuid.UUID
 	// Position is the ledger's position when somebody asked for it.
 	Position int64
-	// TraceID and CallID are those of the request.
+	// TraceID, CallID and Asker are those of the request.
 	TraceID, CallID string
+	Asker           []byte
 }
 
 // RequestReset asks for a password reset mail to the typed address. It does the same one insert whether or not an
@@ -196,7 +199,9 @@ func (w *linkWorker) Work(ctx context.Context, job *river.Job[linkArgs]) error {
 		case isBusy:
 			return river.JobSnooze(time.Second)
 		}
-		to, token, ok, err := d.accounts.IssueReset(ctx, Link(job.Args))
+		to, token, ok, err := d.accounts.IssueReset(ctx, Link{
+			UserID: job.Args.UserID, Position: job.Args.Position, TraceID: job.Args.TraceID, CallID: job.Args.CallID,
+		})
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, job.Args.TraceID, err)
 		}

@@ -107,8 +107,8 @@ func (a *accounts) Address(_ context.Context, userID uuid.UUID) (string, bool, e
 	return to, ok, nil
 }
 
-// FindUnproved finds the same accounts as FindResetAccounts.
-func (a *accounts) FindUnproved(ctx context.Context, tx pgx.Tx, emails []string) (map[int]uuid.UUID, error) {
+// FindLetterAccounts finds the same accounts as FindResetAccounts.
+func (a *accounts) FindLetterAccounts(ctx context.Context, tx pgx.Tx, _ mail.LetterKind, emails []string) (map[int]uuid.UUID, error) {
 	return a.FindResetAccounts(ctx, tx, emails)
 }
 

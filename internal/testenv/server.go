@@ -125,6 +125,8 @@ type Options struct {
 	EmailVerification string
 	// DeletionGrace is how long an account can be kept after its deletion was asked for.
 	DeletionGrace time.Duration
+	// LoginByCode is LATCHKEY_LOGIN_BY_CODE.
+	LoginByCode bool
 	// SessionLimit is how many sessions an account can have. Zero: SessionLimit.
 	SessionLimit int
 	// ShortRefreshTokens makes the server issue only short refresh tokens.
@@ -264,7 +266,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.SessionLimit, cfg.ReplicaLease = orElse(o.SessionLimit, SessionLimit), orElse(o.Lease, Lease)
 	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
 	cfg.ResetURL, cfg.VerifyURL = ResetURL, VerifyURL
-	cfg.EmailVerification = orElse(o.EmailVerification, "off")
+	cfg.EmailVerification, cfg.LoginByCode = orElse(o.EmailVerification, "off"), o.LoginByCode
 	cfg.BreachedPasswordsFile, cfg.DeletionGrace = o.BreachedPasswordsFile, o.DeletionGrace
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}

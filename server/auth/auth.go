@@ -107,6 +107,10 @@ func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerCha
 	case *latchkeyv1.AnswerChallengeRequest_PasskeyJson:
 		asked.Answer = factors.Answer{Kind: factors.Passkey, Field: "passkey_json", Text: answer.PasskeyJson}
 		return answered(s.Logins.AnswerPasskey(ctx, asked))
+	case *latchkeyv1.AnswerChallengeRequest_EmailCode:
+		return answered(s.Logins.AnswerCode(ctx, login.CodeRequest{
+			ChallengeToken: req.GetChallengeToken(), Code: answer.EmailCode, DeviceName: req.GetDeviceName(), DeviceToken: req.GetDeviceToken(),
+		}))
 	case *latchkeyv1.AnswerChallengeRequest_TotpCode:
 		asked.Answer = factors.Answer{Kind: factors.TOTP, Field: "totp_code", Text: answer.TotpCode}
 	case *latchkeyv1.AnswerChallengeRequest_RecoveryCode:
@@ -115,6 +119,15 @@ func (s *Service) AnswerChallenge(ctx context.Context, req *latchkeyv1.AnswerCha
 		return nil, fmt.Errorf("the rules let an answer of type %T pass", answer)
 	}
 	return answered(s.Logins.AnswerChallenge(ctx, asked))
+}
+
+// SendLoginCode implements latchkey.v1.AuthService.
+func (s *Service) SendLoginCode(ctx context.Context, req *latchkeyv1.SendLoginCodeRequest) (*latchkeyv1.SendLoginCodeResponse, error) {
+	token, err := s.Accounts.SendLoginCode(ctx, req.GetEmail())
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.SendLoginCodeResponse{ChallengeToken: token}, nil
 }
 
 // StartPasskeyLogin implements latchkey.v1.AuthService.
@@ -130,9 +143,15 @@ func answered(result login.Result, err error) (*latchkeyv1.AnswerChallengeRespon
 	if err != nil {
 		return nil, err
 	}
+	if result.Challenge != nil {
+		return &latchkeyv1.AnswerChallengeResponse{
+			Result:          &latchkeyv1.AnswerChallengeResponse_Challenge{Challenge: challengeMessage(result.Challenge)},
+			PasswordRemoved: result.PasswordRemoved,
+		}, nil
+	}
 	return &latchkeyv1.AnswerChallengeResponse{
 		Result: &latchkeyv1.AnswerChallengeResponse_Tokens{Tokens: tokensMessage(result.Tokens)},
-		User:   result.User.Message(), DeviceToken: result.DeviceToken,
+		User:   result.User.Message(), DeviceToken: result.DeviceToken, PasswordRemoved: result.PasswordRemoved,
 	}, nil
 }
 

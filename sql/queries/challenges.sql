@@ -1,6 +1,6 @@
 -- name: CreateChallenge :exec
-INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, data, created_at, expires_at)
-VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(device_id), @position, sqlc.narg(data), @created_at, @expires_at);
+INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
+VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(device_id), @position, coalesce(@first_amr::text[], '{}'), sqlc.narg(data), @created_at, @expires_at);
 
 -- TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
 -- needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
@@ -9,9 +9,9 @@ VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(
 WITH tried AS (
     UPDATE challenges c SET tries = c.tries + 1
     WHERE c.token_hash = @token_hash AND c.purpose = @purpose AND c.tries < @most::integer AND c.expires_at > @now::timestamptz
-    RETURNING c.user_id, c.device_id, c.ledger, c.data
+    RETURNING c.user_id, c.device_id, c.ledger, c.first_amr, c.data
 )
-SELECT sqlc.embed(users), tried.device_id, tried.data, tried.ledger::bigint AS position,
+SELECT sqlc.embed(users), tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE NOT latchkey_ended_since(users.id, tried.ledger)

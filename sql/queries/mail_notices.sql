@@ -32,6 +32,10 @@ WHERE abs(extract(epoch FROM excluded.last_at - m.last_at)) >= (SELECT gap FROM 
         OR abs(extract(epoch FROM excluded.last_at - m.day_began)) >= (SELECT period FROM asked)
     );
 
+-- TakeBackNotice takes back one mail that AdmitNotice has counted.
+-- name: TakeBackNotice :exec
+UPDATE mail_notices SET in_day = greatest(in_day - 1, 0) WHERE user_id = @user_id AND kind = @kind;
+
 -- DeleteMailNoticesBefore deletes rows that bound nothing any more, a day after their last notice.
 -- name: DeleteMailNoticesBefore :execrows
 DELETE FROM mail_notices WHERE last_at < @before::timestamptz;

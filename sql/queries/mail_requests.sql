@@ -1,7 +1,8 @@
 -- QueueMailRequest notes the ledger's position: if the account's sessions are ended before the request is looked up, that
 -- ends the request.
 -- name: QueueMailRequest :exec
-INSERT INTO mail_requests (kind, email, priority, trace_id, call_id) VALUES (@kind, @email, @priority, @trace_id, @call_id);
+INSERT INTO mail_requests (kind, email, priority, trace_id, call_id, asker)
+VALUES (@kind, @email, @priority, @trace_id, @call_id, coalesce(@asker::bytea, ''));
 
 -- TakeMailRequests takes a batch for one caller. The batch comes back if the transaction fails. It leaves kinds of a newer
 -- version to its replicas.

@@ -62,6 +62,36 @@ WITH picked AS MATERIALIZED (
 )
 SELECT tried.user_id, tried.asker, tried.address, tried.code_hash::bytea AS code_hash FROM tried WHERE latchkey_on_primary();
 
+-- TryAskedCode is TryCodes for the one secret that an asker may use. It also returns the ledger's position at which the
+-- secret was asked for: every later revocation refuses a session that carries it. A decoy returns a row too, of nobody.
+-- name: TryAskedCode :one
+WITH picked AS MATERIALIZED (
+    SELECT s.user_id, s.purpose, s.asker FROM one_time_secrets s
+    WHERE s.purpose = @purpose AND s.asker = @asker AND s.asker <> '' AND s.code_hash IS NOT NULL AND s.tries < @most::integer
+        AND s.expires_at > @now::timestamptz AND NOT latchkey_ended_since(s.user_id, s.ledger)
+    FOR UPDATE
+), tried AS (
+    UPDATE one_time_secrets t SET tries = t.tries + 1
+    FROM picked WHERE t.user_id = picked.user_id AND t.purpose = picked.purpose AND t.asker = picked.asker
+    RETURNING t.user_id, t.asker, t.address, t.code_hash, t.ledger
+), spared AS MATERIALIZED ( -- the same steps with a decoy
+    SELECT d.slot FROM code_decoys d
+    WHERE d.slot = get_byte(@asker, 0) AND NOT EXISTS (SELECT FROM picked)
+        AND NOT latchkey_ended_since(gen_random_uuid(), (SELECT seq FROM ledger_head))
+    FOR UPDATE
+), decoy AS (
+    UPDATE code_decoys d SET tries = d.tries + 1 FROM spared WHERE d.slot = spared.slot
+    RETURNING '00000000-0000-0000-0000-000000000000'::uuid AS user_id, @asker::bytea AS asker, 'nobody@example.com' AS address,
+        sha256(@asker::bytea) AS code_hash, 0::bigint AS ledger
+)
+SELECT tried.user_id::uuid AS user_id, tried.asker::bytea AS asker, tried.address::text AS address,
+    tried.code_hash::bytea AS code_hash, tried.ledger::bigint AS position
+FROM (SELECT * FROM tried UNION ALL SELECT * FROM decoy) AS tried WHERE latchkey_on_primary();
+
+-- CountDecoy writes a row for nobody, about as much as an event of an account.
+-- name: CountDecoy :exec
+UPDATE code_decoys SET tries = tries + 1 WHERE slot = @slot;
+
 -- SpendCode is SpendSecret by the digits.
 -- name: SpendCode :execrows
 DELETE FROM one_time_secrets

@@ -25,6 +25,13 @@ LIMIT 1;
 -- name: FindUser :one
 SELECT * FROM users WHERE id = @id AND latchkey_on_primary();
 
+-- FindUserWithFactors reads what a login needs of an account that has proved itself otherwise than by a password.
+-- name: FindUserWithFactors :one
+SELECT sqlc.embed(users), coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
+FROM users LEFT JOIN password_guards g ON g.user_id = users.id
+WHERE users.id = @id AND latchkey_on_primary();
+
 -- LockUser takes the row's lock: users first, the ledger's head last.
 -- name: LockUser :one
 SELECT * FROM users WHERE id = @id FOR UPDATE;

@@ -138,7 +138,8 @@ type AccountServiceClient interface {
 	// left. The owner gets a mail. For an id that the account does not have the answer is
 	// OK, and nothing changes.
 	//
-	// Refusals: LAST_FACTOR (the account has no password and no other passkey),
+	// Refusals: LAST_FACTOR (the account has no password and no other passkey, and
+	// LATCHKEY_LOGIN_BY_CODE is off),
 	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
 	// StartPasskeyRegistration.
 	RemovePasskey(ctx context.Context, in *RemovePasskeyRequest, opts ...grpc.CallOption) (*RemovePasskeyResponse, error)
@@ -427,7 +428,8 @@ type AccountServiceServer interface {
 	// left. The owner gets a mail. For an id that the account does not have the answer is
 	// OK, and nothing changes.
 	//
-	// Refusals: LAST_FACTOR (the account has no password and no other passkey),
+	// Refusals: LAST_FACTOR (the account has no password and no other passkey, and
+	// LATCHKEY_LOGIN_BY_CODE is off),
 	// FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED, RATE_LIMITED as for
 	// StartPasskeyRegistration.
 	RemovePasskey(context.Context, *RemovePasskeyRequest) (*RemovePasskeyResponse, error)

@@ -356,7 +356,7 @@ func (*LoginResponse_Challenge) isLoginResponse_Result() {}
 type Challenge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What AnswerChallenge needs. It is a secret of the client that has shown the
-	// password, and opens nothing by itself.
+	// first factor, and opens nothing by itself.
 	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
 	// What the client can answer with. Only the kinds are set.
 	Factors []*Factor `protobuf:"bytes,2,rep,name=factors,proto3" json:"factors,omitempty"`
@@ -428,6 +428,99 @@ func (x *Challenge) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Request of SendLoginCode.
+type SendLoginCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address of the account, at most 255 characters. The rules are those of Login.
+	Email         string `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendLoginCodeRequest) Reset() {
+	*x = SendLoginCodeRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendLoginCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendLoginCodeRequest) ProtoMessage() {}
+
+func (x *SendLoginCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendLoginCodeRequest.ProtoReflect.Descriptor instead.
+func (*SendLoginCodeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SendLoginCodeRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+// Response of SendLoginCode.
+type SendLoginCodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What AnswerChallenge needs beside the mailed code. It is a secret of the client
+	// that asked.
+	ChallengeToken string `protobuf:"bytes,1,opt,name=challenge_token,json=challengeToken,proto3" json:"challenge_token,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SendLoginCodeResponse) Reset() {
+	*x = SendLoginCodeResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendLoginCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendLoginCodeResponse) ProtoMessage() {}
+
+func (x *SendLoginCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendLoginCodeResponse.ProtoReflect.Descriptor instead.
+func (*SendLoginCodeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SendLoginCodeResponse) GetChallengeToken() string {
+	if x != nil {
+		return x.ChallengeToken
+	}
+	return ""
+}
+
 // Request of StartPasskeyLogin.
 type StartPasskeyLoginRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -437,7 +530,7 @@ type StartPasskeyLoginRequest struct {
 
 func (x *StartPasskeyLoginRequest) Reset() {
 	*x = StartPasskeyLoginRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +542,7 @@ func (x *StartPasskeyLoginRequest) String() string {
 func (*StartPasskeyLoginRequest) ProtoMessage() {}
 
 func (x *StartPasskeyLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +555,7 @@ func (x *StartPasskeyLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyLoginRequest.ProtoReflect.Descriptor instead.
 func (*StartPasskeyLoginRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
 }
 
 // Response of StartPasskeyLogin.
@@ -478,7 +571,7 @@ type StartPasskeyLoginResponse struct {
 
 func (x *StartPasskeyLoginResponse) Reset() {
 	*x = StartPasskeyLoginResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +583,7 @@ func (x *StartPasskeyLoginResponse) String() string {
 func (*StartPasskeyLoginResponse) ProtoMessage() {}
 
 func (x *StartPasskeyLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +596,7 @@ func (x *StartPasskeyLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyLoginResponse.ProtoReflect.Descriptor instead.
 func (*StartPasskeyLoginResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartPasskeyLoginResponse) GetChallengeToken() string {
@@ -532,19 +625,25 @@ type AnswerChallengeRequest struct {
 	//	*AnswerChallengeRequest_TotpCode
 	//	*AnswerChallengeRequest_RecoveryCode
 	//	*AnswerChallengeRequest_PasskeyJson
+	//	*AnswerChallengeRequest_EmailCode
 	Answer isAnswerChallengeRequest_Answer `protobuf_oneof:"answer"`
 	// Name of the device in the owner's list of sessions, at most 100 characters.
 	// Optional.
 	DeviceName string `protobuf:"bytes,6,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
 	// Whether to keep an account that is to be deleted, as in LoginRequest.
 	CancelDeletion bool `protobuf:"varint,7,opt,name=cancel_deletion,json=cancelDeletion,proto3" json:"cancel_deletion,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// With an email_code: the newest device token that this client got for the account,
+	// as in LoginRequest. Without it, the owner gets a mail about a login from a new
+	// device, unless LATCHKEY_NEW_DEVICE_MAILS is false. Ignored with other answers.
+	// Optional.
+	DeviceToken   string `protobuf:"bytes,8,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AnswerChallengeRequest) Reset() {
 	*x = AnswerChallengeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +655,7 @@ func (x *AnswerChallengeRequest) String() string {
 func (*AnswerChallengeRequest) ProtoMessage() {}
 
 func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +668,7 @@ func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeRequest.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AnswerChallengeRequest) GetChallengeToken() string {
@@ -613,6 +712,15 @@ func (x *AnswerChallengeRequest) GetPasskeyJson() string {
 	return ""
 }
 
+func (x *AnswerChallengeRequest) GetEmailCode() string {
+	if x != nil {
+		if x, ok := x.Answer.(*AnswerChallengeRequest_EmailCode); ok {
+			return x.EmailCode
+		}
+	}
+	return ""
+}
+
 func (x *AnswerChallengeRequest) GetDeviceName() string {
 	if x != nil {
 		return x.DeviceName
@@ -625,6 +733,13 @@ func (x *AnswerChallengeRequest) GetCancelDeletion() bool {
 		return x.CancelDeletion
 	}
 	return false
+}
+
+func (x *AnswerChallengeRequest) GetDeviceToken() string {
+	if x != nil {
+		return x.DeviceToken
+	}
+	return ""
 }
 
 type isAnswerChallengeRequest_Answer interface {
@@ -649,11 +764,18 @@ type AnswerChallengeRequest_PasskeyJson struct {
 	PasskeyJson string `protobuf:"bytes,4,opt,name=passkey_json,json=passkeyJson,proto3,oneof"`
 }
 
+type AnswerChallengeRequest_EmailCode struct {
+	// The code that was mailed for the challenge of SendLoginCode: six digits.
+	EmailCode string `protobuf:"bytes,5,opt,name=email_code,json=emailCode,proto3,oneof"`
+}
+
 func (*AnswerChallengeRequest_TotpCode) isAnswerChallengeRequest_Answer() {}
 
 func (*AnswerChallengeRequest_RecoveryCode) isAnswerChallengeRequest_Answer() {}
 
 func (*AnswerChallengeRequest_PasskeyJson) isAnswerChallengeRequest_Answer() {}
+
+func (*AnswerChallengeRequest_EmailCode) isAnswerChallengeRequest_Answer() {}
 
 // Response of AnswerChallenge.
 type AnswerChallengeResponse struct {
@@ -664,18 +786,22 @@ type AnswerChallengeResponse struct {
 	// Types that are valid to be assigned to Result:
 	//
 	//	*AnswerChallengeResponse_Tokens
+	//	*AnswerChallengeResponse_Challenge
 	Result isAnswerChallengeResponse_Result `protobuf_oneof:"result"`
-	// The account.
+	// The account. Not set with a challenge.
 	User *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	// A device token, as in LoginResponse.
-	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// A device token, as in LoginResponse. Not set with a challenge.
+	DeviceToken string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	// After an email_code: the account has no password any more, because nobody had
+	// proved the address before. ForgotPassword sets a new one.
+	PasswordRemoved bool `protobuf:"varint,5,opt,name=password_removed,json=passwordRemoved,proto3" json:"password_removed,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *AnswerChallengeResponse) Reset() {
 	*x = AnswerChallengeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +813,7 @@ func (x *AnswerChallengeResponse) String() string {
 func (*AnswerChallengeResponse) ProtoMessage() {}
 
 func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +826,7 @@ func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeResponse.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AnswerChallengeResponse) GetResult() isAnswerChallengeResponse_Result {
@@ -714,6 +840,15 @@ func (x *AnswerChallengeResponse) GetTokens() *Tokens {
 	if x != nil {
 		if x, ok := x.Result.(*AnswerChallengeResponse_Tokens); ok {
 			return x.Tokens
+		}
+	}
+	return nil
+}
+
+func (x *AnswerChallengeResponse) GetChallenge() *Challenge {
+	if x != nil {
+		if x, ok := x.Result.(*AnswerChallengeResponse_Challenge); ok {
+			return x.Challenge
 		}
 	}
 	return nil
@@ -733,6 +868,13 @@ func (x *AnswerChallengeResponse) GetDeviceToken() string {
 	return ""
 }
 
+func (x *AnswerChallengeResponse) GetPasswordRemoved() bool {
+	if x != nil {
+		return x.PasswordRemoved
+	}
+	return false
+}
+
 type isAnswerChallengeResponse_Result interface {
 	isAnswerChallengeResponse_Result()
 }
@@ -742,7 +884,15 @@ type AnswerChallengeResponse_Tokens struct {
 	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3,oneof"`
 }
 
+type AnswerChallengeResponse_Challenge struct {
+	// After an email_code: the account has a second factor, which is asked for now. No
+	// session has begun.
+	Challenge *Challenge `protobuf:"bytes,4,opt,name=challenge,proto3,oneof"`
+}
+
 func (*AnswerChallengeResponse_Tokens) isAnswerChallengeResponse_Result() {}
+
+func (*AnswerChallengeResponse_Challenge) isAnswerChallengeResponse_Result() {}
 
 // Request of RefreshToken.
 type RefreshTokenRequest struct {
@@ -760,7 +910,7 @@ type RefreshTokenRequest struct {
 
 func (x *RefreshTokenRequest) Reset() {
 	*x = RefreshTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +922,7 @@ func (x *RefreshTokenRequest) String() string {
 func (*RefreshTokenRequest) ProtoMessage() {}
 
 func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +935,7 @@ func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenRequest.ProtoReflect.Descriptor instead.
 func (*RefreshTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RefreshTokenRequest) GetRefreshToken() string {
@@ -813,7 +963,7 @@ type RefreshTokenResponse struct {
 
 func (x *RefreshTokenResponse) Reset() {
 	*x = RefreshTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +975,7 @@ func (x *RefreshTokenResponse) String() string {
 func (*RefreshTokenResponse) ProtoMessage() {}
 
 func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +988,7 @@ func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenResponse.ProtoReflect.Descriptor instead.
 func (*RefreshTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RefreshTokenResponse) GetTokens() *Tokens {
@@ -863,7 +1013,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1025,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1038,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LogoutRequest) GetRefreshToken() string {
@@ -914,7 +1064,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1076,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1089,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 // Request of ValidateToken.
@@ -953,7 +1103,7 @@ type ValidateTokenRequest struct {
 
 func (x *ValidateTokenRequest) Reset() {
 	*x = ValidateTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1115,7 @@ func (x *ValidateTokenRequest) String() string {
 func (*ValidateTokenRequest) ProtoMessage() {}
 
 func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1128,7 @@ func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenRequest.ProtoReflect.Descriptor instead.
 func (*ValidateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ValidateTokenRequest) GetAccessToken() string {
@@ -1009,7 +1159,7 @@ type ValidateTokenResponse struct {
 
 func (x *ValidateTokenResponse) Reset() {
 	*x = ValidateTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1171,7 @@ func (x *ValidateTokenResponse) String() string {
 func (*ValidateTokenResponse) ProtoMessage() {}
 
 func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1184,7 @@ func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenResponse.ProtoReflect.Descriptor instead.
 func (*ValidateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ValidateTokenResponse) GetValid() bool {
@@ -1083,7 +1233,7 @@ type ForgotPasswordRequest struct {
 
 func (x *ForgotPasswordRequest) Reset() {
 	*x = ForgotPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1245,7 @@ func (x *ForgotPasswordRequest) String() string {
 func (*ForgotPasswordRequest) ProtoMessage() {}
 
 func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1258,7 @@ func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ForgotPasswordRequest) GetEmail() string {
@@ -1127,7 +1277,7 @@ type ForgotPasswordResponse struct {
 
 func (x *ForgotPasswordResponse) Reset() {
 	*x = ForgotPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1289,7 @@ func (x *ForgotPasswordResponse) String() string {
 func (*ForgotPasswordResponse) ProtoMessage() {}
 
 func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1302,7 @@ func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 // Request of ResetPassword.
@@ -1168,7 +1318,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1330,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1343,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResetPasswordRequest) GetToken() string {
@@ -1219,7 +1369,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1381,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1394,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
 }
 
 // Request of VerifyEmail.
@@ -1265,7 +1415,7 @@ type VerifyEmailRequest struct {
 
 func (x *VerifyEmailRequest) Reset() {
 	*x = VerifyEmailRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1427,7 @@ func (x *VerifyEmailRequest) String() string {
 func (*VerifyEmailRequest) ProtoMessage() {}
 
 func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1440,7 @@ func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
 func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VerifyEmailRequest) GetToken() string {
@@ -1336,7 +1486,7 @@ type VerifyEmailResponse struct {
 
 func (x *VerifyEmailResponse) Reset() {
 	*x = VerifyEmailResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1498,7 @@ func (x *VerifyEmailResponse) String() string {
 func (*VerifyEmailResponse) ProtoMessage() {}
 
 func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1511,7 @@ func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
 func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyEmailResponse) GetUser() *User {
@@ -1389,7 +1539,7 @@ type ResendVerificationRequest struct {
 
 func (x *ResendVerificationRequest) Reset() {
 	*x = ResendVerificationRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1551,7 @@ func (x *ResendVerificationRequest) String() string {
 func (*ResendVerificationRequest) ProtoMessage() {}
 
 func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1564,7 @@ func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
 func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResendVerificationRequest) GetEmail() string {
@@ -1433,7 +1583,7 @@ type ResendVerificationResponse struct {
 
 func (x *ResendVerificationResponse) Reset() {
 	*x = ResendVerificationResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1595,7 @@ func (x *ResendVerificationResponse) String() string {
 func (*ResendVerificationResponse) ProtoMessage() {}
 
 func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1608,7 @@ func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
 func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{24}
 }
 
 // Request of ChangePassword.
@@ -1474,7 +1624,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1486,7 +1636,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1499,7 +1649,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{23}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -1528,7 +1678,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1690,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1703,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{24}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChangePasswordResponse) GetDeviceToken() string {
@@ -1596,24 +1746,33 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\afactors\x18\x02 \x03(\v2\x13.latchkey.v1.FactorR\afactors\x12!\n" +
 	"\foptions_json\x18\x03 \x01(\tR\voptionsJson\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\x1a\n" +
+	"expireTime\"9\n" +
+	"\x14SendLoginCodeRequest\x12!\n" +
+	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01R\x05email\"E\n" +
+	"\x15SendLoginCodeResponse\x12,\n" +
+	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\"\x1a\n" +
 	"\x18StartPasskeyLoginRequest\"l\n" +
 	"\x19StartPasskeyLoginResponse\x12,\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x0echallengeToken\x12!\n" +
-	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xcf\x02\n" +
+	"\foptions_json\x18\x02 \x01(\tR\voptionsJson\"\xb0\x03\n" +
 	"\x16AnswerChallengeRequest\x126\n" +
 	"\x0fchallenge_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\b\x80\x01\x01R\x0echallengeToken\x12+\n" +
 	"\ttotp_code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\btotpCode\x123\n" +
 	"\rrecovery_code\x18\x03 \x01(\tB\f\xbaH\x06r\x04\x10\x01(@\x80\x01\x01H\x00R\frecoveryCode\x123\n" +
-	"\fpasskey_json\x18\x04 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01H\x00R\vpasskeyJson\x12,\n" +
+	"\fpasskey_json\x18\x04 \x01(\tB\x0e\xbaH\br\x06\x10\x01(\x80\x80\x01\x80\x01\x01H\x00R\vpasskeyJson\x12/\n" +
+	"\n" +
+	"email_code\x18\x05 \x01(\tB\x0e\xbaH\br\x06\xd0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x00R\temailCode\x12,\n" +
 	"\vdevice_name\x18\x06 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
 	"deviceName\x12'\n" +
-	"\x0fcancel_deletion\x18\a \x01(\bR\x0ecancelDeletionB\x0f\n" +
-	"\x06answer\x12\x05\xbaH\x02\b\x01\"\xa1\x01\n" +
+	"\x0fcancel_deletion\x18\a \x01(\bR\x0ecancelDeletion\x12.\n" +
+	"\fdevice_token\x18\b \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\vdeviceTokenB\x0f\n" +
+	"\x06answer\x12\x05\xbaH\x02\b\x01\"\x84\x02\n" +
 	"\x17AnswerChallengeResponse\x12-\n" +
-	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x12%\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensH\x00R\x06tokens\x126\n" +
+	"\tchallenge\x18\x04 \x01(\v2\x16.latchkey.v1.ChallengeH\x00R\tchallenge\x12%\n" +
 	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\x12&\n" +
-	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceTokenB\b\n" +
+	"\fdevice_token\x18\x03 \x01(\tB\x03\x80\x01\x01R\vdeviceToken\x12)\n" +
+	"\x10password_removed\x18\x05 \x01(\bR\x0fpasswordRemovedB\b\n" +
 	"\x06result\"\xe4\x01\n" +
 	"\x13RefreshTokenRequest\x122\n" +
 	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80 \x80\x01\x01R\frefreshToken\x12\x98\x01\n" +
@@ -1662,13 +1821,15 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
-	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xc0\t\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xa6\n" +
+	"\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12r\n" +
 	"\x11StartPasskeyLogin\x12%.latchkey.v1.StartPasskeyLoginRequest\x1a&.latchkey.v1.StartPasskeyLoginResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12l\n" +
+	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12d\n" +
+	"\rSendLoginCode\x12!.latchkey.v1.SendLoginCodeRequest\x1a\".latchkey.v1.SendLoginCodeResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12l\n" +
 	"\x0fAnswerChallenge\x12#.latchkey.v1.AnswerChallengeRequest\x1a$.latchkey.v1.AnswerChallengeResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x01\x12\x06\b\xac\x02\x10\xac\x02\x12c\n" +
 	"\fRefreshToken\x12 .latchkey.v1.RefreshTokenRequest\x1a!.latchkey.v1.RefreshTokenResponse\"\x0e\xba\xd7\x18\n" +
@@ -1697,82 +1858,87 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
 	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
 	(*LoginRequest)(nil),               // 2: latchkey.v1.LoginRequest
 	(*LoginResponse)(nil),              // 3: latchkey.v1.LoginResponse
 	(*Challenge)(nil),                  // 4: latchkey.v1.Challenge
-	(*StartPasskeyLoginRequest)(nil),   // 5: latchkey.v1.StartPasskeyLoginRequest
-	(*StartPasskeyLoginResponse)(nil),  // 6: latchkey.v1.StartPasskeyLoginResponse
-	(*AnswerChallengeRequest)(nil),     // 7: latchkey.v1.AnswerChallengeRequest
-	(*AnswerChallengeResponse)(nil),    // 8: latchkey.v1.AnswerChallengeResponse
-	(*RefreshTokenRequest)(nil),        // 9: latchkey.v1.RefreshTokenRequest
-	(*RefreshTokenResponse)(nil),       // 10: latchkey.v1.RefreshTokenResponse
-	(*LogoutRequest)(nil),              // 11: latchkey.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 12: latchkey.v1.LogoutResponse
-	(*ValidateTokenRequest)(nil),       // 13: latchkey.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),      // 14: latchkey.v1.ValidateTokenResponse
-	(*ForgotPasswordRequest)(nil),      // 15: latchkey.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil),     // 16: latchkey.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),       // 17: latchkey.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),      // 18: latchkey.v1.ResetPasswordResponse
-	(*VerifyEmailRequest)(nil),         // 19: latchkey.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),        // 20: latchkey.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),  // 21: latchkey.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil), // 22: latchkey.v1.ResendVerificationResponse
-	(*ChangePasswordRequest)(nil),      // 23: latchkey.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),     // 24: latchkey.v1.ChangePasswordResponse
-	(*User)(nil),                       // 25: latchkey.v1.User
-	(*Tokens)(nil),                     // 26: latchkey.v1.Tokens
-	(*Factor)(nil),                     // 27: latchkey.v1.Factor
-	(*timestamppb.Timestamp)(nil),      // 28: google.protobuf.Timestamp
-	(ErrorReason)(0),                   // 29: latchkey.v1.ErrorReason
+	(*SendLoginCodeRequest)(nil),       // 5: latchkey.v1.SendLoginCodeRequest
+	(*SendLoginCodeResponse)(nil),      // 6: latchkey.v1.SendLoginCodeResponse
+	(*StartPasskeyLoginRequest)(nil),   // 7: latchkey.v1.StartPasskeyLoginRequest
+	(*StartPasskeyLoginResponse)(nil),  // 8: latchkey.v1.StartPasskeyLoginResponse
+	(*AnswerChallengeRequest)(nil),     // 9: latchkey.v1.AnswerChallengeRequest
+	(*AnswerChallengeResponse)(nil),    // 10: latchkey.v1.AnswerChallengeResponse
+	(*RefreshTokenRequest)(nil),        // 11: latchkey.v1.RefreshTokenRequest
+	(*RefreshTokenResponse)(nil),       // 12: latchkey.v1.RefreshTokenResponse
+	(*LogoutRequest)(nil),              // 13: latchkey.v1.LogoutRequest
+	(*LogoutResponse)(nil),             // 14: latchkey.v1.LogoutResponse
+	(*ValidateTokenRequest)(nil),       // 15: latchkey.v1.ValidateTokenRequest
+	(*ValidateTokenResponse)(nil),      // 16: latchkey.v1.ValidateTokenResponse
+	(*ForgotPasswordRequest)(nil),      // 17: latchkey.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),     // 18: latchkey.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),       // 19: latchkey.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),      // 20: latchkey.v1.ResetPasswordResponse
+	(*VerifyEmailRequest)(nil),         // 21: latchkey.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),        // 22: latchkey.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),  // 23: latchkey.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil), // 24: latchkey.v1.ResendVerificationResponse
+	(*ChangePasswordRequest)(nil),      // 25: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),     // 26: latchkey.v1.ChangePasswordResponse
+	(*User)(nil),                       // 27: latchkey.v1.User
+	(*Tokens)(nil),                     // 28: latchkey.v1.Tokens
+	(*Factor)(nil),                     // 29: latchkey.v1.Factor
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(ErrorReason)(0),                   // 31: latchkey.v1.ErrorReason
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	25, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	26, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	27, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	28, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
 	4,  // 2: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
-	25, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	27, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
-	28, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
-	26, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
-	25, // 7: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
-	26, // 8: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	25, // 9: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	29, // 10: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	28, // 11: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	25, // 12: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
-	0,  // 13: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
-	2,  // 14: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
-	5,  // 15: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
-	7,  // 16: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
-	9,  // 17: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
-	11, // 18: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
-	13, // 19: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
-	15, // 20: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
-	17, // 21: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	19, // 22: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
-	21, // 23: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
-	23, // 24: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	1,  // 25: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 26: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	6,  // 27: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
-	8,  // 28: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
-	10, // 29: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	12, // 30: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	14, // 31: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	16, // 32: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	18, // 33: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	20, // 34: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
-	22, // 35: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
-	24, // 36: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	25, // [25:37] is the sub-list for method output_type
-	13, // [13:25] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	27, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	29, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
+	30, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	28, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
+	4,  // 7: latchkey.v1.AnswerChallengeResponse.challenge:type_name -> latchkey.v1.Challenge
+	27, // 8: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
+	28, // 9: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	27, // 10: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	31, // 11: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	30, // 12: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	27, // 13: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	0,  // 14: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
+	2,  // 15: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
+	7,  // 16: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
+	5,  // 17: latchkey.v1.AuthService.SendLoginCode:input_type -> latchkey.v1.SendLoginCodeRequest
+	9,  // 18: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
+	11, // 19: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
+	13, // 20: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
+	15, // 21: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
+	17, // 22: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
+	19, // 23: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
+	21, // 24: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
+	23, // 25: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
+	25, // 26: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	1,  // 27: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 28: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	8,  // 29: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
+	6,  // 30: latchkey.v1.AuthService.SendLoginCode:output_type -> latchkey.v1.SendLoginCodeResponse
+	10, // 31: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
+	12, // 32: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	14, // 33: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	16, // 34: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	18, // 35: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	20, // 36: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	22, // 37: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	24, // 38: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	26, // 39: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	27, // [27:40] is the sub-list for method output_type
+	14, // [14:27] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_auth_service_proto_init() }
@@ -1789,22 +1955,24 @@ func file_latchkey_v1_auth_service_proto_init() {
 		(*LoginResponse_Tokens)(nil),
 		(*LoginResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[7].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*AnswerChallengeRequest_TotpCode)(nil),
 		(*AnswerChallengeRequest_RecoveryCode)(nil),
 		(*AnswerChallengeRequest_PasskeyJson)(nil),
+		(*AnswerChallengeRequest_EmailCode)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[8].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[10].OneofWrappers = []any{
 		(*AnswerChallengeResponse_Tokens)(nil),
+		(*AnswerChallengeResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[19].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

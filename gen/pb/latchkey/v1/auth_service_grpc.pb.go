@@ -22,6 +22,7 @@ const (
 	AuthService_SignUp_FullMethodName             = "/latchkey.v1.AuthService/SignUp"
 	AuthService_Login_FullMethodName              = "/latchkey.v1.AuthService/Login"
 	AuthService_StartPasskeyLogin_FullMethodName  = "/latchkey.v1.AuthService/StartPasskeyLogin"
+	AuthService_SendLoginCode_FullMethodName      = "/latchkey.v1.AuthService/SendLoginCode"
 	AuthService_AnswerChallenge_FullMethodName    = "/latchkey.v1.AuthService/AnswerChallenge"
 	AuthService_RefreshToken_FullMethodName       = "/latchkey.v1.AuthService/RefreshToken"
 	AuthService_Logout_FullMethodName             = "/latchkey.v1.AuthService/Logout"
@@ -91,19 +92,41 @@ type AuthServiceClient interface {
 	//
 	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID).
 	StartPasskeyLogin(ctx context.Context, in *StartPasskeyLoginRequest, opts ...grpc.CallOption) (*StartPasskeyLoginResponse, error)
-	// AnswerChallenge starts the session of a login by passkey, or of one whose answer
-	// was a challenge. The
-	// challenge works once, for ten minutes and five answers, and ends with whatever
-	// ends the sessions of its account, such as a new password. A code works once,
-	// whichever challenge it answers. The challenge of StartPasskeyLogin works once, for
-	// five minutes. Then the passkey has verified its user, so it counts as two factors:
-	// `amr` is `pop`, `user` and `mfa`. After a password, `amr` has `user` only if the
-	// passkey did that. Nothing that others do limits passkeys.
+	// SendLoginCode mails a code of six digits that logs in without a password, for
+	// AnswerChallenge with this challenge_token: only the client that asked can use it.
+	// The code works once, for ten minutes and five tries. Answer and time are the same
+	// whether or not the address is known, and there is always a challenge_token.
+	//
+	// An address gets one such mail a minute and five in 15 minutes at most, and ten
+	// codes a day that did not log in. Beyond that the answer is the same and no mail is
+	// sent: a code that was mailed before is still good, for the client that asked for
+	// it.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_LOGIN_BY_CODE is off), RATE_LIMITED (as in
+	// ForgotPassword).
+	SendLoginCode(ctx context.Context, in *SendLoginCodeRequest, opts ...grpc.CallOption) (*SendLoginCodeResponse, error)
+	// AnswerChallenge starts the session of a login by passkey or by mailed code, or of
+	// one whose answer was a challenge. The challenge works once, for ten minutes and
+	// five answers, and ends with whatever ends the sessions of its account, such as a
+	// new password. A code works once, whichever challenge it answers.
+	//
+	// The challenge of StartPasskeyLogin works once, for five minutes. Then the passkey
+	// has verified its user, so it counts as two factors: `amr` is `pop`, `user` and
+	// `mfa`. After a password or a mailed code, `amr` has `user` only if the passkey did
+	// that. Nothing that others do limits passkeys.
+	//
+	// A mailed code is one factor: `amr` is `otp`, `acr` is `aal1`. For an account with a
+	// second factor the answer is another challenge and no token. The code also proves
+	// the address: an account that nobody had proved loses what VerifyEmail takes from it
+	// (password_removed). An account that was suspended or deleted after the mail has the
+	// answer of a wrong code.
 	//
 	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
-	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
-	// 15 minutes, and after a hundred in a row ten a day; a client with a device token
-	// has a count of its own; none of them limits passwords).
+	// until the fifth wrong answer; after that, a challenge of SendLoginCode still has
+	// this answer, as it has for an unknown address), NOT_ENABLED (email_code while
+	// LATCHKEY_LOGIN_BY_CODE is off), RATE_LIMITED (ten wrong codes of a second factor
+	// for one account in 15 minutes, and after a hundred in a row ten a day; a client
+	// with a device token has a count of its own; none of them limits passwords).
 	AnswerChallenge(ctx context.Context, in *AnswerChallengeRequest, opts ...grpc.CallOption) (*AnswerChallengeResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. A client may
 	// repeat the call and gets the same refresh token again: with the same
@@ -235,6 +258,16 @@ func (c *authServiceClient) StartPasskeyLogin(ctx context.Context, in *StartPass
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StartPasskeyLoginResponse)
 	err := c.cc.Invoke(ctx, AuthService_StartPasskeyLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) SendLoginCode(ctx context.Context, in *SendLoginCodeRequest, opts ...grpc.CallOption) (*SendLoginCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendLoginCodeResponse)
+	err := c.cc.Invoke(ctx, AuthService_SendLoginCode_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -389,19 +422,41 @@ type AuthServiceServer interface {
 	//
 	// Refusals: NOT_ENABLED (the service has no LATCHKEY_PASSKEY_RP_ID).
 	StartPasskeyLogin(context.Context, *StartPasskeyLoginRequest) (*StartPasskeyLoginResponse, error)
-	// AnswerChallenge starts the session of a login by passkey, or of one whose answer
-	// was a challenge. The
-	// challenge works once, for ten minutes and five answers, and ends with whatever
-	// ends the sessions of its account, such as a new password. A code works once,
-	// whichever challenge it answers. The challenge of StartPasskeyLogin works once, for
-	// five minutes. Then the passkey has verified its user, so it counts as two factors:
-	// `amr` is `pop`, `user` and `mfa`. After a password, `amr` has `user` only if the
-	// passkey did that. Nothing that others do limits passkeys.
+	// SendLoginCode mails a code of six digits that logs in without a password, for
+	// AnswerChallenge with this challenge_token: only the client that asked can use it.
+	// The code works once, for ten minutes and five tries. Answer and time are the same
+	// whether or not the address is known, and there is always a challenge_token.
+	//
+	// An address gets one such mail a minute and five in 15 minutes at most, and ten
+	// codes a day that did not log in. Beyond that the answer is the same and no mail is
+	// sent: a code that was mailed before is still good, for the client that asked for
+	// it.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_LOGIN_BY_CODE is off), RATE_LIMITED (as in
+	// ForgotPassword).
+	SendLoginCode(context.Context, *SendLoginCodeRequest) (*SendLoginCodeResponse, error)
+	// AnswerChallenge starts the session of a login by passkey or by mailed code, or of
+	// one whose answer was a challenge. The challenge works once, for ten minutes and
+	// five answers, and ends with whatever ends the sessions of its account, such as a
+	// new password. A code works once, whichever challenge it answers.
+	//
+	// The challenge of StartPasskeyLogin works once, for five minutes. Then the passkey
+	// has verified its user, so it counts as two factors: `amr` is `pop`, `user` and
+	// `mfa`. After a password or a mailed code, `amr` has `user` only if the passkey did
+	// that. Nothing that others do limits passkeys.
+	//
+	// A mailed code is one factor: `amr` is `otp`, `acr` is `aal1`. For an account with a
+	// second factor the answer is another challenge and no token. The code also proves
+	// the address: an account that nobody had proved loses what VerifyEmail takes from it
+	// (password_removed). An account that was suspended or deleted after the mail has the
+	// answer of a wrong code.
 	//
 	// Refusals: CHALLENGE_INVALID, CODE_INVALID (the challenge can be answered again,
-	// until the fifth wrong answer), RATE_LIMITED (ten wrong codes for one account in
-	// 15 minutes, and after a hundred in a row ten a day; a client with a device token
-	// has a count of its own; none of them limits passwords).
+	// until the fifth wrong answer; after that, a challenge of SendLoginCode still has
+	// this answer, as it has for an unknown address), NOT_ENABLED (email_code while
+	// LATCHKEY_LOGIN_BY_CODE is off), RATE_LIMITED (ten wrong codes of a second factor
+	// for one account in 15 minutes, and after a hundred in a row ten a day; a client
+	// with a device token has a count of its own; none of them limits passwords).
 	AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error)
 	// RefreshToken trades a refresh token for the next pair of tokens. A client may
 	// repeat the call and gets the same refresh token again: with the same
@@ -518,6 +573,9 @@ func (UnimplementedAuthServiceServer) Login(context.Context, *LoginRequest) (*Lo
 func (UnimplementedAuthServiceServer) StartPasskeyLogin(context.Context, *StartPasskeyLoginRequest) (*StartPasskeyLoginResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StartPasskeyLogin not implemented")
 }
+func (UnimplementedAuthServiceServer) SendLoginCode(context.Context, *SendLoginCodeRequest) (*SendLoginCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendLoginCode not implemented")
+}
 func (UnimplementedAuthServiceServer) AnswerChallenge(context.Context, *AnswerChallengeRequest) (*AnswerChallengeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AnswerChallenge not implemented")
 }
@@ -616,6 +674,24 @@ func _AuthService_StartPasskeyLogin_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AuthServiceServer).StartPasskeyLogin(ctx, req.(*StartPasskeyLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_SendLoginCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendLoginCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).SendLoginCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_SendLoginCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).SendLoginCode(ctx, req.(*SendLoginCodeRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -800,6 +876,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StartPasskeyLogin",
 			Handler:    _AuthService_StartPasskeyLogin_Handler,
+		},
+		{
+			MethodName: "SendLoginCode",
+			Handler:    _AuthService_SendLoginCode_Handler,
 		},
 		{
 			MethodName: "AnswerChallenge",
