@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/app"
@@ -99,7 +100,9 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 		if err != nil {
 			return nil, err
 		}
-		cfg.PasskeyRPID, cfg.PasskeyOrigins = "localhost", config.Origins{"http://localhost:" + port}
+		scheme, _, _ := strings.Cut(view.HTTP, ":")
+		origin := scheme + "://localhost:" + port
+		cfg.PasskeyRPID, cfg.PasskeyOrigins, view.Passkeys = "localhost", config.Origins{origin}, origin+passkeyPath
 	}
 	if cfg.Issuer == "" { // verifiers fetch the keys from there
 		cfg.Issuer = view.HTTP

@@ -23,6 +23,8 @@ type devView struct {
 	HTTP string // URL without a slash at the end
 	Ops  string // URL likewise
 	Dir  string
+	// Passkeys is the page that plays the part of an app's, at localhost; "" if passkeys are made for another domain.
+	Passkeys string
 
 	Issuer, Audience string
 	Try              []string // lines for a shell
@@ -117,7 +119,12 @@ func shellQuote(s string) string {
 
 // greeting is the text for a person at a terminal. Scripts read the ready line.
 func (v *devView) greeting() string {
-	return fmt.Sprintf("\nLatchkey for development: gRPC on %s, pages at %s/, mails at %s/dev/mailbox, metrics at %s/metrics, data in %s\n"+
+	passkeys := ""
+	if v.Passkeys != "" {
+		passkeys = "Passkeys: for localhost, made and used at " + v.Passkeys +
+			" (not at 127.0.0.1: browsers have none for IP addresses).\n  For a page of your own set LATCHKEY_PASSKEY_RP_ID=localhost and LATCHKEY_PASSKEY_ORIGINS=http://localhost:PORT\n"
+	}
+	return fmt.Sprintf("\nLatchkey for development: gRPC on %s, pages at %s/, mails at %s/dev/mailbox, metrics at %s/metrics, data in %s\n"+passkeys+
 		"Tokens: issuer %s, audience %s, keys at %s/.well-known/jwks.json\nTry:\n  %s\nCheck a token as another service does (ACCESS_TOKEN is from Login):\n  %s\n\n",
 		v.GRPC, v.HTTP, v.HTTP, v.Ops, v.Dir, v.Issuer, v.Audience, v.HTTP, strings.Join(v.Try, "\n  "), v.Verify)
 }
@@ -128,6 +135,8 @@ func devPages(pages http.Handler, mailbox *mail.Mailbox, view *devView) http.Han
 	mux.HandleFunc("GET /{$}", view.serveIndex)
 	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
 	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
+	mux.HandleFunc("GET "+passkeyPath, servePasskeyPage)
+	mux.HandleFunc("GET "+passkeyPath+".js", servePasskeyScript)
 	for path, page := range linkPages() {
 		mux.HandleFunc("GET "+path, page.serve)
 	}
@@ -143,7 +152,8 @@ var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html
 <h1>Latchkey for development</h1>
 <ul>
 <li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
-<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>
+{{with .Passkeys}}<li><a href="{{.}}">Make and use passkeys</a>, for localhost: browsers have none for IP addresses
+{{end}}<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>
 <li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>
 <li>gRPC on <code>{{.GRPC}}</code>, data in <code>{{.Dir}}</code>
 </ul>
@@ -160,7 +170,7 @@ func (v *devView) serveIndex(w http.ResponseWriter, _ *http.Request) {
 
 func pageHeaders(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
 }
