@@ -24,11 +24,18 @@ const (
 	revokeUser     kind = "RevokeUserSessions"
 	revokeOne      kind = "RevokeUserSession"
 	removeFactors  kind = "RemoveUserFactors"
+	codeLogin      kind = "AnswerChallenge by mailed code"
+	addPasskey     kind = "FinishPasskeyRegistration"
+	removePasskey  kind = "RemovePasskey"
+	passkeyLogin   kind = "AnswerChallenge by passkey"
 	deleteUser     kind = "DeleteUser"
 	// markUser is DeleteUser with a grace, restoreUser ends that.
 	markUser    kind = "DeleteUser with a grace"
 	restoreUser kind = "RestoreUser"
 )
+
+// begins reports whether the call starts a session.
+func (k kind) begins() bool { return k == login || k == codeLogin || k == passkeyLogin }
 
 // revokesOne reports whether the call names the session that it ends.
 func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k == revokeOne }
@@ -39,9 +46,10 @@ func (k kind) activates() bool { return k == reactivate || k == restoreUser }
 // commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
-	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser:
+	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser,
+		codeLogin, addPasskey, removePasskey:
 		return true
-	case signUp, login, validate, refresh, logout, revokeSession, revokeOne:
+	case signUp, login, validate, refresh, logout, revokeSession, revokeOne, passkeyLogin:
 	}
 	return false
 }
@@ -55,9 +63,10 @@ const (
 	refused       answer = "refused" // the token, or the session
 	wrongPassword answer = "wrong password"
 	disabled      answer = "suspended"
+	challenged    answer = "asked for a second factor"
 )
 
-// none is no session.
+// none is no session, no passkey and no secret.
 const none = 0
 
 // call is one call as its client saw it.
@@ -71,7 +80,10 @@ type call struct {
 	Target int
 	// Password is the password that was typed, NewPassword the one to be set.
 	Password, NewPassword string
-	Answer                answer
+	// Passkey is the number of the passkey that was used, added or removed, Once that of the mailed code or of the answer
+	// of a passkey. Both count from 1 in each account.
+	Passkey, Once int
+	Answer        answer
 	// Call and Return are numbers from one counter of all clients: if a call returned before another one began, its
 	// Return is lower than the other's Call.
 	Call, Return int64
@@ -104,6 +116,12 @@ func (c *call) String() string {
 	}
 	if c.NewPassword != "" {
 		text += " to " + c.NewPassword
+	}
+	if c.Passkey != none {
+		text += fmt.Sprintf(" passkey %d", c.Passkey)
+	}
+	if c.Once != none {
+		text += fmt.Sprintf(" secret %d", c.Once)
 	}
 	text += ": " + string(c.Answer)
 	if c.Error != "" {

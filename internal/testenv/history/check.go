@@ -78,7 +78,7 @@ func operationsOf(calls []*call, skip func(*call) bool) []porcupine.Operation {
 func markLost(calls []*call, flushes []window) {
 	logins := map[int]int64{}
 	for _, c := range calls {
-		if c.Kind == login {
+		if c.Kind.begins() && c.Answer == accepted {
 			logins[c.Session] = c.Call
 		}
 	}

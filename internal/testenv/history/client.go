@@ -22,6 +22,8 @@ type account struct {
 	email  string
 
 	resetting sync.Mutex
+	// changingKeys is held while a passkey is added, removed or asked for an answer.
+	changingKeys sync.Mutex
 
 	mu       sync.Mutex
 	held     []*session
@@ -33,6 +35,11 @@ type account struct {
 	// deleted is a belief. last counts the calls since.
 	deleted bool
 	last    int
+	// passkey was added and not removed by its owner. A proof of the address, or an operator, may have removed it. keys are
+	// all that the account has had. secrets counts passkeys, and what may log in once.
+	passkey *key
+	keys    []*key
+	secrets int
 }
 
 // session is the session of one login.
@@ -80,13 +87,10 @@ func (w *world) login(ctx context.Context, r *replica, a *account, typed string)
 		if err != nil {
 			return err
 		}
-		s.take(response.GetTokens())
-		s.id = response.GetTokens().GetSessionId()
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.held = append(a.held, s)
-		s.number = len(a.held)
-		c.Session = s.number
+		if response.GetChallenge() != nil {
+			return errChallenged
+		}
+		w.hold(s, c, response.GetTokens())
 		return nil
 	})
 	a.mu.Lock()
@@ -99,6 +103,8 @@ func (w *world) login(ctx context.Context, r *replica, a *account, typed string)
 		a.suspended = true
 	case unknown:
 		a.lockedOut = a.lockedOut || c.limited
+	case challenged:
+		a.password = typed
 	case wrongPassword, refused:
 	}
 	return nil, c

@@ -195,6 +195,10 @@ func (c *client) act(ctx context.Context) {
 		done = c.login(ctx, r, a)
 	case choice < 77:
 		done = c.load.w.validate(ctx, r, s)
+	case choice < 80: // with a passkey, passwords begin no sessions
+		if done = c.load.w.removePasskey(ctx, r, s); done == nil {
+			done = c.load.w.addPasskey(ctx, r, s)
+		}
 	case choice < firstRevoking:
 		done = c.load.w.refresh(ctx, r, s)
 	default:
@@ -217,6 +221,9 @@ func (c *client) login(ctx context.Context, r *replica, a *account) *call {
 	if suspended && c.random.percent(60) {
 		return c.load.w.operate(ctx, r, a, reactivate)
 	}
+	if used := c.otherWay(ctx, r, a, typed); used != nil || typed == noPassword {
+		return used
+	}
 	_, done := c.load.w.login(ctx, r, a, typed)
 	if done.Answer == wrongPassword {
 		a.mu.Lock()
@@ -224,6 +231,23 @@ func (c *client) login(ctx context.Context, r *replica, a *account) *call {
 		a.mu.Unlock()
 	}
 	return done
+}
+
+// otherWay logs in otherwise than by the password: more often if the account has none, or a passkey. It returns nil for a
+// login by password.
+func (c *client) otherWay(ctx context.Context, r *replica, a *account, typed string) *call {
+	a.mu.Lock()
+	hasPasskey := a.passkey != nil
+	a.mu.Unlock()
+	switch {
+	case typed == noPassword && c.random.percent(50):
+		return c.load.w.resetPassword(ctx, r, a)
+	case typed == noPassword, c.random.percent(4):
+		return c.useCode(ctx, r, a)
+	case c.random.percent(5), hasPasskey && c.random.percent(70):
+		return c.useSomeKey(ctx, r, a)
+	}
+	return nil
 }
 
 // revoke ends the session s, or others.
@@ -249,7 +273,7 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 		return nil
 	case choice < 95:
 		return w.revokeOthers(ctx, r, s)
-	case choice < 97:
+	case choice < 97 && current != noPassword:
 		return w.changePassword(ctx, r, s, current)
 	case choice < 98:
 		return w.resetPassword(ctx, r, a)

@@ -88,7 +88,7 @@ type underWay struct {
 
 // state is the state of one account. It is immutable: step makes new ones.
 type state struct {
-	password  string
+	ways
 	suspended bool
 	// deleted means that the account is gone, for good.
 	deleted bool
@@ -142,14 +142,14 @@ func (s *state) end(call int64) *state {
 }
 
 func (s *state) equal(other *state) bool {
-	return s.password == other.password && s.suspended == other.suspended && s.deleted == other.deleted &&
+	return s.ways == other.ways && s.suspended == other.suspended && s.deleted == other.deleted &&
 		s.begun == other.begun && s.revoking == other.revoking && s.ended == other.ended &&
 		slices.Equal(s.underWay, other.underWay) &&
 		s.unsettled == other.unsettled && slices.Equal(s.unanswered, other.unanswered)
 }
 
 func (s *state) hash(seed maphash.Seed) uint64 {
-	h := maphash.Comparable(seed, s.password) ^ maphash.Comparable(seed, [...]sessions{s.begun, s.revoking, s.ended})
+	h := maphash.Comparable(seed, s.ways) ^ maphash.Comparable(seed, [...]sessions{s.begun, s.revoking, s.ended})
 	for _, u := range s.underWay {
 		h = h*31 + maphash.Comparable(seed, u)
 	}
@@ -199,7 +199,7 @@ func (s *state) later() []*state {
 			continue
 		}
 		next := *s
-		next.password, next.suspended, next.deleted = happened.password, happened.suspended, happened.deleted
+		next.ways, next.suspended, next.deleted = happened.ways, happened.suspended, happened.deleted
 		next.unanswered = slices.Delete(slices.Clone(s.unanswered), i, i+1)
 		all = append(all, next.later()...)
 	}
@@ -210,7 +210,7 @@ func (s *state) later() []*state {
 func (s *state) happen(c *call) *state {
 	switch c.Kind {
 	case signUp:
-		return &state{password: c.NewPassword}
+		return &state{ways: ways{password: c.NewPassword}}
 	case login:
 		return s.login(c)
 	case suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser:
@@ -219,6 +219,12 @@ func (s *state) happen(c *call) *state {
 		return s.setPassword(c)
 	case revokeOne:
 		return s.onlyIf(c.Answer == accepted || c.Answer == refused && s.deleted)
+	case codeLogin:
+		return s.codeLogin(c)
+	case passkeyLogin:
+		return s.passkeyLogin(c)
+	case addPasskey, removePasskey:
+		return s.changePasskey(c)
 	case validate, refresh, logout, revokeSession, revokeOthers:
 	}
 	// The calls of a session.
@@ -245,12 +251,14 @@ func (s *state) login(c *call) *state {
 	matches := c.Password == s.password
 	switch c.Answer {
 	case accepted:
-		if !matches || s.suspended || s.deleted {
+		if !matches || s.suspended || s.deleted || s.passkey != none {
 			return nil
 		}
 		next := *s
 		next.begun = s.begun.with(c.Session)
 		return &next
+	case challenged:
+		return s.onlyIf(matches && !s.suspended && s.passkey != none)
 	case wrongPassword:
 		// A login gets this answer if its account is suspended while it hashes.
 		return s.onlyIf(!matches || s.suspended || s.deleted)
@@ -277,6 +285,9 @@ func (s *state) operate(c *call) *state {
 	next := s.commit(c.Call, none)
 	next.suspended = s.suspended || c.Kind == suspend || c.Kind == markUser
 	next.deleted = c.Kind == deleteUser
+	if c.Kind == removeFactors {
+		next.passkey = none
+	}
 	return next
 }
 
@@ -285,13 +296,13 @@ func (s *state) setPassword(c *call) *state {
 		switch c.Answer {
 		case accepted:
 			next := s.commit(c.Call, none)
-			next.password = c.NewPassword
+			next.ways = s.takenBack(c.NewPassword)
 			return next.onlyIf(!s.suspended && !s.deleted)
 		case refused:
 			// This includes a link that was requested before the account's sessions were ended: the model does not know
 			// when that was.
 			return s
-		case wrongPassword, disabled, unknown:
+		case wrongPassword, disabled, challenged, unknown:
 		}
 		return nil
 	}
@@ -304,7 +315,7 @@ func (s *state) setPassword(c *call) *state {
 		return s.onlyIf(s.password != c.Password)
 	case refused:
 		return s.onlyIf(s.refuses(c.Session) || s.suspended)
-	case disabled, unknown:
+	case disabled, challenged, unknown:
 	}
 	return nil
 }

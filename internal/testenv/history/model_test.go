@@ -43,6 +43,19 @@ func change(from, to int64, a answer) *call {
 	return at(from, to, call{Kind: changePassword, Session: 1, Password: "p0", NewPassword: "p1", Answer: a})
 }
 
+func byCode(from, to int64, session, once int, a answer) *call {
+	return at(from, to, call{Kind: codeLogin, Session: session, Once: once, Answer: a})
+}
+
+// passkey adds or removes passkey 7, by session 1.
+func passkey(from, to int64, k kind, a answer) *call {
+	return at(from, to, call{Kind: k, Session: 1, Passkey: 7, Answer: a})
+}
+
+func byPasskey(from, to int64, session, once int, a answer) *call {
+	return at(from, to, call{Kind: passkeyLogin, Session: session, Passkey: 7, Once: once, Answer: a})
+}
+
 func operator(from, to int64, k kind) *call {
 	return at(from, to, call{Kind: k})
 }
@@ -99,6 +112,38 @@ func TestModel(t *testing.T) {
 		}},
 		{"a refresh of an ended session", false, []*call{
 			begin(), loginAs(3, 4, 1, "p0"), logoutOf1(5, 6, accepted), at(7, 8, call{Kind: refresh, Session: 1}),
+		}},
+		{"the first code takes all that was there", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 20, 2, 1, accepted), notValid(21, 22, 1), valid(23, 24, 2), wrongLogin(25, 26, "p0", wrongPassword),
+		}},
+		{"a stranger's session outlives the proof", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 20, 2, 1, accepted), valid(21, 22, 1),
+		}},
+		{"a stranger's password does", false, []*call{begin(), byCode(5, 20, 1, 1, accepted), loginAs(21, 22, 2, "p0")}},
+		{"the owner's own session does not", false, []*call{begin(), byCode(5, 20, 1, 1, accepted), notValid(21, 22, 1)}},
+		{"the second code takes nothing", true, []*call{
+			begin(), byCode(3, 4, 1, 1, accepted), byCode(5, 6, 2, 2, accepted), valid(7, 8, 1), valid(9, 10, 2),
+		}},
+		{"a code logs in twice", false, []*call{begin(), byCode(3, 14, 1, 1, accepted), byCode(5, 16, 2, 1, accepted)}},
+		{"a code without an answer may have taken all", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 6, none, 1, unknown), valid(7, 8, 1), wrongLogin(9, 10, "p0", wrongPassword), notValid(11, 12, 1),
+		}},
+		{"a passkey logs in", true, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 8, 2, 9, accepted), valid(9, 10, 2)}},
+		{"an answer of it logs in twice", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 18, 2, 9, accepted), byPasskey(9, 20, 3, 9, accepted),
+		}},
+		{"it is refused", false, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 8, none, 9, refused)}},
+		{"the password is enough beside it", false, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), loginAs(7, 8, 2, "p0")}},
+		{"the password is not enough beside it", true, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), wrongLogin(7, 8, "p0", challenged)}},
+		{"a factor is asked for that is not there", false, []*call{begin(), wrongLogin(3, 4, "p0", challenged)}},
+		{"a removed passkey logs in", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), passkey(7, 8, removePasskey, accepted), byPasskey(9, 10, 2, 9, accepted),
+		}},
+		{"one that an operator removed does", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), operator(7, 8, removeFactors), byPasskey(9, 10, 2, 9, accepted),
+		}},
+		{"a stranger's passkey outlives the proof", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byCode(7, 8, 2, 1, accepted), byPasskey(9, 10, 3, 9, accepted),
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -195,6 +240,38 @@ func TestModelOfAccounts(t *testing.T) {
 		}},
 		{"all sessions end", false, []*call{begin(), loginAs(3, 4, 1, "p0"), operator(5, 6, revokeUser), valid(7, 8, 1)}},
 		{"they end with the second factors", false, []*call{begin(), loginAs(3, 4, 1, "p0"), operator(5, 6, removeFactors), valid(7, 8, 1)}},
+		{"the first code takes all that was there", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 20, 2, 1, accepted), notValid(21, 22, 1), valid(23, 24, 2), wrongLogin(25, 26, "p0", wrongPassword),
+		}},
+		{"a stranger's session outlives the proof", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 20, 2, 1, accepted), valid(21, 22, 1),
+		}},
+		{"a stranger's password does", false, []*call{begin(), byCode(5, 20, 1, 1, accepted), loginAs(21, 22, 2, "p0")}},
+		{"the owner's own session does not", false, []*call{begin(), byCode(5, 20, 1, 1, accepted), notValid(21, 22, 1)}},
+		{"the second code takes nothing", true, []*call{
+			begin(), byCode(3, 4, 1, 1, accepted), byCode(5, 6, 2, 2, accepted), valid(7, 8, 1), valid(9, 10, 2),
+		}},
+		{"a code logs in twice", false, []*call{begin(), byCode(3, 14, 1, 1, accepted), byCode(5, 16, 2, 1, accepted)}},
+		{"a code without an answer may have taken all", true, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), byCode(5, 6, none, 1, unknown), valid(7, 8, 1), wrongLogin(9, 10, "p0", wrongPassword), notValid(11, 12, 1),
+		}},
+		{"a passkey logs in", true, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 8, 2, 9, accepted), valid(9, 10, 2)}},
+		{"an answer of it logs in twice", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 18, 2, 9, accepted), byPasskey(9, 20, 3, 9, accepted),
+		}},
+		{"it is refused", false, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byPasskey(7, 8, none, 9, refused)}},
+		{"the password is enough beside it", false, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), loginAs(7, 8, 2, "p0")}},
+		{"the password is not enough beside it", true, []*call{begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), wrongLogin(7, 8, "p0", challenged)}},
+		{"a factor is asked for that is not there", false, []*call{begin(), wrongLogin(3, 4, "p0", challenged)}},
+		{"a removed passkey logs in", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), passkey(7, 8, removePasskey, accepted), byPasskey(9, 10, 2, 9, accepted),
+		}},
+		{"one that an operator removed does", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), operator(7, 8, removeFactors), byPasskey(9, 10, 2, 9, accepted),
+		}},
+		{"a stranger's passkey outlives the proof", false, []*call{
+			begin(), loginAs(3, 4, 1, "p0"), passkey(5, 6, addPasskey, accepted), byCode(7, 8, 2, 1, accepted), byPasskey(9, 10, 3, 9, accepted),
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -95,6 +95,19 @@ func mutants() []mutant {
 		{name: "an account in its grace can be used", scenario: logInDuringTheGrace, settings: graceful, edits: []edit{{
 			"internal/account/deletion.go", "db.SetUserActiveParams{ID: row.ID, IsActive: false}", "db.SetUserActiveParams{ID: row.ID, IsActive: row.IsActive}",
 		}}},
+		{name: "a mailed code logs in again", scenario: useCodeTwice, settings: quick, edits: []edit{{
+			"internal/account/codes.go", "\tif spent == 0 {\n", "\tif spent < 0 {\n",
+		}}},
+		{name: "an address that is taken back ends no session", scenario: takeBackByCode, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "ended, err := a.cfg.Revoker.AppendUser(ctx, tx, audit.AddressReclaimed, before.ID)",
+			"ended, err := revoke.Ended{}, a.cfg.Trail.Record(ctx, tx, audit.AddressReclaimed, before.ID, before.ID)",
+		}}},
+		{name: "an answer of a passkey logs in again", scenario: usePasskeyTwice, settings: quick, edits: []edit{{
+			"internal/factors/provepasskey.go", "\t\tif spent == 0 {\n", "\t\tif spent < 0 {\n",
+		}}},
+		{name: "a password is enough beside a passkey", scenario: passwordBesidePasskey, settings: quick, edits: []edit{{
+			"internal/login/login.go", "\tcase len(found.Factors) == 0:\n", "\tcase true:\n",
+		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",
 		}}},

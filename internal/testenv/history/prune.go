@@ -18,8 +18,11 @@ func newPast(calls []*call) past {
 	p := past{logins: map[int]*call{}}
 	for _, c := range calls {
 		switch {
-		case c.Kind == login && c.Answer == accepted:
+		case c.Kind.begins() && c.Answer == accepted:
 			p.logins[c.Session] = c
+		}
+		switch {
+		case c.Kind == addPasskey, c.Kind == removePasskey: // end no session
 		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.Kind.activates() && (c.Answer == accepted || c.Answer == unknown):
 			p.revokers = append(p.revokers, c)
 		}
@@ -43,10 +46,12 @@ func reachOf(revoker, login *call) reach {
 		}
 		return never
 	}
-	spares := revoker.Kind == revokeOthers || revoker.Kind == changePassword
+	spares := revoker.Kind == revokeOthers || revoker.Kind == changePassword || revoker.Kind == codeLogin
 	switch {
 	case spares && revoker.Session == login.Session:
 		return never
+	case revoker.Kind == codeLogin && login.Return < revoker.Call:
+		return perhaps // it reaches none if the address was proved before
 	case login.Return < revoker.Call:
 		return surely
 	case revoker.Answer == accepted && login.Call > revoker.Return:

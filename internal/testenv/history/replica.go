@@ -32,6 +32,7 @@ type clients struct {
 	auth     latchkeyv1.AuthServiceClient
 	sessions latchkeyv1.SessionServiceClient
 	admin    latchkeyv1.AdminServiceClient
+	accounts latchkeyv1.AccountServiceClient
 }
 
 // replica is a process of `latchkey serve`. It can be started again.
@@ -85,6 +86,7 @@ func (r *replica) start(ctx context.Context, t testing.TB) {
 	r.clients.Store(&clients{
 		conn: conn, auth: latchkeyv1.NewAuthServiceClient(conn),
 		sessions: latchkeyv1.NewSessionServiceClient(conn), admin: latchkeyv1.NewAdminServiceClient(conn),
+		accounts: latchkeyv1.NewAccountServiceClient(conn),
 	})
 	r.mu.Lock()
 	r.process = p

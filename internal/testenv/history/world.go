@@ -109,7 +109,10 @@ func (s settings) environ(databaseURL, redisURL string) []string {
 		"LATCHKEY_DATABASE_URL=" + databaseURL,
 		"LATCHKEY_REDIS_URL=" + redisURL,
 		"LATCHKEY_MIGRATE=false",
-		"LATCHKEY_SECRET_KEY=row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=",
+		"LATCHKEY_SECRET_KEY=" + secretKey,
+		"LATCHKEY_LOGIN_BY_CODE=true",
+		"LATCHKEY_PASSKEY_RP_ID=" + testenv.PasskeyRPID,
+		"LATCHKEY_PASSKEY_ORIGINS=" + passkeyOrigin,
 		"LATCHKEY_ISSUER=https://auth.example.com",
 		"LATCHKEY_SMTP_URL=smtp://127.0.0.1:9?starttls=never", // nobody listens
 		"LATCHKEY_RESET_URL=https://app.example.com/reset",
@@ -187,7 +190,10 @@ func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration,
 	c.Return = w.moments.Add(1)
 	found, unforeseen := answerOf(err)
 	c.Answer = found
-	if c.Answer == disabled && c.Kind != login {
+	switch {
+	case c.Kind == codeLogin && (c.Answer == disabled || c.Answer == wrongPassword):
+		c.Answer = unknown // suspended while the session began, after the code had proved the address
+	case c.Answer == disabled && !c.Kind.begins():
 		c.Answer = refused // the session of a suspended account
 	}
 	if st, ok := status.FromError(err); err != nil && ok {
@@ -203,8 +209,12 @@ func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration,
 	return c
 }
 
-// errRefused is ValidateToken's answer for a token that is not good.
-var errRefused = errors.New("not valid")
+var (
+	// errRefused is ValidateToken's answer for a token that is not good.
+	errRefused = errors.New("not valid")
+	// errChallenged is the answer to a first factor of an account that has a second one.
+	errChallenged = errors.New("asked for a second factor")
+)
 
 // answerOf returns the meaning of an error. unforeseen is true for errors that no fault here causes.
 func answerOf(err error) (a answer, unforeseen bool) {
@@ -213,6 +223,9 @@ func answerOf(err error) (a answer, unforeseen bool) {
 	}
 	if errors.Is(err, errRefused) {
 		return refused, false
+	}
+	if errors.Is(err, errChallenged) {
+		return challenged, false
 	}
 	st := status.Convert(err)
 	for _, detail := range st.Details() {
@@ -228,6 +241,8 @@ func answerOf(err error) (a answer, unforeseen bool) {
 		case latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED,
 			latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_INVALID,
 			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID,
+			latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, latchkeyv1.ErrorReason_ERROR_REASON_CHALLENGE_INVALID,
+			latchkeyv1.ErrorReason_ERROR_REASON_FACTOR_REQUIRED, latchkeyv1.ErrorReason_ERROR_REASON_FRESH_LOGIN_REQUIRED,
 			latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND: // a deleted account, whoever asks
 			return refused, false
 		case latchkeyv1.ErrorReason_ERROR_REASON_RATE_LIMITED, latchkeyv1.ErrorReason_ERROR_REASON_OVERLOADED,

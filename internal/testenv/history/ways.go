@@ -1,0 +1,93 @@
+package history
+
+// ways are the ways to log in to an account, and what its owner has proved. The promises about them:
+//
+//   - The first mail that proves the address, by a reset or a login by code, takes all that was there before: the
+//     password, the passkey and the sessions. A reset sets a new password.
+//   - A mailed code, and an answer of a passkey, log in once.
+//   - From the return of its registration, a password alone does not log in to an account with a passkey. From the return
+//     of its removal, a passkey does not.
+type ways struct {
+	// password is noPassword if the account has none.
+	password string
+	// proved is true if somebody has proved the address.
+	proved bool
+	// passkey is the passkey of the account, which has one at most.
+	passkey int
+	// spent are the codes and answers that have logged in.
+	spent sessions
+}
+
+// noPassword is no password that anybody types.
+const noPassword = ""
+
+// takenBack returns the ways after a proof by the mail alone, with a password.
+func (w ways) takenBack(password string) ways {
+	w.password = password
+	if !w.proved {
+		w.proved, w.passkey = true, none
+	}
+	return w
+}
+
+// codeLogin is a login by a mailed code. The code ends with the account's sessions. The model does not know when it was
+// asked for, so it may be refused at any time.
+func (s *state) codeLogin(c *call) *state {
+	if c.Answer == refused {
+		return s
+	}
+	taken := c.Answer == challenged
+	if taken != (s.proved && s.passkey != none) || c.Answer != accepted && !taken || s.suspended || s.deleted || s.spent.has(c.Once) {
+		return nil
+	}
+	next := *s
+	if !s.proved { // the session begins after the others have ended
+		next = *s.commit(c.Call, none)
+		next.ways = s.takenBack(noPassword)
+	}
+	next.spent = s.spent.with(c.Once)
+	if !taken {
+		next.begun = s.begun.with(c.Session)
+	}
+	return &next
+}
+
+// passkeyLogin is a login by a passkey alone.
+func (s *state) passkeyLogin(c *call) *state {
+	right := c.Passkey == s.passkey && !s.spent.has(c.Once)
+	switch c.Answer {
+	case accepted:
+		if !right || s.suspended || s.deleted {
+			return nil
+		}
+		next := *s
+		next.spent = s.spent.with(c.Once)
+		next.begun = s.begun.with(c.Session)
+		return &next
+	case refused:
+		return s.onlyIf(!right || s.suspended || s.deleted || s.unsettled)
+	case wrongPassword, disabled: // also if it is suspended or deleted while the session begins
+		return s.onlyIf(s.suspended || s.deleted)
+	case challenged, unknown:
+	}
+	return nil
+}
+
+// changePasskey adds or removes the passkey. Neither ends a session.
+func (s *state) changePasskey(c *call) *state {
+	if c.Answer != accepted {
+		// A session with one factor may not remove the passkey, nor may one add a second one: see client.go.
+		return s.onlyIf(c.Answer == refused)
+	}
+	// The session is looked at once, with the account locked. Its logout does not wait for the account, and may return before
+	// the change commits.
+	if !s.begun.has(c.Session) || s.suspended || s.deleted {
+		return nil
+	}
+	next := *s
+	next.passkey = none
+	if c.Kind == addPasskey {
+		next.passkey = c.Passkey
+	}
+	return &next
+}
