@@ -102,5 +102,12 @@ func TestTimesDoNotTellAddressesApart(t *testing.T) {
 		if reasonOf(err) != "CODE_INVALID" {
 			t.Fatal(err)
 		}
+	})	// The codes that prove addresses. An address has one for all askers.
+	execSQL(t, s, `INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, ledger, created_at, expires_at, code_nonce, code_hash)
+		SELECT id, 'verify_email', '', email, sha256(email::bytea), latchkey_ledger_position(), now(), now() + interval '1 hour', ''::bytea, sha256(email::bytea) FROM users`)
+	wantSameTimes(t, "VerifyEmail", func(known bool, n int) {
+		if _, err := verifyCode(t.Context(), s, address(known, n), "012345"); reasonOf(err) != "CODE_INVALID" {
+			t.Fatal(err)
+		}
 	})
 }

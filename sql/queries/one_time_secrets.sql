@@ -56,11 +56,18 @@ WITH picked AS MATERIALIZED (
     UPDATE one_time_secrets t SET tries = t.tries + 1
     FROM picked WHERE t.user_id = picked.user_id AND t.purpose = picked.purpose AND t.asker = picked.asker
     RETURNING t.user_id, t.asker, t.address, t.code_hash
+), spared AS MATERIALIZED ( -- the same steps with a decoy
+    SELECT d.slot FROM code_decoys d
+    WHERE d.slot = hashtext((@addresses::text[])[1]) & 255 AND NOT EXISTS (SELECT FROM picked)
+        AND NOT latchkey_ended_since(gen_random_uuid(), (SELECT seq FROM ledger_head))
+    FOR UPDATE
 ), decoy AS (
-    UPDATE code_decoys d SET tries = d.tries + 1
-    WHERE d.slot = hashtext((@addresses::text[])[1]) & 255 AND NOT EXISTS (SELECT FROM tried)
+    UPDATE code_decoys d SET tries = d.tries + 1 FROM spared WHERE d.slot = spared.slot
+    RETURNING '00000000-0000-0000-0000-000000000000'::uuid AS user_id, ''::bytea AS asker, (@addresses::text[])[1] AS address,
+        sha256(convert_to((@addresses::text[])[1], 'UTF8')) AS code_hash
 )
-SELECT tried.user_id, tried.asker, tried.address, tried.code_hash::bytea AS code_hash FROM tried WHERE latchkey_on_primary();
+SELECT tried.user_id::uuid AS user_id, tried.asker::bytea AS asker, tried.address::text AS address, tried.code_hash::bytea AS code_hash
+FROM (SELECT * FROM tried UNION ALL SELECT * FROM decoy) AS tried WHERE latchkey_on_primary();
 
 -- TryAskedCode is TryCodes for the one secret that an asker may use. It also returns the ledger's position at which the
 -- secret was asked for: every later revocation refuses a session that carries it. A decoy returns a row too, of nobody.
