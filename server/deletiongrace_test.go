@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/latchkey-auth/latchkey/gen/db"
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
@@ -205,6 +206,25 @@ func TestKeepingAsksForTheFactor(t *testing.T) {
 	}
 }
 
+// A password that was replaced after it was compared keeps nothing.
+func TestAnOldPasswordKeepsNothing(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{DeletionGrace: grace})
+	mustDelete(t, s, account(t, s).GetAccessToken())
+	commit := holdAccount(t, s, "UPDATE users SET password_hash = '!'")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := keep(context.WithoutCancel(t.Context()), s)
+		answered <- err
+	}()
+	testenv.Eventually(t, patience, "the login waits for the account", func() bool { return lockWaits(t, s) == 1 })
+	commit()
+	wantRefused(t, <-answered, codes.Unauthenticated, "INVALID_CREDENTIALS")
+	if n := count(t, s, "SELECT count(*) FROM account_deletions d JOIN users u ON u.id = d.user_id WHERE NOT u.is_active"); n != 1 {
+		t.Errorf("%d accounts are to be deleted", n)
+	}
+}
+
 // Operators restore, suspend, reactivate and hurry; plain SQL counts too.
 func TestOperatorsAndTheGrace(t *testing.T) {
 	t.Parallel()
@@ -344,5 +364,26 @@ func TestManyDueDeletions(t *testing.T) {
 	}
 	if n := count(t, s, "SELECT count(*) FROM users"); n != 0 {
 		t.Errorf("%d are left", n)
+	}
+}
+
+// A file of all accounts has none that is to be deleted: where it is imported, nothing would delete it.
+func TestExportsLeaveOutWhoLeaves(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{DeletionGrace: grace})
+	tokens := account(t, s)
+	signUp(t, s, "bob@example.com")
+	listed := func() int {
+		t.Helper()
+		rows, err := db.New().ExportUsers(t.Context(), s.Pool, db.ExportUsersParams{PageSize: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(rows)
+	}
+	before := listed()
+	mustDelete(t, s, tokens.GetAccessToken())
+	if after := listed(); before != 2 || after != 1 {
+		t.Errorf("%d accounts, and then %d", before, after)
 	}
 }
