@@ -61,7 +61,7 @@ func TestShutdown(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 		defer cancel()
-		s.Server.Shutdown(ctx, 2*time.Second)
+		s.Server.Shutdown(ctx, 2*time.Second, nil)
 		close(stopped)
 	}()
 	if answer, err := watch.Recv(); err != nil || answer.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {

@@ -293,7 +293,7 @@ func TestImportStops(t *testing.T) {
 			testenv.Eventually(t, patience, "the import has begun", func() bool { return s.App.Admin.Importing() == 1 })
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			s.Server.Shutdown(ctx, 0)
+			s.Server.Shutdown(ctx, 0, nil)
 			if ctx.Err() != nil {
 				t.Error("the stop waited for the import")
 			}

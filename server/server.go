@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -34,6 +35,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/inbound"
 	"github.com/latchkey-auth/latchkey/internal/ledger"
+	"github.com/latchkey-auth/latchkey/internal/overhttp"
 	"github.com/latchkey-auth/latchkey/internal/password"
 	"github.com/latchkey-auth/latchkey/internal/ratelimit"
 	"github.com/latchkey-auth/latchkey/internal/signing"
@@ -107,6 +109,10 @@ type Config struct {
 	TLS *tls.Config
 	// Reflection serves gRPC reflection.
 	Reflection bool
+	// WebOrigins are the origins of pages that may call over HTTP, in the form in which browsers send them. LocalOrigins
+	// adds all pages of this machine.
+	WebOrigins   []string
+	LocalOrigins bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
 	// ProxyProtocol lets those peers start a connection with a header of the PROXY protocol, which names the client.
@@ -130,7 +136,7 @@ type Config struct {
 	Warnings func() []string
 }
 
-// Server serves latchkey.v1 over gRPC, and the pages of Handler over HTTP.
+// Server serves latchkey.v1 over gRPC, and over HTTP in other protocols beside the pages of Handler.
 type Server struct {
 	cfg        Config
 	log        *slog.Logger // limited; the access log uses cfg.Log
@@ -140,6 +146,7 @@ type Server struct {
 	validator  protovalidate.Validator
 	rpcMetrics *rpcMetrics
 	grpc       *grpc.Server
+	services   *overhttp.Services
 	health     *health.Server
 	ready      readiness
 	started    chan struct{} // closed when Serve has asked the stores
@@ -168,9 +175,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.grpc = grpc.NewServer(s.options()...)
-	cfg.Register(s.grpc)
+	s.services = &overhttp.Services{ServiceRegistrar: s.grpc}
+	cfg.Register(s.services)
 	s.health = health.NewServer()
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+	healthpb.RegisterHealthServer(s.services, s.health)
 	if cfg.Reflection {
 		reflection.Register(s.grpc)
 	}
@@ -282,8 +290,8 @@ func (s *Server) WaitServing(ctx context.Context) error {
 }
 
 // Shutdown says NOT_SERVING, waits for delay so that load balancers notice, accepts no more calls and waits for running
-// ones until ctx ends.
-func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
+// ones until ctx ends. pages serves Handler; nil: nothing does.
+func (s *Server) Shutdown(ctx context.Context, delay time.Duration, pages *http.Server) {
 	s.ready.stop()
 	s.health.Shutdown()
 	select {
@@ -291,21 +299,22 @@ func (s *Server) Shutdown(ctx context.Context, delay time.Duration) {
 	case <-ctx.Done():
 	}
 	s.drain()
-	drained := make(chan struct{})
-	go func() {
-		s.grpc.GracefulStop()
-		close(drained)
-	}()
-	select {
-	case <-drained:
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-drained
+	var draining sync.WaitGroup
+	if pages != nil {
+		draining.Go(func() {
+			if err := pages.Shutdown(ctx); err != nil {
+				s.log.WarnContext(ctx, "HTTP requests cut off", "error", errors.Join(err, pages.Close()))
+			}
+		})
 	}
+	draining.Go(s.grpc.GracefulStop)
+	stop := context.AfterFunc(ctx, s.grpc.Stop)
+	draining.Wait()
+	stop()
 	s.cfg.Afterwards.Wait()
 }
 
-// Handler serves the HTTP pages: the JWKS, discovery and health.
+// Handler serves the RPCs over HTTP, and the pages: the JWKS, discovery and health.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	jwks, documents := discoveryPaths(s.cfg.Keyring.Issuer())
@@ -317,5 +326,8 @@ func (s *Server) Handler() http.Handler {
 	}
 	mux.HandleFunc("GET /healthz", serveHealthz)
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
+	s.services.Mount(mux, overhttp.Config{
+		Unary: s.aroundUnary, Stream: s.aroundStream, MaxMessage: maxMessage, Around: s.forBrowsers(),
+	})
 	return mux
 }

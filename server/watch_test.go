@@ -154,7 +154,7 @@ func TestWatchEndsWithTheServer(t *testing.T) {
 	catchUp(t, stream)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	s.Server.Shutdown(ctx, 0)
+	s.Server.Shutdown(ctx, 0, nil)
 	if ctx.Err() != nil {
 		t.Error("the stop had to cut it off")
 	}

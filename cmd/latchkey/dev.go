@@ -67,7 +67,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer st.Close()
-	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: mailbox, Logger: log})
+	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: mailbox, Logger: log, LocalPages: true})
 	if local.postgres != nil {
 		err = explainSealed(err, dir)
 	}

@@ -66,6 +66,8 @@ type Config struct {
 	// Sender sends the mails.
 	Sender mail.Sender
 	Logger *slog.Logger
+	// LocalPages lets all pages of this machine call over HTTP, on any port.
+	LocalPages bool
 	// Overrides change what no setting can. The zero value changes nothing.
 	Overrides Overrides
 }
@@ -105,6 +107,7 @@ type App struct {
 	stores      *Stores
 	now         func() time.Time
 	overrides   Overrides
+	localPages  bool
 	hasher      *password.Hasher
 	peppers     []password.Pepper
 	sealer      *seal.Sealer // of seeds and keys of second factors
@@ -123,7 +126,7 @@ type App struct {
 // server.
 func New(ctx context.Context, c Config) (*App, error) {
 	a := &App{
-		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides,
+		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides, localPages: c.LocalPages,
 		now: c.Overrides.Now, Metrics: prometheus.NewRegistry(),
 	}
 	if a.now == nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/config"
+	"github.com/latchkey-auth/latchkey/internal/inbound"
 )
 
 const (
@@ -107,7 +108,8 @@ func (a *App) Run(ctx context.Context, l *Listeners, pages http.Handler, stdout 
 	}
 
 	httpServer := newHTTPServer(pages, a.Server.HTTPErrors("http"))
-	httpServer.WriteTimeout = pagesWriteTimeout
+	httpServer.WriteTimeout, httpServer.ConnContext = pagesWriteTimeout, inbound.ConnContext
+	httpServer.Protocols, httpServer.HTTP2 = httpProtocols(), http2Limits()
 	opsServer := newHTTPServer(a.opsPages(), a.Server.HTTPErrors("ops"))
 	failed := make(chan error, 3)
 	go func() { failed <- a.Server.Serve(background, l.GRPC) }()
@@ -179,21 +181,19 @@ func collections() int64 {
 	return s.NumGC
 }
 
-func (a *App) stop(ctx context.Context, servers ...*http.Server) {
+func (a *App) stop(ctx context.Context, pages, operations *http.Server) {
 	ctx = context.WithoutCancel(ctx)
 	draining, drained := context.WithTimeout(ctx, a.cfg.ShutdownDelay+drainTime)
 	defer drained()
-	a.Server.Shutdown(draining, a.cfg.ShutdownDelay)
-	// Mails and pages have their own time, even if calls used up all of theirs.
+	a.Server.Shutdown(draining, a.cfg.ShutdownDelay, pages)
+	// Mails and metrics have their own time, even if calls used up all of theirs.
 	ctx, cancel := context.WithTimeout(ctx, lastTime)
 	defer cancel()
 	if err := a.jobs.Stop(ctx); err != nil {
 		a.log.WarnContext(ctx, "mails under way when the service stopped are sent again", "error", err)
 	}
-	for _, s := range servers {
-		if err := s.Shutdown(ctx); err != nil {
-			a.log.WarnContext(ctx, "HTTP requests cut off", "error", err)
-		}
+	if err := operations.Shutdown(ctx); err != nil {
+		a.log.WarnContext(ctx, "HTTP requests of the operations listener cut off", "error", err)
 	}
 }
 
@@ -205,6 +205,24 @@ func newHTTPServer(pages http.Handler, errorLog slog.Handler) *http.Server {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(errorLog, slog.LevelDebug),
+	}
+}
+
+// httpProtocols are those of the public HTTP listener. HTTP/2 without TLS is for proxies and for clients that know it.
+func httpProtocols() *http.Protocols {
+	var all http.Protocols
+	all.SetHTTP1(true)
+	all.SetHTTP2(true)
+	all.SetUnencryptedHTTP2(true)
+	return &all
+}
+
+// http2Limits bound what one connection costs. A request has at most 16 KiB.
+func http2Limits() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams: 128, MaxReceiveBufferPerStream: 64 << 10, MaxReceiveBufferPerConnection: 256 << 10,
+		// A peer that disappears silently is noticed within 80 s, as on the gRPC listener.
+		SendPingTimeout: time.Minute, PingTimeout: 20 * time.Second, WriteByteTimeout: pagesWriteTimeout,
 	}
 }
 

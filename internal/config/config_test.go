@@ -122,6 +122,11 @@ func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 		"LATCHKEY_ARGON2_THREADS":      {"0", "65"},
 		"LATCHKEY_HASH_SLOTS":          {"-1", "x"},
 		"LATCHKEY_REFLECTION":          {"maybe"},
+		"LATCHKEY_WEB_ORIGINS": {
+			"*", "https://*.example.com", "null", "file://", "https://app.example.com/", "https://app.example.com/path", "app.example.com", "https://",
+			"https://user@app.example.com", "https://app.example.com:", "https://app.example.com?x", "https://app.example.com#x",
+			"http://app.example.com", "https://münchen.example", "https://a.example,,https://b.example",
+		},
 		"LATCHKEY_TRUSTED_PROXIES":     {"10.0.0.0/33", "0.0.0.0/0", "proxy.internal", "10.0.0.1,,"},
 		"LATCHKEY_LOG_LEVEL":           {"trace"},
 		"LATCHKEY_REDIS_URL":           {"redis:6379", "http://redis", "redis://h1,", "redis+sentinel://h1", "redis://h/notanumber"},
@@ -478,4 +483,14 @@ func FuzzRedisURL(f *testing.F) {
 		}
 		_ = u.Redacted()
 	})
+}
+
+// Browsers send origins in lower case, without the port of the scheme (RFC 6454, section 6.2).
+func TestWebOrigins(t *testing.T) {
+	t.Parallel()
+	var origins WebOrigins
+	err := origins.UnmarshalText([]byte("https://App.example.com:443, http://localhost:5173,http://127.0.0.1:80,capacitor://localhost,https://[2001:db8::1]:8443"))
+	if want := "https://app.example.com,http://localhost:5173,http://127.0.0.1,capacitor://localhost,https://[2001:db8::1]:8443"; err != nil || origins.String() != want {
+		t.Errorf("%s, %v", origins, err)
+	}
 }

@@ -9,6 +9,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // MinSecretKey is the least length of a secret key in bytes. A key of HMAC-SHA-256 needs it to be as strong
@@ -219,6 +222,48 @@ func (o *Origins) UnmarshalText(text []byte) error {
 
 // String lists the origins as they can be set.
 func (o Origins) String() string { return strings.Join(o, ",") }
+
+// WebOrigins is a list of origins in the form in which browsers send them (RFC 6454, section 6.2).
+type WebOrigins []string
+
+// UnmarshalText accepts origins separated by commas.
+func (o *WebOrigins) UnmarshalText(text []byte) error {
+	var list WebOrigins
+	for part := range strings.SplitSeq(string(text), ",") {
+		origin, err := parseWebOrigin(strings.ToLower(strings.TrimSpace(part)))
+		if err != nil {
+			return err
+		}
+		list = append(list, origin)
+	}
+	*o = list
+	return nil
+}
+
+// parseWebOrigin checks an origin, and leaves out a port that browsers do not send.
+func parseWebOrigin(text string) (string, error) {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return "", errors.New("has an empty part")
+	case strings.Contains(text, "*"):
+		return "", errors.New("has a wildcard: list each origin in full")
+	case err != nil || u.Host == "" || strings.HasSuffix(u.Host, ":") || u.Scheme+"://"+u.Host != text:
+		return "", errors.New("has a part that is not SCHEME://HOST or SCHEME://HOST:PORT; there is no path, and no slash at the end")
+	case strings.ContainsFunc(u.Host, func(r rune) bool { return r > unicode.MaxASCII }):
+		return "", errors.New("has a host that is not ASCII: write it as browsers send it, beginning with xn--")
+	case u.Scheme == "file":
+		return "", errors.New("has a file, whose origin browsers call null, as they do with others")
+	case u.Scheme == "http" && !hosts.IsLoopbackInBrowsers(u.Hostname()):
+		return "", errors.New("has an http origin of another machine: anybody on the way could change its pages; use https")
+	case u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80":
+		return strings.TrimSuffix(text, ":"+u.Port()), nil
+	}
+	return text, nil
+}
+
+// String lists the origins as they can be set.
+func (o WebOrigins) String() string { return strings.Join(o, ",") }
 
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix

@@ -5,7 +5,9 @@ package inbound
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,8 +139,24 @@ func Began(ctx context.Context) (time.Time, bool) {
 // Unnamed returns whether the call's connection began with a PROXY header that names no client. Then the peer's address
 // is that of the proxy, and the headers of the call are those of an unknown client.
 func Unnamed(ctx context.Context) bool {
-	c := connOf(ctx)
-	return c != nil && c.unnamed
+	if c := connOf(ctx); c != nil {
+		return c.unnamed
+	}
+	unnamed, _ := ctx.Value(unnamedKey{}).(bool)
+	return unnamed
+}
+
+type unnamedKey struct{}
+
+// ConnContext is for http.Server: it keeps in the context of a connection what Unnamed asks for.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if secured, ok := c.(*tls.Conn); ok {
+		c = secured.NetConn()
+	}
+	if at, ok := c.(*counted); ok && at.unnamed {
+		return context.WithValue(ctx, unnamedKey{}, true)
+	}
+	return ctx
 }
 
 // connOf returns the connection of a call, or nil if it has no guard.

@@ -106,6 +106,8 @@ type Options struct {
 	ProxyProtocol bool
 	// NewDeviceMails mails owners about logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
+	// WebOrigins are those of pages that may call over HTTP.
+	WebOrigins []string
 	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those of an address. Zero: no
 	// bound.
 	MaxConnections, MaxConnectionsPerAddress int
@@ -271,6 +273,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
+	cfg.WebOrigins = o.WebOrigins
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts

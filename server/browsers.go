@@ -1,0 +1,45 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/rs/cors"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
+)
+
+// preflightAge is how long a browser may keep the answer to a preflight, in seconds: the most that Chromium keeps.
+const preflightAge = 7200
+
+// forBrowsers lets scripts of the listed origins call, and no others (Fetch, "CORS protocol"), and keeps answers out of
+// caches. There are no cookies, so a page of another origin can do nothing that its visitor's network could not.
+func (s *Server) forBrowsers() func(http.Handler) http.Handler {
+	listed := make(map[string]bool, len(s.cfg.WebOrigins))
+	for _, origin := range s.cfg.WebOrigins {
+		listed[origin] = true
+	}
+	crossOrigin := cors.New(cors.Options{
+		AllowOriginFunc: func(origin string) bool { return listed[origin] || s.cfg.LocalOrigins && isLocal(origin) },
+		AllowedMethods:  []string{http.MethodPost},
+		AllowedHeaders: []string{
+			"authorization", "content-type", "connect-protocol-version", "connect-timeout-ms", "grpc-timeout", "traceparent", "tracestate",
+			"x-grpc-web", "x-user-agent",
+		},
+		ExposedHeaders: []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "trace-id", "trailer-trace-id"},
+		MaxAge:         preflightAge,
+	})
+	return func(next http.Handler) http.Handler {
+		return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-store")
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			next.ServeHTTP(w, r)
+		}))
+	}
+}
+
+// isLocal reports whether an origin is a page of this machine, on any port.
+func isLocal(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && hosts.IsLoopbackInBrowsers(u.Hostname())
+}
