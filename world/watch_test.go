@@ -85,7 +85,7 @@ func TestWatchEndsThroughProxies(t *testing.T) {
 				time.Sleep(watchAge / 5) // the watch is under way by then; if not, it ends because of its age
 				ctx, cancel := context.WithTimeout(context.Background(), exampleTime)
 				defer cancel()
-				s.Server.Shutdown(ctx, 0)
+				s.Server.Shutdown(ctx, 0, nil)
 			}()
 			_, err = watchToTheEnd(t, front, cursor)
 			wantStreamEnd(t, err)
