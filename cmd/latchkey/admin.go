@@ -47,6 +47,7 @@ func adminCommands() []adminCommand {
 		{"user revoke-sessions", true, false, nil, "end all sessions of an account", adminRevokeSessions},
 		{"user factors", true, false, nil, "list the factors with which the owner of an account logs in", adminFactors},
 		{"user remove-factors", true, false, nil, "remove the second factors of an account whose owner has lost them, and end its sessions", adminRemoveFactors},
+		{"user change-email", true, false, []string{"to"}, "give an account whose owner gets no mail another address, and end its sessions", adminChangeEmail},
 		{"user events", true, false, append(eventFlags(), pages...), "list what happened to an account, newest first, a page or all", adminEvents},
 		{"events", false, false, append(eventFlags(), pages...), "list what happened to all accounts, also deleted ones, newest first, a page or all", adminEvents},
 		{"revoke-all-sessions", false, false, []string{"yes"}, "end all sessions of all accounts", adminRevokeAll},
@@ -90,6 +91,8 @@ func (c adminCommand) usage() string {
 			parts = append(parts, "[--kind KIND]...")
 		case "since", "until":
 			parts = append(parts, "[--"+name+" TIME]")
+		case "to":
+			parts = append(parts, "--to ADDRESS")
 		default:
 			parts = append(parts, "--"+name)
 		}
@@ -129,6 +132,8 @@ func (c adminCommand) define(flags *flag.FlagSet) runner {
 			flags.Func(name, "list only events from this `TIME` on: 2026-11-30T06:00:00Z, or 24h for the last day", a.events.setStart)
 		case "until":
 			flags.Func(name, "list only events before this `TIME`", a.events.setEnd)
+		case "to":
+			flags.StringVar(&a.to, name, "", "the new `ADDRESS`, which is the owner's for sure")
 		case "yes":
 			flags.BoolVar(&a.yes, name, false, "do it: "+c.warning())
 		case "now":
@@ -151,6 +156,7 @@ type adminCall struct {
 	all     bool
 	yes     bool
 	now     bool
+	to      string
 	events  eventFilter
 
 	client latchkeyv1.AdminServiceClient
@@ -217,6 +223,8 @@ func (a *adminCall) check() error {
 		return &usageError{"--page-size must be from 1 to 1000"}
 	case a.factor != "" && !slices.Contains(factorNames(), a.factor):
 		return &usageError{"--factor must be one of " + strings.Join(factorNames(), ", ")}
+	case slices.Contains(a.command.flags, "to") && a.to == "":
+		return &usageError{"latchkey admin " + a.command.words + " needs the new address: add --to ADDRESS"}
 	case slices.Contains(a.command.flags, "yes") && !a.yes:
 		return &usageError{"latchkey admin " + a.command.words + ": " + a.command.warning() + ": add --yes"}
 	}
@@ -374,6 +382,18 @@ func adminRemoveFactors(ctx context.Context, a *adminCall) error {
 		return err
 	}
 	return a.showDone(resp, "the second factors of "+id+" are removed, and all its sessions are ended")
+}
+
+func adminChangeEmail(ctx context.Context, a *adminCall) error {
+	id, err := a.id(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := call(ctx, a.client.ChangeUserEmail, &latchkeyv1.ChangeUserEmailRequest{UserId: id, NewEmail: a.to})
+	if err != nil {
+		return err
+	}
+	return a.showAccount(resp.GetAccount())
 }
 
 func adminRevokeAll(ctx context.Context, a *adminCall) error {

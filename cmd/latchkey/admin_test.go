@@ -213,6 +213,16 @@ func TestAdmin(t *testing.T) {
 	if out := o.do(t, "--json", "revoke-all-sessions", "--yes"); out != "{}\n" || valid(tokens) {
 		t.Errorf("got %q", out)
 	}
+	tokens = mustLogin()
+	for _, to := range []string{"grace@example.com", address} { // and back, since other steps use the address
+		parse(o.do(t, "user", "change-email", user.GetId(), "--to", to, "--json"))
+		if out := o.do(t, "user", "get", to); !strings.Contains(out, user.GetId()) || !*account.User.EmailVerified || valid(tokens) {
+			t.Errorf("got\n%s", out)
+		}
+	}
+	o.refused(t, exitUsage, []string{"user", "change-email", address}, "--to ADDRESS")
+	o.refused(t, exitFailed, []string{"user", "change-email", address, "--to", "grace"}, "INVALID_ARGUMENT VALIDATION_FAILED: new_email: ")
+	o.refused(t, exitFailed, []string{"user", "change-email", "nobody@example.com", "--to", "grace@example.com"}, "NOT_FOUND USER_NOT_FOUND: ")
 	mustLogin()
 
 	o.refused(t, exitFailed, []string{"user", "revoke-session", "nobody@example.com", tokens.GetSessionId()}, "NOT_FOUND USER_NOT_FOUND: ")

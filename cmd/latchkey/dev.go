@@ -95,6 +95,9 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	if cfg.VerifyURL == "" {
 		cfg.VerifyURL = view.HTTP + "/dev/verify"
 	}
+	if cfg.EmailChangeURL == "" {
+		cfg.EmailChangeURL = view.HTTP + "/dev/email-change"
+	}
 	if cfg.PasskeyRPID == "" { // browsers take this name, and no IP address
 		_, port, err := net.SplitHostPort(l.HTTP.Addr().String())
 		if err != nil {

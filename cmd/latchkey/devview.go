@@ -176,12 +176,15 @@ func pageHeaders(w http.ResponseWriter) {
 }
 
 // linkPage takes the place of an app's page that mailed links open.
-type linkPage struct{ Title, Setting, Method, Token string }
+type linkPage struct{ Title, Setting, Method, Undo, Token string }
 
 func linkPages() map[string]linkPage {
 	return map[string]linkPage{
 		"/dev/reset":  {Title: "Reset a password", Setting: "LATCHKEY_RESET_URL", Method: "ResetPassword"},
 		"/dev/verify": {Title: "Prove an address", Setting: "LATCHKEY_VERIFY_URL", Method: "VerifyEmail"},
+		"/dev/email-change": {
+			Title: "Change an address", Setting: "LATCHKEY_EMAIL_CHANGE_URL", Method: "ConfirmEmailChange", Undo: "UndoEmailChange",
+		},
 	}
 }
 
@@ -197,5 +200,8 @@ var linkTemplate = template.Must(template.New("link").Parse(`<!doctype html> <ht
 func (p linkPage) serve(w http.ResponseWriter, r *http.Request) {
 	pageHeaders(w)
 	p.Token = r.URL.Query().Get("token")
+	if p.Undo != "" && r.URL.Query().Has("undo") {
+		p.Method = p.Undo
+	}
 	_ = linkTemplate.Execute(w, p)
 }

@@ -146,6 +146,9 @@ type OneTimeSecret struct {
 	CodeNonce []byte
 	CodeHash  []byte
 	Tries     int32
+	NewEmail  pgtype.Text
+	Lasting   bool
+	Data      []byte
 }
 
 type OtherSecret struct {

@@ -35,7 +35,12 @@ func (q *Queries) ChangePassword(ctx context.Context, db DBTX, arg ChangePasswor
 const createUser = `-- name: CreateUser :one
 WITH created AS (
     INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
-    VALUES ($1, $2::text, $3, $4, $5, $6, $6)
+    SELECT $1::text, $2::text, $3::text, $4::text, $5::text,
+        $6::timestamptz, $6::timestamptz
+    WHERE NOT EXISTS (
+        SELECT FROM one_time_secrets s
+        WHERE s.purpose = 'undo_email_change' AND s.address = $2::text AND s.expires_at > $6::timestamptz
+    )
     ON CONFLICT DO NOTHING
     RETURNING id, email, password_hash, first_name, last_name, created_at, updated_at, last_login_at, is_active, is_verified, email_lookup
 ), noted AS (
@@ -67,7 +72,8 @@ type CreateUserRow struct {
 	EmailLookup  pgtype.Text
 }
 
-// CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
+// CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them. Nor does it if an
+// account may take the address back (AddressReserved).
 func (q *Queries) CreateUser(ctx context.Context, db DBTX, arg CreateUserParams) (CreateUserRow, error) {
 	row := db.QueryRow(ctx, createUser,
 		arg.Email,

@@ -30,6 +30,9 @@ type Mailer interface {
 	// the account is gone: see mail.Outbox.
 	NotifyDeletion(ctx context.Context, tx pgx.Tx, userID uuid.UUID, deleteTime time.Time, traceID string) error
 	Farewell(ctx context.Context, tx pgx.Tx, email, traceID string) error
+	// SendLetter queues the mail of a secret that is stored, and NotifyFormer a notice to an address that an account had.
+	SendLetter(ctx context.Context, tx pgx.Tx, kind mail.LetterKind, link mail.Link) error
+	NotifyFormer(ctx context.Context, tx pgx.Tx, notice mail.Notice, to, traceID string) error
 }
 
 // Guesses counts the guesses that a session makes at the current password of its account.
@@ -76,9 +79,11 @@ type Config struct {
 	LoginByCode bool
 	// LinkKey makes the tokens and codes in mails: that of Resets.
 	LinkKey []byte
-	Revoker *revoke.Revoker
-	Trail   *audit.Trail
-	Redis   *besteffort.Redis
+	// UndoLinks offers to undo changes of address. Without a page for the links nobody could use an undo.
+	UndoLinks bool
+	Revoker   *revoke.Revoker
+	Trail     *audit.Trail
+	Redis     *besteffort.Redis
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// Now is the clock.

@@ -31,7 +31,7 @@ func (a *Accounts) SignUp(ctx context.Context, n NewUser, rule Rule) (user User,
 	if err := rule("password", n.Password, passwordContext(n.Email, n.FirstName, n.LastName)); err != nil {
 		return User{}, false, err
 	}
-	if err := checkNewAddress(n.Email); err != nil {
+	if err := checkNewAddress("email", n.Email); err != nil {
 		return User{}, false, err
 	}
 	hash, err := a.cfg.Passwords.Hash(ctx, HashClaim(ctx, false), n.Password)
@@ -40,16 +40,25 @@ func (a *Accounts) SignUp(ctx context.Context, n NewUser, rule Rule) (user User,
 	}
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
-	err = postgres.InTx(ctx, a.cfg.Pool, func(tx pgx.Tx) error {
-		user, err = a.create(ctx, tx, n, hash)
-		return err
-	})
+	for range 2 { // the second time, the reservation is seen before anything is written
+		err = postgres.InTx(ctx, a.cfg.Pool, func(tx pgx.Tx) error {
+			user, err = a.create(ctx, tx, n, hash)
+			return err
+		})
+		if !errors.Is(err, errReserved) {
+			break
+		}
+	}
 	if err != nil {
 		return User{}, false, fmt.Errorf("create the account: %w", err)
 	}
 	a.cfg.Mailer.Wake()
 	return user, !a.cfg.HideAccounts, nil
 }
+
+// errReserved means that the address of a new account was given up by a change of address that came at the same time, and
+// may be taken back.
+var errReserved = errors.New("account: the address is reserved")
 
 func (a *Accounts) create(ctx context.Context, tx pgx.Tx, n NewUser, hash string) (User, error) {
 	lookup := address.Lookup(n.Email)
@@ -59,6 +68,13 @@ func (a *Accounts) create(ctx context.Context, tx pgx.Tx, n NewUser, hash string
 	created := err == nil
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return User{}, err
+	}
+	// The insert may have waited for such a change. The look is there for a taken address too: the same statements.
+	switch reserved, err := isReserved(ctx, tx, uuid.Nil, lookup, a.cfg.Now()); {
+	case err != nil:
+		return User{}, err
+	case created && reserved:
+		return User{}, errReserved
 	}
 	if created || a.cfg.HideAccounts { // the same statements for a taken address
 		if err := a.askForProof(ctx, tx, n.Email); err != nil {

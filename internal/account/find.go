@@ -184,16 +184,16 @@ func hasAddress(user db.User, email, lookup string) bool {
 	return user.ID != uuid.Nil && (user.Email == email || address.Lookup(user.Email) == lookup)
 }
 
-// checkNewAddress refuses addresses that no new account may have.
-func checkNewAddress(email string) error {
+// checkNewAddress refuses addresses that no account may get, in a field of the request.
+func checkNewAddress(field, email string) error {
 	err := address.Check(email)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, address.ErrLookAlike):
-		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_LOOK_ALIKE", err.Error())
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "EMAIL_LOOK_ALIKE", err.Error())
 	default:
-		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "email", "EMAIL_DOMAIN", err.Error())
+		return refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, field, "EMAIL_DOMAIN", err.Error())
 	}
 }
 

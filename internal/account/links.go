@@ -179,6 +179,10 @@ func (r Resets) IssueReset(ctx context.Context, link mail.Link) (to, token strin
 // IssueLetter implements mail.Accounts.
 func (r Resets) IssueLetter(ctx context.Context, kind mail.LetterKind, link mail.Link) (letter mail.Letter, err error) {
 	err = postgres.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+		if kind == mail.EmailChangedUndo {
+			letter, err = r.findUndo(ctx, tx, link)
+			return err
+		}
 		user, err := db.New().LockUser(ctx, tx, link.UserID)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && !user.IsActive {
 			return nil
@@ -195,6 +199,8 @@ func (r Resets) IssueLetter(ctx context.Context, kind mail.LetterKind, link mail
 			letter, err = r.issueVerification(ctx, tx, user, link)
 		case kind == mail.LoginCode:
 			letter, err = r.issueLoginCode(ctx, tx, user, link)
+		case kind == mail.ChangeEmail:
+			letter, err = r.issueChange(ctx, tx, user, link)
 		}
 		return err
 	})

@@ -260,7 +260,7 @@ func (a *App) newOutbox(keys *subkeys, sender mail.Sender) (*mail.Outbox, error)
 		Pool:      a.stores.Pool,
 		Jobs:      a.jobs,
 		Accounts:  account.Resets{Pool: a.stores.Pool, TTL: cfg.ResetTokenTTL, Key: keys.resetLink, Now: a.now},
-		Sender:    sender, ResetURL: cfg.ResetURL, VerifyURL: cfg.VerifyURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: ProductName(cfg),
+		Sender:    sender, ResetURL: cfg.ResetURL, VerifyURL: cfg.VerifyURL, EmailChangeURL: cfg.EmailChangeURL, InsecureLinks: cfg.InsecureLinks, ResetTTL: cfg.ResetTokenTTL, ProductName: ProductName(cfg),
 		Logger: a.log, Now: a.now,
 	})
 	if err != nil {

@@ -149,6 +149,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		LoginFailures: failures, ResetRequests: resets, Rates: f.rates,
 		Uncounted: func(ctx context.Context) bool { return !cfg.AddressRateLimit || f.keys.Shown(ctx) },
 		Mailer:    a.outbox, HideAccounts: cfg.HideAccounts, Verification: account.Verification(cfg.EmailVerification), LoginByCode: cfg.LoginByCode, LinkKey: keys.resetLink,
+		UndoLinks:     cfg.EmailChangeURL != "",
 		DeletionGrace: cfg.DeletionGrace,
 		Revoker:       f.revoker, Trail: trail, Redis: f.redis, Now: a.now,
 	}

@@ -15,7 +15,7 @@ import (
 // LoadSettings reads the settings, and has the packages that will use them check their form, so that
 // everything that is wrong is reported at once, before anything starts.
 func LoadSettings(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
-	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeMailFrom, judgeProductName, judgeHashes, judgePasskeys)
+	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeEmailChangeURL, judgeMailFrom, judgeProductName, judgeHashes, judgePasskeys)
 	if profile == config.Serve || profile == config.Dev {
 		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // these files need not exist for other commands
 		judges = append(judges, judgesOfOlder()...)
@@ -62,6 +62,14 @@ func judgeVerifyURL(cfg *config.Config) error {
 	}
 	_, err := mail.ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks)
 	return unusable("LATCHKEY_VERIFY_URL", err)
+}
+
+func judgeEmailChangeURL(cfg *config.Config) error {
+	if cfg.EmailChangeURL == "" {
+		return nil
+	}
+	_, err := mail.ParseEmailChangeURL(cfg.EmailChangeURL, cfg.InsecureLinks)
+	return unusable("LATCHKEY_EMAIL_CHANGE_URL", err)
 }
 
 func judgeMailFrom(cfg *config.Config) error {

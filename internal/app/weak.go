@@ -61,6 +61,9 @@ func Weaknesses(cfg *config.Config, profile config.Profile) (refused, warned []c
 	if page, err := mail.ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks); err == nil {
 		warn("LATCHKEY_VERIFY_URL", mail.LinkWeakness(page))
 	}
+	if page, err := mail.ParseEmailChangeURL(cfg.EmailChangeURL, cfg.InsecureLinks); err == nil {
+		warn("LATCHKEY_EMAIL_CHANGE_URL", mail.LinkWeakness(page))
+	}
 	if cfg.LegacyEnabled && time.Until(cfg.LegacyAcceptUntil) > longTakeover {
 		warn("LATCHKEY_LEGACY_ACCEPT_UNTIL", fmt.Sprintf("is over %d days away, and a stolen key of an older backend can make tokens until then: choose an earlier date",
 			int(longTakeover.Hours()/24)))

@@ -66,6 +66,11 @@ const (
 	// LoginCodeMailed: a code that logs in was mailed. LoginCodeFailed: somebody who had asked for one typed a wrong code.
 	LoginCodeMailed Kind = "login_code_requested"
 	LoginCodeFailed Kind = "login_code_failed"
+	// EmailChangeRequested: a session asked for another address. EmailChanged: the new address was proved, and is the
+	// account's. EmailChangeUndone: the address before was put back with a mailed link, and the sessions were ended.
+	EmailChangeRequested Kind = "email_change_requested"
+	EmailChanged         Kind = "email_changed"
+	EmailChangeUndone    Kind = "email_change_undone"
 	// AccountUpdated: the owner changed the names.
 	AccountUpdated Kind = "account_updated"
 	SessionEvicted Kind = "session_evicted"
@@ -89,6 +94,8 @@ const (
 	UserFactorsRemoved Kind = "user_factors_removed"
 	// UserEmailVerified: an operator marked the address as proved.
 	UserEmailVerified Kind = "user_email_verified"
+	// UserEmailChanged: an operator changed the address of an account and ended its sessions.
+	UserEmailChanged Kind = "user_email_changed"
 )
 
 // repeatsCounted is how long repeats are counted in the first event: within the grace, a thief can repeat a refresh

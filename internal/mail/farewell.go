@@ -23,7 +23,12 @@ func (o *Outbox) NotifyDeletion(ctx context.Context, tx pgx.Tx, userID uuid.UUID
 // Farewell queues the [AccountDeleted] notice to the address of an account that tx deletes. The address is in a row of
 // its own until the mail was sent: jobs have ids only, and stay for a while when they are done.
 func (o *Outbox) Farewell(ctx context.Context, tx pgx.Tx, email, traceID string) error {
-	args := farewellArgs{ID: uuid.New(), HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
+	return o.queueFarewell(ctx, tx, AccountDeleted, email, traceID)
+}
+
+// queueFarewell queues a notice to an address that no account has any more.
+func (o *Outbox) queueFarewell(ctx context.Context, tx pgx.Tx, notice Notice, email, traceID string) error {
+	args := farewellArgs{ID: uuid.New(), Notice: notice, HappenedAt: o.now().UTC(), TraceID: cleanTraceID(traceID)}
 	if err := db.New().QueueFarewell(ctx, tx, db.QueueFarewellParams{ID: args.ID, Address: email, MadeAt: args.HappenedAt}); err != nil {
 		return fmt.Errorf("mail: keep the address of the last mail: %w", err)
 	}
@@ -31,7 +36,9 @@ func (o *Outbox) Farewell(ctx context.Context, tx pgx.Tx, email, traceID string)
 }
 
 type farewellArgs struct {
-	ID         uuid.UUID `json:"farewell_id"`
+	ID uuid.UUID `json:"farewell_id"`
+	// Notice is what happened.
+	Notice     Notice    `json:"notice"`
 	HappenedAt time.Time `json:"happened_at"`
 	TraceID    string    `json:"trace_id,omitempty"`
 }
@@ -60,9 +67,12 @@ func (w *farewellWorker) Work(ctx context.Context, job *river.Job[farewellArgs])
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, args.TraceID, err)
 		}
-		m, _, err := d.letters.notice(noticeArgs{Notice: AccountDeleted, HappenedAt: args.HappenedAt}, to, d.now())
+		m, known, err := d.letters.notice(noticeArgs{Notice: args.Notice, HappenedAt: args.HappenedAt}, to, d.now())
 		if err != nil {
 			return err
+		}
+		if !known {
+			return strange(job.CreatedAt)
 		}
 		if err := d.send(ctx, m); err != nil {
 			return err

@@ -35,10 +35,12 @@ func requested() []string { return []string{string(VerifyEmail), string(LoginCod
 type Letter struct {
 	// To is the address. "": nothing is sent.
 	To string
-	// Token is for the link, Code for people who type it. Code may be "".
+	// Token is for the link, Code for people who type it. Either may be "".
 	Token, Code string
 	// Valid is how long both can be used.
 	Valid time.Duration
+	// Happened is when that happened which the mail is about. Zero: it is about nothing that has happened.
+	Happened time.Time
 }
 
 // RequestVerification asks for a mail with which the owner of the typed address proves it. It does the same one insert
@@ -138,6 +140,7 @@ type letterArgs struct {
 	TraceID  string     `json:"trace_id,omitempty"`
 	CallID   string     `json:"call_id,omitempty"`
 	Asker    []byte     `json:"asker,omitempty"`
+	Address  uuid.UUID  `json:"address_id,omitzero"`
 }
 
 // Kind names the job in the table.
@@ -162,13 +165,13 @@ func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) err
 			return strange(job.CreatedAt)
 		}
 		letter, err := d.accounts.IssueLetter(ctx, args.Letter, Link{
-			UserID: args.UserID, Position: args.Position, TraceID: args.TraceID, CallID: args.CallID, Asker: args.Asker,
+			UserID: args.UserID, Position: args.Position, TraceID: args.TraceID, CallID: args.CallID, Asker: args.Asker, Address: args.Address,
 		})
 		if err != nil {
 			return d.lookupFailed(ctx, job.JobRow, args.TraceID, err)
 		}
 		link := d.letters.link(args.Letter, letter)
-		if letter.To == "" || link == "" && letter.Code == "" {
+		if letter.To == "" || link == "" && letter.Code == "" && letter.Happened.IsZero() {
 			return nil
 		}
 		m, err := d.letters.letter(args.Letter, letter, link, d.now())
@@ -198,24 +201,36 @@ func (k LetterKind) subject(product string) string {
 		return "Confirm your email address for " + product
 	case LoginCode:
 		return "Your code to log in to " + product
+	case ChangeEmail:
+		return "Confirm the new email address of your account at " + product
+	case EmailChangedUndo:
+		return EmailChanged.subject(product)
 	}
 	return ""
 }
 
-// link returns "" if there is no page for links of the kind.
+// link returns "" if there is no page for links of the kind, or no token.
 func (c *composer) link(kind LetterKind, l Letter) string {
 	var page *url.URL
-	if kind == VerifyEmail {
+	prefix := ""
+	switch kind {
+	case VerifyEmail:
 		page = c.pages.verify
+	case ChangeEmail:
+		page = c.pages.change
+	case EmailChangedUndo:
+		page, prefix = c.pages.change, undoParameter+"&"
 	}
-	if page == nil {
+	if page == nil || l.Token == "" {
 		return ""
 	}
-	return withToken(page, l.Token)
+	return withParameters(page, prefix+tokenParameter(l.Token))
 }
 
 func (c *composer) letter(kind LetterKind, l Letter, link string, now time.Time) (Message, error) {
-	return c.compose(string(kind), l.To, now, view{
-		Subject: kind.subject(c.product), Link: link, Code: l.Code, Valid: spell(l.Valid), Minutes: int(l.Valid / time.Minute),
-	})
+	v := view{Subject: kind.subject(c.product), Link: link, Code: l.Code, Valid: spell(l.Valid), Minutes: int(l.Valid / time.Minute)}
+	if !l.Happened.IsZero() {
+		v.When, v.Time = spellTime(l.Happened), l.Happened.UTC()
+	}
+	return c.compose(string(kind), l.To, now, v)
 }

@@ -32,17 +32,29 @@ func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, inFragment, _ := strings.Cut(u.Fragment, "?")
-	for _, part := range []string{u.RawQuery, inFragment} {
-		query, err := url.ParseQuery(part)
-		if err != nil {
-			return nil, fmt.Errorf("%w: the query does not parse", ErrResetURL)
-		}
-		if query.Has("token") {
-			return nil, fmt.Errorf("%w: the query already has a token parameter", ErrResetURL)
-		}
+	has, err := hasParameter(u, "token")
+	if err == nil && has {
+		err = fmt.Errorf("%w: the query already has a token parameter", ErrResetURL)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return u, nil
+}
+
+// hasParameter returns whether the page has a parameter of this name, in its query or its fragment.
+func hasParameter(page *url.URL, name string) (bool, error) {
+	_, inFragment, _ := strings.Cut(page.Fragment, "?")
+	for _, part := range []string{page.RawQuery, inFragment} {
+		query, err := url.ParseQuery(part)
+		if err != nil {
+			return false, fmt.Errorf("%w: the query does not parse", ErrResetURL)
+		}
+		if query.Has(name) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func checkWebLink(u *url.URL, insecure bool) error {
@@ -96,23 +108,33 @@ func LinkWeakness(page *url.URL) string {
 }
 
 // pages are those to which links lead. A page that is nil gets none.
-type pages struct{ reset, verify *url.URL }
+type pages struct{ reset, verify, change *url.URL }
 
 func parsePages(cfg Config) (to pages, err error) {
 	if to.reset, err = ParseResetURL(cfg.ResetURL, cfg.InsecureLinks); err != nil {
 		return to, err
 	}
 	if cfg.VerifyURL != "" {
-		to.verify, err = ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks)
+		if to.verify, err = ParseResetURL(cfg.VerifyURL, cfg.InsecureLinks); err != nil {
+			return to, err
+		}
+	}
+	if cfg.EmailChangeURL != "" {
+		to.change, err = ParseEmailChangeURL(cfg.EmailChangeURL, cfg.InsecureLinks)
 	}
 	return to, err
 }
 
-// withToken appends the token and changes nothing else: a new encoding could change a text that a router compares. If
-// the page has a fragment, the token is added to the fragment, because the router of such a page reads it there, and no
-// server gets it. Otherwise it is added to the query.
 func withToken(page *url.URL, token string) string {
-	parameter := "token=" + url.QueryEscape(token)
+	return withParameters(page, tokenParameter(token))
+}
+
+func tokenParameter(token string) string { return "token=" + url.QueryEscape(token) }
+
+// withParameters appends parameters with the token, and changes nothing else: a new encoding could change a text that a
+// router compares. If the page has a fragment, they are added to the fragment, because the router of such a page reads
+// them there, and no server gets them. Otherwise they are added to the query.
+func withParameters(page *url.URL, parameters string) string {
 	u := *page
 	if u.Fragment != "" {
 		fragment := u.EscapedFragment()
@@ -123,11 +145,11 @@ func withToken(page *url.URL, token string) string {
 		case !strings.HasSuffix(fragment, "?") && !strings.HasSuffix(fragment, "&"):
 			fragment += "&"
 		}
-		return u.String() + "#" + fragment + parameter
+		return u.String() + "#" + fragment + parameters
 	}
 	if u.RawQuery != "" && !strings.HasSuffix(u.RawQuery, "&") {
 		u.RawQuery += "&"
 	}
-	u.RawQuery += parameter
+	u.RawQuery += parameters
 	return u.String()
 }

@@ -47,6 +47,19 @@ func TestParseResetURL(t *testing.T) {
 	}
 }
 
+// TestParseEmailChangeURL checks that a page can tell the two links apart.
+func TestParseEmailChangeURL(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]bool{
+		"https://app.example.com/#/email": true, "https://app.example.com/email?lang=de": true,
+		"https://app.example.com/email?undo=0": false, "https://app.example.com/#/email?undo": false, "https://app.example.com/?token=x": false, "": false,
+	} {
+		if page, err := mail.ParseEmailChangeURL(raw, false); (err == nil) != want || (page != nil) != want || err != nil && !errors.Is(err, mail.ErrResetURL) {
+			t.Errorf("%q: %v, %v", raw, page, err)
+		}
+	}
+}
+
 // Without insecure, every address that is accepted is https, or this machine's.
 func FuzzParseResetURL(f *testing.F) {
 	for _, seed := range []string{"https://app.example.com/#/reset", "http://localhost/", "myapp://x", "javascript:alert(1)", "http://10.0.0.1#a?b"} {

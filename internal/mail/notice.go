@@ -60,15 +60,24 @@ const (
 	EmailVerifiedByOperator Notice = "email_verified_by_operator"
 	// FactorsLimited: somebody who knows the password tried many wrong codes.
 	FactorsLimited Notice = "factors_limited"
+	// EmailChangeRequested: somebody with a session asked for another address. Nothing has changed yet.
+	EmailChangeRequested Notice = "email_change_requested"
+	// EmailChanged, EmailChangeUndone and EmailChangedByOperator: the account has another address. They are always sent,
+	// also to the address that it had before; the number of changes is limited.
+	EmailChanged           Notice = "email_changed"
+	EmailChangeUndone      Notice = "email_change_undone"
+	EmailChangedByOperator Notice = "email_changed_by_operator"
 )
 
 // isAlwaysSent returns whether a notice is sent however many of its kind there were lately.
 func (n Notice) isAlwaysSent() bool {
 	switch n {
 	case PasswordChanged, FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, PasskeyAdded, PasskeyRemoved,
-		DeletionRequested, DeletionCancelled, AccountDeleted, EmailVerifiedByOperator:
+		DeletionRequested, DeletionCancelled, AccountDeleted, EmailVerifiedByOperator,
+		EmailChanged, EmailChangeUndone, EmailChangedByOperator:
 		return true
-	case RefreshTokenReused, PasswordLoginClosed, PasswordClientClosed, LoginsLimited, NewDeviceLogin, SignUpAttempted, FactorsLimited:
+	case RefreshTokenReused, PasswordLoginClosed, PasswordClientClosed, LoginsLimited, NewDeviceLogin, SignUpAttempted, FactorsLimited,
+		EmailChangeRequested:
 	}
 	return false
 }
@@ -112,6 +121,12 @@ func (n Notice) subject(product string) string {
 		return "Your email address for " + product + " was confirmed"
 	case FactorsLimited:
 		return "Somebody knows your password for " + product
+	case EmailChangeRequested:
+		return "A new email address was asked for at " + product
+	case EmailChanged, EmailChangedByOperator:
+		return "The email address of your account at " + product + " was changed"
+	case EmailChangeUndone:
+		return "The email address of your account at " + product + " was changed back"
 	}
 	return ""
 }

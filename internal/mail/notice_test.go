@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/internal/mail"
 )
@@ -16,18 +17,22 @@ func TestNotices(t *testing.T) {
 		subject string
 		words   []string
 	}{
-		mail.PasswordChanged:       {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
-		mail.RefreshTokenReused:    {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
-		mail.PasswordLoginClosed:   {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
-		mail.PasswordClientClosed:  {"Many wrong passwords came from a device of yours at Tea & <Cake>", []string{"that device counts as an unknown one", "forgot password"}},
-		mail.LoginsLimited:         {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
-		mail.NewDeviceLogin:        {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
-		mail.SignUpAttempted:       {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
-		mail.FactorAdded:           {"Your account at Tea & <Cake> now has a second factor", []string{"code of your authenticator app", "recovery codes", "forgot password"}},
-		mail.FactorRemoved:         {"A second factor of your account at Tea & <Cake> was removed", []string{"nothing to do", "sign out everywhere"}},
-		mail.RecoveryCodesReplaced: {"New recovery codes for your account at Tea & <Cake>", []string{"do not work any more", "sign out everywhere"}},
-		mail.RecoveryCodeUsed:      {"A recovery code of your account at Tea & <Cake> was used", []string{"does not work again", "sign out everywhere"}},
-		mail.FactorsLimited:        {"Somebody knows your password for Tea & <Cake>", []string{"many wrong codes", "forgot password"}},
+		mail.PasswordChanged:        {"Your password for Tea & <Cake> was changed", []string{"signed out", "nothing to do", "forgot password"}},
+		mail.RefreshTokenReused:     {"A session of your account at Tea & <Cake> was signed out", []string{"for the second time", "Your other sessions stay"}},
+		mail.PasswordLoginClosed:    {"Reset your password to sign in to Tea & <Cake>", []string{"does not take its password any more", "forgot password"}},
+		mail.PasswordClientClosed:   {"Many wrong passwords came from a device of yours at Tea & <Cake>", []string{"that device counts as an unknown one", "forgot password"}},
+		mail.LoginsLimited:          {"Wrong passwords were tried for your account at Tea & <Cake>", []string{"Many wrong passwords", "was not found out"}},
+		mail.NewDeviceLogin:         {"New sign-in to your account at Tea & <Cake>", []string{"had not signed in before", "forgot password"}},
+		mail.SignUpAttempted:        {"You already have an account at Tea & <Cake>", []string{"tried to sign up", "nothing about it was changed"}},
+		mail.FactorAdded:            {"Your account at Tea & <Cake> now has a second factor", []string{"code of your authenticator app", "recovery codes", "forgot password"}},
+		mail.FactorRemoved:          {"A second factor of your account at Tea & <Cake> was removed", []string{"nothing to do", "sign out everywhere"}},
+		mail.RecoveryCodesReplaced:  {"New recovery codes for your account at Tea & <Cake>", []string{"do not work any more", "sign out everywhere"}},
+		mail.RecoveryCodeUsed:       {"A recovery code of your account at Tea & <Cake> was used", []string{"does not work again", "sign out everywhere"}},
+		mail.EmailChangeRequested:   {"A new email address was asked for at Tea & <Cake>", []string{"Nothing has changed yet", "sign out everywhere"}},
+		mail.EmailChanged:           {"The email address of your account at Tea & <Cake> was changed", []string{"go to the new address", "Write to the people"}},
+		mail.EmailChangedByOperator: {"The email address of your account at Tea & <Cake> was changed", []string{"The people who run", "signed out"}},
+		mail.EmailChangeUndone:      {"The email address of your account at Tea & <Cake> was changed back", []string{"signed out", "set a new password"}},
+		mail.FactorsLimited:         {"Somebody knows your password for Tea & <Cake>", []string{"many wrong codes", "forgot password"}},
 	} {
 		t.Run(string(notice), func(t *testing.T) {
 			t.Parallel()
@@ -125,5 +130,27 @@ func TestJobsOfOtherVersions(t *testing.T) {
 		default:
 			t.Errorf("%v", m)
 		}
+	}
+}
+
+// TestNotifyFormer checks that a notice goes to the address that it names, whatever account has it, and that an address to
+// which no mail can be sent stops nothing.
+func TestNotifyFormer(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	box := mail.NewMailbox(0, nil)
+	outbox, _ := newOutbox(t, config(pool, newAccounts(), box))
+	start(t, outbox)
+	for _, to := range []string{"ada@example.org", "no\nline"} {
+		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			return outbox.NotifyFormer(t.Context(), tx, mail.EmailChanged, to, "trace-1")
+		})
+		if err != nil {
+			t.Errorf("%q: %v", to, err)
+		}
+	}
+	eventually(t, "the mail is sent", func() bool { return jobsIn(t, pool, "completed") == 1 })
+	if got := box.Messages(); len(got) != 1 || got[0].To != "ada@example.org" {
+		t.Errorf("%v", got)
 	}
 }

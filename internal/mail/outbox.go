@@ -62,6 +62,9 @@ type Config struct {
 	ResetURL string
 	// VerifyURL is the page to which a link that proves an address leads. "": such mails have a code only.
 	VerifyURL string
+	// EmailChangeURL is the page to which links about a change of address lead, see [ParseEmailChangeURL]. "": such mails
+	// have a code only.
+	EmailChangeURL string
 	// InsecureLinks allows a URL with the scheme of an app, or http in a local network.
 	InsecureLinks bool
 	// ResetTTL is how long a reset token can be used. The mail says so. Required.

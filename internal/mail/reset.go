@@ -52,6 +52,8 @@ type Link struct {
 	// TraceID, CallID and Asker are those of the request.
 	TraceID, CallID string
 	Asker           []byte
+	// Address stands for the address that the mail goes to, if the account does not have it.
+	Address uuid.UUID
 }
 
 // RequestReset asks for a password reset mail to the typed address. It does the same one insert whether or not an

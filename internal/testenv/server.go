@@ -48,6 +48,7 @@ const (
 	Audience       = "latchkey"
 	ResetURL       = "https://app.example.com/reset"
 	VerifyURL      = "https://app.example.com/#/verify"
+	EmailChangeURL = "https://app.example.com/#/email"
 	AccessTokenTTL = 15 * time.Minute
 	MaxAccessTTL   = 24 * time.Hour
 	IdleTTL        = 168 * time.Hour
@@ -267,7 +268,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.HashSlots, cfg.HashQueue = orElse(o.HashSlots, 2), orElse(o.HashQueue, 1000)
 	cfg.SessionLimit, cfg.ReplicaLease = orElse(o.SessionLimit, SessionLimit), orElse(o.Lease, Lease)
 	cfg.CacheEntries, cfg.DatabaseMaxConns = 10_000, 10
-	cfg.ResetURL, cfg.VerifyURL = ResetURL, VerifyURL
+	cfg.ResetURL, cfg.VerifyURL, cfg.EmailChangeURL = ResetURL, VerifyURL, EmailChangeURL
 	cfg.EmailVerification, cfg.LoginByCode = orElse(o.EmailVerification, "off"), o.LoginByCode
 	cfg.BreachedPasswordsFile, cfg.DeletionGrace = o.BreachedPasswordsFile, o.DeletionGrace
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}

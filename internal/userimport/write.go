@@ -52,9 +52,12 @@ func (w *writer) write(ctx context.Context, b *batch) error {
 
 func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 	slices.SortFunc(b.accounts, func(x, y account) int { return strings.Compare(x.lookup, y.lookup) })
-	left, found := b.accounts, &existing{}
+	found := &existing{}
+	left, err := w.withoutReserved(ctx, b, b.accounts)
+	if err != nil {
+		return err
+	}
 	if w.lookFirst || w.cfg.DryRun {
-		var err error
 		if left, err = w.findExisting(ctx, b, left, found); err != nil {
 			return err
 		}
@@ -65,6 +68,12 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 			return fmt.Errorf("records %d and others: another program makes and deletes the same accounts", left[0].number)
 		}
 		created, err := w.insert(ctx, left)
+		if errors.Is(err, errReserved) {
+			if left, err = w.withoutReserved(ctx, b, left); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -81,6 +90,37 @@ func (w *writer) writeAccounts(ctx context.Context, b *batch) error {
 	w.counts.Existing += found.count
 	w.lookFirst = found.count > int64(len(b.accounts)/2)
 	return w.fill(ctx, found.fill)
+}
+
+// errReserved means that a change of address, which came at the same time, has given up an address and may take it back.
+var errReserved = errors.New("userimport: an address is reserved")
+
+// withoutReserved refuses the records with addresses that an account had lately and may take back, and returns the others.
+func (w *writer) withoutReserved(ctx context.Context, b *batch, accounts []account) ([]account, error) {
+	reserved, err := w.queries.ReservedAddresses(ctx, w.cfg.Pool, db.ReservedAddressesParams{Addresses: lookups(accounts), Now: w.cfg.Now()})
+	if err != nil {
+		return nil, fmt.Errorf("look up records %d and others: %w", accounts[0].number, err)
+	}
+	if len(reserved) == 0 {
+		return accounts, nil
+	}
+	var free []account
+	for _, a := range accounts {
+		if slices.Contains(reserved, a.lookup) {
+			b.refused = append(b.refused, refuse(a, "another account had this address lately, and may take it back"))
+			continue
+		}
+		free = append(free, a)
+	}
+	return free, nil
+}
+
+func lookups(accounts []account) []string {
+	list := make([]string, len(accounts))
+	for i, a := range accounts {
+		list[i] = a.lookup
+	}
+	return list
 }
 
 // existing are the accounts of a batch that existed: their number, and the passwords for those without one.
@@ -215,6 +255,14 @@ func (w *writer) insert(ctx context.Context, accounts []account) (map[uuid.UUID]
 		err := w.notePeppers(ctx, tx, params.PasswordHashes)
 		if err == nil {
 			ids, err = w.queries.ImportUsers(ctx, tx, params)
+		}
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		// After the insert, which may have waited for a change of address.
+		reserved, err := w.queries.ReservedAddresses(ctx, tx, db.ReservedAddressesParams{Addresses: params.EmailLookups, Now: params.Now})
+		if err == nil && len(reserved) > 0 {
+			err = errReserved
 		}
 		return err
 	})

@@ -50,3 +50,15 @@ func (s *Service) UpdateAccount(ctx context.Context, req *latchkeyv1.UpdateAccou
 	}
 	return &latchkeyv1.UpdateAccountResponse{User: user.Message()}, nil
 }
+
+// ChangeEmail implements latchkey.v1.AccountService.
+func (s *Service) ChangeEmail(ctx context.Context, req *latchkeyv1.ChangeEmailRequest) (*latchkeyv1.ChangeEmailResponse, error) {
+	by, err := revoke.FromContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Accounts.ChangeEmail(ctx, by, req.GetNewEmail()); err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ChangeEmailResponse{}, nil
+}

@@ -1,8 +1,14 @@
--- CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them.
+-- CreateUser makes no row if somebody has the address or gets it at the same time: it waits for them. Nor does it if an
+-- account may take the address back (AddressReserved).
 -- name: CreateUser :one
 WITH created AS (
     INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, created_at, updated_at)
-    VALUES (@email, @email_lookup::text, @password_hash, @first_name, @last_name, @now, @now)
+    SELECT @email::text, @email_lookup::text, @password_hash::text, @first_name::text, @last_name::text,
+        @now::timestamptz, @now::timestamptz
+    WHERE NOT EXISTS (
+        SELECT FROM one_time_secrets s
+        WHERE s.purpose = 'undo_email_change' AND s.address = @email_lookup::text AND s.expires_at > @now::timestamptz
+    )
     ON CONFLICT DO NOTHING
     RETURNING *
 ), noted AS (

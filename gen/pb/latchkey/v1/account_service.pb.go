@@ -1543,6 +1543,89 @@ func (x *ExportAccountResponse) GetAccountJson() string {
 	return ""
 }
 
+// Request of ChangeEmail.
+type ChangeEmailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new address. The rules are those of SignUp.
+	NewEmail      string `protobuf:"bytes,1,opt,name=new_email,json=newEmail,proto3" json:"new_email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeEmailRequest) Reset() {
+	*x = ChangeEmailRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeEmailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeEmailRequest) ProtoMessage() {}
+
+func (x *ChangeEmailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeEmailRequest.ProtoReflect.Descriptor instead.
+func (*ChangeEmailRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ChangeEmailRequest) GetNewEmail() string {
+	if x != nil {
+		return x.NewEmail
+	}
+	return ""
+}
+
+// Response of ChangeEmail.
+type ChangeEmailResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeEmailResponse) Reset() {
+	*x = ChangeEmailResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeEmailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeEmailResponse) ProtoMessage() {}
+
+func (x *ChangeEmailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeEmailResponse.ProtoReflect.Descriptor instead.
+func (*ChangeEmailResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{31}
+}
+
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
@@ -1626,7 +1709,10 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"deleteTime\"\x16\n" +
 	"\x14ExportAccountRequest\"?\n" +
 	"\x15ExportAccountResponse\x12&\n" +
-	"\faccount_json\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccountJson2\xe6\f\n" +
+	"\faccount_json\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccountJson\">\n" +
+	"\x12ChangeEmailRequest\x12(\n" +
+	"\tnew_email\x18\x01 \x01(\tB\v\xbaH\br\x06\xd8\xf6\x92\x89\x0e\x01R\bnewEmail\"\x15\n" +
+	"\x13ChangeEmailResponse2\xc8\r\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
@@ -1653,6 +1739,8 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\b\x02\x12\x04\b<\x10x\"\x00\x12h\n" +
 	"\rDeleteAccount\x12!.latchkey.v1.DeleteAccountRequest\x1a\".latchkey.v1.DeleteAccountResponse\"\x10\xba\xd7\x18\f\b\x02\x12\x04\b<\x10x\x18\x01\"\x00\x12f\n" +
 	"\rExportAccount\x12!.latchkey.v1.ExportAccountRequest\x1a\".latchkey.v1.ExportAccountResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12`\n" +
+	"\vChangeEmail\x12\x1f.latchkey.v1.ChangeEmailRequest\x1a .latchkey.v1.ChangeEmailResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
@@ -1668,7 +1756,7 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*GetAccountRequest)(nil),                 // 0: latchkey.v1.GetAccountRequest
 	(*GetAccountResponse)(nil),                // 1: latchkey.v1.GetAccountResponse
@@ -1700,21 +1788,23 @@ var file_latchkey_v1_account_service_proto_goTypes = []any{
 	(*DeleteAccountResponse)(nil),             // 27: latchkey.v1.DeleteAccountResponse
 	(*ExportAccountRequest)(nil),              // 28: latchkey.v1.ExportAccountRequest
 	(*ExportAccountResponse)(nil),             // 29: latchkey.v1.ExportAccountResponse
-	(*User)(nil),                              // 30: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),             // 31: google.protobuf.Timestamp
-	(*Factor)(nil),                            // 32: latchkey.v1.Factor
-	(*AuditEvent)(nil),                        // 33: latchkey.v1.AuditEvent
+	(*ChangeEmailRequest)(nil),                // 30: latchkey.v1.ChangeEmailRequest
+	(*ChangeEmailResponse)(nil),               // 31: latchkey.v1.ChangeEmailResponse
+	(*User)(nil),                              // 32: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),             // 33: google.protobuf.Timestamp
+	(*Factor)(nil),                            // 34: latchkey.v1.Factor
+	(*AuditEvent)(nil),                        // 35: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	30, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	30, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	31, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	32, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	31, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
-	31, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
-	33, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
-	32, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
-	31, // 8: latchkey.v1.DeleteAccountResponse.delete_time:type_name -> google.protobuf.Timestamp
+	32, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	32, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	33, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	34, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	33, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
+	33, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
+	35, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
+	34, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
+	33, // 8: latchkey.v1.DeleteAccountResponse.delete_time:type_name -> google.protobuf.Timestamp
 	0,  // 9: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
 	2,  // 10: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
 	4,  // 11: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
@@ -1730,23 +1820,25 @@ var file_latchkey_v1_account_service_proto_depIdxs = []int32{
 	24, // 21: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
 	26, // 22: latchkey.v1.AccountService.DeleteAccount:input_type -> latchkey.v1.DeleteAccountRequest
 	28, // 23: latchkey.v1.AccountService.ExportAccount:input_type -> latchkey.v1.ExportAccountRequest
-	1,  // 24: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3,  // 25: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5,  // 26: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	7,  // 27: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
-	9,  // 28: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
-	11, // 29: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
-	13, // 30: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
-	15, // 31: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
-	17, // 32: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
-	19, // 33: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
-	21, // 34: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
-	23, // 35: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
-	25, // 36: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
-	27, // 37: latchkey.v1.AccountService.DeleteAccount:output_type -> latchkey.v1.DeleteAccountResponse
-	29, // 38: latchkey.v1.AccountService.ExportAccount:output_type -> latchkey.v1.ExportAccountResponse
-	24, // [24:39] is the sub-list for method output_type
-	9,  // [9:24] is the sub-list for method input_type
+	30, // 24: latchkey.v1.AccountService.ChangeEmail:input_type -> latchkey.v1.ChangeEmailRequest
+	1,  // 25: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	3,  // 26: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	5,  // 27: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	7,  // 28: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	9,  // 29: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	11, // 30: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	13, // 31: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	15, // 32: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	17, // 33: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
+	19, // 34: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
+	21, // 35: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
+	23, // 36: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
+	25, // 37: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
+	27, // 38: latchkey.v1.AccountService.DeleteAccount:output_type -> latchkey.v1.DeleteAccountResponse
+	29, // 39: latchkey.v1.AccountService.ExportAccount:output_type -> latchkey.v1.ExportAccountResponse
+	31, // 40: latchkey.v1.AccountService.ChangeEmail:output_type -> latchkey.v1.ChangeEmailResponse
+	25, // [25:41] is the sub-list for method output_type
+	9,  // [9:25] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1775,7 +1867,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,7 @@ const (
 	AccountService_RemovePasskey_FullMethodName             = "/latchkey.v1.AccountService/RemovePasskey"
 	AccountService_DeleteAccount_FullMethodName             = "/latchkey.v1.AccountService/DeleteAccount"
 	AccountService_ExportAccount_FullMethodName             = "/latchkey.v1.AccountService/ExportAccount"
+	AccountService_ChangeEmail_FullMethodName               = "/latchkey.v1.AccountService/ChangeEmail"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -166,6 +167,21 @@ type AccountServiceClient interface {
 	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (as for DeleteAccount),
 	// RATE_LIMITED (more than 10 exports at once or one a minute).
 	ExportAccount(ctx context.Context, in *ExportAccountRequest, opts ...grpc.CallOption) (*ExportAccountResponse, error)
+	// ChangeEmail asks for another address. It mails a link and a code of six digits to
+	// the new one, for AuthService.ConfirmEmailChange, and tells the owner at the
+	// present one. Until the new address is confirmed, nothing about the account
+	// changes. The link and the code are good for an hour, and end when the account's
+	// sessions are ended, its address changes, or ChangeEmail is called for another
+	// address. An address gets one such mail a minute and five in 15 minutes at most.
+	//
+	// The answer and its time are the same whether or not an account has the new
+	// address; nothing is mailed to one that is taken.
+	//
+	// Refusals: VALIDATION_FAILED (the address breaks a rule of SignUp, or is the
+	// account's own), FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second
+	// factor, and the session was authenticated without it since), RATE_LIMITED (more
+	// than 10 calls at once or one a minute).
+	ChangeEmail(ctx context.Context, in *ChangeEmailRequest, opts ...grpc.CallOption) (*ChangeEmailResponse, error)
 }
 
 type accountServiceClient struct {
@@ -326,6 +342,16 @@ func (c *accountServiceClient) ExportAccount(ctx context.Context, in *ExportAcco
 	return out, nil
 }
 
+func (c *accountServiceClient) ChangeEmail(ctx context.Context, in *ChangeEmailRequest, opts ...grpc.CallOption) (*ChangeEmailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeEmailResponse)
+	err := c.cc.Invoke(ctx, AccountService_ChangeEmail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -456,6 +482,21 @@ type AccountServiceServer interface {
 	// Refusals: FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (as for DeleteAccount),
 	// RATE_LIMITED (more than 10 exports at once or one a minute).
 	ExportAccount(context.Context, *ExportAccountRequest) (*ExportAccountResponse, error)
+	// ChangeEmail asks for another address. It mails a link and a code of six digits to
+	// the new one, for AuthService.ConfirmEmailChange, and tells the owner at the
+	// present one. Until the new address is confirmed, nothing about the account
+	// changes. The link and the code are good for an hour, and end when the account's
+	// sessions are ended, its address changes, or ChangeEmail is called for another
+	// address. An address gets one such mail a minute and five in 15 minutes at most.
+	//
+	// The answer and its time are the same whether or not an account has the new
+	// address; nothing is mailed to one that is taken.
+	//
+	// Refusals: VALIDATION_FAILED (the address breaks a rule of SignUp, or is the
+	// account's own), FRESH_LOGIN_REQUIRED, FACTOR_REQUIRED (the account has a second
+	// factor, and the session was authenticated without it since), RATE_LIMITED (more
+	// than 10 calls at once or one a minute).
+	ChangeEmail(context.Context, *ChangeEmailRequest) (*ChangeEmailResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -510,6 +551,9 @@ func (UnimplementedAccountServiceServer) DeleteAccount(context.Context, *DeleteA
 }
 func (UnimplementedAccountServiceServer) ExportAccount(context.Context, *ExportAccountRequest) (*ExportAccountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExportAccount not implemented")
+}
+func (UnimplementedAccountServiceServer) ChangeEmail(context.Context, *ChangeEmailRequest) (*ChangeEmailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeEmail not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -802,6 +846,24 @@ func _AccountService_ExportAccount_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_ChangeEmail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeEmailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ChangeEmail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ChangeEmail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ChangeEmail(ctx, req.(*ChangeEmailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -868,6 +930,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExportAccount",
 			Handler:    _AccountService_ExportAccount_Handler,
+		},
+		{
+			MethodName: "ChangeEmail",
+			Handler:    _AccountService_ChangeEmail_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

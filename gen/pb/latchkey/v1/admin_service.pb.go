@@ -1921,6 +1921,107 @@ func (x *VerifyUserEmailResponse) GetAccount() *Account {
 	return nil
 }
 
+// Request of ChangeUserEmail.
+type ChangeUserEmailRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identifier of the account.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The new address. The rules are those of SignUp.
+	NewEmail      string `protobuf:"bytes,2,opt,name=new_email,json=newEmail,proto3" json:"new_email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeUserEmailRequest) Reset() {
+	*x = ChangeUserEmailRequest{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeUserEmailRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeUserEmailRequest) ProtoMessage() {}
+
+func (x *ChangeUserEmailRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeUserEmailRequest.ProtoReflect.Descriptor instead.
+func (*ChangeUserEmailRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ChangeUserEmailRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ChangeUserEmailRequest) GetNewEmail() string {
+	if x != nil {
+		return x.NewEmail
+	}
+	return ""
+}
+
+// Response of ChangeUserEmail.
+type ChangeUserEmailResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account with its new address.
+	Account       *Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeUserEmailResponse) Reset() {
+	*x = ChangeUserEmailResponse{}
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeUserEmailResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeUserEmailResponse) ProtoMessage() {}
+
+func (x *ChangeUserEmailResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_admin_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeUserEmailResponse.ProtoReflect.Descriptor instead.
+func (*ChangeUserEmailResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_admin_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ChangeUserEmailResponse) GetAccount() *Account {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
 var File_latchkey_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_admin_service_proto_rawDesc = "" +
@@ -2034,7 +2135,12 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\x16VerifyUserEmailRequest\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"I\n" +
 	"\x17VerifyUserEmailResponse\x12.\n" +
-	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount2\xb6\r\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount\"e\n" +
+	"\x16ChangeUserEmailRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12(\n" +
+	"\tnew_email\x18\x02 \x01(\tB\v\xbaH\br\x06\xd8\xf6\x92\x89\x0e\x01R\bnewEmail\"I\n" +
+	"\x17ChangeUserEmailResponse\x12.\n" +
+	"\aaccount\x18\x01 \x01(\v2\x14.latchkey.v1.AccountR\aaccount2\xa6\x0e\n" +
 	"\fAdminService\x12W\n" +
 	"\aGetUser\x12\x1b.latchkey.v1.GetUserRequest\x1a\x1c.latchkey.v1.GetUserResponse\"\x11\xba\xd7\x18\n" +
 	"\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x90\x02\x01\x12]\n" +
@@ -2063,7 +2169,8 @@ const file_latchkey_v1_admin_service_proto_rawDesc = "" +
 	"\b\x03\x12\x04\b<\x10<\x18\x01\x12`\n" +
 	"\vImportUsers\x12\x1f.latchkey.v1.ImportUsersRequest\x1a .latchkey.v1.ImportUsersResponse\"\f\xba\xd7\x18\b\b\x03\x12\x04\b<\x10<(\x01\x12o\n" +
 	"\x0fListAuditEvents\x12#.latchkey.v1.ListAuditEventsRequest\x1a$.latchkey.v1.ListAuditEventsResponse\"\x11\xba\xd7\x18\n" +
-	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01B\xa6\x01\n" +
+	"\b\x03\x12\x06\b\xd8\x04\x10\xac\x02\x90\x02\x01\x12n\n" +
+	"\x0fChangeUserEmail\x12#.latchkey.v1.ChangeUserEmailRequest\x1a$.latchkey.v1.ChangeUserEmailResponse\"\x10\xba\xd7\x18\f\b\x03\x12\x06\b\xf0.\x10\xd8\x04\x18\x01B\xa6\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x11AdminServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -2078,7 +2185,7 @@ func file_latchkey_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_admin_service_proto_rawDescData
 }
 
-var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_latchkey_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*Account)(nil),                    // 0: latchkey.v1.Account
 	(*GetUserRequest)(nil),             // 1: latchkey.v1.GetUserRequest
@@ -2115,71 +2222,76 @@ var file_latchkey_v1_admin_service_proto_goTypes = []any{
 	(*ExportUserResponse)(nil),         // 32: latchkey.v1.ExportUserResponse
 	(*VerifyUserEmailRequest)(nil),     // 33: latchkey.v1.VerifyUserEmailRequest
 	(*VerifyUserEmailResponse)(nil),    // 34: latchkey.v1.VerifyUserEmailResponse
-	(*User)(nil),                       // 35: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
-	(FactorKind)(0),                    // 37: latchkey.v1.FactorKind
-	(*Session)(nil),                    // 38: latchkey.v1.Session
-	(*Factor)(nil),                     // 39: latchkey.v1.Factor
-	(*AuditEvent)(nil),                 // 40: latchkey.v1.AuditEvent
+	(*ChangeUserEmailRequest)(nil),     // 35: latchkey.v1.ChangeUserEmailRequest
+	(*ChangeUserEmailResponse)(nil),    // 36: latchkey.v1.ChangeUserEmailResponse
+	(*User)(nil),                       // 37: latchkey.v1.User
+	(*timestamppb.Timestamp)(nil),      // 38: google.protobuf.Timestamp
+	(FactorKind)(0),                    // 39: latchkey.v1.FactorKind
+	(*Session)(nil),                    // 40: latchkey.v1.Session
+	(*Factor)(nil),                     // 41: latchkey.v1.Factor
+	(*AuditEvent)(nil),                 // 42: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_admin_service_proto_depIdxs = []int32{
-	35, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
-	36, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
-	36, // 2: latchkey.v1.Account.delete_time:type_name -> google.protobuf.Timestamp
+	37, // 0: latchkey.v1.Account.user:type_name -> latchkey.v1.User
+	38, // 1: latchkey.v1.Account.last_login_time:type_name -> google.protobuf.Timestamp
+	38, // 2: latchkey.v1.Account.delete_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: latchkey.v1.GetUserResponse.account:type_name -> latchkey.v1.Account
-	37, // 4: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
+	39, // 4: latchkey.v1.ListUsersRequest.factor:type_name -> latchkey.v1.FactorKind
 	0,  // 5: latchkey.v1.ListUsersResponse.accounts:type_name -> latchkey.v1.Account
 	0,  // 6: latchkey.v1.SuspendUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 7: latchkey.v1.ReactivateUserResponse.account:type_name -> latchkey.v1.Account
-	38, // 8: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
+	40, // 8: latchkey.v1.ListUserSessionsResponse.sessions:type_name -> latchkey.v1.Session
 	18, // 9: latchkey.v1.ImportUsersRequest.users:type_name -> latchkey.v1.ImportedUser
-	36, // 10: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
-	36, // 11: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
+	38, // 10: latchkey.v1.ImportedUser.create_time:type_name -> google.protobuf.Timestamp
+	38, // 11: latchkey.v1.ImportedUser.last_login_time:type_name -> google.protobuf.Timestamp
 	20, // 12: latchkey.v1.ImportUsersResponse.refusals:type_name -> latchkey.v1.ImportRefusal
-	39, // 13: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	36, // 14: latchkey.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	36, // 15: latchkey.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
-	40, // 16: latchkey.v1.ListAuditEventsResponse.events:type_name -> latchkey.v1.AuditEvent
-	36, // 17: latchkey.v1.DeleteUserResponse.delete_time:type_name -> google.protobuf.Timestamp
+	41, // 13: latchkey.v1.ListUserFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	38, // 14: latchkey.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	38, // 15: latchkey.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	42, // 16: latchkey.v1.ListAuditEventsResponse.events:type_name -> latchkey.v1.AuditEvent
+	38, // 17: latchkey.v1.DeleteUserResponse.delete_time:type_name -> google.protobuf.Timestamp
 	0,  // 18: latchkey.v1.RestoreUserResponse.account:type_name -> latchkey.v1.Account
 	0,  // 19: latchkey.v1.VerifyUserEmailResponse.account:type_name -> latchkey.v1.Account
-	1,  // 20: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
-	3,  // 21: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
-	5,  // 22: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
-	7,  // 23: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
-	27, // 24: latchkey.v1.AdminService.DeleteUser:input_type -> latchkey.v1.DeleteUserRequest
-	29, // 25: latchkey.v1.AdminService.RestoreUser:input_type -> latchkey.v1.RestoreUserRequest
-	31, // 26: latchkey.v1.AdminService.ExportUser:input_type -> latchkey.v1.ExportUserRequest
-	33, // 27: latchkey.v1.AdminService.VerifyUserEmail:input_type -> latchkey.v1.VerifyUserEmailRequest
-	9,  // 28: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
-	21, // 29: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
-	23, // 30: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
-	11, // 31: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
-	13, // 32: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
-	15, // 33: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
-	17, // 34: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
-	25, // 35: latchkey.v1.AdminService.ListAuditEvents:input_type -> latchkey.v1.ListAuditEventsRequest
-	2,  // 36: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
-	4,  // 37: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
-	6,  // 38: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
-	8,  // 39: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
-	28, // 40: latchkey.v1.AdminService.DeleteUser:output_type -> latchkey.v1.DeleteUserResponse
-	30, // 41: latchkey.v1.AdminService.RestoreUser:output_type -> latchkey.v1.RestoreUserResponse
-	32, // 42: latchkey.v1.AdminService.ExportUser:output_type -> latchkey.v1.ExportUserResponse
-	34, // 43: latchkey.v1.AdminService.VerifyUserEmail:output_type -> latchkey.v1.VerifyUserEmailResponse
-	10, // 44: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
-	22, // 45: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
-	24, // 46: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
-	12, // 47: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
-	14, // 48: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
-	16, // 49: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
-	19, // 50: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
-	26, // 51: latchkey.v1.AdminService.ListAuditEvents:output_type -> latchkey.v1.ListAuditEventsResponse
-	36, // [36:52] is the sub-list for method output_type
-	20, // [20:36] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	0,  // 20: latchkey.v1.ChangeUserEmailResponse.account:type_name -> latchkey.v1.Account
+	1,  // 21: latchkey.v1.AdminService.GetUser:input_type -> latchkey.v1.GetUserRequest
+	3,  // 22: latchkey.v1.AdminService.ListUsers:input_type -> latchkey.v1.ListUsersRequest
+	5,  // 23: latchkey.v1.AdminService.SuspendUser:input_type -> latchkey.v1.SuspendUserRequest
+	7,  // 24: latchkey.v1.AdminService.ReactivateUser:input_type -> latchkey.v1.ReactivateUserRequest
+	27, // 25: latchkey.v1.AdminService.DeleteUser:input_type -> latchkey.v1.DeleteUserRequest
+	29, // 26: latchkey.v1.AdminService.RestoreUser:input_type -> latchkey.v1.RestoreUserRequest
+	31, // 27: latchkey.v1.AdminService.ExportUser:input_type -> latchkey.v1.ExportUserRequest
+	33, // 28: latchkey.v1.AdminService.VerifyUserEmail:input_type -> latchkey.v1.VerifyUserEmailRequest
+	9,  // 29: latchkey.v1.AdminService.RevokeUserSessions:input_type -> latchkey.v1.RevokeUserSessionsRequest
+	21, // 30: latchkey.v1.AdminService.ListUserFactors:input_type -> latchkey.v1.ListUserFactorsRequest
+	23, // 31: latchkey.v1.AdminService.RemoveUserFactors:input_type -> latchkey.v1.RemoveUserFactorsRequest
+	11, // 32: latchkey.v1.AdminService.ListUserSessions:input_type -> latchkey.v1.ListUserSessionsRequest
+	13, // 33: latchkey.v1.AdminService.RevokeUserSession:input_type -> latchkey.v1.RevokeUserSessionRequest
+	15, // 34: latchkey.v1.AdminService.RevokeAllSessions:input_type -> latchkey.v1.RevokeAllSessionsRequest
+	17, // 35: latchkey.v1.AdminService.ImportUsers:input_type -> latchkey.v1.ImportUsersRequest
+	25, // 36: latchkey.v1.AdminService.ListAuditEvents:input_type -> latchkey.v1.ListAuditEventsRequest
+	35, // 37: latchkey.v1.AdminService.ChangeUserEmail:input_type -> latchkey.v1.ChangeUserEmailRequest
+	2,  // 38: latchkey.v1.AdminService.GetUser:output_type -> latchkey.v1.GetUserResponse
+	4,  // 39: latchkey.v1.AdminService.ListUsers:output_type -> latchkey.v1.ListUsersResponse
+	6,  // 40: latchkey.v1.AdminService.SuspendUser:output_type -> latchkey.v1.SuspendUserResponse
+	8,  // 41: latchkey.v1.AdminService.ReactivateUser:output_type -> latchkey.v1.ReactivateUserResponse
+	28, // 42: latchkey.v1.AdminService.DeleteUser:output_type -> latchkey.v1.DeleteUserResponse
+	30, // 43: latchkey.v1.AdminService.RestoreUser:output_type -> latchkey.v1.RestoreUserResponse
+	32, // 44: latchkey.v1.AdminService.ExportUser:output_type -> latchkey.v1.ExportUserResponse
+	34, // 45: latchkey.v1.AdminService.VerifyUserEmail:output_type -> latchkey.v1.VerifyUserEmailResponse
+	10, // 46: latchkey.v1.AdminService.RevokeUserSessions:output_type -> latchkey.v1.RevokeUserSessionsResponse
+	22, // 47: latchkey.v1.AdminService.ListUserFactors:output_type -> latchkey.v1.ListUserFactorsResponse
+	24, // 48: latchkey.v1.AdminService.RemoveUserFactors:output_type -> latchkey.v1.RemoveUserFactorsResponse
+	12, // 49: latchkey.v1.AdminService.ListUserSessions:output_type -> latchkey.v1.ListUserSessionsResponse
+	14, // 50: latchkey.v1.AdminService.RevokeUserSession:output_type -> latchkey.v1.RevokeUserSessionResponse
+	16, // 51: latchkey.v1.AdminService.RevokeAllSessions:output_type -> latchkey.v1.RevokeAllSessionsResponse
+	19, // 52: latchkey.v1.AdminService.ImportUsers:output_type -> latchkey.v1.ImportUsersResponse
+	26, // 53: latchkey.v1.AdminService.ListAuditEvents:output_type -> latchkey.v1.ListAuditEventsResponse
+	36, // 54: latchkey.v1.AdminService.ChangeUserEmail:output_type -> latchkey.v1.ChangeUserEmailResponse
+	38, // [38:55] is the sub-list for method output_type
+	21, // [21:38] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_admin_service_proto_init() }
@@ -2203,7 +2315,7 @@ func file_latchkey_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_admin_service_proto_rawDesc), len(file_latchkey_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,6 +35,7 @@ const (
 	AdminService_RevokeAllSessions_FullMethodName  = "/latchkey.v1.AdminService/RevokeAllSessions"
 	AdminService_ImportUsers_FullMethodName        = "/latchkey.v1.AdminService/ImportUsers"
 	AdminService_ListAuditEvents_FullMethodName    = "/latchkey.v1.AdminService/ListAuditEvents"
+	AdminService_ChangeUserEmail_FullMethodName    = "/latchkey.v1.AdminService/ChangeUserEmail"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -146,6 +147,17 @@ type AdminServiceClient interface {
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
+	// ChangeUserEmail gives an account another address, for an owner who does not get
+	// mail at the one before, and ends all its sessions and everything that was mailed,
+	// also links that undo an earlier change. Both addresses get a mail; it has no link
+	// that undoes this change, because somebody else may read the mailbox before. The new
+	// address counts as proved: make sure first that it is the owner's. Once it has
+	// answered OK, no replica accepts a token of the account.
+	//
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED (the address breaks a rule of SignUp, or
+	// is the account's own), EMAIL_TAKEN (another account has it, or may take it back
+	// for 72 hours after a change).
+	ChangeUserEmail(ctx context.Context, in *ChangeUserEmailRequest, opts ...grpc.CallOption) (*ChangeUserEmailResponse, error)
 }
 
 type adminServiceClient struct {
@@ -319,6 +331,16 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 	return out, nil
 }
 
+func (c *adminServiceClient) ChangeUserEmail(ctx context.Context, in *ChangeUserEmailRequest, opts ...grpc.CallOption) (*ChangeUserEmailResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeUserEmailResponse)
+	err := c.cc.Invoke(ctx, AdminService_ChangeUserEmail_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -428,6 +450,17 @@ type AdminServiceServer interface {
 	//
 	// Refusals: VALIDATION_FAILED for a page token that this method did not return.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
+	// ChangeUserEmail gives an account another address, for an owner who does not get
+	// mail at the one before, and ends all its sessions and everything that was mailed,
+	// also links that undo an earlier change. Both addresses get a mail; it has no link
+	// that undoes this change, because somebody else may read the mailbox before. The new
+	// address counts as proved: make sure first that it is the owner's. Once it has
+	// answered OK, no replica accepts a token of the account.
+	//
+	// Refusals: USER_NOT_FOUND, VALIDATION_FAILED (the address breaks a rule of SignUp, or
+	// is the account's own), EMAIL_TAKEN (another account has it, or may take it back
+	// for 72 hours after a change).
+	ChangeUserEmail(context.Context, *ChangeUserEmailRequest) (*ChangeUserEmailResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -485,6 +518,9 @@ func (UnimplementedAdminServiceServer) ImportUsers(grpc.ClientStreamingServer[Im
 }
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
+}
+func (UnimplementedAdminServiceServer) ChangeUserEmail(context.Context, *ChangeUserEmailRequest) (*ChangeUserEmailResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeUserEmail not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -784,6 +820,24 @@ func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ChangeUserEmail_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeUserEmailRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ChangeUserEmail(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ChangeUserEmail_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ChangeUserEmail(ctx, req.(*ChangeUserEmailRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -850,6 +904,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEvents",
 			Handler:    _AdminService_ListAuditEvents_Handler,
+		},
+		{
+			MethodName: "ChangeUserEmail",
+			Handler:    _AdminService_ChangeUserEmail_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1713,15 +1713,198 @@ func (x *ChangePasswordResponse) GetDeviceToken() string {
 	return ""
 }
 
+// Request of ConfirmEmailChange.
+// Set the token, or the email and the code.
+type ConfirmEmailChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Token of the mailed link, at most 512 bytes.
+	Token *string `protobuf:"bytes,1,opt,name=token,proto3,oneof" json:"token,omitempty"`
+	// Address that the code was mailed to: the new one. The rules are those of Login.
+	Email *string `protobuf:"bytes,2,opt,name=email,proto3,oneof" json:"email,omitempty"`
+	// Mailed code: six digits.
+	Code          *string `protobuf:"bytes,3,opt,name=code,proto3,oneof" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmEmailChangeRequest) Reset() {
+	*x = ConfirmEmailChangeRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmEmailChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmEmailChangeRequest) ProtoMessage() {}
+
+func (x *ConfirmEmailChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmEmailChangeRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmEmailChangeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ConfirmEmailChangeRequest) GetToken() string {
+	if x != nil && x.Token != nil {
+		return *x.Token
+	}
+	return ""
+}
+
+func (x *ConfirmEmailChangeRequest) GetEmail() string {
+	if x != nil && x.Email != nil {
+		return *x.Email
+	}
+	return ""
+}
+
+func (x *ConfirmEmailChangeRequest) GetCode() string {
+	if x != nil && x.Code != nil {
+		return *x.Code
+	}
+	return ""
+}
+
+// Response of ConfirmEmailChange.
+type ConfirmEmailChangeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmEmailChangeResponse) Reset() {
+	*x = ConfirmEmailChangeResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmEmailChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmEmailChangeResponse) ProtoMessage() {}
+
+func (x *ConfirmEmailChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmEmailChangeResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmEmailChangeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{28}
+}
+
+// Request of UndoEmailChange.
+type UndoEmailChangeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Token of the mailed link, at most 512 bytes.
+	Token         string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoEmailChangeRequest) Reset() {
+	*x = UndoEmailChangeRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoEmailChangeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoEmailChangeRequest) ProtoMessage() {}
+
+func (x *UndoEmailChangeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoEmailChangeRequest.ProtoReflect.Descriptor instead.
+func (*UndoEmailChangeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UndoEmailChangeRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// Response of UndoEmailChange.
+type UndoEmailChangeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoEmailChangeResponse) Reset() {
+	*x = UndoEmailChangeResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoEmailChangeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoEmailChangeResponse) ProtoMessage() {}
+
+func (x *UndoEmailChangeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoEmailChangeResponse.ProtoReflect.Descriptor instead.
+func (*UndoEmailChangeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{30}
+}
+
 var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x85\x04\n" +
-	"\rSignUpRequest\x12\xf1\x02\n" +
-	"\x05email\x18\x01 \x01(\tB\xda\x02\xbaH\xd6\x02\xba\x01\xc8\x02\n" +
-	"\n" +
-	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xe6\x01this == '' || this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')r\b\x10\x01\x18\xff\x01(\xc0\x02R\x05email\x12*\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\xb4\x01\n" +
+	"\rSignUpRequest\x12!\n" +
+	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xd8\xf6\x92\x89\x0e\x01R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12*\n" +
 	"\n" +
 	"first_name\x18\x03 \x01(\tB\v\xbaH\br\x06\xc0\xf6\x92\x89\x0e\x01R\tfirstName\x12(\n" +
@@ -1821,8 +2004,18 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x10current_password\x18\x01 \x01(\tB\x0e\xbaH\br\x06\xb0\xf6\x92\x89\x0e\x01\x80\x01\x01R\x0fcurrentPassword\x121\n" +
 	"\fnew_password\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\vnewPassword\"@\n" +
 	"\x16ChangePasswordResponse\x12&\n" +
-	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken2\xa6\n" +
-	"\n" +
+	"\fdevice_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vdeviceToken\"\xb3\x01\n" +
+	"\x19ConfirmEmailChangeRequest\x12(\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01H\x00R\x05token\x88\x01\x01\x12&\n" +
+	"\x05email\x18\x02 \x01(\tB\v\xbaH\br\x06\xa8\xf6\x92\x89\x0e\x01H\x01R\x05email\x88\x01\x01\x12'\n" +
+	"\x04code\x18\x03 \x01(\tB\x0e\xbaH\br\x06\xd0\xf6\x92\x89\x0e\x01\x80\x01\x01H\x02R\x04code\x88\x01\x01B\b\n" +
+	"\x06_tokenB\b\n" +
+	"\x06_emailB\a\n" +
+	"\x05_code\"\x1c\n" +
+	"\x1aConfirmEmailChangeResponse\"=\n" +
+	"\x16UndoEmailChangeRequest\x12#\n" +
+	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\"\x19\n" +
+	"\x17UndoEmailChangeResponse2\x89\f\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
@@ -1843,7 +2036,10 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\b\x01\x12\x04\b<\x10x\x18\x01\x12s\n" +
 	"\x12ResendVerification\x12&.latchkey.v1.ResendVerificationRequest\x1a'.latchkey.v1.ResendVerificationResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12i\n" +
 	"\x0eChangePassword\x12\".latchkey.v1.ChangePasswordRequest\x1a#.latchkey.v1.ChangePasswordResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x04\b<\x10x\x18\x01B\xa5\x01\n" +
+	"\b\x02\x12\x04\b<\x10x\x18\x01\x12s\n" +
+	"\x12ConfirmEmailChange\x12&.latchkey.v1.ConfirmEmailChangeRequest\x1a'.latchkey.v1.ConfirmEmailChangeResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12l\n" +
+	"\x0fUndoEmailChange\x12#.latchkey.v1.UndoEmailChangeRequest\x1a$.latchkey.v1.UndoEmailChangeResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01B\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -1858,7 +2054,7 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
 	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
@@ -1887,27 +2083,31 @@ var file_latchkey_v1_auth_service_proto_goTypes = []any{
 	(*ResendVerificationResponse)(nil), // 24: latchkey.v1.ResendVerificationResponse
 	(*ChangePasswordRequest)(nil),      // 25: latchkey.v1.ChangePasswordRequest
 	(*ChangePasswordResponse)(nil),     // 26: latchkey.v1.ChangePasswordResponse
-	(*User)(nil),                       // 27: latchkey.v1.User
-	(*Tokens)(nil),                     // 28: latchkey.v1.Tokens
-	(*Factor)(nil),                     // 29: latchkey.v1.Factor
-	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
-	(ErrorReason)(0),                   // 31: latchkey.v1.ErrorReason
+	(*ConfirmEmailChangeRequest)(nil),  // 27: latchkey.v1.ConfirmEmailChangeRequest
+	(*ConfirmEmailChangeResponse)(nil), // 28: latchkey.v1.ConfirmEmailChangeResponse
+	(*UndoEmailChangeRequest)(nil),     // 29: latchkey.v1.UndoEmailChangeRequest
+	(*UndoEmailChangeResponse)(nil),    // 30: latchkey.v1.UndoEmailChangeResponse
+	(*User)(nil),                       // 31: latchkey.v1.User
+	(*Tokens)(nil),                     // 32: latchkey.v1.Tokens
+	(*Factor)(nil),                     // 33: latchkey.v1.Factor
+	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
+	(ErrorReason)(0),                   // 35: latchkey.v1.ErrorReason
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	27, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	28, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	31, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	32, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
 	4,  // 2: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
-	27, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	29, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
-	30, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
-	28, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
+	31, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	33, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
+	34, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
 	4,  // 7: latchkey.v1.AnswerChallengeResponse.challenge:type_name -> latchkey.v1.Challenge
-	27, // 8: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
-	28, // 9: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	27, // 10: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	31, // 11: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	30, // 12: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	27, // 13: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	31, // 8: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
+	32, // 9: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	31, // 10: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	35, // 11: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	34, // 12: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 13: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
 	0,  // 14: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
 	2,  // 15: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
 	7,  // 16: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
@@ -1921,21 +2121,25 @@ var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
 	21, // 24: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
 	23, // 25: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
 	25, // 26: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	1,  // 27: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 28: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	8,  // 29: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
-	6,  // 30: latchkey.v1.AuthService.SendLoginCode:output_type -> latchkey.v1.SendLoginCodeResponse
-	10, // 31: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
-	12, // 32: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	14, // 33: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	16, // 34: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	18, // 35: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	20, // 36: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	22, // 37: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
-	24, // 38: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
-	26, // 39: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	27, // [27:40] is the sub-list for method output_type
-	14, // [14:27] is the sub-list for method input_type
+	27, // 27: latchkey.v1.AuthService.ConfirmEmailChange:input_type -> latchkey.v1.ConfirmEmailChangeRequest
+	29, // 28: latchkey.v1.AuthService.UndoEmailChange:input_type -> latchkey.v1.UndoEmailChangeRequest
+	1,  // 29: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	3,  // 30: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	8,  // 31: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
+	6,  // 32: latchkey.v1.AuthService.SendLoginCode:output_type -> latchkey.v1.SendLoginCodeResponse
+	10, // 33: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
+	12, // 34: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	14, // 35: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	16, // 36: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	18, // 37: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	20, // 38: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	22, // 39: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	24, // 40: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	26, // 41: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	28, // 42: latchkey.v1.AuthService.ConfirmEmailChange:output_type -> latchkey.v1.ConfirmEmailChangeResponse
+	30, // 43: latchkey.v1.AuthService.UndoEmailChange:output_type -> latchkey.v1.UndoEmailChangeResponse
+	29, // [29:44] is the sub-list for method output_type
+	14, // [14:29] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1966,13 +2170,14 @@ func file_latchkey_v1_auth_service_proto_init() {
 		(*AnswerChallengeResponse_Challenge)(nil),
 	}
 	file_latchkey_v1_auth_service_proto_msgTypes[21].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

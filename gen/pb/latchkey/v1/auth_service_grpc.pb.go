@@ -32,6 +32,8 @@ const (
 	AuthService_VerifyEmail_FullMethodName        = "/latchkey.v1.AuthService/VerifyEmail"
 	AuthService_ResendVerification_FullMethodName = "/latchkey.v1.AuthService/ResendVerification"
 	AuthService_ChangePassword_FullMethodName     = "/latchkey.v1.AuthService/ChangePassword"
+	AuthService_ConfirmEmailChange_FullMethodName = "/latchkey.v1.AuthService/ConfirmEmailChange"
+	AuthService_UndoEmailChange_FullMethodName    = "/latchkey.v1.AuthService/UndoEmailChange"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -224,6 +226,36 @@ type AuthServiceClient interface {
 	// (the session was ended meanwhile), TOKEN_INVALID, TOKEN_EXPIRED,
 	// ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
+	// ConfirmEmailChange changes the address of an account to the one that
+	// AccountService.ChangeEmail was called with, with the token of the link that was
+	// mailed to it, or with that address and the mailed code. Both work once, for an
+	// hour. A code works for five tries of all clients together; the link is not
+	// affected. Sessions go on, and the new address counts as proved. Everything that
+	// was mailed to the address before ends, reset links too. Once it has answered OK,
+	// ValidateToken answers with the new address on every replica.
+	//
+	// The owner gets a mail at the address before. If that was proved, it has a link for
+	// UndoEmailChange, and nobody else can get that address for 72 hours.
+	//
+	// The answer to a code and its time are the same whether or not somebody asked for a
+	// change to the address.
+	//
+	// Refusals: LINK_INVALID, CODE_INVALID; EMAIL_TAKEN (another account has got the
+	// address meanwhile, or may take it back; the link stays good until it expires);
+	// RATE_LIMITED.
+	ConfirmEmailChange(ctx context.Context, in *ConfirmEmailChangeRequest, opts ...grpc.CallOption) (*ConfirmEmailChangeResponse, error)
+	// UndoEmailChange gives an account the address back that it had before
+	// ConfirmEmailChange, with the token of the link that was mailed to that address. The
+	// link works once, for 72 hours, also after sessions were ended or the address was
+	// changed again; changes since are undone with it. It takes from the account what
+	// somebody who changed the address may have planted: all sessions, a password and
+	// second factors that were set since the change, and everything that was mailed.
+	// ForgotPassword sets a new password. Once it has answered OK, no replica accepts a
+	// token of the account.
+	//
+	// Refusals: LINK_INVALID; EMAIL_TAKEN (a program other than this service gave the
+	// address to another account; the link stays good until it expires); RATE_LIMITED.
+	UndoEmailChange(ctx context.Context, in *UndoEmailChangeRequest, opts ...grpc.CallOption) (*UndoEmailChangeResponse, error)
 }
 
 type authServiceClient struct {
@@ -358,6 +390,26 @@ func (c *authServiceClient) ChangePassword(ctx context.Context, in *ChangePasswo
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ChangePasswordResponse)
 	err := c.cc.Invoke(ctx, AuthService_ChangePassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) ConfirmEmailChange(ctx context.Context, in *ConfirmEmailChangeRequest, opts ...grpc.CallOption) (*ConfirmEmailChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmEmailChangeResponse)
+	err := c.cc.Invoke(ctx, AuthService_ConfirmEmailChange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) UndoEmailChange(ctx context.Context, in *UndoEmailChangeRequest, opts ...grpc.CallOption) (*UndoEmailChangeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndoEmailChangeResponse)
+	err := c.cc.Invoke(ctx, AuthService_UndoEmailChange_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -554,6 +606,36 @@ type AuthServiceServer interface {
 	// (the session was ended meanwhile), TOKEN_INVALID, TOKEN_EXPIRED,
 	// ACCOUNT_DISABLED, USER_NOT_FOUND.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
+	// ConfirmEmailChange changes the address of an account to the one that
+	// AccountService.ChangeEmail was called with, with the token of the link that was
+	// mailed to it, or with that address and the mailed code. Both work once, for an
+	// hour. A code works for five tries of all clients together; the link is not
+	// affected. Sessions go on, and the new address counts as proved. Everything that
+	// was mailed to the address before ends, reset links too. Once it has answered OK,
+	// ValidateToken answers with the new address on every replica.
+	//
+	// The owner gets a mail at the address before. If that was proved, it has a link for
+	// UndoEmailChange, and nobody else can get that address for 72 hours.
+	//
+	// The answer to a code and its time are the same whether or not somebody asked for a
+	// change to the address.
+	//
+	// Refusals: LINK_INVALID, CODE_INVALID; EMAIL_TAKEN (another account has got the
+	// address meanwhile, or may take it back; the link stays good until it expires);
+	// RATE_LIMITED.
+	ConfirmEmailChange(context.Context, *ConfirmEmailChangeRequest) (*ConfirmEmailChangeResponse, error)
+	// UndoEmailChange gives an account the address back that it had before
+	// ConfirmEmailChange, with the token of the link that was mailed to that address. The
+	// link works once, for 72 hours, also after sessions were ended or the address was
+	// changed again; changes since are undone with it. It takes from the account what
+	// somebody who changed the address may have planted: all sessions, a password and
+	// second factors that were set since the change, and everything that was mailed.
+	// ForgotPassword sets a new password. Once it has answered OK, no replica accepts a
+	// token of the account.
+	//
+	// Refusals: LINK_INVALID; EMAIL_TAKEN (a program other than this service gave the
+	// address to another account; the link stays good until it expires); RATE_LIMITED.
+	UndoEmailChange(context.Context, *UndoEmailChangeRequest) (*UndoEmailChangeResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }
 
@@ -602,6 +684,12 @@ func (UnimplementedAuthServiceServer) ResendVerification(context.Context, *Resen
 }
 func (UnimplementedAuthServiceServer) ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangePassword not implemented")
+}
+func (UnimplementedAuthServiceServer) ConfirmEmailChange(context.Context, *ConfirmEmailChangeRequest) (*ConfirmEmailChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmEmailChange not implemented")
+}
+func (UnimplementedAuthServiceServer) UndoEmailChange(context.Context, *UndoEmailChangeRequest) (*UndoEmailChangeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndoEmailChange not implemented")
 }
 func (UnimplementedAuthServiceServer) mustEmbedUnimplementedAuthServiceServer() {}
 func (UnimplementedAuthServiceServer) testEmbeddedByValue()                     {}
@@ -858,6 +946,42 @@ func _AuthService_ChangePassword_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_ConfirmEmailChange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmEmailChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).ConfirmEmailChange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_ConfirmEmailChange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).ConfirmEmailChange(ctx, req.(*ConfirmEmailChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuthService_UndoEmailChange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndoEmailChangeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).UndoEmailChange(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_UndoEmailChange_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).UndoEmailChange(ctx, req.(*UndoEmailChangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuthService_ServiceDesc is the grpc.ServiceDesc for AuthService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -916,6 +1040,14 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangePassword",
 			Handler:    _AuthService_ChangePassword_Handler,
+		},
+		{
+			MethodName: "ConfirmEmailChange",
+			Handler:    _AuthService_ConfirmEmailChange_Handler,
+		},
+		{
+			MethodName: "UndoEmailChange",
+			Handler:    _AuthService_UndoEmailChange_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -70,6 +70,14 @@ var file_latchkey_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 		Tag:           "varint,472160106,opt,name=code",
 		Filename:      "latchkey/v1/rules.proto",
 	},
+	{
+		ExtendedType:  (*validate.StringRules)(nil),
+		ExtensionType: (*bool)(nil),
+		Field:         472160107,
+		Name:          "latchkey.v1.new_email",
+		Tag:           "varint,472160107,opt,name=new_email",
+		Filename:      "latchkey/v1/rules.proto",
+	},
 }
 
 // Extension fields to validate.StringRules.
@@ -101,6 +109,11 @@ var (
 	//
 	// optional bool code = 472160106;
 	E_Code = &file_latchkey_v1_rules_proto_extTypes[5]
+	// Address to give to an account: 1 to 255 characters and at most 320 bytes, a local
+	// part, one "@" and a domain name.
+	//
+	// optional bool new_email = 472160107;
+	E_NewEmail = &file_latchkey_v1_rules_proto_extTypes[6]
 )
 
 var File_latchkey_v1_rules_proto protoreflect.FileDescriptor
@@ -147,7 +160,17 @@ const file_latchkey_v1_rules_proto_rawDesc = "" +
 	"deviceName:\x93\x01\n" +
 	"\x04code\x12\x19.buf.validate.StringRules\x18ꮒ\xe1\x01 \x01(\bB`\xc2H]\n" +
 	"[\n" +
-	"\vcode.digits\x12\x12must be six digits\x1a8!rule || this.size() <= 6 && this.matches(r'^[0-9]{6}$')R\x04codeB\x9f\x01\n" +
+	"\vcode.digits\x12\x12must be six digits\x1a8!rule || this.size() <= 6 && this.matches(r'^[0-9]{6}$')R\x04code:\x83\x05\n" +
+	"\tnew_email\x12\x19.buf.validate.StringRules\x18뮒\xe1\x01 \x01(\bB\xc6\x04\xc2H\xc2\x04\n" +
+	"\xd1\x02\n" +
+	"\n" +
+	"email.form\x12Qmust be an address such as name@example.com, without spaces or control characters\x1a\xef\x01!rule || this == '' || this.size() > 255 || this.matches(r'^[^@]{1,64}@') && this.matches(r'^[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+(\\.[^\\pZ\\pC@\"(),:;<>\\[\\]\\\\.]+)*@([\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?\\.)*[\\pL\\pN]([\\pL\\pM\\pN-]{0,61}[\\pL\\pM\\pN])?$')\n" +
+	"J\n" +
+	"\x0estring.min_len\x12\x1dmust be at least 1 characters\x1a\x19!rule || this.size() >= 1\n" +
+	"M\n" +
+	"\x0estring.max_len\x12\x1emust be at most 255 characters\x1a\x1b!rule || this.size() <= 255\n" +
+	"Q\n" +
+	"\x10string.max_bytes\x12\x19must be at most 320 bytes\x1a\"!rule || bytes(this).size() <= 320R\bnewEmailB\x9f\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\n" +
 	"RulesProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1"
 
@@ -161,10 +184,11 @@ var file_latchkey_v1_rules_proto_depIdxs = []int32{
 	0, // 3: latchkey.v1.name:extendee -> buf.validate.StringRules
 	0, // 4: latchkey.v1.device_name:extendee -> buf.validate.StringRules
 	0, // 5: latchkey.v1.code:extendee -> buf.validate.StringRules
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	0, // [0:6] is the sub-list for extension extendee
+	0, // 6: latchkey.v1.new_email:extendee -> buf.validate.StringRules
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	0, // [0:7] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -180,7 +204,7 @@ func file_latchkey_v1_rules_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_rules_proto_rawDesc), len(file_latchkey_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   0,
-			NumExtensions: 6,
+			NumExtensions: 7,
 			NumServices:   0,
 		},
 		GoTypes:           file_latchkey_v1_rules_proto_goTypes,
