@@ -15,11 +15,15 @@ ARG VERSION=dev
 # internal/release has the flags of a shipped binary.
 RUN --mount=type=cache,target=/go/pkg/mod \
     --mount=type=cache,target=/root/.cache/go-build \
-    go run ./internal/release -version "${VERSION}" -o /out/latchkey
+    go run ./internal/release -version "${VERSION}" -o /out/latchkey && \
+    cp "$(go env GOROOT)/lib/time/zoneinfo.zip" /out/
 
 FROM ${BASE_IMAGE}
 # The roots for TLS to PostgreSQL, Redis and the mail server.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+# The time zones, so that TZ works: in the binary they would take as much.
+COPY --from=build /out/zoneinfo.zip /zoneinfo.zip
+ENV ZONEINFO=/zoneinfo.zip
 COPY --from=build /out/latchkey /latchkey
 
 # A number, not a name: Kubernetes' runAsNonRoot cannot check a name, and the image has no /etc/passwd.

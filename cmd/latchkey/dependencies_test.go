@@ -21,7 +21,7 @@ func TestDependencies(t *testing.T) {
 		"go/parser":                   "for programs that read Go",
 		"github.com/latchkey-auth/latchkey/internal/testenv": "for tests",
 	}
-	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "timetzdata,grpcnotrace", ".")
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-tags", "grpcnotrace", ".")
 	text, err := list.Output()
 	if err != nil {
 		t.Fatal(err)

@@ -78,10 +78,9 @@ func run(ctx context.Context, args []string) (err error) {
 // build builds with these flags:
 //
 //   - grpcnotrace leaves out golang.org/x/net/trace, which gRPC imports and nothing here uses.
-//   - timetzdata is for an image without zone files, where TZ must work all the same.
 //   - -s -w leave out what only debuggers read. Stack traces do not need it.
 func build(ctx context.Context, output, version, overlay string) error {
-	return command(ctx, "build", "-trimpath", "-buildvcs=false", "-tags", "timetzdata,grpcnotrace",
+	return command(ctx, "build", "-trimpath", "-buildvcs=false", "-tags", "grpcnotrace",
 		"-ldflags", "-s -w -X main.version="+version, "-overlay", overlay,
 		"-o", output, "github.com/latchkey-auth/latchkey/cmd/latchkey")
 }
