@@ -163,6 +163,7 @@ const findProtection = `-- name: FindProtection :one
 SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = $1), 0)::bigint AS epoch,
     ARRAY(SELECT f.id FROM factors f WHERE f.user_id = $1 ORDER BY f.id)::uuid[] AS factors,
     coalesce((SELECT s.id FROM recovery_sets s WHERE s.user_id = $1), '00000000-0000-0000-0000-000000000000')::uuid AS recovery_set
+WHERE latchkey_on_primary()
 `
 
 type FindProtectionRow struct {

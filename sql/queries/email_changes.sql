@@ -51,7 +51,8 @@ WHERE users.id = @id AND users.email_lookup IS NULL
 -- name: FindProtection :one
 SELECT coalesce((SELECT g.epoch FROM password_guards g WHERE g.user_id = @user_id), 0)::bigint AS epoch,
     ARRAY(SELECT f.id FROM factors f WHERE f.user_id = @user_id ORDER BY f.id)::uuid[] AS factors,
-    coalesce((SELECT s.id FROM recovery_sets s WHERE s.user_id = @user_id), '00000000-0000-0000-0000-000000000000')::uuid AS recovery_set;
+    coalesce((SELECT s.id FROM recovery_sets s WHERE s.user_id = @user_id), '00000000-0000-0000-0000-000000000000')::uuid AS recovery_set
+WHERE latchkey_on_primary();
 
 -- DeleteFactorsBut deletes the second factors of an account that are not among these, its recovery codes if they are another
 -- set or if no factor is left, and what was counted against it.

@@ -59,6 +59,7 @@ func differences() []difference {
 			"s-lockout-05": refusedWith(code.Code_PERMISSION_DENIED, "account is disabled"),
 			"s-reset-16":   invalid("invalid or expired reset token"),
 		}},
+		{"Accounts that are to be deleted (`LATCHKEY_DELETION_GRACE`)", nil},
 		{"Deleted accounts", map[string]answer{"s-reset-17": invalid("invalid or expired reset token")}},
 		{"What a reset ends", map[string]answer{
 			"s-reset-18":    loggedIn("2114ead6-37a1-4fa7-881b-ebd2c1ab768e", "reset5.dock@harbor.example", "Tess", "Moor"),
