@@ -314,6 +314,7 @@ func deletionRaces() map[string]race {
 			return func(ctx context.Context) error { return tryLogin(ctx, s, email, "wrong") }
 		}},
 		"refresh": {reasons: append([]string{"REFRESH_TOKEN_INVALID"}, after...), prepare: func(t *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) func(context.Context) error {
+			t.Helper()
 			newest := logIn(t, s, email)
 			return func(ctx context.Context) error {
 				tokens, err := tryRefresh(ctx, s, newest.GetRefreshToken(), "")
@@ -324,6 +325,7 @@ func deletionRaces() map[string]race {
 			}
 		}},
 		"reset": {reasons: append([]string{"RESET_TOKEN_INVALID"}, after...), prepare: func(t *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) func(context.Context) error {
+			t.Helper()
 			forgot(t, s, email)
 			_, token := resetMail(t, s, email)
 			return func(ctx context.Context) error { return tryReset(ctx, s, token, "another horse battery") }
@@ -335,6 +337,7 @@ func deletionRaces() map[string]race {
 			}
 		}},
 		"verification": {mailed: true, reasons: append([]string{"LINK_INVALID"}, after...), prepare: func(t *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) func(context.Context) error {
+			t.Helper()
 			mailed := waitLetter(t, s, email, 1)
 			return func(ctx context.Context) error { _, err := verifyLink(ctx, s, mailed.token); return err }
 		}},
@@ -343,6 +346,7 @@ func deletionRaces() map[string]race {
 			return err
 		}),
 		"passkey": {reasons: append([]string{"CODE_INVALID"}, after...), prepare: func(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) func(context.Context) error {
+			t.Helper()
 			key := newAuthenticator(t)
 			ctx := testenv.WithKey(t.Context(), tokens.GetAccessToken())
 			started, err := s.AccountService.StartPasskeyRegistration(ctx, &latchkeyv1.StartPasskeyRegistrationRequest{})
@@ -375,6 +379,7 @@ func deletionRaces() map[string]race {
 			return err
 		}),
 		"operator": {reasons: after, prepare: func(t *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) func(context.Context) error {
+			t.Helper()
 			id := wantValid(t, s, tokens.GetAccessToken(), 0).GetUser().GetId()
 			return func(ctx context.Context) error {
 				_, err := s.Admin.RemoveUserFactors(testenv.WithKey(ctx, testenv.AdminKey), &latchkeyv1.RemoveUserFactorsRequest{UserId: id})

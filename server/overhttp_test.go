@@ -110,7 +110,7 @@ func asStatus(err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	st := &spb.Status{Code: int32(failed.Code()), Message: failed.Message()} //nolint:gosec // G115: codes go up to 16
+	st := &spb.Status{Code: int32(failed.Code()), Message: failed.Message()}
 	for _, detail := range failed.Details() {
 		st.Details = append(st.Details, &anypb.Any{TypeUrl: "type.googleapis.com/" + detail.Type, Value: detail.Value})
 	}
@@ -173,8 +173,14 @@ func TestProtocolsOverHTTP(t *testing.T) {
 
 func traceIDOf(trailer metadata.MD) string { return strings.Join(trailer.Get("trace-id"), "") }
 
+// reply is an answer whose body was read.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // post sends a request as curl does.
-func post(t *testing.T, url, contentType, body string, headers ...string) (*http.Response, string) {
+func post(t *testing.T, url, contentType, body string, headers ...string) (reply, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -193,7 +199,7 @@ func post(t *testing.T, url, contentType, body string, headers ...string) (*http
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, string(text)
+	return reply{resp.StatusCode, resp.Header}, string(text)
 }
 
 // Plain JSON needs no header of Connect, and an error says what a person and a program need.

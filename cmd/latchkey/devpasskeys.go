@@ -6,8 +6,8 @@ import (
 )
 
 // passkeyPath is the page that plays the part of an app's page for passkeys: it passes the options of the service to the
-// browser, and shows what the browser answers. It calls nothing, so it can do no more than whoever looks at it.
-const passkeyPath = "/dev/passkeys"
+// browser, and shows what the browser answers. It calls nothing, so it can do no more than the person who looks at it.
+const passkeyPath = "/dev/passkeys" //nolint:gosec // G101: a path
 
 var (
 	//go:embed devpasskeys.html

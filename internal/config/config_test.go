@@ -112,16 +112,16 @@ func TestDevNeedsNothingAndStaysOnLoopback(t *testing.T) {
 func TestWrongValuesAreNamedWithFormAndExample(t *testing.T) {
 	t.Parallel()
 	for variable, values := range map[string][]string{
-		"LATCHKEY_GRPC_ADDR":           {"50051", "127.0.0.1", "host:port:1", "h:99999"},
-		"LATCHKEY_ACCESS_TOKEN_TTL":    {"15", "abc", "-1m", "0s", "25h"},
-		"LATCHKEY_REFRESH_GRACE":       {"6m"},
-		"LATCHKEY_ISSUER":              {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
-		"LATCHKEY_KEY_ROTATION":        {"90d", "-24h", "1h", "23h59m59s", "1"},
-		"LATCHKEY_TOKEN_ALGORITHM":     {"HS256", "none", "eddsa"},
-		"LATCHKEY_ARGON2_MEMORY_KIB":   {"63", "1e3", "99999999"},
-		"LATCHKEY_ARGON2_THREADS":      {"0", "65"},
-		"LATCHKEY_HASH_SLOTS":          {"-1", "x"},
-		"LATCHKEY_REFLECTION":          {"maybe"},
+		"LATCHKEY_GRPC_ADDR":         {"50051", "127.0.0.1", "host:port:1", "h:99999"},
+		"LATCHKEY_ACCESS_TOKEN_TTL":  {"15", "abc", "-1m", "0s", "25h"},
+		"LATCHKEY_REFRESH_GRACE":     {"6m"},
+		"LATCHKEY_ISSUER":            {"auth.example.com", "ftp://x", "https://", "https://x?y=1"},
+		"LATCHKEY_KEY_ROTATION":      {"90d", "-24h", "1h", "23h59m59s", "1"},
+		"LATCHKEY_TOKEN_ALGORITHM":   {"HS256", "none", "eddsa"},
+		"LATCHKEY_ARGON2_MEMORY_KIB": {"63", "1e3", "99999999"},
+		"LATCHKEY_ARGON2_THREADS":    {"0", "65"},
+		"LATCHKEY_HASH_SLOTS":        {"-1", "x"},
+		"LATCHKEY_REFLECTION":        {"maybe"},
 		"LATCHKEY_WEB_ORIGINS": {
 			"*", "https://*.example.com", "null", "file://", "https://app.example.com/", "https://app.example.com/path", "app.example.com", "https://",
 			"https://user@app.example.com", "https://app.example.com:", "https://app.example.com?x", "https://app.example.com#x",

@@ -220,6 +220,7 @@ func (c *composer) link(kind LetterKind, l Letter) string {
 		page = c.pages.change
 	case EmailChangedUndo:
 		page, prefix = c.pages.change, undoParameter+"&"
+	case LoginCode: // a code alone: a link that logs in would do so for the person who asked
 	}
 	if page == nil || l.Token == "" {
 		return ""

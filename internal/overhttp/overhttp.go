@@ -81,7 +81,8 @@ func (cfg Config) unary(service registered, method *grpc.MethodDesc) connect.Met
 	return connect.Method{
 		Spec: connect.Spec{StreamType: connect.StreamTypeUnary, Procedure: name},
 		Handler: func(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
-			answer, err := method.Handler(service.impl, newCall(ctx, name, stream).ctx, stream.Receive, cfg.Unary)
+			c := newCall(ctx, name, stream)
+			answer, err := method.Handler(service.impl, c.ctx, stream.Receive, cfg.Unary) //nolint:contextcheck // it is made of ctx
 			if err != nil {
 				return connectError(err)
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // passkeyKey is a P-256 key (PKCS 8). virtualwebauthn encodes one in 128 of those that it makes wrongly.
-const passkeyKey = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgdu0bim39pgX8EPkLjVX8HzHHIVYpwRX709F1g4/URbuhRANCAARt/3AVyhqyBaDUSDNS/eulpdw6+K0ORqpCjQz9MhGOWURsyqdV6e100ozaeDdnH5Jx94AxV12s+ictWJqqZvxl"
+const passkeyKey = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgdu0bim39pgX8EPkLjVX8HzHHIVYpwRX709F1g4/URbuhRANCAARt/3AVyhqyBaDUSDNS/eulpdw6+K0ORqpCjQz9MhGOWURsyqdV6e100ozaeDdnH5Jx94AxV12s+ictWJqqZvxl" //nolint:gosec // G101: of tests only
 
 // Authenticator has one passkey, and a browser that shows a page to it.
 type Authenticator struct {

@@ -17,8 +17,7 @@ type past struct {
 func newPast(calls []*call) past {
 	p := past{logins: map[int]*call{}}
 	for _, c := range calls {
-		switch {
-		case c.Kind.begins() && c.Answer == accepted:
+		if c.Kind.begins() && c.Answer == accepted {
 			p.logins[c.Session] = c
 		}
 		switch {
