@@ -39,7 +39,7 @@ func otherQueries() []string {
 		"OnPrimary", "TakeWrite", "TakeResetRequests", "Job", "Leader", "Queue", "Notification", "PG", "River", "Schema", "Table",
 		"Column", "Index",
 		// These run in the sweep at the start.
-		"DeleteAuditEventsBefore", "DeleteExpired", "DeleteMailNoticesBefore", "DeleteOld",
+		"DeleteAuditEventsBefore", "DeleteExpired", "DeleteMailNoticesBefore", "DeleteOld", "DueDeletions", "EraseAddresses",
 	}
 }
 
