@@ -22,8 +22,8 @@ import (
 
 const (
 	secretKey     = "row0rScHLQXkSiKJHeL5tPQD0qdewcWxncClZlZjpUE=" //nolint:gosec // G101: of this test only
-	passkeyOrigin = "https://app.example.com"
-	codeLabel     = "latchkey login code\x00" //nolint:gosec // G101: a label
+	passkeyOrigin = "https://app.example.com"                      //nolint:gosec // G101: an address
+	codeLabel     = "latchkey login code\x00"
 )
 
 // key is a passkey that the account has or had.
