@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/app"
@@ -312,28 +313,31 @@ func (a *adminCall) eachPage(show func(token string) (next string, err error)) e
 	}
 }
 
-func adminSuspend(ctx context.Context, a *adminCall) error {
+// changeAccount calls a method that changes the account, and shows it as it is then.
+func changeAccount[Q any, A interface{ GetAccount() *latchkeyv1.Account }](
+	ctx context.Context, a *adminCall, method func(context.Context, Q, ...grpc.CallOption) (A, error), request func(id string) Q,
+) error {
 	id, err := a.id(ctx)
 	if err != nil {
 		return err
 	}
-	resp, err := call(ctx, a.client.SuspendUser, &latchkeyv1.SuspendUserRequest{UserId: id})
+	resp, err := call(ctx, method, request(id))
 	if err != nil {
 		return err
 	}
 	return a.showAccount(resp.GetAccount())
 }
 
+func adminSuspend(ctx context.Context, a *adminCall) error {
+	return changeAccount(ctx, a, a.client.SuspendUser, func(id string) *latchkeyv1.SuspendUserRequest {
+		return &latchkeyv1.SuspendUserRequest{UserId: id}
+	})
+}
+
 func adminReactivate(ctx context.Context, a *adminCall) error {
-	id, err := a.id(ctx)
-	if err != nil {
-		return err
-	}
-	resp, err := call(ctx, a.client.ReactivateUser, &latchkeyv1.ReactivateUserRequest{UserId: id})
-	if err != nil {
-		return err
-	}
-	return a.showAccount(resp.GetAccount())
+	return changeAccount(ctx, a, a.client.ReactivateUser, func(id string) *latchkeyv1.ReactivateUserRequest {
+		return &latchkeyv1.ReactivateUserRequest{UserId: id}
+	})
 }
 
 func adminRevokeSession(ctx context.Context, a *adminCall) error {
@@ -385,15 +389,9 @@ func adminRemoveFactors(ctx context.Context, a *adminCall) error {
 }
 
 func adminChangeEmail(ctx context.Context, a *adminCall) error {
-	id, err := a.id(ctx)
-	if err != nil {
-		return err
-	}
-	resp, err := call(ctx, a.client.ChangeUserEmail, &latchkeyv1.ChangeUserEmailRequest{UserId: id, NewEmail: a.to})
-	if err != nil {
-		return err
-	}
-	return a.showAccount(resp.GetAccount())
+	return changeAccount(ctx, a, a.client.ChangeUserEmail, func(id string) *latchkeyv1.ChangeUserEmailRequest {
+		return &latchkeyv1.ChangeUserEmailRequest{UserId: id, NewEmail: a.to}
+	})
 }
 
 func adminRevokeAll(ctx context.Context, a *adminCall) error {

@@ -25,27 +25,15 @@ func adminDelete(ctx context.Context, a *adminCall) error {
 }
 
 func adminRestore(ctx context.Context, a *adminCall) error {
-	id, err := a.id(ctx)
-	if err != nil {
-		return err
-	}
-	resp, err := call(ctx, a.client.RestoreUser, &latchkeyv1.RestoreUserRequest{UserId: id})
-	if err != nil {
-		return err
-	}
-	return a.showAccount(resp.GetAccount())
+	return changeAccount(ctx, a, a.client.RestoreUser, func(id string) *latchkeyv1.RestoreUserRequest {
+		return &latchkeyv1.RestoreUserRequest{UserId: id}
+	})
 }
 
 func adminVerifyEmail(ctx context.Context, a *adminCall) error {
-	id, err := a.id(ctx)
-	if err != nil {
-		return err
-	}
-	resp, err := call(ctx, a.client.VerifyUserEmail, &latchkeyv1.VerifyUserEmailRequest{UserId: id})
-	if err != nil {
-		return err
-	}
-	return a.showAccount(resp.GetAccount())
+	return changeAccount(ctx, a, a.client.VerifyUserEmail, func(id string) *latchkeyv1.VerifyUserEmailRequest {
+		return &latchkeyv1.VerifyUserEmailRequest{UserId: id}
+	})
 }
 
 // adminExport prints the JSON as the service wrote it: with --json too, for it is JSON in any case.

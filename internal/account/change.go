@@ -70,15 +70,8 @@ func (a *Accounts) askForChange(ctx context.Context, tx pgx.Tx, by revoke.Author
 	if err != nil {
 		return err
 	}
-	if err := a.cfg.Revoker.Recheck(ctx, tx, by); err != nil {
+	if err := a.recheckFactor(ctx, tx, by); err != nil {
 		return err
-	}
-	second, err := a.queries.ListFactors(ctx, tx, by.UserID)
-	if err != nil {
-		return fmt.Errorf("list the factors: %w", err)
-	}
-	if len(second) > 0 && by.LacksFactor(second[0].CreatedAt) {
-		return refusal.FactorRequired()
 	}
 	if newEmail == user.Email {
 		return sameAddress()

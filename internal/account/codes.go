@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
@@ -52,12 +51,11 @@ func (s secrets) code(ctx context.Context, tx pgx.Tx, o owner) (digits string, o
 	if admitted == 0 {
 		return "", false, nil
 	}
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
-	digits = s.digits(o.userID, nonce[:])
+	nonce := newNonce()
+	digits = s.digits(o.userID, nonce)
 	return digits, true, queries.SetCode(ctx, tx, db.SetCodeParams{
 		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker,
-		CodeNonce: nonce[:], CodeHash: s.hashCode(o.userID, o.address, digits),
+		CodeNonce: nonce, CodeHash: s.hashCode(o.userID, o.address, digits),
 	})
 }
 

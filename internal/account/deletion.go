@@ -91,10 +91,7 @@ func (a *Accounts) recheckFactor(ctx context.Context, tx pgx.Tx, by revoke.Autho
 	if err != nil {
 		return fmt.Errorf("list the factors: %w", err)
 	}
-	if len(second) > 0 && by.LacksFactor(second[0].CreatedAt) {
-		return refusal.FactorRequired()
-	}
-	return nil
+	return by.NeedFactor(second)
 }
 
 // leaving says which account to delete, and how.

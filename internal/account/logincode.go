@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
@@ -69,9 +68,7 @@ func (a *Accounts) loginCodes() secrets {
 
 func (a *Accounts) newCodeToken() string {
 	token := binary.BigEndian.AppendUint64(nil, uint64(a.cfg.Now().Add(codeTokenTTL).UnixMilli()))
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
-	token = append(token, nonce[:]...)
+	token = append(token, newNonce()...)
 	return base64.RawURLEncoding.EncodeToString(append(token, a.codeTokenMAC(token)...))
 }
 

@@ -17,13 +17,18 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 )
 
-// LeavesAt implements login.Deletions. An account that an operator has suspended too cannot be kept by its owner.
+// LeavesAt implements login.Accounts. An account that an operator has suspended too cannot be kept by its owner.
 func (a *Accounts) LeavesAt(ctx context.Context, id uuid.UUID) (time.Time, error) {
 	mark, err := a.deletionOf(ctx, a.cfg.Pool, id)
-	if err != nil || mark == nil || mark.Suspended || !mark.DeleteAt.After(a.cfg.Now()) {
+	if err != nil || !a.canKeep(mark) {
 		return time.Time{}, err
 	}
 	return mark.DeleteAt, nil
+}
+
+// canKeep returns whether the owner of an account with this mark can cancel its deletion.
+func (a *Accounts) canKeep(mark *db.AccountDeletion) bool {
+	return mark != nil && !mark.Suspended && mark.DeleteAt.After(a.cfg.Now())
 }
 
 // Keep cancels the deletion of an account for its owner, who has just logged in with all that the account asks for, and
@@ -49,7 +54,7 @@ func (a *Accounts) Keep(ctx context.Context, id uuid.UUID, position int64) (int6
 		if err != nil {
 			return 0, revoke.Ended{}, err
 		}
-		if mark == nil || mark.Suspended || !mark.DeleteAt.After(a.cfg.Now()) {
+		if !a.canKeep(mark) {
 			return 0, revoke.Ended{}, refusal.AccountDisabled()
 		}
 		_, ended, err := a.restore(ctx, tx, row)

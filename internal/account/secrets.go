@@ -87,13 +87,18 @@ func (s secrets) issue(ctx context.Context, tx pgx.Tx, o owner, position int64) 
 			})
 		}
 	}
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
-	token = s.derive(o.userID, nonce[:])
+	nonce := newNonce()
+	token = s.derive(o.userID, nonce)
 	return token, queries.ReplaceSecret(ctx, tx, db.ReplaceSecretParams{
 		UserID: o.userID, Purpose: s.purpose.name, Asker: o.asker, Address: o.address,
-		TokenHash: HashToken(token), Nonce: nonce[:], Position: position, CreatedAt: now, ExpiresAt: now.Add(s.ttl),
+		TokenHash: HashToken(token), Nonce: nonce, Position: position, CreatedAt: now, ExpiresAt: now.Add(s.ttl),
 	})
+}
+
+func newNonce() []byte {
+	nonce := make([]byte, nonceSize)
+	_, _ = rand.Read(nonce) // never fails (crypto/rand, since Go 1.24)
+	return nonce
 }
 
 // find returns the account of a token and does not spend it. It returns errSecret if the token is not good.

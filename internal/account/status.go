@@ -81,6 +81,11 @@ func (a *Accounts) noteKept(ctx context.Context, tx pgx.Tx, id uuid.UUID) error 
 	if err != nil || mark == nil {
 		return err
 	}
+	return a.tellKept(ctx, tx, id)
+}
+
+// tellKept records that the deletion of an account is cancelled, and mails its owner.
+func (a *Accounts) tellKept(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	if err := a.cfg.Mailer.Notify(ctx, tx, mail.DeletionCancelled, id, caller.From(ctx).TraceID); err != nil {
 		return err
 	}

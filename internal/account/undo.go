@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -95,12 +94,11 @@ func (a *Accounts) offerUndo(ctx context.Context, tx pgx.Tx, before db.User, pos
 		return false, err
 	}
 	now := a.cfg.Now()
-	var nonce [nonceSize]byte
-	_, _ = rand.Read(nonce[:]) // never fails (crypto/rand, since Go 1.24)
+	nonce := newNonce()
 	s := secrets{purpose: undoChange(), key: a.cfg.LinkKey}
 	created, err := a.queries.CreateUndo(ctx, tx, db.CreateUndoParams{
 		UserID: before.ID, Purpose: s.purpose.name, Asker: nobody(), Address: address.Lookup(before.Email), NewEmail: before.Email,
-		TokenHash: HashToken(s.derive(before.ID, nonce[:])), Nonce: nonce[:], Position: position, Data: data,
+		TokenHash: HashToken(s.derive(before.ID, nonce)), Nonce: nonce, Position: position, Data: data,
 		CreatedAt: now, ExpiresAt: now.Add(undoTTL),
 	})
 	if err != nil {
@@ -200,10 +198,7 @@ func (a *Accounts) keepUndone(ctx context.Context, tx pgx.Tx, userID uuid.UUID) 
 	if _, err := a.queries.SetUserActive(ctx, tx, db.SetUserActiveParams{ID: userID, IsActive: true}); err != nil {
 		return fmt.Errorf("enable the account: %w", err)
 	}
-	if err := a.cfg.Trail.Record(ctx, tx, audit.DeletionCancelled, userID, uuid.Nil); err != nil {
-		return err
-	}
-	return a.cfg.Mailer.Notify(ctx, tx, mail.DeletionCancelled, userID, caller.From(ctx).TraceID)
+	return a.tellKept(ctx, tx, userID)
 }
 
 // putBack gives an account, which is locked, its address of before, and the protection that it had with it. A thief could

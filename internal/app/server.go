@@ -100,9 +100,6 @@ func (a *App) newFlows(keys *subkeys, cache *validate.Cache, older *older) (*flo
 		return nil, err
 	}
 	older.hookFlows(&logins, &accounts)
-	logins.UseLoginCode = func(ctx context.Context, token, code string) (account.CodeLogin, error) {
-		return f.accounts.UseLoginCode(ctx, token, code) // which is made below, since it needs the logins
-	}
 	f.logins = login.New(logins)
 	accounts.Guesses = f.logins
 	f.accounts = account.New(accounts)
@@ -140,8 +137,8 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		Pool: st.Pool, Sessions: a.Sessions, Keyring: a.Keyring, Passwords: a.hasher, Failures: failures, Rates: f.rates,
 		Devices: devices, NewDeviceMails: cfg.NewDeviceMails, Notifier: a.outbox, Factors: f.factors,
 		RequestVerification: a.outbox.RequestVerification, ProveFirst: account.Verification(cfg.EmailVerification) == account.VerificationRequired,
-		Deletions: deletions{f},
-		Revoker:   f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
+		Accounts: laterAccounts{f},
+		Revoker:  f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
 		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
 	}
 	accounts = account.Config{
@@ -175,15 +172,20 @@ func (a *App) register(r grpc.ServiceRegistrar, f *flows) {
 	f.older.register(r)
 }
 
-// deletions are those of the accounts of the flows, which are built after the logins that need them.
-type deletions struct{ f *flows }
+// laterAccounts are the accounts of the flows, which are built after the logins that need them.
+type laterAccounts struct{ f *flows }
 
-// LeavesAt implements login.Deletions.
-func (d deletions) LeavesAt(ctx context.Context, id uuid.UUID) (time.Time, error) {
-	return d.f.accounts.LeavesAt(ctx, id)
+// LeavesAt implements login.Accounts.
+func (l laterAccounts) LeavesAt(ctx context.Context, id uuid.UUID) (time.Time, error) {
+	return l.f.accounts.LeavesAt(ctx, id)
 }
 
-// Keep implements login.Deletions.
-func (d deletions) Keep(ctx context.Context, id uuid.UUID, position int64) (int64, error) {
-	return d.f.accounts.Keep(ctx, id, position)
+// Keep implements login.Accounts.
+func (l laterAccounts) Keep(ctx context.Context, id uuid.UUID, position int64) (int64, error) {
+	return l.f.accounts.Keep(ctx, id, position)
+}
+
+// UseLoginCode implements login.Accounts.
+func (l laterAccounts) UseLoginCode(ctx context.Context, token, code string) (account.CodeLogin, error) {
+	return l.f.accounts.UseLoginCode(ctx, token, code)
 }

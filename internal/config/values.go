@@ -228,24 +228,21 @@ type WebOrigins []string
 
 // UnmarshalText accepts origins separated by commas.
 func (o *WebOrigins) UnmarshalText(text []byte) error {
-	var list WebOrigins
-	for part := range strings.SplitSeq(string(text), ",") {
-		origin, err := parseWebOrigin(strings.ToLower(strings.TrimSpace(part)))
-		if err != nil {
-			return err
-		}
-		list = append(list, origin)
+	var list Origins
+	err := list.UnmarshalText(text)
+	for i := 0; i < len(list) && err == nil; i++ {
+		list[i], err = parseWebOrigin(strings.ToLower(list[i]))
 	}
-	*o = list
-	return nil
+	if err == nil {
+		*o = WebOrigins(list)
+	}
+	return err
 }
 
 // parseWebOrigin checks an origin, and leaves out a port that browsers do not send.
 func parseWebOrigin(text string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
-	case text == "":
-		return "", errors.New("has an empty part")
 	case strings.Contains(text, "*"):
 		return "", errors.New("has a wildcard: list each origin in full")
 	case err != nil || u.Host == "" || strings.HasSuffix(u.Host, ":") || u.Scheme+"://"+u.Host != text:
@@ -263,7 +260,7 @@ func parseWebOrigin(text string) (string, error) {
 }
 
 // String lists the origins as they can be set.
-func (o WebOrigins) String() string { return strings.Join(o, ",") }
+func (o WebOrigins) String() string { return Origins(o).String() }
 
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix

@@ -144,14 +144,6 @@ func (f *Flow) Answers(ctx context.Context, userID uuid.UUID, second []string) (
 	return kinds, nil
 }
 
-// needFactor refuses a session that has not shown a second factor of the account: see Authority.LacksFactor.
-func needFactor(by revoke.Authority, second []db.Factor) error {
-	if len(second) > 0 && by.LacksFactor(second[0].CreatedAt) {
-		return refusal.FactorRequired()
-	}
-	return nil
-}
-
 // change makes a change to the factors of the account of a session. do gets the account's second factors, the oldest
 // first. The account is locked, so that they stay as they are.
 func change[T any](
@@ -162,7 +154,7 @@ func change[T any](
 		if err != nil {
 			return none, fmt.Errorf("list the factors: %w", err)
 		}
-		if err := needFactor(by, second); err != nil {
+		if err := by.NeedFactor(second); err != nil {
 			return none, err
 		}
 		return do(ctx, tx, second)

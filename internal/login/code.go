@@ -30,7 +30,7 @@ func (f *Flow) AnswerCode(ctx context.Context, req CodeRequest) (Result, error) 
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	used, err := f.cfg.UseLoginCode(ctx, req.ChallengeToken, req.Code)
+	used, err := f.cfg.Accounts.UseLoginCode(ctx, req.ChallengeToken, req.Code)
 	found := used.Owner
 	caller.NoteUser(ctx, found.ID)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/latchkey-auth/latchkey/gen/db"
-	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/device"
@@ -61,14 +60,11 @@ type Config struct {
 	// proved.
 	RequestVerification func(ctx context.Context, tx pgx.Tx, request mail.Request) error
 	ProveFirst          bool
-	// Deletions cancels deletions.
-	Deletions Deletions
-	// UseLoginCode spends a mailed code, see account.Accounts.
-	UseLoginCode func(ctx context.Context, token, code string) (account.CodeLogin, error)
-	Revoker      *revoke.Revoker
-	Trail        *audit.Trail
-	Redis        *besteffort.Redis
-	Afterwards   *besteffort.Afterwards
+	Accounts            Accounts
+	Revoker             *revoke.Revoker
+	Trail               *audit.Trail
+	Redis               *besteffort.Redis
+	Afterwards          *besteffort.Afterwards
 	// Older is nil if Latchkey accepts nothing of an older backend.
 	Older Older
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.

@@ -10,12 +10,14 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 )
 
-// Deletions knows the accounts that are to be deleted. An account.Accounts is one.
-type Deletions interface {
+// Accounts is what a login asks of accounts beside the password. An account.Accounts is one.
+type Accounts interface {
 	// LeavesAt returns when an account will be deleted, or zero if it is not to be deleted, or cannot be kept any more.
 	LeavesAt(ctx context.Context, id uuid.UUID) (time.Time, error)
 	// Keep cancels the deletion, and returns the position for the session of its owner.
 	Keep(ctx context.Context, id uuid.UUID, position int64) (int64, error)
+	// UseLoginCode spends a mailed code.
+	UseLoginCode(ctx context.Context, token, code string) (account.CodeLogin, error)
 }
 
 // refuseDisabled refuses an account that is not active, unless it is to be deleted and its owner wants to keep it: then
@@ -25,7 +27,7 @@ func (f *Flow) refuseDisabled(ctx context.Context, user account.User, keep bool)
 	if user.Active {
 		return nil
 	}
-	until, err := f.cfg.Deletions.LeavesAt(ctx, user.ID)
+	until, err := f.cfg.Accounts.LeavesAt(ctx, user.ID)
 	switch {
 	case err != nil:
 		return err

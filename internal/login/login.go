@@ -127,7 +127,7 @@ type start struct {
 // finish starts a session after the password and all that the account asks for beside it.
 func (f *Flow) finish(ctx context.Context, found account.Credential, s start) (Result, error) {
 	if !found.Active { // refuseDisabled has let it pass
-		position, err := f.cfg.Deletions.Keep(ctx, found.ID, found.Position)
+		position, err := f.cfg.Accounts.Keep(ctx, found.ID, found.Position)
 		if err != nil {
 			return Result{}, err
 		}

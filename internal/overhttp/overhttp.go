@@ -8,7 +8,6 @@ package overhttp
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"math"
 	"net"
@@ -112,11 +111,13 @@ type call struct {
 	name   string
 	stream connect.ServerStream
 	info   *connect.CallInfo
+	writer *http.ResponseController
 }
 
 func newCall(ctx context.Context, name string, stream connect.ServerStream) *call {
 	c := &call{name: name, stream: stream}
 	c.info, _ = connect.CallInfoForServerContext(ctx)
+	c.writer, _ = ctx.Value(writerKey{}).(*http.ResponseController)
 	ctx = metadata.NewIncomingContext(ctx, metadataOf(c.info.RequestHeader()))
 	if address, err := netip.ParseAddrPort(c.info.PeerAddr); err == nil {
 		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(address)})
@@ -148,7 +149,7 @@ func addTo(headers *connect.Header, all metadata.MD) {
 	for name, values := range all {
 		for _, value := range values {
 			if strings.HasSuffix(name, "-bin") {
-				value = base64.RawStdEncoding.EncodeToString([]byte(value))
+				value = connect.EncodeBinaryHeader([]byte(value))
 			}
 			headers.Add(name, value)
 		}
@@ -178,22 +179,17 @@ func (c *call) RecvMsg(m any) error { return c.stream.Receive(m) }
 
 // SendMsg implements grpc.ServerStream.
 func (c *call) SendMsg(m any) error {
-	writer, ok := c.ctx.Value(writerKey{}).(*http.ResponseController)
-	if ok {
-		//nolint:forbidigo // deadlines of connections follow the machine's clock
-		if err := writer.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-			return err
-		}
-		defer c.release()
+	//nolint:forbidigo // deadlines of connections follow the machine's clock
+	if err := c.writer.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
 	}
+	defer c.release()
 	return c.stream.Send(m)
 }
 
 // release takes the deadline for writing away: a stream may say nothing for longer than a page takes.
 func (c *call) release() {
-	if writer, ok := c.ctx.Value(writerKey{}).(*http.ResponseController); ok {
-		_ = writer.SetWriteDeadline(time.Time{}) // the next write fails if the connection has
-	}
+	_ = c.writer.SetWriteDeadline(time.Time{}) // the next write fails if the connection has
 }
 
 // unaryHeaders implements grpc.ServerTransportStream.

@@ -29,11 +29,14 @@ type Authority struct {
 	AuthTime time.Time
 }
 
-// LacksFactor returns whether the session has shown one factor only, although the account had a second factor by then:
-// since is when it got its oldest one. Somebody with the password and a stolen session must not get by without it. A
-// session that was authenticated before could not prove it, and passes; the policy of the methods wants it to be fresh.
-func (by Authority) LacksFactor(since time.Time) bool {
-	return by.Factors < 2 && by.AuthTime.After(since)
+// NeedFactor refuses a session that has shown one factor only, although the account had one of these second factors, the
+// oldest first, by then. Somebody with the password and a stolen session must not get by without it. A session that was
+// authenticated before could not prove it, and passes; the policy of the methods wants it to be fresh.
+func (by Authority) NeedFactor(second []db.Factor) error {
+	if len(second) > 0 && by.Factors < 2 && by.AuthTime.After(second[0].CreatedAt) {
+		return refusal.FactorRequired()
+	}
+	return nil
 }
 
 type authorityKey struct{}

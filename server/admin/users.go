@@ -121,14 +121,11 @@ func (s *Service) accountMessages(ctx context.Context, users []account.User) ([]
 
 // ChangeUserEmail implements latchkey.v1.AdminService.
 func (s *Service) ChangeUserEmail(ctx context.Context, req *latchkeyv1.ChangeUserEmailRequest) (*latchkeyv1.ChangeUserEmailResponse, error) {
-	id, err := userID(req.GetUserId())
+	shown, err := s.changed(ctx, req.GetUserId(), func(ctx context.Context, id uuid.UUID) (account.User, error) {
+		return s.Accounts.ChangeAddress(ctx, id, req.GetNewEmail())
+	})
 	if err != nil {
 		return nil, err
 	}
-	user, err := s.Accounts.ChangeAddress(ctx, id, req.GetNewEmail())
-	if err != nil {
-		return nil, err
-	}
-	shown, err := s.accountMessage(ctx, user)
-	return &latchkeyv1.ChangeUserEmailResponse{Account: shown}, err
+	return &latchkeyv1.ChangeUserEmailResponse{Account: shown}, nil
 }
