@@ -217,7 +217,7 @@ func TestDeletionAsksWhoItIs(t *testing.T) {
 	mustDelete(t, s, strong.GetAccessToken())
 }
 
-// Whoever follows the ledger hears that the account was deleted, and not only that its sessions ended; a suspension says
+// Services that follow the ledger hear that the account was deleted, and not only that its sessions ended; a suspension says
 // no such thing. An older reader takes the row for the end of the sessions.
 func TestDeletionIsHeard(t *testing.T) {
 	t.Parallel()

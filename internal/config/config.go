@@ -97,7 +97,7 @@ type Config struct {
 	// Accounts.
 
 	EmailVerification string `env:"LATCHKEY_EMAIL_VERIFICATION" envDefault:"optional" oneof:"off optional required" form:"off, optional or required" example:"required" doc:"whether people are asked to prove their address: off: nobody is; optional: SignUp mails a link and a code; required: there is also no login before the proof"`
-	LoginByCode       bool   `env:"LATCHKEY_LOGIN_BY_CODE" envDefault:"false" form:"true or false" example:"true" doc:"let people log in with a mailed code of six digits in place of a password; whoever reads their mails can then log in, unless the account has a second factor"`
+	LoginByCode       bool   `env:"LATCHKEY_LOGIN_BY_CODE" envDefault:"false" form:"true or false" example:"true" doc:"let people log in with a mailed code of six digits instead of a password; then a person who reads their mails can log in, unless the account has a second factor"`
 
 	DeletionGrace time.Duration `env:"LATCHKEY_DELETION_GRACE" envDefault:"0s" min:"0s" max:"8760h" form:"a duration" example:"720h" doc:"how long an account can be kept after its owner has deleted it: until then it cannot be used, and a login can cancel the deletion; 0: it is gone at once. A change does not apply to accounts that are to be deleted already"`
 

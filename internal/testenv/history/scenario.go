@@ -81,7 +81,7 @@ func revokeUntilLeaseEnds(ctx context.Context, w *world, _ int) {
 }
 
 // removeSecondFactors: an operator removes the second factors of an account whose session B has seen. The session must be
-// over: it may be that of whoever made the owner lose them.
+// over: it may be that of the person who made the owner lose them.
 func removeSecondFactors(ctx context.Context, w *world, _ int) {
 	a, s := w.prepare(ctx)
 	w.operate(ctx, w.replicas[0], a, removeFactors)

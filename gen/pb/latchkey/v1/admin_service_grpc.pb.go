@@ -89,7 +89,7 @@ type AdminServiceClient interface {
 	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (*ExportUserResponse, error)
 	// VerifyUserEmail marks the address of an account as proved, on the word of the
 	// operator. The owner of the address gets a mail. Password, sessions and all else
-	// stay: make sure first that whoever has them is the owner of the address. It is OK
+	// stay: make sure first that the person who has them is the owner of the address. It is OK
 	// for an address that was proved before, and changes nothing.
 	//
 	// Refusals: USER_NOT_FOUND.
@@ -392,7 +392,7 @@ type AdminServiceServer interface {
 	ExportUser(context.Context, *ExportUserRequest) (*ExportUserResponse, error)
 	// VerifyUserEmail marks the address of an account as proved, on the word of the
 	// operator. The owner of the address gets a mail. Password, sessions and all else
-	// stay: make sure first that whoever has them is the owner of the address. It is OK
+	// stay: make sure first that the person who has them is the owner of the address. It is OK
 	// for an address that was proved before, and changes nothing.
 	//
 	// Refusals: USER_NOT_FOUND.
