@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -196,16 +194,7 @@ func TestChromium(t *testing.T) {
 	t.Parallel()
 	s := dev(t)
 	b, version := chromium(t, s.passkeyPage(t))
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	check(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	auth, account := latchkeyv1.NewAuthServiceClient(conn), latchkeyv1.NewAccountServiceClient(conn)
-	const address, pass = "ada@example.com", "correct horse battery staple"
-	_, err = auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: address, Password: pass, FirstName: "Ada", LastName: "Lovelace"})
-	check(t, err)
-	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: pass})
-	check(t, err)
-	owner := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+login.GetTokens().GetAccessToken())
+	auth, account, owner := ada(t, s.grpc)
 
 	register := func() (string, string) {
 		t.Helper()
@@ -251,14 +240,14 @@ func TestChromium(t *testing.T) {
 		check(t, err)
 		alone, err := use(begun.GetChallengeToken(), begun.GetOptionsJson())
 		check(t, err)
-		if alone.GetUser().GetEmail() != address {
+		if alone.GetUser().GetEmail() != adaAddress {
 			t.Errorf("%v", alone.GetUser())
 		}
 		wantMethods("alone", alone, "[pop user mfa] aal2")
 	}
 	record("chromium", version, "navigator.credentials.get logs in without address and password", "accepted")
 
-	asked, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: pass})
+	asked, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: adaAddress, Password: adaPassword})
 	check(t, err)
 	if asked.GetChallenge() == nil {
 		t.Fatalf("no challenge: %v", asked)

@@ -3,6 +3,7 @@
 package world
 
 import (
+	"context"
 	"html"
 	"io"
 	"net/http"
@@ -11,6 +12,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 )
 
 // TestDevVerifyLine runs the line that `latchkey dev` prints for checking a token as another service does, with the
@@ -44,4 +51,20 @@ func TestDevVerifyLine(t *testing.T) {
 		t.Errorf("a changed token passes: %s", out)
 	}
 	record("jose (npm)", version, "the line that dev prints takes a token, refuses a changed one", "ok")
+}
+
+const adaAddress, adaPassword = "ada@example.com", "correct horse battery staple"
+
+// ada signs up and logs in at a new service. owner has her access token.
+func ada(t *testing.T, addr string) (auth latchkeyv1.AuthServiceClient, account latchkeyv1.AccountServiceClient, owner context.Context) {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	check(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	auth, account = latchkeyv1.NewAuthServiceClient(conn), latchkeyv1.NewAccountServiceClient(conn)
+	_, err = auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: adaAddress, Password: adaPassword, FirstName: "Ada", LastName: "Lovelace"})
+	check(t, err)
+	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: adaAddress, Password: adaPassword})
+	check(t, err)
+	return auth, account, metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+login.GetTokens().GetAccessToken())
 }

@@ -8,10 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
@@ -23,16 +20,7 @@ func TestOathtool(t *testing.T) {
 	t.Parallel()
 	version := debian(t, "oathtool")[0]
 	s := dev(t)
-	conn, err := grpc.NewClient(s.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	check(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	auth, account := latchkeyv1.NewAuthServiceClient(conn), latchkeyv1.NewAccountServiceClient(conn)
-	const address, pass = "ada@example.com", "correct horse battery staple"
-	_, err = auth.SignUp(t.Context(), &latchkeyv1.SignUpRequest{Email: address, Password: pass, FirstName: "Ada", LastName: "Lovelace"})
-	check(t, err)
-	login, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: pass})
-	check(t, err)
-	owner := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+login.GetTokens().GetAccessToken())
+	auth, account, owner := ada(t, s.grpc)
 	shown, err := account.EnrollTotp(owner, &latchkeyv1.EnrollTotpRequest{})
 	check(t, err)
 	uri, err := url.Parse(shown.GetUri())
@@ -54,7 +42,7 @@ func TestOathtool(t *testing.T) {
 
 	answer := func() error {
 		t.Helper()
-		asked, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: address, Password: pass})
+		asked, err := auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: adaAddress, Password: adaPassword})
 		check(t, err)
 		if asked.GetChallenge() == nil {
 			t.Fatalf("no challenge: %v", asked)
