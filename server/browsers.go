@@ -13,14 +13,17 @@ import (
 const preflightAge = 7200
 
 // forBrowsers lets scripts of the listed origins call, and no others (Fetch, "CORS protocol"), and keeps answers out of
-// caches. There are no cookies, so a page of another origin can do nothing that its visitor's network could not.
+// caches. Without WebCookies there are no cookies, so a page of another origin can do nothing that its visitor's network
+// could not.
 func (s *Server) forBrowsers() func(http.Handler) http.Handler {
 	listed := make(map[string]bool, len(s.cfg.WebOrigins))
 	for _, origin := range s.cfg.WebOrigins {
 		listed[origin] = true
 	}
+	allowed := func(origin string) bool { return listed[origin] || s.cfg.LocalOrigins && isLocal(origin) }
 	crossOrigin := cors.New(cors.Options{
-		AllowOriginFunc: func(origin string) bool { return listed[origin] || s.cfg.LocalOrigins && isLocal(origin) },
+		AllowOriginFunc:  allowed,
+		AllowCredentials: s.cfg.WebCookies,
 		AllowedMethods:  []string{http.MethodPost},
 		AllowedHeaders: []string{
 			"authorization", "content-type", "connect-protocol-version", "connect-timeout-ms", "grpc-timeout", "traceparent", "tracestate",
@@ -33,7 +36,7 @@ func (s *Server) forBrowsers() func(http.Handler) http.Handler {
 		return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "no-store")
 			w.Header().Set("X-Content-Type-Options", "nosniff")
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, s.withJar(r, allowed))
 		}))
 	}
 }

@@ -113,6 +113,9 @@ type Config struct {
 	// adds all pages of this machine.
 	WebOrigins   []string
 	LocalOrigins bool
+	// WebCookies keeps the refresh tokens of those pages, and of pages of the service's own origin, in cookies. OwnPages
+	// does so for Latchkey's own pages alone.
+	WebCookies, OwnPages bool
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
 	// ProxyProtocol lets those peers start a connection with a header of the PROXY protocol, which names the client.
@@ -327,7 +330,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /healthz", serveHealthz)
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
 	s.services.Mount(mux, overhttp.Config{
-		Unary: s.aroundUnary, Stream: s.aroundStream, MaxMessage: maxMessage, Around: s.forBrowsers(),
+		Unary: s.cookies, Stream: s.aroundStream, MaxMessage: maxMessage, Around: s.forBrowsers(),
 	})
 	return mux
 }
