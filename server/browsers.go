@@ -24,7 +24,7 @@ func (s *Server) forBrowsers() func(http.Handler) http.Handler {
 	crossOrigin := cors.New(cors.Options{
 		AllowOriginFunc:  allowed,
 		AllowCredentials: s.cfg.WebCookies,
-		AllowedMethods:  []string{http.MethodPost},
+		AllowedMethods:   []string{http.MethodPost},
 		AllowedHeaders: []string{
 			"authorization", "content-type", "connect-protocol-version", "connect-timeout-ms", "grpc-timeout", "traceparent", "tracestate",
 			"x-grpc-web", "x-user-agent",

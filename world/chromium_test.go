@@ -76,7 +76,7 @@ func chromium(t testing.TB, page string) (*browser, string) {
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
-	b.call("Target.createTarget", map[string]any{"url": page}, &target)
+	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
 	var attached struct {
 		SessionID string `json:"sessionId"`
 	}
@@ -88,6 +88,8 @@ func chromium(t testing.TB, page string) (*browser, string) {
 		"protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true, "isUserVerified": true,
 		"automaticPresenceSimulation": true, "defaultBackupEligibility": true, "defaultBackupState": true,
 	}}, nil)
+	// It answers once the page has taken the place of the empty one. A script would be lost with that.
+	b.call("Page.navigate", map[string]any{"url": page}, nil)
 	return b, version
 }
 
