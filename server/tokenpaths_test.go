@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -98,6 +99,20 @@ func tokenPaths() map[protoreflect.FullName]func(t *testing.T) {
 			strong := mustAnswer(t, s, withRecovery(challenge(t, s), recovery[0])).GetTokens().GetAccessToken()
 			if claims := claimsOf(t, s, reauthenticate(t, s, strong)); claims.ACR != "aal1" {
 				t.Errorf("the password leaves it %s", claims.ACR)
+			}
+		},
+		"latchkey.v1.AuthService.ExchangeAuthorizationCode": func(t *testing.T) {
+			t.Helper()
+			s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}})
+			_, _, tokens := guarded(t, s)
+			s.Clock.Advance(time.Second)
+			weak := &latchkeyv1.Tokens{AccessToken: reauthenticate(t, s, tokens.GetAccessToken())}
+			_, err := tryAuthorize(t.Context(), s, weak, appURL)
+			wantRefused(t, err, codes.FailedPrecondition, "FACTOR_REQUIRED")
+			// The session of the enrolment is from before the factor. So is the app's.
+			got, err := exchange(t.Context(), s, authorize(t, s, tokens))
+			if err != nil || claimsOf(t, s, got.GetTokens().GetAccessToken()).ACR != "aal1" {
+				t.Errorf("%v, %v", got, err)
 			}
 		},
 		"auth.AuthService.Login": func(t *testing.T) {

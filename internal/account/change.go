@@ -70,7 +70,7 @@ func (a *Accounts) askForChange(ctx context.Context, tx pgx.Tx, by revoke.Author
 	if err != nil {
 		return err
 	}
-	if err := a.recheckFactor(ctx, tx, by); err != nil {
+	if err := a.cfg.Revoker.RecheckFactor(ctx, tx, by); err != nil {
 		return err
 	}
 	if newEmail == user.Email {

@@ -37,7 +37,7 @@ func (a *Accounts) Delete(ctx context.Context, by revoke.Authority) (time.Time, 
 	return a.leave(ctx, leaving{
 		id: by.UserID, acting: by.SessionID, grace: a.cfg.DeletionGrace, unknown: refusal.AccountGone,
 		allow: func(ctx context.Context, tx pgx.Tx, email string) error {
-			if err := a.recheckFactor(ctx, tx, by); err != nil {
+			if err := a.cfg.Revoker.RecheckFactor(ctx, tx, by); err != nil {
 				return err
 			}
 			return a.admitDeletion(ctx, tx, email)
@@ -79,19 +79,7 @@ func (a *Accounts) DeleteByOperator(ctx context.Context, id uuid.UUID, immediate
 // RecheckFactor refuses a session that a validation would refuse now, and one that has not shown a second factor of the
 // account.
 func (a *Accounts) RecheckFactor(ctx context.Context, by revoke.Authority) error {
-	return postgres.InTx(ctx, a.cfg.Pool, func(tx pgx.Tx) error { return a.recheckFactor(ctx, tx, by) })
-}
-
-// recheckFactor is RecheckFactor in a transaction, which locks the account.
-func (a *Accounts) recheckFactor(ctx context.Context, tx pgx.Tx, by revoke.Authority) error {
-	if err := a.cfg.Revoker.Recheck(ctx, tx, by); err != nil {
-		return err
-	}
-	second, err := a.queries.ListFactors(ctx, tx, by.UserID)
-	if err != nil {
-		return fmt.Errorf("list the factors: %w", err)
-	}
-	return by.NeedFactor(second)
+	return postgres.InTx(ctx, a.cfg.Pool, func(tx pgx.Tx) error { return a.cfg.Revoker.RecheckFactor(ctx, tx, by) })
 }
 
 // leaving says which account to delete, and how.

@@ -140,7 +140,7 @@ func (a *App) flowConfigs(keys *subkeys, f *flows, trail *audit.Trail) (logins l
 		RequestVerification: a.outbox.RequestVerification, ProveFirst: account.Verification(cfg.EmailVerification) == account.VerificationRequired,
 		Accounts: laterAccounts{f},
 		Revoker:  f.revoker, Trail: trail, Redis: f.redis, Afterwards: f.afterwards,
-		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
+		AccessTokenTTL: cfg.AccessTokenTTL, ClientID: cfg.ClientID, ReturnURLs: cfg.ReturnURLs, Logger: f.log.Bounded, Now: a.now, ClockRight: clockRight,
 	}
 	accounts = account.Config{
 		Pool: st.Pool, Passwords: a.hasher, Policy: a.policy,

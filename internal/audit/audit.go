@@ -63,6 +63,8 @@ const (
 	// with neither, so that the account lost its password, its sessions and what else a stranger may have planted.
 	EmailVerified    Kind = "email_verified"
 	AddressReclaimed Kind = "address_reclaimed"
+	// SessionHandedOver: an app got a session of its own for an authorization code.
+	SessionHandedOver Kind = "session_handed_over"
 	// LoginCodeMailed: a code that logs in was mailed. LoginCodeFailed: somebody who had asked for one typed a wrong code.
 	LoginCodeMailed Kind = "login_code_requested"
 	LoginCodeFailed Kind = "login_code_failed"

@@ -7,7 +7,7 @@ func Kinds() []Kind {
 	all := []Kind{
 		SignedUp, SignUpAttempted, LoggedIn, LoggedOut, Reauthenticated, LoginFailed, LoginsLimited, PasswordClosed, ClientClosed,
 		RefreshRepeat, RefreshCaughtUp, RefreshReused, LegacyTraded, ResetRequested, PasswordReset, PasswordChanged,
-		VerificationMailed, EmailVerified, AddressReclaimed, LoginCodeMailed, LoginCodeFailed,
+		SessionHandedOver, VerificationMailed, EmailVerified, AddressReclaimed, LoginCodeMailed, LoginCodeFailed,
 		EmailChangeRequested, EmailChanged, EmailChangeUndone, UserEmailChanged,
 		FactorAdded, FactorRemoved, RecoveryCodesReplaced, RecoveryCodeUsed, FactorFailed, FactorsLimited, UserFactorsRemoved,
 		PasskeyAdded, PasskeyRenamed, PasskeyRemoved, PasskeyCountFellBack,

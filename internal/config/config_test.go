@@ -485,6 +485,25 @@ func FuzzRedisURL(f *testing.F) {
 	})
 }
 
+// Redirect URIs are kept as they are written. Those that would run as a script, leave the machine in clear text or hide
+// their host are refused.
+func TestReturnURLs(t *testing.T) {
+	t.Parallel()
+	var urls ReturnURLs
+	good := "https://App.example.com/callback?a=b,http://localhost:3000/cb,http://127.0.0.1:3000/cb,com.example.app:/callback"
+	if err := urls.UnmarshalText([]byte(good)); err != nil || urls.String() != good {
+		t.Errorf("%s, %v", urls, err)
+	}
+	for _, bad := range []string{
+		"", "app.example.com/callback", "http://app.example.com/callback", "https://*.example.com/callback", "https://app.example.com/cb#x",
+		"https://app.example.com@evil.example/cb", "javascript:alert(1)", "data:text/html,x", "https:///cb", "myapp://cb", "http://localhost.evil.example/cb",
+	} {
+		if err := urls.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
 // Browsers send origins in lower case, without the port of the scheme (RFC 6454, section 6.2).
 func TestWebOrigins(t *testing.T) {
 	t.Parallel()

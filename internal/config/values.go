@@ -262,6 +262,44 @@ func parseWebOrigin(text string) (string, error) {
 // String lists the origins as they can be set.
 func (o WebOrigins) String() string { return Origins(o).String() }
 
+// ReturnURLs is a list of redirect URIs (RFC 6749, section 3.1.2; RFC 8252, section 7).
+type ReturnURLs []string
+
+// UnmarshalText accepts URLs separated by commas. It keeps them as they were written, because they are compared so.
+func (r *ReturnURLs) UnmarshalText(text []byte) error {
+	var list Origins
+	err := list.UnmarshalText(text)
+	for i := 0; i < len(list) && err == nil; i++ {
+		err = checkReturnURL(list[i])
+	}
+	if err == nil {
+		*r = ReturnURLs(list)
+	}
+	return err
+}
+
+func checkReturnURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme == "":
+		return errors.New("has a part that is no URL")
+	case strings.Contains(text, "*"):
+		return errors.New("has a wildcard: list each URL in full")
+	case strings.Contains(text, "#"):
+		return errors.New("has a URL with a fragment, where no code can be added")
+	case u.User != nil:
+		return errors.New("has a URL with a user name")
+	case u.Scheme == "https" && u.Host != "", strings.Contains(u.Scheme, "."):
+		return nil
+	case u.Scheme == "http" && u.Host != "" && hosts.IsLoopbackInBrowsers(u.Hostname()):
+		return nil
+	}
+	return errors.New("has a URL that is neither https, nor http of this machine, nor of an app's scheme with a dot in it (com.example.app:/callback)")
+}
+
+// String lists the URLs as they can be set.
+func (r ReturnURLs) String() string { return Origins(r).String() }
+
 // Prefixes is a list of networks.
 type Prefixes []netip.Prefix
 

@@ -70,6 +70,8 @@ type Config struct {
 	// AccessTokenTTL is the life of an access token, ClientID its client_id claim.
 	AccessTokenTTL time.Duration
 	ClientID       string
+	// ReturnURLs are the redirect URIs of apps that may get a session from Latchkey's pages. None: no app may.
+	ReturnURLs []string
 	Logger         *slog.Logger
 	// Now is the clock. ClockRight says whether it is right enough to date tokens. Nil: it always is.
 	Now        func() time.Time

@@ -134,9 +134,11 @@ func (f *Flow) finish(ctx context.Context, found account.Credential, s start) (R
 		found.Active, found.Position = true, position
 	}
 	devices := deviceLogin{keepsTokens: s.keepsTokens, id: s.device, since: found.DevicesSince}
-	started, refreshToken, err := f.startSession(ctx, devices, session.Start{
-		UserID: found.ID, Position: found.Position, DeviceName: s.name,
-		Address: caller.From(ctx).AddressText(), AMR: s.amr,
+	begin := session.Start{
+		UserID: found.ID, Position: found.Position, DeviceName: s.name, Address: caller.From(ctx).AddressText(), AMR: s.amr,
+	}
+	started, refreshToken, err := f.startSession(ctx, begin, func(ctx context.Context, started session.Session) error {
+		return f.recordLogin(ctx, started, devices)
 	})
 	if err != nil {
 		return Result{}, err

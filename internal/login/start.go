@@ -44,9 +44,11 @@ type deviceLogin struct {
 	since       *time.Time // when the account was given its first device token, or nil
 }
 
-// startSession creates the session, ends the sessions over the limit and records the login. The session comes first: if
-// a later step fails, nobody has its token yet, and it is deleted.
-func (f *Flow) startSession(ctx context.Context, devices deviceLogin, start session.Start) (session.Session, string, error) {
+// startSession creates the session, ends the sessions over the limit and calls record. The session comes first: if a
+// later step fails, nobody has its token yet, and it is deleted.
+func (f *Flow) startSession(
+	ctx context.Context, start session.Start, record func(context.Context, session.Session) error,
+) (session.Session, string, error) {
 	if err := f.boundStarts(ctx, start.UserID); err != nil {
 		return session.Session{}, "", err
 	}
@@ -57,7 +59,7 @@ func (f *Flow) startSession(ctx context.Context, devices deviceLogin, start sess
 	started := created.Session
 	err = f.Evict(ctx, start.UserID, created.Evicted)
 	if err == nil {
-		err = f.recordLogin(ctx, started, devices)
+		err = record(ctx, started)
 	}
 	if err != nil {
 		f.cfg.Revoker.DropSession(ctx, start.UserID, started.ID)

@@ -165,6 +165,12 @@ func CodeInvalid() error {
 	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, "code", "CODE_INVALID", "is wrong, spent, expired or was tried too often: look at the newest mail, or ask for a new one")
 }
 
+// AuthorizationCodeInvalid refuses an authorization code, whatever is wrong with it.
+func AuthorizationCodeInvalid() error {
+	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, "code", "CODE_INVALID",
+		"is unknown, spent, expired, of an ended session, or was made for another redirect_uri or code_verifier: begin again")
+}
+
 // EmailNotVerified refuses a login until the address is proved. Use it only after the right password.
 func EmailNotVerified() error {
 	return New(codes.FailedPrecondition, latchkeyv1.ErrorReason_ERROR_REASON_EMAIL_NOT_VERIFIED,

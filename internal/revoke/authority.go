@@ -153,6 +153,18 @@ func (r *Revoker) Recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 	return r.refuseEnded(ctx, tx, by)
 }
 
+// RecheckFactor is Recheck, and refuses a session that has not shown a second factor of the account.
+func (r *Revoker) RecheckFactor(ctx context.Context, tx pgx.Tx, by Authority) error {
+	if err := r.Recheck(ctx, tx, by); err != nil {
+		return err
+	}
+	second, err := r.queries.ListFactors(ctx, tx, by.UserID)
+	if err != nil {
+		return fmt.Errorf("list the factors: %w", err)
+	}
+	return by.NeedFactor(second)
+}
+
 // refuseEnded refuses everything that a validation would refuse now.
 func (r *Revoker) refuseEnded(ctx context.Context, tx pgx.Tx, by Authority) error {
 	found, err := r.queries.FindUserForSession(ctx, tx, db.FindUserForSessionParams{

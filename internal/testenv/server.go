@@ -109,6 +109,8 @@ type Options struct {
 	NewDeviceMails bool
 	// WebOrigins are those of pages that may call over HTTP.
 	WebOrigins []string
+	// ReturnURLs are those of apps that may get a session for an authorization code.
+	ReturnURLs []string
 	// WebCookies keeps their refresh tokens in cookies.
 	WebCookies bool
 	// MaxConnections bounds the gRPC listener's connections, MaxConnectionsPerAddress those of an address. Zero: no
@@ -276,7 +278,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.AdminKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(AdminKey))}
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
-	cfg.WebOrigins, cfg.WebCookies = o.WebOrigins, o.WebCookies
+	cfg.WebOrigins, cfg.WebCookies, cfg.ReturnURLs = o.WebOrigins, o.WebCookies, o.ReturnURLs
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts

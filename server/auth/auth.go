@@ -189,6 +189,19 @@ func (s *Service) Logout(ctx context.Context, req *latchkeyv1.LogoutRequest) (*l
 	return &latchkeyv1.LogoutResponse{}, nil
 }
 
+// ExchangeAuthorizationCode implements latchkey.v1.AuthService.
+func (s *Service) ExchangeAuthorizationCode(
+	ctx context.Context, req *latchkeyv1.ExchangeAuthorizationCodeRequest,
+) (*latchkeyv1.ExchangeAuthorizationCodeResponse, error) {
+	result, err := s.Logins.ExchangeCode(ctx, login.Exchange{
+		Code: req.GetCode(), Verifier: req.GetCodeVerifier(), RedirectURI: req.GetRedirectUri(), DeviceName: req.GetDeviceName(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &latchkeyv1.ExchangeAuthorizationCodeResponse{Tokens: tokensMessage(result.Tokens), User: result.User.Message()}, nil
+}
+
 // ValidateToken implements latchkey.v1.AuthService.
 func (s *Service) ValidateToken(ctx context.Context, req *latchkeyv1.ValidateTokenRequest) (*latchkeyv1.ValidateTokenResponse, error) {
 	v, err := s.Validation.Validate(ctx, req.GetAccessToken(), validate.ForServices)

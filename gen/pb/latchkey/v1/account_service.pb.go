@@ -23,6 +23,118 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of CreateAuthorizationCode.
+type CreateAuthorizationCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the code will be sent, as LATCHKEY_RETURN_URLS has it, to the last letter.
+	// 1 to 2,048 bytes.
+	RedirectUri string `protobuf:"bytes,1,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`
+	// SHA-256 of the app's code verifier in base64url without padding, 43 characters
+	// (RFC 7636, section 4.2, S256; the method `plain` is not supported).
+	CodeChallenge string `protobuf:"bytes,2,opt,name=code_challenge,json=codeChallenge,proto3" json:"code_challenge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAuthorizationCodeRequest) Reset() {
+	*x = CreateAuthorizationCodeRequest{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAuthorizationCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAuthorizationCodeRequest) ProtoMessage() {}
+
+func (x *CreateAuthorizationCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAuthorizationCodeRequest.ProtoReflect.Descriptor instead.
+func (*CreateAuthorizationCodeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CreateAuthorizationCodeRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+func (x *CreateAuthorizationCodeRequest) GetCodeChallenge() string {
+	if x != nil {
+		return x.CodeChallenge
+	}
+	return ""
+}
+
+// Response of CreateAuthorizationCode.
+type CreateAuthorizationCodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code: 43 characters of base64url.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// When it expires.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateAuthorizationCodeResponse) Reset() {
+	*x = CreateAuthorizationCodeResponse{}
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateAuthorizationCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateAuthorizationCodeResponse) ProtoMessage() {}
+
+func (x *CreateAuthorizationCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateAuthorizationCodeResponse.ProtoReflect.Descriptor instead.
+func (*CreateAuthorizationCodeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CreateAuthorizationCodeResponse) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *CreateAuthorizationCodeResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // Request of GetAccount.
 type GetAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -32,7 +144,7 @@ type GetAccountRequest struct {
 
 func (x *GetAccountRequest) Reset() {
 	*x = GetAccountRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[0]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +156,7 @@ func (x *GetAccountRequest) String() string {
 func (*GetAccountRequest) ProtoMessage() {}
 
 func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[0]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +169,7 @@ func (x *GetAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccountRequest.ProtoReflect.Descriptor instead.
 func (*GetAccountRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{0}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{2}
 }
 
 // Response of GetAccount.
@@ -71,7 +183,7 @@ type GetAccountResponse struct {
 
 func (x *GetAccountResponse) Reset() {
 	*x = GetAccountResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[1]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -83,7 +195,7 @@ func (x *GetAccountResponse) String() string {
 func (*GetAccountResponse) ProtoMessage() {}
 
 func (x *GetAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[1]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -96,7 +208,7 @@ func (x *GetAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAccountResponse.ProtoReflect.Descriptor instead.
 func (*GetAccountResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{1}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetAccountResponse) GetUser() *User {
@@ -119,7 +231,7 @@ type UpdateAccountRequest struct {
 
 func (x *UpdateAccountRequest) Reset() {
 	*x = UpdateAccountRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[2]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -131,7 +243,7 @@ func (x *UpdateAccountRequest) String() string {
 func (*UpdateAccountRequest) ProtoMessage() {}
 
 func (x *UpdateAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[2]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -144,7 +256,7 @@ func (x *UpdateAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccountRequest.ProtoReflect.Descriptor instead.
 func (*UpdateAccountRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{2}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UpdateAccountRequest) GetFirstName() string {
@@ -172,7 +284,7 @@ type UpdateAccountResponse struct {
 
 func (x *UpdateAccountResponse) Reset() {
 	*x = UpdateAccountResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[3]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +296,7 @@ func (x *UpdateAccountResponse) String() string {
 func (*UpdateAccountResponse) ProtoMessage() {}
 
 func (x *UpdateAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[3]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +309,7 @@ func (x *UpdateAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateAccountResponse.ProtoReflect.Descriptor instead.
 func (*UpdateAccountResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{3}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UpdateAccountResponse) GetUser() *User {
@@ -227,7 +339,7 @@ type ReauthenticateRequest struct {
 
 func (x *ReauthenticateRequest) Reset() {
 	*x = ReauthenticateRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +351,7 @@ func (x *ReauthenticateRequest) String() string {
 func (*ReauthenticateRequest) ProtoMessage() {}
 
 func (x *ReauthenticateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +364,7 @@ func (x *ReauthenticateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReauthenticateRequest.ProtoReflect.Descriptor instead.
 func (*ReauthenticateRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{4}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ReauthenticateRequest) GetProof() isReauthenticateRequest_Proof {
@@ -354,7 +466,7 @@ type ReauthenticateResponse struct {
 
 func (x *ReauthenticateResponse) Reset() {
 	*x = ReauthenticateResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +478,7 @@ func (x *ReauthenticateResponse) String() string {
 func (*ReauthenticateResponse) ProtoMessage() {}
 
 func (x *ReauthenticateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +491,7 @@ func (x *ReauthenticateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReauthenticateResponse.ProtoReflect.Descriptor instead.
 func (*ReauthenticateResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{5}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReauthenticateResponse) GetAccessToken() string {
@@ -412,7 +524,7 @@ type ListFactorsRequest struct {
 
 func (x *ListFactorsRequest) Reset() {
 	*x = ListFactorsRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +536,7 @@ func (x *ListFactorsRequest) String() string {
 func (*ListFactorsRequest) ProtoMessage() {}
 
 func (x *ListFactorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +549,7 @@ func (x *ListFactorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFactorsRequest.ProtoReflect.Descriptor instead.
 func (*ListFactorsRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{6}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{8}
 }
 
 // Response of ListFactors.
@@ -451,7 +563,7 @@ type ListFactorsResponse struct {
 
 func (x *ListFactorsResponse) Reset() {
 	*x = ListFactorsResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +575,7 @@ func (x *ListFactorsResponse) String() string {
 func (*ListFactorsResponse) ProtoMessage() {}
 
 func (x *ListFactorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +588,7 @@ func (x *ListFactorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFactorsResponse.ProtoReflect.Descriptor instead.
 func (*ListFactorsResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{7}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListFactorsResponse) GetFactors() []*Factor {
@@ -495,7 +607,7 @@ type EnrollTotpRequest struct {
 
 func (x *EnrollTotpRequest) Reset() {
 	*x = EnrollTotpRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +619,7 @@ func (x *EnrollTotpRequest) String() string {
 func (*EnrollTotpRequest) ProtoMessage() {}
 
 func (x *EnrollTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +632,7 @@ func (x *EnrollTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollTotpRequest.ProtoReflect.Descriptor instead.
 func (*EnrollTotpRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{8}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{10}
 }
 
 // Response of EnrollTotp.
@@ -538,7 +650,7 @@ type EnrollTotpResponse struct {
 
 func (x *EnrollTotpResponse) Reset() {
 	*x = EnrollTotpResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +662,7 @@ func (x *EnrollTotpResponse) String() string {
 func (*EnrollTotpResponse) ProtoMessage() {}
 
 func (x *EnrollTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +675,7 @@ func (x *EnrollTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollTotpResponse.ProtoReflect.Descriptor instead.
 func (*EnrollTotpResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{9}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnrollTotpResponse) GetSecret() string {
@@ -599,7 +711,7 @@ type ConfirmTotpRequest struct {
 
 func (x *ConfirmTotpRequest) Reset() {
 	*x = ConfirmTotpRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +723,7 @@ func (x *ConfirmTotpRequest) String() string {
 func (*ConfirmTotpRequest) ProtoMessage() {}
 
 func (x *ConfirmTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +736,7 @@ func (x *ConfirmTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmTotpRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmTotpRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{10}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConfirmTotpRequest) GetCode() string {
@@ -645,7 +757,7 @@ type ConfirmTotpResponse struct {
 
 func (x *ConfirmTotpResponse) Reset() {
 	*x = ConfirmTotpResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +769,7 @@ func (x *ConfirmTotpResponse) String() string {
 func (*ConfirmTotpResponse) ProtoMessage() {}
 
 func (x *ConfirmTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +782,7 @@ func (x *ConfirmTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmTotpResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmTotpResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfirmTotpResponse) GetRecoveryCodes() []string {
@@ -689,7 +801,7 @@ type RemoveTotpRequest struct {
 
 func (x *RemoveTotpRequest) Reset() {
 	*x = RemoveTotpRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +813,7 @@ func (x *RemoveTotpRequest) String() string {
 func (*RemoveTotpRequest) ProtoMessage() {}
 
 func (x *RemoveTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +826,7 @@ func (x *RemoveTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTotpRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTotpRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{14}
 }
 
 // Response of RemoveTotp.
@@ -726,7 +838,7 @@ type RemoveTotpResponse struct {
 
 func (x *RemoveTotpResponse) Reset() {
 	*x = RemoveTotpResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +850,7 @@ func (x *RemoveTotpResponse) String() string {
 func (*RemoveTotpResponse) ProtoMessage() {}
 
 func (x *RemoveTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +863,7 @@ func (x *RemoveTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTotpResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTotpResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{15}
 }
 
 // Request of RegenerateRecoveryCodes.
@@ -763,7 +875,7 @@ type RegenerateRecoveryCodesRequest struct {
 
 func (x *RegenerateRecoveryCodesRequest) Reset() {
 	*x = RegenerateRecoveryCodesRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +887,7 @@ func (x *RegenerateRecoveryCodesRequest) String() string {
 func (*RegenerateRecoveryCodesRequest) ProtoMessage() {}
 
 func (x *RegenerateRecoveryCodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +900,7 @@ func (x *RegenerateRecoveryCodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegenerateRecoveryCodesRequest.ProtoReflect.Descriptor instead.
 func (*RegenerateRecoveryCodesRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Response of RegenerateRecoveryCodes.
@@ -802,7 +914,7 @@ type RegenerateRecoveryCodesResponse struct {
 
 func (x *RegenerateRecoveryCodesResponse) Reset() {
 	*x = RegenerateRecoveryCodesResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +926,7 @@ func (x *RegenerateRecoveryCodesResponse) String() string {
 func (*RegenerateRecoveryCodesResponse) ProtoMessage() {}
 
 func (x *RegenerateRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +939,7 @@ func (x *RegenerateRecoveryCodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegenerateRecoveryCodesResponse.ProtoReflect.Descriptor instead.
 func (*RegenerateRecoveryCodesResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegenerateRecoveryCodesResponse) GetRecoveryCodes() []string {
@@ -858,7 +970,7 @@ type ListActivityRequest struct {
 
 func (x *ListActivityRequest) Reset() {
 	*x = ListActivityRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +982,7 @@ func (x *ListActivityRequest) String() string {
 func (*ListActivityRequest) ProtoMessage() {}
 
 func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +995,7 @@ func (x *ListActivityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityRequest.ProtoReflect.Descriptor instead.
 func (*ListActivityRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListActivityRequest) GetKinds() []string {
@@ -934,7 +1046,7 @@ type ListActivityResponse struct {
 
 func (x *ListActivityResponse) Reset() {
 	*x = ListActivityResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1058,7 @@ func (x *ListActivityResponse) String() string {
 func (*ListActivityResponse) ProtoMessage() {}
 
 func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1071,7 @@ func (x *ListActivityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListActivityResponse.ProtoReflect.Descriptor instead.
 func (*ListActivityResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{17}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListActivityResponse) GetEvents() []*AuditEvent {
@@ -985,7 +1097,7 @@ type StartPasskeyRegistrationRequest struct {
 
 func (x *StartPasskeyRegistrationRequest) Reset() {
 	*x = StartPasskeyRegistrationRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1109,7 @@ func (x *StartPasskeyRegistrationRequest) String() string {
 func (*StartPasskeyRegistrationRequest) ProtoMessage() {}
 
 func (x *StartPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1122,7 @@ func (x *StartPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyRegistrationRequest.ProtoReflect.Descriptor instead.
 func (*StartPasskeyRegistrationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{18}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{20}
 }
 
 // Response of StartPasskeyRegistration.
@@ -1026,7 +1138,7 @@ type StartPasskeyRegistrationResponse struct {
 
 func (x *StartPasskeyRegistrationResponse) Reset() {
 	*x = StartPasskeyRegistrationResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1150,7 @@ func (x *StartPasskeyRegistrationResponse) String() string {
 func (*StartPasskeyRegistrationResponse) ProtoMessage() {}
 
 func (x *StartPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1163,7 @@ func (x *StartPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyRegistrationResponse.ProtoReflect.Descriptor instead.
 func (*StartPasskeyRegistrationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{19}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StartPasskeyRegistrationResponse) GetChallengeToken() string {
@@ -1084,7 +1196,7 @@ type FinishPasskeyRegistrationRequest struct {
 
 func (x *FinishPasskeyRegistrationRequest) Reset() {
 	*x = FinishPasskeyRegistrationRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1208,7 @@ func (x *FinishPasskeyRegistrationRequest) String() string {
 func (*FinishPasskeyRegistrationRequest) ProtoMessage() {}
 
 func (x *FinishPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1221,7 @@ func (x *FinishPasskeyRegistrationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishPasskeyRegistrationRequest.ProtoReflect.Descriptor instead.
 func (*FinishPasskeyRegistrationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{20}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FinishPasskeyRegistrationRequest) GetChallengeToken() string {
@@ -1146,7 +1258,7 @@ type FinishPasskeyRegistrationResponse struct {
 
 func (x *FinishPasskeyRegistrationResponse) Reset() {
 	*x = FinishPasskeyRegistrationResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1270,7 @@ func (x *FinishPasskeyRegistrationResponse) String() string {
 func (*FinishPasskeyRegistrationResponse) ProtoMessage() {}
 
 func (x *FinishPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1283,7 @@ func (x *FinishPasskeyRegistrationResponse) ProtoReflect() protoreflect.Message 
 
 // Deprecated: Use FinishPasskeyRegistrationResponse.ProtoReflect.Descriptor instead.
 func (*FinishPasskeyRegistrationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{21}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FinishPasskeyRegistrationResponse) GetPasskey() *Factor {
@@ -1201,7 +1313,7 @@ type RenamePasskeyRequest struct {
 
 func (x *RenamePasskeyRequest) Reset() {
 	*x = RenamePasskeyRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1325,7 @@ func (x *RenamePasskeyRequest) String() string {
 func (*RenamePasskeyRequest) ProtoMessage() {}
 
 func (x *RenamePasskeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1338,7 @@ func (x *RenamePasskeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePasskeyRequest.ProtoReflect.Descriptor instead.
 func (*RenamePasskeyRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{22}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenamePasskeyRequest) GetPasskeyId() string {
@@ -1252,7 +1364,7 @@ type RenamePasskeyResponse struct {
 
 func (x *RenamePasskeyResponse) Reset() {
 	*x = RenamePasskeyResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1376,7 @@ func (x *RenamePasskeyResponse) String() string {
 func (*RenamePasskeyResponse) ProtoMessage() {}
 
 func (x *RenamePasskeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1389,7 @@ func (x *RenamePasskeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePasskeyResponse.ProtoReflect.Descriptor instead.
 func (*RenamePasskeyResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{23}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{25}
 }
 
 // Request of RemovePasskey.
@@ -1291,7 +1403,7 @@ type RemovePasskeyRequest struct {
 
 func (x *RemovePasskeyRequest) Reset() {
 	*x = RemovePasskeyRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1415,7 @@ func (x *RemovePasskeyRequest) String() string {
 func (*RemovePasskeyRequest) ProtoMessage() {}
 
 func (x *RemovePasskeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1428,7 @@ func (x *RemovePasskeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePasskeyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePasskeyRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{24}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemovePasskeyRequest) GetPasskeyId() string {
@@ -1339,7 +1451,7 @@ type RemovePasskeyResponse struct {
 
 func (x *RemovePasskeyResponse) Reset() {
 	*x = RemovePasskeyResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1463,7 @@ func (x *RemovePasskeyResponse) String() string {
 func (*RemovePasskeyResponse) ProtoMessage() {}
 
 func (x *RemovePasskeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[25]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1476,7 @@ func (x *RemovePasskeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePasskeyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePasskeyResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{25}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RemovePasskeyResponse) GetAcceptedCredentialsJson() string {
@@ -1383,7 +1495,7 @@ type DeleteAccountRequest struct {
 
 func (x *DeleteAccountRequest) Reset() {
 	*x = DeleteAccountRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1507,7 @@ func (x *DeleteAccountRequest) String() string {
 func (*DeleteAccountRequest) ProtoMessage() {}
 
 func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[26]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1520,7 @@ func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAccountRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAccountRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{26}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{28}
 }
 
 // Response of DeleteAccount.
@@ -1423,7 +1535,7 @@ type DeleteAccountResponse struct {
 
 func (x *DeleteAccountResponse) Reset() {
 	*x = DeleteAccountResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1547,7 @@ func (x *DeleteAccountResponse) String() string {
 func (*DeleteAccountResponse) ProtoMessage() {}
 
 func (x *DeleteAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[27]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1560,7 @@ func (x *DeleteAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAccountResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{27}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeleteAccountResponse) GetDeleteTime() *timestamppb.Timestamp {
@@ -1467,7 +1579,7 @@ type ExportAccountRequest struct {
 
 func (x *ExportAccountRequest) Reset() {
 	*x = ExportAccountRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1591,7 @@ func (x *ExportAccountRequest) String() string {
 func (*ExportAccountRequest) ProtoMessage() {}
 
 func (x *ExportAccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[28]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1604,7 @@ func (x *ExportAccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAccountRequest.ProtoReflect.Descriptor instead.
 func (*ExportAccountRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{28}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{30}
 }
 
 // Response of ExportAccount.
@@ -1508,7 +1620,7 @@ type ExportAccountResponse struct {
 
 func (x *ExportAccountResponse) Reset() {
 	*x = ExportAccountResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1632,7 @@ func (x *ExportAccountResponse) String() string {
 func (*ExportAccountResponse) ProtoMessage() {}
 
 func (x *ExportAccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[29]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1645,7 @@ func (x *ExportAccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportAccountResponse.ProtoReflect.Descriptor instead.
 func (*ExportAccountResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{29}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExportAccountResponse) GetAccountJson() string {
@@ -1554,7 +1666,7 @@ type ChangeEmailRequest struct {
 
 func (x *ChangeEmailRequest) Reset() {
 	*x = ChangeEmailRequest{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1678,7 @@ func (x *ChangeEmailRequest) String() string {
 func (*ChangeEmailRequest) ProtoMessage() {}
 
 func (x *ChangeEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[30]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1691,7 @@ func (x *ChangeEmailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeEmailRequest.ProtoReflect.Descriptor instead.
 func (*ChangeEmailRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{30}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChangeEmailRequest) GetNewEmail() string {
@@ -1598,7 +1710,7 @@ type ChangeEmailResponse struct {
 
 func (x *ChangeEmailResponse) Reset() {
 	*x = ChangeEmailResponse{}
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1722,7 @@ func (x *ChangeEmailResponse) String() string {
 func (*ChangeEmailResponse) ProtoMessage() {}
 
 func (x *ChangeEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_account_service_proto_msgTypes[31]
+	mi := &file_latchkey_v1_account_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,14 +1735,22 @@ func (x *ChangeEmailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeEmailResponse.ProtoReflect.Descriptor instead.
 func (*ChangeEmailResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{31}
+	return file_latchkey_v1_account_service_proto_rawDescGZIP(), []int{33}
 }
 
 var File_latchkey_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x13\n" +
+	"!latchkey/v1/account_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlatchkey/v1/audit_event.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\x83\x01\n" +
+	"\x1eCreateAuthorizationCodeRequest\x12-\n" +
+	"\fredirect_uri\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x10R\vredirectUri\x122\n" +
+	"\x0ecode_challenge\x18\x02 \x01(\tB\v\xbaH\br\x06\xe0\xf6\x92\x89\x0e\x01R\rcodeChallenge\"w\n" +
+	"\x1fCreateAuthorizationCodeResponse\x12\x17\n" +
+	"\x04code\x18\x01 \x01(\tB\x03\x80\x01\x01R\x04code\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\x13\n" +
 	"\x11GetAccountRequest\";\n" +
 	"\x12GetAccountResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\x93\x01\n" +
@@ -1712,7 +1832,7 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\faccount_json\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccountJson\">\n" +
 	"\x12ChangeEmailRequest\x12(\n" +
 	"\tnew_email\x18\x01 \x01(\tB\v\xbaH\br\x06\xd8\xf6\x92\x89\x0e\x01R\bnewEmail\"\x15\n" +
-	"\x13ChangeEmailResponse2\xc8\r\n" +
+	"\x13ChangeEmailResponse2\xd1\x0e\n" +
 	"\x0eAccountService\x12`\n" +
 	"\n" +
 	"GetAccount\x12\x1e.latchkey.v1.GetAccountRequest\x1a\x1f.latchkey.v1.GetAccountResponse\"\x11\xba\xd7\x18\n" +
@@ -1741,7 +1861,8 @@ const file_latchkey_v1_account_service_proto_rawDesc = "" +
 	"\rExportAccount\x12!.latchkey.v1.ExportAccountRequest\x1a\".latchkey.v1.ExportAccountResponse\"\x0e\xba\xd7\x18\n" +
 	"\b\x02\x12\x04\b<\x10x\"\x00\x12`\n" +
 	"\vChangeEmail\x12\x1f.latchkey.v1.ChangeEmailRequest\x1a .latchkey.v1.ChangeEmailResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x02\x12\x04\b<\x10x\"\x00B\xa8\x01\n" +
+	"\b\x02\x12\x04\b<\x10x\"\x00\x12\x86\x01\n" +
+	"\x17CreateAuthorizationCode\x12+.latchkey.v1.CreateAuthorizationCodeRequest\x1a,.latchkey.v1.CreateAuthorizationCodeResponse\"\x10\xba\xd7\x18\f\b\x02\x12\x06\b\xd8\x04\x10\xac\x02\"\x00B\xa8\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x13AccountServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -1756,92 +1877,97 @@ func file_latchkey_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_account_service_proto_rawDescData
 }
 
-var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_latchkey_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_latchkey_v1_account_service_proto_goTypes = []any{
-	(*GetAccountRequest)(nil),                 // 0: latchkey.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),                // 1: latchkey.v1.GetAccountResponse
-	(*UpdateAccountRequest)(nil),              // 2: latchkey.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil),             // 3: latchkey.v1.UpdateAccountResponse
-	(*ReauthenticateRequest)(nil),             // 4: latchkey.v1.ReauthenticateRequest
-	(*ReauthenticateResponse)(nil),            // 5: latchkey.v1.ReauthenticateResponse
-	(*ListFactorsRequest)(nil),                // 6: latchkey.v1.ListFactorsRequest
-	(*ListFactorsResponse)(nil),               // 7: latchkey.v1.ListFactorsResponse
-	(*EnrollTotpRequest)(nil),                 // 8: latchkey.v1.EnrollTotpRequest
-	(*EnrollTotpResponse)(nil),                // 9: latchkey.v1.EnrollTotpResponse
-	(*ConfirmTotpRequest)(nil),                // 10: latchkey.v1.ConfirmTotpRequest
-	(*ConfirmTotpResponse)(nil),               // 11: latchkey.v1.ConfirmTotpResponse
-	(*RemoveTotpRequest)(nil),                 // 12: latchkey.v1.RemoveTotpRequest
-	(*RemoveTotpResponse)(nil),                // 13: latchkey.v1.RemoveTotpResponse
-	(*RegenerateRecoveryCodesRequest)(nil),    // 14: latchkey.v1.RegenerateRecoveryCodesRequest
-	(*RegenerateRecoveryCodesResponse)(nil),   // 15: latchkey.v1.RegenerateRecoveryCodesResponse
-	(*ListActivityRequest)(nil),               // 16: latchkey.v1.ListActivityRequest
-	(*ListActivityResponse)(nil),              // 17: latchkey.v1.ListActivityResponse
-	(*StartPasskeyRegistrationRequest)(nil),   // 18: latchkey.v1.StartPasskeyRegistrationRequest
-	(*StartPasskeyRegistrationResponse)(nil),  // 19: latchkey.v1.StartPasskeyRegistrationResponse
-	(*FinishPasskeyRegistrationRequest)(nil),  // 20: latchkey.v1.FinishPasskeyRegistrationRequest
-	(*FinishPasskeyRegistrationResponse)(nil), // 21: latchkey.v1.FinishPasskeyRegistrationResponse
-	(*RenamePasskeyRequest)(nil),              // 22: latchkey.v1.RenamePasskeyRequest
-	(*RenamePasskeyResponse)(nil),             // 23: latchkey.v1.RenamePasskeyResponse
-	(*RemovePasskeyRequest)(nil),              // 24: latchkey.v1.RemovePasskeyRequest
-	(*RemovePasskeyResponse)(nil),             // 25: latchkey.v1.RemovePasskeyResponse
-	(*DeleteAccountRequest)(nil),              // 26: latchkey.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil),             // 27: latchkey.v1.DeleteAccountResponse
-	(*ExportAccountRequest)(nil),              // 28: latchkey.v1.ExportAccountRequest
-	(*ExportAccountResponse)(nil),             // 29: latchkey.v1.ExportAccountResponse
-	(*ChangeEmailRequest)(nil),                // 30: latchkey.v1.ChangeEmailRequest
-	(*ChangeEmailResponse)(nil),               // 31: latchkey.v1.ChangeEmailResponse
-	(*User)(nil),                              // 32: latchkey.v1.User
-	(*timestamppb.Timestamp)(nil),             // 33: google.protobuf.Timestamp
-	(*Factor)(nil),                            // 34: latchkey.v1.Factor
-	(*AuditEvent)(nil),                        // 35: latchkey.v1.AuditEvent
+	(*CreateAuthorizationCodeRequest)(nil),    // 0: latchkey.v1.CreateAuthorizationCodeRequest
+	(*CreateAuthorizationCodeResponse)(nil),   // 1: latchkey.v1.CreateAuthorizationCodeResponse
+	(*GetAccountRequest)(nil),                 // 2: latchkey.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),                // 3: latchkey.v1.GetAccountResponse
+	(*UpdateAccountRequest)(nil),              // 4: latchkey.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),             // 5: latchkey.v1.UpdateAccountResponse
+	(*ReauthenticateRequest)(nil),             // 6: latchkey.v1.ReauthenticateRequest
+	(*ReauthenticateResponse)(nil),            // 7: latchkey.v1.ReauthenticateResponse
+	(*ListFactorsRequest)(nil),                // 8: latchkey.v1.ListFactorsRequest
+	(*ListFactorsResponse)(nil),               // 9: latchkey.v1.ListFactorsResponse
+	(*EnrollTotpRequest)(nil),                 // 10: latchkey.v1.EnrollTotpRequest
+	(*EnrollTotpResponse)(nil),                // 11: latchkey.v1.EnrollTotpResponse
+	(*ConfirmTotpRequest)(nil),                // 12: latchkey.v1.ConfirmTotpRequest
+	(*ConfirmTotpResponse)(nil),               // 13: latchkey.v1.ConfirmTotpResponse
+	(*RemoveTotpRequest)(nil),                 // 14: latchkey.v1.RemoveTotpRequest
+	(*RemoveTotpResponse)(nil),                // 15: latchkey.v1.RemoveTotpResponse
+	(*RegenerateRecoveryCodesRequest)(nil),    // 16: latchkey.v1.RegenerateRecoveryCodesRequest
+	(*RegenerateRecoveryCodesResponse)(nil),   // 17: latchkey.v1.RegenerateRecoveryCodesResponse
+	(*ListActivityRequest)(nil),               // 18: latchkey.v1.ListActivityRequest
+	(*ListActivityResponse)(nil),              // 19: latchkey.v1.ListActivityResponse
+	(*StartPasskeyRegistrationRequest)(nil),   // 20: latchkey.v1.StartPasskeyRegistrationRequest
+	(*StartPasskeyRegistrationResponse)(nil),  // 21: latchkey.v1.StartPasskeyRegistrationResponse
+	(*FinishPasskeyRegistrationRequest)(nil),  // 22: latchkey.v1.FinishPasskeyRegistrationRequest
+	(*FinishPasskeyRegistrationResponse)(nil), // 23: latchkey.v1.FinishPasskeyRegistrationResponse
+	(*RenamePasskeyRequest)(nil),              // 24: latchkey.v1.RenamePasskeyRequest
+	(*RenamePasskeyResponse)(nil),             // 25: latchkey.v1.RenamePasskeyResponse
+	(*RemovePasskeyRequest)(nil),              // 26: latchkey.v1.RemovePasskeyRequest
+	(*RemovePasskeyResponse)(nil),             // 27: latchkey.v1.RemovePasskeyResponse
+	(*DeleteAccountRequest)(nil),              // 28: latchkey.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),             // 29: latchkey.v1.DeleteAccountResponse
+	(*ExportAccountRequest)(nil),              // 30: latchkey.v1.ExportAccountRequest
+	(*ExportAccountResponse)(nil),             // 31: latchkey.v1.ExportAccountResponse
+	(*ChangeEmailRequest)(nil),                // 32: latchkey.v1.ChangeEmailRequest
+	(*ChangeEmailResponse)(nil),               // 33: latchkey.v1.ChangeEmailResponse
+	(*timestamppb.Timestamp)(nil),             // 34: google.protobuf.Timestamp
+	(*User)(nil),                              // 35: latchkey.v1.User
+	(*Factor)(nil),                            // 36: latchkey.v1.Factor
+	(*AuditEvent)(nil),                        // 37: latchkey.v1.AuditEvent
 }
 var file_latchkey_v1_account_service_proto_depIdxs = []int32{
-	32, // 0: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
-	32, // 1: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
-	33, // 2: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
-	34, // 3: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
-	33, // 4: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
-	33, // 5: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
-	35, // 6: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
-	34, // 7: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
-	33, // 8: latchkey.v1.DeleteAccountResponse.delete_time:type_name -> google.protobuf.Timestamp
-	0,  // 9: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
-	2,  // 10: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
-	4,  // 11: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
-	6,  // 12: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
-	8,  // 13: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
-	10, // 14: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
-	12, // 15: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
-	14, // 16: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
-	16, // 17: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
-	18, // 18: latchkey.v1.AccountService.StartPasskeyRegistration:input_type -> latchkey.v1.StartPasskeyRegistrationRequest
-	20, // 19: latchkey.v1.AccountService.FinishPasskeyRegistration:input_type -> latchkey.v1.FinishPasskeyRegistrationRequest
-	22, // 20: latchkey.v1.AccountService.RenamePasskey:input_type -> latchkey.v1.RenamePasskeyRequest
-	24, // 21: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
-	26, // 22: latchkey.v1.AccountService.DeleteAccount:input_type -> latchkey.v1.DeleteAccountRequest
-	28, // 23: latchkey.v1.AccountService.ExportAccount:input_type -> latchkey.v1.ExportAccountRequest
-	30, // 24: latchkey.v1.AccountService.ChangeEmail:input_type -> latchkey.v1.ChangeEmailRequest
-	1,  // 25: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
-	3,  // 26: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
-	5,  // 27: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
-	7,  // 28: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
-	9,  // 29: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
-	11, // 30: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
-	13, // 31: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
-	15, // 32: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
-	17, // 33: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
-	19, // 34: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
-	21, // 35: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
-	23, // 36: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
-	25, // 37: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
-	27, // 38: latchkey.v1.AccountService.DeleteAccount:output_type -> latchkey.v1.DeleteAccountResponse
-	29, // 39: latchkey.v1.AccountService.ExportAccount:output_type -> latchkey.v1.ExportAccountResponse
-	31, // 40: latchkey.v1.AccountService.ChangeEmail:output_type -> latchkey.v1.ChangeEmailResponse
-	25, // [25:41] is the sub-list for method output_type
-	9,  // [9:25] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	34, // 0: latchkey.v1.CreateAuthorizationCodeResponse.expire_time:type_name -> google.protobuf.Timestamp
+	35, // 1: latchkey.v1.GetAccountResponse.user:type_name -> latchkey.v1.User
+	35, // 2: latchkey.v1.UpdateAccountResponse.user:type_name -> latchkey.v1.User
+	34, // 3: latchkey.v1.ReauthenticateResponse.access_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 4: latchkey.v1.ListFactorsResponse.factors:type_name -> latchkey.v1.Factor
+	34, // 5: latchkey.v1.ListActivityRequest.start_time:type_name -> google.protobuf.Timestamp
+	34, // 6: latchkey.v1.ListActivityRequest.end_time:type_name -> google.protobuf.Timestamp
+	37, // 7: latchkey.v1.ListActivityResponse.events:type_name -> latchkey.v1.AuditEvent
+	36, // 8: latchkey.v1.FinishPasskeyRegistrationResponse.passkey:type_name -> latchkey.v1.Factor
+	34, // 9: latchkey.v1.DeleteAccountResponse.delete_time:type_name -> google.protobuf.Timestamp
+	2,  // 10: latchkey.v1.AccountService.GetAccount:input_type -> latchkey.v1.GetAccountRequest
+	4,  // 11: latchkey.v1.AccountService.UpdateAccount:input_type -> latchkey.v1.UpdateAccountRequest
+	6,  // 12: latchkey.v1.AccountService.Reauthenticate:input_type -> latchkey.v1.ReauthenticateRequest
+	8,  // 13: latchkey.v1.AccountService.ListFactors:input_type -> latchkey.v1.ListFactorsRequest
+	10, // 14: latchkey.v1.AccountService.EnrollTotp:input_type -> latchkey.v1.EnrollTotpRequest
+	12, // 15: latchkey.v1.AccountService.ConfirmTotp:input_type -> latchkey.v1.ConfirmTotpRequest
+	14, // 16: latchkey.v1.AccountService.RemoveTotp:input_type -> latchkey.v1.RemoveTotpRequest
+	16, // 17: latchkey.v1.AccountService.RegenerateRecoveryCodes:input_type -> latchkey.v1.RegenerateRecoveryCodesRequest
+	18, // 18: latchkey.v1.AccountService.ListActivity:input_type -> latchkey.v1.ListActivityRequest
+	20, // 19: latchkey.v1.AccountService.StartPasskeyRegistration:input_type -> latchkey.v1.StartPasskeyRegistrationRequest
+	22, // 20: latchkey.v1.AccountService.FinishPasskeyRegistration:input_type -> latchkey.v1.FinishPasskeyRegistrationRequest
+	24, // 21: latchkey.v1.AccountService.RenamePasskey:input_type -> latchkey.v1.RenamePasskeyRequest
+	26, // 22: latchkey.v1.AccountService.RemovePasskey:input_type -> latchkey.v1.RemovePasskeyRequest
+	28, // 23: latchkey.v1.AccountService.DeleteAccount:input_type -> latchkey.v1.DeleteAccountRequest
+	30, // 24: latchkey.v1.AccountService.ExportAccount:input_type -> latchkey.v1.ExportAccountRequest
+	32, // 25: latchkey.v1.AccountService.ChangeEmail:input_type -> latchkey.v1.ChangeEmailRequest
+	0,  // 26: latchkey.v1.AccountService.CreateAuthorizationCode:input_type -> latchkey.v1.CreateAuthorizationCodeRequest
+	3,  // 27: latchkey.v1.AccountService.GetAccount:output_type -> latchkey.v1.GetAccountResponse
+	5,  // 28: latchkey.v1.AccountService.UpdateAccount:output_type -> latchkey.v1.UpdateAccountResponse
+	7,  // 29: latchkey.v1.AccountService.Reauthenticate:output_type -> latchkey.v1.ReauthenticateResponse
+	9,  // 30: latchkey.v1.AccountService.ListFactors:output_type -> latchkey.v1.ListFactorsResponse
+	11, // 31: latchkey.v1.AccountService.EnrollTotp:output_type -> latchkey.v1.EnrollTotpResponse
+	13, // 32: latchkey.v1.AccountService.ConfirmTotp:output_type -> latchkey.v1.ConfirmTotpResponse
+	15, // 33: latchkey.v1.AccountService.RemoveTotp:output_type -> latchkey.v1.RemoveTotpResponse
+	17, // 34: latchkey.v1.AccountService.RegenerateRecoveryCodes:output_type -> latchkey.v1.RegenerateRecoveryCodesResponse
+	19, // 35: latchkey.v1.AccountService.ListActivity:output_type -> latchkey.v1.ListActivityResponse
+	21, // 36: latchkey.v1.AccountService.StartPasskeyRegistration:output_type -> latchkey.v1.StartPasskeyRegistrationResponse
+	23, // 37: latchkey.v1.AccountService.FinishPasskeyRegistration:output_type -> latchkey.v1.FinishPasskeyRegistrationResponse
+	25, // 38: latchkey.v1.AccountService.RenamePasskey:output_type -> latchkey.v1.RenamePasskeyResponse
+	27, // 39: latchkey.v1.AccountService.RemovePasskey:output_type -> latchkey.v1.RemovePasskeyResponse
+	29, // 40: latchkey.v1.AccountService.DeleteAccount:output_type -> latchkey.v1.DeleteAccountResponse
+	31, // 41: latchkey.v1.AccountService.ExportAccount:output_type -> latchkey.v1.ExportAccountResponse
+	33, // 42: latchkey.v1.AccountService.ChangeEmail:output_type -> latchkey.v1.ChangeEmailResponse
+	1,  // 43: latchkey.v1.AccountService.CreateAuthorizationCode:output_type -> latchkey.v1.CreateAuthorizationCodeResponse
+	27, // [27:44] is the sub-list for method output_type
+	10, // [10:27] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_account_service_proto_init() }
@@ -1854,8 +1980,8 @@ func file_latchkey_v1_account_service_proto_init() {
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
-	file_latchkey_v1_account_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_latchkey_v1_account_service_proto_msgTypes[4].OneofWrappers = []any{
+	file_latchkey_v1_account_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_latchkey_v1_account_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*ReauthenticateRequest_Password)(nil),
 		(*ReauthenticateRequest_TotpCode)(nil),
 		(*ReauthenticateRequest_RecoveryCode)(nil),
@@ -1867,7 +1993,7 @@ func file_latchkey_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_account_service_proto_rawDesc), len(file_latchkey_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

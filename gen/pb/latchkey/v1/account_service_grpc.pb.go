@@ -35,6 +35,7 @@ const (
 	AccountService_DeleteAccount_FullMethodName             = "/latchkey.v1.AccountService/DeleteAccount"
 	AccountService_ExportAccount_FullMethodName             = "/latchkey.v1.AccountService/ExportAccount"
 	AccountService_ChangeEmail_FullMethodName               = "/latchkey.v1.AccountService/ChangeEmail"
+	AccountService_CreateAuthorizationCode_FullMethodName   = "/latchkey.v1.AccountService/CreateAuthorizationCode"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -182,6 +183,18 @@ type AccountServiceClient interface {
 	// factor, and the session was authenticated without it since), RATE_LIMITED (more
 	// than 10 calls at once or one a minute).
 	ChangeEmail(ctx context.Context, in *ChangeEmailRequest, opts ...grpc.CallOption) (*ChangeEmailResponse, error)
+	// CreateAuthorizationCode makes a code with which an app gets a session of its own
+	// for this account: AuthService.ExchangeAuthorizationCode. Latchkey's pages call it
+	// after a login and send the code to the app's redirect URI (RFC 6749, section 4.1,
+	// with PKCE, RFC 7636). The code works once, for one try and a minute, and only
+	// while this session lasts. The app's session ends apart from this one.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_RETURN_URLS is empty); VALIDATION_FAILED with the
+	// field redirect_uri (it is not listed there); FRESH_LOGIN_REQUIRED; FACTOR_REQUIRED
+	// (the account has a second factor, and the session was authenticated without it
+	// since); RATE_LIMITED (more than 300 codes at once or 30 a minute); SESSION_ENDED
+	// (also if the service has lost the session).
+	CreateAuthorizationCode(ctx context.Context, in *CreateAuthorizationCodeRequest, opts ...grpc.CallOption) (*CreateAuthorizationCodeResponse, error)
 }
 
 type accountServiceClient struct {
@@ -352,6 +365,16 @@ func (c *accountServiceClient) ChangeEmail(ctx context.Context, in *ChangeEmailR
 	return out, nil
 }
 
+func (c *accountServiceClient) CreateAuthorizationCode(ctx context.Context, in *CreateAuthorizationCodeRequest, opts ...grpc.CallOption) (*CreateAuthorizationCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateAuthorizationCodeResponse)
+	err := c.cc.Invoke(ctx, AccountService_CreateAuthorizationCode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -497,6 +520,18 @@ type AccountServiceServer interface {
 	// factor, and the session was authenticated without it since), RATE_LIMITED (more
 	// than 10 calls at once or one a minute).
 	ChangeEmail(context.Context, *ChangeEmailRequest) (*ChangeEmailResponse, error)
+	// CreateAuthorizationCode makes a code with which an app gets a session of its own
+	// for this account: AuthService.ExchangeAuthorizationCode. Latchkey's pages call it
+	// after a login and send the code to the app's redirect URI (RFC 6749, section 4.1,
+	// with PKCE, RFC 7636). The code works once, for one try and a minute, and only
+	// while this session lasts. The app's session ends apart from this one.
+	//
+	// Refusals: NOT_ENABLED (LATCHKEY_RETURN_URLS is empty); VALIDATION_FAILED with the
+	// field redirect_uri (it is not listed there); FRESH_LOGIN_REQUIRED; FACTOR_REQUIRED
+	// (the account has a second factor, and the session was authenticated without it
+	// since); RATE_LIMITED (more than 300 codes at once or 30 a minute); SESSION_ENDED
+	// (also if the service has lost the session).
+	CreateAuthorizationCode(context.Context, *CreateAuthorizationCodeRequest) (*CreateAuthorizationCodeResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -554,6 +589,9 @@ func (UnimplementedAccountServiceServer) ExportAccount(context.Context, *ExportA
 }
 func (UnimplementedAccountServiceServer) ChangeEmail(context.Context, *ChangeEmailRequest) (*ChangeEmailResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeEmail not implemented")
+}
+func (UnimplementedAccountServiceServer) CreateAuthorizationCode(context.Context, *CreateAuthorizationCodeRequest) (*CreateAuthorizationCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateAuthorizationCode not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -864,6 +902,24 @@ func _AccountService_ChangeEmail_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_CreateAuthorizationCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateAuthorizationCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).CreateAuthorizationCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_CreateAuthorizationCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).CreateAuthorizationCode(ctx, req.(*CreateAuthorizationCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -934,6 +990,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangeEmail",
 			Handler:    _AccountService_ChangeEmail_Handler,
+		},
+		{
+			MethodName: "CreateAuthorizationCode",
+			Handler:    _AccountService_CreateAuthorizationCode_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -23,6 +23,136 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of ExchangeAuthorizationCode.
+type ExchangeAuthorizationCodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The code that was sent to the redirect URI, at most 128 bytes.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The text of which the code challenge is the hash: 43 to 128 characters
+	// (RFC 7636, section 4.1).
+	CodeVerifier string `protobuf:"bytes,2,opt,name=code_verifier,json=codeVerifier,proto3" json:"code_verifier,omitempty"`
+	// The redirect URI to which the code was sent, 1 to 2,048 bytes.
+	RedirectUri string `protobuf:"bytes,3,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`
+	// Name of the device in the owner's list of sessions, at most 100 characters.
+	// Optional.
+	DeviceName    string `protobuf:"bytes,4,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeAuthorizationCodeRequest) Reset() {
+	*x = ExchangeAuthorizationCodeRequest{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeAuthorizationCodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeAuthorizationCodeRequest) ProtoMessage() {}
+
+func (x *ExchangeAuthorizationCodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeAuthorizationCodeRequest.ProtoReflect.Descriptor instead.
+func (*ExchangeAuthorizationCodeRequest) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ExchangeAuthorizationCodeRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ExchangeAuthorizationCodeRequest) GetCodeVerifier() string {
+	if x != nil {
+		return x.CodeVerifier
+	}
+	return ""
+}
+
+func (x *ExchangeAuthorizationCodeRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+func (x *ExchangeAuthorizationCodeRequest) GetDeviceName() string {
+	if x != nil {
+		return x.DeviceName
+	}
+	return ""
+}
+
+// Response of ExchangeAuthorizationCode.
+type ExchangeAuthorizationCodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session's first tokens.
+	Tokens *Tokens `protobuf:"bytes,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// The account.
+	User          *User `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExchangeAuthorizationCodeResponse) Reset() {
+	*x = ExchangeAuthorizationCodeResponse{}
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExchangeAuthorizationCodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExchangeAuthorizationCodeResponse) ProtoMessage() {}
+
+func (x *ExchangeAuthorizationCodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExchangeAuthorizationCodeResponse.ProtoReflect.Descriptor instead.
+func (*ExchangeAuthorizationCodeResponse) Descriptor() ([]byte, []int) {
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExchangeAuthorizationCodeResponse) GetTokens() *Tokens {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *ExchangeAuthorizationCodeResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
 // Request of SignUp.
 type SignUpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -49,7 +179,7 @@ type SignUpRequest struct {
 
 func (x *SignUpRequest) Reset() {
 	*x = SignUpRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[0]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -61,7 +191,7 @@ func (x *SignUpRequest) String() string {
 func (*SignUpRequest) ProtoMessage() {}
 
 func (x *SignUpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[0]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -74,7 +204,7 @@ func (x *SignUpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUpRequest.ProtoReflect.Descriptor instead.
 func (*SignUpRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{0}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SignUpRequest) GetEmail() string {
@@ -116,7 +246,7 @@ type SignUpResponse struct {
 
 func (x *SignUpResponse) Reset() {
 	*x = SignUpResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[1]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -128,7 +258,7 @@ func (x *SignUpResponse) String() string {
 func (*SignUpResponse) ProtoMessage() {}
 
 func (x *SignUpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[1]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -141,7 +271,7 @@ func (x *SignUpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignUpResponse.ProtoReflect.Descriptor instead.
 func (*SignUpResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{1}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SignUpResponse) GetUser() *User {
@@ -179,7 +309,7 @@ type LoginRequest struct {
 
 func (x *LoginRequest) Reset() {
 	*x = LoginRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[2]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +321,7 @@ func (x *LoginRequest) String() string {
 func (*LoginRequest) ProtoMessage() {}
 
 func (x *LoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[2]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +334,7 @@ func (x *LoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
 func (*LoginRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{2}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LoginRequest) GetEmail() string {
@@ -267,7 +397,7 @@ type LoginResponse struct {
 
 func (x *LoginResponse) Reset() {
 	*x = LoginResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[3]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +409,7 @@ func (x *LoginResponse) String() string {
 func (*LoginResponse) ProtoMessage() {}
 
 func (x *LoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[3]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +422,7 @@ func (x *LoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
 func (*LoginResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{3}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LoginResponse) GetResult() isLoginResponse_Result {
@@ -372,7 +502,7 @@ type Challenge struct {
 
 func (x *Challenge) Reset() {
 	*x = Challenge{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +514,7 @@ func (x *Challenge) String() string {
 func (*Challenge) ProtoMessage() {}
 
 func (x *Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[4]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +527,7 @@ func (x *Challenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
 func (*Challenge) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{4}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Challenge) GetChallengeToken() string {
@@ -439,7 +569,7 @@ type SendLoginCodeRequest struct {
 
 func (x *SendLoginCodeRequest) Reset() {
 	*x = SendLoginCodeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +581,7 @@ func (x *SendLoginCodeRequest) String() string {
 func (*SendLoginCodeRequest) ProtoMessage() {}
 
 func (x *SendLoginCodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[5]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +594,7 @@ func (x *SendLoginCodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLoginCodeRequest.ProtoReflect.Descriptor instead.
 func (*SendLoginCodeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{5}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SendLoginCodeRequest) GetEmail() string {
@@ -486,7 +616,7 @@ type SendLoginCodeResponse struct {
 
 func (x *SendLoginCodeResponse) Reset() {
 	*x = SendLoginCodeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +628,7 @@ func (x *SendLoginCodeResponse) String() string {
 func (*SendLoginCodeResponse) ProtoMessage() {}
 
 func (x *SendLoginCodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[6]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +641,7 @@ func (x *SendLoginCodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendLoginCodeResponse.ProtoReflect.Descriptor instead.
 func (*SendLoginCodeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{6}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SendLoginCodeResponse) GetChallengeToken() string {
@@ -530,7 +660,7 @@ type StartPasskeyLoginRequest struct {
 
 func (x *StartPasskeyLoginRequest) Reset() {
 	*x = StartPasskeyLoginRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +672,7 @@ func (x *StartPasskeyLoginRequest) String() string {
 func (*StartPasskeyLoginRequest) ProtoMessage() {}
 
 func (x *StartPasskeyLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[7]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +685,7 @@ func (x *StartPasskeyLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyLoginRequest.ProtoReflect.Descriptor instead.
 func (*StartPasskeyLoginRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{7}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
 }
 
 // Response of StartPasskeyLogin.
@@ -571,7 +701,7 @@ type StartPasskeyLoginResponse struct {
 
 func (x *StartPasskeyLoginResponse) Reset() {
 	*x = StartPasskeyLoginResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +713,7 @@ func (x *StartPasskeyLoginResponse) String() string {
 func (*StartPasskeyLoginResponse) ProtoMessage() {}
 
 func (x *StartPasskeyLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[8]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +726,7 @@ func (x *StartPasskeyLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPasskeyLoginResponse.ProtoReflect.Descriptor instead.
 func (*StartPasskeyLoginResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{8}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StartPasskeyLoginResponse) GetChallengeToken() string {
@@ -643,7 +773,7 @@ type AnswerChallengeRequest struct {
 
 func (x *AnswerChallengeRequest) Reset() {
 	*x = AnswerChallengeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +785,7 @@ func (x *AnswerChallengeRequest) String() string {
 func (*AnswerChallengeRequest) ProtoMessage() {}
 
 func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[9]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +798,7 @@ func (x *AnswerChallengeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeRequest.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{9}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AnswerChallengeRequest) GetChallengeToken() string {
@@ -801,7 +931,7 @@ type AnswerChallengeResponse struct {
 
 func (x *AnswerChallengeResponse) Reset() {
 	*x = AnswerChallengeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +943,7 @@ func (x *AnswerChallengeResponse) String() string {
 func (*AnswerChallengeResponse) ProtoMessage() {}
 
 func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[10]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +956,7 @@ func (x *AnswerChallengeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerChallengeResponse.ProtoReflect.Descriptor instead.
 func (*AnswerChallengeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{10}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AnswerChallengeResponse) GetResult() isAnswerChallengeResponse_Result {
@@ -898,7 +1028,8 @@ func (*AnswerChallengeResponse_Challenge) isAnswerChallengeResponse_Result() {}
 type RefreshTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The session's newest refresh token, or one of a backend that the service
-	// took over from.
+	// took over from. Browsers whose token is in a cookie (LATCHKEY_WEB_COOKIES) leave
+	// it empty.
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// Identifier of this attempt, by which the service recognises a repeat after a
 	// lost answer: a random UUID (AIP-155) that the client keeps until it has the
@@ -910,7 +1041,7 @@ type RefreshTokenRequest struct {
 
 func (x *RefreshTokenRequest) Reset() {
 	*x = RefreshTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1053,7 @@ func (x *RefreshTokenRequest) String() string {
 func (*RefreshTokenRequest) ProtoMessage() {}
 
 func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[11]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1066,7 @@ func (x *RefreshTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenRequest.ProtoReflect.Descriptor instead.
 func (*RefreshTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{11}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RefreshTokenRequest) GetRefreshToken() string {
@@ -963,7 +1094,7 @@ type RefreshTokenResponse struct {
 
 func (x *RefreshTokenResponse) Reset() {
 	*x = RefreshTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1106,7 @@ func (x *RefreshTokenResponse) String() string {
 func (*RefreshTokenResponse) ProtoMessage() {}
 
 func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[12]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1119,7 @@ func (x *RefreshTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshTokenResponse.ProtoReflect.Descriptor instead.
 func (*RefreshTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{12}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RefreshTokenResponse) GetTokens() *Tokens {
@@ -1003,7 +1134,8 @@ type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any refresh token of the session, or one of a backend that the service took
 	// over from. With all_sessions it must be the latest one, or one that was traded
-	// within the grace (LATCHKEY_REFRESH_GRACE).
+	// within the grace (LATCHKEY_REFRESH_GRACE). Browsers whose token is in a cookie
+	// (LATCHKEY_WEB_COOKIES) leave it empty.
 	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
 	// End every session of the account, not only this one.
 	AllSessions   bool `protobuf:"varint,2,opt,name=all_sessions,json=allSessions,proto3" json:"all_sessions,omitempty"`
@@ -1013,7 +1145,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1157,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[13]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1170,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{13}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LogoutRequest) GetRefreshToken() string {
@@ -1064,7 +1196,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1208,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[14]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1221,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{14}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
 }
 
 // Request of ValidateToken.
@@ -1103,7 +1235,7 @@ type ValidateTokenRequest struct {
 
 func (x *ValidateTokenRequest) Reset() {
 	*x = ValidateTokenRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1247,7 @@ func (x *ValidateTokenRequest) String() string {
 func (*ValidateTokenRequest) ProtoMessage() {}
 
 func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[15]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1260,7 @@ func (x *ValidateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenRequest.ProtoReflect.Descriptor instead.
 func (*ValidateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{15}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ValidateTokenRequest) GetAccessToken() string {
@@ -1159,7 +1291,7 @@ type ValidateTokenResponse struct {
 
 func (x *ValidateTokenResponse) Reset() {
 	*x = ValidateTokenResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1303,7 @@ func (x *ValidateTokenResponse) String() string {
 func (*ValidateTokenResponse) ProtoMessage() {}
 
 func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[16]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1316,7 @@ func (x *ValidateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateTokenResponse.ProtoReflect.Descriptor instead.
 func (*ValidateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{16}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ValidateTokenResponse) GetValid() bool {
@@ -1233,7 +1365,7 @@ type ForgotPasswordRequest struct {
 
 func (x *ForgotPasswordRequest) Reset() {
 	*x = ForgotPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1377,7 @@ func (x *ForgotPasswordRequest) String() string {
 func (*ForgotPasswordRequest) ProtoMessage() {}
 
 func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[17]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1390,7 @@ func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{17}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ForgotPasswordRequest) GetEmail() string {
@@ -1277,7 +1409,7 @@ type ForgotPasswordResponse struct {
 
 func (x *ForgotPasswordResponse) Reset() {
 	*x = ForgotPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1421,7 @@ func (x *ForgotPasswordResponse) String() string {
 func (*ForgotPasswordResponse) ProtoMessage() {}
 
 func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[18]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1434,7 @@ func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{18}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
 }
 
 // Request of ResetPassword.
@@ -1318,7 +1450,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1462,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[19]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1475,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{19}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetPasswordRequest) GetToken() string {
@@ -1369,7 +1501,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1513,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[20]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1526,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{20}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
 }
 
 // Request of VerifyEmail.
@@ -1415,7 +1547,7 @@ type VerifyEmailRequest struct {
 
 func (x *VerifyEmailRequest) Reset() {
 	*x = VerifyEmailRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1559,7 @@ func (x *VerifyEmailRequest) String() string {
 func (*VerifyEmailRequest) ProtoMessage() {}
 
 func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[21]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1572,7 @@ func (x *VerifyEmailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailRequest.ProtoReflect.Descriptor instead.
 func (*VerifyEmailRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{21}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VerifyEmailRequest) GetToken() string {
@@ -1486,7 +1618,7 @@ type VerifyEmailResponse struct {
 
 func (x *VerifyEmailResponse) Reset() {
 	*x = VerifyEmailResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1630,7 @@ func (x *VerifyEmailResponse) String() string {
 func (*VerifyEmailResponse) ProtoMessage() {}
 
 func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[22]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1643,7 @@ func (x *VerifyEmailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEmailResponse.ProtoReflect.Descriptor instead.
 func (*VerifyEmailResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{22}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerifyEmailResponse) GetUser() *User {
@@ -1539,7 +1671,7 @@ type ResendVerificationRequest struct {
 
 func (x *ResendVerificationRequest) Reset() {
 	*x = ResendVerificationRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1683,7 @@ func (x *ResendVerificationRequest) String() string {
 func (*ResendVerificationRequest) ProtoMessage() {}
 
 func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[23]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1696,7 @@ func (x *ResendVerificationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationRequest.ProtoReflect.Descriptor instead.
 func (*ResendVerificationRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{23}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResendVerificationRequest) GetEmail() string {
@@ -1583,7 +1715,7 @@ type ResendVerificationResponse struct {
 
 func (x *ResendVerificationResponse) Reset() {
 	*x = ResendVerificationResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1727,7 @@ func (x *ResendVerificationResponse) String() string {
 func (*ResendVerificationResponse) ProtoMessage() {}
 
 func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[24]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1740,7 @@ func (x *ResendVerificationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResendVerificationResponse.ProtoReflect.Descriptor instead.
 func (*ResendVerificationResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{24}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{26}
 }
 
 // Request of ChangePassword.
@@ -1624,7 +1756,7 @@ type ChangePasswordRequest struct {
 
 func (x *ChangePasswordRequest) Reset() {
 	*x = ChangePasswordRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1768,7 @@ func (x *ChangePasswordRequest) String() string {
 func (*ChangePasswordRequest) ProtoMessage() {}
 
 func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[25]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1781,7 @@ func (x *ChangePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ChangePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{25}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChangePasswordRequest) GetCurrentPassword() string {
@@ -1678,7 +1810,7 @@ type ChangePasswordResponse struct {
 
 func (x *ChangePasswordResponse) Reset() {
 	*x = ChangePasswordResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1822,7 @@ func (x *ChangePasswordResponse) String() string {
 func (*ChangePasswordResponse) ProtoMessage() {}
 
 func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[26]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1835,7 @@ func (x *ChangePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ChangePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{26}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChangePasswordResponse) GetDeviceToken() string {
@@ -1729,7 +1861,7 @@ type ConfirmEmailChangeRequest struct {
 
 func (x *ConfirmEmailChangeRequest) Reset() {
 	*x = ConfirmEmailChangeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1873,7 @@ func (x *ConfirmEmailChangeRequest) String() string {
 func (*ConfirmEmailChangeRequest) ProtoMessage() {}
 
 func (x *ConfirmEmailChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[27]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1886,7 @@ func (x *ConfirmEmailChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmEmailChangeRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmEmailChangeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{27}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConfirmEmailChangeRequest) GetToken() string {
@@ -1787,7 +1919,7 @@ type ConfirmEmailChangeResponse struct {
 
 func (x *ConfirmEmailChangeResponse) Reset() {
 	*x = ConfirmEmailChangeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1931,7 @@ func (x *ConfirmEmailChangeResponse) String() string {
 func (*ConfirmEmailChangeResponse) ProtoMessage() {}
 
 func (x *ConfirmEmailChangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[28]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1944,7 @@ func (x *ConfirmEmailChangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmEmailChangeResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmEmailChangeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{28}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{30}
 }
 
 // Request of UndoEmailChange.
@@ -1826,7 +1958,7 @@ type UndoEmailChangeRequest struct {
 
 func (x *UndoEmailChangeRequest) Reset() {
 	*x = UndoEmailChangeRequest{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1970,7 @@ func (x *UndoEmailChangeRequest) String() string {
 func (*UndoEmailChangeRequest) ProtoMessage() {}
 
 func (x *UndoEmailChangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[29]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1983,7 @@ func (x *UndoEmailChangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoEmailChangeRequest.ProtoReflect.Descriptor instead.
 func (*UndoEmailChangeRequest) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{29}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UndoEmailChangeRequest) GetToken() string {
@@ -1870,7 +2002,7 @@ type UndoEmailChangeResponse struct {
 
 func (x *UndoEmailChangeResponse) Reset() {
 	*x = UndoEmailChangeResponse{}
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2014,7 @@ func (x *UndoEmailChangeResponse) String() string {
 func (*UndoEmailChangeResponse) ProtoMessage() {}
 
 func (x *UndoEmailChangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_latchkey_v1_auth_service_proto_msgTypes[30]
+	mi := &file_latchkey_v1_auth_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,14 +2027,24 @@ func (x *UndoEmailChangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndoEmailChangeResponse.ProtoReflect.Descriptor instead.
 func (*UndoEmailChangeResponse) Descriptor() ([]byte, []int) {
-	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{30}
+	return file_latchkey_v1_auth_service_proto_rawDescGZIP(), []int{32}
 }
 
 var File_latchkey_v1_auth_service_proto protoreflect.FileDescriptor
 
 const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\xb4\x01\n" +
+	"\x1elatchkey/v1/auth_service.proto\x12\vlatchkey.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elatchkey/v1/error_reason.proto\x1a\x18latchkey/v1/factor.proto\x1a\x18latchkey/v1/policy.proto\x1a\x17latchkey/v1/rules.proto\x1a\x16latchkey/v1/user.proto\"\xd6\x01\n" +
+	" ExchangeAuthorizationCodeRequest\x12!\n" +
+	"\x04code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x01\x80\x01\x01R\x04code\x122\n" +
+	"\rcode_verifier\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10+(\x80\x01\x80\x01\x01R\fcodeVerifier\x12-\n" +
+	"\fredirect_uri\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\x10R\vredirectUri\x12,\n" +
+	"\vdevice_name\x18\x04 \x01(\tB\v\xbaH\br\x06\xc8\xf6\x92\x89\x0e\x01R\n" +
+	"deviceName\"w\n" +
+	"!ExchangeAuthorizationCodeResponse\x12+\n" +
+	"\x06tokens\x18\x01 \x01(\v2\x13.latchkey.v1.TokensR\x06tokens\x12%\n" +
+	"\x04user\x18\x02 \x01(\v2\x11.latchkey.v1.UserR\x04user\"\xb4\x01\n" +
 	"\rSignUpRequest\x12!\n" +
 	"\x05email\x18\x01 \x01(\tB\v\xbaH\br\x06\xd8\xf6\x92\x89\x0e\x01R\x05email\x12*\n" +
 	"\bpassword\x18\x02 \x01(\tB\x0e\xbaH\br\x06\xb8\xf6\x92\x89\x0e\x01\x80\x01\x01R\bpassword\x12*\n" +
@@ -2015,7 +2157,7 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\x1aConfirmEmailChangeResponse\"=\n" +
 	"\x16UndoEmailChangeRequest\x12#\n" +
 	"\x05token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01(\x80\x04\x80\x01\x01R\x05token\"\x19\n" +
-	"\x17UndoEmailChangeResponse2\x89\f\n" +
+	"\x17UndoEmailChangeResponse2\x96\r\n" +
 	"\vAuthService\x12O\n" +
 	"\x06SignUp\x12\x1a.latchkey.v1.SignUpRequest\x1a\x1b.latchkey.v1.SignUpResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12N\n" +
 	"\x05Login\x12\x19.latchkey.v1.LoginRequest\x1a\x1a.latchkey.v1.LoginResponse\"\x0e\xba\xd7\x18\n" +
@@ -2039,7 +2181,9 @@ const file_latchkey_v1_auth_service_proto_rawDesc = "" +
 	"\b\x02\x12\x04\b<\x10x\x18\x01\x12s\n" +
 	"\x12ConfirmEmailChange\x12&.latchkey.v1.ConfirmEmailChangeRequest\x1a'.latchkey.v1.ConfirmEmailChangeResponse\"\f\xba\xd7\x18\b\b\x01\x12\x04\b<\x10x\x12l\n" +
 	"\x0fUndoEmailChange\x12#.latchkey.v1.UndoEmailChangeRequest\x1a$.latchkey.v1.UndoEmailChangeResponse\"\x0e\xba\xd7\x18\n" +
-	"\b\x01\x12\x04\b<\x10x\x18\x01B\xa5\x01\n" +
+	"\b\x01\x12\x04\b<\x10x\x18\x01\x12\x8a\x01\n" +
+	"\x19ExchangeAuthorizationCode\x12-.latchkey.v1.ExchangeAuthorizationCodeRequest\x1a..latchkey.v1.ExchangeAuthorizationCodeResponse\"\x0e\xba\xd7\x18\n" +
+	"\b\x01\x12\x06\b\xd8\x04\x10\xac\x02B\xa5\x01\n" +
 	"#io.github.latchkey_auth.latchkey.v1B\x10AuthServiceProtoP\x01Z?github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1;latchkeyv1\xaa\x02\vLatchkey.V1\xca\x02\vLatchkey\\V1\xea\x02\fLatchkey::V1b\x06proto3"
 
 var (
@@ -2054,95 +2198,101 @@ func file_latchkey_v1_auth_service_proto_rawDescGZIP() []byte {
 	return file_latchkey_v1_auth_service_proto_rawDescData
 }
 
-var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_latchkey_v1_auth_service_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_latchkey_v1_auth_service_proto_goTypes = []any{
-	(*SignUpRequest)(nil),              // 0: latchkey.v1.SignUpRequest
-	(*SignUpResponse)(nil),             // 1: latchkey.v1.SignUpResponse
-	(*LoginRequest)(nil),               // 2: latchkey.v1.LoginRequest
-	(*LoginResponse)(nil),              // 3: latchkey.v1.LoginResponse
-	(*Challenge)(nil),                  // 4: latchkey.v1.Challenge
-	(*SendLoginCodeRequest)(nil),       // 5: latchkey.v1.SendLoginCodeRequest
-	(*SendLoginCodeResponse)(nil),      // 6: latchkey.v1.SendLoginCodeResponse
-	(*StartPasskeyLoginRequest)(nil),   // 7: latchkey.v1.StartPasskeyLoginRequest
-	(*StartPasskeyLoginResponse)(nil),  // 8: latchkey.v1.StartPasskeyLoginResponse
-	(*AnswerChallengeRequest)(nil),     // 9: latchkey.v1.AnswerChallengeRequest
-	(*AnswerChallengeResponse)(nil),    // 10: latchkey.v1.AnswerChallengeResponse
-	(*RefreshTokenRequest)(nil),        // 11: latchkey.v1.RefreshTokenRequest
-	(*RefreshTokenResponse)(nil),       // 12: latchkey.v1.RefreshTokenResponse
-	(*LogoutRequest)(nil),              // 13: latchkey.v1.LogoutRequest
-	(*LogoutResponse)(nil),             // 14: latchkey.v1.LogoutResponse
-	(*ValidateTokenRequest)(nil),       // 15: latchkey.v1.ValidateTokenRequest
-	(*ValidateTokenResponse)(nil),      // 16: latchkey.v1.ValidateTokenResponse
-	(*ForgotPasswordRequest)(nil),      // 17: latchkey.v1.ForgotPasswordRequest
-	(*ForgotPasswordResponse)(nil),     // 18: latchkey.v1.ForgotPasswordResponse
-	(*ResetPasswordRequest)(nil),       // 19: latchkey.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),      // 20: latchkey.v1.ResetPasswordResponse
-	(*VerifyEmailRequest)(nil),         // 21: latchkey.v1.VerifyEmailRequest
-	(*VerifyEmailResponse)(nil),        // 22: latchkey.v1.VerifyEmailResponse
-	(*ResendVerificationRequest)(nil),  // 23: latchkey.v1.ResendVerificationRequest
-	(*ResendVerificationResponse)(nil), // 24: latchkey.v1.ResendVerificationResponse
-	(*ChangePasswordRequest)(nil),      // 25: latchkey.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil),     // 26: latchkey.v1.ChangePasswordResponse
-	(*ConfirmEmailChangeRequest)(nil),  // 27: latchkey.v1.ConfirmEmailChangeRequest
-	(*ConfirmEmailChangeResponse)(nil), // 28: latchkey.v1.ConfirmEmailChangeResponse
-	(*UndoEmailChangeRequest)(nil),     // 29: latchkey.v1.UndoEmailChangeRequest
-	(*UndoEmailChangeResponse)(nil),    // 30: latchkey.v1.UndoEmailChangeResponse
-	(*User)(nil),                       // 31: latchkey.v1.User
-	(*Tokens)(nil),                     // 32: latchkey.v1.Tokens
-	(*Factor)(nil),                     // 33: latchkey.v1.Factor
-	(*timestamppb.Timestamp)(nil),      // 34: google.protobuf.Timestamp
-	(ErrorReason)(0),                   // 35: latchkey.v1.ErrorReason
+	(*ExchangeAuthorizationCodeRequest)(nil),  // 0: latchkey.v1.ExchangeAuthorizationCodeRequest
+	(*ExchangeAuthorizationCodeResponse)(nil), // 1: latchkey.v1.ExchangeAuthorizationCodeResponse
+	(*SignUpRequest)(nil),                     // 2: latchkey.v1.SignUpRequest
+	(*SignUpResponse)(nil),                    // 3: latchkey.v1.SignUpResponse
+	(*LoginRequest)(nil),                      // 4: latchkey.v1.LoginRequest
+	(*LoginResponse)(nil),                     // 5: latchkey.v1.LoginResponse
+	(*Challenge)(nil),                         // 6: latchkey.v1.Challenge
+	(*SendLoginCodeRequest)(nil),              // 7: latchkey.v1.SendLoginCodeRequest
+	(*SendLoginCodeResponse)(nil),             // 8: latchkey.v1.SendLoginCodeResponse
+	(*StartPasskeyLoginRequest)(nil),          // 9: latchkey.v1.StartPasskeyLoginRequest
+	(*StartPasskeyLoginResponse)(nil),         // 10: latchkey.v1.StartPasskeyLoginResponse
+	(*AnswerChallengeRequest)(nil),            // 11: latchkey.v1.AnswerChallengeRequest
+	(*AnswerChallengeResponse)(nil),           // 12: latchkey.v1.AnswerChallengeResponse
+	(*RefreshTokenRequest)(nil),               // 13: latchkey.v1.RefreshTokenRequest
+	(*RefreshTokenResponse)(nil),              // 14: latchkey.v1.RefreshTokenResponse
+	(*LogoutRequest)(nil),                     // 15: latchkey.v1.LogoutRequest
+	(*LogoutResponse)(nil),                    // 16: latchkey.v1.LogoutResponse
+	(*ValidateTokenRequest)(nil),              // 17: latchkey.v1.ValidateTokenRequest
+	(*ValidateTokenResponse)(nil),             // 18: latchkey.v1.ValidateTokenResponse
+	(*ForgotPasswordRequest)(nil),             // 19: latchkey.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),            // 20: latchkey.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),              // 21: latchkey.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),             // 22: latchkey.v1.ResetPasswordResponse
+	(*VerifyEmailRequest)(nil),                // 23: latchkey.v1.VerifyEmailRequest
+	(*VerifyEmailResponse)(nil),               // 24: latchkey.v1.VerifyEmailResponse
+	(*ResendVerificationRequest)(nil),         // 25: latchkey.v1.ResendVerificationRequest
+	(*ResendVerificationResponse)(nil),        // 26: latchkey.v1.ResendVerificationResponse
+	(*ChangePasswordRequest)(nil),             // 27: latchkey.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),            // 28: latchkey.v1.ChangePasswordResponse
+	(*ConfirmEmailChangeRequest)(nil),         // 29: latchkey.v1.ConfirmEmailChangeRequest
+	(*ConfirmEmailChangeResponse)(nil),        // 30: latchkey.v1.ConfirmEmailChangeResponse
+	(*UndoEmailChangeRequest)(nil),            // 31: latchkey.v1.UndoEmailChangeRequest
+	(*UndoEmailChangeResponse)(nil),           // 32: latchkey.v1.UndoEmailChangeResponse
+	(*Tokens)(nil),                            // 33: latchkey.v1.Tokens
+	(*User)(nil),                              // 34: latchkey.v1.User
+	(*Factor)(nil),                            // 35: latchkey.v1.Factor
+	(*timestamppb.Timestamp)(nil),             // 36: google.protobuf.Timestamp
+	(ErrorReason)(0),                          // 37: latchkey.v1.ErrorReason
 }
 var file_latchkey_v1_auth_service_proto_depIdxs = []int32{
-	31, // 0: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
-	32, // 1: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
-	4,  // 2: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
-	31, // 3: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
-	33, // 4: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
-	34, // 5: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
-	32, // 6: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
-	4,  // 7: latchkey.v1.AnswerChallengeResponse.challenge:type_name -> latchkey.v1.Challenge
-	31, // 8: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
-	32, // 9: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
-	31, // 10: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
-	35, // 11: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
-	34, // 12: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	31, // 13: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
-	0,  // 14: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
-	2,  // 15: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
-	7,  // 16: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
-	5,  // 17: latchkey.v1.AuthService.SendLoginCode:input_type -> latchkey.v1.SendLoginCodeRequest
-	9,  // 18: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
-	11, // 19: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
-	13, // 20: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
-	15, // 21: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
-	17, // 22: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
-	19, // 23: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
-	21, // 24: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
-	23, // 25: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
-	25, // 26: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
-	27, // 27: latchkey.v1.AuthService.ConfirmEmailChange:input_type -> latchkey.v1.ConfirmEmailChangeRequest
-	29, // 28: latchkey.v1.AuthService.UndoEmailChange:input_type -> latchkey.v1.UndoEmailChangeRequest
-	1,  // 29: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
-	3,  // 30: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
-	8,  // 31: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
-	6,  // 32: latchkey.v1.AuthService.SendLoginCode:output_type -> latchkey.v1.SendLoginCodeResponse
-	10, // 33: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
-	12, // 34: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
-	14, // 35: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
-	16, // 36: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
-	18, // 37: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
-	20, // 38: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
-	22, // 39: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
-	24, // 40: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
-	26, // 41: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
-	28, // 42: latchkey.v1.AuthService.ConfirmEmailChange:output_type -> latchkey.v1.ConfirmEmailChangeResponse
-	30, // 43: latchkey.v1.AuthService.UndoEmailChange:output_type -> latchkey.v1.UndoEmailChangeResponse
-	29, // [29:44] is the sub-list for method output_type
-	14, // [14:29] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	33, // 0: latchkey.v1.ExchangeAuthorizationCodeResponse.tokens:type_name -> latchkey.v1.Tokens
+	34, // 1: latchkey.v1.ExchangeAuthorizationCodeResponse.user:type_name -> latchkey.v1.User
+	34, // 2: latchkey.v1.SignUpResponse.user:type_name -> latchkey.v1.User
+	33, // 3: latchkey.v1.LoginResponse.tokens:type_name -> latchkey.v1.Tokens
+	6,  // 4: latchkey.v1.LoginResponse.challenge:type_name -> latchkey.v1.Challenge
+	34, // 5: latchkey.v1.LoginResponse.user:type_name -> latchkey.v1.User
+	35, // 6: latchkey.v1.Challenge.factors:type_name -> latchkey.v1.Factor
+	36, // 7: latchkey.v1.Challenge.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 8: latchkey.v1.AnswerChallengeResponse.tokens:type_name -> latchkey.v1.Tokens
+	6,  // 9: latchkey.v1.AnswerChallengeResponse.challenge:type_name -> latchkey.v1.Challenge
+	34, // 10: latchkey.v1.AnswerChallengeResponse.user:type_name -> latchkey.v1.User
+	33, // 11: latchkey.v1.RefreshTokenResponse.tokens:type_name -> latchkey.v1.Tokens
+	34, // 12: latchkey.v1.ValidateTokenResponse.user:type_name -> latchkey.v1.User
+	37, // 13: latchkey.v1.ValidateTokenResponse.reason:type_name -> latchkey.v1.ErrorReason
+	36, // 14: latchkey.v1.ValidateTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	34, // 15: latchkey.v1.VerifyEmailResponse.user:type_name -> latchkey.v1.User
+	2,  // 16: latchkey.v1.AuthService.SignUp:input_type -> latchkey.v1.SignUpRequest
+	4,  // 17: latchkey.v1.AuthService.Login:input_type -> latchkey.v1.LoginRequest
+	9,  // 18: latchkey.v1.AuthService.StartPasskeyLogin:input_type -> latchkey.v1.StartPasskeyLoginRequest
+	7,  // 19: latchkey.v1.AuthService.SendLoginCode:input_type -> latchkey.v1.SendLoginCodeRequest
+	11, // 20: latchkey.v1.AuthService.AnswerChallenge:input_type -> latchkey.v1.AnswerChallengeRequest
+	13, // 21: latchkey.v1.AuthService.RefreshToken:input_type -> latchkey.v1.RefreshTokenRequest
+	15, // 22: latchkey.v1.AuthService.Logout:input_type -> latchkey.v1.LogoutRequest
+	17, // 23: latchkey.v1.AuthService.ValidateToken:input_type -> latchkey.v1.ValidateTokenRequest
+	19, // 24: latchkey.v1.AuthService.ForgotPassword:input_type -> latchkey.v1.ForgotPasswordRequest
+	21, // 25: latchkey.v1.AuthService.ResetPassword:input_type -> latchkey.v1.ResetPasswordRequest
+	23, // 26: latchkey.v1.AuthService.VerifyEmail:input_type -> latchkey.v1.VerifyEmailRequest
+	25, // 27: latchkey.v1.AuthService.ResendVerification:input_type -> latchkey.v1.ResendVerificationRequest
+	27, // 28: latchkey.v1.AuthService.ChangePassword:input_type -> latchkey.v1.ChangePasswordRequest
+	29, // 29: latchkey.v1.AuthService.ConfirmEmailChange:input_type -> latchkey.v1.ConfirmEmailChangeRequest
+	31, // 30: latchkey.v1.AuthService.UndoEmailChange:input_type -> latchkey.v1.UndoEmailChangeRequest
+	0,  // 31: latchkey.v1.AuthService.ExchangeAuthorizationCode:input_type -> latchkey.v1.ExchangeAuthorizationCodeRequest
+	3,  // 32: latchkey.v1.AuthService.SignUp:output_type -> latchkey.v1.SignUpResponse
+	5,  // 33: latchkey.v1.AuthService.Login:output_type -> latchkey.v1.LoginResponse
+	10, // 34: latchkey.v1.AuthService.StartPasskeyLogin:output_type -> latchkey.v1.StartPasskeyLoginResponse
+	8,  // 35: latchkey.v1.AuthService.SendLoginCode:output_type -> latchkey.v1.SendLoginCodeResponse
+	12, // 36: latchkey.v1.AuthService.AnswerChallenge:output_type -> latchkey.v1.AnswerChallengeResponse
+	14, // 37: latchkey.v1.AuthService.RefreshToken:output_type -> latchkey.v1.RefreshTokenResponse
+	16, // 38: latchkey.v1.AuthService.Logout:output_type -> latchkey.v1.LogoutResponse
+	18, // 39: latchkey.v1.AuthService.ValidateToken:output_type -> latchkey.v1.ValidateTokenResponse
+	20, // 40: latchkey.v1.AuthService.ForgotPassword:output_type -> latchkey.v1.ForgotPasswordResponse
+	22, // 41: latchkey.v1.AuthService.ResetPassword:output_type -> latchkey.v1.ResetPasswordResponse
+	24, // 42: latchkey.v1.AuthService.VerifyEmail:output_type -> latchkey.v1.VerifyEmailResponse
+	26, // 43: latchkey.v1.AuthService.ResendVerification:output_type -> latchkey.v1.ResendVerificationResponse
+	28, // 44: latchkey.v1.AuthService.ChangePassword:output_type -> latchkey.v1.ChangePasswordResponse
+	30, // 45: latchkey.v1.AuthService.ConfirmEmailChange:output_type -> latchkey.v1.ConfirmEmailChangeResponse
+	32, // 46: latchkey.v1.AuthService.UndoEmailChange:output_type -> latchkey.v1.UndoEmailChangeResponse
+	1,  // 47: latchkey.v1.AuthService.ExchangeAuthorizationCode:output_type -> latchkey.v1.ExchangeAuthorizationCodeResponse
+	32, // [32:48] is the sub-list for method output_type
+	16, // [16:32] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_latchkey_v1_auth_service_proto_init() }
@@ -2155,29 +2305,29 @@ func file_latchkey_v1_auth_service_proto_init() {
 	file_latchkey_v1_policy_proto_init()
 	file_latchkey_v1_rules_proto_init()
 	file_latchkey_v1_user_proto_init()
-	file_latchkey_v1_auth_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*LoginResponse_Tokens)(nil),
 		(*LoginResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[9].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[11].OneofWrappers = []any{
 		(*AnswerChallengeRequest_TotpCode)(nil),
 		(*AnswerChallengeRequest_RecoveryCode)(nil),
 		(*AnswerChallengeRequest_PasskeyJson)(nil),
 		(*AnswerChallengeRequest_EmailCode)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[10].OneofWrappers = []any{
+	file_latchkey_v1_auth_service_proto_msgTypes[12].OneofWrappers = []any{
 		(*AnswerChallengeResponse_Tokens)(nil),
 		(*AnswerChallengeResponse_Challenge)(nil),
 	}
-	file_latchkey_v1_auth_service_proto_msgTypes[21].OneofWrappers = []any{}
-	file_latchkey_v1_auth_service_proto_msgTypes[27].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[23].OneofWrappers = []any{}
+	file_latchkey_v1_auth_service_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_auth_service_proto_rawDesc), len(file_latchkey_v1_auth_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,21 +19,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AuthService_SignUp_FullMethodName             = "/latchkey.v1.AuthService/SignUp"
-	AuthService_Login_FullMethodName              = "/latchkey.v1.AuthService/Login"
-	AuthService_StartPasskeyLogin_FullMethodName  = "/latchkey.v1.AuthService/StartPasskeyLogin"
-	AuthService_SendLoginCode_FullMethodName      = "/latchkey.v1.AuthService/SendLoginCode"
-	AuthService_AnswerChallenge_FullMethodName    = "/latchkey.v1.AuthService/AnswerChallenge"
-	AuthService_RefreshToken_FullMethodName       = "/latchkey.v1.AuthService/RefreshToken"
-	AuthService_Logout_FullMethodName             = "/latchkey.v1.AuthService/Logout"
-	AuthService_ValidateToken_FullMethodName      = "/latchkey.v1.AuthService/ValidateToken"
-	AuthService_ForgotPassword_FullMethodName     = "/latchkey.v1.AuthService/ForgotPassword"
-	AuthService_ResetPassword_FullMethodName      = "/latchkey.v1.AuthService/ResetPassword"
-	AuthService_VerifyEmail_FullMethodName        = "/latchkey.v1.AuthService/VerifyEmail"
-	AuthService_ResendVerification_FullMethodName = "/latchkey.v1.AuthService/ResendVerification"
-	AuthService_ChangePassword_FullMethodName     = "/latchkey.v1.AuthService/ChangePassword"
-	AuthService_ConfirmEmailChange_FullMethodName = "/latchkey.v1.AuthService/ConfirmEmailChange"
-	AuthService_UndoEmailChange_FullMethodName    = "/latchkey.v1.AuthService/UndoEmailChange"
+	AuthService_SignUp_FullMethodName                    = "/latchkey.v1.AuthService/SignUp"
+	AuthService_Login_FullMethodName                     = "/latchkey.v1.AuthService/Login"
+	AuthService_StartPasskeyLogin_FullMethodName         = "/latchkey.v1.AuthService/StartPasskeyLogin"
+	AuthService_SendLoginCode_FullMethodName             = "/latchkey.v1.AuthService/SendLoginCode"
+	AuthService_AnswerChallenge_FullMethodName           = "/latchkey.v1.AuthService/AnswerChallenge"
+	AuthService_RefreshToken_FullMethodName              = "/latchkey.v1.AuthService/RefreshToken"
+	AuthService_Logout_FullMethodName                    = "/latchkey.v1.AuthService/Logout"
+	AuthService_ValidateToken_FullMethodName             = "/latchkey.v1.AuthService/ValidateToken"
+	AuthService_ForgotPassword_FullMethodName            = "/latchkey.v1.AuthService/ForgotPassword"
+	AuthService_ResetPassword_FullMethodName             = "/latchkey.v1.AuthService/ResetPassword"
+	AuthService_VerifyEmail_FullMethodName               = "/latchkey.v1.AuthService/VerifyEmail"
+	AuthService_ResendVerification_FullMethodName        = "/latchkey.v1.AuthService/ResendVerification"
+	AuthService_ChangePassword_FullMethodName            = "/latchkey.v1.AuthService/ChangePassword"
+	AuthService_ConfirmEmailChange_FullMethodName        = "/latchkey.v1.AuthService/ConfirmEmailChange"
+	AuthService_UndoEmailChange_FullMethodName           = "/latchkey.v1.AuthService/UndoEmailChange"
+	AuthService_ExchangeAuthorizationCode_FullMethodName = "/latchkey.v1.AuthService/ExchangeAuthorizationCode"
 )
 
 // AuthServiceClient is the client API for AuthService service.
@@ -256,6 +257,15 @@ type AuthServiceClient interface {
 	// Refusals: LINK_INVALID; EMAIL_TAKEN (a program other than this service gave the
 	// address to another account; the link stays good until it expires); RATE_LIMITED.
 	UndoEmailChange(ctx context.Context, in *UndoEmailChangeRequest, opts ...grpc.CallOption) (*UndoEmailChangeResponse, error)
+	// ExchangeAuthorizationCode starts a session for an app, with the code that
+	// Latchkey's pages have sent to its redirect URI (RFC 6749, section 4.1.3). The
+	// session has the `auth_time`, `amr` and `acr` of the login at those pages, and no
+	// device token. A code works once and has one try.
+	//
+	// Refusals: CODE_INVALID, whatever is wrong: the code is unknown, spent or expired,
+	// the session at the pages has ended, or the code was made for another redirect URI
+	// or code verifier.
+	ExchangeAuthorizationCode(ctx context.Context, in *ExchangeAuthorizationCodeRequest, opts ...grpc.CallOption) (*ExchangeAuthorizationCodeResponse, error)
 }
 
 type authServiceClient struct {
@@ -410,6 +420,16 @@ func (c *authServiceClient) UndoEmailChange(ctx context.Context, in *UndoEmailCh
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UndoEmailChangeResponse)
 	err := c.cc.Invoke(ctx, AuthService_UndoEmailChange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *authServiceClient) ExchangeAuthorizationCode(ctx context.Context, in *ExchangeAuthorizationCodeRequest, opts ...grpc.CallOption) (*ExchangeAuthorizationCodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExchangeAuthorizationCodeResponse)
+	err := c.cc.Invoke(ctx, AuthService_ExchangeAuthorizationCode_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -636,6 +656,15 @@ type AuthServiceServer interface {
 	// Refusals: LINK_INVALID; EMAIL_TAKEN (a program other than this service gave the
 	// address to another account; the link stays good until it expires); RATE_LIMITED.
 	UndoEmailChange(context.Context, *UndoEmailChangeRequest) (*UndoEmailChangeResponse, error)
+	// ExchangeAuthorizationCode starts a session for an app, with the code that
+	// Latchkey's pages have sent to its redirect URI (RFC 6749, section 4.1.3). The
+	// session has the `auth_time`, `amr` and `acr` of the login at those pages, and no
+	// device token. A code works once and has one try.
+	//
+	// Refusals: CODE_INVALID, whatever is wrong: the code is unknown, spent or expired,
+	// the session at the pages has ended, or the code was made for another redirect URI
+	// or code verifier.
+	ExchangeAuthorizationCode(context.Context, *ExchangeAuthorizationCodeRequest) (*ExchangeAuthorizationCodeResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }
 
@@ -690,6 +719,9 @@ func (UnimplementedAuthServiceServer) ConfirmEmailChange(context.Context, *Confi
 }
 func (UnimplementedAuthServiceServer) UndoEmailChange(context.Context, *UndoEmailChangeRequest) (*UndoEmailChangeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UndoEmailChange not implemented")
+}
+func (UnimplementedAuthServiceServer) ExchangeAuthorizationCode(context.Context, *ExchangeAuthorizationCodeRequest) (*ExchangeAuthorizationCodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExchangeAuthorizationCode not implemented")
 }
 func (UnimplementedAuthServiceServer) mustEmbedUnimplementedAuthServiceServer() {}
 func (UnimplementedAuthServiceServer) testEmbeddedByValue()                     {}
@@ -982,6 +1014,24 @@ func _AuthService_UndoEmailChange_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuthService_ExchangeAuthorizationCode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExchangeAuthorizationCodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuthServiceServer).ExchangeAuthorizationCode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuthService_ExchangeAuthorizationCode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuthServiceServer).ExchangeAuthorizationCode(ctx, req.(*ExchangeAuthorizationCodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuthService_ServiceDesc is the grpc.ServiceDesc for AuthService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1048,6 +1098,10 @@ var AuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UndoEmailChange",
 			Handler:    _AuthService_UndoEmailChange_Handler,
+		},
+		{
+			MethodName: "ExchangeAuthorizationCode",
+			Handler:    _AuthService_ExchangeAuthorizationCode_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -73,6 +73,14 @@ var file_latchkey_v1_rules_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*validate.StringRules)(nil),
 		ExtensionType: (*bool)(nil),
+		Field:         472160108,
+		Name:          "latchkey.v1.code_challenge",
+		Tag:           "varint,472160108,opt,name=code_challenge",
+		Filename:      "latchkey/v1/rules.proto",
+	},
+	{
+		ExtendedType:  (*validate.StringRules)(nil),
+		ExtensionType: (*bool)(nil),
 		Field:         472160107,
 		Name:          "latchkey.v1.new_email",
 		Tag:           "varint,472160107,opt,name=new_email",
@@ -109,11 +117,15 @@ var (
 	//
 	// optional bool code = 472160106;
 	E_Code = &file_latchkey_v1_rules_proto_extTypes[5]
+	// Code challenge of PKCE with S256 (RFC 7636, section 4.2): 43 characters.
+	//
+	// optional bool code_challenge = 472160108;
+	E_CodeChallenge = &file_latchkey_v1_rules_proto_extTypes[6]
 	// Address to give to an account: 1 to 255 characters and at most 320 bytes, a local
 	// part, one "@" and a domain name.
 	//
 	// optional bool new_email = 472160107;
-	E_NewEmail = &file_latchkey_v1_rules_proto_extTypes[6]
+	E_NewEmail = &file_latchkey_v1_rules_proto_extTypes[7]
 )
 
 var File_latchkey_v1_rules_proto protoreflect.FileDescriptor
@@ -160,7 +172,10 @@ const file_latchkey_v1_rules_proto_rawDesc = "" +
 	"deviceName:\x93\x01\n" +
 	"\x04code\x12\x19.buf.validate.StringRules\x18ꮒ\xe1\x01 \x01(\bB`\xc2H]\n" +
 	"[\n" +
-	"\vcode.digits\x12\x12must be six digits\x1a8!rule || this.size() <= 6 && this.matches(r'^[0-9]{6}$')R\x04code:\x83\x05\n" +
+	"\vcode.digits\x12\x12must be six digits\x1a8!rule || this.size() <= 6 && this.matches(r'^[0-9]{6}$')R\x04code:\xe6\x01\n" +
+	"\x0ecode_challenge\x12\x19.buf.validate.StringRules\x18쮒\xe1\x01 \x01(\bB\x9f\x01\xc2H\x9b\x01\n" +
+	"\x98\x01\n" +
+	"\x13code_challenge.form\x12=must be a SHA-256 in base64url without padding, 43 characters\x1aB!rule || this.size() <= 43 && this.matches(r'^[A-Za-z0-9_-]{43}$')R\rcodeChallenge:\x83\x05\n" +
 	"\tnew_email\x12\x19.buf.validate.StringRules\x18뮒\xe1\x01 \x01(\bB\xc6\x04\xc2H\xc2\x04\n" +
 	"\xd1\x02\n" +
 	"\n" +
@@ -184,11 +199,12 @@ var file_latchkey_v1_rules_proto_depIdxs = []int32{
 	0, // 3: latchkey.v1.name:extendee -> buf.validate.StringRules
 	0, // 4: latchkey.v1.device_name:extendee -> buf.validate.StringRules
 	0, // 5: latchkey.v1.code:extendee -> buf.validate.StringRules
-	0, // 6: latchkey.v1.new_email:extendee -> buf.validate.StringRules
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	0, // [0:7] is the sub-list for extension extendee
+	0, // 6: latchkey.v1.code_challenge:extendee -> buf.validate.StringRules
+	0, // 7: latchkey.v1.new_email:extendee -> buf.validate.StringRules
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	0, // [0:8] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -204,7 +220,7 @@ func file_latchkey_v1_rules_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_latchkey_v1_rules_proto_rawDesc), len(file_latchkey_v1_rules_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   0,
-			NumExtensions: 7,
+			NumExtensions: 8,
 			NumServices:   0,
 		},
 		GoTypes:           file_latchkey_v1_rules_proto_goTypes,
