@@ -82,11 +82,13 @@ func TestAuthorizationCodeWorksOnce(t *testing.T) {
 		return err
 	})
 	for name, change := range map[string]func(req *latchkeyv1.ExchangeAuthorizationCodeRequest){
-		"another verifier":      func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.CodeVerifier = codeChallenge },
-		"the challenge's end":   func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.CodeVerifier = codeVerifier + "A" },
-		"another app's address": func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.RedirectUri = "https://other.example.com/callback" },
-		"another code":          func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.Code = codeVerifier },
-		"too late":              func(*latchkeyv1.ExchangeAuthorizationCodeRequest) { s.Clock.Advance(time.Minute) },
+		"another verifier":    func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.CodeVerifier = codeChallenge },
+		"the challenge's end": func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.CodeVerifier = codeVerifier + "A" },
+		"another app's address": func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) {
+			req.RedirectUri = "https://other.example.com/callback"
+		},
+		"another code": func(req *latchkeyv1.ExchangeAuthorizationCodeRequest) { req.Code = codeVerifier },
+		"too late":     func(*latchkeyv1.ExchangeAuthorizationCodeRequest) { s.Clock.Advance(time.Minute) },
 	} {
 		code := authorize(t, s, tokens)
 		req := &latchkeyv1.ExchangeAuthorizationCodeRequest{Code: code, CodeVerifier: codeVerifier, RedirectUri: appURL}

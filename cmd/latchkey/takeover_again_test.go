@@ -111,7 +111,7 @@ func TestTakeoverAgain(t *testing.T) {
 
 			code, report := takeoverCheck(t, settings)
 			told := strings.Contains(strings.Join(findingCodes(report.Warnings), " "), "taken_back")
-			if code == exitFailed || report.Applied || told != (times > 13) {
+			if code == exitFailed || report.Applied || told != (times > 14) {
 				t.Fatalf("second check: exit %d, %v, %+v", code, findingCodes(report.Warnings), report.Problems)
 			}
 			takeoverApply(t, settings)

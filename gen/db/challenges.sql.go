@@ -12,9 +12,10 @@ import (
 	"github.com/google/uuid"
 )
 
-const createChallenge = `-- name: CreateChallenge :exec
+const createChallenge = `-- name: CreateChallenge :one
 INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
 VALUES ($1, $2, $3::uuid, $4, $5, $6, coalesce($7::text[], '{}'), $8, $9, $10)
+RETURNING EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = challenges.user_id AND c.spent_at IS NULL)::boolean AS recoverable
 `
 
 type CreateChallengeParams struct {
@@ -30,8 +31,9 @@ type CreateChallengeParams struct {
 	ExpiresAt time.Time
 }
 
-func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) error {
-	_, err := db.Exec(ctx, createChallenge,
+// CreateChallenge also says whether the account has recovery codes left.
+func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) (bool, error) {
+	row := db.QueryRow(ctx, createChallenge,
 		arg.TokenHash,
 		arg.Purpose,
 		arg.UserID,
@@ -43,7 +45,9 @@ func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChalle
 		arg.CreatedAt,
 		arg.ExpiresAt,
 	)
-	return err
+	var recoverable bool
+	err := row.Scan(&recoverable)
+	return recoverable, err
 }
 
 const deleteExpiredChallenges = `-- name: DeleteExpiredChallenges :execrows

@@ -128,22 +128,6 @@ func timeOf(t *time.Time) time.Time {
 	return *t
 }
 
-// Answers returns the kinds with which the owner of an account with these second factors can answer a challenge.
-func (f *Flow) Answers(ctx context.Context, userID uuid.UUID, second []string) ([]Kind, error) {
-	kinds := make([]Kind, 0, len(second)+1)
-	for _, kind := range second {
-		kinds = append(kinds, Kind(kind))
-	}
-	set, err := f.queries.FindRecoverySet(ctx, f.cfg.Pool, userID)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("look the recovery codes up: %w", err)
-	}
-	if set.Remaining > 0 {
-		kinds = append(kinds, RecoveryCodes)
-	}
-	return kinds, nil
-}
-
 // change makes a change to the factors of the account of a session. do gets the account's second factors, the oldest
 // first. The account is locked, so that they stay as they are.
 func change[T any](

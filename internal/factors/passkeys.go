@@ -72,7 +72,7 @@ func (f *Flow) StartPasskey(ctx context.Context, by revoke.Authority) (Ceremony,
 			return Ceremony{}, err
 		}
 		token, now := newToken(), f.cfg.Now()
-		err = f.queries.CreateChallenge(ctx, tx, db.CreateChallengeParams{
+		_, err = f.queries.CreateChallenge(ctx, tx, db.CreateChallengeParams{
 			TokenHash: account.HashToken(token), Purpose: registration, UserID: by.UserID,
 			SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true}, Position: by.Position, Data: state,
 			CreatedAt: now, ExpiresAt: now.Add(registrationTTL),

@@ -39,6 +39,8 @@ type Prover struct {
 	Subject uuid.UUID
 	// SessionID is the session that proves, or uuid.Nil at a login.
 	SessionID uuid.UUID
+	// Challenge is the hash of the token of the login's challenge, which the answer spends. Nil: there is none.
+	Challenge []byte
 }
 
 // Answer is a code of one kind, TOTP or RecoveryCodes.
@@ -49,20 +51,24 @@ type Answer struct {
 	Text  string
 }
 
-// accept uses a code up in tx. It returns false if another call has done so.
-type accept func(ctx context.Context, tx pgx.Tx) (bool, error)
+// accept uses a code up, spends the challenge and takes back what was counted before the code was compared: all or none of
+// it. It returns false if another call has used the code up.
+type accept func(ctx context.Context) (bool, error)
 
-// Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up and runs spend in one
-// transaction, so that neither happens without the other. If several calls have the same code, one succeeds.
+// LoginChallenge is the purpose of a challenge for the second factor of a login. It is stored: do not change it.
+const LoginChallenge = "login"
+
+// Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up together with the
+// challenge that it answers. If several calls have the same code or the same challenge, one succeeds.
 //
 // Each answer counts as wrong before it is compared, so that no guess is free. Too many wrong ones limit this prover, and
 // never the password.
-func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer, spend func(ctx context.Context, tx pgx.Tx) error) error {
+func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer) error {
 	counted, err := f.count(ctx, p)
 	if err != nil {
 		return err
 	}
-	use, err := f.find(ctx, p, answer)
+	use, err := f.find(ctx, p, answer, counted)
 	if err != nil {
 		detached, cancel := besteffort.Detach(ctx)
 		defer cancel()
@@ -71,27 +77,34 @@ func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer, spend func(ct
 	if use == nil {
 		return f.wrong(ctx, p, answer, counted)
 	}
-	err = postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
-		if err := spend(ctx, tx); err != nil {
-			return err
-		}
-		used, err := use(ctx, tx)
-		if err != nil {
-			return fmt.Errorf("use the code up: %w", err)
-		}
-		if !used {
-			return refusal.FactorCodeInvalid(answer.Field)
-		}
-		return f.uncount(ctx, tx, p, true)
+	switch used, err := use(ctx); {
+	case err != nil:
+		return fmt.Errorf("use the code up: %w", err)
+	case !used:
+		return refusal.FactorCodeInvalid(answer.Field)
+	}
+	return nil
+}
+
+// SpendChallenge spends the challenge of a login in tx, or refuses it.
+func (f *Flow) SpendChallenge(ctx context.Context, tx pgx.Tx, hash []byte, userID uuid.UUID) error {
+	spent, err := f.queries.SpendChallenge(ctx, tx, db.SpendChallengeParams{
+		TokenHash: hash, Purpose: LoginChallenge, UserID: uuid.NullUUID{UUID: userID, Valid: true}, Now: f.cfg.Now(),
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("spend the challenge: %w", err)
+	}
+	if spent == 0 {
+		return refusal.ChallengeInvalid()
+	}
+	return nil
 }
 
 // find compares an answer. It returns nil if it is wrong.
-func (f *Flow) find(ctx context.Context, p Prover, answer Answer) (accept, error) {
+func (f *Flow) find(ctx context.Context, p Prover, answer Answer, counted db.CountFactorFailureRow) (accept, error) {
 	switch answer.Kind {
 	case TOTP:
-		return f.findTOTP(ctx, p, answer.Text)
+		return f.findTOTP(p, answer.Text, counted)
 	case RecoveryCodes:
 		return f.findRecoveryCode(ctx, p, answer.Text)
 	case Password, Passkey:
@@ -99,25 +112,28 @@ func (f *Flow) find(ctx context.Context, p Prover, answer Answer) (accept, error
 	return nil, fmt.Errorf("a code of the kind %q", answer.Kind)
 }
 
-func (f *Flow) findTOTP(ctx context.Context, p Prover, typed string) (accept, error) {
-	found, err := f.queries.FindTotp(ctx, f.cfg.Pool, p.UserID)
-	if errors.Is(err, pgx.ErrNoRows) {
+func (f *Flow) findTOTP(p Prover, typed string, found db.CountFactorFailureRow) (accept, error) {
+	if !found.ID.Valid {
 		return nil, nil
 	}
+	id := found.ID.UUID
+	seed, _, err := f.cfg.Sealer.Open(seedPlace(id), found.SealedSeed)
 	if err != nil {
-		return nil, fmt.Errorf("look the seed up: %w", err)
-	}
-	seed, _, err := f.cfg.Sealer.Open(seedPlace(found.ID), found.SealedSeed)
-	if err != nil {
-		return nil, fmt.Errorf("open the seed of factor %s: %w", found.ID, err)
+		return nil, fmt.Errorf("open the seed of factor %s: %w", id, err)
 	}
 	step, ok := totp.Check(seed, typed, f.cfg.Now())
 	if !ok || step <= found.LastStep {
 		return nil, nil
 	}
-	return func(ctx context.Context, tx pgx.Tx) (bool, error) {
-		used, err := f.queries.AcceptTotpStep(ctx, tx, db.AcceptTotpStepParams{FactorID: found.ID, Step: step, Now: f.cfg.Now()})
-		return used == 1, err
+	return func(ctx context.Context) (bool, error) {
+		answered, err := f.queries.AnswerTotp(ctx, f.cfg.Pool, db.AnswerTotpParams{
+			Challenge: p.Challenge, Purpose: LoginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
+			Subject: p.Subject, Epoch: p.Epoch,
+		})
+		if err == nil && p.Challenge != nil && !answered.Live {
+			err = refusal.ChallengeInvalid()
+		}
+		return answered.Accepted, err
 	}, nil
 }
 
@@ -137,18 +153,38 @@ func (f *Flow) findRecoveryCode(ctx context.Context, p Prover, typed string) (ac
 	if err != nil {
 		return nil, fmt.Errorf("open the key of recovery codes %s: %w", set.ID, err)
 	}
-	return func(ctx context.Context, tx pgx.Tx) (bool, error) {
-		used, err := f.queries.SpendRecoveryCode(ctx, tx, db.SpendRecoveryCodeParams{
-			UserID: p.UserID, CodeHash: recoverycode.Hash(key, code), Now: f.cfg.Now(),
-		})
-		if err != nil || used == 0 {
-			return false, err
+	return func(ctx context.Context) (bool, error) {
+		err := postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error { return f.useRecoveryCode(ctx, tx, p, recoverycode.Hash(key, code)) })
+		if errors.Is(err, errUsed) {
+			return false, nil
 		}
-		if err := f.cfg.Trail.Record(ctx, tx, audit.RecoveryCodeUsed, p.UserID, p.SessionID); err != nil {
-			return false, err
-		}
-		return true, f.notify(ctx, tx, mail.RecoveryCodeUsed, p.UserID)
+		return err == nil, err
 	}, nil
+}
+
+// errUsed rolls the transaction back when another call has used the code up: the challenge stays good for the next code.
+var errUsed = errors.New("the code was used before")
+
+func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []byte) error {
+	if p.Challenge != nil {
+		if err := f.SpendChallenge(ctx, tx, p.Challenge, p.UserID); err != nil {
+			return err
+		}
+	}
+	used, err := f.queries.SpendRecoveryCode(ctx, tx, db.SpendRecoveryCodeParams{UserID: p.UserID, CodeHash: hash, Now: f.cfg.Now()})
+	if err != nil {
+		return fmt.Errorf("spend the recovery code: %w", err)
+	}
+	if used == 0 {
+		return errUsed
+	}
+	if err := f.cfg.Trail.Record(ctx, tx, audit.RecoveryCodeUsed, p.UserID, p.SessionID); err != nil {
+		return err
+	}
+	if err := f.uncount(ctx, tx, p, true); err != nil {
+		return err
+	}
+	return f.notify(ctx, tx, mail.RecoveryCodeUsed, p.UserID)
 }
 
 // count counts an answer as wrong, or refuses it because there were too many.

@@ -85,7 +85,7 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	code = base64.RawURLEncoding.EncodeToString(random[:])
 	now := f.cfg.Now()
 	expires = now.Add(authorizationTTL)
-	err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
+	_, err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true},
 		Position: by.Position, Data: data, CreatedAt: now, ExpiresAt: expires,
 	})

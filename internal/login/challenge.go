@@ -27,8 +27,6 @@ import (
 const (
 	// AMROneTime is the authentication method of a code from an app or a mail, or of a recovery code (RFC 8176, section 2).
 	AMROneTime = "otp"
-	// secondFactor is the purpose of a challenge for the second factor of a login. It is stored: do not change it.
-	secondFactor = "login"
 	// A challenge works for challengeTTL and challengeTries answers. Its token has 256 random bits.
 	challengeTTL   = 10 * time.Minute
 	challengeTries = 5
@@ -57,28 +55,35 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 	if err := f.cfg.Rates.Allow(ctx, challengesScope, found.ID.String(), challengesRate()); err != nil {
 		return Result{}, fmt.Errorf("count the challenge: %w", err)
 	}
-	kinds, err := f.cfg.Factors.Answers(ctx, found.ID, found.Factors)
-	if err != nil {
-		return Result{}, err
+	challenge := &Challenge{}
+	for _, kind := range found.Factors {
+		challenge.Kinds = append(challenge.Kinds, factors.Kind(kind))
 	}
-	options, state, err := f.cfg.Factors.OfferPasskeys(ctx, found.ID)
-	if err != nil {
-		return Result{}, err
-	}
-	if options == nil { // they were made for another domain
-		kinds = slices.DeleteFunc(kinds, func(kind factors.Kind) bool { return kind == factors.Passkey })
+	var state []byte
+	if slices.Contains(challenge.Kinds, factors.Passkey) {
+		options, opened, err := f.cfg.Factors.OfferPasskeys(ctx, found.ID)
+		if err != nil {
+			return Result{}, err
+		}
+		if options == nil { // they were made for another domain
+			challenge.Kinds = slices.DeleteFunc(challenge.Kinds, func(kind factors.Kind) bool { return kind == factors.Passkey })
+		}
+		challenge.Options, state = string(options), opened
 	}
 	var random [challengeBytes]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
 	now := f.cfg.Now()
-	challenge := &Challenge{Token: base64.RawURLEncoding.EncodeToString(random[:]), Kinds: kinds, Options: string(options), ExpireTime: now.Add(challengeTTL)}
-	err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
-		TokenHash: account.HashToken(challenge.Token), Purpose: secondFactor, UserID: found.ID,
+	challenge.Token, challenge.ExpireTime = base64.RawURLEncoding.EncodeToString(random[:]), now.Add(challengeTTL)
+	recoverable, err := f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
+		TokenHash: account.HashToken(challenge.Token), Purpose: factors.LoginChallenge, UserID: found.ID,
 		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
 		Position: found.Position, FirstAmr: first, Data: state, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
 	})
 	if err != nil {
 		return Result{}, fmt.Errorf("keep the challenge: %w", err)
+	}
+	if recoverable {
+		challenge.Kinds = append(challenge.Kinds, factors.RecoveryCodes)
 	}
 	return Result{Challenge: challenge}, nil
 }
@@ -102,7 +107,7 @@ func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, 
 	}
 	hash := account.HashToken(req.ChallengeToken)
 	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
-		TokenHash: hash, Purpose: secondFactor, Most: challengeTries, Now: f.cfg.Now(),
+		TokenHash: hash, Purpose: factors.LoginChallenge, Most: challengeTries, Now: f.cfg.Now(),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Result{}, refusal.ChallengeInvalid()
@@ -120,27 +125,13 @@ func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, 
 	// From here on the call is finished even if its client hangs up: a code that is used up must give a session.
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
-	err = f.cfg.Factors.Prove(ctx, factors.Prover{UserID: found.ID, Epoch: found.PasswordEpoch, Subject: tried.DeviceID.UUID}, req.Answer,
-		func(ctx context.Context, tx pgx.Tx) error { return f.spendChallenge(ctx, tx, hash, found.ID) })
-	if err != nil {
+	prover := factors.Prover{UserID: found.ID, Epoch: found.PasswordEpoch, Subject: tried.DeviceID.UUID, Challenge: hash}
+	if err := f.cfg.Factors.Prove(ctx, prover, req.Answer); err != nil {
 		return Result{}, err
 	}
 	return f.finish(ctx, found, start{
 		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withSecondFactor(tried.FirstAmr),
 	})
-}
-
-func (f *Flow) spendChallenge(ctx context.Context, tx pgx.Tx, hash []byte, userID uuid.UUID) error {
-	spent, err := f.queries.SpendChallenge(ctx, tx, db.SpendChallengeParams{
-		TokenHash: hash, Purpose: secondFactor, UserID: uuid.NullUUID{UUID: userID, Valid: true}, Now: f.cfg.Now(),
-	})
-	if err != nil {
-		return fmt.Errorf("spend the challenge: %w", err)
-	}
-	if spent == 0 {
-		return refusal.ChallengeInvalid()
-	}
-	return nil
 }
 
 // withSecondFactor returns the methods of an authentication to which a code was added.
@@ -158,7 +149,7 @@ func (f *Flow) ReauthenticateFactor(ctx context.Context, by revoke.Authority, an
 			return nil, fmt.Errorf("read the password's epoch: %w", err)
 		}
 		prover := factors.Prover{UserID: by.UserID, Epoch: epoch, Subject: by.SessionID, SessionID: by.SessionID}
-		err = f.cfg.Factors.Prove(ctx, prover, answer, func(context.Context, pgx.Tx) error { return nil })
+		err = f.cfg.Factors.Prove(ctx, prover, answer)
 		return withSecondFactor(sess.AMR), err
 	})
 }

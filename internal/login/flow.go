@@ -72,7 +72,7 @@ type Config struct {
 	ClientID       string
 	// ReturnURLs are the redirect URIs of apps that may get a session from Latchkey's pages. None: no app may.
 	ReturnURLs []string
-	Logger         *slog.Logger
+	Logger     *slog.Logger
 	// Now is the clock. ClockRight says whether it is right enough to date tokens. Nil: it always is.
 	Now        func() time.Time
 	ClockRight func() bool

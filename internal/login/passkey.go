@@ -48,7 +48,7 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	}
 	hash := account.HashToken(req.ChallengeToken)
 	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
-		TokenHash: hash, Purpose: secondFactor, Most: challengeTries, Now: f.cfg.Now(),
+		TokenHash: hash, Purpose: factors.LoginChallenge, Most: challengeTries, Now: f.cfg.Now(),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Result{}, refusal.ChallengeInvalid()
@@ -70,7 +70,7 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
 	err = f.cfg.Factors.UsePasskey(ctx, proof, uuid.Nil, func(ctx context.Context, tx pgx.Tx) error {
-		return f.spendChallenge(ctx, tx, hash, found.ID)
+		return f.cfg.Factors.SpendChallenge(ctx, tx, hash, found.ID)
 	})
 	if err != nil {
 		return Result{}, err

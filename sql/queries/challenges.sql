@@ -1,6 +1,8 @@
--- name: CreateChallenge :exec
+-- CreateChallenge also says whether the account has recovery codes left.
+-- name: CreateChallenge :one
 INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
-VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(device_id), @position, coalesce(@first_amr::text[], '{}'), sqlc.narg(data), @created_at, @expires_at);
+VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(device_id), @position, coalesce(@first_amr::text[], '{}'), sqlc.narg(data), @created_at, @expires_at)
+RETURNING EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = challenges.user_id AND c.spent_at IS NULL)::boolean AS recoverable;
 
 -- TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
 -- needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's

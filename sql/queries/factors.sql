@@ -44,17 +44,29 @@ DELETE FROM totp_enrolments WHERE expires_at <= @now::timestamptz;
 -- name: CreateTotp :exec
 INSERT INTO totp_factors (factor_id, sealed_seed, last_step) VALUES (@factor_id, @sealed_seed, @step);
 
--- name: FindTotp :one
-SELECT f.id, t.sealed_seed, t.last_step FROM factors f JOIN totp_factors t ON t.factor_id = f.id
-WHERE f.user_id = @user_id AND f.kind = 'totp' AND latchkey_on_primary();
-
--- AcceptTotpStep uses the code of a step up, for one caller: of several with the same code, or an older one, the others
--- change no row.
--- name: AcceptTotpStep :execrows
-WITH accepted AS (
-    UPDATE totp_factors t SET last_step = @step WHERE t.factor_id = @factor_id AND t.last_step < @step RETURNING t.factor_id
+-- AnswerTotp uses the code of a step up, for one caller: of several with the same code, or an older one, the others change
+-- no row. For that caller it spends the challenge that the code answers (the one of a login; NULL: there is none) and takes
+-- back what CountFactorFailure has counted. The challenge is locked first, so that a code is used up only with it. It is
+-- one statement, because each trip of a transaction is a tenth of a millisecond of the login.
+-- name: AnswerTotp :one
+WITH live AS MATERIALIZED (
+    SELECT c.token_hash FROM challenges c
+    WHERE c.token_hash = sqlc.narg(challenge)::bytea AND c.purpose = @purpose AND c.user_id = @user_id::uuid AND c.expires_at > @now::timestamptz
+        AND NOT latchkey_ended_since(c.user_id, c.ledger)
+    FOR UPDATE
+), accepted AS (
+    UPDATE totp_factors t SET last_step = @step
+    WHERE t.factor_id = @factor_id AND t.last_step < @step AND (sqlc.narg(challenge)::bytea IS NULL OR EXISTS (SELECT FROM live))
+    RETURNING t.factor_id
+), spent AS (
+    DELETE FROM challenges c USING live, accepted WHERE c.token_hash = live.token_hash
+), used AS (
+    UPDATE factors f SET last_used_at = @now::timestamptz FROM accepted WHERE f.id = accepted.factor_id
+), uncounted AS (
+    UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
+    FROM accepted WHERE n.user_id = @user_id AND n.subject = @subject AND n.epoch = @epoch
 )
-UPDATE factors SET last_used_at = @now::timestamptz FROM accepted WHERE factors.id = accepted.factor_id;
+SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted;
 
 -- ReplaceRecoverySet makes an account's set of recovery codes. The codes of the set before are deleted first.
 -- name: ReplaceRecoverySet :exec
@@ -81,8 +93,10 @@ WITH spent AS (
 UPDATE recovery_sets s SET last_used_at = @now::timestamptz FROM spent WHERE s.user_id = spent.user_id;
 
 -- CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
--- limit is reached: @most in the window, which becomes longer after @many failures in a row.
+-- limit is reached: @most in the window, which becomes longer after @many failures in a row. It also reads the account's
+-- authenticator app, if it has one.
 -- name: CountFactorFailure :one
+WITH counted AS (
 INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
 VALUES (@user_id, @subject, @epoch, @now::timestamptz, 1, 1)
 ON CONFLICT (user_id, subject) DO UPDATE SET
@@ -94,7 +108,10 @@ ON CONFLICT (user_id, subject) DO UPDATE SET
     epoch = excluded.epoch
 WHERE f.epoch <> excluded.epoch OR f.failures < @most::integer
     OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END
-RETURNING f.failures, f.in_a_row;
+RETURNING f.failures, f.in_a_row
+)
+SELECT counted.failures, app.id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
+FROM counted LEFT JOIN factors app ON app.user_id = @user_id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id;
 
 -- name: FindFactorFailures :one
 SELECT since, in_a_row FROM factor_failures WHERE user_id = @user_id AND subject = @subject AND latchkey_on_primary();
