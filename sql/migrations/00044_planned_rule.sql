@@ -1,6 +1,7 @@
 -- latchkey_ended_since keeps its plan. PostgreSQL plans a function in SQL that it cannot put into the query again at each
 -- call, which took 0.4 ms of each answer to a challenge, twice; PL/pgSQL plans it once a connection.
--- locks: none on tables.
+--
+-- locks: nothing
 
 -- +goose Up
 -- +goose StatementBegin
