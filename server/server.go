@@ -327,6 +327,7 @@ func (s *Server) Handler() http.Handler {
 	for _, path := range documents {
 		mux.HandleFunc("GET "+path, s.serveDiscovery)
 	}
+	mux.HandleFunc("GET /openapi.json", serveOpenAPI)
 	mux.HandleFunc("GET /healthz", serveHealthz)
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
 	s.services.Mount(mux, overhttp.Config{

@@ -135,8 +135,9 @@ func devPages(pages http.Handler, mailbox *mail.Mailbox, view *devView) http.Han
 	mux.HandleFunc("GET /{$}", view.serveIndex)
 	mux.HandleFunc("GET /dev/mailbox", mailbox.Page)
 	mux.HandleFunc("GET /dev/mailbox.json", mailbox.JSON)
-	mux.HandleFunc("GET "+passkeyPath, servePasskeyPage)
-	mux.HandleFunc("GET "+passkeyPath+".js", servePasskeyScript)
+	for _, page := range scriptedPages() {
+		page.register(mux)
+	}
 	for path, page := range linkPages() {
 		mux.HandleFunc("GET "+path, page.serve)
 	}
@@ -152,6 +153,7 @@ var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html
 <h1>Latchkey for development</h1>
 <ul>
 <li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
+<li><a href="/dev/api">Calls with JSON</a>, <a href="/openapi.json">as OpenAPI 3.1</a>
 {{with .Passkeys}}<li><a href="{{.}}">Make and use passkeys</a>, for localhost: browsers have none for IP addresses
 {{end}}<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>
 <li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>
