@@ -116,6 +116,8 @@ type Config struct {
 	// WebCookies keeps the refresh tokens of those pages, and of pages of the service's own origin, in cookies. OwnPages
 	// does so for Latchkey's own pages alone.
 	WebCookies, OwnPages bool
+	// AccountPages serves the paths under /account/. Nil: there are no such pages.
+	AccountPages http.Handler
 	// TrustedProxies are the peers whose x-forwarded-for is believed. Optional.
 	TrustedProxies []netip.Prefix
 	// ProxyProtocol lets those peers start a connection with a header of the PROXY protocol, which names the client.
@@ -330,6 +332,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /openapi.json", serveOpenAPI)
 	mux.HandleFunc("GET /healthz", serveHealthz)
 	mux.HandleFunc("GET /readyz", s.serveReadyz)
+	if s.cfg.AccountPages != nil {
+		mux.Handle("/account/", s.cfg.AccountPages)
+	}
 	s.services.Mount(mux, overhttp.Config{
 		Unary: s.cookies, Stream: s.aroundStream, MaxMessage: maxMessage, Around: s.forBrowsers(),
 	})

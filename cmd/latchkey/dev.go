@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/latchkey-auth/latchkey/internal/accountpages"
 	"github.com/latchkey-auth/latchkey/internal/app"
 	"github.com/latchkey-auth/latchkey/internal/config"
 	"github.com/latchkey-auth/latchkey/internal/devstack"
@@ -89,6 +90,20 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 	if err != nil {
 		return nil, err
 	}
+	_, port, err := net.SplitHostPort(l.HTTP.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	scheme, _, _ := strings.Cut(view.HTTP, ":")
+	local := scheme + "://localhost:" + port
+	if cfg.AccountPages {
+		view.Pages = view.HTTP
+		if cfg.TLSCertFile == "" { // browsers have passkeys for this name, and for no IP address
+			view.Pages = local
+		}
+		cfg.DefaultLinks(view.Pages)
+		view.Pages += accountpages.Root
+	}
 	if cfg.ResetURL == "" {
 		cfg.ResetURL = view.HTTP + "/dev/reset"
 	}
@@ -99,13 +114,7 @@ func devDefaults(cfg *config.Config, l *app.Listeners, dir string) (*devView, er
 		cfg.EmailChangeURL = view.HTTP + "/dev/email-change"
 	}
 	if cfg.PasskeyRPID == "" { // browsers take this name, and no IP address
-		_, port, err := net.SplitHostPort(l.HTTP.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		scheme, _, _ := strings.Cut(view.HTTP, ":")
-		origin := scheme + "://localhost:" + port
-		cfg.PasskeyRPID, cfg.PasskeyOrigins, view.Passkeys = "localhost", config.Origins{origin}, origin+passkeyPath
+		cfg.PasskeyRPID, cfg.PasskeyOrigins, view.Passkeys = "localhost", config.Origins{local}, local+passkeyPath
 	}
 	if cfg.Issuer == "" { // verifiers fetch the keys from there
 		cfg.Issuer = view.HTTP

@@ -23,6 +23,8 @@ type devView struct {
 	HTTP string // URL without a slash at the end
 	Ops  string // URL likewise
 	Dir  string
+	// Pages is the address of the account pages; "" if they are turned off.
+	Pages string
 	// Passkeys is the page that plays the part of an app's, at localhost; "" if passkeys are made for another domain.
 	Passkeys string
 
@@ -120,8 +122,11 @@ func shellQuote(s string) string {
 // greeting is the text for a person at a terminal. Scripts read the ready line.
 func (v *devView) greeting() string {
 	passkeys := ""
+	if v.Pages != "" {
+		passkeys = "Account pages: sign up at " + v.Pages + "signup, log in at " + v.Pages + "login\n"
+	}
 	if v.Passkeys != "" {
-		passkeys = "Passkeys: for localhost, made and used at " + v.Passkeys +
+		passkeys += "Passkeys: for localhost, made and used at " + v.Passkeys +
 			" (not at 127.0.0.1: browsers have none for IP addresses).\n  For a page of your own set LATCHKEY_PASSKEY_RP_ID=localhost and LATCHKEY_PASSKEY_ORIGINS=http://localhost:PORT\n"
 	}
 	return fmt.Sprintf("\nLatchkey for development: gRPC on %s, pages at %s/, mails at %s/dev/mailbox, metrics at %s/metrics, data in %s\n"+passkeys+
@@ -152,7 +157,8 @@ var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html
 <body style="font-family: system-ui; max-width: 60em; margin: 2em auto">
 <h1>Latchkey for development</h1>
 <ul>
-<li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
+{{with .Pages}}<li><a href="{{.}}signup">Sign up</a>, <a href="{{.}}login">log in</a>, <a href="{{.}}security">look after an account</a>
+{{end}}<li><a href="/dev/mailbox">Mails that were caught</a>, <a href="/dev/mailbox.json">as JSON</a>
 <li><a href="/dev/api">Calls with JSON</a>, <a href="/openapi.json">as OpenAPI 3.1</a>
 {{with .Passkeys}}<li><a href="{{.}}">Make and use passkeys</a>, for localhost: browsers have none for IP addresses
 {{end}}<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>

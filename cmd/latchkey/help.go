@@ -15,8 +15,8 @@ Every setting has its usual effect, and none is needed. The most used are:
 Prints "ready grpc=H:P http=H:P ops=H:P" on standard output when it serves; logs go to standard error. Ctrl-C ends it all.
 Exit codes: 0 done, 1 failed, 2 usage or settings.`
 
-const serveHelp = `Runs the service. It needs LATCHKEY_DATABASE_URL, LATCHKEY_REDIS_URL, LATCHKEY_SECRET_KEY, LATCHKEY_ISSUER, LATCHKEY_SMTP_URL and
-LATCHKEY_RESET_URL, says at once what is missing or wrong, and takes no arguments: "latchkey config" lists every setting with its
+const serveHelp = `Runs the service. It needs LATCHKEY_DATABASE_URL, LATCHKEY_REDIS_URL, LATCHKEY_SECRET_KEY, LATCHKEY_ISSUER and LATCHKEY_SMTP_URL
+(without account pages also LATCHKEY_RESET_URL), says at once what is missing or wrong, and takes no arguments: "latchkey config" lists every setting with its
 form. A secret can be put in a file: LATCHKEY_SECRET_KEY_FILE instead of LATCHKEY_SECRET_KEY.
 
 Prints "ready grpc=H:P http=H:P ops=H:P" on standard output when it serves; logs go to standard error. SIGTERM stops it in order.

@@ -249,7 +249,7 @@ func TestServeNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	complete := serveSettings(t)
 	for _, name := range []string{
-		"LATCHKEY_DATABASE_URL", "LATCHKEY_REDIS_URL", "LATCHKEY_SECRET_KEY", "LATCHKEY_ISSUER", "LATCHKEY_SMTP_URL", "LATCHKEY_RESET_URL",
+		"LATCHKEY_DATABASE_URL", "LATCHKEY_REDIS_URL", "LATCHKEY_SECRET_KEY", "LATCHKEY_ISSUER", "LATCHKEY_SMTP_URL",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

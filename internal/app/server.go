@@ -62,13 +62,17 @@ func (a *App) newServer(keys *subkeys, cache *validate.Cache, older *older) erro
 	if err := a.certificate.register(a.Metrics); err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
+	pages, err := newAccountPages(cfg)
+	if err != nil {
+		return err
+	}
 	a.newServices(f)
 	a.Server, err = server.New(server.Config{
 		Register: func(r grpc.ServiceRegistrar) { a.register(r, f) }, Validation: f.validation, Keys: f.keys, FreshWithin: cfg.FreshWithin,
 		Pool: a.stores.Pool, Redis: a.stores.Redis, Ledger: a.Ledger, Keyring: a.Keyring, Passwords: a.hasher,
 		Rates: f.rates, BestEffort: f.redis, AddressLimit: cfg.AddressRateLimit, Afterwards: f.afterwards,
 		TLS: cmp.Or(a.overrides.TLS, a.certificate.config()), Reflection: cfg.Reflection,
-		WebOrigins: cfg.WebOrigins, LocalOrigins: a.localPages, WebCookies: cfg.WebCookies,
+		WebOrigins: cfg.WebOrigins, LocalOrigins: a.localPages, WebCookies: cfg.WebCookies, OwnPages: pages != nil, AccountPages: pages,
 		TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
 		MaxConnections: cfg.MaxConnections, MaxConnectionsPerAddress: cfg.MaxConnectionsPerAddress,
 		Metrics: a.Metrics, Log: f.log, Now: a.now, Warnings: a.certificate.warnings,

@@ -17,7 +17,7 @@ import (
 func LoadSettings(environ []string, profile config.Profile, judges ...config.Judge) (*config.Config, error) {
 	judges = append(judges, judgeDatabaseURL, judgeDirectURL, judgeSMTPURL, judgeResetURL, judgeVerifyURL, judgeEmailChangeURL, judgeMailFrom, judgeProductName, judgeHashes, judgePasskeys)
 	if profile == config.Serve || profile == config.Dev {
-		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA) // these files need not exist for other commands
+		judges = append(judges, judgeTLS, JudgeSMTPCA, judgeMailTemplates, judgeRedisCA, judgeAccountPages) // these files need not exist for other commands
 		judges = append(judges, judgesOfOlder()...)
 	}
 	return config.Load(environ, profile, judges...)

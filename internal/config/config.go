@@ -86,10 +86,10 @@ type Config struct {
 	SMTPOAuthScope        string    `env:"LATCHKEY_SMTP_OAUTH_SCOPE" form:"words, separated by spaces" example:"https://outlook.office365.com/.default" doc:"the scope to ask for with the client's own credentials"`
 	MailTemplates         string    `env:"LATCHKEY_MAIL_TEMPLATES" form:"a path" example:"/etc/latchkey/mails" doc:"a folder with your own words for mails: NAME.subject.txt, NAME.txt and NAME.html"`
 	MailLanguage          string    `env:"LATCHKEY_MAIL_LANGUAGE" envDefault:"en" form:"a language tag" example:"pt-BR" doc:"the language of those words"`
-	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"the name of the service in mails; unset: the host of LATCHKEY_RESET_URL"`
-	ResetURL              string    `env:"LATCHKEY_RESET_URL" need:"serve" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment if it has one (https://app.example.com/#/reset)"`
-	VerifyURL             string    `env:"LATCHKEY_VERIFY_URL" form:"an https URL" example:"https://app.example.com/verify" doc:"the page that mailed links open to prove an address, with ?token=… added as for LATCHKEY_RESET_URL; unset: such mails have a code of six digits only"`
-	EmailChangeURL        string    `env:"LATCHKEY_EMAIL_CHANGE_URL" form:"an https URL" example:"https://app.example.com/email" doc:"the page that mailed links open about a change of address, with ?token=… added as for LATCHKEY_RESET_URL: it calls ConfirmEmailChange, or UndoEmailChange if the link has undo=1 before the token; unset: such mails have a code of six digits only, and no change can be undone by the owner"`
+	ProductName           string    `env:"LATCHKEY_PRODUCT_NAME" form:"a name" example:"Example" doc:"the name of the service in mails and on its pages; unset: the host of LATCHKEY_RESET_URL"`
+	ResetURL              string    `env:"LATCHKEY_RESET_URL" form:"an https URL" example:"https://app.example.com/reset" doc:"the page that mailed links open, with ?token=… added, in the fragment if it has one (https://app.example.com/#/reset, or a # at its end for #token=…); unset: the account page /account/reset of LATCHKEY_ISSUER; serve needs it if there are no account pages, or if LATCHKEY_ISSUER is http at another machine"`
+	VerifyURL             string    `env:"LATCHKEY_VERIFY_URL" form:"an https URL" example:"https://app.example.com/verify" doc:"the page that mailed links open to prove an address, with ?token=… added as for LATCHKEY_RESET_URL; unset: the account page /account/verify; without account pages such mails have a code of six digits only"`
+	EmailChangeURL        string    `env:"LATCHKEY_EMAIL_CHANGE_URL" form:"an https URL" example:"https://app.example.com/email" doc:"the page that mailed links open about a change of address, with ?token=… added as for LATCHKEY_RESET_URL: it calls ConfirmEmailChange, or UndoEmailChange if the link has undo=1 before the token; unset: the account page /account/email; without account pages such mails have a code of six digits only, and no change can be undone by the owner"`
 	InsecureLinks         bool      `env:"LATCHKEY_INSECURE_LINKS" envDefault:"false" form:"true or false" example:"true" doc:"let LATCHKEY_RESET_URL, LATCHKEY_VERIFY_URL and LATCHKEY_EMAIL_CHANGE_URL have the scheme of an app (myapp://reset), or http with an address or name of a local network"`
 	NewDeviceMails        bool      `env:"LATCHKEY_NEW_DEVICE_MAILS" envDefault:"true" form:"true or false" example:"true" doc:"mail owners about logins of clients that show no device token, once their account has got one; false if clients do not keep them"`
 	HideAccounts          bool      `env:"LATCHKEY_HIDE_ACCOUNTS" envDefault:"false" form:"true or false" example:"true" doc:"SignUp gives the same answer, without a user, whether or not the address has an account; the owner of a taken address gets a mail"`
@@ -100,6 +100,12 @@ type Config struct {
 	LoginByCode       bool   `env:"LATCHKEY_LOGIN_BY_CODE" envDefault:"false" form:"true or false" example:"true" doc:"let people log in with a mailed code of six digits instead of a password; then a person who reads their mails can log in, unless the account has a second factor"`
 
 	DeletionGrace time.Duration `env:"LATCHKEY_DELETION_GRACE" envDefault:"0s" min:"0s" max:"8760h" form:"a duration" example:"720h" doc:"how long an account can be kept after its owner has deleted it: until then it cannot be used, and a login can cancel the deletion; 0: it is gone at once. A change does not apply to accounts that are to be deleted already"`
+
+	// Account pages.
+
+	AccountPages bool   `env:"LATCHKEY_ACCOUNT_PAGES" envDefault:"true" form:"true or false" example:"false" doc:"serve pages under /account/ of the HTTP listener, on which people sign up, log in and look after their account (pages.md)"`
+	PagesDir     string `env:"LATCHKEY_PAGES_DIR" form:"a path" example:"/etc/latchkey/pages" doc:"a folder with your own texts.LANGUAGE.json, style.css, logo.svg or logo.png, header.html and footer.html for those pages; read at start"`
+	PagesColor   string `env:"LATCHKEY_PAGES_COLOR" form:"a colour" example:"#1a5fb4" doc:"the colour of buttons and links on those pages; made darker or lighter where it could not be read"`
 
 	// Passkeys.
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
 // Problem is one setting that cannot be used.
@@ -81,6 +84,9 @@ func Load(environ []string, profile Profile, judges ...Judge) (*Config, error) {
 	}
 	cfg := &Config{}
 	problems = append(problems, parse(cfg, values)...)
+	if profile != Dev { // dev knows its address only when it listens
+		cfg.DefaultLinks(cfg.Issuer)
+	}
 	problems = append(problems, cfg.check(values, profile, problems)...)
 	problems = append(problems, cfg.judge(judges, problems)...)
 	if len(problems) > 0 {
@@ -150,6 +156,20 @@ func parse(cfg *Config, values map[string]string) []Problem {
 
 func isOurs(t reflect.Type) bool { return t.PkgPath() == reflect.TypeFor[Config]().PkgPath() }
 
+// DefaultLinks makes the account pages those to which mailed links lead, unless other pages are set. origin is a URL of the
+// HTTP listener as people reach it. The token is in the fragment, which no server and no log sees. A page at http of
+// another machine is no default: its links would carry secrets in plaintext.
+func (c *Config) DefaultLinks(origin string) {
+	u, err := url.Parse(origin)
+	if !c.AccountPages || err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !hosts.IsLoopbackInBrowsers(u.Hostname())) {
+		return
+	}
+	root := u.Scheme + "://" + u.Host + "/account/"
+	c.ResetURL = cmp.Or(c.ResetURL, root+"reset#")
+	c.VerifyURL = cmp.Or(c.VerifyURL, root+"verify#")
+	c.EmailChangeURL = cmp.Or(c.EmailChangeURL, root+"email#")
+}
+
 // check applies the rules that the types of the fields do not: bounds, choices, settings that the profile
 // needs, and settings that depend on each other.
 func (c *Config) check(values map[string]string, profile Profile, found []Problem) []Problem {
@@ -178,6 +198,9 @@ func (c *Config) check(values map[string]string, profile Profile, found []Proble
 			continue
 		}
 		add(name, fmt.Sprintf("has the value %q", values[name]))
+	}
+	if profile == Serve && c.ResetURL == "" && isHTTP(c.Issuer) {
+		add("LATCHKEY_RESET_URL", "is not set, and no account page takes its place: they are turned off, or LATCHKEY_ISSUER is not https")
 	}
 	c.checkForms(values, add)
 	c.checkTogether(bad, add)

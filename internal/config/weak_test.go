@@ -71,7 +71,7 @@ func TestWeak(t *testing.T) {
 		{warned, "LATCHKEY_REDIS_URL", map[string]string{"LATCHKEY_REDIS_URL": "rediss://u:p@redis:6379?skip_verify=true"}},
 		{warned, "LATCHKEY_REDIS_URL", map[string]string{"LATCHKEY_REDIS_URL": "redis+sentinel://u:p@h1:26379/mymaster"}},
 		{warned, "LATCHKEY_REDIS_MAY_EVICT", map[string]string{"LATCHKEY_REDIS_MAY_EVICT": "true"}},
-		{warned, "LATCHKEY_ISSUER", map[string]string{"LATCHKEY_ISSUER": "http://auth.example.com"}},
+		{warned, "LATCHKEY_ISSUER", map[string]string{"LATCHKEY_ISSUER": "http://auth.example.com", "LATCHKEY_RESET_URL": "https://app.example.com/reset"}},
 		{warned, "LATCHKEY_REFLECTION", map[string]string{"LATCHKEY_REFLECTION": "true"}},
 		{warned, "LATCHKEY_ADDRESS_RATE_LIMIT", map[string]string{"LATCHKEY_ADDRESS_RATE_LIMIT": "false"}},
 		{warned, "LATCHKEY_ACCESS_TOKEN_TTL", map[string]string{"LATCHKEY_ACCESS_TOKEN_TTL": "24h"}},

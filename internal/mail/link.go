@@ -10,6 +10,10 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/hosts"
 )
 
+// bareFragment stands for a # at the end of a page's address, which url.URL forgets: "https://app.example.com/reset#" gets
+// #token=…, without a route before it.
+const bareFragment = "#"
+
 // ParseResetURL checks the address of the page to which a reset link leads. It is an absolute https URL, or http if the
 // host is this machine. It has no user name and no token parameter, but may have a query and a fragment. If the
 // operator allows insecure links, it may also be http at an address or name of a local network, or have the scheme of
@@ -21,6 +25,10 @@ func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
 		return nil, fmt.Errorf("%w: it does not parse", ErrResetURL)
 	case u.Scheme == "" || u.Opaque != "":
 		return nil, fmt.Errorf("%w: it must start with https://", ErrResetURL)
+	case strings.HasSuffix(raw, "#"):
+		u.Fragment = bareFragment
+	}
+	switch {
 	case u.User != nil:
 		return nil, fmt.Errorf("%w: it must not hold a user name or password", ErrResetURL)
 	}
@@ -136,6 +144,10 @@ func tokenParameter(token string) string { return "token=" + url.QueryEscape(tok
 // them there, and no server gets them. Otherwise they are added to the query.
 func withParameters(page *url.URL, parameters string) string {
 	u := *page
+	if u.Fragment == bareFragment {
+		u.Fragment, u.RawFragment = "", ""
+		return u.String() + "#" + parameters
+	}
 	if u.Fragment != "" {
 		fragment := u.EscapedFragment()
 		u.Fragment, u.RawFragment = "", ""

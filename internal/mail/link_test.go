@@ -79,6 +79,8 @@ func TestResetLinks(t *testing.T) {
 		"https://app.example.com/#/reset":            "https://app.example.com/#/reset?token=",
 		"https://app.example.com/x?a=b#/reset?c=%2F": "https://app.example.com/x?a=b#/reset?c=%2F&token=",
 		"https://app.example.com/?a=b&":              "https://app.example.com/?a=b&token=",
+		"https://app.example.com/reset#":             "https://app.example.com/reset#token=",
+		"https://app.example.com/reset?a=b#":         "https://app.example.com/reset?a=b#token=",
 		"myapp://reset":                              "myapp://reset?token=",
 		"com.example.app:/reset":                     "com.example.app:/reset?token=",
 		"http://192.168.1.7:3000/reset":              "http://192.168.1.7:3000/reset?token=",

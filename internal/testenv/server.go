@@ -109,6 +109,8 @@ type Options struct {
 	NewDeviceMails bool
 	// WebOrigins are those of pages that may call over HTTP.
 	WebOrigins []string
+	// AccountPages serves the pages under /account/.
+	AccountPages bool
 	// ReturnURLs are those of apps that may get a session for an authorization code.
 	ReturnURLs []string
 	// WebCookies keeps their refresh tokens in cookies.
@@ -279,6 +281,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.ServiceKeySHA256 = config.KeyHashes{sha256.Sum256([]byte(ServiceKey))}
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
 	cfg.WebOrigins, cfg.WebCookies, cfg.ReturnURLs = o.WebOrigins, o.WebCookies, o.ReturnURLs
+	cfg.AccountPages = o.AccountPages
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
