@@ -28,6 +28,7 @@ packages() { # FOLDER
   (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --prefer-offline --loglevel=error)
 }
 
+packages clients/typescript
 packages world/web
 # Debian 12 has Node.js 18, for which some packages are too new: npm has this one for the two architectures that CI knows.
 case $(uname -m) in
@@ -44,9 +45,26 @@ trap 'rm -rf "$scratch"' EXIT
 chmod 755 "$scratch"
 step "build latchkey"
 go build -o "$scratch/latchkey" ./cmd/latchkey
-export LATCHKEY_BIN=$scratch/latchkey
+go build -o "$scratch/withpostgres" ./internal/testenv/withpostgres
+export LATCHKEY_BIN=$scratch/latchkey LATCHKEY_WITHPOSTGRES=$scratch/withpostgres
+
+cd clients/typescript
+if [ -z "$only" ]; then
+  step "clients/typescript: generated code, types, tests"
+  npm run --silent generate
+  changes=$(git status --porcelain src/gen)
+  if [ -n "$changes" ]; then
+    git --no-pager diff src/gen
+    echo "$changes"
+    echo "the client's generated files differ from the commit: run 'npm run generate' in clients/typescript and commit src/gen" >&2
+    exit 1
+  fi
+  npm run --silent check
+  npm test --silent
+fi
+npm run --silent build
 
 step "specs"
-cd world/web
+cd "$root/world/web"
 # One after another: each has a service with stores of its own, and a browser, and CI has two cores.
 node --test --test-concurrency=1 --test-reporter=spec ./*"$only"*.spec.mjs
