@@ -36,8 +36,10 @@ const bearerScheme = "bearer "
 
 // bearer returns the credential in the metadata `authorization: Bearer CREDENTIAL`. If there are several it returns
 // none: which one counts must not depend on the code that reads them.
-func bearer(ctx context.Context) string {
-	values := incoming(ctx, "authorization")
+func bearer(ctx context.Context) string { return credentialIn(incoming(ctx, "authorization")) }
+
+// credentialIn is bearer for the values of the header.
+func credentialIn(values []string) string {
 	if len(values) != 1 || len(values[0]) < len(bearerScheme) || !strings.EqualFold(values[0][:len(bearerScheme)], bearerScheme) {
 		return ""
 	}

@@ -49,20 +49,30 @@ func serveHealthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serveReadyz says whether to send calls here, the state of each store, and the warnings for the operator.
-func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
+// Health is what /readyz says: whether to send calls here, the state of each store ("ok" or what is wrong), and warnings
+// for the operator.
+type Health struct {
+	Ready    bool     `json:"ready"`
+	Stopping bool     `json:"stopping"`
+	Postgres string   `json:"postgres"`
+	Redis    string   `json:"redis"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Health returns the last known state.
+func (s *Server) Health() Health {
 	s.ready.mu.Lock()
-	state := struct {
-		Ready    bool     `json:"ready"`
-		Stopping bool     `json:"stopping"`
-		Postgres string   `json:"postgres"`
-		Redis    string   `json:"redis"`
-		Warnings []string `json:"warnings,omitempty"`
-	}{s.ready.postgres == storeOK && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis, nil}
-	s.ready.mu.Unlock()
+	defer s.ready.mu.Unlock()
+	state := Health{s.ready.postgres == storeOK && !s.ready.stopping, s.ready.stopping, s.ready.postgres, s.ready.redis, nil}
 	if s.cfg.Warnings != nil {
 		state.Warnings = s.cfg.Warnings()
 	}
+	return state
+}
+
+// serveReadyz says whether to send calls here, the state of each store, and the warnings for the operator.
+func (s *Server) serveReadyz(w http.ResponseWriter, _ *http.Request) {
+	state := s.Health()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if !state.Ready {

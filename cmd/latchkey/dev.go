@@ -68,7 +68,7 @@ func dev(ctx context.Context, args, environ []string, stdout io.Writer) error {
 		return err
 	}
 	defer st.Close()
-	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: mailbox, Logger: log, LocalPages: true})
+	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: mailbox, Logger: log, LocalPages: true, Version: versionText()})
 	if local.postgres != nil {
 		err = explainSealed(err, dir)
 	}

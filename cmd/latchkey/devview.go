@@ -162,7 +162,7 @@ var indexPage = template.Must(template.New("index").Parse(`<!doctype html> <html
 <li><a href="/dev/api">Calls with JSON</a>, <a href="/openapi.json">as OpenAPI 3.1</a>
 {{with .Passkeys}}<li><a href="{{.}}">Make and use passkeys</a>, for localhost: browsers have none for IP addresses
 {{end}}<li><a href="/.well-known/jwks.json">Keys</a> that check access tokens of the issuer <code>{{.Issuer}}</code> for the audience <code>{{.Audience}}</code>; <a href="/.well-known/openid-configuration">discovery</a>
-<li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>
+<li><a href="/healthz">Does it live</a>, <a href="/readyz">is it ready</a>, <a href="{{.Ops}}/metrics">metrics</a>, <a href="{{.Ops}}/">the page for operators</a>
 <li>gRPC on <code>{{.GRPC}}</code>, data in <code>{{.Dir}}</code>
 </ul>
 <h2>Try</h2>

@@ -39,7 +39,7 @@ func serve(ctx context.Context, args, environ []string, stdout io.Writer) error 
 		return err
 	}
 	defer st.Close()
-	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: sender, Logger: log})
+	a, err := app.New(ctx, app.Config{Settings: cfg, Stores: st, Sender: sender, Logger: log, Version: versionText()})
 	if err != nil {
 		return err
 	}

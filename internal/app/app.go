@@ -68,6 +68,8 @@ type Config struct {
 	Logger *slog.Logger
 	// LocalPages lets all pages of this machine call over HTTP, on any port.
 	LocalPages bool
+	// Version is shown to operators. Optional.
+	Version string
 	// Overrides change what no setting can. The zero value changes nothing.
 	Overrides Overrides
 }
@@ -108,6 +110,7 @@ type App struct {
 	now         func() time.Time
 	overrides   Overrides
 	localPages  bool
+	version     string
 	hasher      *password.Hasher
 	peppers     []password.Pepper
 	sealer      *seal.Sealer // of seeds and keys of second factors
@@ -126,7 +129,7 @@ type App struct {
 // server.
 func New(ctx context.Context, c Config) (*App, error) {
 	a := &App{
-		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides, localPages: c.LocalPages,
+		cfg: c.Settings, log: c.Logger, stores: c.Stores, overrides: c.Overrides, localPages: c.LocalPages, version: c.Version,
 		now: c.Overrides.Now, Metrics: prometheus.NewRegistry(),
 	}
 	if a.now == nil {

@@ -10,9 +10,11 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/latchkey-auth/latchkey/internal/operatorpage"
 )
 
-// opsPages returns the pages for operators: metrics and profiles.
+// opsPages returns the pages for operators: metrics, profiles, and the page of internal/operatorpage with its calls.
 func (a *App) opsPages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
@@ -21,6 +23,10 @@ func (a *App) opsPages() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if a.cfg.OperatorsPage != "off" {
+		a.Server.MountOperators(mux, a.cfg.OperatorsPage == "change")
+		operatorpage.Register(mux, operatorpage.Config{IsOperator: a.Server.IsOperator, Status: a.operatorStatus})
+	}
 	return ownHosts(mux, append(slices.Clone(a.cfg.OpsHosts), hostOf(a.cfg.OpsAddr))...)
 }
 

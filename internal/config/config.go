@@ -13,10 +13,11 @@ import "time"
 type Config struct {
 	// Listeners.
 
-	GRPCAddr string `env:"LATCHKEY_GRPC_ADDR" envDefault:":50051" form:"host:port" example:":50051" doc:"where gRPC is served"`
-	HTTPAddr string `env:"LATCHKEY_HTTP_ADDR" envDefault:":8080" form:"host:port" example:":8080" doc:"where the JWKS and the health pages are served"`
-	OpsAddr  string `env:"LATCHKEY_OPS_ADDR" envDefault:"127.0.0.1:9464" form:"host:port" example:"127.0.0.1:9464" doc:"where metrics and pprof are served; not for the public"`
-	OpsHosts Names  `env:"LATCHKEY_OPS_HOSTS" form:"names of hosts, separated by commas" example:"latchkey,latchkey.monitoring.svc" doc:"names that requests to that listener may use, besides IP addresses, localhost and the name that it is bound to"`
+	GRPCAddr      string `env:"LATCHKEY_GRPC_ADDR" envDefault:":50051" form:"host:port" example:":50051" doc:"where gRPC is served"`
+	HTTPAddr      string `env:"LATCHKEY_HTTP_ADDR" envDefault:":8080" form:"host:port" example:":8080" doc:"where the JWKS and the health pages are served"`
+	OpsAddr       string `env:"LATCHKEY_OPS_ADDR" envDefault:"127.0.0.1:9464" form:"host:port" example:"127.0.0.1:9464" doc:"where metrics and pprof are served; not for the public"`
+	OpsHosts      Names  `env:"LATCHKEY_OPS_HOSTS" form:"names of hosts, separated by commas" example:"latchkey,latchkey.monitoring.svc" doc:"names that requests to that listener may use, besides IP addresses, localhost and the name that it is bound to"`
+	OperatorsPage string `env:"LATCHKEY_OPERATORS_PAGE" envDefault:"read" oneof:"off read change" form:"off, read or change" example:"change" doc:"the page for operators at / of that listener: read shows accounts, keys, audit events and the state of the service to a holder of an admin key; change also lets them suspend accounts and end sessions there"`
 
 	// Stores.
 

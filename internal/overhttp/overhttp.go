@@ -45,7 +45,7 @@ func (s *Services) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.all = append(s.all, registered{desc, impl})
 }
 
-// Config says how services are served. All fields are required.
+// Config says how services are served. All fields are required, unless their comments say otherwise.
 type Config struct {
 	// Unary and Stream are the interceptors of the gRPC server.
 	Unary  grpc.UnaryServerInterceptor
@@ -54,6 +54,12 @@ type Config struct {
 	MaxMessage int
 	// Around wraps the handler of each method.
 	Around func(http.Handler) http.Handler
+	// Serves says which methods are served. Nil: all are. Optional.
+	Serves func(service, method string) bool
+}
+
+func (cfg Config) serves(service registered, method string) bool {
+	return cfg.Serves == nil || cfg.Serves(service.desc.ServiceName, method)
 }
 
 // Mount adds a path for each method, /SERVICE/METHOD. It answers POST alone. Answers are not compressed: they hold
@@ -62,10 +68,12 @@ func (s *Services) Mount(mux *http.ServeMux, cfg Config) {
 	all := connect.NewServer()
 	for _, service := range s.all {
 		for i := range service.desc.Methods {
-			all.Register(cfg.unary(service, &service.desc.Methods[i]))
+			if method := &service.desc.Methods[i]; cfg.serves(service, method.MethodName) {
+				all.Register(cfg.unary(service, method))
+			}
 		}
 		for i := range service.desc.Streams {
-			if stream := &service.desc.Streams[i]; !stream.ClientStreams {
+			if stream := &service.desc.Streams[i]; !stream.ClientStreams && cfg.serves(service, stream.StreamName) {
 				all.Register(cfg.stream(service, stream))
 			}
 		}

@@ -107,6 +107,8 @@ type Options struct {
 	ProxyProtocol bool
 	// NewDeviceMails mails owners about logins from new devices. Most tests count other mails.
 	NewDeviceMails bool
+	// OperatorsPage is LATCHKEY_OPERATORS_PAGE, and "off" if it is empty.
+	OperatorsPage string
 	// WebOrigins are those of pages that may call over HTTP.
 	WebOrigins []string
 	// AccountPages serves the pages under /account/.
@@ -169,8 +171,8 @@ type Server struct {
 	// AccountService does the same for the owners of accounts.
 	AccountService latchkeyv1.AccountServiceClient
 	Conn           *grpc.ClientConn
-	// Addr is where gRPC listens, HTTP the base URL of the pages.
-	Addr, HTTP string
+	// Addr is where gRPC listens, HTTP the base URL of the pages, Ops that of the operations listener.
+	Addr, HTTP, Ops string
 	// Clock is the server's.
 	Clock *Clock
 	// Mailbox holds the mails that were sent.
@@ -282,6 +284,7 @@ func (s *Server) settings(t testing.TB, o Options) *config.Config {
 	cfg.Reflection, cfg.AddressRateLimit = true, o.AddressLimit
 	cfg.WebOrigins, cfg.WebCookies, cfg.ReturnURLs = o.WebOrigins, o.WebCookies, o.ReturnURLs
 	cfg.AccountPages = o.AccountPages
+	cfg.OperatorsPage = orElse(o.OperatorsPage, "off")
 	cfg.TrustedProxies, cfg.ProxyProtocol = o.TrustedProxies, o.ProxyProtocol
 	cfg.MaxConnections, cfg.MaxConnectionsPerAddress = o.MaxConnections, o.MaxConnectionsPerAddress
 	cfg.NewDeviceMails, cfg.HideAccounts = o.NewDeviceMails, o.HideAccounts
@@ -367,7 +370,7 @@ func (s *Server) run(t testing.TB, o Options) {
 	waiting, cancel := context.WithTimeout(t.Context(), trustTime)
 	defer cancel()
 	must(t, s.Ledger.WaitTrusted(waiting)) // so that tests get answers from memory
-	s.Addr, s.HTTP = l.GRPC.Addr().String(), "http://"+l.HTTP.Addr().String()
+	s.Addr, s.HTTP, s.Ops = l.GRPC.Addr().String(), "http://"+l.HTTP.Addr().String(), "http://"+l.Ops.Addr().String()
 	s.Conn = Dial(t, s.Addr)
 	s.Auth, s.Admin = latchkeyv1.NewAuthServiceClient(s.Conn), latchkeyv1.NewAdminServiceClient(s.Conn)
 	s.SessionService, s.AccountService = latchkeyv1.NewSessionServiceClient(s.Conn), latchkeyv1.NewAccountServiceClient(s.Conn)
