@@ -17,7 +17,7 @@ import { chromium } from "./lib/browser.mjs";
 import { dropper } from "./lib/dropper.mjs";
 import { serve } from "./lib/stores.mjs";
 
-const wanted = Number(process.env.LATCHKEY_REFRESHES ?? 1000);
+const wanted = Number(process.env.LATCHKEY_REFRESHES ?? 600);
 const password = "correct horse battery";
 
 /**

@@ -4,7 +4,8 @@ const objects = "sessions";
 
 /**
  * Keeps the session in IndexedDB, for all tabs of the origin. Its transactions are what `write` needs. (localStorage is
- * not: a tab may read what was there before the write of another tab, and would spend a refresh token twice.)
+ * not: a tab may read what was there before the write of another tab, also under a lock, and would spend a refresh token
+ * twice: findings/chromium-localstorage-reads-old-values-under-a-web-lock.sh.)
  *
  * Web Locks (secure contexts only) let one tab at a time refresh, and are free when their tab dies. Without them the
  * owner's lease in the record does that, more slowly.
