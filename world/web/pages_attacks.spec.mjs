@@ -154,7 +154,7 @@ test("the policy stops scripts, styles, forms and markup, if something should sl
   assert.equal(stopped.hit, undefined);
   assert.notEqual(stopped.display, "none");
   assert.equal(stopped.at, `${service.origin}/account/login`);
-  for (const directive of ["TypeError", "EvalError", "style-src-elem", "img-src", "form-action", "connect-src", "fetch"]) {
+  for (const directive of ["require-trusted-types-for", "trusted-types", "EvalError", "style-src-elem", "img-src", "form-action", "connect-src", "fetch"]) {
     assert.ok(stopped.seen.includes(directive), `${directive} of ${stopped.seen}`);
   }
 });
