@@ -50,7 +50,7 @@ export LATCHKEY_BIN=$scratch/latchkey LATCHKEY_WITHPOSTGRES=$scratch/withpostgre
 
 cd clients/typescript
 if [ -z "$only" ]; then
-  step "clients/typescript: generated code, types, tests"
+  step "clients/typescript: generated code, types, tests; types of the account pages"
   npm run --silent generate
   changes=$(git status --porcelain src/gen)
   if [ -n "$changes" ]; then
@@ -60,6 +60,7 @@ if [ -z "$only" ]; then
     exit 1
   fi
   npm run --silent check
+  ./node_modules/.bin/tsc -p ../../internal/accountpages/web
   npm test --silent
 fi
 npm run --silent build
