@@ -1,14 +1,24 @@
 package password
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
 )
 
+// The binary has the list that people read.
+func TestWordsAreThoseOfTheText(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("blocklist/words.txt")
+	if err != nil || string(text) != commonWords() {
+		t.Errorf("words.txt.gz is another list than words.txt: make it again as blocklist/README.md says (%v)", err)
+	}
+}
+
 func listedWords(t *testing.T) []string {
 	t.Helper()
-	body, ok := strings.CutSuffix(commonWords, "\n")
+	body, ok := strings.CutSuffix(commonWords(), "\n")
 	if !ok {
 		t.Fatal("the last line is not ended")
 	}
