@@ -143,12 +143,13 @@ export class Session {
     // The newest refresh token is asked for, and a refresh whose answer was lost has spent the one that is stored.
     await this.refresh();
     const { record } = await this.#keeper.read();
-    if (record.status === "signedIn") {
-      await this.auth.logout({ refreshToken: record.tokens?.refresh ?? "", allSessions: true });
-      await this.#keeper.change((now) =>
-        now.record.sessionId === record.sessionId ? withoutSession(now.record, "signedOut") : undefined,
-      );
+    if (record.status !== "signedIn") {
+      throw new NoSessionError(record.reason); // an ended session has no right to end the others
     }
+    await this.auth.logout({ refreshToken: record.tokens?.refresh ?? "", allSessions: true });
+    await this.#keeper.change((now) =>
+      now.record.sessionId === record.sessionId ? withoutSession(now.record, "signedOut") : undefined,
+    );
   }
 
   /**
@@ -161,6 +162,7 @@ export class Session {
 
   /** Gets new tokens now, whatever the age of those that are known: their claims are then new too. */
   async refresh(): Promise<void> {
+    await this.#keeper.read();
     await this.#refresher.replace(await this.#access());
   }
 

@@ -57,7 +57,14 @@ export class States {
     }
     this.#current = next;
     for (const listener of this.#listeners) {
-      listener(next);
+      try {
+        listener(next);
+      } catch (error) {
+        // As with events: a mistake in a listener is reported, and disturbs neither the others nor the session.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
     }
   }
 }
