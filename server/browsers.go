@@ -32,10 +32,12 @@ func (s *Server) forBrowsers() func(http.Handler) http.Handler {
 		ExposedHeaders: []string{"grpc-status", "grpc-message", "grpc-status-details-bin", "trace-id", "trailer-trace-id"},
 		MaxAge:         preflightAge,
 	})
+	// Made once: nobody changes the values of these headers.
+	noStore, noSniff := []string{"no-store"}, []string{"nosniff"}
 	return func(next http.Handler) http.Handler {
 		return crossOrigin.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Cache-Control", "no-store")
-			w.Header().Set("X-Content-Type-Options", "nosniff")
+			headers := w.Header() // its names are in canonical form here
+			headers["Cache-Control"], headers["X-Content-Type-Options"] = noStore, noSniff
 			next.ServeHTTP(w, s.withJar(r, allowed))
 		}))
 	}

@@ -66,6 +66,7 @@ func (cfg Config) serves(service registered, method string) bool {
 // tokens, and beside text that others choose, their compressed length would tell about them.
 func (s *Services) Mount(mux *http.ServeMux, cfg Config) {
 	all := connect.NewServer()
+	streams := map[string]bool{}
 	for _, service := range s.all {
 		for i := range service.desc.Methods {
 			if method := &service.desc.Methods[i]; cfg.serves(service, method.MethodName) {
@@ -74,11 +75,13 @@ func (s *Services) Mount(mux *http.ServeMux, cfg Config) {
 		}
 		for i := range service.desc.Streams {
 			if stream := &service.desc.Streams[i]; !stream.ClientStreams && cfg.serves(service, stream.StreamName) {
-				all.Register(cfg.stream(service, stream))
+				method := cfg.stream(service, stream)
+				all.Register(method)
+				streams[method.Spec.Procedure] = true
 			}
 		}
 	}
-	connecthttp.Mount(wrapped{mux, cfg.Around}, all, connecthttp.WithReadMaxBytes(cfg.MaxMessage), connecthttp.WithCompressMinBytes(math.MaxInt))
+	connecthttp.Mount(wrapped{mux, cfg.Around, streams}, all, connecthttp.WithReadMaxBytes(cfg.MaxMessage), connecthttp.WithCompressMinBytes(math.MaxInt))
 }
 
 // unary returns a unary method. It has no idempotency level: with one, Connect would serve it by GET as well, with
@@ -119,7 +122,7 @@ type call struct {
 	name   string
 	stream connect.ServerStream
 	info   *connect.CallInfo
-	writer *http.ResponseController
+	writer *http.ResponseController // nil if the call is unary
 }
 
 func newCall(ctx context.Context, name string, stream connect.ServerStream) *call {
@@ -227,18 +230,23 @@ func connectError(err error) error {
 	return mapped
 }
 
-// writerKey is the key of the *http.ResponseController in the context of a request.
+// writerKey is the key of the *http.ResponseController in the context of a stream's request.
 type writerKey struct{}
 
 // wrapped implements connecthttp.ServeMux.
 type wrapped struct {
-	mux    *http.ServeMux
-	around func(http.Handler) http.Handler
+	mux     *http.ServeMux
+	around  func(http.Handler) http.Handler
+	streams map[string]bool
 }
 
-// Handle implements connecthttp.ServeMux.
+// Handle implements connecthttp.ServeMux. Unary calls are spared the copy of the request that another context takes.
 func (m wrapped) Handle(pattern string, handler http.Handler) {
-	m.mux.Handle(pattern, m.around(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), writerKey{}, http.NewResponseController(w))))
-	})))
+	if m.streams[pattern] {
+		inner := handler
+		handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), writerKey{}, http.NewResponseController(w))))
+		})
+	}
+	m.mux.Handle(pattern, m.around(handler))
 }
