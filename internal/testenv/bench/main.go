@@ -1,6 +1,8 @@
 // Command bench measures a released Latchkey beside the least that could do the same work, in one run on one machine:
 //
 //   - ValidateToken beside a bare grpc-go server that answers the same message without reading the request,
+//   - ValidateToken over HTTP/1.1 by Connect, with protobuf and with JSON, beside a bare net/http server that decodes and
+//     encodes messages of the same size with encoding/json,
 //   - Login beside the pure password hash, and that beside golang.org/x/crypto's,
 //   - RefreshToken,
 //
@@ -68,7 +70,7 @@ func main() {
 
 // profileOf returns the file for the processor profile of this part, or "".
 func (o options) profileOf(part string) string {
-	if o.cpuProfiles == "" {
+	if o.cpuProfiles == "" || part == "" {
 		return ""
 	}
 	return filepath.Join(o.cpuProfiles, part+".pprof")
@@ -83,6 +85,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	if len(args) > 0 && args[0] == echoCommand {
 		return serveEcho(ctx, args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == httpEchoCommand {
+		return serveHTTPEcho(ctx, args[1:], stdout)
 	}
 	if len(args) > 0 && args[0] == crowdCommand {
 		return serveCrowd(ctx, args[1:], stdout)

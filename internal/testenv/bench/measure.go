@@ -39,6 +39,14 @@ const (
 // program is one of the binaries to compare.
 type program struct{ name, path string }
 
+// part is the name of a processor profile of this program. Only the one that is measured has them.
+func (p program) part(name string) string {
+	if p.name != measured {
+		return ""
+	}
+	return name
+}
+
 // programs are the one that is measured, and the one beside it if there is one.
 func (o options) programs() []program {
 	all := []program{{measured, o.latchkey}}
@@ -56,6 +64,7 @@ type target struct {
 	pid     int
 	ops     string // "" = it has no stores
 	idle    storeCalls
+	part    string // the name of its processor profile; "" = it has none
 }
 
 // measure does the whole run.
@@ -75,15 +84,17 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.ValidateToken, err = alternate(ctx, o, o.profileOf("validate"), compared.validations)
-	if err != nil {
+	if r.ValidateToken, err = alternate(ctx, o, compared.validations); err != nil {
 		return nil, fmt.Errorf("measure ValidateToken: %w", err)
 	}
+	if r.OverHTTP, err = alternate(ctx, o, compared.overHTTP); err != nil {
+		return nil, fmt.Errorf("measure ValidateToken over HTTP: %w", err)
+	}
 	if !o.skipLogin {
-		if r.Login, err = alternate(ctx, o, o.profileOf("login"), compared.logins); err != nil {
+		if r.Login, err = alternate(ctx, o, compared.logins); err != nil {
 			return nil, fmt.Errorf("measure Login: %w", err)
 		}
-		if r.RefreshToken, err = alternate(ctx, o, o.profileOf("refresh"), compared.refreshes); err != nil {
+		if r.RefreshToken, err = alternate(ctx, o, compared.refreshes); err != nil {
 			return nil, fmt.Errorf("measure RefreshToken: %w", err)
 		}
 		if r.Overload, err = s.measureOverload(ctx, o); err != nil {
@@ -109,7 +120,7 @@ func measure(ctx context.Context, o options) (_ *report, err error) {
 }
 
 // targets are compared with each other. The first of each list is the baseline.
-type targets struct{ validations, logins, refreshes []target }
+type targets struct{ validations, overHTTP, logins, refreshes []target }
 
 // targets starts the programs to measure.
 func (s *stack) targets(ctx context.Context, o options) (all targets, err error) {
@@ -124,7 +135,12 @@ func (s *stack) targets(ctx context.Context, o options) (all targets, err error)
 		}
 	}
 	echo, err := s.startEcho(ctx, "bare gRPC echo", s.accounts)
+	if err != nil {
+		return all, err
+	}
+	httpEcho, err := s.startHTTPEcho(ctx, s.accounts)
 	all.validations = append([]target{echo}, all.validations...)
+	all.overHTTP = append([]target{httpEcho}, all.overHTTP...)
 	all.logins = append([]target{
 		{name: "pure hash", workers: loginWorkers, call: hash, pid: os.Getpid()},
 		{name: othersName, workers: loginWorkers, call: othersHash(), pid: os.Getpid()},
@@ -162,10 +178,13 @@ func (s *stack) addProgram(ctx context.Context, o options, p program, all *targe
 	if err != nil {
 		return err
 	}
-	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.PID, l.Ops, idle})
-	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, logins), l.PID, l.Ops, idle})
-	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.PID, l.Ops, idle})
-	return nil
+	all.validations = append(all.validations, target{p.name, connections * streamsEach, validate(clients, s.accounts), l.PID, l.Ops, idle, p.part("validate")})
+	all.logins = append(all.logins, target{p.name, loginWorkers, logIn(clients, logins), l.PID, l.Ops, idle, p.part("login")})
+	all.refreshes = append(all.refreshes, target{p.name, refreshWorkers, refresh, l.PID, l.Ops, idle, p.part("refresh")})
+	plain := target{workers: len(s.accounts), pid: l.PID, ops: l.Ops, idle: idle}
+	overHTTP, err := s.overHTTP(ctx, p, l.HTTP, plain)
+	all.overHTTP = append(all.overHTTP, overHTTP...)
+	return err
 }
 
 func (s *stack) startEcho(ctx context.Context, name string, accounts []account) (target, error) {
@@ -173,12 +192,7 @@ func (s *stack) startEcho(ctx context.Context, name string, accounts []account) 
 	if err != nil {
 		return target{}, err
 	}
-	c, err := benchkit.StartSelf(ctx, filepath.Join(s.dir, "echo.log"), echoCommand, answer)
-	if err != nil {
-		return target{}, err
-	}
-	s.undo.Add(c.End)
-	addrs, err := c.Ready()
+	c, addrs, err := s.startSelf(ctx, echoCommand, answer)
 	if err != nil {
 		return target{}, err
 	}
@@ -188,6 +202,17 @@ func (s *stack) startEcho(ctx context.Context, name string, accounts []account) 
 		return target{}, err
 	}
 	return target{name: name, workers: connections * streamsEach, call: validate(clients, accounts), pid: c.PID}, nil
+}
+
+// startSelf starts this program as one of the servers to compare with, and returns the addresses of its listeners.
+func (s *stack) startSelf(ctx context.Context, args ...string) (*benchkit.Child, map[string]string, error) {
+	c, err := benchkit.StartSelf(ctx, filepath.Join(s.dir, args[0]+".log"), args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.undo.Add(c.End)
+	addrs, err := c.Ready()
+	return c, addrs, err
 }
 
 func (s *stack) dial(addr string) ([]latchkeyv1.AuthServiceClient, error) {

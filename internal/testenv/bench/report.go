@@ -22,6 +22,7 @@ type report struct {
 	LoadAfter     float64 `json:"load_average_after"`
 
 	ValidateToken []*series    `json:"validate_token"`
+	OverHTTP      []*series    `json:"validate_token_over_http"`
 	Login         []*series    `json:"login,omitempty"`
 	RefreshToken  []*series    `json:"refresh_token,omitempty"`
 	Overload      []*overload  `json:"overload,omitempty"`
@@ -79,6 +80,10 @@ func (r *report) print(w io.Writer) error {
 	}
 	title := fmt.Sprintf("ValidateToken, %d connections x %d calls at a time", r.Connections, r.StreamsEach)
 	if err := printTable(w, title, r.ValidateToken); err != nil {
+		return err
+	}
+	title = fmt.Sprintf("ValidateToken over HTTP/1.1 by Connect, %d connections", r.Connections*r.StreamsEach)
+	if err := printTable(w, title, r.OverHTTP); err != nil {
 		return err
 	}
 	if len(r.Login) > 0 {

@@ -21,7 +21,7 @@ type round struct {
 }
 
 // alternate measures the targets in turn, round after round.
-func alternate(ctx context.Context, o options, cpuProfile string, targets []target) ([]*series, error) {
+func alternate(ctx context.Context, o options, targets []target) ([]*series, error) {
 	all := make([]*series, len(targets))
 	for i, t := range targets {
 		all[i] = &series{Name: t.name}
@@ -32,8 +32,8 @@ func alternate(ctx context.Context, o options, cpuProfile string, targets []targ
 	for n := range o.rounds {
 		for i, t := range targets {
 			profile := ""
-			if t.name == measured && n == 0 {
-				profile = cpuProfile
+			if n == 0 {
+				profile = o.profileOf(t.part)
 			}
 			one, err := t.round(ctx, o.window, profile)
 			if err != nil {

@@ -28,6 +28,11 @@ func (r *report) printSummary(w io.Writer) error {
 		line("ValidateToken, requests/s beside the bare echo", "%.2f", s.Ratio)
 		line("ValidateToken, p99 beside the bare echo", "%.2f", s.P99)
 	}
+	for _, form := range httpForms() {
+		if s := find(r.OverHTTP, form.named(measured)); s != nil {
+			line(fmt.Sprintf("ValidateToken over HTTP, %s, requests/s beside the bare JSON echo", form.name), "%.2f (bar %.2f)", s.Ratio, form.bar)
+		}
+	}
 	if login, others := find(r.Login, measured), find(r.Login, othersName); login != nil && others != nil {
 		line("Argon2id, processor time beside x/crypto's", "%.2f", r.Login[0].Median.CPUMicros/others.Median.CPUMicros)
 		line("Login, processor time beside the hash alone", "%.2f", login.Median.CPUMicros/r.Login[0].Median.CPUMicros)
