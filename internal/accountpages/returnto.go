@@ -33,7 +33,7 @@ var (
 )
 
 // challengeForm is the form of 32 bytes in base64url. The last of 43 characters has four bits.
-var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$`) //nolint:gochecknoglobals // compiled once, never changed
+var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$`)
 
 // parseReturn reads the parameters of a login for an app. It returns nil if the link has none. The comparison is of whole
 // texts (RFC 9700, section 4.1.3): no parsing, so there is nothing that two parsers could read in two ways.

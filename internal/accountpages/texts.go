@@ -112,7 +112,7 @@ func split(tag language.Tag, all map[string]string, product string) *texts {
 // best of those that the browser asks for.
 func (p *Pages) choose(w http.ResponseWriter, r *http.Request) *texts {
 	if asked := p.named(r.URL.Query().Get("lang")); asked != nil {
-		http.SetCookie(w, &http.Cookie{
+		http.SetCookie(w, &http.Cookie{ //nolint:gosec // G124: a language is no secret, and a proxy may speak https for us
 			Name: languageCookie, Value: asked.tag.String(), Path: Root, MaxAge: languageAge, SameSite: http.SameSiteLaxMode, HttpOnly: true,
 			Secure: r.TLS != nil,
 		})
