@@ -6,7 +6,8 @@ const [baseUrl, folder] = process.argv.slice(2);
 const session = createSession({ baseUrl, storage: fileStore(folder), timeout: 3000, patience: 60_000 });
 session.onChange((state) => process.send({ state }));
 process.on("message", async (who) => {
-  await session.login(who);
+  // The service may have been killed meanwhile.
+  await session.login(who).catch(() => process.send({ again: true }));
 });
 await session.ready;
 process.send({ ready: true, state: session.state });
