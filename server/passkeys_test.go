@@ -131,6 +131,30 @@ func TestPasskey(t *testing.T) {
 	}
 }
 
+// A session registers a passkey also after a change that has spared it.
+func TestPasskeyOfASparedSession(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{PasskeyOrigins: []string{passkeyOrigin}})
+	_, tokens := provenAccount(t, s, email)
+	addPasskey(t, s, tokens.GetAccessToken(), newAuthenticator(t))
+	ctx := testenv.WithKey(t.Context(), tokens.GetAccessToken())
+	if _, err := s.SessionService.RevokeOtherSessions(ctx, &latchkeyv1.RevokeOtherSessionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	addPasskey(t, s, tokens.GetAccessToken(), newAuthenticator(t))
+	if _, err := s.Auth.ChangePassword(ctx, &latchkeyv1.ChangePasswordRequest{CurrentPassword: password, NewPassword: "another horse battery"}); err != nil {
+		t.Fatal(err)
+	}
+	addPasskey(t, s, tokens.GetAccessToken(), newAuthenticator(t))
+	if err := askChange(ctx, s, "new@example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if err := confirmLink(t.Context(), s, waitChangeMail(t, s, "new@example.com", confirmSubject, 1).token); err != nil {
+		t.Fatal(err)
+	}
+	addPasskey(t, s, tokens.GetAccessToken(), newAuthenticator(t))
+}
+
 // After a password, the passkey is the second factor. Only what it did this time is claimed.
 func TestPasskeyAsSecondFactor(t *testing.T) {
 	t.Parallel()

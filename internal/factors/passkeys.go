@@ -71,10 +71,16 @@ func (f *Flow) StartPasskey(ctx context.Context, by revoke.Authority) (Ceremony,
 		if err != nil {
 			return Ceremony{}, err
 		}
+		// Not the session's position: rows that spare the session, and changes of address, came after it and would end the
+		// challenge. The session is looked at again before the commit, so none before the head has ended it.
+		head, err := f.cfg.Revoker.Head(ctx, tx)
+		if err != nil {
+			return Ceremony{}, err
+		}
 		token, now := newToken(), f.cfg.Now()
 		_, err = f.queries.CreateChallenge(ctx, tx, db.CreateChallengeParams{
 			TokenHash: account.HashToken(token), Purpose: registration, UserID: by.UserID,
-			SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true}, Position: by.Position, Data: state,
+			SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true}, Position: head.Position, Data: state,
 			CreatedAt: now, ExpiresAt: now.Add(registrationTTL),
 		})
 		if err != nil {
