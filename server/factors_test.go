@@ -36,11 +36,10 @@ func (a app) next(s *testenv.Server) string {
 	return a.code()
 }
 
-// enrol gives an account an authenticator app and recovery codes, on the authority of a fresh session.
-func enrol(t testing.TB, s *testenv.Server, accessToken string) (app, []string) {
+// shownApp returns an authenticator app with the seed that was shown to a fresh session. It is not confirmed.
+func shownApp(t testing.TB, s *testenv.Server, accessToken string) app {
 	t.Helper()
-	ctx := testenv.WithKey(t.Context(), accessToken)
-	shown, err := s.AccountService.EnrollTotp(ctx, &latchkeyv1.EnrollTotpRequest{})
+	shown, err := s.AccountService.EnrollTotp(testenv.WithKey(t.Context(), accessToken), &latchkeyv1.EnrollTotpRequest{})
 	if err != nil {
 		t.Fatalf("enrol: %v", err)
 	}
@@ -48,8 +47,14 @@ func enrol(t testing.TB, s *testenv.Server, accessToken string) (app, []string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := app{seed, s.Clock.Now}
-	confirmed, err := s.AccountService.ConfirmTotp(ctx, &latchkeyv1.ConfirmTotpRequest{Code: a.code()})
+	return app{seed, s.Clock.Now}
+}
+
+// enrol gives an account an authenticator app and recovery codes, on the authority of a fresh session.
+func enrol(t testing.TB, s *testenv.Server, accessToken string) (app, []string) {
+	t.Helper()
+	a := shownApp(t, s, accessToken)
+	confirmed, err := s.AccountService.ConfirmTotp(testenv.WithKey(t.Context(), accessToken), &latchkeyv1.ConfirmTotpRequest{Code: a.code()})
 	if err != nil {
 		t.Fatalf("confirm: %v", err)
 	}

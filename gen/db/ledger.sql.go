@@ -313,6 +313,19 @@ func (q *Queries) ListReplicas(ctx context.Context, db DBTX) ([]ListReplicasRow,
 	return items, nil
 }
 
+const lockLedger = `-- name: LockLedger :one
+SELECT seq FROM ledger_head WHERE latchkey_on_primary() FOR UPDATE
+`
+
+// LockLedger keeps every revocation from being committed until this transaction ends, and returns the position of the
+// newest one.
+func (q *Queries) LockLedger(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, lockLedger)
+	var seq int64
+	err := row.Scan(&seq)
+	return seq, err
+}
+
 const raiseLives = `-- name: RaiseLives :exec
 UPDATE ledger_head
 SET session_life = greatest(session_life, make_interval(secs => $1::double precision)),

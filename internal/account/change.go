@@ -93,7 +93,11 @@ func (a *Accounts) askForChange(ctx context.Context, tx pgx.Tx, by revoke.Author
 	if err := a.cfg.Mailer.Notify(ctx, tx, mail.EmailChangeRequested, user.ID, caller.From(ctx).TraceID); err != nil {
 		return err
 	}
-	return a.mailChange(ctx, tx, o, head.Position)
+	if err := a.mailChange(ctx, tx, o, head.Position); err != nil {
+		return err
+	}
+	_, err = a.cfg.Revoker.RecheckLast(ctx, tx, by)
+	return err
 }
 
 func sameAddress() error {

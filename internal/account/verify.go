@@ -84,17 +84,18 @@ func (a *Accounts) VerifyEmail(ctx context.Context, p Proof) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
-	own := p.By != nil && p.By.UserID == shown.userID
-	compared := ""
-	if !own && p.Password != "" {
+	by, compared := p.By, ""
+	if by != nil && by.UserID != shown.userID {
+		by = nil
+	}
+	if by == nil && p.Password != "" {
 		if compared, err = a.checkOwner(ctx, shown.userID, p.Password); err != nil {
 			return Verified{}, err
 		}
-		own = true
 	}
 	return revoke.InTx(ctx, a.cfg.Revoker, func(ctx context.Context, tx pgx.Tx) (Verified, revoke.Ended, error) {
-		if own && compared == "" {
-			if err := a.cfg.Revoker.Recheck(ctx, tx, *p.By); err != nil {
+		if by != nil {
+			if err := a.cfg.Revoker.Recheck(ctx, tx, *by); err != nil {
 				return Verified{}, revoke.Ended{}, err
 			}
 		}
@@ -107,8 +108,8 @@ func (a *Accounts) VerifyEmail(ctx context.Context, p Proof) (Verified, error) {
 		case row.IsVerified:
 			head, err := a.cfg.Revoker.Head(ctx, tx)
 			return Verified{User: FromRow(row)}, head, err
-		case own:
-			return a.prove(ctx, tx, row.ID)
+		case by != nil, compared != "":
+			return a.prove(ctx, tx, row.ID, by)
 		}
 		return a.takeBack(ctx, tx, row)
 	})
@@ -133,8 +134,9 @@ func (a *Accounts) checkOwner(ctx context.Context, userID uuid.UUID, typed strin
 	return found.Hash, a.cfg.Guesses.CheckOwner(ctx, found, typed)
 }
 
-// prove marks the address of an account as proved, and ends nothing.
-func (a *Accounts) prove(ctx context.Context, tx pgx.Tx, userID uuid.UUID) (Verified, revoke.Ended, error) {
+// prove marks the address of an account as proved, and ends nothing. by is the session that shows whose account it is, or
+// nil if the password does.
+func (a *Accounts) prove(ctx context.Context, tx pgx.Tx, userID uuid.UUID, by *revoke.Authority) (proved Verified, announced revoke.Ended, err error) {
 	row, err := a.queries.ProveAddress(ctx, tx, userID)
 	if err != nil {
 		return Verified{}, revoke.Ended{}, fmt.Errorf("mark the address as proved: %w", err)
@@ -142,7 +144,11 @@ func (a *Accounts) prove(ctx context.Context, tx pgx.Tx, userID uuid.UUID) (Veri
 	if err := a.cfg.Trail.Record(ctx, tx, audit.EmailVerified, userID, uuid.Nil); err != nil {
 		return Verified{}, revoke.Ended{}, err
 	}
-	announced, err := a.cfg.Revoker.AnnounceChanges(ctx, tx)
+	if by != nil {
+		announced, err = a.cfg.Revoker.AnnounceChangesFor(ctx, tx, *by)
+	} else {
+		announced, err = a.cfg.Revoker.AnnounceChanges(ctx, tx)
+	}
 	return Verified{User: FromRow(row)}, announced, err
 }
 

@@ -111,7 +111,8 @@ func (r *Revoker) endSessions(ctx context.Context, tx pgx.Tx, by Authority, endi
 }
 
 // Change makes a change to an account that ends none of its sessions, on the authority of one of them, and returns its
-// result when every replica shows it. It checks the authority again after it has locked the account, as Sessions does.
+// result when every replica shows it. It checks the authority again after it has locked the account, and once more at the
+// end, as Sessions does.
 func Change[T any](ctx context.Context, r *Revoker, by Authority, change func(ctx context.Context, tx pgx.Tx) (T, error)) (T, error) {
 	return InTx(ctx, r, func(ctx context.Context, tx pgx.Tx) (result T, ended Ended, err error) {
 		if err := r.Recheck(ctx, tx, by); err != nil {
@@ -120,7 +121,7 @@ func Change[T any](ctx context.Context, r *Revoker, by Authority, change func(ct
 		if result, err = change(ctx, tx); err != nil {
 			return result, ended, err
 		}
-		ended, err = r.AnnounceChanges(ctx, tx)
+		ended, err = r.AnnounceChangesFor(ctx, tx, by)
 		return result, ended, err
 	})
 }
@@ -129,10 +130,36 @@ func Change[T any](ctx context.Context, r *Revoker, by Authority, change func(ct
 // on users appends them at the commit; here it does so now, because their position is wanted. It locks the ledger's
 // head, so it must come last.
 func (r *Revoker) AnnounceChanges(ctx context.Context, tx pgx.Tx) (Ended, error) {
-	if _, err := tx.Exec(ctx, "SET CONSTRAINTS latchkey_user_updated IMMEDIATE"); err != nil {
-		return Ended{}, fmt.Errorf("announce the change: %w", err)
+	if err := announce(ctx, tx); err != nil {
+		return Ended{}, err
 	}
 	return r.Head(ctx, tx)
+}
+
+// AnnounceChangesFor is AnnounceChanges on the authority of a session, with RecheckLast.
+func (r *Revoker) AnnounceChangesFor(ctx context.Context, tx pgx.Tx, by Authority) (Ended, error) {
+	if err := announce(ctx, tx); err != nil {
+		return Ended{}, err
+	}
+	return r.RecheckLast(ctx, tx, by)
+}
+
+// RecheckLast refuses a session that was ended since Recheck: the end of one session waits only for the ledger's head, and
+// not for the account, so it may have come in between, and its call may have returned. It locks the head, so that no
+// session ends between this look and the commit, and must come last. It returns the head, for a call that waits.
+func (r *Revoker) RecheckLast(ctx context.Context, tx pgx.Tx, by Authority) (Ended, error) {
+	head, err := r.queries.LockLedger(ctx, tx)
+	if err != nil {
+		return Ended{}, fmt.Errorf("lock the ledger's head: %w", err)
+	}
+	return Ended{Position: head}, r.refuseEnded(ctx, tx, by)
+}
+
+func announce(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SET CONSTRAINTS latchkey_user_updated IMMEDIATE"); err != nil {
+		return fmt.Errorf("announce the change: %w", err)
+	}
+	return nil
 }
 
 // OtherSessions ends all sessions of the account except the one that asks for it.
@@ -145,7 +172,7 @@ func (r *Revoker) OtherSessions(ctx context.Context, by Authority) error {
 }
 
 // Recheck locks the account and refuses everything that a validation would refuse now. The account's row is locked
-// first and the ledger's head last.
+// first and the ledger's head last. A call that changes something looks again at its end: see RecheckLast.
 func (r *Revoker) Recheck(ctx context.Context, tx pgx.Tx, by Authority) error {
 	if _, err := r.queries.LockUser(ctx, tx, by.UserID); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("lock the account: %w", err)

@@ -61,6 +61,11 @@ WHERE latchkey_on_primary()
 -- name: LedgerHead :one
 SELECT seq FROM ledger_head WHERE latchkey_on_primary();
 
+-- LockLedger keeps every revocation from being committed until this transaction ends, and returns the position of the
+-- newest one.
+-- name: LockLedger :one
+SELECT seq FROM ledger_head WHERE latchkey_on_primary() FOR UPDATE;
+
 -- RaiseLives makes the ledger keep rows for the longest setting of any replica.
 -- name: RaiseLives :exec
 UPDATE ledger_head
