@@ -30,8 +30,10 @@ const (
 	passkeyLogin   kind = "AnswerChallenge by passkey"
 	deleteUser     kind = "DeleteUser"
 	// markUser is DeleteUser with a grace, restoreUser ends that.
-	markUser    kind = "DeleteUser with a grace"
-	restoreUser kind = "RestoreUser"
+	markUser      kind = "DeleteUser with a grace"
+	restoreUser   kind = "RestoreUser"
+	confirmChange kind = "ConfirmEmailChange"
+	undoChange    kind = "UndoEmailChange"
 )
 
 // begins reports whether the call starts a session.
@@ -43,11 +45,16 @@ func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k 
 // activates reports whether the call makes an account usable again.
 func (k kind) activates() bool { return k == reactivate || k == restoreUser }
 
+// endsNone reports whether the call changes the whole account and ends no session.
+func (k kind) endsNone() bool {
+	return k.activates() || k == addPasskey || k == removePasskey || k == confirmChange
+}
+
 // commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
 	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser,
-		codeLogin, addPasskey, removePasskey:
+		codeLogin, addPasskey, removePasskey, confirmChange, undoChange:
 		return true
 	case signUp, login, validate, refresh, logout, revokeSession, revokeOne, passkeyLogin:
 	}
@@ -80,6 +87,11 @@ type call struct {
 	Target int
 	// Password is the password that was typed, NewPassword the one to be set.
 	Password, NewPassword string
+	// Address is the one that was typed at a login, that signUp and ConfirmEmailChange set, or that ValidateToken showed.
+	// Empty: nobody looked at it.
+	Address string
+	// Proved is true if signUp made an account whose address is proved.
+	Proved bool
 	// Passkey is the number of the passkey that was used, added or removed, Once that of the mailed code or of the answer
 	// of a passkey. Both count from 1 in each account.
 	Passkey, Once int
@@ -116,6 +128,9 @@ func (c *call) String() string {
 	}
 	if c.NewPassword != "" {
 		text += " to " + c.NewPassword
+	}
+	if c.Address != "" {
+		text += " address " + c.Address
 	}
 	if c.Passkey != none {
 		text += fmt.Sprintf(" passkey %d", c.Passkey)

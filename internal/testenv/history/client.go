@@ -19,9 +19,9 @@ import (
 type account struct {
 	number int
 	id     uuid.UUID
-	email  string
 
-	resetting sync.Mutex
+	// resetting and moving keep a second client from planting a token in place of the first one's.
+	resetting, moving sync.Mutex
 	// changingKeys is held while a passkey is added, removed or asked for an answer.
 	changingKeys sync.Mutex
 
@@ -29,6 +29,9 @@ type account struct {
 	held     []*session
 	password string   // believed to be the current one
 	tried    []string // all that were or may have been set
+	// address is believed to be the current one, addresses are all that were or may have been set, the first one first.
+	address   string
+	addresses []string
 	// suspended is a belief. lockedOut means that the limiter refuses logins.
 	suspended, lockedOut bool
 	calls, unknown       int
@@ -80,10 +83,22 @@ const (
 
 // login returns nil if the login was refused.
 func (w *world) login(ctx context.Context, r *replica, a *account, typed string) (*session, *call) {
+	return w.loginAt(ctx, r, a, a.believed(), typed)
+}
+
+// believed returns the address that is believed to be the current one.
+func (a *account) believed() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.address
+}
+
+// loginAt is login with a typed address.
+func (w *world) loginAt(ctx context.Context, r *replica, a *account, address, typed string) (*session, *call) {
 	s := &session{account: a}
-	c := &call{Account: a.number, Kind: login, Password: typed}
+	c := &call{Account: a.number, Kind: login, Address: address, Password: typed}
 	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
-		response, err := to.auth.Login(ctx, &latchkeyv1.LoginRequest{Email: a.email, Password: typed})
+		response, err := to.auth.Login(ctx, &latchkeyv1.LoginRequest{Email: address, Password: typed})
 		if err != nil {
 			return err
 		}
@@ -97,20 +112,26 @@ func (w *world) login(ctx context.Context, r *replica, a *account, typed string)
 	defer a.mu.Unlock()
 	switch c.Answer {
 	case accepted:
-		a.password, a.suspended = typed, false
+		a.address, a.password, a.suspended = address, typed, false
 		return s, c
 	case disabled:
 		a.suspended = true
 	case unknown:
 		a.lockedOut = a.lockedOut || c.limited
 	case challenged:
-		a.password = typed
+		a.address, a.password = address, typed
 	case wrongPassword, refused:
 	}
 	return nil, c
 }
 
 func (w *world) validate(ctx context.Context, r *replica, s *session) *call {
+	return w.look(ctx, r, s, false)
+}
+
+// look is validate, and notes the address that the answer shows if it is asked to. Such an answer is one more event that
+// porcupine has to order.
+func (w *world) look(ctx context.Context, r *replica, s *session, atAddress bool) *call {
 	c := &call{Account: s.account.number, Kind: validate, Session: s.number}
 	token := s.token()
 	return w.perform(ctx, r, readTime, c, func(ctx context.Context, to *clients) error {
@@ -121,6 +142,9 @@ func (w *world) validate(ctx context.Context, r *replica, s *session) *call {
 		if !response.GetValid() {
 			c.Error = response.GetReason().String()
 			return errRefused
+		}
+		if atAddress {
+			c.Address = response.GetUser().GetEmail()
 		}
 		return nil
 	})
@@ -283,14 +307,14 @@ func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *ca
 	return c
 }
 
-// performForAll makes a call that ends all sessions of the account but one, and notes its effect. A session of a login
-// at the same time may be noted as revoked or not.
+// performForAll makes a call that changes the account, and mostly ends all sessions but one, and notes its effect. A
+// session of a login at the same time may be noted as revoked or not.
 func (w *world) performForAll(ctx context.Context, r *replica, a *account, except *session, c *call, do func(context.Context, *clients) error) *call {
 	a.mu.Lock()
 	before := slices.Clone(a.held)
 	a.mu.Unlock()
 	w.perform(ctx, r, changeTime, c, do)
-	if c.Answer == accepted && !c.Kind.activates() {
+	if c.Answer == accepted && !c.Kind.endsNone() {
 		for _, s := range before {
 			if s != except {
 				s.believe(c)

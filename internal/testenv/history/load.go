@@ -78,7 +78,7 @@ func (l *load) account(ctx context.Context, slot int) *account {
 	if a != nil && !a.used() {
 		return a
 	}
-	a, err := l.w.newAccount(ctx)
+	a, err := l.w.newAccount(ctx, slot > 0)
 	if err != nil {
 		l.failed = err
 		return nil
@@ -194,7 +194,7 @@ func (c *client) act(ctx context.Context) {
 	case s == nil || choice < 12:
 		done = c.login(ctx, r, a)
 	case choice < 77:
-		done = c.load.w.validate(ctx, r, s)
+		done = c.load.w.look(ctx, r, s, c.random.percent(10))
 	case choice < 80: // with a passkey, passwords begin no sessions
 		if done = c.load.w.removePasskey(ctx, r, s); done == nil {
 			done = c.load.w.addPasskey(ctx, r, s)
@@ -213,9 +213,12 @@ func (c *client) act(ctx context.Context) {
 // login types the right password, most of the time.
 func (c *client) login(ctx context.Context, r *replica, a *account) *call {
 	a.mu.Lock()
-	typed, suspended := a.password, a.suspended
+	address, typed, suspended := a.address, a.password, a.suspended
 	if c.random.percent(8) {
 		typed = a.tried[c.random.below(len(a.tried))]
+	}
+	if c.random.percent(8) {
+		address = a.addresses[c.random.below(len(a.addresses))]
 	}
 	a.mu.Unlock()
 	if suspended && c.random.percent(60) {
@@ -224,9 +227,10 @@ func (c *client) login(ctx context.Context, r *replica, a *account) *call {
 	if used := c.otherWay(ctx, r, a, typed); used != nil || typed == noPassword {
 		return used
 	}
-	_, done := c.load.w.login(ctx, r, a, typed)
+	_, done := c.load.w.loginAt(ctx, r, a, address, typed)
 	if done.Answer == wrongPassword {
 		a.mu.Lock()
+		a.address = a.addresses[c.random.below(len(a.addresses))]
 		a.password = a.tried[c.random.below(len(a.tried))]
 		a.mu.Unlock()
 	}
@@ -257,12 +261,17 @@ func (c *client) revoke(ctx context.Context, r *replica, a *account, s *session,
 	current := a.password
 	a.mu.Unlock()
 	switch {
-	case choice < 92:
+	case choice < 91:
 		deadline := changeTime
 		if c.random.percent(10) {
 			deadline = changeTime / 50 // shorter than a freeze, so a client may retry
 		}
 		return w.logout(ctx, r, s, deadline)
+	case choice < 92:
+		if c.random.percent(40) {
+			return w.undoChange(ctx, r, a)
+		}
+		return w.confirmChange(ctx, r, a)
 	case choice < 94:
 		if target := c.session(a, true); target != nil {
 			if c.random.percent(33) {

@@ -2,9 +2,10 @@
 // off, and checks with porcupine that the answers keep the promise of the revocation ledger. It also removes each of
 // the mechanisms that keep the promise, one at a time, and requires that the check fails.
 //
-// The files: model.go is the promise, call.go makes events of the model from a recorded call, check.go asks porcupine,
-// after prune.go has left events out; world.go, client.go and load.go make and record calls, replica.go and faults.go
-// run and disturb the replicas; mutant.go builds broken ones, for which scenario.go has schedules.
+// The files: model.go is the promise, with ways.go about addresses and ways to log in; call.go makes events of the model
+// from a recorded call, check.go asks porcupine, after prune.go has left events out; world.go, client.go, secondways.go,
+// moves.go and load.go make and record calls, replica.go and faults.go run and disturb the replicas; mutant.go builds
+// broken ones, for which scenario.go, secondways.go and moves.go have schedules.
 package history
 
 import (
@@ -84,6 +85,8 @@ type underWay struct {
 	reached sessions
 	// reactivates means that it ends nothing.
 	reactivates bool
+	// was is the address before the call, if the call sets one.
+	was string
 }
 
 // state is the state of one account. It is immutable: step makes new ones.
@@ -98,6 +101,8 @@ type state struct {
 	// unanswered are calls for the account that may still happen. unsettled means that there was one.
 	unanswered []*call
 	unsettled  bool
+	// adrift means that one of them sets the address, which may be shown late, too.
+	adrift bool
 }
 
 // accepts reports whether a token of the session may be accepted.
@@ -145,7 +150,7 @@ func (s *state) equal(other *state) bool {
 	return s.ways == other.ways && s.suspended == other.suspended && s.deleted == other.deleted &&
 		s.begun == other.begun && s.revoking == other.revoking && s.ended == other.ended &&
 		slices.Equal(s.underWay, other.underWay) &&
-		s.unsettled == other.unsettled && slices.Equal(s.unanswered, other.unanswered)
+		s.unsettled == other.unsettled && s.adrift == other.adrift && slices.Equal(s.unanswered, other.unanswered)
 }
 
 func (s *state) hash(seed maphash.Seed) uint64 {
@@ -170,6 +175,7 @@ func (s *state) step(e event) []*state {
 		}
 		next.unanswered = append(slices.Clone(s.unanswered), e.call)
 		next.unsettled = true
+		next.adrift = s.adrift || e.Kind == confirmChange || e.Kind == undoChange
 		return []*state{&next}
 	case ends:
 		if e.Kind.revokesOne() {
@@ -210,7 +216,7 @@ func (s *state) later() []*state {
 func (s *state) happen(c *call) *state {
 	switch c.Kind {
 	case signUp:
-		return &state{ways: ways{password: c.NewPassword}}
+		return &state{ways: ways{password: c.NewPassword, address: c.Address, proved: c.Proved}}
 	case login:
 		return s.login(c)
 	case suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser:
@@ -225,6 +231,8 @@ func (s *state) happen(c *call) *state {
 		return s.passkeyLogin(c)
 	case addPasskey, removePasskey:
 		return s.changePasskey(c)
+	case confirmChange, undoChange:
+		return s.setAddress(c)
 	case validate, refresh, logout, revokeSession, revokeOthers:
 	}
 	// The calls of a session.
@@ -237,7 +245,7 @@ func (s *state) happen(c *call) *state {
 	if c.Kind == revokeOthers {
 		return s.commit(c.Call, c.Session)
 	}
-	return s
+	return s.onlyIf(c.Kind != validate || s.shows(c.Address))
 }
 
 func (s *state) onlyIf(right bool) *state {
@@ -248,7 +256,7 @@ func (s *state) onlyIf(right bool) *state {
 }
 
 func (s *state) login(c *call) *state {
-	matches := c.Password == s.password
+	matches := c.Password == s.password && (c.Address == "" || c.Address == s.address)
 	switch c.Answer {
 	case accepted:
 		if !matches || s.suspended || s.deleted || s.passkey != none {

@@ -14,8 +14,8 @@ func at(from, to int64, c call) *call {
 	return &c
 }
 
-// begin returns an account with the password p0.
-func begin() *call { return at(1, 2, call{Kind: signUp, NewPassword: "p0"}) }
+// begin returns an account with the password p0 and the address a0.
+func begin() *call { return at(1, 2, call{Kind: signUp, NewPassword: "p0", Address: "a0"}) }
 
 func loginAs(from, to int64, session int, typed string) *call {
 	return at(from, to, call{Kind: login, Session: session, Password: typed})

@@ -22,6 +22,13 @@ type mutant struct {
 // joinGap is a pause that makes the moment between two steps long enough to be seen.
 const joinGap = `time.Sleep(700 * time.Millisecond)`
 
+// changeEnds is the last step of a change on the authority of a session, and lateGap a pause before it, in which the session
+// can end.
+const (
+	changeEnds = "\t\tended, err = r.AnnounceChangesFor(ctx, tx, by)\n"
+	lateGap    = `time.Sleep(200 * time.Millisecond)`
+)
+
 const (
 	joinOrder = `		if !l.tail.joined {
 			if err := l.join(ctx); err != nil {
@@ -107,6 +114,33 @@ func mutants() []mutant {
 		}}},
 		{name: "a password is enough beside a passkey", scenario: passwordBesidePasskey, settings: quick, edits: []edit{{
 			"internal/login/login.go", "\tcase len(found.Factors) == 0:\n", "\tcase true:\n",
+		}}},
+		{
+			name: "no last look at a session that changes factors", scenario: removeAfterLogout, settings: quick,
+			edits:   []edit{{"internal/revoke/authority.go", changeEnds, "\t\t" + lateGap + "\n\t\tended, err = r.AnnounceChanges(ctx, tx)\n"}},
+			control: []edit{{"internal/revoke/authority.go", changeEnds, "\t\t" + lateGap + "\n" + changeEnds}},
+		},
+		{name: "a change of address does not wait", scenario: changeWhileFrozen, settings: quick, edits: []edit{{
+			"internal/account/change.go", "return a.cfg.Revoker.AnnounceChanges(ctx, tx)", "return revoke.Ended{}, nil",
+		}}},
+		{name: "an undo ends no session", scenario: undoAfterChange, settings: quick, edits: []edit{{
+			"internal/account/undo.go", "return a.cfg.Revoker.AppendUser(ctx, tx, audit.EmailChangeUndone, userID)",
+			"return revoke.Ended{}, a.cfg.Trail.Record(ctx, tx, audit.EmailChangeUndone, userID, uuid.Nil)",
+		}}},
+		{name: "an undo leaves the password", scenario: undoAfterPassword, settings: quick, edits: []edit{{
+			"internal/account/undo.go", "if has.Epoch != had.Epoch {", "if has.Epoch < 0 {",
+		}}},
+		{name: "an undo leaves the passkey", scenario: undoAfterPasskey, settings: quick, edits: []edit{{
+			"internal/account/undo.go", "Kept: append([]uuid.UUID{}, had.Factors...)", "Kept: append([]uuid.UUID{}, has.Factors...)",
+		}}},
+		{name: "the end of sessions ends the undo", scenario: undoAfterEnd, settings: quick, edits: []edit{
+			{"gen/db/email_changes.sql.go", "$10::text, true, $11::bytea", "$10::text, false, $11::bytea"},
+			{"gen/db/email_changes.sql.go", "AND s.token_hash = $2 AND s.lasting AND", "AND s.token_hash = $2 AND"},
+			{"gen/db/email_changes.sql.go", "AND user_id = $3 AND lasting AND", "AND user_id = $3 AND"},
+		}},
+		{name: "an undo is used again", scenario: undoAgain, settings: quick, edits: []edit{{
+			"gen/db/email_changes.sql.go", "DELETE FROM one_time_secrets\nWHERE purpose = $1 AND token_hash = $2 AND user_id = $3",
+			"UPDATE one_time_secrets SET lasting = true\nWHERE purpose = $1 AND token_hash = $2 AND user_id = $3",
 		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",

@@ -11,6 +11,9 @@ import "slices"
 type past struct {
 	logins   map[int]*call
 	revokers []*call
+	// moves are the calls that may have changed the address, first is the address before them.
+	moves []*call
+	first string
 }
 
 // newPast reads the calls of one account.
@@ -21,9 +24,13 @@ func newPast(calls []*call) past {
 			p.logins[c.Session] = c
 		}
 		switch {
-		case c.Kind == addPasskey, c.Kind == removePasskey: // end no session
-		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.Kind.activates() && (c.Answer == accepted || c.Answer == unknown):
+		case c.Kind == signUp:
+			p.first = c.Address
+		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.Kind.endsNone() && (c.Answer == accepted || c.Answer == unknown):
 			p.revokers = append(p.revokers, c)
+		}
+		if (c.Kind == confirmChange || c.Kind == undoChange) && c.Answer != refused {
+			p.moves = append(p.moves, c)
 		}
 	}
 	return p
@@ -70,6 +77,8 @@ func (p past) certain(c *call) bool {
 		return false
 	case c.Answer == accepted && c.Kind == logout:
 		return true
+	case c.Address != "" && (c.Address != p.first || slices.ContainsFunc(p.moves, func(m *call) bool { return m.Call < c.Return })):
+		return false // it depends on the order of the changes
 	case c.Answer == accepted:
 		return !slices.ContainsFunc(p.revokers, func(r *call) bool {
 			return r.Answer == accepted && r.Return < c.Call && reachOf(r, began) != never

@@ -19,16 +19,21 @@ const waiting = 8
 // prepare makes an account with a session, which replica B has seen.
 func (w *world) prepare(ctx context.Context) (*account, *session) {
 	w.t.Helper()
-	a, err := w.newAccount(ctx)
+	a, err := w.newAccount(ctx, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return a, w.firstSession(ctx, a)
+}
+
+func (w *world) firstSession(ctx context.Context, a *account) *session {
+	w.t.Helper()
 	s, c := w.login(ctx, w.replicas[0], a, firstPassword)
 	if s == nil {
 		w.t.Fatal("no login:", c)
 	}
 	w.validate(ctx, w.replicas[1], s)
-	return a, s
+	return s
 }
 
 // ask makes validations wait in a frozen replica, and then continues the replica.
@@ -37,7 +42,7 @@ func (w *world) ask(ctx context.Context, r *replica, s *session) {
 	const underWay = 30 * time.Millisecond // by then they are in the replica's socket
 	var answers sync.WaitGroup
 	for range waiting {
-		answers.Go(func() { w.validate(ctx, r, s) })
+		answers.Go(func() { w.look(ctx, r, s, true) })
 	}
 	pause(ctx, underWay)
 	r.signal(w.t, syscall.SIGCONT)
@@ -121,7 +126,7 @@ func revokeWhileJoining(ctx context.Context, w *world, _ int) {
 // change ends its session, whenever the token is made.
 func loginDuringReset(ctx context.Context, w *world, try int) {
 	a, b := w.replicas[0], w.replicas[1]
-	account, err := w.newAccount(ctx)
+	account, err := w.newAccount(ctx, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -70,11 +71,17 @@ func (w *world) plantCode(ctx context.Context, a *account) (m mailed, err error)
 	token = append(token, nonce[:]...)
 	m.token = base64.RawURLEncoding.EncodeToString(append(token, mac(codeLabel+"token\x00", uuid.Nil, token)...))
 	m.code, m.number = "271828", a.once()
-	asker := sha256.Sum256([]byte(m.token))
+	asker, address := sha256.Sum256([]byte(m.token)), a.believed()
+	// With the account locked, since a change of its address ends the codes that were mailed to the one before.
 	const insert = `INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, ledger, created_at, expires_at, code_nonce, code_hash)
-		VALUES ($1, 'login_code', $2, $3, $2, latchkey_ledger_position(), now(), now() + interval '10 minutes', $4, $5)`
-	if _, err := w.pool.Exec(ctx, insert, a.id, asker[:], a.email, nonce[:], mac(codeLabel+"code hash\x00", a.id, []byte(a.email+"\x00"+m.code))); err != nil {
+		SELECT u.id, 'login_code', $2, u.email, $2, latchkey_ledger_position(), now(), now() + interval '10 minutes', $4, $5
+		FROM (SELECT id, email FROM users WHERE id = $1 AND email = $3 FOR UPDATE) u`
+	done, err := w.pool.Exec(ctx, insert, a.id, asker[:], address, nonce[:], mac(codeLabel+"code hash\x00", a.id, []byte(address+"\x00"+m.code)))
+	if err != nil {
 		return m, fmt.Errorf("plant a code: %w", err)
+	}
+	if done.RowsAffected() == 0 {
+		return m, errors.New("plant a code: the account has another address")
 	}
 	return m, nil
 }
@@ -351,4 +358,15 @@ func passwordBesidePasskey(ctx context.Context, w *world, _ int) {
 		w.passkeyLogin(ctx, r, a, p)
 	}
 	w.login(ctx, r, a, firstPassword)
+}
+
+// removeAfterLogout: a session removes the passkey and is logged out while that is under way. A password that is not enough
+// shows that the logout came first.
+func removeAfterLogout(ctx context.Context, w *world, _ int) {
+	a, s := w.withPasskey(ctx)
+	const underWay = 30 * time.Millisecond
+	done := atMost(ctx, underWay, func() { w.removePasskey(ctx, w.replicas[0], s) })
+	w.logout(ctx, w.replicas[1], s, changeTime)
+	w.login(ctx, w.replicas[1], a, firstPassword)
+	<-done
 }

@@ -1,21 +1,37 @@
 package history
 
+import "slices"
+
 // ways are the ways to log in to an account, and what its owner has proved. The promises about them:
 //
 //   - The first mail that proves the address, by a reset or a login by code, takes all that was there before: the
 //     password, the passkey and the sessions. A reset sets a new password.
 //   - A mailed code, and an answer of a passkey, log in once.
+//   - The address is a value that calls set, as the password is. A change ends no session, and proves the new address.
+//     While a call that has set the address has not returned, a replica may show the one of before or the new one. Once it
+//     has returned, only the new one is right.
+//   - A change of a proved address can be undone until that is done. The undo puts the address of before back, ends all
+//     sessions, and takes the password and the passkey if they were set since. Further changes do not move that point.
 //   - From the return of its registration, a password alone does not log in to an account with a passkey. From the return
 //     of its removal, a passkey does not.
 type ways struct {
 	// password is noPassword if the account has none.
 	password string
+	address  string
 	// proved is true if somebody has proved the address.
 	proved bool
+	// change is what the undo of a change of address goes back to. Zero: none can be undone.
+	change former
 	// passkey is the passkey of the account, which has one at most.
 	passkey int
 	// spent are the codes and answers that have logged in.
 	spent sessions
+}
+
+// former is what an account had when its address was changed.
+type former struct {
+	address, password string
+	passkey           int
 }
 
 // noPassword is no password that anybody types.
@@ -73,15 +89,51 @@ func (s *state) passkeyLogin(c *call) *state {
 	return nil
 }
 
+// setAddress is a change of address, or its undo. A change may be refused at any time: the model does not know when its link
+// was mailed, and what has ended it since. Nothing ends an undo but its use.
+func (s *state) setAddress(c *call) *state {
+	undone := s.change != former{}
+	switch {
+	case c.Answer == refused:
+		return s.onlyIf(c.Kind == confirmChange || !undone || s.suspended || s.deleted || s.adrift)
+	case c.Answer != accepted || s.suspended || s.deleted:
+		return nil
+	case c.Kind == confirmChange:
+		next := *s
+		if s.proved && !undone {
+			next.change = former{s.address, s.password, s.passkey}
+		}
+		next.address, next.proved = c.Address, true
+		next.begin(underWay{call: c.Call, was: s.address})
+		return &next
+	case !undone:
+		return nil
+	}
+	next := s.commit(c.Call, none)
+	next.underWay[slices.IndexFunc(next.underWay, func(u underWay) bool { return u.call == c.Call })].was = s.address
+	next.address, next.change = s.change.address, former{}
+	if s.password != s.change.password {
+		next.password = noPassword
+	}
+	if s.passkey != s.change.passkey {
+		next.passkey = none
+	}
+	return next
+}
+
+// shows reports whether a validation may show the address.
+func (s *state) shows(address string) bool {
+	return address == "" || address == s.address || s.adrift ||
+		slices.ContainsFunc(s.underWay, func(u underWay) bool { return u.was == address })
+}
+
 // changePasskey adds or removes the passkey. Neither ends a session.
 func (s *state) changePasskey(c *call) *state {
 	if c.Answer != accepted {
 		// A session with one factor may not remove the passkey, nor may one add a second one: see client.go.
 		return s.onlyIf(c.Answer == refused)
 	}
-	// The session is looked at once, with the account locked. Its logout does not wait for the account, and may return before
-	// the change commits.
-	if !s.begun.has(c.Session) || s.suspended || s.deleted {
+	if !s.accepts(c.Session) || s.suspended || s.deleted {
 		return nil
 	}
 	next := *s

@@ -116,6 +116,7 @@ func (s settings) environ(databaseURL, redisURL string) []string {
 		"LATCHKEY_ISSUER=https://auth.example.com",
 		"LATCHKEY_SMTP_URL=smtp://127.0.0.1:9?starttls=never", // nobody listens
 		"LATCHKEY_RESET_URL=https://app.example.com/reset",
+		"LATCHKEY_EMAIL_CHANGE_URL=https://app.example.com/email",
 		"LATCHKEY_GRPC_ADDR=127.0.0.1:0",
 		"LATCHKEY_HTTP_ADDR=127.0.0.1:0",
 		"LATCHKEY_OPS_ADDR=127.0.0.1:0",
@@ -144,14 +145,17 @@ func hashOf(t testing.TB, params password.Params) string {
 	return hash
 }
 
-// newAccount makes an account with firstPassword, with SQL.
-func (w *world) newAccount(ctx context.Context) (*account, error) {
+// newAccount makes an account with firstPassword, with SQL. proved says whether its address is proved.
+func (w *world) newAccount(ctx context.Context, proved bool) (*account, error) {
 	a := &account{number: int(w.accounts.Add(1)), password: firstPassword, tried: []string{firstPassword}}
-	a.email = fmt.Sprintf("person%d@example.com", a.number)
-	c := &call{Account: a.number, Kind: signUp, NewPassword: firstPassword, Answer: accepted, Call: w.moments.Add(1)}
-	const insert = `INSERT INTO users (email, email_lookup, password_hash, first_name, last_name)
-		VALUES ($1::text, $1::text, $2, 'A', 'Person') RETURNING id`
-	if err := w.pool.QueryRow(ctx, insert, a.email, w.hash).Scan(&a.id); err != nil {
+	a.address = fmt.Sprintf("person%d@example.com", a.number)
+	a.addresses = []string{a.address}
+	c := &call{
+		Account: a.number, Kind: signUp, NewPassword: firstPassword, Address: a.address, Proved: proved, Answer: accepted, Call: w.moments.Add(1),
+	}
+	const insert = `INSERT INTO users (email, email_lookup, password_hash, first_name, last_name, is_verified)
+		VALUES ($1::text, $1::text, $2, 'A', 'Person', $3) RETURNING id`
+	if err := w.pool.QueryRow(ctx, insert, a.address, w.hash, proved).Scan(&a.id); err != nil {
 		return nil, fmt.Errorf("make an account: %w", err)
 	}
 	c.Return = w.moments.Add(1)
@@ -161,9 +165,7 @@ func (w *world) newAccount(ctx context.Context) (*account, error) {
 
 // plantReset makes a reset token, as the sender of mails does.
 func (w *world) plantReset(ctx context.Context, user uuid.UUID) (string, error) {
-	raw := uuid.New()
-	token := base64.RawURLEncoding.EncodeToString(append(raw[:], raw[:]...))
-	sum := sha256.Sum256([]byte(token))
+	token, sum := newToken()
 	const insert = `INSERT INTO password_resets (user_id, token_hash, created_at, expires_at)
 		VALUES ($1, $2, now(), now() + interval '10 minutes')
 		ON CONFLICT (user_id) DO UPDATE SET token_hash = excluded.token_hash, ledger = excluded.ledger`
@@ -171,6 +173,13 @@ func (w *world) plantReset(ctx context.Context, user uuid.UUID) (string, error) 
 		return "", fmt.Errorf("plant a reset token: %w", err)
 	}
 	return token, nil
+}
+
+// newToken returns a token in the form of those in mails, and the hash that is stored.
+func newToken() (token string, sum [sha256.Size]byte) {
+	raw := uuid.New()
+	token = base64.RawURLEncoding.EncodeToString(append(raw[:], raw[:]...))
+	return token, sha256.Sum256([]byte(token))
 }
 
 func (w *world) record(c *call) {
@@ -240,7 +249,7 @@ func answerOf(err error) (a answer, unforeseen bool) {
 			return disabled, false
 		case latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED,
 			latchkeyv1.ErrorReason_ERROR_REASON_REFRESH_TOKEN_INVALID,
-			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID,
+			latchkeyv1.ErrorReason_ERROR_REASON_RESET_TOKEN_INVALID, latchkeyv1.ErrorReason_ERROR_REASON_LINK_INVALID,
 			latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, latchkeyv1.ErrorReason_ERROR_REASON_CHALLENGE_INVALID,
 			latchkeyv1.ErrorReason_ERROR_REASON_FACTOR_REQUIRED, latchkeyv1.ErrorReason_ERROR_REASON_FRESH_LOGIN_REQUIRED,
 			latchkeyv1.ErrorReason_ERROR_REASON_USER_NOT_FOUND: // a deleted account, whoever asks
