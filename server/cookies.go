@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -98,7 +98,7 @@ func (s *Server) cookies(ctx context.Context, req any, info *grpc.UnaryServerInf
 	}
 	resp, err := s.aroundUnary(ctx, req, info, handler)
 	if err != nil {
-		if ends && status.Code(err) == codes.Unauthenticated {
+		if ends && hasEnded(err) {
 			setCookies(ctx, forgotten())
 		}
 		return nil, err
@@ -109,6 +109,17 @@ func (s *Server) cookies(ctx context.Context, req any, info *grpc.UnaryServerInf
 		setCookies(ctx, forgotten())
 	}
 	return resp, nil
+}
+
+// hasEnded reports whether a call was refused because its session has ended. A token that is only wrong says nothing: a
+// tab that comes late shows the one before, while the browser already has the next one, which must stay.
+func hasEnded(err error) bool {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.GetReason() == "SESSION_ENDED" || info.GetReason() == "REFRESH_TOKEN_REUSED"
+		}
+	}
+	return false
 }
 
 // fill sets an empty refresh token to the one of the cookie, and reports whether it was empty.

@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,15 +119,39 @@ func TestRefreshTokenInCookie(t *testing.T) {
 func TestRefreshTokenInCookieOverGRPCWeb(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{WebOrigins: []string{webOrigin}, WebCookies: true})
-	for name, value := range map[string]string{"X-Grpc-Web": "1", "Connect-Protocol-Version": "1"} {
-		body, contentType := "\x00\x00\x00\x00\x00", "application/grpc-web+proto"
-		if name != "X-Grpc-Web" {
-			body, contentType = "", "application/proto"
-		}
-		resp, text := post(t, s.HTTP+"/latchkey.v1.AuthService/RefreshToken", contentType, body, "Origin", webOrigin, name, value)
+	signUp(t, s, email)
+	b := newBrowser(s)
+	b.login(t)
+	cookies := refreshCookie + "=" + b.cookies[refreshCookie] + "; " + browserCookie + "=" + b.cookies[browserCookie]
+	b.call(t, "Logout", `{}`)
+	for name, request := range map[string]struct{ contentType, body string }{
+		"X-Grpc-Web": {"application/grpc-web+proto", "\x00\x00\x00\x00\x00"}, "Connect-Protocol-Version": {"application/proto", ""},
+	} {
+		resp, text := post(t, s.HTTP+"/latchkey.v1.AuthService/RefreshToken", request.contentType, request.body, "Origin", webOrigin, name, "1", "Cookie", cookies)
 		if found := cookiesIn(resp.Header); len(found) != 1 || found[0].Name != refreshCookie || found[0].MaxAge >= 0 {
 			t.Errorf("%s: %v %q", name, resp.Header, text)
 		}
+	}
+}
+
+// A tab whose request was delayed shows a token that was traded twice since: it is refused, and the browser keeps the
+// newest one, which another tab has got.
+func TestLateTabKeepsTheCookie(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{WebOrigins: []string{webOrigin}, WebCookies: true})
+	signUp(t, s, email)
+	early := newBrowser(s)
+	early.login(t)
+	late := &aBrowser{server: s, cookies: maps.Clone(early.cookies), headers: early.headers}
+	for range 2 {
+		early.call(t, "RefreshToken", `{}`)
+	}
+	got := late.call(t, "RefreshToken", `{"requestId":"6f1c8f1e-6b0e-4b53-a9f5-0a3f6c6f3a02"}`)
+	if got.reason != "REFRESH_TOKEN_INVALID" || len(got.cookies) != 0 {
+		t.Errorf("the late tab: %+v", got)
+	}
+	if next := early.call(t, "RefreshToken", `{}`); next.status != http.StatusOK {
+		t.Errorf("the tab with the next token: %+v", next)
 	}
 }
 
