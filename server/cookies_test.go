@@ -266,7 +266,7 @@ func TestNoCookiesUnlessAskedFor(t *testing.T) {
 	// The service's own origin needs no listing. Browsers say so themselves, older ones by the origin.
 	for _, headers := range [][]string{{"Origin", "https://behind.a.proxy", "Sec-Fetch-Site", "same-origin"}, {"Origin", on.HTTP}} {
 		b := newBrowser(on)
-		b.headers = append(headers, "Connect-Protocol-Version", "1")
+		b.headers = append([]string{"Connect-Protocol-Version", "1"}, headers...)
 		if got := b.login(t); got.Tokens.RefreshToken != "" || len(got.cookies) != 2 {
 			t.Errorf("%v: %+v", headers, got)
 		}

@@ -22,9 +22,7 @@ func TestLinksToAccountPages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			values := complete()
-			for variable, value := range test.set {
-				values[variable] = value
-			}
+			maps.Copy(values, test.set)
 			cfg, err := Load(environ(values), Serve)
 			if test.reset == "" {
 				if err == nil {

@@ -28,8 +28,7 @@ func ParseResetURL(raw string, insecure bool) (*url.URL, error) {
 	case strings.HasSuffix(raw, "#"):
 		u.Fragment = bareFragment
 	}
-	switch {
-	case u.User != nil:
+	if u.User != nil {
 		return nil, fmt.Errorf("%w: it must not hold a user name or password", ErrResetURL)
 	}
 	if u.Scheme == "https" || u.Scheme == "http" {

@@ -81,9 +81,9 @@ const (
 	changeTime = 5 * time.Second
 )
 
-// login returns nil if the login was refused.
-func (w *world) login(ctx context.Context, r *replica, a *account, typed string) (*session, *call) {
-	return w.loginAt(ctx, r, a, a.believed(), typed)
+// login logs in with the password of the sign-up. It returns nil if the login was refused.
+func (w *world) login(ctx context.Context, r *replica, a *account) (*session, *call) {
+	return w.loginAt(ctx, r, a, a.believed(), firstPassword)
 }
 
 // believed returns the address that is believed to be the current one.
@@ -93,7 +93,7 @@ func (a *account) believed() string {
 	return a.address
 }
 
-// loginAt is login with a typed address.
+// loginAt is login with a typed address and password.
 func (w *world) loginAt(ctx context.Context, r *replica, a *account, address, typed string) (*session, *call) {
 	s := &session{account: a}
 	c := &call{Account: a.number, Kind: login, Address: address, Password: typed}

@@ -28,7 +28,7 @@ func (w *world) prepare(ctx context.Context) (*account, *session) {
 
 func (w *world) firstSession(ctx context.Context, a *account) *session {
 	w.t.Helper()
-	s, c := w.login(ctx, w.replicas[0], a, firstPassword)
+	s, c := w.login(ctx, w.replicas[0], a)
 	if s == nil {
 		w.t.Fatal("no login:", c)
 	}
@@ -133,14 +133,14 @@ func loginDuringReset(ctx context.Context, w *world, try int) {
 	var changing sync.WaitGroup
 	changing.Go(func() { w.resetPassword(ctx, a, account) })
 	pause(ctx, stagger(try))
-	s, _ := w.login(ctx, b, account, firstPassword)
+	s, _ := w.login(ctx, b, account)
 	changing.Wait()
 	if s != nil {
 		w.validate(ctx, a, s)
 		w.validate(ctx, b, s)
 	}
 	// If the old password were valid again, this login would succeed.
-	w.login(ctx, a, account, firstPassword)
+	w.login(ctx, a, account)
 }
 
 // stagger returns when the other call begins, within a hash of some 20 ms.
@@ -153,7 +153,7 @@ func changeAfterLogout(ctx context.Context, w *world, _ int) {
 	account, s := w.prepare(ctx)
 	done := atMost(ctx, 3*time.Millisecond, func() { w.changePassword(ctx, a, s, firstPassword) })
 	w.logout(ctx, b, s, changeTime)
-	w.login(ctx, b, account, firstPassword)
+	w.login(ctx, b, account)
 	<-done
 }
 
@@ -207,8 +207,8 @@ func logInDuringTheGrace(ctx context.Context, w *world, _ int) {
 	account, s := w.prepare(ctx)
 	w.operate(ctx, a, account, markUser)
 	w.validate(ctx, b, s)
-	w.login(ctx, b, account, firstPassword)
+	w.login(ctx, b, account)
 	w.operate(ctx, b, account, restoreUser)
 	w.validate(ctx, a, s) // what was ended stays ended
-	w.login(ctx, a, account, firstPassword)
+	w.login(ctx, a, account)
 }

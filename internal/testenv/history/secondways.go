@@ -320,7 +320,7 @@ func takeBackByCode(ctx context.Context, w *world, _ int) {
 	if mine != nil {
 		w.validate(ctx, w.replicas[1], mine)
 	}
-	w.login(ctx, w.replicas[1], a, firstPassword)
+	w.login(ctx, w.replicas[1], a)
 }
 
 // withPasskey makes an account with a passkey.
@@ -349,7 +349,7 @@ func passwordBesidePasskey(ctx context.Context, w *world, _ int) {
 	a, s := w.withPasskey(ctx)
 	r := w.replicas[1]
 	used := a.passkey
-	w.login(ctx, r, a, firstPassword)
+	w.login(ctx, r, a)
 	if p, err := w.useKey(ctx, r, a, used); err == nil {
 		w.passkeyLogin(ctx, r, a, p)
 	}
@@ -357,7 +357,7 @@ func passwordBesidePasskey(ctx context.Context, w *world, _ int) {
 	if p, err := w.useKey(ctx, r, a, used); err == nil {
 		w.passkeyLogin(ctx, r, a, p)
 	}
-	w.login(ctx, r, a, firstPassword)
+	w.login(ctx, r, a)
 }
 
 // removeAfterLogout: a session removes the passkey and is logged out while that is under way. A password that is not enough
@@ -367,6 +367,6 @@ func removeAfterLogout(ctx context.Context, w *world, _ int) {
 	const underWay = 30 * time.Millisecond
 	done := atMost(ctx, underWay, func() { w.removePasskey(ctx, w.replicas[0], s) })
 	w.logout(ctx, w.replicas[1], s, changeTime)
-	w.login(ctx, w.replicas[1], a, firstPassword)
+	w.login(ctx, w.replicas[1], a)
 	<-done
 }
