@@ -1,6 +1,9 @@
 package config
 
-import "testing"
+import (
+	"maps"
+	"testing"
+)
 
 // TestLinksToAccountPages: mailed links lead to the account pages of the issuer, unless the operator has others, and never
 // to a page in plaintext of another machine.
