@@ -152,6 +152,24 @@ func TestAuthorizationCodeEnds(t *testing.T) {
 	}
 }
 
+// A session that was spared when the others were ended makes codes that work, and the app's session lasts.
+func TestAuthorizationCodeOfASparedSession(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}})
+	tokens := account(t, s)
+	if _, err := s.SessionService.RevokeOtherSessions(as(t, tokens), &latchkeyv1.RevokeOtherSessionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryChange(t.Context(), s, tokens, password, newPassword); err != nil {
+		t.Fatal(err)
+	}
+	got, err := exchange(t.Context(), s, authorize(t, s, tokens))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refresh(t, s, got.GetTokens().GetRefreshToken(), "")
+}
+
 // No app that is not listed gets a code, and no session that was not authenticated lately makes one.
 func TestAuthorizationRefused(t *testing.T) {
 	t.Parallel()

@@ -42,8 +42,9 @@ type grant struct {
 	RedirectURI string `json:"redirect_uri"`
 	// Challenge is the code challenge of RFC 7636, section 4.2, with S256.
 	Challenge string `json:"challenge"`
-	// SessionID, Factors and AuthTime are those of the session that made the code, AMR are its methods.
+	// SessionID, Position, Factors and AuthTime are those of the session that made the code, AMR are its methods.
 	SessionID uuid.UUID `json:"session_id"`
+	Position  int64     `json:"position"`
 	Factors   uint32    `json:"factors"`
 	AuthTime  time.Time `json:"auth_time"`
 	AMR       []string  `json:"amr"`
@@ -59,8 +60,16 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 		return "", time.Time{}, refusal.Field(latchkeyv1.ErrorReason_ERROR_REASON_VALIDATION_FAILED, "redirect_uri", "RETURN_URL",
 			"is not listed in LATCHKEY_RETURN_URLS: it must be the same to the last letter")
 	}
-	recheck := func(tx pgx.Tx) error { return f.cfg.Revoker.RecheckFactor(ctx, tx, by) }
-	if err := postgres.InTx(ctx, f.cfg.Pool, recheck); err != nil {
+	// The code carries this position and not the session's: rows that spared the session, and changes of address, came after
+	// that and would end the code. It is read before the look at the session, which none before it has ended.
+	var head revoke.Ended
+	err = postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) (err error) {
+		if head, err = f.cfg.Revoker.Head(ctx, tx); err != nil {
+			return err
+		}
+		return f.cfg.Revoker.RecheckFactor(ctx, tx, by)
+	})
+	if err != nil {
 		return "", time.Time{}, err
 	}
 	sess, err := f.Session(ctx, by.UserID, by.SessionID)
@@ -75,7 +84,7 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	}
 	data, err := json.Marshal(grant{
 		RedirectURI: redirectURI, Challenge: codeChallenge,
-		SessionID: by.SessionID, Factors: by.Factors, AuthTime: by.AuthTime, AMR: sess.AMR,
+		SessionID: by.SessionID, Position: by.Position, Factors: by.Factors, AuthTime: by.AuthTime, AMR: sess.AMR,
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("write the grant: %w", err)
@@ -87,7 +96,7 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	expires = now.Add(authorizationTTL)
 	_, err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true},
-		Position: by.Position, Data: data, CreatedAt: now, ExpiresAt: expires,
+		Position: head.Position, Data: data, CreatedAt: now, ExpiresAt: expires,
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("keep the code: %w", err)
@@ -130,7 +139,7 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	}
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
-	if err := f.spendAuthorization(ctx, hash, given, user.ID, tried.Position); err != nil {
+	if err := f.spendAuthorization(ctx, hash, given, user.ID); err != nil {
 		return Result{}, err
 	}
 	begin := session.Start{
@@ -155,8 +164,8 @@ func (g grant) isFor(req Exchange) bool {
 }
 
 // spendAuthorization uses the code up, if the session that made it is still good and could make another.
-func (f *Flow) spendAuthorization(ctx context.Context, hash []byte, given grant, userID uuid.UUID, position int64) error {
-	by := revoke.Authority{UserID: userID, SessionID: given.SessionID, Position: position, Factors: given.Factors, AuthTime: given.AuthTime}
+func (f *Flow) spendAuthorization(ctx context.Context, hash []byte, given grant, userID uuid.UUID) error {
+	by := revoke.Authority{UserID: userID, SessionID: given.SessionID, Position: given.Position, Factors: given.Factors, AuthTime: given.AuthTime}
 	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 		err := f.cfg.Revoker.RecheckFactor(ctx, tx, by)
 		if known := refusal.In(err); known != nil && known.Code != codes.Unavailable {
