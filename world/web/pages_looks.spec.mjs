@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { before, test } from "node:test";
 import { chromium, seriousFindings } from "./lib/browser.mjs";
-import { authenticator, codes, field, password, person, signUp, signUpWhole, someone, wholeFile } from "./lib/people.mjs";
+import { authenticator, codes, field, password, person, signUp, signUpWhole, someone, shownSecret, wholeFile } from "./lib/people.mjs";
 import { dev } from "./lib/service.mjs";
 
 let service;
@@ -111,7 +111,7 @@ test("the keyboard alone logs in, and the focus moves to what is next", async (t
   const email = someone();
   await signUpWhole(page, service, email);
   await page.getByRole("button", { name: "Set up an app" }).click();
-  const next = codes(await page.locator("#totp-dialog code").textContent());
+  const next = codes(await shownSecret(page));
   await field(page, "Code of your authenticator app").fill(await next());
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "I have saved them" }).click();

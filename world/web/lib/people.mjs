@@ -94,6 +94,12 @@ export function totp(secret, seconds = Date.now() / 1000) {
   return String((sum.readUInt32BE(sum[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
 }
 
+/** The secret that the dialog for a new authenticator app shows, once it is there. */
+export async function shownSecret(page) {
+  const code = page.locator("#totp-dialog code").filter({ hasText: /[A-Z2-7]{4}/ });
+  return code.textContent();
+}
+
 /** A code that was not used yet: the next one, if the present one was. The service takes the one after now, too. */
 export function codes(secret) {
   let last = 0;
