@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -69,11 +70,23 @@ func mend(document object, files *protoregistry.Files) error {
 	}
 	debug["anyOf"] = debug["oneOf"]
 	delete(debug, "oneOf")
+	sortTags(document)
 	mendTexts(document)
 	for _, schema := range schemas {
 		openUp(schema)
 	}
 	return nil
+}
+
+// sortTags puts the services in one order: that of the generator changes from run to run.
+func sortTags(document object) {
+	tags, _ := document["tags"].([]any)
+	name := func(tag any) string {
+		named, _ := tag.(object)
+		text, _ := named["name"].(string)
+		return text
+	}
+	slices.SortFunc(tags, func(a, b any) int { return strings.Compare(name(a), name(b)) })
 }
 
 func mendOperation(operation object, method protoreflect.FullName, files *protoregistry.Files) error {
