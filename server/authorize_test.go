@@ -107,7 +107,7 @@ func TestAuthorizationCodeWorksOnce(t *testing.T) {
 	}
 }
 
-// A code ends with whatever ends its session, and with it the app gets nothing.
+// A code ends with all that ends its session, and with it the app gets nothing.
 func TestAuthorizationCodeEnds(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, s *testenv.Server, by *latchkeyv1.Tokens) error{

@@ -182,7 +182,12 @@ type reply struct {
 // post sends a request as curl does.
 func post(t *testing.T, url, contentType, body string, headers ...string) (reply, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	return send(t, http.MethodPost, url, contentType, body, headers...)
+}
+
+func send(t *testing.T, method, url, contentType, body string, headers ...string) (reply, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 //
 // A page is a Go template and one script. Both are the same for everybody: the server renders no data of an account and
 // reads no cookie but that of the language. The script calls the RPCs that everybody calls, over HTTP on the same origin,
-// and writes what they answer as text. So whoever reads or changes a page's HTML on the way learns nothing, and a name
-// with a tag in it stays a name.
+// and writes what they answer as text. So the HTML of a page tells nothing about a person, and a name with a tag in it
+// stays a name.
 package accountpages
 
 import (

@@ -2,12 +2,10 @@ package login
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -89,11 +87,8 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("write the grant: %w", err)
 	}
-	var random [challengeBytes]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
-	code = base64.RawURLEncoding.EncodeToString(random[:])
 	now := f.cfg.Now()
-	expires = now.Add(authorizationTTL)
+	code, expires = newToken(), now.Add(authorizationTTL)
 	_, err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true},
 		Position: head.Position, Data: data, CreatedAt: now, ExpiresAt: expires,
@@ -118,18 +113,11 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	hash := account.HashToken(req.Code)
-	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
-		TokenHash: hash, Purpose: authorization, Most: authorizationTries, Now: f.cfg.Now(),
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Result{}, refusal.AuthorizationCodeInvalid()
-	}
+	tried, hash, err := f.tryChallenge(ctx, req.Code, authorization, authorizationTries, refusal.AuthorizationCodeInvalid)
 	if err != nil {
-		return Result{}, fmt.Errorf("look the code up: %w", err)
+		return Result{}, err
 	}
 	user := account.FromRow(tried.User)
-	caller.NoteUser(ctx, user.ID)
 	var given grant
 	if err := json.Unmarshal(tried.Data, &given); err != nil {
 		return Result{}, fmt.Errorf("read the grant: %w", err)

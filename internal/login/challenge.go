@@ -70,10 +70,8 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 		}
 		challenge.Options, state = string(options), opened
 	}
-	var random [challengeBytes]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
 	now := f.cfg.Now()
-	challenge.Token, challenge.ExpireTime = base64.RawURLEncoding.EncodeToString(random[:]), now.Add(challengeTTL)
+	challenge.Token, challenge.ExpireTime = newToken(), now.Add(challengeTTL)
 	recoverable, err := f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(challenge.Token), Purpose: factors.LoginChallenge, UserID: found.ID,
 		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
@@ -88,6 +86,30 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 	return Result{Challenge: challenge}, nil
 }
 
+// newToken returns the token of a challenge, or an authorization code.
+func newToken() string {
+	var random [challengeBytes]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
+	return base64.RawURLEncoding.EncodeToString(random[:])
+}
+
+// tryChallenge counts an answer to the challenge with this token and purpose, of at most so many, and returns the challenge
+// and the hash of the token. If there is none to answer, it returns the error that refused makes.
+func (f *Flow) tryChallenge(
+	ctx context.Context, token, purpose string, most int32, refused func() error,
+) (tried db.TryChallengeRow, hash []byte, err error) {
+	hash = account.HashToken(token)
+	tried, err = f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{TokenHash: hash, Purpose: purpose, Most: most, Now: f.cfg.Now()})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return tried, nil, refused()
+	}
+	if err != nil {
+		return tried, nil, fmt.Errorf("look the challenge up: %w", err)
+	}
+	caller.NoteUser(ctx, tried.User.ID)
+	return tried, hash, nil
+}
+
 // AnswerRequest has the data of an answer to a challenge.
 type AnswerRequest struct {
 	ChallengeToken string
@@ -99,26 +121,19 @@ type AnswerRequest struct {
 }
 
 // AnswerChallenge starts the session of a login whose first factor was right, for the right code. The try is counted before
-// the code is compared. The challenge and the code are used up in one transaction, before the session starts: of several
-// calls with one challenge or one code, one gets a session.
+// the code is compared. The challenge and the code are used up together, before the session starts: of several calls with
+// one challenge or one code, one gets a session.
 func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	hash := account.HashToken(req.ChallengeToken)
-	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
-		TokenHash: hash, Purpose: factors.LoginChallenge, Most: challengeTries, Now: f.cfg.Now(),
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Result{}, refusal.ChallengeInvalid()
-	}
+	tried, hash, err := f.tryChallenge(ctx, req.ChallengeToken, factors.LoginChallenge, challengeTries, refusal.ChallengeInvalid)
 	if err != nil {
-		return Result{}, fmt.Errorf("look the challenge up: %w", err)
+		return Result{}, err
 	}
 	found := account.Credential{
 		User: account.FromRow(tried.User), Position: tried.Position, PasswordEpoch: tried.PasswordEpoch, DevicesSince: tried.DevicesSince,
 	}
-	caller.NoteUser(ctx, found.ID)
 	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
 		return Result{}, err
 	}

@@ -2,13 +2,10 @@ package login
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
@@ -46,17 +43,10 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	if f.cfg.Factors.IsPasskeyLogin(req.ChallengeToken) {
 		return f.logInByPasskey(ctx, req)
 	}
-	hash := account.HashToken(req.ChallengeToken)
-	tried, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
-		TokenHash: hash, Purpose: factors.LoginChallenge, Most: challengeTries, Now: f.cfg.Now(),
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Result{}, refusal.ChallengeInvalid()
-	}
+	tried, hash, err := f.tryChallenge(ctx, req.ChallengeToken, factors.LoginChallenge, challengeTries, refusal.ChallengeInvalid)
 	if err != nil {
-		return Result{}, fmt.Errorf("look the challenge up: %w", err)
+		return Result{}, err
 	}
-	caller.NoteUser(ctx, tried.User.ID)
 	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, tried.User.ID, tried.Data, req.Answer.Text)
 	if err != nil {
 		return Result{}, err

@@ -56,8 +56,7 @@ const action = (text, question, method, request) => make("button", {
 }, text);
 
 const views = {
-  async state() {
-    const now = await status();
+  async state(parameters, now) {
     const behind = now.replicas.filter(replica => replica.behind > 0 && !replica.leaving).length;
     return [
       make("h2", {}, "State"),
@@ -185,8 +184,9 @@ async function show() {
   const [name, query] = location.hash.slice(1).split(/\?(.*)/s);
   const chosen = Object.hasOwn(views, name) ? name : "state";
   try {
-    changes = (await status()).changes;
-    const parts = await views[chosen](new URLSearchParams(query ?? ""));
+    const now = await status();
+    changes = now.changes;
+    const parts = await views[chosen](new URLSearchParams(query ?? ""), now);
     if (mine !== turn) return;
     document.getElementById("nav").hidden = false;
     for (const a of document.querySelectorAll("nav a")) {

@@ -165,7 +165,7 @@ func CodeInvalid() error {
 	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, "code", "CODE_INVALID", "is wrong, spent, expired or was tried too often: look at the newest mail, or ask for a new one")
 }
 
-// AuthorizationCodeInvalid refuses an authorization code, whatever is wrong with it.
+// AuthorizationCodeInvalid refuses an authorization code. All that can be wrong with it has this one answer.
 func AuthorizationCodeInvalid() error {
 	return Field(latchkeyv1.ErrorReason_ERROR_REASON_CODE_INVALID, "code", "CODE_INVALID",
 		"is unknown, spent, expired, of an ended session, or was made for another redirect_uri or code_verifier: begin again")
