@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import { before, test } from "node:test";
-import { chromium } from "./lib/browser.mjs";
+import { chromium, eventually } from "./lib/browser.mjs";
 import { authenticator, field, linkOf, logIn, password, person, signUpWhole, someone, wholeFile } from "./lib/people.mjs";
 import { dev } from "./lib/service.mjs";
 
@@ -49,13 +49,13 @@ test("markup stays text in every field that a person can fill", async (t) => {
   const email = someone();
   const name = markup.slice(0, 100);
   await signUpWhole(page, service, email, [name, name]);
-  assert.equal(await page.locator("#first").inputValue(), name);
+  await eventually(() => page.locator("#first").inputValue(), name);
   await field(page, "Name of the passkey").fill(name);
   await page.getByRole("button", { name: "Add a passkey" }).click();
   await page.getByRole("button", { name: "I have saved them" }).click();
-  assert.equal(await page.locator('[data-list="passkeys"] h3').textContent(), name);
+  await eventually(() => page.locator('[data-list="passkeys"] h3').textContent(), name);
   await page.getByRole("button", { name: /^Rename: / }).click();
-  assert.equal(await page.locator("#rename").inputValue(), name);
+  await eventually(() => page.locator("#rename").inputValue(), name);
   await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
 
   // A client of its own can send any name of a device.
@@ -313,7 +313,7 @@ test("a program that opens the links of mails uses nothing up, also one that run
     scanner.on("request", (request) => request.method() !== "GET" && calls.push(request.url()));
     await scanner.goto(link, { waitUntil: "networkidle" });
     assert.deepEqual(calls, []);
-    assert.equal(new URL(scanner.url()).hash, "");
+    await eventually(() => new URL(scanner.url()).hash, "");
   }
   await page.goto(link);
   await field(page, "New password").fill("a second good password");

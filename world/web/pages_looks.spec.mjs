@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { before, test } from "node:test";
-import { chromium, seriousFindings } from "./lib/browser.mjs";
+import { chromium, eventually, seriousFindings } from "./lib/browser.mjs";
 import { authenticator, codes, field, password, person, signUp, signUpWhole, someone, shownSecret, wholeFile } from "./lib/people.mjs";
 import { dev } from "./lib/service.mjs";
 
@@ -132,9 +132,9 @@ test("the keyboard alone logs in, and the focus moves to what is next", async (t
   await keyboard.keyboard.press("Control+A");
   await keyboard.keyboard.type(password);
   await keyboard.keyboard.press("Tab");
-  assert.equal(await keyboard.evaluate(() => document.activeElement.textContent), "Show");
+  await eventually(() => keyboard.evaluate(() => document.activeElement.textContent), "Show");
   await keyboard.keyboard.press("Enter");
-  assert.equal(await keyboard.locator("#password").getAttribute("type"), "text");
+  await eventually(() => keyboard.locator("#password").getAttribute("type"), "text");
   await keyboard.keyboard.press("Tab");
   await keyboard.keyboard.press("Enter");
   await keyboard.getByRole("heading", { name: "One more step" }).waitFor();
@@ -142,7 +142,7 @@ test("the keyboard alone logs in, and the focus moves to what is next", async (t
   await keyboard.keyboard.type(await next());
   await keyboard.keyboard.press("Enter");
   await keyboard.getByRole("heading", { name: "Security", level: 1 }).waitFor();
-  assert.equal(await keyboard.evaluate(() => document.activeElement.textContent), "Security");
+  await eventually(() => keyboard.evaluate(() => document.activeElement.textContent), "Security");
 });
 
 test("German by the browser's wish and by the switch, which keeps a link's token", async (t) => {

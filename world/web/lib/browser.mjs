@@ -1,5 +1,7 @@
 // Debian's Chromium, driven by playwright-core, and axe-core's findings.
+import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { chromium as driver } from "playwright-core";
 
@@ -33,6 +35,27 @@ export async function chromium(t) {
   });
   t.after(() => browser.close());
   return browser;
+}
+
+/**
+ * Reads until what is read equals `expected`, for 10 seconds at most, and fails with the last difference. For everything
+ * that a page does after a click: the click has returned before the page has drawn.
+ *
+ * @template T
+ * @param {() => Promise<T> | T} read
+ * @param {T} expected
+ * @param {string} [what]
+ */
+export async function eventually(read, expected, what) {
+  const until = performance.now() + 10_000;
+  for (;;) {
+    try {
+      return assert.deepEqual(await read(), expected, what);
+    } catch (difference) {
+      if (!(difference instanceof assert.AssertionError) || performance.now() > until) throw difference;
+      await sleep(20);
+    }
+  }
 }
 
 /**
