@@ -23,7 +23,7 @@ type race struct {
 }
 
 func deletionRaces() map[string]race {
-	after := []string{"", "INVALID_CREDENTIALS", "USER_NOT_FOUND", "STORE_UNAVAILABLE", "SESSION_ENDED", "RATE_LIMITED"}
+	after := []string{"", "INVALID_CREDENTIALS", "USER_NOT_FOUND", "SESSION_ENDED", "RATE_LIMITED"}
 	own := func(call func(ctx context.Context, s *testenv.Server) error) race {
 		return race{reasons: after, prepare: func(_ *testing.T, s *testenv.Server, tokens *latchkeyv1.Tokens) func(context.Context) error {
 			return func(ctx context.Context) error { return call(testenv.WithKey(ctx, tokens.GetAccessToken()), s) }

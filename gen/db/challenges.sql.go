@@ -14,14 +14,14 @@ import (
 
 const createChallenge = `-- name: CreateChallenge :one
 INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
-VALUES ($1, $2, $3::uuid, $4, $5, $6, coalesce($7::text[], '{}'), $8, $9, $10)
+SELECT $1, $2, users.id, $3, $4, $5, coalesce($6::text[], '{}'), $7, $8, $9
+FROM users WHERE users.id = $10 FOR KEY SHARE
 RETURNING EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = challenges.user_id AND c.spent_at IS NULL)::boolean AS recoverable
 `
 
 type CreateChallengeParams struct {
 	TokenHash []byte
 	Purpose   string
-	UserID    uuid.UUID
 	SessionID uuid.NullUUID
 	DeviceID  uuid.NullUUID
 	Position  int64
@@ -29,14 +29,15 @@ type CreateChallengeParams struct {
 	Data      []byte
 	CreatedAt time.Time
 	ExpiresAt time.Time
+	UserID    uuid.UUID
 }
 
-// CreateChallenge also says whether the account has recovery codes left.
+// CreateChallenge also says whether the account has recovery codes left. It makes no row for an account that is gone. The
+// lock waits for a deletion that is under way.
 func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) (bool, error) {
 	row := db.QueryRow(ctx, createChallenge,
 		arg.TokenHash,
 		arg.Purpose,
-		arg.UserID,
 		arg.SessionID,
 		arg.DeviceID,
 		arg.Position,
@@ -44,6 +45,7 @@ func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChalle
 		arg.Data,
 		arg.CreatedAt,
 		arg.ExpiresAt,
+		arg.UserID,
 	)
 	var recoverable bool
 	err := row.Scan(&recoverable)
@@ -91,35 +93,46 @@ func (q *Queries) SpendChallenge(ctx context.Context, db DBTX, arg SpendChalleng
 	return result.RowsAffected(), nil
 }
 
-const spendOnce = `-- name: SpendOnce :execrows
-INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
-VALUES ($1, $2, $3::uuid, $4, $5, $6)
-ON CONFLICT (token_hash) DO NOTHING
+const spendOnce = `-- name: SpendOnce :one
+WITH owner AS MATERIALIZED (
+    SELECT users.id FROM users WHERE users.id = $1 FOR KEY SHARE
+), spent AS (
+    INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
+    SELECT $2, $3, owner.id, $4, $5, $6 FROM owner
+    ON CONFLICT (token_hash) DO NOTHING
+    RETURNING token_hash
+)
+SELECT EXISTS (SELECT FROM owner) AS present, EXISTS (SELECT FROM spent) AS spent
 `
 
 type SpendOnceParams struct {
+	UserID    uuid.UUID
 	TokenHash []byte
 	Purpose   string
-	UserID    uuid.UUID
 	Position  int64
 	CreatedAt time.Time
 	ExpiresAt time.Time
 }
 
-// SpendOnce notes that a challenge of which nothing was stored is spent. It succeeds for one caller.
-func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (int64, error) {
-	result, err := db.Exec(ctx, spendOnce,
+type SpendOnceRow struct {
+	Present bool
+	Spent   bool
+}
+
+// SpendOnce notes that a challenge of which nothing was stored is spent. spent is true for one caller, and present unless
+// the account is gone. The lock waits for a deletion that is under way.
+func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (SpendOnceRow, error) {
+	row := db.QueryRow(ctx, spendOnce,
+		arg.UserID,
 		arg.TokenHash,
 		arg.Purpose,
-		arg.UserID,
 		arg.Position,
 		arg.CreatedAt,
 		arg.ExpiresAt,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var i SpendOnceRow
+	err := row.Scan(&i.Present, &i.Spent)
+	return i, err
 }
 
 const takeChallenge = `-- name: TakeChallenge :one

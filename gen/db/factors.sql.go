@@ -72,7 +72,7 @@ func (q *Queries) AnswerTotp(ctx context.Context, db DBTX, arg AnswerTotpParams)
 const countFactorFailure = `-- name: CountFactorFailure :one
 WITH counted AS (
 INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
-VALUES ($1, $2, $3, $4::timestamptz, 1, 1)
+SELECT users.id, $2, $3, $4::timestamptz, 1, 1 FROM users WHERE users.id = $1 FOR KEY SHARE
 ON CONFLICT (user_id, subject) DO UPDATE SET
     failures = CASE WHEN f.epoch <> excluded.epoch
         OR f.since <= CASE WHEN f.in_a_row >= $5::integer THEN $6::timestamptz ELSE $7::timestamptz END THEN 1 ELSE f.failures + 1 END,
@@ -107,8 +107,9 @@ type CountFactorFailureRow struct {
 }
 
 // CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
-// limit is reached: @most in the window, which becomes longer after @many failures in a row. It also reads the account's
-// authenticator app, if it has one.
+// limit is reached: @most in the window, which becomes longer after @many failures in a row. Nor does it for an
+// account that is gone: the lock waits for a deletion that is under way. It also reads the account's authenticator app, if
+// it has one.
 func (q *Queries) CountFactorFailure(ctx context.Context, db DBTX, arg CountFactorFailureParams) (CountFactorFailureRow, error) {
 	row := db.QueryRow(ctx, countFactorFailure,
 		arg.UserID,

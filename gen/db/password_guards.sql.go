@@ -182,7 +182,7 @@ func (q *Queries) RaiseFailures(ctx context.Context, db DBTX, arg RaiseFailuresP
 
 const startFailures = `-- name: StartFailures :one
 INSERT INTO password_failures (user_id, kind, subject, failures, since)
-SELECT u.id, $1::text, $2::uuid, 1, $3::timestamptz FROM users u WHERE u.id = $4
+SELECT u.id, $1::text, $2::uuid, 1, $3::timestamptz FROM users u WHERE u.id = $4 FOR KEY SHARE
 ON CONFLICT (user_id, kind, subject) DO UPDATE SET failures = password_failures.failures + 1
 RETURNING password_failures.failures
 `
@@ -195,7 +195,7 @@ type StartFailuresParams struct {
 }
 
 // StartFailures writes the first failure, or adds one to the count that another call has written meanwhile. It writes
-// nothing for an account that is gone.
+// nothing for an account that is gone. The lock waits for a deletion that is under way.
 func (q *Queries) StartFailures(ctx context.Context, db DBTX, arg StartFailuresParams) (int32, error) {
 	row := db.QueryRow(ctx, startFailures,
 		arg.Kind,

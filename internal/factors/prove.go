@@ -201,6 +201,12 @@ func (f *Flow) count(ctx context.Context, p Prover) (db.CountFactorFailureRow, e
 		return counted, fmt.Errorf("count the code: %w", err)
 	}
 	limit, err := f.queries.FindFactorFailures(ctx, f.cfg.Pool, db.FindFactorFailuresParams{UserID: p.UserID, Subject: p.Subject})
+	if errors.Is(err, pgx.ErrNoRows) { // the account was deleted meanwhile
+		if p.SessionID != uuid.Nil {
+			return counted, refusal.AccountGone()
+		}
+		return counted, refusal.ChallengeInvalid()
+	}
 	if err != nil {
 		return counted, fmt.Errorf("read the count of codes: %w", err)
 	}

@@ -96,21 +96,27 @@ func (f *Flow) CheckPasskeyLogin(ctx context.Context, token, answer string) (Pas
 	return f.checkPasskey(ctx, state, answer)
 }
 
-// UsePasskeyLogin uses the token and the answer up. Of several calls with one token, one succeeds.
+// UsePasskeyLogin uses the token and the answer up. Of several calls with one token, one succeeds. sessionID is the session
+// that proves, or uuid.Nil at a login.
 func (f *Flow) UsePasskeyLogin(ctx context.Context, token string, proof PasskeyProof, sessionID uuid.UUID) error {
 	_, expires, ok := f.openLogin(token)
 	if !ok {
 		return refusal.ChallengeInvalid()
 	}
 	return f.UsePasskey(ctx, proof, sessionID, func(ctx context.Context, tx pgx.Tx) error {
-		spent, err := f.queries.SpendOnce(ctx, tx, db.SpendOnceParams{
+		done, err := f.queries.SpendOnce(ctx, tx, db.SpendOnceParams{
 			TokenHash: account.HashToken(token), Purpose: passkeyLogin, UserID: proof.Owner.ID, Position: proof.Owner.Position,
 			CreatedAt: f.cfg.Now(), ExpiresAt: expires.Add(spentFor),
 		})
 		if err != nil {
 			return fmt.Errorf("spend the challenge: %w", err)
 		}
-		if spent == 0 {
+		switch {
+		case !done.Present && sessionID != uuid.Nil: // deleted since the answer was checked
+			return refusal.AccountGone()
+		case !done.Present:
+			return refusal.FactorCodeInvalid(passkeyField)
+		case !done.Spent:
 			return refusal.ChallengeInvalid()
 		}
 		return nil

@@ -77,6 +77,9 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
 		Position: found.Position, FirstAmr: first, Data: state, CreatedAt: now, ExpiresAt: challenge.ExpireTime,
 	})
+	if errors.Is(err, pgx.ErrNoRows) { // the account was deleted since the first factor was compared
+		return Result{}, refusal.InvalidCredentials()
+	}
 	if err != nil {
 		return Result{}, fmt.Errorf("keep the challenge: %w", err)
 	}

@@ -1,7 +1,9 @@
--- CreateChallenge also says whether the account has recovery codes left.
+-- CreateChallenge also says whether the account has recovery codes left. It makes no row for an account that is gone. The
+-- lock waits for a deletion that is under way.
 -- name: CreateChallenge :one
 INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
-VALUES (@token_hash, @purpose, @user_id::uuid, sqlc.narg(session_id), sqlc.narg(device_id), @position, coalesce(@first_amr::text[], '{}'), sqlc.narg(data), @created_at, @expires_at)
+SELECT @token_hash, @purpose, users.id, sqlc.narg(session_id), sqlc.narg(device_id), @position, coalesce(@first_amr::text[], '{}'), sqlc.narg(data), @created_at, @expires_at
+FROM users WHERE users.id = @user_id FOR KEY SHARE
 RETURNING EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = challenges.user_id AND c.spent_at IS NULL)::boolean AS recoverable;
 
 -- TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
@@ -32,11 +34,18 @@ WHERE token_hash = @token_hash AND purpose = @purpose AND user_id = @user_id::uu
     AND expires_at > @now::timestamptz AND NOT latchkey_ended_since(user_id, ledger)
 RETURNING data;
 
--- SpendOnce notes that a challenge of which nothing was stored is spent. It succeeds for one caller.
--- name: SpendOnce :execrows
-INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
-VALUES (@token_hash, @purpose, @user_id::uuid, @position, @created_at, @expires_at)
-ON CONFLICT (token_hash) DO NOTHING;
+-- SpendOnce notes that a challenge of which nothing was stored is spent. spent is true for one caller, and present unless
+-- the account is gone. The lock waits for a deletion that is under way.
+-- name: SpendOnce :one
+WITH owner AS MATERIALIZED (
+    SELECT users.id FROM users WHERE users.id = @user_id FOR KEY SHARE
+), spent AS (
+    INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
+    SELECT @token_hash, @purpose, owner.id, @position, @created_at, @expires_at FROM owner
+    ON CONFLICT (token_hash) DO NOTHING
+    RETURNING token_hash
+)
+SELECT EXISTS (SELECT FROM owner) AS present, EXISTS (SELECT FROM spent) AS spent;
 
 -- name: DeleteExpiredChallenges :execrows
 DELETE FROM challenges WHERE token_hash IN (

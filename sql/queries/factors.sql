@@ -93,12 +93,13 @@ WITH spent AS (
 UPDATE recovery_sets s SET last_used_at = @now::timestamptz FROM spent WHERE s.user_id = spent.user_id;
 
 -- CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
--- limit is reached: @most in the window, which becomes longer after @many failures in a row. It also reads the account's
--- authenticator app, if it has one.
+-- limit is reached: @most in the window, which becomes longer after @many failures in a row. Nor does it for an
+-- account that is gone: the lock waits for a deletion that is under way. It also reads the account's authenticator app, if
+-- it has one.
 -- name: CountFactorFailure :one
 WITH counted AS (
 INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
-VALUES (@user_id, @subject, @epoch, @now::timestamptz, 1, 1)
+SELECT users.id, @subject, @epoch, @now::timestamptz, 1, 1 FROM users WHERE users.id = @user_id FOR KEY SHARE
 ON CONFLICT (user_id, subject) DO UPDATE SET
     failures = CASE WHEN f.epoch <> excluded.epoch
         OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END THEN 1 ELSE f.failures + 1 END,

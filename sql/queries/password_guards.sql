@@ -37,10 +37,10 @@ UPDATE password_failure_decoys d SET failures = d.failures - 1
 WHERE d.slot = hashtext(@lookup::text) & 255 AND NOT EXISTS (SELECT FROM lowered);
 
 -- StartFailures writes the first failure, or adds one to the count that another call has written meanwhile. It writes
--- nothing for an account that is gone.
+-- nothing for an account that is gone. The lock waits for a deletion that is under way.
 -- name: StartFailures :one
 INSERT INTO password_failures (user_id, kind, subject, failures, since)
-SELECT u.id, @kind::text, @subject::uuid, 1, @now::timestamptz FROM users u WHERE u.id = @user_id
+SELECT u.id, @kind::text, @subject::uuid, 1, @now::timestamptz FROM users u WHERE u.id = @user_id FOR KEY SHARE
 ON CONFLICT (user_id, kind, subject) DO UPDATE SET failures = password_failures.failures + 1
 RETURNING password_failures.failures;
 

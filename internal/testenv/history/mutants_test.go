@@ -110,7 +110,7 @@ func mutants() []mutant {
 			"ended, err := revoke.Ended{}, a.cfg.Trail.Record(ctx, tx, audit.AddressReclaimed, before.ID, before.ID)",
 		}}},
 		{name: "an answer of a passkey logs in again", scenario: usePasskeyTwice, settings: quick, edits: []edit{{
-			"internal/factors/provepasskey.go", "\t\tif spent == 0 {\n", "\t\tif spent < 0 {\n",
+			"internal/factors/provepasskey.go", "\t\tcase !done.Spent:\n", "\t\tcase false:\n",
 		}}},
 		{name: "a password is enough beside a passkey", scenario: passwordBesidePasskey, settings: quick, edits: []edit{{
 			"internal/login/login.go", "\tcase len(found.Factors) == 0:\n", "\tcase true:\n",
