@@ -190,11 +190,15 @@ func TestKeepingAsksForTheFactor(t *testing.T) {
 		wrong.CancelDeletion = true
 		_, err := tryAnswer(t.Context(), s, wrong)
 		wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "totp_code")
-		req := answer(c)
+		wrongCodes := func() int { return count(t, s, "SELECT sum(in_a_row)::integer FROM factor_failures") }
+		before, req := wrongCodes(), answer(c)
 		_, err = tryAnswer(t.Context(), s, req)
 		leavingUntil(t, err)
 		if !leaving() {
 			t.Fatalf("%s: kept by an answer that does not say so", name)
+		}
+		if after := wrongCodes(); after != before {
+			t.Errorf("%s: an answer that was not compared was counted as wrong", name)
 		}
 		req.CancelDeletion = true
 		kept := mustAnswer(t, s, req)

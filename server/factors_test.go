@@ -651,3 +651,37 @@ func TestPlantedFactorGoes(t *testing.T) {
 		}
 	}
 }
+
+// Somebody who has the password asks for challenges without end. Each is a row, so an account has 300 of a purpose at a
+// time, and is told when the first of them expires.
+func TestAttack19ChallengesInALoop(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}, PasskeyOrigins: []string{passkeyOrigin}})
+	phone, _, tokens := guarded(t, s)
+	const good = 3 * time.Minute
+	fill := func(purpose string) {
+		t.Helper()
+		execSQL(t, s, `INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
+			SELECT sha256(($1 || i)::bytea), $1, (SELECT id FROM users), 0, $2, $3 FROM generate_series(1, 299) i`, purpose, s.Clock.Now(), s.Clock.Now().Add(good))
+	}
+	for purpose, ask := range map[string]func() error{
+		"login":         func() error { return tryLogin(t.Context(), s, email, password) },
+		"authorization": func() error { _, err := tryAuthorize(t.Context(), s, tokens, appURL); return err },
+		"passkey_registration": func() error {
+			_, err := s.AccountService.StartPasskeyRegistration(as(t, tokens), &latchkeyv1.StartPasskeyRegistrationRequest{})
+			return err
+		},
+	} {
+		fill(purpose)
+		if err := ask(); err != nil {
+			t.Errorf("%s, the 300th: %v", purpose, err)
+		}
+		err := ask()
+		wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+		if wait := retryAfter(t, err); wait <= 0 || wait > good {
+			t.Errorf("%s: again after %v", purpose, wait)
+		}
+	}
+	s.Clock.Advance(good)
+	mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
+}

@@ -13,43 +13,70 @@ import (
 )
 
 const createChallenge = `-- name: CreateChallenge :one
-INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
-SELECT $1, $2, users.id, $3, $4, $5, coalesce($6::text[], '{}'), $7, $8, $9
-FROM users WHERE users.id = $10 FOR KEY SHARE
-RETURNING EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = challenges.user_id AND c.spent_at IS NULL)::boolean AS recoverable
+WITH owner AS MATERIALIZED (
+    SELECT users.id FROM users WHERE users.id = $2::uuid FOR KEY SHARE
+), open AS (
+    SELECT count(*) AS challenges, min(c.expires_at) AS free_at FROM challenges c
+    WHERE c.user_id = $2::uuid AND c.purpose = $3 AND c.expires_at > $1::timestamptz
+), created AS (
+    INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
+    SELECT $4, $3, owner.id, $5::uuid, $6::uuid, $7, coalesce($8::text[], '{}'),
+        $9::bytea, $1::timestamptz, $10
+    FROM owner, open WHERE open.challenges < $11::integer
+    RETURNING user_id
+)
+SELECT EXISTS (SELECT FROM owner)::boolean AS present, EXISTS (SELECT FROM created)::boolean AS created,
+    coalesce(open.free_at, $1::timestamptz)::timestamptz AS free_at,
+    EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = $2::uuid AND c.spent_at IS NULL)::boolean AS recoverable
+FROM open
 `
 
 type CreateChallengeParams struct {
-	TokenHash []byte
+	CreatedAt time.Time
+	UserID    uuid.UUID
 	Purpose   string
+	TokenHash []byte
 	SessionID uuid.NullUUID
 	DeviceID  uuid.NullUUID
 	Position  int64
 	FirstAmr  []string
 	Data      []byte
-	CreatedAt time.Time
 	ExpiresAt time.Time
-	UserID    uuid.UUID
+	Most      int32
 }
 
-// CreateChallenge also says whether the account has recovery codes left. It makes no row for an account that is gone. The
-// lock waits for a deletion that is under way.
-func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) (bool, error) {
+type CreateChallengeRow struct {
+	Present     bool
+	Created     bool
+	FreeAt      time.Time
+	Recoverable bool
+}
+
+// CreateChallenge makes the row of a challenge, unless the account is gone or has @most challenges of the purpose that are
+// good; then free_at is when the first of them expires. The lock waits for a deletion that is under way. It also says
+// whether the account has recovery codes left.
+func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) (CreateChallengeRow, error) {
 	row := db.QueryRow(ctx, createChallenge,
-		arg.TokenHash,
+		arg.CreatedAt,
+		arg.UserID,
 		arg.Purpose,
+		arg.TokenHash,
 		arg.SessionID,
 		arg.DeviceID,
 		arg.Position,
 		arg.FirstAmr,
 		arg.Data,
-		arg.CreatedAt,
 		arg.ExpiresAt,
-		arg.UserID,
+		arg.Most,
 	)
-	var recoverable bool
-	err := row.Scan(&recoverable)
-	return recoverable, err
+	var i CreateChallengeRow
+	err := row.Scan(
+		&i.Present,
+		&i.Created,
+		&i.FreeAt,
+		&i.Recoverable,
+	)
+	return i, err
 }
 
 const deleteExpiredChallenges = `-- name: DeleteExpiredChallenges :execrows
@@ -165,23 +192,36 @@ func (q *Queries) TakeChallenge(ctx context.Context, db DBTX, arg TakeChallengeP
 }
 
 const tryChallenge = `-- name: TryChallenge :one
-WITH tried AS (
-    UPDATE challenges c SET tries = c.tries + 1
-    WHERE c.token_hash = $1 AND c.purpose = $2 AND c.tries < $3::integer AND c.expires_at > $4::timestamptz
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM challenges c JOIN users u ON u.id = c.user_id WHERE c.token_hash = $8 FOR KEY SHARE OF u
+), tried AS (
+    UPDATE challenges c SET tries = c.tries + 1 FROM owner
+    WHERE c.token_hash = $8 AND c.user_id = owner.id AND c.purpose = $9 AND c.tries < $10::integer AND c.expires_at > $3::timestamptz
     RETURNING c.user_id, c.device_id, c.ledger, c.first_amr, c.data
 )
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
+    CASE WHEN $1::boolean AND (users.is_active OR $2::boolean) THEN latchkey_count_code(
+        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), $3, $4, $5, $6, $7
+    ) ELSE 0 END::integer AS failures,
+    app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
+    LEFT JOIN factors app ON app.user_id = users.id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
 WHERE NOT latchkey_ended_since(users.id, tried.ledger)
     AND (users.is_active OR EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id AND NOT d.suspended))
 `
 
 type TryChallengeParams struct {
-	TokenHash []byte
-	Purpose   string
-	Most      int32
-	Now       time.Time
+	IsCode       bool
+	KeepsAccount bool
+	Now          time.Time
+	MostWrong    int32
+	Many         int32
+	Ago          time.Time
+	LongAgo      time.Time
+	TokenHash    []byte
+	Purpose      string
+	Most         int32
 }
 
 type TryChallengeRow struct {
@@ -192,17 +232,29 @@ type TryChallengeRow struct {
 	Position      int64
 	PasswordEpoch int64
 	DevicesSince  *time.Time
+	Failures      int32
+	AppID         uuid.NullUUID
+	SealedSeed    []byte
+	LastStep      int64
 }
 
 // TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
 // needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
-// sessions were ended since then. The account is active, or is to be deleted: then the answer may cancel that.
+// sessions were ended since then. The account is active, or is to be deleted: then the answer may cancel that. A code,
+// which can be guessed, is also counted as CountFactorFailure does it, if the account is one that may log in. The
+// account is locked before the challenge, as a deletion does it.
 func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengeParams) (TryChallengeRow, error) {
 	row := db.QueryRow(ctx, tryChallenge,
+		arg.IsCode,
+		arg.KeepsAccount,
+		arg.Now,
+		arg.MostWrong,
+		arg.Many,
+		arg.Ago,
+		arg.LongAgo,
 		arg.TokenHash,
 		arg.Purpose,
 		arg.Most,
-		arg.Now,
 	)
 	var i TryChallengeRow
 	err := row.Scan(
@@ -223,6 +275,10 @@ func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengePar
 		&i.Position,
 		&i.PasswordEpoch,
 		&i.DevicesSince,
+		&i.Failures,
+		&i.AppID,
+		&i.SealedSeed,
+		&i.LastStep,
 	)
 	return i, err
 }

@@ -70,61 +70,48 @@ func (q *Queries) AnswerTotp(ctx context.Context, db DBTX, arg AnswerTotpParams)
 }
 
 const countFactorFailure = `-- name: CountFactorFailure :one
-WITH counted AS (
-INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
-SELECT users.id, $2, $3, $4::timestamptz, 1, 1 FROM users WHERE users.id = $1 FOR KEY SHARE
-ON CONFLICT (user_id, subject) DO UPDATE SET
-    failures = CASE WHEN f.epoch <> excluded.epoch
-        OR f.since <= CASE WHEN f.in_a_row >= $5::integer THEN $6::timestamptz ELSE $7::timestamptz END THEN 1 ELSE f.failures + 1 END,
-    since = CASE WHEN f.epoch <> excluded.epoch
-        OR f.since <= CASE WHEN f.in_a_row >= $5::integer THEN $6::timestamptz ELSE $7::timestamptz END THEN excluded.since ELSE f.since END,
-    in_a_row = CASE WHEN f.epoch <> excluded.epoch THEN 1 ELSE f.in_a_row + 1 END,
-    epoch = excluded.epoch
-WHERE f.epoch <> excluded.epoch OR f.failures < $8::integer
-    OR f.since <= CASE WHEN f.in_a_row >= $5::integer THEN $6::timestamptz ELSE $7::timestamptz END
-RETURNING f.failures, f.in_a_row
-)
-SELECT counted.failures, app.id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
-FROM counted LEFT JOIN factors app ON app.user_id = $1 AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
+SELECT counted.failures::integer AS failures, app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
+FROM latchkey_count_code(
+    $1::uuid, $2::uuid, $3::bigint, $4::timestamptz, $5::integer, $6::integer, $7::timestamptz, $8::timestamptz
+) AS counted (failures)
+    LEFT JOIN factors app ON app.user_id = $1 AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
 `
 
 type CountFactorFailureParams struct {
-	UserID  uuid.UUID
-	Subject uuid.UUID
-	Epoch   int64
-	Now     time.Time
-	Many    int32
-	LongAgo time.Time
-	Ago     time.Time
-	Most    int32
+	UserID    uuid.UUID
+	Subject   uuid.UUID
+	Epoch     int64
+	Now       time.Time
+	MostWrong int32
+	Many      int32
+	Ago       time.Time
+	LongAgo   time.Time
 }
 
 type CountFactorFailureRow struct {
 	Failures   int32
-	ID         uuid.NullUUID
+	AppID      uuid.NullUUID
 	SealedSeed []byte
 	LastStep   int64
 }
 
-// CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
-// limit is reached: @most in the window, which becomes longer after @many failures in a row. Nor does it for an
-// account that is gone: the lock waits for a deletion that is under way. It also reads the account's authenticator app, if
-// it has one.
+// CountFactorFailure counts a failure before the code is compared, so that no guess is free: see latchkey_count_code. It
+// also reads the account's authenticator app, if it has one.
 func (q *Queries) CountFactorFailure(ctx context.Context, db DBTX, arg CountFactorFailureParams) (CountFactorFailureRow, error) {
 	row := db.QueryRow(ctx, countFactorFailure,
 		arg.UserID,
 		arg.Subject,
 		arg.Epoch,
 		arg.Now,
+		arg.MostWrong,
 		arg.Many,
-		arg.LongAgo,
 		arg.Ago,
-		arg.Most,
+		arg.LongAgo,
 	)
 	var i CountFactorFailureRow
 	err := row.Scan(
 		&i.Failures,
-		&i.ID,
+		&i.AppID,
 		&i.SealedSeed,
 		&i.LastStep,
 	)

@@ -77,14 +77,17 @@ func (f *Flow) StartPasskey(ctx context.Context, by revoke.Authority) (Ceremony,
 		if err != nil {
 			return Ceremony{}, err
 		}
-		token, now := newToken(), f.cfg.Now()
-		_, err = f.queries.CreateChallenge(ctx, tx, db.CreateChallengeParams{
+		token := NewToken()
+		kept, err := f.KeepChallenge(ctx, tx, db.CreateChallengeParams{
 			TokenHash: account.HashToken(token), Purpose: registration, UserID: by.UserID,
 			SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true}, Position: head.Position, Data: state,
-			CreatedAt: now, ExpiresAt: now.Add(registrationTTL),
+			ExpiresAt: f.cfg.Now().Add(registrationTTL),
 		})
+		if err == nil && !kept.Present {
+			err = refusal.AccountGone()
+		}
 		if err != nil {
-			return Ceremony{}, fmt.Errorf("keep the challenge: %w", err)
+			return Ceremony{}, err
 		}
 		return Ceremony{Token: token, Options: string(options)}, nil
 	})

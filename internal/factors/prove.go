@@ -39,8 +39,9 @@ type Prover struct {
 	Subject uuid.UUID
 	// SessionID is the session that proves, or uuid.Nil at a login.
 	SessionID uuid.UUID
-	// Challenge is the hash of the token of the login's challenge, which the answer spends. Nil: there is none.
-	Challenge []byte
+
+	// challenge is the hash of the token of the login's challenge, which the answer spends. Nil: there is none.
+	challenge []byte
 }
 
 // Answer is a code of one kind, TOTP or RecoveryCodes.
@@ -55,9 +56,6 @@ type Answer struct {
 // it. It returns false if another call has used the code up.
 type accept func(ctx context.Context) (bool, error)
 
-// LoginChallenge is the purpose of a challenge for the second factor of a login. It is stored: do not change it.
-const LoginChallenge = "login"
-
 // Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up together with the
 // challenge that it answers. If several calls have the same code or the same challenge, one succeeds.
 //
@@ -67,6 +65,19 @@ func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer) error {
 	counted, err := f.count(ctx, p)
 	if err != nil {
 		return err
+	}
+	return f.prove(ctx, p, answer, counted)
+}
+
+// ProveTried is Prove for an answer to a challenge, which TryChallenge has counted.
+func (f *Flow) ProveTried(ctx context.Context, tried Tried, answer Answer) error {
+	p := Prover{UserID: tried.Owner.ID, Epoch: tried.Owner.PasswordEpoch, Subject: tried.DeviceID, challenge: tried.Hash}
+	return f.prove(ctx, p, answer, tried.counted)
+}
+
+func (f *Flow) prove(ctx context.Context, p Prover, answer Answer, counted counted) error {
+	if counted.failures == 0 {
+		return f.limited(ctx, p)
 	}
 	use, err := f.find(ctx, p, answer, counted)
 	if err != nil {
@@ -86,22 +97,8 @@ func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer) error {
 	return nil
 }
 
-// SpendChallenge spends the challenge of a login in tx, or refuses it.
-func (f *Flow) SpendChallenge(ctx context.Context, tx pgx.Tx, hash []byte, userID uuid.UUID) error {
-	spent, err := f.queries.SpendChallenge(ctx, tx, db.SpendChallengeParams{
-		TokenHash: hash, Purpose: LoginChallenge, UserID: uuid.NullUUID{UUID: userID, Valid: true}, Now: f.cfg.Now(),
-	})
-	if err != nil {
-		return fmt.Errorf("spend the challenge: %w", err)
-	}
-	if spent == 0 {
-		return refusal.ChallengeInvalid()
-	}
-	return nil
-}
-
 // find compares an answer. It returns nil if it is wrong.
-func (f *Flow) find(ctx context.Context, p Prover, answer Answer, counted db.CountFactorFailureRow) (accept, error) {
+func (f *Flow) find(ctx context.Context, p Prover, answer Answer, counted counted) (accept, error) {
 	switch answer.Kind {
 	case TOTP:
 		return f.findTOTP(p, answer.Text, counted)
@@ -112,25 +109,25 @@ func (f *Flow) find(ctx context.Context, p Prover, answer Answer, counted db.Cou
 	return nil, fmt.Errorf("a code of the kind %q", answer.Kind)
 }
 
-func (f *Flow) findTOTP(p Prover, typed string, found db.CountFactorFailureRow) (accept, error) {
-	if !found.ID.Valid {
+func (f *Flow) findTOTP(p Prover, typed string, found counted) (accept, error) {
+	if !found.app.Valid {
 		return nil, nil
 	}
-	id := found.ID.UUID
-	seed, _, err := f.cfg.Sealer.Open(seedPlace(id), found.SealedSeed)
+	id := found.app.UUID
+	seed, _, err := f.cfg.Sealer.Open(seedPlace(id), found.sealedSeed)
 	if err != nil {
 		return nil, fmt.Errorf("open the seed of factor %s: %w", id, err)
 	}
 	step, ok := totp.Check(seed, typed, f.cfg.Now())
-	if !ok || step <= found.LastStep {
+	if !ok || step <= found.lastStep {
 		return nil, nil
 	}
 	return func(ctx context.Context) (bool, error) {
 		answered, err := f.queries.AnswerTotp(ctx, f.cfg.Pool, db.AnswerTotpParams{
-			Challenge: p.Challenge, Purpose: LoginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
+			Challenge: p.challenge, Purpose: LoginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
 			Subject: p.Subject, Epoch: p.Epoch,
 		})
-		if err == nil && p.Challenge != nil && !answered.Live {
+		if err == nil && p.challenge != nil && !answered.Live {
 			err = refusal.ChallengeInvalid()
 		}
 		return answered.Accepted, err
@@ -166,8 +163,8 @@ func (f *Flow) findRecoveryCode(ctx context.Context, p Prover, typed string) (ac
 var errUsed = errors.New("the code was used before")
 
 func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []byte) error {
-	if p.Challenge != nil {
-		if err := f.SpendChallenge(ctx, tx, p.Challenge, p.UserID); err != nil {
+	if p.challenge != nil {
+		if err := f.SpendChallenge(ctx, tx, LoginChallenge, p.challenge, p.UserID, refusal.ChallengeInvalid()); err != nil {
 			return err
 		}
 	}
@@ -187,34 +184,45 @@ func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []
 	return f.notify(ctx, tx, mail.RecoveryCodeUsed, p.UserID)
 }
 
-// count counts an answer as wrong, or refuses it because there were too many.
-func (f *Flow) count(ctx context.Context, p Prover) (db.CountFactorFailureRow, error) {
+// counted is what was read when an answer was counted as wrong.
+type counted struct {
+	// failures are those of the window, with this one. 0: there were too many, so this one was not counted.
+	failures int32
+	// app is the account's authenticator app, if it has one.
+	app        uuid.NullUUID
+	sealedSeed []byte
+	lastStep   int64
+}
+
+func (f *Flow) count(ctx context.Context, p Prover) (counted, error) {
 	now := f.cfg.Now()
-	counted, err := f.queries.CountFactorFailure(ctx, f.cfg.Pool, db.CountFactorFailureParams{
+	row, err := f.queries.CountFactorFailure(ctx, f.cfg.Pool, db.CountFactorFailureParams{
 		UserID: p.UserID, Subject: p.Subject, Epoch: p.Epoch, Now: now,
-		Many: failuresInARow, Most: failuresAllowed, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
+		MostWrong: failuresAllowed, Many: failuresInARow, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
 	})
-	if err == nil {
-		return counted, nil
+	if err != nil {
+		return counted{}, fmt.Errorf("count the code: %w", err)
 	}
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return counted, fmt.Errorf("count the code: %w", err)
-	}
+	return counted{failures: row.Failures, app: row.AppID, sealedSeed: row.SealedSeed, lastStep: row.LastStep}, nil
+}
+
+// limited says when the next code will be compared.
+func (f *Flow) limited(ctx context.Context, p Prover) error {
 	limit, err := f.queries.FindFactorFailures(ctx, f.cfg.Pool, db.FindFactorFailuresParams{UserID: p.UserID, Subject: p.Subject})
 	if errors.Is(err, pgx.ErrNoRows) { // the account was deleted meanwhile
 		if p.SessionID != uuid.Nil {
-			return counted, refusal.AccountGone()
+			return refusal.AccountGone()
 		}
-		return counted, refusal.ChallengeInvalid()
+		return refusal.ChallengeInvalid()
 	}
 	if err != nil {
-		return counted, fmt.Errorf("read the count of codes: %w", err)
+		return fmt.Errorf("read the count of codes: %w", err)
 	}
 	window := failureWindow
 	if limit.InARow >= failuresInARow {
 		window = longWindow
 	}
-	return counted, &ratelimit.LimitedError{RetryAfter: max(limit.Since.Add(window).Sub(now), time.Second)}
+	return &ratelimit.LimitedError{RetryAfter: max(limit.Since.Add(window).Sub(f.cfg.Now()), time.Second)}
 }
 
 func (f *Flow) uncount(ctx context.Context, on db.DBTX, p Prover, wasRight bool) error {
@@ -229,11 +237,11 @@ func (f *Flow) uncount(ctx context.Context, on db.DBTX, p Prover, wasRight bool)
 
 // wrong records a wrong code. With the last one that is allowed, the owner gets a mail: somebody else who gets that far
 // knows the password.
-func (f *Flow) wrong(ctx context.Context, p Prover, answer Answer, counted db.CountFactorFailureRow) error {
+func (f *Flow) wrong(ctx context.Context, p Prover, answer Answer, counted counted) error {
 	f.cfg.Afterwards.Do(ctx, "record a wrong code", func(ctx context.Context) error {
 		return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 			kind := audit.FactorFailed
-			if counted.Failures >= failuresAllowed {
+			if counted.failures >= failuresAllowed {
 				kind = audit.FactorsLimited
 				if err := f.notify(ctx, tx, mail.FactorsLimited, p.UserID); err != nil {
 					return err

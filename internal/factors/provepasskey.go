@@ -2,7 +2,6 @@ package factors
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -27,16 +26,9 @@ const (
 	// passkeyLoginTTL is the life of such a token.
 	passkeyLoginTTL = 5 * time.Minute
 	// spentFor is how much longer the row stays. By then the token is refused on replicas whose clocks differ.
-	spentFor   = time.Hour
-	tokenBytes = 32
-	timeBytes  = 8
+	spentFor  = time.Hour
+	timeBytes = 8
 )
-
-func newToken() string {
-	var random [tokenBytes]byte
-	_, _ = rand.Read(random[:]) // never fails (crypto/rand, since Go 1.24)
-	return base64.RawURLEncoding.EncodeToString(random[:])
-}
 
 // BeginPasskeyLogin begins a login by passkey. Anybody may ask for one, so nothing is stored: the token is the state,
 // sealed. A row is stored when it is spent, by somebody who has a passkey.

@@ -20,6 +20,7 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/audit"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
+	"github.com/latchkey-auth/latchkey/internal/factors"
 	"github.com/latchkey-auth/latchkey/internal/postgres"
 	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
@@ -77,9 +78,6 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if err := f.cfg.Rates.Allow(ctx, challengesScope, by.UserID.String(), challengesRate()); err != nil {
-		return "", time.Time{}, fmt.Errorf("count the code: %w", err)
-	}
 	data, err := json.Marshal(grant{
 		RedirectURI: redirectURI, Challenge: codeChallenge,
 		SessionID: by.SessionID, Position: by.Position, Factors: by.Factors, AuthTime: by.AuthTime, AMR: sess.AMR,
@@ -87,14 +85,16 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("write the grant: %w", err)
 	}
-	now := f.cfg.Now()
-	code, expires = newToken(), now.Add(authorizationTTL)
-	_, err = f.queries.CreateChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
+	code, expires = factors.NewToken(), f.cfg.Now().Add(authorizationTTL)
+	kept, err := f.cfg.Factors.KeepChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
 		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true},
-		Position: head.Position, Data: data, CreatedAt: now, ExpiresAt: expires,
+		Position: head.Position, Data: data, ExpiresAt: expires,
 	})
+	if err == nil && !kept.Present { // deleted since the look at the session
+		err = refusal.AccountGone()
+	}
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("keep the code: %w", err)
+		return "", time.Time{}, err
 	}
 	return code, expires, nil
 }
@@ -113,11 +113,15 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	tried, hash, err := f.tryChallenge(ctx, req.Code, authorization, authorizationTries, refusal.AuthorizationCodeInvalid)
+	tried, found, err := f.cfg.Factors.TryChallenge(ctx, factors.Try{Token: req.Code, Purpose: authorization, Most: authorizationTries})
 	if err != nil {
 		return Result{}, err
 	}
-	user := account.FromRow(tried.User)
+	if !found {
+		return Result{}, refusal.AuthorizationCodeInvalid()
+	}
+	user := tried.Owner.User
+	caller.NoteUser(ctx, user.ID)
 	var given grant
 	if err := json.Unmarshal(tried.Data, &given); err != nil {
 		return Result{}, fmt.Errorf("read the grant: %w", err)
@@ -127,11 +131,11 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	}
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
-	if err := f.spendAuthorization(ctx, hash, given, user.ID); err != nil {
+	if err := f.spendAuthorization(ctx, tried.Hash, given, user.ID); err != nil {
 		return Result{}, err
 	}
 	begin := session.Start{
-		UserID: user.ID, Position: tried.Position, DeviceName: req.DeviceName, Address: caller.From(ctx).AddressText(),
+		UserID: user.ID, Position: tried.Owner.Position, DeviceName: req.DeviceName, Address: caller.From(ctx).AddressText(),
 		AMR: given.AMR, AuthTime: given.AuthTime,
 	}
 	started, refreshToken, err := f.startSession(ctx, begin, func(ctx context.Context, started session.Session) error {
@@ -162,15 +166,6 @@ func (f *Flow) spendAuthorization(ctx context.Context, hash []byte, given grant,
 		if err != nil {
 			return err
 		}
-		spent, err := f.queries.SpendChallenge(ctx, tx, db.SpendChallengeParams{
-			TokenHash: hash, Purpose: authorization, UserID: uuid.NullUUID{UUID: userID, Valid: true}, Now: f.cfg.Now(),
-		})
-		if err != nil {
-			return fmt.Errorf("spend the code: %w", err)
-		}
-		if spent == 0 {
-			return refusal.AuthorizationCodeInvalid()
-		}
-		return nil
+		return f.cfg.Factors.SpendChallenge(ctx, tx, authorization, hash, userID, refusal.AuthorizationCodeInvalid())
 	})
 }

@@ -43,16 +43,14 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	if f.cfg.Factors.IsPasskeyLogin(req.ChallengeToken) {
 		return f.logInByPasskey(ctx, req)
 	}
-	tried, hash, err := f.tryChallenge(ctx, req.ChallengeToken, factors.LoginChallenge, challengeTries, refusal.ChallengeInvalid)
+	tried, err := f.tryLogin(ctx, req, false)
 	if err != nil {
 		return Result{}, err
 	}
-	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, tried.User.ID, tried.Data, req.Answer.Text)
+	found := tried.Owner
+	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, found.ID, tried.Data, req.Answer.Text)
 	if err != nil {
 		return Result{}, err
-	}
-	found := account.Credential{
-		User: account.FromRow(tried.User), Position: tried.Position, PasswordEpoch: tried.PasswordEpoch, DevicesSince: tried.DevicesSince,
 	}
 	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
 		return Result{}, err
@@ -60,13 +58,13 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
 	err = f.cfg.Factors.UsePasskey(ctx, proof, uuid.Nil, func(ctx context.Context, tx pgx.Tx) error {
-		return f.cfg.Factors.SpendChallenge(ctx, tx, hash, found.ID)
+		return f.cfg.Factors.SpendChallenge(ctx, tx, factors.LoginChallenge, tried.Hash, found.ID, refusal.ChallengeInvalid())
 	})
 	if err != nil {
 		return Result{}, err
 	}
 	return f.finish(ctx, found, start{
-		keepsTokens: true, device: tried.DeviceID.UUID, name: req.DeviceName, amr: withPasskey(tried.FirstAmr, proof.UserVerified),
+		keepsTokens: true, device: tried.DeviceID, name: req.DeviceName, amr: withPasskey(tried.FirstAMR, proof.UserVerified),
 	})
 }
 

@@ -92,27 +92,14 @@ WITH spent AS (
 )
 UPDATE recovery_sets s SET last_used_at = @now::timestamptz FROM spent WHERE s.user_id = spent.user_id;
 
--- CountFactorFailure counts a failure before the code is compared, so that no guess is free. It returns no row if the
--- limit is reached: @most in the window, which becomes longer after @many failures in a row. Nor does it for an
--- account that is gone: the lock waits for a deletion that is under way. It also reads the account's authenticator app, if
--- it has one.
+-- CountFactorFailure counts a failure before the code is compared, so that no guess is free: see latchkey_count_code. It
+-- also reads the account's authenticator app, if it has one.
 -- name: CountFactorFailure :one
-WITH counted AS (
-INSERT INTO factor_failures AS f (user_id, subject, epoch, since, failures, in_a_row)
-SELECT users.id, @subject, @epoch, @now::timestamptz, 1, 1 FROM users WHERE users.id = @user_id FOR KEY SHARE
-ON CONFLICT (user_id, subject) DO UPDATE SET
-    failures = CASE WHEN f.epoch <> excluded.epoch
-        OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END THEN 1 ELSE f.failures + 1 END,
-    since = CASE WHEN f.epoch <> excluded.epoch
-        OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END THEN excluded.since ELSE f.since END,
-    in_a_row = CASE WHEN f.epoch <> excluded.epoch THEN 1 ELSE f.in_a_row + 1 END,
-    epoch = excluded.epoch
-WHERE f.epoch <> excluded.epoch OR f.failures < @most::integer
-    OR f.since <= CASE WHEN f.in_a_row >= @many::integer THEN @long_ago::timestamptz ELSE @ago::timestamptz END
-RETURNING f.failures, f.in_a_row
-)
-SELECT counted.failures, app.id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
-FROM counted LEFT JOIN factors app ON app.user_id = @user_id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id;
+SELECT counted.failures::integer AS failures, app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
+FROM latchkey_count_code(
+    @user_id::uuid, @subject::uuid, @epoch::bigint, @now::timestamptz, @most_wrong::integer, @many::integer, @ago::timestamptz, @long_ago::timestamptz
+) AS counted (failures)
+    LEFT JOIN factors app ON app.user_id = @user_id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id;
 
 -- name: FindFactorFailures :one
 SELECT since, in_a_row FROM factor_failures WHERE user_id = @user_id AND subject = @subject AND latchkey_on_primary();
