@@ -24,7 +24,13 @@ export function lifetimeOf(accessToken: string, expires: number | undefined, dat
   return undefined;
 }
 
-function claimsOf(jwt: string): { exp?: unknown; iat?: unknown } {
+/** The id of the account that an access token is for, or "" if it cannot be told. */
+export function subjectOf(accessToken: string): string {
+  const { sub } = claimsOf(accessToken);
+  return typeof sub === "string" ? sub : "";
+}
+
+function claimsOf(jwt: string): { exp?: unknown; iat?: unknown; sub?: unknown } {
   try {
     const payload = (jwt.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
     const claims: unknown = JSON.parse(atob(payload));

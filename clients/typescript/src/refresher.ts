@@ -1,8 +1,10 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import { keptTokens } from "./calls.ts";
+import { subjectOf } from "./clock.ts";
 import { endOf, isPassing, retryDelayOf } from "./errors.ts";
 import type { AuthService } from "./gen/latchkey/v1/auth_service_pb.js";
+import type { Tokens } from "./gen/latchkey/v1/user_pb.js";
 import type { Keeper, Known } from "./keeper.ts";
 import { type Pending, type SessionRecord, withoutSession } from "./record.ts";
 import type { Runtime } from "./runtime.ts";
@@ -145,7 +147,7 @@ export class Refresher {
 
   /** Sends the request once. Returns undefined when it is settled, or the failure. */
   async #send({ pending, refresh }: Claim): Promise<unknown> {
-    const { auth, keeper, runtime, timeout } = this.#cfg;
+    const { auth, cookies, keeper, runtime, timeout } = this.#cfg;
     const wall = runtime.wall();
     const monotonic = runtime.monotonic();
     let date: string | null = null;
@@ -158,8 +160,11 @@ export class Refresher {
         return new ConnectError("the answer has no tokens");
       }
       const kept = keptTokens(tokens, tokens.refreshToken, date, wall);
-      keeper.obtained(kept, tokens.sessionId, monotonic);
       await this.#settle(pending.id, (record) => {
+        if (cookies && isAnothers(record, tokens)) {
+          return ended(record, "SESSION_ENDED");
+        }
+        keeper.obtained(kept, tokens.sessionId, monotonic);
         const { pending: _, ...rest } = record;
         return { ...rest, sessionId: tokens.sessionId, ...keeper.stored(kept) };
       });
@@ -169,10 +174,7 @@ export class Refresher {
       if (reason === "") {
         return failure;
       }
-      await this.#settle(pending.id, (record) => {
-        const { sessionId } = record;
-        return { ...withoutSession(record, "ended"), reason, ...(sessionId && { sessionId }) };
-      });
+      await this.#settle(pending.id, (record) => ended(record, reason));
       return undefined;
     }
   }
@@ -191,4 +193,17 @@ export class Refresher {
       record.pending?.owner === owner ? { ...record, pending: { ...record.pending, owner: "" } } : undefined;
     await this.#cfg.keeper.change(free).catch(() => undefined);
   }
+}
+
+/**
+ * Whether the tokens are of another person's login than the record. The account pages and all apps of a browser have one
+ * cookie, so it may have been replaced meanwhile. What this page shows, and the calls that wait, are of the account before.
+ */
+function isAnothers(record: SessionRecord, tokens: Tokens): boolean {
+  return record.sessionId !== tokens.sessionId && (record.account === undefined || record.account.id !== subjectOf(tokens.accessToken));
+}
+
+function ended(record: SessionRecord, reason: string): SessionRecord {
+  const { sessionId } = record;
+  return { ...withoutSession(record, "ended"), reason, ...(sessionId && { sessionId }) };
 }

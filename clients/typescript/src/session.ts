@@ -168,12 +168,18 @@ export class Session {
 
   /**
    * In cookie mode, asks the service whether this browser has a session that this page does not know of, such as one of
-   * the account pages, and takes it over.
+   * the account pages, and takes it over. A logout that the service does not know of yet is told first, and while it
+   * cannot be told, nothing is taken over.
    */
   async resume(): Promise<State> {
     const { cookies, runtime, timeout } = this.#cfg;
     if (cookies) {
-      await this.#alone(() => resume({ keeper: this.#keeper, runtime, auth: this.auth, timeout }));
+      await this.#alone(async () => {
+        // Until the service knows of a logout, the cookie is that of the session that was left.
+        if (await sayGoodbyes(this.#keeper, this.auth, timeout)) {
+          await resume({ keeper: this.#keeper, runtime, auth: this.auth, timeout });
+        }
+      });
     }
     return this.state;
   }

@@ -18,6 +18,7 @@ export interface Tokens {
   /** Seconds. */
   readonly lifetime: number;
   readonly session?: string;
+  readonly account?: string;
 }
 
 export type Answer =

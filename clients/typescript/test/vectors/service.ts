@@ -90,9 +90,9 @@ export class Service {
     return { ...(result && { result }), ...(email && { user: { id: "u", email } }), ...(device_token && { deviceToken: device_token }) };
   }
 
-  #tokens({ access, refresh, lifetime, session = "s" }: Tokens) {
+  #tokens({ access, refresh, lifetime, session = "s", account = "u" }: Tokens) {
     return create(TokensSchema, {
-      accessToken: jwt(access, Math.floor(this.#clock.service / 1000), lifetime),
+      accessToken: jwt(access, account, Math.floor(this.#clock.service / 1000), lifetime),
       refreshToken: refresh ?? "",
       sessionId: session,
       accessExpireTime: timestampFromMs(this.#clock.service + lifetime * 1000),
@@ -104,10 +104,10 @@ function detail(type: string, value: Uint8Array) {
   return { type, value: Buffer.from(value).toString("base64") };
 }
 
-/** An access token with this name, as the service dates it. */
-function jwt(name: string, iat: number, lifetime: number): string {
+/** An access token of an account with this name, as the service dates it. */
+function jwt(name: string, account: string, iat: number, lifetime: number): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  return `${part({ typ: "at+jwt" })}.${part({ jti: name, iat, exp: iat + lifetime })}.x`;
+  return `${part({ typ: "at+jwt" })}.${part({ jti: name, sub: account, iat, exp: iat + lifetime })}.x`;
 }
 
 /** The name of an access token. */
