@@ -10,12 +10,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // asset is a file that pages load. It is the same for everybody, so it may be kept and compressed.
 type asset struct {
-	contentType   string
-	plain, packed []byte
+	contentType string
+	plain       []byte
+	// packed returns it compressed. It is compressed once, when somebody asks for it.
+	packed func() []byte
 }
 
 // icon is what browsers show beside the title, unless there is a logo: a keyhole.
@@ -50,28 +53,19 @@ func newAssets(cfg Config) (map[string]*asset, string, error) {
 	sum := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		one := all[name]
-		if one.packed, err = pack(one.plain); err != nil {
-			return nil, "", err
-		}
+		one.packed = sync.OnceValue(func() []byte { return pack(one.plain) })
 		_, _ = sum.Write([]byte(name + "\x00" + strconv.Itoa(len(one.plain)) + "\x00"))
 		_, _ = sum.Write(one.plain)
 	}
 	return all, hex.EncodeToString(sum.Sum(nil)[:8]), nil
 }
 
-func pack(plain []byte) ([]byte, error) {
+func pack(plain []byte) []byte {
 	var packed bytes.Buffer
-	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return packed.Bytes(), nil
+	w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // the level is valid
+	_, _ = w.Write(plain)                                      // a bytes.Buffer takes everything
+	_ = w.Close()
+	return packed.Bytes()
 }
 
 // serveAsset answers with the present file also for another version: while replicas are replaced one by one, a page of
@@ -91,9 +85,11 @@ func (p *Pages) serveAsset(w http.ResponseWriter, r *http.Request) {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
 	body := one.plain
-	if len(one.packed) < len(one.plain) && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		body = one.packed
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		if packed := one.packed(); len(packed) < len(body) {
+			h.Set("Content-Encoding", "gzip")
+			body = packed
+		}
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // an error means that the reader has hung up

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/text/language"
@@ -51,12 +52,13 @@ type Pages struct {
 	cfg       Config
 	languages []*texts
 	matcher   language.Matcher
-	pages     map[string]*template.Template
-	assets    map[string]*asset
-	version   string
-	header    template.HTML
-	footer    template.HTML
-	mux       *http.ServeMux
+	// pages by name. A template is parsed when somebody asks for the page: all of them took 30 ms of each start.
+	pages   map[string]func() (*template.Template, error)
+	assets  map[string]*asset
+	version string
+	header  template.HTML
+	footer  template.HTML
+	mux     *http.ServeMux
 }
 
 // names are the pages, in the order of the navigation as far as they are in it.
@@ -67,9 +69,9 @@ func names() []string {
 	}
 }
 
-// New reads the templates and texts. Its errors are about the operator's: see [LoadOwn].
+// New reads the texts. Its errors are about the operator's: see [LoadOwn].
 func New(cfg Config) (*Pages, error) {
-	p := &Pages{cfg: cfg, pages: map[string]*template.Template{}}
+	p := &Pages{cfg: cfg, pages: map[string]func() (*template.Template, error){}}
 	var err error
 	if p.languages, err = loadTexts(cfg.Own.Texts, cfg.Product); err != nil {
 		return nil, err
@@ -84,16 +86,9 @@ func New(cfg Config) (*Pages, error) {
 	}
 	p.header, p.footer = cfg.Own.Header, cfg.Own.Footer
 	for _, name := range names() {
-		page, err := template.New("layout.html").Option("missingkey=error").ParseFS(files, "templates/layout.html", "templates/"+name+".html")
-		if err != nil {
-			return nil, fmt.Errorf("account pages: %w", err)
-		}
-		p.pages[name] = page
-		for _, language := range p.languages { // a text that a template asks for and nobody has is noticed at the start
-			if _, err := p.render(name, language, nil, &url.URL{}); err != nil {
-				return nil, err
-			}
-		}
+		p.pages[name] = sync.OnceValues(func() (*template.Template, error) {
+			return template.New("layout.html").Option("missingkey=error").ParseFS(files, "templates/layout.html", "templates/"+name+".html")
+		})
 	}
 	p.mux = http.NewServeMux()
 	p.mux.HandleFunc("GET "+Root+"{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -210,8 +205,12 @@ func (p *Pages) render(name string, in *texts, to *Return, from *url.URL) ([]byt
 			})
 		}
 	}
+	page, err := p.pages[name]()
+	if err != nil {
+		return nil, fmt.Errorf("account pages: %w", err)
+	}
 	var body bytes.Buffer
-	if err := p.pages[name].Execute(&body, v); err != nil {
+	if err := page.Execute(&body, v); err != nil {
 		return nil, fmt.Errorf("account pages: %s in %s: %w", name, in.tag, err)
 	}
 	return body.Bytes(), nil

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/latchkey-auth/latchkey/internal/audit"
 )
@@ -114,6 +115,22 @@ func TestTexts(t *testing.T) {
 	for _, used := range regexp.MustCompile(`text\("(\w+)"`).FindAllStringSubmatch(sources.String(), -1) {
 		if english[scriptPrefix+used[1]] == "" && used[1] != "field_" {
 			t.Errorf("the script shows %q, which is no text", used[1])
+		}
+	}
+}
+
+// TestEveryPage: no template asks for a text that there is not, in any language, with all that a service can have and without.
+func TestEveryPage(t *testing.T) {
+	t.Parallel()
+	own := Own{Texts: map[string]map[string]string{"fr": {"language": "Français"}}, Logo: []byte(icon), LogoType: "image/svg+xml", Style: []byte("p {}"), Header: "<p>head</p>"}
+	for _, cfg := range []Config{{}, {Own: own, Passkeys: true, LoginByCode: true, Verification: true, DeletionGrace: time.Hour, ReturnURLs: []string{appURL}}} {
+		pages := newPages(t, cfg)
+		for _, name := range names() {
+			for _, one := range pages.languages {
+				if got := get(t, pages, Root+name+"?lang="+one.tag.String()); got.StatusCode != http.StatusOK || !strings.HasSuffix(strings.TrimSpace(got.body), "</html>") {
+					t.Errorf("%s in %s: %d %s", name, one.tag, got.StatusCode, got.body)
+				}
+			}
 		}
 	}
 }
