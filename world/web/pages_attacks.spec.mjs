@@ -281,6 +281,30 @@ test("an app gets a code that is good once, and no look-alike gets anything", as
   assert.ok(got.tokens.refreshToken, "a session of its own");
   assert.equal((await exchange(verifier)).status, 400, "once");
 
+  // The link of a reset that was asked for on the way opens in another tab. From there the way goes on to the app.
+  const forgetful = await person(t, browser);
+  await forgetful.goto(link(callback));
+  await forgetful.getByRole("link", { name: "Forgot your password?" }).click();
+  await forgetful.getByLabel("Email address").fill(email);
+  await forgetful.getByRole("button", { name: "Send the link" }).click();
+  await forgetful.goto(linkOf(await service.mail(email, /[Rr]eset/)));
+  await field(forgetful, "New password").fill(password + " 2");
+  await forgetful.getByRole("button", { name: "Set the password" }).click();
+  await forgetful.getByRole("link", { name: "Log in", exact: true }).filter({ visible: true }).click();
+  await forgetful.getByText(`You go on to localhost:${app.address().port} then.`).waitFor();
+  await forgetful.getByLabel("Email address").fill(email);
+  await field(forgetful, "Password").fill(password + " 2");
+  await forgetful.getByRole("button", { name: "Log in", exact: true }).click();
+  await forgetful.getByRole("heading", { name: "The app" }).waitFor();
+  await forgetful.goto(`${service.origin}/account/reset#token=x`);
+  assert.equal(await forgetful.evaluate(() => localStorage.getItem("latchkey.app")), null, "the app has got its login");
+  // The reset has ended the other browser's session.
+  await page.goto(link(callback));
+  await page.getByLabel("Email address").fill(email);
+  await field(page, "Password").fill(password + " 2");
+  await page.getByRole("button", { name: "Log in", exact: true }).click();
+  await page.getByRole("heading", { name: "The app" }).waitFor();
+
   // Somebody who is logged in is asked, and nothing happens by itself.
   const before = visits.length;
   await page.goto(link(callback));
@@ -294,7 +318,7 @@ test("an app gets a code that is good once, and no look-alike gets anything", as
   await page.getByRole("button", { name: "Use another account" }).click();
   await page.getByRole("heading", { name: /^Log in to Acme/ }).waitFor();
   await page.getByLabel("Email address").fill(email);
-  await field(page, "Password").fill(password);
+  await field(page, "Password").fill(password + " 2");
   await page.getByRole("button", { name: "Log in", exact: true }).click();
   await page.getByRole("heading", { name: "The app" }).waitFor();
 });

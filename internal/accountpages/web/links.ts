@@ -3,6 +3,7 @@ import { post, Refused } from "./api.ts";
 import { text } from "./config.ts";
 import { deviceName } from "./device.ts";
 import { digits, dropFragment, fragment, one, onForm, onPress, say, show, step, write } from "./dom.ts";
+import { pointOnward } from "./leave.ts";
 import * as session from "./session.ts";
 
 /** Goes on to the login with this address. */
@@ -27,12 +28,12 @@ export async function verifyPage(): Promise<void> {
     const answer = await post("AuthService/VerifyEmail", { ...body, password: password || undefined }, bearer());
     dropFragment();
     const email: string = answer.user.email;
-    const onward = one<HTMLAnchorElement>("[data-onward]")!;
+    pointOnward();
     if (answer.passwordRemoved) {
-      onward.href = "/account/forgot";
+      one<HTMLAnchorElement>("[data-onward]")!.href = "/account/forgot";
       write("verified", text("verified_removed", { email }));
     } else if (known || (password && (await tryLogin(email, password)))) {
-      onward.href = "/account/security";
+      pointOnward("/account/security");
       write("verified", text("verified", { email }));
     } else {
       write("verified", text("verified", { email }));
@@ -82,6 +83,7 @@ export function forgotPage(): void {
   });
   const email = sessionStorage.getItem("latchkey.email");
   if (email) one<HTMLInputElement>("#email")!.value = email;
+  pointOnward();
   step("start");
   one("#email")?.focus();
 }
@@ -92,6 +94,7 @@ export function resetPage(): void {
     await post("AuthService/ResetPassword", { token, newPassword: new_password });
     dropFragment();
     session.ended(); // the service has ended all sessions
+    pointOnward();
     step("done");
   });
   step(token ? "start" : "none");

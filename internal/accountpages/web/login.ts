@@ -4,7 +4,7 @@ import { config, text, time } from "./config.ts";
 import { deviceName } from "./device.ts";
 import { digits, one, onForm, onPress, say, show, step, Stopped, toldOf, write, alarm } from "./dom.ts";
 import { askFactor, onFactor, waysOf } from "./factors.ts";
-import { appName, leave } from "./leave.ts";
+import { appName, leave, noteApp } from "./leave.ts";
 import * as passkey from "./passkey.ts";
 import * as session from "./session.ts";
 
@@ -114,6 +114,7 @@ export function wireChallenge(): void {
 
 /** Shows the first step, unless there is a session already. */
 export async function greet(): Promise<void> {
+  noteApp();
   if (session.maybe() && (await session.open().catch(() => false))) {
     const { user } = await session.call("AccountService/GetAccount", {});
     write("continue", config.return ? text("continue_app", { email: user.email, app: appName() }) : text("continue_as", { email: user.email }));
