@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -25,13 +27,18 @@ type Own struct {
 	LogoType string
 	// Header and Footer are HTML above and below the content of each page, as the operator wrote it.
 	Header, Footer template.HTML
+	// Templates are Go templates in the place of ours, by the name of the file: NAME.html for a page, or layout.html.
+	Templates map[string]string
 }
 
-// LoadOwn reads a folder with any of texts.LANGUAGE.json, style.css, logo.svg or logo.png, header.html and footer.html. A
-// file with another name is an error: it would do nothing, and its owner would not notice. Names that begin with a dot are
-// ignored. Errors wrap [ErrOwn].
+// layoutFile is the template of what all pages share.
+const layoutFile = "layout.html"
+
+// LoadOwn reads a folder with any of texts.LANGUAGE.json, style.css, logo.svg or logo.png, header.html, footer.html, and
+// templates by the names of ours. A file with another name is an error: it would do nothing, and its owner would not
+// notice. Names that begin with a dot are ignored. Errors wrap [ErrOwn].
 func LoadOwn(dir string) (Own, error) {
-	own := Own{Texts: map[string]map[string]string{}}
+	own := Own{Texts: map[string]map[string]string{}, Templates: map[string]string{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return own, fmt.Errorf("%w: %s cannot be read", ErrOwn, dir)
@@ -77,8 +84,37 @@ func (o *Own) read(dir, name string) error {
 		o.Header = template.HTML(body) //nolint:gosec // G203: the operator's own HTML; the policy of the page runs no script in it
 	case name == "footer.html":
 		o.Footer = template.HTML(body) //nolint:gosec // G203: likewise
+	case name == layoutFile, slices.Contains(names(), strings.TrimSuffix(name, ".html")) && strings.HasSuffix(name, ".html"):
+		o.Templates[name] = string(body)
 	default:
-		return fmt.Errorf("%w: %s is none of texts.LANGUAGE.json, style.css, logo.svg, logo.png, header.html and footer.html", ErrOwn, name)
+		return fmt.Errorf("%w: %s is none of texts.LANGUAGE.json, style.css, logo.svg, logo.png, header.html, footer.html, %s and %s.html",
+			ErrOwn, name, layoutFile, strings.Join(names(), ".html, "))
 	}
 	return nil
+}
+
+// hooks matches what the script looks for in a page, and what a label or a description is tied to.
+var hooks = regexp.MustCompile(`[\s"](data-[a-z-]+(?:="[^"{}]*")?|(?:id|name)="[^"{}]*"|src="[^"]*/pages\.js")`)
+
+// source returns the text of a template, the operator's if there is one. It must have all that the script looks for: a page
+// on which it finds less would stop in the middle of a login.
+func (o Own) source(file string) (string, error) {
+	ours, err := files.ReadFile("templates/" + file)
+	if err != nil {
+		return "", err
+	}
+	own, replaced := o.Templates[file]
+	if !replaced {
+		return string(ours), nil
+	}
+	has := map[string]bool{}
+	for _, hook := range hooks.FindAllStringSubmatch(own, -1) {
+		has[hook[1]] = true
+	}
+	for _, hook := range hooks.FindAllStringSubmatch(string(ours), -1) {
+		if !has[hook[1]] {
+			return "", fmt.Errorf("%w: %s has no %s, which the script of the page or a label needs; hide by style.css what is not to be seen", ErrOwn, file, hook[1])
+		}
+	}
+	return own, nil
 }

@@ -61,6 +61,20 @@ type Pages struct {
 	mux     *http.ServeMux
 }
 
+func (o Own) parse(page string) (*template.Template, error) {
+	parsed := template.New("").Option("missingkey=error")
+	for _, file := range []string{layoutFile, page + ".html"} {
+		source, err := o.source(file)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := parsed.New(file).Parse(source); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return parsed, nil
+}
+
 // names are the pages, in the order of the navigation as far as they are in it.
 func names() []string {
 	return []string{
@@ -69,7 +83,7 @@ func names() []string {
 	}
 }
 
-// New reads the texts. Its errors are about the operator's: see [LoadOwn].
+// New reads the texts, and the templates of the operator. Its errors are about the operator's: see [LoadOwn].
 func New(cfg Config) (*Pages, error) {
 	p := &Pages{cfg: cfg, pages: map[string]func() (*template.Template, error){}}
 	var err error
@@ -87,8 +101,17 @@ func New(cfg Config) (*Pages, error) {
 	p.header, p.footer = cfg.Own.Header, cfg.Own.Footer
 	for _, name := range names() {
 		p.pages[name] = sync.OnceValues(func() (*template.Template, error) {
-			return template.New("layout.html").Option("missingkey=error").ParseFS(files, "templates/layout.html", "templates/"+name+".html")
+			return cfg.Own.parse(name)
 		})
+	}
+	if len(cfg.Own.Templates) > 0 { // the operator's templates are tried at the start, ours by a test
+		for name := range p.pages {
+			for _, language := range p.languages {
+				if _, err := p.render(name, language, nil, &url.URL{}); err != nil {
+					return nil, fmt.Errorf("%w: %w", ErrOwn, err)
+				}
+			}
+		}
 	}
 	p.mux = http.NewServeMux()
 	p.mux.HandleFunc("GET "+Root+"{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -207,11 +230,11 @@ func (p *Pages) render(name string, in *texts, to *Return, from *url.URL) ([]byt
 	}
 	page, err := p.pages[name]()
 	if err != nil {
-		return nil, fmt.Errorf("account pages: %w", err)
+		return nil, err
 	}
 	var body bytes.Buffer
-	if err := page.Execute(&body, v); err != nil {
-		return nil, fmt.Errorf("account pages: %s in %s: %w", name, in.tag, err)
+	if err := page.ExecuteTemplate(&body, layoutFile, v); err != nil {
+		return nil, fmt.Errorf("%s in %s: %w", name, in.tag, err)
 	}
 	return body.Bytes(), nil
 }

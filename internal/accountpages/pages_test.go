@@ -323,6 +323,14 @@ func TestOwnTexts(t *testing.T) {
 
 func TestLoadOwn(t *testing.T) {
 	t.Parallel()
+	template := func(name string) string {
+		body, err := files.ReadFile("templates/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	forgot, layout := template("forgot.html"), template("layout.html")
 	for name, test := range map[string]struct {
 		files map[string]string
 		wrong string // "": none
@@ -337,7 +345,16 @@ func TestLoadOwn(t *testing.T) {
 		"no language":         {map[string]string{"texts.english.json": `{"language":"English"}`}, "BCP 47"},
 		"without its name":    {map[string]string{"texts.nl.json": `{}`}, "language"},
 		"two logos":           {map[string]string{"logo.svg": "", "logo.png": ""}, "logo.png"},
-		"a page instead":      {map[string]string{"login.html": ""}, "login.html"},
+		"an empty page":       {map[string]string{"login.html": ""}, "login.html"},
+		"no page":             {map[string]string{"logon.html": ""}, "logon.html"},
+		"a page":              {map[string]string{"forgot.html": strings.Replace(forgot, "<h1", "<img src=x><h1", 1)}, ""},
+		"a page and layout":   {map[string]string{"forgot.html": forgot, "layout.html": strings.Replace(layout, "<body", "<body class=own", 1)}, ""},
+		"a page without step": {map[string]string{"forgot.html": strings.Replace(forgot, `data-step="done"`, "", 1)}, `forgot.html has no data-step="done"`},
+		"without an id":       {map[string]string{"forgot.html": strings.Replace(forgot, `id="email"`, `id="mail"`, 1)}, `id="email"`},
+		"without the script":  {map[string]string{"layout.html": strings.Replace(layout, "pages.js", "own.js", 1)}, "pages.js"},
+		"an unknown word":     {map[string]string{"forgot.html": strings.Replace(forgot, ".T.forgot_why", ".T.forgot_wy", 1)}, "forgot_wy"},
+		"an unknown fact":     {map[string]string{"forgot.html": strings.Replace(forgot, ".T.forgot_why", ".Password", 1)}, "forgot.html:5"},
+		"broken":              {map[string]string{"forgot.html": strings.Replace(forgot, "{{end}}", "", 1)}, "forgot.html"},
 		"a file of 300 KiB":   {map[string]string{"style.css": strings.Repeat("x", 300<<10)}, "256 KiB"},
 		"a text, not an text": {map[string]string{"texts.en.json": `{"login":1}`}, "texts.en.json"},
 	} {
@@ -370,17 +387,25 @@ func TestLoadOwn(t *testing.T) {
 func TestOwnFiles(t *testing.T) {
 	t.Parallel()
 	plain := newPages(t, Config{})
+	mine, err := files.ReadFile("templates/login.html")
+	if err != nil {
+		t.Fatal(err)
+	}
 	own := newPages(t, Config{Color: "#ffe000", Own: Own{
-		Style: []byte(":root{--radius:0}"), Logo: []byte("<svg/>"), LogoType: "image/svg+xml", Header: "<p id=own-header>x</p>", Footer: "<a href=/imprint>Imprint</a>",
+		Templates: map[string]string{"login.html": "not shown " + strings.Replace(string(mine), "<h1", "<p>Our own page of {{.Product}}</p><h1", 1)},
+		Style:     []byte(":root{--radius:0}"), Logo: []byte("<svg/>"), LogoType: "image/svg+xml", Header: "<p id=own-header>x</p>", Footer: "<a href=/imprint>Imprint</a>",
 	}})
 	if plain.version == own.version {
 		t.Error("the address of the files is the same")
 	}
 	body := get(t, own, Root+"login").body
-	for _, want := range []string{own.version + "/own.css", own.version + `/logo" alt="Acme"`, "<p id=own-header>", "<a href=/imprint>"} {
+	for _, want := range []string{own.version + "/own.css", own.version + `/logo" alt="Acme"`, "<p id=own-header>", "<a href=/imprint>", "<p>Our own page of Acme</p>"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is missing", want)
 		}
+	}
+	if strings.Contains(body, "not shown") {
+		t.Error("text outside of the templates of a page is shown")
 	}
 	logo := get(t, own, Root+"assets/"+own.version+"/logo")
 	if logo.Header.Get("Content-Type") != "image/svg+xml" || !strings.Contains(logo.Header.Get("Content-Security-Policy"), "sandbox") {

@@ -105,7 +105,7 @@ type Config struct {
 	// Account pages.
 
 	AccountPages bool   `env:"LATCHKEY_ACCOUNT_PAGES" envDefault:"true" form:"true or false" example:"false" doc:"serve pages under /account/ of the HTTP listener, on which people sign up, log in and look after their account (pages.md)"`
-	PagesDir     string `env:"LATCHKEY_PAGES_DIR" form:"a path" example:"/etc/latchkey/pages" doc:"a folder with your own texts.LANGUAGE.json, style.css, logo.svg or logo.png, header.html and footer.html for those pages; read at start"`
+	PagesDir     string `env:"LATCHKEY_PAGES_DIR" form:"a path" example:"/etc/latchkey/pages" doc:"a folder with your own texts.LANGUAGE.json, style.css, logo.svg or logo.png, header.html, footer.html and templates for those pages; read at start"`
 	PagesColor   string `env:"LATCHKEY_PAGES_COLOR" form:"a colour" example:"#1a5fb4" doc:"the colour of buttons and links on those pages; made darker or lighter where it could not be read"`
 
 	// Passkeys.
