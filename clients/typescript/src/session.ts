@@ -206,10 +206,11 @@ export class Session {
 
   /** Sets a new password. All other sessions of the account end. */
   async changePassword(currentPassword: string, newPassword: string): Promise<void> {
+    const { record: asked } = await this.#keeper.read();
     const { deviceToken } = await createClient(AuthService, this.transport).changePassword({ currentPassword, newPassword });
     await this.#keeper.change(({ record }) => ({
       ...record,
-      devices: withDevice(record.devices, record.account?.email ?? "", deviceToken),
+      devices: withDevice(record.devices, asked.account?.email ?? "", deviceToken),
     }));
   }
 

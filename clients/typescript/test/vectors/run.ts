@@ -101,6 +101,16 @@ class Run {
         const answer: ChallengeAnswer = { case: "totpCode", value: given["totp_code"] ?? "" };
         return this.#loggedIn(client, await session.answerChallenge(challenge, answer));
       }
+      case "exchange": {
+        const code = { code: given["code"] ?? "", codeVerifier: given["code_verifier"] ?? "", redirectUri: given["redirect_uri"] ?? "" };
+        return this.#loggedIn(client, await session.exchangeCode(code));
+      }
+      case "reauthenticate":
+        await session.reauthenticate({ proof: { case: "password", value: given["password"] ?? "" } });
+        return "ok";
+      case "change_password":
+        await session.changePassword(given["password"] ?? "", given["new_password"] ?? "");
+        return "ok";
       case "call":
         await createClient(AccountService, session.transport).getAccount({});
         return "ok";

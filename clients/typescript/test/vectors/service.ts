@@ -81,8 +81,14 @@ export class Service {
 
   #message(answer: Extract<Answer, { ok: unknown }>, output: DescMessage): Record<string, unknown> {
     const { tokens, challenge, email, device_token } = answer.ok;
-    if (output.name === "RefreshTokenResponse") {
-      return { tokens: tokens && this.#tokens(tokens) };
+    switch (output.name) {
+      case "RefreshTokenResponse":
+      case "ExchangeAuthorizationCodeResponse":
+        return { tokens: tokens && this.#tokens(tokens), ...(email && { user: { id: "u", email } }) };
+      case "ReauthenticateResponse": {
+        const { accessToken, accessExpireTime } = this.#tokens(tokens ?? { access: "", lifetime: 0 });
+        return { accessToken, accessExpireTime };
+      }
     }
     const result = tokens
       ? { case: "tokens", value: this.#tokens(tokens) }
