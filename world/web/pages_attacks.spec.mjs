@@ -238,6 +238,80 @@ test("a sub-domain that plants cookies logs nobody in to another account", async
   await fresh.getByRole("heading", { name: /^Log in to Acme/ }).waitFor();
 });
 
+test("a logout that the service has refused is told, and is not taken for done", async (t) => {
+  const page = await person(t, browser);
+  await signUpWhole(page, service, someone());
+  const refusals = [
+    { status: 429, code: "resource_exhausted", reason: "RATE_LIMITED", told: "Too many tries" },
+    { status: 500, code: "internal", reason: "", told: "That did not work" },
+  ];
+  for (const { status, code, reason, told } of refusals) {
+    await page.route("**/latchkey.v1.AuthService/Logout", (route) => route.fulfill(refusal(status, code, reason)));
+    await page.getByRole("button", { name: "Log out", exact: true }).click();
+    await page.getByText(told).first().waitFor();
+    assert.ok(page.url().endsWith("/account/security"), page.url());
+    assert.equal(await page.evaluate(() => localStorage.getItem("latchkey.session")), "1");
+    await page.unroute("**/latchkey.v1.AuthService/Logout");
+  }
+  await page.getByRole("button", { name: "Log out", exact: true }).click();
+  await page.getByRole("heading", { name: /^Log in to Acme/ }).waitFor();
+  await page.goto(`${service.origin}/account/security`);
+  await page.getByRole("heading", { name: /^Log in to Acme/ }).waitFor();
+});
+
+test("a refresh that was refused for another reason than its session keeps the session, and its id", async (t) => {
+  const page = await person(t, browser);
+  const email = someone();
+  await signUpWhole(page, service, email);
+  const ids = [];
+  await page.route("**/latchkey.v1.AuthService/RefreshToken", (route) => {
+    ids.push(route.request().postDataJSON().requestId);
+    return ids.length === 1 ? route.fulfill(refusal(500, "internal", "")) : route.continue();
+  });
+  await page.reload();
+  await page.getByText("That did not work").waitFor();
+  assert.ok(page.url().endsWith("/account/security"), page.url());
+  await page.reload();
+  await page.getByText(email).waitFor();
+  assert.equal(ids.length, 2);
+  assert.equal(ids[0], ids[1]);
+});
+
+test("after somebody else has logged in in this browser, a page of the person before does nothing in their name", async (t) => {
+  const page = await person(t, browser);
+  await signUpWhole(page, service, someone());
+  const grace = someone("grace");
+  const other = await person(t, browser);
+  await signUpWhole(other, service, grace, ["Grace", "Hopper"]);
+  // As an app of the service does: the cookie is one for the browser.
+  const logged = await page.evaluate(
+    async ([email, password]) =>
+      (await fetch("/latchkey.v1.AuthService/Login", {
+        method: "POST", headers: { "content-type": "application/json", "connect-protocol-version": "1", "latchkey-pages": "1" },
+        body: JSON.stringify({ email, password }),
+      })).json(),
+    [grace, password],
+  );
+  assert.equal(logged.tokens.refreshToken ?? "", "");
+  let expired = false;
+  await page.route("**/latchkey.v1.AccountService/UpdateAccount", (route) => {
+    if (expired) return route.continue();
+    expired = true;
+    return route.fulfill(refusal(401, "unauthenticated", "TOKEN_EXPIRED"));
+  });
+  await page.locator("#first").fill("Mallory");
+  await page.locator('form[data-form="profile"]').getByRole("button", { name: "Save" }).click();
+  await page.getByText(`As ${grace}.`).waitFor();
+  await other.reload();
+  await eventually(() => other.locator("#first").inputValue(), "Grace");
+});
+
+/** What the service refuses a call with, as JSON of Connect. */
+function refusal(status, code, reason) {
+  const details = reason ? [{ type: "google.rpc.ErrorInfo", value: "", debug: { reason } }] : [];
+  return { status, contentType: "application/json", body: JSON.stringify({ code, message: "refused", details }) };
+}
+
 test("an app gets a code that is good once, and no look-alike gets anything", async (t) => {
   const callback = `http://localhost:${app.address().port}/callback`;
   const verifier = randomBytes(32).toString("base64url");

@@ -64,7 +64,7 @@ export async function verifyPage(): Promise<void> {
 /** Logs in after a proof, unless the account asks for more than the password. */
 async function tryLogin(email: string, password: string): Promise<boolean> {
   try {
-    const answer = await post("AuthService/Login", { email, password, deviceName: deviceName(), deviceToken: await session.deviceToken(email) });
+    const answer = await session.enter("AuthService/Login", { email, password, deviceName: deviceName(), deviceToken: await session.deviceToken(email) });
     if (!answer.tokens) return false;
     await session.begin(answer);
     return true;

@@ -50,12 +50,12 @@ async function guarded(what: () => Promise<void>): Promise<void> {
 
 /** Logs in with a password. */
 export const logIn = (email: string, password: string): Promise<void> =>
-  guarded(async () => follow(await post("AuthService/Login", {
+  guarded(async () => follow(await session.enter("AuthService/Login", {
     email, password, deviceName: deviceName(), deviceToken: await session.deviceToken(email), cancelDeletion: keep,
   })));
 
 const answerPasskey = (challengeToken: string, passkeyJson: string): Promise<void> =>
-  guarded(async () => follow(await post("AuthService/AnswerChallenge", { challengeToken, passkeyJson, deviceName: deviceName(), cancelDeletion: keep })));
+  guarded(async () => follow(await session.enter("AuthService/AnswerChallenge", { challengeToken, passkeyJson, deviceName: deviceName(), cancelDeletion: keep })));
 
 async function logInByPasskey(): Promise<void> {
   const begun = await post("AuthService/StartPasskeyLogin", {});
@@ -88,7 +88,7 @@ async function offerPasskeys(): Promise<void> {
 
 /** What pages that end in a login share. */
 export function wireChallenge(): void {
-  onFactor((proof) => guarded(async () => follow(await post("AuthService/AnswerChallenge", {
+  onFactor((proof) => guarded(async () => follow(await session.enter("AuthService/AnswerChallenge", {
     challengeToken: challenge, ...proof, deviceName: deviceName(), cancelDeletion: keep,
   }))));
   onPress("keep", async () => {
@@ -186,7 +186,7 @@ export async function codePage(): Promise<void> {
     one("#mailed-code")?.focus();
   });
   onForm("mailed-code", async ({ code }) => {
-    await follow(await post("AuthService/AnswerChallenge", {
+    await follow(await session.enter("AuthService/AnswerChallenge", {
       challengeToken: token, emailCode: digits(code), deviceName: deviceName(), deviceToken: await session.deviceToken(address),
     }));
   });

@@ -7,6 +7,12 @@ const hint = "latchkey.session";
 const pending = "latchkey.refresh";
 const devices = "latchkey.device.";
 
+/** The answers to RefreshToken and Logout that say that there is no such session. No other answer does. */
+const ends = ["REFRESH_TOKEN_INVALID", "REFRESH_TOKEN_REUSED", "SESSION_ENDED"];
+
+/** Runs while no other tab does: each of these answers may set the cookie. */
+const alone = <T>(task: () => Promise<T>): Promise<T> => navigator.locks.request("latchkey.refresh", task) as Promise<T>;
+
 let token = "";
 export let sessionId = "";
 
@@ -31,6 +37,9 @@ function forget(): void {
   localStorage.removeItem(hint);
   localStorage.removeItem(pending);
 }
+
+/** Makes a call that may begin a session. A refresh under way would bring the cookie of the session before back. */
+export const enter = (method: string, body: object): Promise<Answer> => alone(() => post(method, body));
 
 /** Takes the answer of a login. */
 export async function begin(answer: Answer): Promise<void> {
@@ -61,27 +70,40 @@ const wait = (milliseconds: number): Promise<void> => new Promise((done) => setT
  * Gets an access token by the cookie. Returns whether there is a session. One tab refreshes at a time: two at once would
  * use one refresh token twice. The id stays until there is an answer, also if this tab is closed before.
  */
-export async function refresh(): Promise<boolean> {
-  return await navigator.locks.request("latchkey.refresh", async (): Promise<boolean> => {
+export function refresh(): Promise<boolean> {
+  return alone(async () => {
     let id = localStorage.getItem(pending);
     if (!id) localStorage.setItem(pending, (id = crypto.randomUUID()));
     for (let attempt = 0; ; attempt++) {
+      let answer: Answer;
       try {
-        take((await post("AuthService/RefreshToken", { requestId: id })).tokens);
-        localStorage.removeItem(pending);
-        return true;
+        answer = await post("AuthService/RefreshToken", { requestId: id });
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        if (error.reason === "RATE_LIMITED") throw error;
-        if (!error.passing) {
+        if (ends.includes(error.reason)) {
           forget();
           return false;
         }
-        if (attempt === 4) throw error;
+        if (!error.passing || attempt === 4) throw error;
         await wait(300 * 2 ** attempt);
+        continue;
       }
+      localStorage.removeItem(pending);
+      if (sessionId && answer.tokens.sessionId !== sessionId) throw replaced();
+      take(answer.tokens);
+      return true;
     }
   });
+}
+
+/**
+ * Leaves the page: the cookie is of another login in this browser, perhaps of somebody else. What the page shows, and the
+ * call that waits, are of the account before.
+ */
+function replaced(): Refused {
+  token = sessionId = "";
+  dispatchEvent(new Event("latchkey-ended"));
+  return new Refused("SESSION_ENDED", "unauthenticated");
 }
 
 let opening: Promise<boolean> | undefined;
@@ -123,11 +145,10 @@ export function renew(answer: Answer): void {
 
 export const accessToken = (): string => token;
 
-/** Ends the session, here and on the service. */
+/** Ends the session, here and on the service. If it throws, the session goes on: the cookie is still there. */
 export async function end(): Promise<void> {
-  // With the lock, no refresh of another tab is on its way, whose answer would bring a cookie back.
-  await navigator.locks.request("latchkey.refresh", () => post("AuthService/Logout", {}).catch((error: unknown) => {
-    if (error instanceof Refused && error.passing) throw error;
+  await alone(() => post("AuthService/Logout", {}).catch((error: unknown) => {
+    if (!(error instanceof Refused) || !ends.includes(error.reason)) throw error;
   }));
   forget();
   tabs.postMessage("ended");
