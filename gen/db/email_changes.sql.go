@@ -129,7 +129,9 @@ func (q *Queries) DeleteFactorsBut(ctx context.Context, db DBTX, arg DeleteFacto
 }
 
 const findEmailChange = `-- name: FindEmailChange :one
-SELECT coalesce(s.new_email, '')::text AS new_email, s.address FROM one_time_secrets s
+SELECT coalesce(s.new_email, '')::text AS new_email, s.address,
+    coalesce(encode(s.data, 'hex')::uuid, '00000000-0000-0000-0000-000000000000')::uuid AS session_id
+FROM one_time_secrets s
 WHERE s.user_id = $1 AND s.purpose = $2 AND s.asker = $3 AND s.expires_at > $4::timestamptz
     AND NOT latchkey_ended_since(s.user_id, s.ledger) AND latchkey_on_primary()
 `
@@ -142,11 +144,13 @@ type FindEmailChangeParams struct {
 }
 
 type FindEmailChangeRow struct {
-	NewEmail string
-	Address  string
+	NewEmail  string
+	Address   string
+	SessionID uuid.UUID
 }
 
-// FindEmailChange reads the change that an account waits for. Lock the account first.
+// FindEmailChange reads the change that an account waits for, and the session that has asked for it (zeros: a replica of
+// the version before has stored the change, and did not say). Lock the account first.
 func (q *Queries) FindEmailChange(ctx context.Context, db DBTX, arg FindEmailChangeParams) (FindEmailChangeRow, error) {
 	row := db.QueryRow(ctx, findEmailChange,
 		arg.UserID,
@@ -155,7 +159,7 @@ func (q *Queries) FindEmailChange(ctx context.Context, db DBTX, arg FindEmailCha
 		arg.Now,
 	)
 	var i FindEmailChangeRow
-	err := row.Scan(&i.NewEmail, &i.Address)
+	err := row.Scan(&i.NewEmail, &i.Address, &i.SessionID)
 	return i, err
 }
 
@@ -337,20 +341,23 @@ func (q *Queries) SetAddress(ctx context.Context, db DBTX, arg SetAddressParams)
 }
 
 const setNewEmail = `-- name: SetNewEmail :exec
-UPDATE one_time_secrets SET new_email = $1::text WHERE user_id = $2 AND purpose = $3 AND asker = $4
+UPDATE one_time_secrets SET new_email = $1::text, data = uuid_send($2::uuid)
+WHERE user_id = $3 AND purpose = $4 AND asker = $5
 `
 
 type SetNewEmailParams struct {
-	NewEmail string
-	UserID   uuid.UUID
-	Purpose  string
-	Asker    []byte
+	NewEmail  string
+	SessionID uuid.UUID
+	UserID    uuid.UUID
+	Purpose   string
+	Asker     []byte
 }
 
-// SetNewEmail notes the address that a secret will give to the account, as it was typed.
+// SetNewEmail notes the address that a secret will give to the account, as it was typed, and the session that asks for it.
 func (q *Queries) SetNewEmail(ctx context.Context, db DBTX, arg SetNewEmailParams) error {
 	_, err := db.Exec(ctx, setNewEmail,
 		arg.NewEmail,
+		arg.SessionID,
 		arg.UserID,
 		arg.Purpose,
 		arg.Asker,

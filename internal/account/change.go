@@ -82,7 +82,7 @@ func (a *Accounts) askForChange(ctx context.Context, tx pgx.Tx, by revoke.Author
 		return err
 	}
 	err = a.queries.SetNewEmail(ctx, tx, db.SetNewEmailParams{
-		UserID: user.ID, Purpose: s.purpose.name, Asker: o.asker, NewEmail: newEmail,
+		UserID: user.ID, Purpose: s.purpose.name, Asker: o.asker, NewEmail: newEmail, SessionID: by.SessionID,
 	})
 	if err != nil {
 		return fmt.Errorf("note the new address: %w", err)
@@ -123,7 +123,7 @@ func (a *Accounts) mailChange(ctx context.Context, tx pgx.Tx, o owner, position 
 }
 
 // issueChange returns the mail of a change of address. It returns none if the change was replaced by one to another
-// address, or if the new address is somebody else's: its owner is not told of each attempt, which would be a way to send
+// address, if the session that asked for it has ended, or if the new address is somebody else's: its owner is not told of each attempt, which would be a way to send
 // them mails.
 func (r Resets) issueChange(ctx context.Context, tx pgx.Tx, user db.User, link mail.Link) (letter mail.Letter, err error) {
 	queries := db.New()
@@ -141,6 +141,13 @@ func (r Resets) issueChange(ctx context.Context, tx pgx.Tx, user db.User, link m
 		return mail.Letter{}, nil
 	}
 	o.address = change.Address
+	asking, err := queries.SessionOfUserRevoked(ctx, tx, db.SessionOfUserRevokedParams{SessionID: change.SessionID, UserID: o.userID})
+	if err != nil {
+		return mail.Letter{}, fmt.Errorf("look the session up: %w", err)
+	}
+	if asking.Revoked {
+		return mail.Letter{}, nil
+	}
 	held, err := queries.AddressHeld(ctx, tx, db.AddressHeldParams{Email: change.NewEmail, EmailLookup: o.address, UserID: o.userID})
 	if err != nil {
 		return mail.Letter{}, fmt.Errorf("look the new address up: %w", err)
@@ -175,6 +182,9 @@ func (a *Accounts) ConfirmEmailChange(ctx context.Context, m Mailed) error {
 
 // confirmChange spends the secret, changes the address and tells the one before, or does none of it. The trigger on users
 // ends everything that was mailed to the address before.
+//
+// The session that asked for the change must be there at the end: an owner who ends the session of a thief, or a reuse that
+// does, ends with it what the thief has asked for.
 func (a *Accounts) confirmChange(ctx context.Context, tx pgx.Tx, shown mailed) (revoke.Ended, error) {
 	spend, change := shown.spend, db.FindEmailChangeRow{}
 	shown.spend = func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -202,7 +212,21 @@ func (a *Accounts) confirmChange(ctx context.Context, tx pgx.Tx, shown mailed) (
 	if err := a.cfg.Trail.Record(ctx, tx, audit.EmailChanged, before.ID, uuid.Nil); err != nil {
 		return revoke.Ended{}, err
 	}
-	return a.cfg.Revoker.AnnounceChanges(ctx, tx)
+	if change.SessionID == uuid.Nil {
+		return a.cfg.Revoker.AnnounceChanges(ctx, tx)
+	}
+	// Rows that end all sessions have ended the secret, so only the end of this one is looked for: after the head.
+	head, err := a.cfg.Revoker.Head(ctx, tx)
+	if err != nil {
+		return revoke.Ended{}, err
+	}
+	announced, err := a.cfg.Revoker.AnnounceChangesFor(ctx, tx, revoke.Authority{
+		UserID: before.ID, SessionID: change.SessionID, Position: head.Position,
+	})
+	if refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED) {
+		err = shown.invalid()
+	}
+	return announced, err
 }
 
 // takeAddress gives an account, which is locked, a proved address. It refuses one that another account has or may take

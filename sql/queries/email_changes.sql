@@ -1,10 +1,14 @@
--- SetNewEmail notes the address that a secret will give to the account, as it was typed.
+-- SetNewEmail notes the address that a secret will give to the account, as it was typed, and the session that asks for it.
 -- name: SetNewEmail :exec
-UPDATE one_time_secrets SET new_email = @new_email::text WHERE user_id = @user_id AND purpose = @purpose AND asker = @asker;
+UPDATE one_time_secrets SET new_email = @new_email::text, data = uuid_send(@session_id::uuid)
+WHERE user_id = @user_id AND purpose = @purpose AND asker = @asker;
 
--- FindEmailChange reads the change that an account waits for. Lock the account first.
+-- FindEmailChange reads the change that an account waits for, and the session that has asked for it (zeros: a replica of
+-- the version before has stored the change, and did not say). Lock the account first.
 -- name: FindEmailChange :one
-SELECT coalesce(s.new_email, '')::text AS new_email, s.address FROM one_time_secrets s
+SELECT coalesce(s.new_email, '')::text AS new_email, s.address,
+    coalesce(encode(s.data, 'hex')::uuid, '00000000-0000-0000-0000-000000000000')::uuid AS session_id
+FROM one_time_secrets s
 WHERE s.user_id = @user_id AND s.purpose = @purpose AND s.asker = @asker AND s.expires_at > @now::timestamptz
     AND NOT latchkey_ended_since(s.user_id, s.ledger) AND latchkey_on_primary();
 

@@ -1053,9 +1053,10 @@ export declare const AccountService: GenService<{
    * ChangeEmail asks for another address. It mails a link and a code of six digits to
    * the new one, for AuthService.ConfirmEmailChange, and tells the owner at the
    * present one. Until the new address is confirmed, nothing about the account
-   * changes. The link and the code are good for an hour, and end when the account's
-   * sessions are ended, its address changes, or ChangeEmail is called for another
-   * address. An address gets one such mail a minute and five in 15 minutes at most.
+   * changes. The link and the code are good for an hour, and end when this session
+   * ends, the account's sessions are ended, its address changes, or ChangeEmail is
+   * called for another address. An address gets one such mail a minute and five in 15
+   * minutes at most.
    *
    * The answer and its time are the same whether or not an account has the new
    * address; nothing is mailed to one that is taken.
