@@ -429,6 +429,19 @@ func TestUndoKeepsAnAccountThatIsToBeDeleted(t *testing.T) {
 	}
 }
 
+// TestUndoComesAfterTheDeletion checks that nobody but an operator can keep an account from its delete_time on, also while
+// no sweep has come.
+func TestUndoComesAfterTheDeletion(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{DeletionGrace: 24 * time.Hour})
+	owner, undo := changed(t, s, email, newEmail)
+	if _, err := s.AccountService.DeleteAccount(as(t, owner), &latchkeyv1.DeleteAccountRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	s.Clock.Advance(24 * time.Hour)
+	wantRefused(t, undoChange(t.Context(), s, undo.token), codes.InvalidArgument, "LINK_INVALID", "token")
+}
+
 // TestUndoWhereAnotherProgramGaveTheAddressAway checks that an undo does not share an address, and is not spent by that,
 // and that a spelling which another account had all along does not matter.
 func TestUndoWhereAnotherProgramGaveTheAddressAway(t *testing.T) {

@@ -186,12 +186,12 @@ func (a *Accounts) undo(ctx context.Context, tx pgx.Tx, userID uuid.UUID, token 
 }
 
 // keepUndone makes an account active again that is to be deleted: the thief who has changed its address may have asked for
-// that. It refuses one that an operator has suspended.
+// that. It refuses one that an operator has suspended, and one whose time is over, as a login does.
 func (a *Accounts) keepUndone(ctx context.Context, tx pgx.Tx, userID uuid.UUID) error {
 	switch mark, err := a.deletionOf(ctx, tx, userID); {
 	case err != nil:
 		return err
-	case mark == nil || mark.Suspended:
+	case !a.canKeep(mark):
 		return refusal.LinkInvalid()
 	}
 	// The trigger on users deletes the mark.
