@@ -79,13 +79,13 @@ func TestTokensInFlight(t *testing.T) {
 			wantValid(t, s, sess.RefreshToken, invalid)
 		}
 	}
-	postgres, redis := s.Calls.Postgres(), s.Calls.Redis()
+	postgres, redis := s.Calls.Of("ValidateToken")
 	for _, sess := range backend.Sessions {
 		wantValid(t, s, sess.AccessToken, 0)
 		wantValid(t, s, sess.RefreshToken, invalid)
 	}
-	if p, r := s.Calls.Postgres()-postgres, s.Calls.Redis()-redis; p != 0 || r != 0 {
-		t.Errorf("%d statements and %d Redis commands for tokens that are known", p, r)
+	if p, r := s.Calls.Of("ValidateToken"); p != postgres || r != redis {
+		t.Errorf("%d statements and %d Redis commands for tokens that are known", p-postgres, r-redis)
 	}
 	// A refresh token is still known as one when Redis loses it.
 	if err := s.Redis.FlushDB(t.Context()).Err(); err != nil {

@@ -33,11 +33,10 @@ func TestTripsOfARefresh(t *testing.T) {
 		}
 		settled(t, of.server)
 		for range 5 {
-			postgres, redis := of.server.Calls.Postgres(), of.server.Calls.Redis()
+			postgres, redis := of.server.Calls.Of("RefreshToken")
 			tokens = refresh(t, of.server, tokens.GetRefreshToken(), "a-request")
-			postgres, redis = of.server.Calls.Postgres()-postgres, of.server.Calls.Redis()-redis
-			if postgres != 1 || redis != of.redis {
-				t.Errorf("PostgreSQL was asked %d times and Redis %d times, want 1 and %d", postgres, redis, of.redis)
+			if p, r := of.server.Calls.Of("RefreshToken"); p-postgres != 1 || r-redis != of.redis {
+				t.Errorf("PostgreSQL was asked %d times and Redis %d times, want 1 and %d", p-postgres, r-redis, of.redis)
 			}
 		}
 	}
@@ -59,13 +58,12 @@ func TestForgedRefreshTokenAsksNoStore(t *testing.T) {
 	s := testenv.Start(t, testenv.Options{})
 	token := account(t, s).GetRefreshToken()
 	settled(t, s)
-	postgres, redis := s.Calls.Postgres(), s.Calls.Redis()
 	for _, at := range []int{10, 40, 70, 90, 120, 150} {
 		_, err := tryRefresh(t.Context(), s, flip(token, at), "")
 		wantRefused(t, err, codes.Unauthenticated, "REFRESH_TOKEN_INVALID")
 	}
-	if s.Calls.Postgres() != postgres || s.Calls.Redis() != redis {
-		t.Errorf("PostgreSQL was asked %d times, Redis %d times", s.Calls.Postgres()-postgres, s.Calls.Redis()-redis)
+	if postgres, redis := s.Calls.Of("RefreshToken"); postgres != 0 || redis != 0 {
+		t.Errorf("PostgreSQL was asked %d times, Redis %d times", postgres, redis)
 	}
 }
 
