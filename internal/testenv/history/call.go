@@ -28,6 +28,11 @@ const (
 	addPasskey     kind = "FinishPasskeyRegistration"
 	removePasskey  kind = "RemovePasskey"
 	passkeyLogin   kind = "AnswerChallenge by passkey"
+	verifyEmail    kind = "VerifyEmail"
+	addApp         kind = "ConfirmTotp"
+	removeApp      kind = "RemoveTotp"
+	appLogin       kind = "AnswerChallenge by app"
+	recoveryLogin  kind = "AnswerChallenge by recovery code"
 	deleteUser     kind = "DeleteUser"
 	// markUser is DeleteUser with a grace, restoreUser ends that.
 	markUser      kind = "DeleteUser with a grace"
@@ -37,7 +42,16 @@ const (
 )
 
 // begins reports whether the call starts a session.
-func (k kind) begins() bool { return k == login || k == codeLogin || k == passkeyLogin }
+func (k kind) begins() bool { return k == login || k == passkeyLogin || k.usesUp() }
+
+// usesUp reports whether the call uses a code up before it starts a session. If the session cannot start, the code is used
+// up nevertheless.
+func (k kind) usesUp() bool { return k == codeLogin || k == appLogin || k == recoveryLogin }
+
+// changesFactors reports whether the call adds or removes a second factor.
+func (k kind) changesFactors() bool {
+	return k == addPasskey || k == removePasskey || k == addApp || k == removeApp
+}
 
 // revokesOne reports whether the call names the session that it ends.
 func (k kind) revokesOne() bool { return k == logout || k == revokeSession || k == revokeOne }
@@ -47,14 +61,14 @@ func (k kind) activates() bool { return k == reactivate || k == restoreUser }
 
 // endsNone reports whether the call changes the whole account and ends no session.
 func (k kind) endsNone() bool {
-	return k.activates() || k == addPasskey || k == removePasskey || k == confirmChange
+	return k.activates() || k.changesFactors() || k == confirmChange || k == appLogin || k == recoveryLogin
 }
 
 // commits reports whether the call changes the whole account.
 func (k kind) commits() bool {
 	switch k {
 	case revokeOthers, changePassword, resetPassword, suspend, reactivate, revokeUser, removeFactors, deleteUser, markUser, restoreUser,
-		codeLogin, addPasskey, removePasskey, confirmChange, undoChange:
+		codeLogin, addPasskey, removePasskey, confirmChange, undoChange, verifyEmail, addApp, removeApp, appLogin, recoveryLogin:
 		return true
 	case signUp, login, validate, refresh, logout, revokeSession, revokeOne, passkeyLogin:
 	}
@@ -73,7 +87,7 @@ const (
 	challenged    answer = "asked for a second factor"
 )
 
-// none is no session, no passkey and no secret.
+// none is no session, no factor, no challenge and no secret.
 const none = 0
 
 // call is one call as its client saw it.
@@ -92,10 +106,11 @@ type call struct {
 	Address string
 	// Proved is true if signUp made an account whose address is proved.
 	Proved bool
-	// Passkey is the number of the passkey that was used, added or removed, Once that of the mailed code or of the answer
-	// of a passkey. Both count from 1 in each account.
-	Passkey, Once int
-	Answer        answer
+	// Factor is the number of the passkey, app or set of recovery codes that was used, added or removed. Once is that of what
+	// works once: a mail, a recovery code, the answer of a passkey, or the step of an app's code. Challenge is that of the
+	// challenge that a login was answered with, or that was answered. But for steps, they count from 1 in each account.
+	Factor, Once, Challenge int
+	Answer                  answer
 	// Call and Return are numbers from one counter of all clients: if a call returned before another one began, its
 	// Return is lower than the other's Call.
 	Call, Return int64
@@ -103,9 +118,17 @@ type call struct {
 	Lost bool
 	// limited means that the limiter refused the call.
 	limited bool
+	// token is that of the challenge that a login was answered with.
+	token string
 	// Where is the replica, Error its error text for people.
 	Where, Error string
 }
+
+// endsNone reports whether the call changes the whole account and ends no session.
+func (c *call) endsNone() bool { return c.Kind.endsNone() || c.Kind == verifyEmail && !c.byMailAlone() }
+
+// byMailAlone reports whether nothing but a mail shows who makes a VerifyEmail.
+func (c *call) byMailAlone() bool { return c.Password == "" && c.Session == none }
 
 func (c *call) target() int {
 	if c.Kind == logout {
@@ -132,11 +155,14 @@ func (c *call) String() string {
 	if c.Address != "" {
 		text += " address " + c.Address
 	}
-	if c.Passkey != none {
-		text += fmt.Sprintf(" passkey %d", c.Passkey)
+	if c.Factor != none {
+		text += fmt.Sprintf(" factor %d", c.Factor)
 	}
 	if c.Once != none {
 		text += fmt.Sprintf(" secret %d", c.Once)
+	}
+	if c.Challenge != none {
+		text += fmt.Sprintf(" challenge %d", c.Challenge)
 	}
 	text += ": " + string(c.Answer)
 	if c.Error != "" {

@@ -5,7 +5,6 @@ package history
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,9 +19,9 @@ type account struct {
 	number int
 	id     uuid.UUID
 
-	// resetting and moving keep a second client from planting a token in place of the first one's.
-	resetting, moving sync.Mutex
-	// changingKeys is held while a passkey is added, removed or asked for an answer.
+	// resetting, moving and proving keep a second client from planting a token in place of the first one's.
+	resetting, moving, proving sync.Mutex
+	// changingKeys is held while a passkey or an app is added or removed, and while a passkey is asked for an answer.
 	changingKeys sync.Mutex
 
 	mu       sync.Mutex
@@ -43,6 +42,9 @@ type account struct {
 	passkey *key
 	keys    []*key
 	secrets int
+	// app and recovery are the last ones that the owner got. They may have been removed since.
+	app      *app
+	recovery *recovery
 }
 
 // session is the session of one login.
@@ -102,7 +104,8 @@ func (w *world) loginAt(ctx context.Context, r *replica, a *account, address, ty
 		if err != nil {
 			return err
 		}
-		if response.GetChallenge() != nil {
+		if challenge := response.GetChallenge(); challenge != nil {
+			c.open(a, challenge)
 			return errChallenged
 		}
 		w.hold(s, c, response.GetTokens())
@@ -310,11 +313,9 @@ func (w *world) operate(ctx context.Context, r *replica, a *account, k kind) *ca
 // performForAll makes a call that changes the account, and mostly ends all sessions but one, and notes its effect. A
 // session of a login at the same time may be noted as revoked or not.
 func (w *world) performForAll(ctx context.Context, r *replica, a *account, except *session, c *call, do func(context.Context, *clients) error) *call {
-	a.mu.Lock()
-	before := slices.Clone(a.held)
-	a.mu.Unlock()
+	before := a.sessions()
 	w.perform(ctx, r, changeTime, c, do)
-	if c.Answer == accepted && !c.Kind.endsNone() {
+	if c.Answer == accepted && !c.endsNone() {
 		for _, s := range before {
 			if s != except {
 				s.believe(c)

@@ -14,6 +14,8 @@ const (
 	accountsAtOnce = 3
 	// callsPerAccount bounds the number of events that porcupine must order.
 	callsPerAccount = 250
+	// maxSecrets is below maxSessions by more than the secrets of the calls that are under way.
+	maxSecrets = 480
 	// maxUnknown is how many calls for a whole account may get no answer. With each of them the model allows more.
 	maxUnknown = 3
 	// firstRevoking is how many of 100 calls revoke nothing.
@@ -94,7 +96,7 @@ func (a *account) used() bool {
 	if a.deleted {
 		a.last++
 	}
-	return a.last > callsAfterDeletion || a.calls > callsPerAccount || a.lockedOut || a.unknown >= maxUnknown
+	return a.last > callsAfterDeletion || a.calls > callsPerAccount || a.secrets > maxSecrets || a.lockedOut || a.unknown >= maxUnknown
 }
 
 func (l *load) count(c *call) {
@@ -193,12 +195,10 @@ func (c *client) act(ctx context.Context) {
 	switch {
 	case s == nil || choice < 12:
 		done = c.login(ctx, r, a)
-	case choice < 77:
+	case choice < 75:
 		done = c.load.w.look(ctx, r, s, c.random.percent(10))
-	case choice < 80: // with a passkey, passwords begin no sessions
-		if done = c.load.w.removePasskey(ctx, r, s); done == nil {
-			done = c.load.w.addPasskey(ctx, r, s)
-		}
+	case choice < 80:
+		done = c.changeFactor(ctx, r, a, s)
 	case choice < firstRevoking:
 		done = c.load.w.refresh(ctx, r, s)
 	default:
@@ -228,6 +228,10 @@ func (c *client) login(ctx context.Context, r *replica, a *account) *call {
 		return used
 	}
 	_, done := c.load.w.loginAt(ctx, r, a, address, typed)
+	if done.Answer == challenged {
+		c.load.count(done)
+		return c.useSomeCode(ctx, r, a, done)
+	}
 	if done.Answer == wrongPassword {
 		a.mu.Lock()
 		a.address = a.addresses[c.random.below(len(a.addresses))]
@@ -248,6 +252,8 @@ func (c *client) otherWay(ctx context.Context, r *replica, a *account, typed str
 		return c.load.w.resetPassword(ctx, r, a)
 	case typed == noPassword, c.random.percent(4):
 		return c.useCode(ctx, r, a)
+	case c.random.percent(4):
+		return c.verify(ctx, r, a, typed)
 	case c.random.percent(5), hasPasskey && c.random.percent(70):
 		return c.useSomeKey(ctx, r, a)
 	}

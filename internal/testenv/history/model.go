@@ -4,8 +4,8 @@
 //
 // The files: model.go is the promise, with ways.go about addresses and ways to log in; call.go makes events of the model
 // from a recorded call, check.go asks porcupine, after prune.go has left events out; world.go, client.go, secondways.go,
-// moves.go and load.go make and record calls, replica.go and faults.go run and disturb the replicas; mutant.go builds
-// broken ones, for which scenario.go, secondways.go and moves.go have schedules.
+// apps.go, proofs.go, moves.go and load.go make and record calls, replica.go and faults.go run and disturb the replicas;
+// mutant.go builds broken ones, for which scenario.go, secondways.go, apps.go, proofs.go and moves.go have schedules.
 package history
 
 import (
@@ -52,7 +52,7 @@ import (
 type sessions [maxSessions / wordBits]uint64
 
 const (
-	// maxSessions is above the number of calls that clients make with one account.
+	// maxSessions is above the number of sessions, and of secrets, of one account.
 	maxSessions = 512
 	wordBits    = 64
 )
@@ -116,7 +116,7 @@ func (s *state) refuses(session int) bool {
 		slices.ContainsFunc(s.underWay, func(u underWay) bool { return u.reactivates })
 }
 
-// commit makes all sessions but one revoking.
+// commit makes all sessions but one revoking, and ends all challenges.
 func (s *state) commit(call int64, except int) *state {
 	spared := s.ended
 	if except != none {
@@ -125,6 +125,7 @@ func (s *state) commit(call int64, except int) *state {
 	reached := s.begun.without(spared)
 	next := *s
 	next.revoking = s.revoking.union(reached)
+	next.open = sessions{}
 	next.begin(underWay{call: call, reached: reached})
 	return &next
 }
@@ -229,8 +230,12 @@ func (s *state) happen(c *call) *state {
 		return s.codeLogin(c)
 	case passkeyLogin:
 		return s.passkeyLogin(c)
-	case addPasskey, removePasskey:
-		return s.changePasskey(c)
+	case appLogin, recoveryLogin:
+		return s.answer(c)
+	case verifyEmail:
+		return s.verify(c)
+	case addPasskey, removePasskey, addApp, removeApp:
+		return s.changeFactor(c)
 	case confirmChange, undoChange:
 		return s.setAddress(c)
 	case validate, refresh, logout, revokeSession, revokeOthers:
@@ -259,14 +264,19 @@ func (s *state) login(c *call) *state {
 	matches := c.Password == s.password && (c.Address == "" || c.Address == s.address)
 	switch c.Answer {
 	case accepted:
-		if !matches || s.suspended || s.deleted || s.passkey != none {
+		if !matches || s.suspended || s.deleted || s.guarded() {
 			return nil
 		}
 		next := *s
 		next.begun = s.begun.with(c.Session)
 		return &next
 	case challenged:
-		return s.onlyIf(matches && !s.suspended && s.passkey != none)
+		if !matches || s.suspended || s.deleted || !s.guarded() {
+			return nil
+		}
+		next := *s
+		next.open = s.open.with(c.Challenge)
+		return &next
 	case wrongPassword:
 		// A login gets this answer if its account is suspended while it hashes.
 		return s.onlyIf(!matches || s.suspended || s.deleted)
@@ -294,7 +304,7 @@ func (s *state) operate(c *call) *state {
 	next.suspended = s.suspended || c.Kind == suspend || c.Kind == markUser
 	next.deleted = c.Kind == deleteUser
 	if c.Kind == removeFactors {
-		next.passkey = none
+		next.passkey, next.app, next.codes = none, none, none
 	}
 	return next
 }
@@ -304,7 +314,7 @@ func (s *state) setPassword(c *call) *state {
 		switch c.Answer {
 		case accepted:
 			next := s.commit(c.Call, none)
-			next.ways = s.takenBack(c.NewPassword)
+			next.ways = next.takenBack(c.NewPassword)
 			return next.onlyIf(!s.suspended && !s.deleted)
 		case refused:
 			// This includes a link that was requested before the account's sessions were ended: the model does not know

@@ -49,11 +49,11 @@ func byCode(from, to int64, session, once int, a answer) *call {
 
 // passkey adds or removes passkey 7, by session 1.
 func passkey(from, to int64, k kind, a answer) *call { //nolint:unparam // as of the others
-	return at(from, to, call{Kind: k, Session: 1, Passkey: 7, Answer: a})
+	return at(from, to, call{Kind: k, Session: 1, Factor: 7, Answer: a})
 }
 
 func byPasskey(from, to int64, session, once int, a answer) *call { //nolint:unparam // as byCode
-	return at(from, to, call{Kind: passkeyLogin, Session: session, Passkey: 7, Once: once, Answer: a})
+	return at(from, to, call{Kind: passkeyLogin, Session: session, Factor: 7, Once: once, Answer: a})
 }
 
 func operator(from, to int64, k kind) *call {

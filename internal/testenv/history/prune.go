@@ -26,7 +26,7 @@ func newPast(calls []*call) past {
 		switch {
 		case c.Kind == signUp:
 			p.first = c.Address
-		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.Kind.endsNone() && (c.Answer == accepted || c.Answer == unknown):
+		case c.Kind.revokesOne() && c.Answer != refused, c.Kind.commits() && !c.endsNone() && (c.Answer == accepted || c.Answer == unknown):
 			p.revokers = append(p.revokers, c)
 		}
 		if (c.Kind == confirmChange || c.Kind == undoChange) && c.Answer != refused {
@@ -56,7 +56,7 @@ func reachOf(revoker, login *call) reach {
 	switch {
 	case spares && revoker.Session == login.Session:
 		return never
-	case revoker.Kind == codeLogin && login.Return < revoker.Call:
+	case (revoker.Kind == codeLogin || revoker.Kind == verifyEmail) && login.Return < revoker.Call:
 		return perhaps // it reaches none if the address was proved before
 	case login.Return < revoker.Call:
 		return surely

@@ -34,10 +34,10 @@ type key struct {
 	id     string
 }
 
-// mailed is what the owner of an account has from SendLoginCode and its mail.
+// mailed is what the owner of an account has from a mail, or from SendLoginCode and its mail.
 type mailed struct {
-	token, code string
-	number      int
+	token, code, address string
+	number               int
 }
 
 // once returns a number for a secret that may log in once.
@@ -48,40 +48,58 @@ func (a *account) once() int {
 	return a.secrets
 }
 
-// plantCode makes a code that logs in, as SendLoginCode and the sender of mails do.
-func (w *world) plantCode(ctx context.Context, a *account) (m mailed, err error) {
+// mailMac returns the MAC of a text of an account, as internal/account makes it.
+func mailMac(label string, user uuid.UUID, text []byte) ([]byte, error) {
 	secret, err := base64.StdEncoding.DecodeString(secretKey)
 	if err != nil {
-		return m, err
+		return nil, err
 	}
 	linkKey, err := hkdf.Key(sha256.New, secret, nil, "latchkey reset link", sha256.Size)
 	if err != nil {
-		return m, err
+		return nil, err
 	}
-	mac := func(label string, user uuid.UUID, text []byte) []byte {
-		h := hmac.New(sha256.New, linkKey)
-		h.Write([]byte(label))
-		h.Write(user[:])
-		h.Write(text)
-		return h.Sum(nil)
-	}
+	h := hmac.New(sha256.New, linkKey)
+	h.Write([]byte(label))
+	h.Write(user[:])
+	h.Write(text)
+	return h.Sum(nil), nil
+}
+
+// plantCode makes a code that logs in, as SendLoginCode and the sender of mails do.
+func (w *world) plantCode(ctx context.Context, a *account) (m mailed, err error) {
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:])
 	token := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(time.Hour).UnixMilli()))
 	token = append(token, nonce[:]...)
-	m.token = base64.RawURLEncoding.EncodeToString(append(token, mac(codeLabel+"token\x00", uuid.Nil, token)...))
-	m.code, m.number = "271828", a.once()
-	asker, address := sha256.Sum256([]byte(m.token)), a.believed()
-	// With the account locked, since a change of its address ends the codes that were mailed to the one before.
-	const insert = `INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, ledger, created_at, expires_at, code_nonce, code_hash)
-		SELECT u.id, 'login_code', $2, u.email, $2, latchkey_ledger_position(), now(), now() + interval '10 minutes', $4, $5
-		FROM (SELECT id, email FROM users WHERE id = $1 AND email = $3 FOR UPDATE) u`
-	done, err := w.pool.Exec(ctx, insert, a.id, asker[:], address, nonce[:], mac(codeLabel+"code hash\x00", a.id, []byte(address+"\x00"+m.code)))
+	signature, err := mailMac(codeLabel+"token\x00", uuid.Nil, token)
 	if err != nil {
-		return m, fmt.Errorf("plant a code: %w", err)
+		return m, err
+	}
+	m.token = base64.RawURLEncoding.EncodeToString(append(token, signature...))
+	asker := sha256.Sum256([]byte(m.token))
+	return w.plantMail(ctx, a, "login_code", codeLabel, asker[:], nonce[:], m)
+}
+
+// plantMail stores the secret of a mail, with the hash of its token, and adds a code to it.
+func (w *world) plantMail(ctx context.Context, a *account, purpose, label string, asker, tokenHash []byte, m mailed) (mailed, error) {
+	m.address, m.number = a.believed(), a.once()
+	m.code = fmt.Sprintf("%06d", m.number)
+	code, err := mailMac(label+"code hash\x00", a.id, []byte(m.address+"\x00"+m.code))
+	if err != nil {
+		return m, err
+	}
+	// With the account locked, since a change of its address ends what was mailed to the one before.
+	const insert = `INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, ledger, created_at, expires_at, code_nonce, code_hash)
+		SELECT u.id, $2, $3, u.email, $4, latchkey_ledger_position(), now(), now() + interval '10 minutes', $5, $6
+		FROM (SELECT id, email FROM users WHERE id = $1 AND email = $7 FOR UPDATE) u
+		ON CONFLICT (user_id, purpose, asker) DO UPDATE SET address = excluded.address, token_hash = excluded.token_hash,
+			ledger = excluded.ledger, code_hash = excluded.code_hash, tries = 0`
+	done, err := w.pool.Exec(ctx, insert, a.id, purpose, asker, tokenHash, tokenHash, code, m.address)
+	if err != nil {
+		return m, fmt.Errorf("plant a mail: %w", err)
 	}
 	if done.RowsAffected() == 0 {
-		return m, errors.New("plant a code: the account has another address")
+		return m, errors.New("plant a mail: the account has another address")
 	}
 	return m, nil
 }
@@ -90,15 +108,14 @@ func (w *world) plantCode(ctx context.Context, a *account) (m mailed, err error)
 func (w *world) codeLogin(ctx context.Context, r *replica, a *account, m mailed) (*session, *call) {
 	s := &session{account: a}
 	c := &call{Account: a.number, Kind: codeLogin, Once: m.number}
-	a.mu.Lock()
-	before := slices.Clone(a.held)
-	a.mu.Unlock()
-	removed := false
+	before, removed := a.sessions(), false
 	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
 		response, err := to.auth.AnswerChallenge(ctx, &latchkeyv1.AnswerChallengeRequest{
 			ChallengeToken: m.token, Answer: &latchkeyv1.AnswerChallengeRequest_EmailCode{EmailCode: m.code},
 		})
-		if err == nil && response.GetChallenge() != nil {
+		if challenge := response.GetChallenge(); err == nil && challenge != nil {
+			removed = response.GetPasswordRemoved()
+			c.open(a, challenge)
 			return errChallenged
 		}
 		if err == nil {
@@ -107,11 +124,23 @@ func (w *world) codeLogin(ctx context.Context, r *replica, a *account, m mailed)
 		}
 		return err
 	})
-	if removed {
-		for _, other := range before {
-			other.believe(c)
-		}
+	a.believeProof(c, before, removed)
+	if c.Answer != accepted {
+		return nil, c
 	}
+	return s, c
+}
+
+// sessions returns all sessions of the account.
+func (a *account) sessions() []*session {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.held)
+}
+
+// believeProof notes the effect of a call that proves the address and has removed the password or not. It ended the
+// sessions of before if it has.
+func (a *account) believeProof(c *call, before []*session, removed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -119,11 +148,12 @@ func (w *world) codeLogin(ctx context.Context, r *replica, a *account, m mailed)
 		a.unknown++
 	case removed:
 		a.password = noPassword
+		for _, s := range before {
+			s.mu.Lock()
+			s.revoked = true
+			s.mu.Unlock()
+		}
 	}
-	if c.Answer != accepted {
-		return nil, c
-	}
-	return s, c
 }
 
 // hold adds the session that a call has begun to those of its account.
@@ -160,12 +190,14 @@ func (w *world) addPasskey(ctx context.Context, r *replica, by *session) *call {
 	}
 	made := &key{Authenticator: testenv.NewAuthenticator(w.t, passkeyOrigin), number: a.once()}
 	answer := made.Create(w.t, begun.GetOptionsJson())
-	c := &call{Account: a.number, Kind: addPasskey, Session: by.number, Passkey: made.number}
+	var codes []string
+	c := &call{Account: a.number, Kind: addPasskey, Session: by.number, Factor: made.number}
 	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
 		response, err := to.accounts.FinishPasskeyRegistration(bearer(ctx, by.token()), &latchkeyv1.FinishPasskeyRegistrationRequest{
 			ChallengeToken: begun.GetChallengeToken(), CredentialJson: answer,
 		})
 		made.id = response.GetPasskey().GetId()
+		codes = response.GetRecoveryCodes()
 		return err
 	})
 	a.mu.Lock()
@@ -174,6 +206,9 @@ func (w *world) addPasskey(ctx context.Context, r *replica, by *session) *call {
 	case accepted:
 		a.passkey = made
 		a.keys = append(a.keys, made)
+		if codes != nil {
+			a.recovery = &recovery{number: made.number, texts: codes}
+		}
 	case unknown: // the model knows at most one passkey, so the account gets no other
 		a.unknown = maxUnknown
 	case refused, wrongPassword, disabled, challenged:
@@ -194,7 +229,7 @@ func (w *world) removePasskey(ctx context.Context, r *replica, by *session) *cal
 	if removed == nil {
 		return nil
 	}
-	c := &call{Account: a.number, Kind: removePasskey, Session: by.number, Passkey: removed.number}
+	c := &call{Account: a.number, Kind: removePasskey, Session: by.number, Factor: removed.number}
 	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
 		_, err := to.accounts.RemovePasskey(bearer(ctx, by.token()), &latchkeyv1.RemovePasskeyRequest{PasskeyId: removed.id})
 		return err
@@ -234,7 +269,7 @@ func (w *world) useKey(ctx context.Context, r *replica, a *account, k *key) (pro
 // passkeyLogin answers a challenge with a passkey.
 func (w *world) passkeyLogin(ctx context.Context, r *replica, a *account, p proof) *call {
 	s := &session{account: a}
-	c := &call{Account: a.number, Kind: passkeyLogin, Passkey: p.key.number, Once: p.number}
+	c := &call{Account: a.number, Kind: passkeyLogin, Factor: p.key.number, Once: p.number}
 	w.perform(ctx, r, changeTime, c, func(ctx context.Context, to *clients) error {
 		response, err := to.auth.AnswerChallenge(ctx, &latchkeyv1.AnswerChallengeRequest{
 			ChallengeToken: p.token, Answer: &latchkeyv1.AnswerChallengeRequest_PasskeyJson{PasskeyJson: p.answer},
@@ -276,18 +311,24 @@ func (c *client) useCode(ctx context.Context, r *replica, a *account) *call {
 		return nil // the database did not answer
 	}
 	_, done := c.load.w.codeLogin(ctx, r, a, m)
+	if done.Answer == challenged {
+		c.load.count(done)
+		return c.useSomeCode(ctx, r, a, done)
+	}
 	return done
 }
 
+// callers are how many calls twice makes. A code has five tries.
+const callers = 4
+
 // twice gives a secret that logs in once to several callers at both replicas at the same time.
-func (w *world) twice(use func(r *replica)) {
-	const callers = 4 // a code has five tries
+func (w *world) twice(use func(i int, r *replica)) {
 	start := make(chan struct{})
 	done := make(chan struct{})
 	for i := range callers {
 		go func() {
 			<-start
-			use(w.replicas[i%len(w.replicas)])
+			use(i, w.replicas[i%len(w.replicas)])
 			done <- struct{}{}
 		}()
 	}
@@ -304,7 +345,7 @@ func useCodeTwice(ctx context.Context, w *world, _ int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.twice(func(r *replica) { w.codeLogin(ctx, r, a, m) })
+	w.twice(func(_ int, r *replica) { w.codeLogin(ctx, r, a, m) })
 }
 
 // takeBackByCode: a code proves the address of an account whose session B has seen. The session may be that of a stranger
@@ -340,7 +381,7 @@ func usePasskeyTwice(ctx context.Context, w *world, _ int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.twice(func(r *replica) { w.passkeyLogin(ctx, r, a, p) })
+	w.twice(func(_ int, r *replica) { w.passkeyLogin(ctx, r, a, p) })
 }
 
 // passwordBesidePasskey: the password alone does not log in to an account with a passkey, and does when that is removed;

@@ -200,8 +200,8 @@ func (w *world) perform(ctx context.Context, r *replica, deadline time.Duration,
 	found, unforeseen := answerOf(err)
 	c.Answer = found
 	switch {
-	case c.Kind == codeLogin && (c.Answer == disabled || c.Answer == wrongPassword):
-		c.Answer = unknown // suspended while the session began, after the code had proved the address
+	case c.Kind.usesUp() && (c.Answer == disabled || c.Answer == wrongPassword):
+		c.Answer = unknown // suspended while the session began, after the code was used up
 	case c.Answer == disabled && !c.Kind.begins():
 		c.Answer = refused // the session of a suspended account
 	}
