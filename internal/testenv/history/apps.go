@@ -39,40 +39,65 @@ func (c *call) open(a *account, challenge *latchkeyv1.Challenge) {
 	c.token, c.Challenge = challenge.GetChallengeToken(), a.once()
 }
 
-// appCode returns the next code of the account's app, or the last one again. It returns false if there is none yet: it
-// does not use the step of before, which may be over when the replica looks at the code.
-func (a *account) appCode(again bool) (factorCode, bool) {
+// choice says which code to take.
+type choice int
+
+const (
+	// fresh is a code that was not used.
+	fresh choice = iota
+	// again is the last one that was used.
+	again
+	// replaced is one of the app, or the set, before the last.
+	replaced
+)
+
+// chosen returns the one of all from which to take a code, or nil.
+func chosen[T any](all []*T, which choice) *T {
+	at := len(all) - 1
+	if which == replaced {
+		at--
+	}
+	if at < 0 {
+		return nil
+	}
+	return all[at]
+}
+
+// appCode takes a code from an app. It returns false if there is none yet: it does not use the step of before, which may
+// be over when the replica looks at the code.
+func (a *account) appCode(which choice) (factorCode, bool) {
 	now := totp.Step(time.Now())
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.app == nil {
+	from := chosen(a.apps, which)
+	if from == nil {
 		return factorCode{}, false
 	}
-	step := max(now, a.app.last+1)
-	if again {
-		step = a.app.last
+	step := max(now, from.last+1)
+	if which == again {
+		step = from.last
 	}
 	if step > now+1 {
 		return factorCode{}, false
 	}
-	a.app.last = step
-	return factorCode{appLogin, totp.Code(a.app.seed, step), a.app.number, int(step)}, true
+	from.last = step
+	return factorCode{appLogin, totp.Code(from.seed, step), from.number, int(step)}, true
 }
 
-// recoveryCode returns the next recovery code of the account, or the last one again, or false if there is none.
-func (a *account) recoveryCode(again bool) (factorCode, bool) {
+// recoveryCode takes a recovery code, or returns false if there is none.
+func (a *account) recoveryCode(which choice) (factorCode, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	set := a.recovery
-	if set == nil || again && len(set.taken) == 0 || !again && len(set.taken) == len(set.texts) {
+	from := chosen(a.recoveries, which)
+	if from == nil || which == again && len(from.taken) == 0 || which != again && len(from.taken) == len(from.texts) {
 		return factorCode{}, false
 	}
-	if !again {
+	if which != again {
 		a.secrets++
-		set.taken = append(set.taken, a.secrets)
+		from.taken = append(from.taken, a.secrets)
 	}
-	last := len(set.taken) - 1
-	return factorCode{recoveryLogin, set.texts[last], set.number, set.taken[last]}, true
+	last := len(from.taken) - 1
+	return factorCode{recoveryLogin, from.texts[last], from.number, from.taken[last]}, true
 }
 
 // addApp gives an account another authenticator app, on the authority of a session. It returns nil if the account's
@@ -105,7 +130,8 @@ func (w *world) addApp(ctx context.Context, r *replica, by *session) *call {
 	})
 	if c.Answer == accepted {
 		a.mu.Lock()
-		a.app, a.recovery = made, &recovery{number: made.number, texts: codes}
+		a.apps = append(a.apps, made)
+		a.recoveries = append(a.recoveries, &recovery{number: made.number, texts: codes})
 		a.mu.Unlock()
 	}
 	return c
@@ -148,19 +174,25 @@ func (w *world) answer(ctx context.Context, r *replica, a *account, asked *call,
 	return s, c
 }
 
-// useSomeCode answers the challenge of a login with a code of the app or a recovery code, seldom with one that was used. If
+// useSomeCode answers the challenge of a login with a code of the app or a recovery code, seldom with one that is not good. If
 // there is no code left, it lets an operator remove the factors.
 func (c *client) useSomeCode(ctx context.Context, r *replica, a *account, asked *call) *call {
-	again := c.random.percent(10)
+	which := fresh
+	switch {
+	case c.random.percent(8):
+		which = again
+	case c.random.percent(8):
+		which = replaced
+	}
 	code, ok := factorCode{}, false
 	if c.random.percent(50) {
-		code, ok = a.appCode(again)
+		code, ok = a.appCode(which)
 	}
 	if !ok {
-		code, ok = a.recoveryCode(again)
+		code, ok = a.recoveryCode(which)
 	}
 	if !ok {
-		if c.random.percent(50) {
+		if which != fresh || c.random.percent(50) {
 			return nil
 		}
 		return c.load.w.operate(ctx, r, a, removeFactors)
@@ -179,7 +211,7 @@ func (c *client) changeFactor(ctx context.Context, r *replica, a *account, s *se
 		return w.addPasskey(ctx, r, s)
 	}
 	a.mu.Lock()
-	has := a.app != nil
+	has := len(a.apps) > 0
 	a.mu.Unlock()
 	if has && c.random.percent(60) {
 		return w.removeApp(ctx, r, s)
@@ -208,9 +240,9 @@ func (w *world) askFactor(ctx context.Context, a *account) *call {
 }
 
 // next returns a code that was not used.
-func (w *world) next(take func(again bool) (factorCode, bool)) factorCode {
+func (w *world) next(take func(which choice) (factorCode, bool)) factorCode {
 	w.t.Helper()
-	code, ok := take(false)
+	code, ok := take(fresh)
 	if !ok {
 		w.t.Fatal("no code left")
 	}
@@ -249,6 +281,14 @@ func answerTwice(ctx context.Context, w *world, _ int) {
 	w.twice(func(i int, r *replica) { w.answer(ctx, r, a, asked, good[i]) })
 }
 
+// answerAgain: a code of the app ends the challenge that it answers.
+func answerAgain(ctx context.Context, w *world, _ int) {
+	a, _ := w.withApp(ctx)
+	asked := w.askFactor(ctx, a)
+	w.answer(ctx, w.replicas[0], a, asked, w.next(a.appCode))
+	w.answer(ctx, w.replicas[1], a, asked, w.next(a.appCode))
+}
+
 // answerAfterEnd: the end of an account's sessions ends a challenge of a login before it.
 func answerAfterEnd(ctx context.Context, w *world, _ int) {
 	a, _ := w.withApp(ctx)
@@ -257,26 +297,21 @@ func answerAfterEnd(ctx context.Context, w *world, _ int) {
 	w.answer(ctx, w.replicas[0], a, asked, w.next(a.appCode))
 }
 
-// passwordBesideApp: the password alone does not log in to an account with an app, and does when that is removed. Then its
-// code does not answer a challenge of before, and neither do the recovery codes that came with it.
+// passwordBesideApp: the password alone does not log in to an account with an app, and does when that is removed. Then a
+// code of the app does not answer a challenge of before.
 func passwordBesideApp(ctx context.Context, w *world, _ int) {
 	a, s := w.withApp(ctx)
 	r := w.replicas[1]
 	_, asked := w.login(ctx, r, a)
 	w.removeApp(ctx, w.replicas[0], s)
 	w.answer(ctx, r, a, asked, w.next(a.appCode))
-	w.answer(ctx, r, a, asked, w.next(a.recoveryCode))
 	w.login(ctx, r, a)
 }
 
-// replacedApp: the app of before does not answer a challenge when another one has taken its place, and its recovery codes do
-// not.
-func replacedApp(ctx context.Context, w *world, _ int) {
+// recoverWithoutApp: nor does a recovery code that came with the app.
+func recoverWithoutApp(ctx context.Context, w *world, _ int) {
 	a, s := w.withApp(ctx)
 	asked := w.askFactor(ctx, a)
-	old, oldRecovery := w.next(a.appCode), w.next(a.recoveryCode)
-	w.addApp(ctx, w.replicas[0], s)
-	w.answer(ctx, w.replicas[1], a, asked, old)
-	w.answer(ctx, w.replicas[1], a, asked, oldRecovery)
+	w.removeApp(ctx, w.replicas[0], s)
 	w.answer(ctx, w.replicas[1], a, asked, w.next(a.recoveryCode))
 }

@@ -42,9 +42,9 @@ type account struct {
 	passkey *key
 	keys    []*key
 	secrets int
-	// app and recovery are the last ones that the owner got. They may have been removed since.
-	app      *app
-	recovery *recovery
+	// apps and recoveries are all that the account has had. The last ones may have been removed, too.
+	apps       []*app
+	recoveries []*recovery
 }
 
 // session is the session of one login.

@@ -142,6 +142,59 @@ func mutants() []mutant {
 			"gen/db/email_changes.sql.go", "DELETE FROM one_time_secrets\nWHERE purpose = $1 AND token_hash = $2 AND user_id = $3",
 			"UPDATE one_time_secrets SET lasting = true\nWHERE purpose = $1 AND token_hash = $2 AND user_id = $3",
 		}}},
+		{name: "a code of an app logs in again", scenario: useAppTwice, settings: quick, edits: []edit{{
+			"gen/db/factors.sql.go", "t.last_step < $5 AND (", "t.last_step <= $5 AND (",
+		}}},
+		{name: "an app is asked for no more", scenario: passwordBesideApp, settings: quick, edits: []edit{{
+			"internal/login/login.go", "\tcase len(found.Factors) == 0:\n", "\tcase len(found.Factors) == 0, found.Factors[0] == \"totp\":\n",
+		}}},
+		{name: "a removed app is asked for", scenario: passwordBesideApp, settings: quick, edits: []edit{{
+			"internal/factors/totp.go", "removed, err := f.queries.DeleteFactorsOfKind(ctx, tx, db.DeleteFactorsOfKindParams{UserID: by.UserID, Kind: string(TOTP)})",
+			"removed, err := len(second), ctx.Err()",
+		}}},
+		{name: "recovery codes outlive the app", scenario: recoverWithoutApp, settings: quick, edits: []edit{{
+			"internal/factors/totp.go", "\t\tif len(second) == int(removed) {\n", "\t\tif len(second) < int(removed) {\n",
+		}}},
+		{name: "a recovery code logs in again", scenario: useRecoveryTwice, settings: quick, edits: []edit{{
+			"gen/db/factors.sql.go", "c.code_hash = $3 AND c.spent_at IS NULL RETURNING", "c.code_hash = $3 RETURNING",
+		}}},
+		{name: "a challenge is answered by several codes", scenario: answerTwice, settings: quick, edits: []edit{{
+			"internal/factors/challenge.go", "\tif spent == 0 {\n", "\tif spent < 0 {\n",
+		}}},
+		{name: "a code of an app leaves its challenge", scenario: answerAgain, settings: quick, edits: []edit{{
+			"gen/db/factors.sql.go", "USING live, accepted WHERE c.token_hash = live.token_hash", "USING live, accepted WHERE c.token_hash <> live.token_hash",
+		}}},
+		{name: "a challenge outlives the sessions", scenario: answerAfterEnd, settings: quick, edits: []edit{
+			{"gen/db/factors.sql.go", "        AND NOT latchkey_ended_since(c.user_id, c.ledger)\n", ""},
+			{"gen/db/challenges.sql.go", "WHERE NOT latchkey_ended_since(users.id, tried.ledger)\n    AND (users", "WHERE (users"},
+		}},
+		{name: "a proof by the mail alone takes nothing", scenario: verifyByMail, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "\t\treturn a.takeBack(ctx, tx, row)\n", "\t\treturn a.prove(ctx, tx, row.ID, nil)\n",
+		}}},
+		{name: "a proof by the mail alone ends no session", scenario: verifyByMail, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "ended, err := a.cfg.Revoker.AppendUser(ctx, tx, audit.AddressReclaimed, before.ID)",
+			"ended, err := revoke.Ended{}, a.cfg.Trail.Record(ctx, tx, audit.AddressReclaimed, before.ID, before.ID)",
+		}}},
+		{name: "a proof by the mail alone leaves the app", scenario: verifyByMail, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "_, err := a.queries.DeleteFactors(ctx, tx, userID); err != nil", "err := ctx.Err(); err != nil",
+		}}},
+		{name: "a proof with the password takes the account", scenario: verifyByOwner, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "\t\tcase by != nil, compared != \"\":\n", "\t\tcase by != nil:\n",
+		}}},
+		{name: "a proof with a session takes the account", scenario: verifyByOwner, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "\t\tcase by != nil, compared != \"\":\n", "\t\tcase compared != \"\":\n",
+		}}},
+		{name: "a wrong password proves", scenario: verifyByGuess, settings: quick, edits: []edit{{
+			"internal/account/verify.go", "p.Password); err != nil {", "p.Password); compared == \"\" {",
+		}}},
+		{name: "a session that has ended is no session at a proof", scenario: verifyByGuess, settings: quick, edits: []edit{{
+			"server/auth/verify.go", "\tcase v.Reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:\n",
+			"\tcase v.Reason == latchkeyv1.ErrorReason_ERROR_REASON_SESSION_ENDED:\n\t\treturn nil, nil\n" +
+				"\tcase v.Reason != latchkeyv1.ErrorReason_ERROR_REASON_UNSPECIFIED:\n",
+		}}},
+		{name: "a mail proves again", scenario: verifyTwice, settings: quick, edits: []edit{{
+			"internal/account/secrets.go", "\tif spent == 0 {\n", "\tif spent < 0 {\n",
+		}}},
 		{name: "a retried logout does not wait", scenario: retryWhileFrozen, settings: quick, edits: []edit{{
 			"internal/login/refresh.go", "err = f.cfg.Revoker.WaitFinal(ctx, ended.Position)", "err = ctx.Err()",
 		}}},

@@ -207,7 +207,7 @@ func (w *world) addPasskey(ctx context.Context, r *replica, by *session) *call {
 		a.passkey = made
 		a.keys = append(a.keys, made)
 		if codes != nil {
-			a.recovery = &recovery{number: made.number, texts: codes}
+			a.recoveries = append(a.recoveries, &recovery{number: made.number, texts: codes})
 		}
 	case unknown: // the model knows at most one passkey, so the account gets no other
 		a.unknown = maxUnknown
