@@ -322,6 +322,42 @@ func TestAddressTakenMeanwhile(t *testing.T) {
 	}
 }
 
+// TestChangeOfSpelling changes how an address is spelled. It stays one address: every spelling logs in, and nobody else can
+// sign up with another one.
+func TestChangeOfSpelling(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	spelled := strings.ToUpper(email)
+	tokens, l := asked(t, s, email, spelled)
+	if err := confirmLink(t.Context(), s, l.token); err != nil {
+		t.Fatal(err)
+	}
+	wantAddress(t, []*testenv.Server{s}, tokens, spelled)
+	if n := count(t, s, "SELECT count(*) FROM users WHERE email = $1 AND email_lookup = lower($1)", spelled); n != 1 {
+		t.Error("the account has no lookup form")
+	}
+	wantRefused(t, trySignUp(t.Context(), s, email, password), codes.AlreadyExists, "EMAIL_TAKEN")
+	logIn(t, s, email)
+}
+
+// TestChangeWaitsForAnother confirms a change to an address while a change of another account is under way that gives the
+// address up and reserves it: the later one waits, and sees the reservation.
+func TestChangeWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens, l := asked(t, s, email, newEmail)
+	execSQL(t, s, `INSERT INTO users (email, email_lookup, password_hash, first_name, last_name) VALUES ($1::text, $1::text, '!', 'A', 'B')`, newEmail)
+	commit := holdAccount(t, s, `WITH undo AS (
+			INSERT INTO one_time_secrets (user_id, purpose, asker, address, token_hash, ledger, created_at, expires_at, lasting)
+			SELECT id, 'undo_email_change', ''::bytea, email, sha256(email::bytea), 0, $2::timestamptz, $2::timestamptz + interval '72 hours', true FROM users WHERE email = $1::text
+		) UPDATE users SET email = 'moved@example.com', email_lookup = 'moved@example.com' WHERE email = $1::text`, newEmail, s.Clock.Now())
+	done := make(chan error, 1)
+	go func() { done <- confirmLink(t.Context(), s, l.token) }()
+	commit()
+	wantRefused(t, <-done, codes.AlreadyExists, "EMAIL_TAKEN")
+	wantAddress(t, []*testenv.Server{s}, tokens, email)
+}
+
 // TestTakenAddressGetsNoMail checks that the answer for a taken address is that for a free one, and that neither its
 // owner nor anybody else gets a mail with a link.
 func TestTakenAddressGetsNoMail(t *testing.T) {

@@ -427,6 +427,18 @@ func TestUndoKeepsAnAccountThatIsToBeDeleted(t *testing.T) {
 	if n := count(t, s, "SELECT count(*) FROM account_deletions"); n != 0 {
 		t.Error("the account will be deleted")
 	}
+	waitMail(t, s, "will not be deleted")
+
+	// One that an operator has suspended as well stays suspended.
+	thief, undo = changed(t, s, "held@example.com", "thief@example.com")
+	id := wantValid(t, s, thief.GetAccessToken(), 0).GetUser().GetId()
+	if _, err := s.AccountService.DeleteAccount(as(t, thief), &latchkeyv1.DeleteAccountRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Admin.SuspendUser(asAdmin(t), &latchkeyv1.SuspendUserRequest{UserId: id}); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, undoChange(t.Context(), s, undo.token), codes.InvalidArgument, "LINK_INVALID", "token")
 }
 
 // TestUndoComesAfterTheDeletion checks that nobody but an operator can keep an account from its delete_time on, also while
