@@ -70,6 +70,28 @@ func TestAuthorizationCode(t *testing.T) {
 	}
 }
 
+// A copy of an access token of one factor makes no session of two once its owner has shown the second one.
+func TestAuthorizationCodeHasTheTokensFactors(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}})
+	stolen := account(t, s)
+	s.Clock.Advance(time.Minute)
+	phone, _ := enrol(t, s, stolen.GetAccessToken())
+	s.Clock.Advance(time.Minute)
+	if _, err := tryReauthenticate(t.Context(), s, stolen.GetAccessToken(), &latchkeyv1.ReauthenticateRequest{
+		Proof: &latchkeyv1.ReauthenticateRequest_TotpCode{TotpCode: phone.code()},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := exchange(t.Context(), s, authorize(t, s, stolen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is := claimsOf(t, s, got.GetTokens().GetAccessToken()); is.ACR != "aal1" {
+		t.Errorf("a token of aal1 made a session of %s %v", is.ACR, is.AMR)
+	}
+}
+
 // A code is for one app, one verifier and one try, for a minute, and for one of a hundred calls over two replicas.
 func TestAuthorizationCodeWorksOnce(t *testing.T) {
 	t.Parallel()

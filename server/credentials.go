@@ -92,7 +92,7 @@ func (s *Server) authenticate(ctx context.Context, policy *latchkeyv1.Policy) (c
 	}
 	return revoke.WithAuthority(ctx, revoke.Authority{
 		UserID: v.Claims.UserID, SessionID: v.Claims.SessionID, Position: v.Claims.Position, KeyID: v.KeyID,
-		Factors: v.Claims.Factors(), AuthTime: v.Claims.AuthTime,
+		Factors: v.Claims.Factors(), AuthTime: v.Claims.AuthTime, AMR: v.Claims.AMR,
 	}), nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -684,4 +686,72 @@ func TestAttack19ChallengesInALoop(t *testing.T) {
 	}
 	s.Clock.Advance(good)
 	mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
+}
+
+// Somebody who knew the password before the second factor has a device token from each login, and each has guesses of its
+// own. Together they have fifty a day, with the sessions. The owner is told, can log in on a new device, and gets all back
+// with a new password.
+func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	tokens := account(t, s)
+	var devices []string
+	for range 8 {
+		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices = append(devices, resp.GetDeviceToken())
+	}
+	phone, _ := enrol(t, s, tokens.GetAccessToken())
+	ask := func(device string) string {
+		t.Helper()
+		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceToken: device})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetChallenge().GetChallengeToken()
+	}
+	mustAnswer(t, s, withCode(ask(devices[0]), phone.next(s))) // a right code does not count
+	var compared atomic.Int64
+	var all errgroup.Group
+	for _, device := range devices {
+		for range 2 {
+			token := ask(device)
+			all.Go(func() error {
+				for range 5 {
+					_, err := tryAnswer(t.Context(), s, withCode(token, wrongTotp(phone)))
+					switch reasonOf(err) {
+					case "CODE_INVALID":
+						compared.Add(1)
+					case "RATE_LIMITED":
+					default:
+						return err
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := compared.Load(); n != 50 {
+		t.Errorf("%d wrong codes were compared, want 50", n)
+	}
+	_, err := tryAnswer(t.Context(), s, withCode(ask(devices[0]), phone.next(s)))
+	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	if wait := retryAfter(t, err); wait < 23*time.Hour || wait > 24*time.Hour {
+		t.Errorf("wait for %v", wait)
+	}
+	_, err = tryReauthenticate(t.Context(), s, tokens.GetAccessToken(), &latchkeyv1.ReauthenticateRequest{
+		Proof: &latchkeyv1.ReauthenticateRequest_TotpCode{TotpCode: phone.next(s)},
+	})
+	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
+	testenv.Eventually(t, patience, "the owner is told", func() bool {
+		return slices.ContainsFunc(s.Mailbox.Messages(), func(m mail.Message) bool { return strings.Contains(m.Subject, "knows your password") })
+	})
+	mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
+	s.Clock.Advance(24 * time.Hour)
+	mustAnswer(t, s, withCode(ask(devices[0]), phone.next(s)))
 }

@@ -193,16 +193,16 @@ func (q *Queries) TakeChallenge(ctx context.Context, db DBTX, arg TakeChallengeP
 
 const tryChallenge = `-- name: TryChallenge :one
 WITH owner AS MATERIALIZED (
-    SELECT u.id FROM challenges c JOIN users u ON u.id = c.user_id WHERE c.token_hash = $8 FOR KEY SHARE OF u
+    SELECT u.id FROM challenges c JOIN users u ON u.id = c.user_id WHERE c.token_hash = $9 FOR KEY SHARE OF u
 ), tried AS (
     UPDATE challenges c SET tries = c.tries + 1 FROM owner
-    WHERE c.token_hash = $8 AND c.user_id = owner.id AND c.purpose = $9 AND c.tries < $10::integer AND c.expires_at > $3::timestamptz
+    WHERE c.token_hash = $9 AND c.user_id = owner.id AND c.purpose = $10 AND c.tries < $11::integer AND c.expires_at > $3::timestamptz
     RETURNING c.user_id, c.device_id, c.ledger, c.first_amr, c.data
 )
 SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
     CASE WHEN $1::boolean AND (users.is_active OR $2::boolean) THEN latchkey_count_code(
-        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), $3, $4, $5, $6, $7
+        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), $3, $4, $5, $6, $7, $8
     ) ELSE 0 END::integer AS failures,
     app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
@@ -217,6 +217,7 @@ type TryChallengeParams struct {
 	Now          time.Time
 	MostWrong    int32
 	Many         int32
+	MostTogether int32
 	Ago          time.Time
 	LongAgo      time.Time
 	TokenHash    []byte
@@ -250,6 +251,7 @@ func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengePar
 		arg.Now,
 		arg.MostWrong,
 		arg.Many,
+		arg.MostTogether,
 		arg.Ago,
 		arg.LongAgo,
 		arg.TokenHash,

@@ -28,7 +28,7 @@ WITH live AS MATERIALIZED (
     UPDATE factors f SET last_used_at = $4::timestamptz FROM accepted WHERE f.id = accepted.factor_id
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM accepted WHERE n.user_id = $3 AND n.subject = $7 AND n.epoch = $8
+    FROM accepted WHERE n.user_id = $3 AND n.subject = ANY ($7::uuid[]) AND n.epoch = $8
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted
 `
@@ -40,7 +40,7 @@ type AnswerTotpParams struct {
 	Now       time.Time
 	Step      int64
 	FactorID  uuid.UUID
-	Subject   uuid.UUID
+	Subjects  []uuid.UUID
 	Epoch     int64
 }
 
@@ -61,7 +61,7 @@ func (q *Queries) AnswerTotp(ctx context.Context, db DBTX, arg AnswerTotpParams)
 		arg.Now,
 		arg.Step,
 		arg.FactorID,
-		arg.Subject,
+		arg.Subjects,
 		arg.Epoch,
 	)
 	var i AnswerTotpRow
@@ -72,20 +72,22 @@ func (q *Queries) AnswerTotp(ctx context.Context, db DBTX, arg AnswerTotpParams)
 const countFactorFailure = `-- name: CountFactorFailure :one
 SELECT counted.failures::integer AS failures, app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
 FROM latchkey_count_code(
-    $1::uuid, $2::uuid, $3::bigint, $4::timestamptz, $5::integer, $6::integer, $7::timestamptz, $8::timestamptz
+    $1::uuid, $2::uuid, $3::bigint, $4::timestamptz, $5::integer, $6::integer, $7::integer,
+    $8::timestamptz, $9::timestamptz
 ) AS counted (failures)
     LEFT JOIN factors app ON app.user_id = $1 AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
 `
 
 type CountFactorFailureParams struct {
-	UserID    uuid.UUID
-	Subject   uuid.UUID
-	Epoch     int64
-	Now       time.Time
-	MostWrong int32
-	Many      int32
-	Ago       time.Time
-	LongAgo   time.Time
+	UserID       uuid.UUID
+	Subject      uuid.UUID
+	Epoch        int64
+	Now          time.Time
+	MostWrong    int32
+	Many         int32
+	MostTogether int32
+	Ago          time.Time
+	LongAgo      time.Time
 }
 
 type CountFactorFailureRow struct {
@@ -105,6 +107,7 @@ func (q *Queries) CountFactorFailure(ctx context.Context, db DBTX, arg CountFact
 		arg.Now,
 		arg.MostWrong,
 		arg.Many,
+		arg.MostTogether,
 		arg.Ago,
 		arg.LongAgo,
 	)
@@ -246,25 +249,46 @@ func (q *Queries) DeleteRecoverySet(ctx context.Context, db DBTX, userID uuid.UU
 	return result.RowsAffected(), nil
 }
 
-const findFactorFailures = `-- name: FindFactorFailures :one
-SELECT since, in_a_row FROM factor_failures WHERE user_id = $1 AND subject = $2 AND latchkey_on_primary()
+const findFactorFailures = `-- name: FindFactorFailures :many
+SELECT subject, since, failures, in_a_row FROM factor_failures
+WHERE user_id = $1 AND subject = ANY ($2::uuid[]) AND latchkey_on_primary()
 `
 
 type FindFactorFailuresParams struct {
-	UserID  uuid.UUID
-	Subject uuid.UUID
+	UserID   uuid.UUID
+	Subjects []uuid.UUID
 }
 
 type FindFactorFailuresRow struct {
-	Since  time.Time
-	InARow int32
+	Subject  uuid.UUID
+	Since    time.Time
+	Failures int32
+	InARow   int32
 }
 
-func (q *Queries) FindFactorFailures(ctx context.Context, db DBTX, arg FindFactorFailuresParams) (FindFactorFailuresRow, error) {
-	row := db.QueryRow(ctx, findFactorFailures, arg.UserID, arg.Subject)
-	var i FindFactorFailuresRow
-	err := row.Scan(&i.Since, &i.InARow)
-	return i, err
+func (q *Queries) FindFactorFailures(ctx context.Context, db DBTX, arg FindFactorFailuresParams) ([]FindFactorFailuresRow, error) {
+	rows, err := db.Query(ctx, findFactorFailures, arg.UserID, arg.Subjects)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindFactorFailuresRow{}
+	for rows.Next() {
+		var i FindFactorFailuresRow
+		if err := rows.Scan(
+			&i.Subject,
+			&i.Since,
+			&i.Failures,
+			&i.InARow,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const findForeignRecoveryKeys = `-- name: FindForeignRecoveryKeys :many
@@ -672,13 +696,13 @@ func (q *Queries) TakeTotpEnrolment(ctx context.Context, db DBTX, arg TakeTotpEn
 
 const uncountFactorFailure = `-- name: UncountFactorFailure :exec
 UPDATE factor_failures SET failures = greatest(failures - 1, 0), in_a_row = CASE WHEN $1::boolean THEN 0 ELSE greatest(in_a_row - 1, 0) END
-WHERE user_id = $2 AND subject = $3 AND epoch = $4
+WHERE user_id = $2 AND subject = ANY ($3::uuid[]) AND epoch = $4
 `
 
 type UncountFactorFailureParams struct {
 	WasRight bool
 	UserID   uuid.UUID
-	Subject  uuid.UUID
+	Subjects []uuid.UUID
 	Epoch    int64
 }
 
@@ -687,7 +711,7 @@ func (q *Queries) UncountFactorFailure(ctx context.Context, db DBTX, arg Uncount
 	_, err := db.Exec(ctx, uncountFactorFailure,
 		arg.WasRight,
 		arg.UserID,
-		arg.Subject,
+		arg.Subjects,
 		arg.Epoch,
 	)
 	return err

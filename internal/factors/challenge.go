@@ -87,7 +87,7 @@ func (f *Flow) TryChallenge(ctx context.Context, try Try) (Tried, bool, error) {
 	row, err := f.queries.TryChallenge(ctx, f.cfg.Pool, db.TryChallengeParams{
 		TokenHash: hash, Purpose: try.Purpose, Most: try.Most, Now: now,
 		IsCode: try.IsCode, KeepsAccount: try.KeepsAccount,
-		MostWrong: failuresAllowed, Many: failuresInARow, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
+		MostWrong: failuresAllowed, Many: failuresInARow, MostTogether: failuresTogether, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Tried{}, false, nil

@@ -20,22 +20,35 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/totp"
 )
 
-// The limits of wrong codes. Three codes of a million are good at a time, so ten guesses in 15 minutes find one with a
-// probability of 1 in 350 a day. After a hundred in a row (NIST SP 800-63B-4, section 3.2.2) it is ten guesses a day: 1
-// in 33,000. Nobody is shut out for good.
+// The limits of wrong codes. Three codes of a million are good at a time, so a hundred guesses in a row (NIST SP 800-63B-4,
+// section 3.2.2), ten in 15 minutes, find one with a probability of 1 in 3,300. After them it is ten guesses a day: 1 in
+// 33,000. All devices and sessions together have 50 guesses a day: 1 in 6,700. Nobody is shut out for good.
 const (
-	failuresAllowed = 10
-	failureWindow   = 15 * time.Minute
-	failuresInARow  = 100
-	longWindow      = 24 * time.Hour
+	failuresAllowed  = 10
+	failureWindow    = 15 * time.Minute
+	failuresInARow   = 100
+	failuresTogether = 50
+	longWindow       = 24 * time.Hour
 )
+
+// together is the subject of what all devices and sessions of an account have failed, in a row of its own.
+var together = uuid.Max
+
+// subjects are the subjects with which the wrong codes of a prover are counted.
+func (p Prover) subjects() []uuid.UUID {
+	if p.Subject == uuid.Nil {
+		return []uuid.UUID{p.Subject}
+	}
+	return []uuid.UUID{p.Subject, together}
+}
 
 // Prover is who answers, and with which others the wrong codes are counted.
 type Prover struct {
 	UserID uuid.UUID
 	// Epoch is that of the password: wrong codes that were tried with an older one say nothing.
 	Epoch int64
-	// Subject is the device or the session whose wrong codes are counted by themselves, or uuid.Nil.
+	// Subject is the device or the session whose wrong codes are counted by themselves, and with those of all others of the
+	// account, or uuid.Nil.
 	Subject uuid.UUID
 	// SessionID is the session that proves, or uuid.Nil at a login.
 	SessionID uuid.UUID
@@ -125,7 +138,7 @@ func (f *Flow) findTOTP(p Prover, typed string, found counted) (accept, error) {
 	return func(ctx context.Context) (bool, error) {
 		answered, err := f.queries.AnswerTotp(ctx, f.cfg.Pool, db.AnswerTotpParams{
 			Challenge: p.challenge, Purpose: LoginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
-			Subject: p.Subject, Epoch: p.Epoch,
+			Subjects: p.subjects(), Epoch: p.Epoch,
 		})
 		if err == nil && p.challenge != nil && !answered.Live {
 			err = refusal.ChallengeInvalid()
@@ -186,7 +199,8 @@ func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []
 
 // counted is what was read when an answer was counted as wrong.
 type counted struct {
-	// failures are those of the window, with this one. 0: there were too many, so this one was not counted.
+	// failures are those of the window, with this one; failuresAllowed if there may be no more. 0: there were too many, so
+	// this one was not counted.
 	failures int32
 	// app is the account's authenticator app, if it has one.
 	app        uuid.NullUUID
@@ -198,7 +212,7 @@ func (f *Flow) count(ctx context.Context, p Prover) (counted, error) {
 	now := f.cfg.Now()
 	row, err := f.queries.CountFactorFailure(ctx, f.cfg.Pool, db.CountFactorFailureParams{
 		UserID: p.UserID, Subject: p.Subject, Epoch: p.Epoch, Now: now,
-		MostWrong: failuresAllowed, Many: failuresInARow, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
+		MostWrong: failuresAllowed, Many: failuresInARow, MostTogether: failuresTogether, Ago: now.Add(-failureWindow), LongAgo: now.Add(-longWindow),
 	})
 	if err != nil {
 		return counted{}, fmt.Errorf("count the code: %w", err)
@@ -208,26 +222,35 @@ func (f *Flow) count(ctx context.Context, p Prover) (counted, error) {
 
 // limited says when the next code will be compared.
 func (f *Flow) limited(ctx context.Context, p Prover) error {
-	limit, err := f.queries.FindFactorFailures(ctx, f.cfg.Pool, db.FindFactorFailuresParams{UserID: p.UserID, Subject: p.Subject})
-	if errors.Is(err, pgx.ErrNoRows) { // the account was deleted meanwhile
+	limits, err := f.queries.FindFactorFailures(ctx, f.cfg.Pool, db.FindFactorFailuresParams{UserID: p.UserID, Subjects: p.subjects()})
+	if err != nil {
+		return fmt.Errorf("read the count of codes: %w", err)
+	}
+	if len(limits) == 0 { // the account was deleted meanwhile
 		if p.SessionID != uuid.Nil {
 			return refusal.AccountGone()
 		}
 		return refusal.ChallengeInvalid()
 	}
-	if err != nil {
-		return fmt.Errorf("read the count of codes: %w", err)
+	wait := time.Second
+	for _, limit := range limits {
+		most, window := int32(failuresAllowed), failureWindow
+		switch {
+		case limit.Subject == together:
+			most, window = failuresTogether, longWindow
+		case limit.InARow >= failuresInARow:
+			window = longWindow
+		}
+		if limit.Failures >= most {
+			wait = max(wait, limit.Since.Add(window).Sub(f.cfg.Now()))
+		}
 	}
-	window := failureWindow
-	if limit.InARow >= failuresInARow {
-		window = longWindow
-	}
-	return &ratelimit.LimitedError{RetryAfter: max(limit.Since.Add(window).Sub(f.cfg.Now()), time.Second)}
+	return &ratelimit.LimitedError{RetryAfter: wait}
 }
 
 func (f *Flow) uncount(ctx context.Context, on db.DBTX, p Prover, wasRight bool) error {
 	err := f.queries.UncountFactorFailure(ctx, on, db.UncountFactorFailureParams{
-		UserID: p.UserID, Subject: p.Subject, Epoch: p.Epoch, WasRight: wasRight,
+		UserID: p.UserID, Subjects: p.subjects(), Epoch: p.Epoch, WasRight: wasRight,
 	})
 	if err != nil {
 		return fmt.Errorf("count the code: %w", err)

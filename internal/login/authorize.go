@@ -41,7 +41,8 @@ type grant struct {
 	RedirectURI string `json:"redirect_uri"`
 	// Challenge is the code challenge of RFC 7636, section 4.2, with S256.
 	Challenge string `json:"challenge"`
-	// SessionID, Position, Factors and AuthTime are those of the session that made the code, AMR are its methods.
+	// SessionID and Position are those of the session that made the code, Factors, AuthTime and AMR those of the access token
+	// that it has shown: a copy from before a second factor does not hand one over.
 	SessionID uuid.UUID `json:"session_id"`
 	Position  int64     `json:"position"`
 	Factors   uint32    `json:"factors"`
@@ -71,7 +72,7 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	sess, err := f.Session(ctx, by.UserID, by.SessionID)
+	_, err = f.Session(ctx, by.UserID, by.SessionID)
 	if refusal.Is(err, latchkeyv1.ErrorReason_ERROR_REASON_SESSION_NOT_FOUND) { // Redis has lost it
 		return "", time.Time{}, refusal.SessionEnded()
 	}
@@ -80,7 +81,7 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 	}
 	data, err := json.Marshal(grant{
 		RedirectURI: redirectURI, Challenge: codeChallenge,
-		SessionID: by.SessionID, Position: by.Position, Factors: by.Factors, AuthTime: by.AuthTime, AMR: sess.AMR,
+		SessionID: by.SessionID, Position: by.Position, Factors: by.Factors, AuthTime: by.AuthTime, AMR: by.AMR,
 	})
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("write the grant: %w", err)

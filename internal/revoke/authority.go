@@ -27,6 +27,8 @@ type Authority struct {
 	// seconds. Both are zero for a refresh token, and AuthTime also if the token does not say.
 	Factors  uint32
 	AuthTime time.Time
+	// AMR are the methods of that authentication (RFC 8176).
+	AMR []string
 }
 
 // NeedFactor refuses a session that has shown one factor only, although the account had one of these second factors, the

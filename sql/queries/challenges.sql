@@ -35,7 +35,7 @@ WITH owner AS MATERIALIZED (
 SELECT sqlc.embed(users), tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
     CASE WHEN @is_code::boolean AND (users.is_active OR @keeps_account::boolean) THEN latchkey_count_code(
-        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), @now, @most_wrong, @many, @ago, @long_ago
+        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), @now, @most_wrong, @many, @most_together, @ago, @long_ago
     ) ELSE 0 END::integer AS failures,
     app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
 FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id

@@ -64,7 +64,7 @@ WITH live AS MATERIALIZED (
     UPDATE factors f SET last_used_at = @now::timestamptz FROM accepted WHERE f.id = accepted.factor_id
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM accepted WHERE n.user_id = @user_id AND n.subject = @subject AND n.epoch = @epoch
+    FROM accepted WHERE n.user_id = @user_id AND n.subject = ANY (@subjects::uuid[]) AND n.epoch = @epoch
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted;
 
@@ -97,17 +97,19 @@ UPDATE recovery_sets s SET last_used_at = @now::timestamptz FROM spent WHERE s.u
 -- name: CountFactorFailure :one
 SELECT counted.failures::integer AS failures, app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
 FROM latchkey_count_code(
-    @user_id::uuid, @subject::uuid, @epoch::bigint, @now::timestamptz, @most_wrong::integer, @many::integer, @ago::timestamptz, @long_ago::timestamptz
+    @user_id::uuid, @subject::uuid, @epoch::bigint, @now::timestamptz, @most_wrong::integer, @many::integer, @most_together::integer,
+    @ago::timestamptz, @long_ago::timestamptz
 ) AS counted (failures)
     LEFT JOIN factors app ON app.user_id = @user_id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id;
 
--- name: FindFactorFailures :one
-SELECT since, in_a_row FROM factor_failures WHERE user_id = @user_id AND subject = @subject AND latchkey_on_primary();
+-- name: FindFactorFailures :many
+SELECT subject, since, failures, in_a_row FROM factor_failures
+WHERE user_id = @user_id AND subject = ANY (@subjects::uuid[]) AND latchkey_on_primary();
 
 -- UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
 -- name: UncountFactorFailure :exec
 UPDATE factor_failures SET failures = greatest(failures - 1, 0), in_a_row = CASE WHEN @was_right::boolean THEN 0 ELSE greatest(in_a_row - 1, 0) END
-WHERE user_id = @user_id AND subject = @subject AND epoch = @epoch;
+WHERE user_id = @user_id AND subject = ANY (@subjects::uuid[]) AND epoch = @epoch;
 
 -- name: DeleteOldFactorFailures :execrows
 DELETE FROM factor_failures WHERE since < @before::timestamptz;
