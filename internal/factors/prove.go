@@ -31,15 +31,13 @@ const (
 	longWindow       = 24 * time.Hour
 )
 
-// together is the subject of what all devices and sessions of an account have failed, in a row of its own.
-var together = uuid.Max
-
-// subjects are the subjects with which the wrong codes of a prover are counted.
+// subjects are the subjects with which the wrong codes of a prover are counted. uuid.Max is that of all devices and sessions
+// of an account together.
 func (p Prover) subjects() []uuid.UUID {
 	if p.Subject == uuid.Nil {
 		return []uuid.UUID{p.Subject}
 	}
-	return []uuid.UUID{p.Subject, together}
+	return []uuid.UUID{p.Subject, uuid.Max}
 }
 
 // Prover is who answers, and with which others the wrong codes are counted.
@@ -236,7 +234,7 @@ func (f *Flow) limited(ctx context.Context, p Prover) error {
 	for _, limit := range limits {
 		most, window := int32(failuresAllowed), failureWindow
 		switch {
-		case limit.Subject == together:
+		case limit.Subject == uuid.Max:
 			most, window = failuresTogether, longWindow
 		case limit.InARow >= failuresInARow:
 			window = longWindow

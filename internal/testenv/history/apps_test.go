@@ -6,7 +6,7 @@ import "testing"
 const factorApp = 5
 
 // appOf1 adds or removes app 5, by session 1.
-func appOf1(from, to int64, k kind, a answer) *call {
+func appOf1(from, to int64, k kind, a answer) *call { //nolint:unparam // as of the others
 	c := at(from, to, call{Kind: k, Session: 1, Answer: a})
 	if k == addApp {
 		c.Factor, c.Once = factorApp, 100

@@ -252,7 +252,7 @@ func (c *client) otherWay(ctx context.Context, r *replica, a *account, typed str
 		return c.load.w.resetPassword(ctx, r, a)
 	case typed == noPassword, c.random.percent(4):
 		return c.useCode(ctx, r, a)
-	case c.random.percent(4):
+	case c.random.percent(4): //nolint:gocritic // dupCase: each draws anew
 		return c.verify(ctx, r, a, typed)
 	case c.random.percent(5), hasPasskey && c.random.percent(70):
 		return c.useSomeKey(ctx, r, a)

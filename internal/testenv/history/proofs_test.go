@@ -7,11 +7,11 @@ func byMail(from, to int64, once int, a answer) *call {
 	return at(from, to, call{Kind: verifyEmail, Once: once, Answer: a})
 }
 
-func byOwner(from, to int64, typed string, once int, a answer) *call {
+func byOwner(from, to int64, typed string, once int, a answer) *call { //nolint:unparam // as of byMail
 	return at(from, to, call{Kind: verifyEmail, Password: typed, Once: once, Answer: a})
 }
 
-func bySession1(from, to int64, once int, a answer) *call {
+func bySession1(from, to int64, once int, a answer) *call { //nolint:unparam // as of byMail
 	return at(from, to, call{Kind: verifyEmail, Session: 1, Once: once, Answer: a})
 }
 
