@@ -97,6 +97,37 @@ func TestUndoKeepsWhatWasBefore(t *testing.T) {
 	}
 }
 
+// TestUndoOfAnHonestChange checks that the owner's app and recovery codes outlive an undo, that the address is proved again,
+// and that it is found in another spelling.
+func TestUndoOfAnHonestChange(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	phone, recovery, tokens := guarded(t, s)
+	execSQL(t, s, "UPDATE users SET is_verified = true")
+	if err := askChange(as(t, tokens), s, newEmail); err != nil {
+		t.Fatal(err)
+	}
+	if err := confirmLink(t.Context(), s, waitChangeMail(t, s, newEmail, confirmSubject, 1).token); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, s, "UPDATE users SET is_verified = false") // as after a change by an operator
+	if err := undoChange(t.Context(), s, waitChangeMail(t, s, email, changedSubject, 1).token); err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range []func(token string) *latchkeyv1.AnswerChallengeRequest{
+		func(token string) *latchkeyv1.AnswerChallengeRequest { return withRecovery(token, recovery[0]) },
+		func(token string) *latchkeyv1.AnswerChallengeRequest { return withCode(token, phone.next(s)) },
+	} {
+		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: strings.ToUpper(email), Password: password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user := mustAnswer(t, s, answer(resp.GetChallenge().GetChallengeToken())).GetUser(); !user.GetEmailVerified() || user.GetEmail() != email {
+			t.Errorf("after the undo: %v", user)
+		}
+	}
+}
+
 // TestReplacedFactorGoesWithTheUndo checks that the app with which a thief replaced the owner's is removed, although it
 // was made by a replica whose clock is behind.
 func TestReplacedFactorGoesWithTheUndo(t *testing.T) {

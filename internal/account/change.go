@@ -123,8 +123,8 @@ func (a *Accounts) mailChange(ctx context.Context, tx pgx.Tx, o owner, position 
 }
 
 // issueChange returns the mail of a change of address. It returns none if the change was replaced by one to another
-// address, if the session that asked for it has ended, or if the new address is somebody else's: its owner is not told of each attempt, which would be a way to send
-// them mails.
+// address, if the session that asked for it has ended, or if the new address is somebody else's: its owner is not told of
+// each attempt, which would be a way to send them mails.
 func (r Resets) issueChange(ctx context.Context, tx pgx.Tx, user db.User, link mail.Link) (letter mail.Letter, err error) {
 	queries := db.New()
 	s := secrets{purpose: changeAddress(), ttl: changeTTL, key: r.Key, now: r.Now}
