@@ -755,3 +755,35 @@ func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 	s.Clock.Advance(24 * time.Hour)
 	mustAnswer(t, s, withCode(ask(devices[0]), phone.next(s)))
 }
+
+// Wrong codes and right ones of one device at the same time do not wait for each other in a circle.
+func TestCodesOfOneDeviceAtOnce(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	phone, recovery, _ := guarded(t, s)
+	known := mustAnswer(t, s, withRecovery(challenge(t, s), recovery[0])).GetDeviceToken()
+	answers := make([]*latchkeyv1.AnswerChallengeRequest, 0, 2*len(recovery))
+	for _, code := range recovery[1:] {
+		for _, answer := range []func(token string) *latchkeyv1.AnswerChallengeRequest{
+			func(token string) *latchkeyv1.AnswerChallengeRequest { return withRecovery(token, code) },
+			func(token string) *latchkeyv1.AnswerChallengeRequest { return withCode(token, wrongTotp(phone)) },
+		} {
+			resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceToken: known})
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, answer(resp.GetChallenge().GetChallengeToken()))
+		}
+	}
+	var all errgroup.Group
+	for _, answer := range answers {
+		all.Go(func() error {
+			_, err := tryAnswer(t.Context(), s, answer)
+			if reason := reasonOf(err); !slices.Contains([]string{"", "CODE_INVALID", "RATE_LIMITED"}, reason) {
+				t.Errorf("%q: %v", reason, err)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait()
+}

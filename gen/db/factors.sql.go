@@ -26,9 +26,12 @@ WITH live AS MATERIALIZED (
     DELETE FROM challenges c USING live, accepted WHERE c.token_hash = live.token_hash
 ), used AS (
     UPDATE factors f SET last_used_at = $4::timestamptz FROM accepted WHERE f.id = accepted.factor_id
+), held AS MATERIALIZED ( -- in the order of latchkey_count_code
+    SELECT l.subject FROM factor_failures l, accepted
+    WHERE l.user_id = $3 AND l.subject = ANY ($7::uuid[]) AND l.epoch = $8 ORDER BY l.subject DESC FOR UPDATE OF l
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM accepted WHERE n.user_id = $3 AND n.subject = ANY ($7::uuid[]) AND n.epoch = $8
+    FROM held WHERE n.user_id = $3 AND n.subject = held.subject
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted
 `
@@ -695,8 +698,12 @@ func (q *Queries) TakeTotpEnrolment(ctx context.Context, db DBTX, arg TakeTotpEn
 }
 
 const uncountFactorFailure = `-- name: UncountFactorFailure :exec
-UPDATE factor_failures SET failures = greatest(failures - 1, 0), in_a_row = CASE WHEN $1::boolean THEN 0 ELSE greatest(in_a_row - 1, 0) END
-WHERE user_id = $2 AND subject = ANY ($3::uuid[]) AND epoch = $4
+WITH held AS MATERIALIZED (
+    SELECT l.subject FROM factor_failures l
+    WHERE l.user_id = $2 AND l.subject = ANY ($3::uuid[]) AND l.epoch = $4 ORDER BY l.subject DESC FOR UPDATE
+)
+UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = CASE WHEN $1::boolean THEN 0 ELSE greatest(n.in_a_row - 1, 0) END
+FROM held WHERE n.user_id = $2 AND n.subject = held.subject
 `
 
 type UncountFactorFailureParams struct {
@@ -707,6 +714,7 @@ type UncountFactorFailureParams struct {
 }
 
 // UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
+// The rows are locked in the order of latchkey_count_code.
 func (q *Queries) UncountFactorFailure(ctx context.Context, db DBTX, arg UncountFactorFailureParams) error {
 	_, err := db.Exec(ctx, uncountFactorFailure,
 		arg.WasRight,

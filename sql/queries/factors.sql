@@ -62,9 +62,12 @@ WITH live AS MATERIALIZED (
     DELETE FROM challenges c USING live, accepted WHERE c.token_hash = live.token_hash
 ), used AS (
     UPDATE factors f SET last_used_at = @now::timestamptz FROM accepted WHERE f.id = accepted.factor_id
+), held AS MATERIALIZED ( -- in the order of latchkey_count_code
+    SELECT l.subject FROM factor_failures l, accepted
+    WHERE l.user_id = @user_id AND l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE OF l
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM accepted WHERE n.user_id = @user_id AND n.subject = ANY (@subjects::uuid[]) AND n.epoch = @epoch
+    FROM held WHERE n.user_id = @user_id AND n.subject = held.subject
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted;
 
@@ -107,9 +110,14 @@ SELECT subject, since, failures, in_a_row FROM factor_failures
 WHERE user_id = @user_id AND subject = ANY (@subjects::uuid[]) AND latchkey_on_primary();
 
 -- UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
+-- The rows are locked in the order of latchkey_count_code.
 -- name: UncountFactorFailure :exec
-UPDATE factor_failures SET failures = greatest(failures - 1, 0), in_a_row = CASE WHEN @was_right::boolean THEN 0 ELSE greatest(in_a_row - 1, 0) END
-WHERE user_id = @user_id AND subject = ANY (@subjects::uuid[]) AND epoch = @epoch;
+WITH held AS MATERIALIZED (
+    SELECT l.subject FROM factor_failures l
+    WHERE l.user_id = @user_id AND l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE
+)
+UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = CASE WHEN @was_right::boolean THEN 0 ELSE greatest(n.in_a_row - 1, 0) END
+FROM held WHERE n.user_id = @user_id AND n.subject = held.subject;
 
 -- name: DeleteOldFactorFailures :execrows
 DELETE FROM factor_failures WHERE since < @before::timestamptz;
