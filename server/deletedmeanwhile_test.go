@@ -41,19 +41,6 @@ func deletedMeanwhile() map[string]meanwhile {
 			signUp(t, s, email)
 			return func(ctx context.Context) error { return tryLogin(ctx, s, email, password) }
 		}},
-		"login before a second factor": {held: "INVALID_CREDENTIALS", prepare: func(t *testing.T, s *testenv.Server) func(context.Context) error {
-			t.Helper()
-			guarded(t, s)
-			return func(ctx context.Context) error { return tryLogin(ctx, s, email, password) }
-		}},
-		"mailed code before a second factor": {held: "CODE_INVALID", prepare: func(t *testing.T, s *testenv.Server) func(context.Context) error {
-			t.Helper()
-			_, tokens := provenAccount(t, s, email)
-			enrol(t, s, tokens.GetAccessToken())
-			token := sendCode(t, s, email)
-			code := mailedCode(t, s, email, 1)
-			return func(ctx context.Context) error { _, err := tryAnswer(ctx, s, withMailed(token, code)); return err }
-		}},
 		"app": {held: "CHALLENGE_INVALID", prepare: func(t *testing.T, s *testenv.Server) func(context.Context) error {
 			t.Helper()
 			a, _, _ := guarded(t, s)

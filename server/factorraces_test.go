@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	latchkeyv1 "github.com/latchkey-auth/latchkey/gen/pb/latchkey/v1"
 	"github.com/latchkey-auth/latchkey/internal/testenv"
@@ -43,7 +45,8 @@ func held(t *testing.T, s *testenv.Server, hold string, meanwhile func(), answer
 	return reasons
 }
 
-// Two good codes that answer one challenge at the same time give one session, and the other code is not used up.
+// Two good codes that answer one challenge at the same time give one session, and the other code is neither used up nor
+// counted as wrong.
 func TestTwoCodesForOneChallenge(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
@@ -56,6 +59,9 @@ func TestTwoCodesForOneChallenge(t *testing.T) {
 	}
 	if n := count(t, s, "SELECT count(*) FROM audit_events WHERE kind = 'logged_in'"); n != 2 {
 		t.Errorf("%d logins", n)
+	}
+	if n := count(t, s, "SELECT sum(failures) FROM factor_failures"); n != 0 {
+		t.Errorf("%d wrong codes", n)
 	}
 	mustAnswer(t, s, withCode(challenge(t, s), late))
 }
@@ -81,13 +87,30 @@ func TestOneCodeForTwoChallenges(t *testing.T) {
 	}
 }
 
+// A code that is used up has its account locked, so a deletion waits for it, and neither holds rows that the other needs.
+func TestCodeLocksItsAccount(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	phone, _, _ := guarded(t, s)
+	var err error
+	reasons := held(t, s, "SELECT FROM totp_factors FOR UPDATE", func() {
+		_, err = s.Pool.Exec(t.Context(), "SELECT FROM users FOR UPDATE NOWAIT")
+	}, withCode(challenge(t, s), phone.next(s)))
+	if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != "55P03" { // lock_not_available
+		t.Errorf("the account is not locked: %v", err)
+	}
+	if reasons[0] != "" {
+		t.Errorf("%q", reasons)
+	}
+}
+
 // A challenge that ends while its answer is looked at gives no session, and the code stays good.
 func TestChallengeEndsDuringItsAnswer(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]string{
 		"the sessions end":     "UPDATE users SET password_hash = 'none'",
 		"the account is ended": "UPDATE users SET is_active = false",
-		"another answer":       "DELETE FROM challenges",
+		"another answer":       "UPDATE challenges SET spent = true",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

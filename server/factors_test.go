@@ -654,8 +654,8 @@ func TestPlantedFactorGoes(t *testing.T) {
 	}
 }
 
-// Somebody who has the password asks for challenges without end. Each is a row, so an account has 300 of a purpose at a
-// time, and is told when the first of them expires.
+// Somebody with a session asks for challenges without end. Each is a row, so an account has 300 of a purpose at a time, and
+// is told when the first of them expires. The challenge of a login is no row before its first answer.
 func TestAttack19ChallengesInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}, PasskeyOrigins: []string{passkeyOrigin}})
@@ -667,7 +667,6 @@ func TestAttack19ChallengesInALoop(t *testing.T) {
 			SELECT sha256(($1 || i)::bytea), $1, (SELECT id FROM users), 0, $2, $3 FROM generate_series(1, 299) i`, purpose, s.Clock.Now(), s.Clock.Now().Add(good))
 	}
 	for purpose, ask := range map[string]func() error{
-		"login":         func() error { return tryLogin(t.Context(), s, email, password) },
 		"authorization": func() error { _, err := tryAuthorize(t.Context(), s, tokens, appURL); return err },
 		"passkey_registration": func() error {
 			_, err := s.AccountService.StartPasskeyRegistration(as(t, tokens), &latchkeyv1.StartPasskeyRegistrationRequest{})
@@ -684,15 +683,67 @@ func TestAttack19ChallengesInALoop(t *testing.T) {
 			t.Errorf("%s: again after %v", purpose, wait)
 		}
 	}
-	s.Clock.Advance(good)
-	mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
+	before := count(t, s, "SELECT count(*) FROM challenges")
+	token := challenge(t, s)
+	if n := count(t, s, "SELECT count(*) FROM challenges") - before; n != 0 {
+		t.Errorf("%d rows for a challenge that nobody has answered", n)
+	}
+	mustAnswer(t, s, withCode(token, phone.next(s)))
+}
+
+// Wrong codes make rows of challenges, and no more rows than wrong codes that were compared: somebody who has the password
+// logs in again for each code.
+func TestAttack19AnsweredChallenges(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	phone, _, _ := guarded(t, s)
+	for range 15 {
+		_, err := tryAnswer(t.Context(), s, withCode(challenge(t, s), wrongTotp(phone)))
+		if reason := reasonOf(err); reason != "CODE_INVALID" && reason != "RATE_LIMITED" {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, s, "SELECT count(*) FROM challenges"); n != 10 {
+		t.Errorf("%d rows for 15 wrong codes, of which 10 were compared", n)
+	}
 }
 
 // Somebody who knew the password before the second factor has a device token from each login, and each has guesses of its
 // own. Together they have fifty a day, with the sessions. The owner is told, can log in on a new device, and gets all back
-// with a new password.
+// after a day or with a new password.
 func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 	t.Parallel()
+	t.Run("a day", func(t *testing.T) {
+		t.Parallel()
+		s, phone, device := usedUp(t)
+		s.Clock.Advance(24 * time.Hour)
+		mustAnswer(t, s, withCode(challengeOf(t, s, password, device), phone.next(s)))
+	})
+	t.Run("a new password", func(t *testing.T) {
+		t.Parallel()
+		s, phone, _ := usedUp(t)
+		owner := mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
+		if err := tryChange(t.Context(), s, owner.GetTokens(), password, newPassword); err != nil {
+			t.Fatal(err)
+		}
+		again := mustAnswer(t, s, withCode(challengeOf(t, s, newPassword, ""), phone.next(s)))
+		mustAnswer(t, s, withCode(challengeOf(t, s, newPassword, again.GetDeviceToken()), phone.next(s)))
+	})
+}
+
+// challengeOf logs in with a device token, or "", and returns the challenge.
+func challengeOf(t *testing.T, s *testenv.Server, pass, device string) string {
+	t.Helper()
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: pass, DeviceToken: device})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetChallenge().GetChallengeToken()
+}
+
+// usedUp uses the wrong codes of all devices of an account up, and returns one of its device tokens.
+func usedUp(t *testing.T) (*testenv.Server, app, string) {
+	t.Helper()
 	s := testenv.Start(t, testenv.Options{})
 	tokens := account(t, s)
 	var devices []string
@@ -704,20 +755,12 @@ func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 		devices = append(devices, resp.GetDeviceToken())
 	}
 	phone, _ := enrol(t, s, tokens.GetAccessToken())
-	ask := func(device string) string {
-		t.Helper()
-		resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceToken: device})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.GetChallenge().GetChallengeToken()
-	}
-	mustAnswer(t, s, withCode(ask(devices[0]), phone.next(s))) // a right code does not count
+	mustAnswer(t, s, withCode(challengeOf(t, s, password, devices[0]), phone.next(s))) // a right code does not count
 	var compared atomic.Int64
 	var all errgroup.Group
 	for _, device := range devices {
 		for range 2 {
-			token := ask(device)
+			token := challengeOf(t, s, password, device)
 			all.Go(func() error {
 				for range 5 {
 					_, err := tryAnswer(t.Context(), s, withCode(token, wrongTotp(phone)))
@@ -739,7 +782,7 @@ func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 	if n := compared.Load(); n != 50 {
 		t.Errorf("%d wrong codes were compared, want 50", n)
 	}
-	_, err := tryAnswer(t.Context(), s, withCode(ask(devices[0]), phone.next(s)))
+	_, err := tryAnswer(t.Context(), s, withCode(challengeOf(t, s, password, devices[0]), phone.next(s)))
 	wantRefused(t, err, codes.ResourceExhausted, "RATE_LIMITED")
 	if wait := retryAfter(t, err); wait < 23*time.Hour || wait > 24*time.Hour {
 		t.Errorf("wait for %v", wait)
@@ -752,8 +795,7 @@ func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 		return slices.ContainsFunc(s.Mailbox.Messages(), func(m mail.Message) bool { return strings.Contains(m.Subject, "knows your password") })
 	})
 	mustAnswer(t, s, withCode(challenge(t, s), phone.next(s)))
-	s.Clock.Advance(24 * time.Hour)
-	mustAnswer(t, s, withCode(ask(devices[0]), phone.next(s)))
+	return s, phone, devices[0]
 }
 
 // Wrong codes and right ones of one device at the same time do not wait for each other in a circle.

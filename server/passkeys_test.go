@@ -182,6 +182,54 @@ func TestPasskeyAsSecondFactor(t *testing.T) {
 	wantRefused(t, err, codes.InvalidArgument, "CODE_INVALID", "passkey_json")
 }
 
+// The challenge after a password takes no passkey once the account's sessions were ended, or its ten minutes are over. Its
+// token does not grow with the passkeys, so twenty do not make it longer than an answer may carry.
+func TestChallengeEndsForPasskeys(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(t *testing.T, s *testenv.Server, by *latchkeyv1.Tokens){
+		"ten minutes": func(_ *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) { s.Clock.Advance(10 * time.Minute) },
+		"a password by plain SQL": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) {
+			t.Helper()
+			execSQL(t, s, "UPDATE users SET password_hash = 'x'")
+		},
+		"other sessions revoked": func(t *testing.T, s *testenv.Server, by *latchkeyv1.Tokens) {
+			t.Helper()
+			if _, err := s.SessionService.RevokeOtherSessions(as(t, by), &latchkeyv1.RevokeOtherSessionsRequest{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"suspended and back": func(t *testing.T, s *testenv.Server, _ *latchkeyv1.Tokens) {
+			t.Helper()
+			execSQL(t, s, "UPDATE users SET is_active = false")
+			execSQL(t, s, "UPDATE users SET is_active = true")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := withPasskeys(t)
+			key, tokens := newAuthenticator(t), account(t, s)
+			addPasskey(t, s, tokens.GetAccessToken(), key)
+			ask := func() *latchkeyv1.Challenge {
+				t.Helper()
+				resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return resp.GetChallenge()
+			}
+			alone := ask()
+			addPasskey(t, s, mustAnswer(t, s, withPasskey(alone.GetChallengeToken(), key.Get(t, alone.GetOptionsJson()))).GetTokens().GetAccessToken(), newAuthenticator(t))
+			asked := ask()
+			if one, two := len(alone.GetChallengeToken()), len(asked.GetChallengeToken()); two > one+20 || two > 1024 { // numbers have digits
+				t.Errorf("tokens of %d and %d characters", one, two)
+			}
+			end(t, s, tokens)
+			_, err := tryAnswer(t.Context(), s, withPasskey(asked.GetChallengeToken(), key.Get(t, asked.GetOptionsJson())))
+			wantRefused(t, err, codes.Unauthenticated, "CHALLENGE_INVALID")
+		})
+	}
+}
+
 func TestPasskeyAnswerIsNotReplayed(t *testing.T) {
 	t.Parallel()
 	s := withPasskeys(t)

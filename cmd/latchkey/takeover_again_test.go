@@ -88,7 +88,7 @@ func firstTakeover(t *testing.T, old *testenv.ExistingBackend) handedOut {
 // second takeover. Everybody can log in, and nothing that had ended is valid again.
 func TestTakeoverAgain(t *testing.T) {
 	t.Parallel()
-	for _, times := range []int{1, 16, 24, 100} {
+	for _, times := range []int{1, 17, 24, 100} {
 		t.Run(strconv.Itoa(times), func(t *testing.T) {
 			t.Parallel()
 			old, settings := oldStores(t)
@@ -111,7 +111,7 @@ func TestTakeoverAgain(t *testing.T) {
 
 			code, report := takeoverCheck(t, settings)
 			told := strings.Contains(strings.Join(findingCodes(report.Warnings), " "), "taken_back")
-			if code == exitFailed || report.Applied || told != (times > 15) {
+			if code == exitFailed || report.Applied || told != (times > 16) {
 				t.Fatalf("second check: exit %d, %v, %+v", code, findingCodes(report.Warnings), report.Problems)
 			}
 			takeoverApply(t, settings)

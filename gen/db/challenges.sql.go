@@ -19,15 +19,13 @@ WITH owner AS MATERIALIZED (
     SELECT count(*) AS challenges, min(c.expires_at) AS free_at FROM challenges c
     WHERE c.user_id = $2::uuid AND c.purpose = $3 AND c.expires_at > $1::timestamptz
 ), created AS (
-    INSERT INTO challenges (token_hash, purpose, user_id, session_id, device_id, ledger, first_amr, data, created_at, expires_at)
-    SELECT $4, $3, owner.id, $5::uuid, $6::uuid, $7, coalesce($8::text[], '{}'),
-        $9::bytea, $1::timestamptz, $10
-    FROM owner, open WHERE open.challenges < $11::integer
+    INSERT INTO challenges (token_hash, purpose, user_id, session_id, ledger, data, created_at, expires_at)
+    SELECT $4, $3, owner.id, $5::uuid, $6, $7::bytea, $1::timestamptz, $8
+    FROM owner, open WHERE open.challenges < $9::integer
     RETURNING user_id
 )
 SELECT EXISTS (SELECT FROM owner)::boolean AS present, EXISTS (SELECT FROM created)::boolean AS created,
-    coalesce(open.free_at, $1::timestamptz)::timestamptz AS free_at,
-    EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = $2::uuid AND c.spent_at IS NULL)::boolean AS recoverable
+    coalesce(open.free_at, $1::timestamptz)::timestamptz AS free_at
 FROM open
 `
 
@@ -36,25 +34,21 @@ type CreateChallengeParams struct {
 	UserID    uuid.UUID
 	Purpose   string
 	TokenHash []byte
-	SessionID uuid.NullUUID
-	DeviceID  uuid.NullUUID
+	SessionID uuid.UUID
 	Position  int64
-	FirstAmr  []string
 	Data      []byte
 	ExpiresAt time.Time
 	Most      int32
 }
 
 type CreateChallengeRow struct {
-	Present     bool
-	Created     bool
-	FreeAt      time.Time
-	Recoverable bool
+	Present bool
+	Created bool
+	FreeAt  time.Time
 }
 
 // CreateChallenge makes the row of a challenge, unless the account is gone or has @most challenges of the purpose that are
-// good; then free_at is when the first of them expires. The lock waits for a deletion that is under way. It also says
-// whether the account has recovery codes left.
+// good; then free_at is when the first of them expires. The lock waits for a deletion that is under way.
 func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChallengeParams) (CreateChallengeRow, error) {
 	row := db.QueryRow(ctx, createChallenge,
 		arg.CreatedAt,
@@ -62,20 +56,13 @@ func (q *Queries) CreateChallenge(ctx context.Context, db DBTX, arg CreateChalle
 		arg.Purpose,
 		arg.TokenHash,
 		arg.SessionID,
-		arg.DeviceID,
 		arg.Position,
-		arg.FirstAmr,
 		arg.Data,
 		arg.ExpiresAt,
 		arg.Most,
 	)
 	var i CreateChallengeRow
-	err := row.Scan(
-		&i.Present,
-		&i.Created,
-		&i.FreeAt,
-		&i.Recoverable,
-	)
+	err := row.Scan(&i.Present, &i.Created, &i.FreeAt)
 	return i, err
 }
 
@@ -124,10 +111,11 @@ const spendOnce = `-- name: SpendOnce :one
 WITH owner AS MATERIALIZED (
     SELECT users.id FROM users WHERE users.id = $1 FOR KEY SHARE
 ), spent AS (
-    INSERT INTO challenges (token_hash, purpose, user_id, ledger, created_at, expires_at)
-    SELECT $2, $3, owner.id, $4, $5, $6 FROM owner
-    ON CONFLICT (token_hash) DO NOTHING
-    RETURNING token_hash
+    INSERT INTO challenges AS c (token_hash, purpose, user_id, ledger, created_at, expires_at, spent)
+    SELECT $2, $3, owner.id, $4, $5, $6, true FROM owner
+    WHERE NOT latchkey_ended_since(owner.id, $4)
+    ON CONFLICT (token_hash) DO UPDATE SET spent = true WHERE NOT c.spent
+    RETURNING c.token_hash
 )
 SELECT EXISTS (SELECT FROM owner) AS present, EXISTS (SELECT FROM spent) AS spent
 `
@@ -146,8 +134,8 @@ type SpendOnceRow struct {
 	Spent   bool
 }
 
-// SpendOnce notes that a challenge of which nothing was stored is spent. spent is true for one caller, and present unless
-// the account is gone. The lock waits for a deletion that is under way.
+// SpendOnce notes that a challenge is spent which is in its token, sealed. spent is true for one caller, if the account's
+// sessions were not ended since then; and present unless the account is gone. The lock waits for a deletion that is under way.
 func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (SpendOnceRow, error) {
 	row := db.QueryRow(ctx, spendOnce,
 		arg.UserID,
@@ -193,70 +181,39 @@ func (q *Queries) TakeChallenge(ctx context.Context, db DBTX, arg TakeChallengeP
 
 const tryChallenge = `-- name: TryChallenge :one
 WITH owner AS MATERIALIZED (
-    SELECT u.id FROM challenges c JOIN users u ON u.id = c.user_id WHERE c.token_hash = $9 FOR KEY SHARE OF u
+    SELECT u.id FROM challenges c JOIN users u ON u.id = c.user_id WHERE c.token_hash = $1 FOR KEY SHARE OF u
 ), tried AS (
     UPDATE challenges c SET tries = c.tries + 1 FROM owner
-    WHERE c.token_hash = $9 AND c.user_id = owner.id AND c.purpose = $10 AND c.tries < $11::integer AND c.expires_at > $3::timestamptz
-    RETURNING c.user_id, c.device_id, c.ledger, c.first_amr, c.data
+    WHERE c.token_hash = $1 AND c.user_id = owner.id AND c.purpose = $2 AND c.tries < $3::integer AND c.expires_at > $4::timestamptz
+    RETURNING c.user_id, c.ledger, c.data
 )
-SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.device_id, tried.first_amr, tried.data, tried.ledger::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
-    CASE WHEN $1::boolean AND (users.is_active OR $2::boolean) THEN latchkey_count_code(
-        users.id, coalesce(tried.device_id, '00000000-0000-0000-0000-000000000000'), coalesce(g.epoch, 0), $3, $4, $5, $6, $7, $8
-    ) ELSE 0 END::integer AS failures,
-    app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
-FROM tried JOIN users ON users.id = tried.user_id LEFT JOIN password_guards g ON g.user_id = users.id
-    LEFT JOIN factors app ON app.user_id = users.id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
-WHERE NOT latchkey_ended_since(users.id, tried.ledger)
-    AND (users.is_active OR EXISTS (SELECT FROM account_deletions d WHERE d.user_id = users.id AND NOT d.suspended))
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, tried.data, tried.ledger::bigint AS position
+FROM tried JOIN users ON users.id = tried.user_id
+WHERE users.is_active AND NOT latchkey_ended_since(users.id, tried.ledger)
 `
 
 type TryChallengeParams struct {
-	IsCode       bool
-	KeepsAccount bool
-	Now          time.Time
-	MostWrong    int32
-	Many         int32
-	MostTogether int32
-	Ago          time.Time
-	LongAgo      time.Time
-	TokenHash    []byte
-	Purpose      string
-	Most         int32
+	TokenHash []byte
+	Purpose   string
+	Most      int32
+	Now       time.Time
 }
 
 type TryChallengeRow struct {
-	User          User
-	DeviceID      uuid.NullUUID
-	FirstAmr      []string
-	Data          []byte
-	Position      int64
-	PasswordEpoch int64
-	DevicesSince  *time.Time
-	Failures      int32
-	AppID         uuid.NullUUID
-	SealedSeed    []byte
-	LastStep      int64
+	User     User
+	Data     []byte
+	Position int64
 }
 
 // TryChallenge counts an answer before it is looked at, so that none is free, and reads what the check of the answer
-// needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account's
-// sessions were ended since then. The account is active, or is to be deleted: then the answer may cancel that. A code,
-// which can be guessed, is also counted as CountFactorFailure does it, if the account is one that may log in. The
-// account is locked before the challenge, as a deletion does it.
+// needs. It finds nothing if the challenge is unknown, spent, expired or was answered too often, or if the account is not
+// active or its sessions were ended since then. The account is locked before the challenge, as a deletion does it.
 func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengeParams) (TryChallengeRow, error) {
 	row := db.QueryRow(ctx, tryChallenge,
-		arg.IsCode,
-		arg.KeepsAccount,
-		arg.Now,
-		arg.MostWrong,
-		arg.Many,
-		arg.MostTogether,
-		arg.Ago,
-		arg.LongAgo,
 		arg.TokenHash,
 		arg.Purpose,
 		arg.Most,
+		arg.Now,
 	)
 	var i TryChallengeRow
 	err := row.Scan(
@@ -271,13 +228,105 @@ func (q *Queries) TryChallenge(ctx context.Context, db DBTX, arg TryChallengePar
 		&i.User.IsActive,
 		&i.User.IsVerified,
 		&i.User.EmailLookup,
-		&i.DeviceID,
-		&i.FirstAmr,
 		&i.Data,
 		&i.Position,
+	)
+	return i, err
+}
+
+const tryLoginCode = `-- name: TryLoginCode :one
+WITH live AS MATERIALIZED (
+    SELECT u.id FROM users u LEFT JOIN challenges c ON c.token_hash = $1
+    WHERE u.id = $2 AND (u.is_active OR EXISTS (SELECT FROM account_deletions d WHERE d.user_id = u.id AND NOT d.suspended))
+        AND (c.token_hash IS NULL OR NOT c.spent AND c.tries < $3::integer) AND NOT latchkey_ended_since(u.id, $4)
+    FOR KEY SHARE OF u
+), counted AS MATERIALIZED (
+    SELECT CASE WHEN u.is_active OR $5::boolean THEN latchkey_count_code(
+        u.id, $6::uuid, coalesce(g.epoch, 0), $7::timestamptz, $8, $9, $10, $11, $12
+    ) ELSE 0 END AS failures
+    FROM live JOIN users u ON u.id = live.id LEFT JOIN password_guards g ON g.user_id = u.id
+), tried AS (
+    INSERT INTO challenges AS c (token_hash, purpose, user_id, ledger, tries, created_at, expires_at)
+    SELECT $1, $13, live.id, $4, 1, $7::timestamptz, $14 FROM live, counted WHERE counted.failures > 0
+    ON CONFLICT (token_hash) DO UPDATE SET tries = c.tries + 1 WHERE c.tries < $3::integer AND NOT c.spent
+    RETURNING c.user_id
+)
+SELECT users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
+    counted.failures::integer AS failures, EXISTS (SELECT FROM tried)::boolean AS tried,
+    app.id AS app_id, coalesce(t.sealed_seed, '')::bytea AS sealed_seed, coalesce(t.last_step, 0)::bigint AS last_step
+FROM counted JOIN live ON true JOIN users ON users.id = live.id LEFT JOIN password_guards g ON g.user_id = users.id
+    LEFT JOIN factors app ON app.user_id = users.id AND app.kind = 'totp' LEFT JOIN totp_factors t ON t.factor_id = app.id
+`
+
+type TryLoginCodeParams struct {
+	TokenHash    []byte
+	UserID       uuid.UUID
+	Most         int32
+	Position     int64
+	KeepsAccount bool
+	DeviceID     uuid.UUID
+	Now          time.Time
+	MostWrong    int32
+	Many         int32
+	MostTogether int32
+	Ago          time.Time
+	LongAgo      time.Time
+	Purpose      string
+	ExpiresAt    time.Time
+}
+
+type TryLoginCodeRow struct {
+	User          User
+	PasswordEpoch int64
+	DevicesSince  *time.Time
+	Failures      int32
+	Tried         bool
+	AppID         uuid.NullUUID
+	SealedSeed    []byte
+	LastStep      int64
+}
+
+// TryLoginCode counts a code that answers the challenge of a login, before it is looked at, so that none is free: in the
+// row of the challenge, which the first answer makes, and as CountFactorFailure does it. It reads what the check of the code
+// needs. It finds nothing if the challenge is spent or was answered too often, or if the account is gone or its sessions were
+// ended since then; and it counts nothing (failures is 0) for an account that may not log in, or has too many wrong codes,
+// so the rows of an account are as few as its wrong codes. tried is false if another call has spent the challenge meanwhile, or
+// has used up its answers. The account is active, or is to be deleted: then the answer may
+// cancel that. The account is locked first, the counts next, the challenge last.
+func (q *Queries) TryLoginCode(ctx context.Context, db DBTX, arg TryLoginCodeParams) (TryLoginCodeRow, error) {
+	row := db.QueryRow(ctx, tryLoginCode,
+		arg.TokenHash,
+		arg.UserID,
+		arg.Most,
+		arg.Position,
+		arg.KeepsAccount,
+		arg.DeviceID,
+		arg.Now,
+		arg.MostWrong,
+		arg.Many,
+		arg.MostTogether,
+		arg.Ago,
+		arg.LongAgo,
+		arg.Purpose,
+		arg.ExpiresAt,
+	)
+	var i TryLoginCodeRow
+	err := row.Scan(
+		&i.User.ID,
+		&i.User.Email,
+		&i.User.PasswordHash,
+		&i.User.FirstName,
+		&i.User.LastName,
+		&i.User.CreatedAt,
+		&i.User.UpdatedAt,
+		&i.User.LastLoginAt,
+		&i.User.IsActive,
+		&i.User.IsVerified,
+		&i.User.EmailLookup,
 		&i.PasswordEpoch,
 		&i.DevicesSince,
 		&i.Failures,
+		&i.Tried,
 		&i.AppID,
 		&i.SealedSeed,
 		&i.LastStep,

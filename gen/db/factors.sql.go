@@ -13,38 +13,40 @@ import (
 )
 
 const answerTotp = `-- name: AnswerTotp :one
-WITH live AS MATERIALIZED (
-    SELECT c.token_hash FROM challenges c
-    WHERE c.token_hash = $1::bytea AND c.purpose = $2 AND c.user_id = $3::uuid AND c.expires_at > $4::timestamptz
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM users u WHERE u.id = $1::uuid FOR KEY SHARE
+), held AS MATERIALIZED ( -- in the order of latchkey_count_code
+    SELECT l.subject FROM owner JOIN factor_failures l ON l.user_id = owner.id
+    WHERE l.subject = ANY ($2::uuid[]) AND l.epoch = $3 ORDER BY l.subject DESC FOR UPDATE OF l
+), live AS MATERIALIZED (
+    SELECT c.token_hash FROM owner JOIN challenges c ON c.user_id = owner.id
+    WHERE (SELECT count(*) FROM held) >= 0 AND c.token_hash = $4::bytea AND c.purpose = $5 AND NOT c.spent
         AND NOT latchkey_ended_since(c.user_id, c.ledger)
-    FOR UPDATE
+    FOR UPDATE OF c
 ), accepted AS (
-    UPDATE totp_factors t SET last_step = $5
-    WHERE t.factor_id = $6 AND t.last_step < $5 AND ($1::bytea IS NULL OR EXISTS (SELECT FROM live))
+    UPDATE totp_factors t SET last_step = $6
+    WHERE t.factor_id = $7 AND t.last_step < $6 AND ($4::bytea IS NULL OR EXISTS (SELECT FROM live))
     RETURNING t.factor_id
 ), spent AS (
-    DELETE FROM challenges c USING live, accepted WHERE c.token_hash = live.token_hash
+    UPDATE challenges c SET spent = true FROM live, accepted WHERE c.token_hash = live.token_hash
 ), used AS (
-    UPDATE factors f SET last_used_at = $4::timestamptz FROM accepted WHERE f.id = accepted.factor_id
-), held AS MATERIALIZED ( -- in the order of latchkey_count_code
-    SELECT l.subject FROM factor_failures l, accepted
-    WHERE l.user_id = $3 AND l.subject = ANY ($7::uuid[]) AND l.epoch = $8 ORDER BY l.subject DESC FOR UPDATE OF l
+    UPDATE factors f SET last_used_at = $8::timestamptz FROM accepted WHERE f.id = accepted.factor_id
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM held WHERE n.user_id = $3 AND n.subject = held.subject
+    FROM held, accepted WHERE n.user_id = $1 AND n.subject = held.subject
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted
 `
 
 type AnswerTotpParams struct {
-	Challenge []byte
-	Purpose   string
 	UserID    uuid.UUID
-	Now       time.Time
-	Step      int64
-	FactorID  uuid.UUID
 	Subjects  []uuid.UUID
 	Epoch     int64
+	Challenge []byte
+	Purpose   string
+	Step      int64
+	FactorID  uuid.UUID
+	Now       time.Time
 }
 
 type AnswerTotpRow struct {
@@ -54,18 +56,18 @@ type AnswerTotpRow struct {
 
 // AnswerTotp uses the code of a step up, for one caller: of several with the same code, or an older one, the others change
 // no row. For that caller it spends the challenge that the code answers (the one of a login; NULL: there is none) and takes
-// back what CountFactorFailure has counted. The challenge is locked first, so that a code is used up only with it. It is
-// one statement, because each trip of a transaction is a tenth of a millisecond of the login.
+// back what was counted. A code is used up only with its challenge. It is one statement, because each trip of a transaction is
+// a tenth of a millisecond of the login. The account is locked first, the counts next, the challenge and the app last.
 func (q *Queries) AnswerTotp(ctx context.Context, db DBTX, arg AnswerTotpParams) (AnswerTotpRow, error) {
 	row := db.QueryRow(ctx, answerTotp,
-		arg.Challenge,
-		arg.Purpose,
 		arg.UserID,
-		arg.Now,
-		arg.Step,
-		arg.FactorID,
 		arg.Subjects,
 		arg.Epoch,
+		arg.Challenge,
+		arg.Purpose,
+		arg.Step,
+		arg.FactorID,
+		arg.Now,
 	)
 	var i AnswerTotpRow
 	err := row.Scan(&i.Live, &i.Accepted)
@@ -698,9 +700,11 @@ func (q *Queries) TakeTotpEnrolment(ctx context.Context, db DBTX, arg TakeTotpEn
 }
 
 const uncountFactorFailure = `-- name: UncountFactorFailure :exec
-WITH held AS MATERIALIZED (
-    SELECT l.subject FROM factor_failures l
-    WHERE l.user_id = $2 AND l.subject = ANY ($3::uuid[]) AND l.epoch = $4 ORDER BY l.subject DESC FOR UPDATE
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM users u WHERE u.id = $2::uuid FOR KEY SHARE
+), held AS MATERIALIZED (
+    SELECT l.subject FROM owner JOIN factor_failures l ON l.user_id = owner.id
+    WHERE l.subject = ANY ($3::uuid[]) AND l.epoch = $4 ORDER BY l.subject DESC FOR UPDATE OF l
 )
 UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = CASE WHEN $1::boolean THEN 0 ELSE greatest(n.in_a_row - 1, 0) END
 FROM held WHERE n.user_id = $2 AND n.subject = held.subject
@@ -714,7 +718,7 @@ type UncountFactorFailureParams struct {
 }
 
 // UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
-// The rows are locked in the order of latchkey_count_code.
+// The account is locked first, and the rows in the order of latchkey_count_code.
 func (q *Queries) UncountFactorFailure(ctx context.Context, db DBTX, arg UncountFactorFailureParams) error {
 	_, err := db.Exec(ctx, uncountFactorFailure,
 		arg.WasRight,

@@ -54,6 +54,7 @@ type Challenge struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time
 	FirstAmr  []string
+	Spent     bool
 }
 
 type CodeDecoy struct {

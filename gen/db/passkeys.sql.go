@@ -78,7 +78,7 @@ func (q *Queries) DeletePasskey(ctx context.Context, db DBTX, arg DeletePasskeyP
 
 const findPasskey = `-- name: FindPasskey :one
 SELECT p.factor_id, p.rp_id, p.credential_id, p.public_key, p.flags, p.sign_count, p.aaguid, p.transports, users.id, users.email, users.password_hash, users.first_name, users.last_name, users.created_at, users.updated_at, users.last_login_at, users.is_active, users.is_verified, users.email_lookup, (SELECT seq FROM ledger_head)::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM passkeys p JOIN factors f ON f.id = p.factor_id JOIN users ON users.id = f.user_id
     LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE p.credential_id = $1 AND p.rp_id = $2 AND latchkey_on_primary()
@@ -94,6 +94,7 @@ type FindPasskeyRow struct {
 	User          User
 	Position      int64
 	PasswordEpoch int64
+	DevicesSince  *time.Time
 }
 
 // FindPasskey reads a passkey, its account, and the ledger's position in one statement: every later revocation refuses a
@@ -123,6 +124,7 @@ func (q *Queries) FindPasskey(ctx context.Context, db DBTX, arg FindPasskeyParam
 		&i.User.EmailLookup,
 		&i.Position,
 		&i.PasswordEpoch,
+		&i.DevicesSince,
 	)
 	return i, err
 }

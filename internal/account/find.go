@@ -35,13 +35,15 @@ type Credential struct {
 	ResetNetwork []byte
 	// Factors are the kinds of the account's second factors. If there are any, the password is not enough.
 	Factors []string
+	// Recoverable is true if the account has recovery codes left.
+	Recoverable bool
 }
 
 func credential(row db.FindUserByEmailRow, lookup string) Credential {
 	return Credential{
 		User: FromRow(row.User), Hash: row.User.PasswordHash, Lookup: lookup, Position: row.Position, PasswordEpoch: row.PasswordEpoch,
 		DevicesSince: row.DevicesSince, ResetTime: row.ResetAt, ResetNetwork: row.ResetNetwork,
-		Factors: row.Factors,
+		Factors: row.Factors, Recoverable: row.Recoverable,
 	}
 }
 

@@ -134,7 +134,8 @@ func (a *Accounts) UseLoginCode(ctx context.Context, token, digits string) (Code
 		return CodeLogin{}, fmt.Errorf("look the account up: %w", err)
 	}
 	used.Owner.User, used.Owner.Lookup = FromRow(row.User), address.Lookup(row.User.Email)
-	used.Owner.PasswordEpoch, used.Owner.DevicesSince, used.Owner.Factors = row.PasswordEpoch, row.DevicesSince, row.Factors
+	used.Owner.PasswordEpoch, used.Owner.DevicesSince = row.PasswordEpoch, row.DevicesSince
+	used.Owner.Factors, used.Owner.Recoverable = row.Factors, row.Recoverable
 	return used, nil
 }
 

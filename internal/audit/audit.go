@@ -1,6 +1,6 @@
 // Package audit writes and lists the audit trail. It makes every event of the table audit_events, so all have the caller and the
-// time in the same form. Only one statement elsewhere inserts events: the ledger appends ended sessions and their
-// events in one flush. Those events come from [Trail.Event].
+// time in the same form. Two statements elsewhere insert events, to save trips: the ledger appends ended sessions and
+// their events in one flush, and a login is recorded with its event. Those events come from [Trail.Event].
 package audit
 
 import (

@@ -14,8 +14,8 @@ import (
 	"github.com/latchkey-auth/latchkey/internal/testenv"
 )
 
-// TestOnlyWriter checks that no other package inserts events with the generated queries. The ledger has a statement of
-// its own for ended sessions: see the comment of the package.
+// TestOnlyWriter checks that no other package inserts events with the generated queries. Two statements have the
+// events of what they do: see the comment of the package.
 func TestOnlyWriter(t *testing.T) {
 	t.Parallel()
 	got := testenv.Callers(t, "RecordAuditEvent", "RecordRepeatedEvent", "RecordSignUpAttempt")

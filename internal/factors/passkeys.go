@@ -78,12 +78,12 @@ func (f *Flow) StartPasskey(ctx context.Context, by revoke.Authority) (Ceremony,
 			return Ceremony{}, err
 		}
 		token := NewToken()
-		kept, err := f.KeepChallenge(ctx, tx, db.CreateChallengeParams{
+		present, err := f.KeepChallenge(ctx, tx, db.CreateChallengeParams{
 			TokenHash: account.HashToken(token), Purpose: registration, UserID: by.UserID,
-			SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true}, Position: head.Position, Data: state,
+			SessionID: by.SessionID, Position: head.Position, Data: state,
 			ExpiresAt: f.cfg.Now().Add(registrationTTL),
 		})
-		if err == nil && !kept.Present {
+		if err == nil && !present {
 			err = refusal.AccountGone()
 		}
 		if err != nil {

@@ -51,8 +51,8 @@ type Prover struct {
 	// SessionID is the session that proves, or uuid.Nil at a login.
 	SessionID uuid.UUID
 
-	// challenge is the hash of the token of the login's challenge, which the answer spends. Nil: there is none.
-	challenge []byte
+	// challenge is the login's challenge, which the answer spends. Nil: there is none.
+	challenge *LoginChallenge
 }
 
 // Answer is a code of one kind, TOTP or RecoveryCodes.
@@ -78,12 +78,6 @@ func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer) error {
 		return err
 	}
 	return f.prove(ctx, p, answer, counted)
-}
-
-// ProveTried is Prove for an answer to a challenge, which TryChallenge has counted.
-func (f *Flow) ProveTried(ctx context.Context, tried Tried, answer Answer) error {
-	p := Prover{UserID: tried.Owner.ID, Epoch: tried.Owner.PasswordEpoch, Subject: tried.DeviceID, challenge: tried.Hash}
-	return f.prove(ctx, p, answer, tried.counted)
 }
 
 func (f *Flow) prove(ctx context.Context, p Prover, answer Answer, counted counted) error {
@@ -134,8 +128,12 @@ func (f *Flow) findTOTP(p Prover, typed string, found counted) (accept, error) {
 		return nil, nil
 	}
 	return func(ctx context.Context) (bool, error) {
+		var challenge []byte
+		if p.challenge != nil {
+			challenge = p.challenge.hash
+		}
 		answered, err := f.queries.AnswerTotp(ctx, f.cfg.Pool, db.AnswerTotpParams{
-			Challenge: p.challenge, Purpose: LoginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
+			Challenge: challenge, Purpose: loginChallenge, UserID: p.UserID, FactorID: id, Step: step, Now: f.cfg.Now(),
 			Subjects: p.subjects(), Epoch: p.Epoch,
 		})
 		if err == nil && p.challenge != nil && !answered.Live {
@@ -174,8 +172,12 @@ func (f *Flow) findRecoveryCode(ctx context.Context, p Prover, typed string) (ac
 var errUsed = errors.New("the code was used before")
 
 func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []byte) error {
+	// The counts are locked before the challenge, as TryLoginCode does it.
+	if err := f.uncount(ctx, tx, p, true); err != nil {
+		return err
+	}
 	if p.challenge != nil {
-		if err := f.SpendChallenge(ctx, tx, LoginChallenge, p.challenge, p.UserID, refusal.ChallengeInvalid()); err != nil {
+		if err := f.spendLogin(ctx, tx, *p.challenge); err != nil {
 			return err
 		}
 	}
@@ -187,9 +189,6 @@ func (f *Flow) useRecoveryCode(ctx context.Context, tx pgx.Tx, p Prover, hash []
 		return errUsed
 	}
 	if err := f.cfg.Trail.Record(ctx, tx, audit.RecoveryCodeUsed, p.UserID, p.SessionID); err != nil {
-		return err
-	}
-	if err := f.uncount(ctx, tx, p, true); err != nil {
 		return err
 	}
 	return f.notify(ctx, tx, mail.RecoveryCodeUsed, p.UserID)

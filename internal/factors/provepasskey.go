@@ -25,9 +25,7 @@ const (
 	passkeyLogin = "passkey_login"
 	// passkeyLoginTTL is the life of such a token.
 	passkeyLoginTTL = 5 * time.Minute
-	// spentFor is how much longer the row stays. By then the token is refused on replicas whose clocks differ.
-	spentFor  = time.Hour
-	timeBytes = 8
+	timeBytes       = 8
 )
 
 // BeginPasskeyLogin begins a login by passkey. Anybody may ask for one, so nothing is stored: the token is the state,
@@ -95,13 +93,12 @@ func (f *Flow) UsePasskeyLogin(ctx context.Context, token string, proof PasskeyP
 	if !ok {
 		return refusal.ChallengeInvalid()
 	}
-	return f.UsePasskey(ctx, proof, sessionID, func(ctx context.Context, tx pgx.Tx) error {
-		done, err := f.queries.SpendOnce(ctx, tx, db.SpendOnceParams{
-			TokenHash: account.HashToken(token), Purpose: passkeyLogin, UserID: proof.Owner.ID, Position: proof.Owner.Position,
-			CreatedAt: f.cfg.Now(), ExpiresAt: expires.Add(spentFor),
+	return f.usePasskey(ctx, proof, sessionID, func(ctx context.Context, tx pgx.Tx) error {
+		done, err := f.spendOnce(ctx, tx, db.SpendOnceParams{
+			TokenHash: account.HashToken(token), Purpose: passkeyLogin, UserID: proof.Owner.ID, Position: proof.Owner.Position, ExpiresAt: expires,
 		})
 		if err != nil {
-			return fmt.Errorf("spend the challenge: %w", err)
+			return err
 		}
 		switch {
 		case !done.Present && sessionID != uuid.Nil: // deleted since the answer was checked
@@ -125,18 +122,6 @@ func (f *Flow) OfferPasskeys(ctx context.Context, userID uuid.UUID) (options, st
 	return f.cfg.Passkeys.BeginProof(userID, list)
 }
 
-// CheckPasskeyOf checks the answer to OfferPasskeys. Use it up with UsePasskey.
-func (f *Flow) CheckPasskeyOf(ctx context.Context, userID uuid.UUID, state []byte, answer string) (PasskeyProof, error) {
-	if f.cfg.Passkeys == nil || len(state) == 0 {
-		return PasskeyProof{}, refusal.FactorCodeInvalid(passkeyField)
-	}
-	proof, err := f.checkPasskey(ctx, state, answer)
-	if err == nil && proof.Owner.ID != userID {
-		err = refusal.FactorCodeInvalid(passkeyField)
-	}
-	return proof, err
-}
-
 // passkeyField is the field of requests with the answer of a passkey.
 const passkeyField = "passkey_json"
 
@@ -150,7 +135,9 @@ func (f *Flow) checkPasskey(ctx context.Context, state []byte, answer string) (p
 			return passkey.Owner{}, fmt.Errorf("look the passkey up: %w", err)
 		}
 		proof.factorID = row.Passkey.FactorID
-		proof.Owner = account.Credential{User: account.FromRow(row.User), Position: row.Position, PasswordEpoch: row.PasswordEpoch}
+		proof.Owner = account.Credential{
+			User: account.FromRow(row.User), Position: row.Position, PasswordEpoch: row.PasswordEpoch, DevicesSince: row.DevicesSince,
+		}
 		return passkey.Owner{UserID: row.User.ID, Credential: credentialOf(row.Passkey)}, nil
 	})
 	if errors.Is(err, passkey.ErrRefused) {
@@ -163,8 +150,8 @@ func (f *Flow) checkPasskey(ctx context.Context, state []byte, answer string) (p
 	return proof, nil
 }
 
-// UsePasskey uses an answer up, and runs spend in the same transaction. A passkey that was removed meanwhile is refused.
-func (f *Flow) UsePasskey(ctx context.Context, proof PasskeyProof, sessionID uuid.UUID, spend func(ctx context.Context, tx pgx.Tx) error) error {
+// usePasskey uses an answer up, and runs spend in the same transaction. A passkey that was removed meanwhile is refused.
+func (f *Flow) usePasskey(ctx context.Context, proof PasskeyProof, sessionID uuid.UUID, spend func(ctx context.Context, tx pgx.Tx) error) error {
 	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 		if err := spend(ctx, tx); err != nil {
 			return err

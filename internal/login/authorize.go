@@ -87,11 +87,11 @@ func (f *Flow) Authorize(ctx context.Context, by revoke.Authority, redirectURI, 
 		return "", time.Time{}, fmt.Errorf("write the grant: %w", err)
 	}
 	code, expires = factors.NewToken(), f.cfg.Now().Add(authorizationTTL)
-	kept, err := f.cfg.Factors.KeepChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
-		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: uuid.NullUUID{UUID: by.SessionID, Valid: true},
+	present, err := f.cfg.Factors.KeepChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
+		TokenHash: account.HashToken(code), Purpose: authorization, UserID: by.UserID, SessionID: by.SessionID,
 		Position: head.Position, Data: data, ExpiresAt: expires,
 	})
-	if err == nil && !kept.Present { // deleted since the look at the session
+	if err == nil && !present { // deleted since the look at the session
 		err = refusal.AccountGone()
 	}
 	if err != nil {
@@ -114,14 +114,14 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	tried, found, err := f.cfg.Factors.TryChallenge(ctx, factors.Try{Token: req.Code, Purpose: authorization, Most: authorizationTries})
+	tried, found, err := f.cfg.Factors.TryChallenge(ctx, req.Code, authorization, authorizationTries)
 	if err != nil {
 		return Result{}, err
 	}
 	if !found {
 		return Result{}, refusal.AuthorizationCodeInvalid()
 	}
-	user := tried.Owner.User
+	user := tried.User
 	caller.NoteUser(ctx, user.ID)
 	var given grant
 	if err := json.Unmarshal(tried.Data, &given); err != nil {
@@ -135,8 +135,11 @@ func (f *Flow) ExchangeCode(ctx context.Context, req Exchange) (Result, error) {
 	if err := f.spendAuthorization(ctx, tried.Hash, given, user.ID); err != nil {
 		return Result{}, err
 	}
+	if err := f.boundStarts(ctx, user.ID); err != nil {
+		return Result{}, err
+	}
 	begin := session.Start{
-		UserID: user.ID, Position: tried.Owner.Position, DeviceName: req.DeviceName, Address: caller.From(ctx).AddressText(),
+		UserID: user.ID, Position: tried.Position, DeviceName: req.DeviceName, Address: caller.From(ctx).AddressText(),
 		AMR: given.AMR, AuthTime: given.AuthTime,
 	}
 	started, refreshToken, err := f.startSession(ctx, begin, func(ctx context.Context, started session.Session) error {

@@ -8,13 +8,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/latchkey-auth/latchkey/gen/db"
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
 	"github.com/latchkey-auth/latchkey/internal/besteffort"
 	"github.com/latchkey-auth/latchkey/internal/caller"
 	"github.com/latchkey-auth/latchkey/internal/factors"
-	"github.com/latchkey-auth/latchkey/internal/refusal"
 	"github.com/latchkey-auth/latchkey/internal/revoke"
 	"github.com/latchkey-auth/latchkey/internal/session"
 )
@@ -22,9 +20,6 @@ import (
 const (
 	// AMROneTime is the authentication method of a code from an app or a mail, or of a recovery code (RFC 8176, section 2).
 	AMROneTime = "otp"
-	// A challenge works for challengeTTL and challengeTries answers.
-	challengeTTL   = 10 * time.Minute
-	challengeTries = 5
 )
 
 // Challenge asks the client of a login for a second factor.
@@ -45,7 +40,9 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 	for _, kind := range found.Factors {
 		challenge.Kinds = append(challenge.Kinds, factors.Kind(kind))
 	}
-	var state []byte
+	asked := factors.LoginChallenge{
+		UserID: found.ID, DeviceID: device, Position: found.Position, FirstAMR: first, ExpireTime: f.cfg.Now().Add(factors.LoginChallengeTTL),
+	}
 	if slices.Contains(challenge.Kinds, factors.Passkey) {
 		options, opened, err := f.cfg.Factors.OfferPasskeys(ctx, found.ID)
 		if err != nil {
@@ -54,24 +51,15 @@ func (f *Flow) askFactor(ctx context.Context, found account.Credential, device u
 		if options == nil { // they were made for another domain
 			challenge.Kinds = slices.DeleteFunc(challenge.Kinds, func(kind factors.Kind) bool { return kind == factors.Passkey })
 		}
-		challenge.Options, state = string(options), opened
+		challenge.Options, asked.Passkeys = string(options), opened
 	}
-	challenge.Token, challenge.ExpireTime = factors.NewToken(), f.cfg.Now().Add(challengeTTL)
-	kept, err := f.cfg.Factors.KeepChallenge(ctx, f.cfg.Pool, db.CreateChallengeParams{
-		TokenHash: account.HashToken(challenge.Token), Purpose: factors.LoginChallenge, UserID: found.ID,
-		DeviceID: uuid.NullUUID{UUID: device, Valid: device != uuid.Nil},
-		Position: found.Position, FirstAmr: first, Data: state, ExpiresAt: challenge.ExpireTime,
-	})
-	if err != nil {
-		return Result{}, err
-	}
-	if !kept.Present { // deleted since the first factor was compared
-		return Result{}, refusal.InvalidCredentials()
-	}
-	if kept.Recoverable {
+	if found.Recoverable {
 		challenge.Kinds = append(challenge.Kinds, factors.RecoveryCodes)
 	}
-	return Result{Challenge: challenge}, nil
+	var err error
+	challenge.Token, err = f.cfg.Factors.SealLogin(asked)
+	challenge.ExpireTime = asked.ExpireTime
+	return Result{Challenge: challenge}, err
 }
 
 // AnswerRequest has the data of an answer to a challenge.
@@ -91,34 +79,24 @@ func (f *Flow) AnswerChallenge(ctx context.Context, req AnswerRequest) (Result, 
 	if err := f.CheckClock(); err != nil {
 		return Result{}, err
 	}
-	tried, err := f.tryLogin(ctx, req, true)
+	code, err := f.cfg.Factors.TryLoginCode(ctx, req.ChallengeToken, req.KeepsAccount)
+	caller.NoteUser(ctx, code.Owner.ID)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := f.refuseDisabled(ctx, tried.Owner.User, req.KeepsAccount); err != nil {
+	if err := f.refuseDisabled(ctx, code.Owner.User, req.KeepsAccount); err != nil {
 		return Result{}, err
 	}
 	// From here on the call is finished even if its client hangs up: a code that is used up must give a session.
 	ctx, cancel := besteffort.Detach(ctx)
 	defer cancel()
-	if err := f.cfg.Factors.ProveTried(ctx, tried, req.Answer); err != nil {
+	if err := f.cfg.Factors.ProveLogin(ctx, code, req.Answer); err != nil {
 		return Result{}, err
 	}
-	return f.finish(ctx, tried.Owner, start{
-		keepsTokens: true, device: tried.DeviceID, name: req.DeviceName, amr: withSecondFactor(tried.FirstAMR),
+	return f.finish(ctx, code.Owner, start{
+		keepsTokens: true, device: code.Challenge.DeviceID, name: req.DeviceName,
+		amr: withSecondFactor(code.Challenge.FirstAMR), oneTime: true,
 	})
-}
-
-// tryLogin counts an answer to the challenge of a login, and returns the challenge.
-func (f *Flow) tryLogin(ctx context.Context, req AnswerRequest, isCode bool) (factors.Tried, error) {
-	tried, found, err := f.cfg.Factors.TryChallenge(ctx, factors.Try{
-		Token: req.ChallengeToken, Purpose: factors.LoginChallenge, Most: challengeTries, IsCode: isCode, KeepsAccount: req.KeepsAccount,
-	})
-	if err == nil && !found {
-		err = refusal.ChallengeInvalid()
-	}
-	caller.NoteUser(ctx, tried.Owner.ID)
-	return tried, err
 }
 
 // withSecondFactor returns the methods of an authentication to which a code was added.

@@ -122,6 +122,7 @@ type start struct {
 	device      uuid.UUID // from the token that it has shown, or uuid.Nil
 	name        string    // of the device
 	amr         []string
+	oneTime     bool // a code of a second factor was used up for it
 }
 
 // finish starts a session after the password and all that the account asks for beside it.
@@ -132,6 +133,11 @@ func (f *Flow) finish(ctx context.Context, found account.Credential, s start) (R
 			return Result{}, err
 		}
 		found.Active, found.Position = true, position
+	}
+	if !s.oneTime {
+		if err := f.boundStarts(ctx, found.ID); err != nil {
+			return Result{}, err
+		}
 	}
 	devices := deviceLogin{keepsTokens: s.keepsTokens, id: s.device, since: found.DevicesSince}
 	begin := session.Start{

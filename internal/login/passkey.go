@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/latchkey-auth/latchkey/internal/accesstoken"
 	"github.com/latchkey-auth/latchkey/internal/account"
@@ -43,28 +42,21 @@ func (f *Flow) AnswerPasskey(ctx context.Context, req AnswerRequest) (Result, er
 	if f.cfg.Factors.IsPasskeyLogin(req.ChallengeToken) {
 		return f.logInByPasskey(ctx, req)
 	}
-	tried, err := f.tryLogin(ctx, req, false)
+	challenge, proof, err := f.cfg.Factors.CheckPasskeyOfLogin(ctx, req.ChallengeToken, req.Answer.Text)
+	caller.NoteUser(ctx, challenge.UserID)
 	if err != nil {
 		return Result{}, err
 	}
-	found := tried.Owner
-	proof, err := f.cfg.Factors.CheckPasskeyOf(ctx, found.ID, tried.Data, req.Answer.Text)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := f.refuseDisabled(ctx, found.User, req.KeepsAccount); err != nil {
+	if err := f.refuseDisabled(ctx, proof.Owner.User, req.KeepsAccount); err != nil {
 		return Result{}, err
 	}
 	ctx, cancel := besteffort.Detach(ctx) // what is used up must give a session
 	defer cancel()
-	err = f.cfg.Factors.UsePasskey(ctx, proof, uuid.Nil, func(ctx context.Context, tx pgx.Tx) error {
-		return f.cfg.Factors.SpendChallenge(ctx, tx, factors.LoginChallenge, tried.Hash, found.ID, refusal.ChallengeInvalid())
-	})
-	if err != nil {
+	if err := f.cfg.Factors.UsePasskeyOfLogin(ctx, challenge, proof); err != nil {
 		return Result{}, err
 	}
-	return f.finish(ctx, found, start{
-		keepsTokens: true, device: tried.DeviceID, name: req.DeviceName, amr: withPasskey(tried.FirstAMR, proof.UserVerified),
+	return f.finish(ctx, proof.Owner, start{
+		keepsTokens: true, device: challenge.DeviceID, name: req.DeviceName, amr: withPasskey(challenge.FirstAMR, proof.UserVerified),
 	})
 }
 

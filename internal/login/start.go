@@ -28,8 +28,8 @@ const startsScope = "StartSession"
 // so nobody else can use up the rate. Two seconds after the last login there is room for another.
 func startsRate() ratelimit.Rate { return ratelimit.Rate{PerMinute: 30, Burst: 300} }
 
-// boundStarts limits the sessions that an account starts. If Redis does not answer it refuses, because the session
-// needs Redis too.
+// boundStarts limits the sessions that an account starts. If Redis does not answer it refuses, because the session needs
+// Redis too. A login by a code of a second factor does not need it: an app shows two codes a minute, and each counts once.
 func (f *Flow) boundStarts(ctx context.Context, userID uuid.UUID) error {
 	if err := f.cfg.Rates.Allow(ctx, startsScope, userID.String(), startsRate()); err != nil {
 		return fmt.Errorf("count the session: %w", err)
@@ -49,9 +49,6 @@ type deviceLogin struct {
 func (f *Flow) startSession(
 	ctx context.Context, start session.Start, record func(context.Context, session.Session) error,
 ) (session.Session, string, error) {
-	if err := f.boundStarts(ctx, start.UserID); err != nil {
-		return session.Session{}, "", err
-	}
 	created, err := f.cfg.Sessions.Create(ctx, start)
 	if err != nil {
 		return session.Session{}, "", fmt.Errorf("start the session: %w", err)
@@ -68,10 +65,13 @@ func (f *Flow) startSession(
 	return started, created.RefreshToken, nil
 }
 
+// recordLogin records a login. The owner of an account whose clients keep device tokens gets a mail about one without.
 func (f *Flow) recordLogin(ctx context.Context, started session.Session, devices deviceLogin) error {
-	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
-		recorded, err := f.queries.RecordLogin(ctx, tx, db.RecordLoginParams{
-			Now: f.cfg.Now(), ID: started.UserID, Device: devices.id, Most: maxFailuresInARow,
+	e := f.cfg.Trail.Event(ctx, audit.LoggedIn, started.UserID, started.ID)
+	record := func(on db.DBTX) error {
+		recorded, err := f.queries.RecordLogin(ctx, on, db.RecordLoginParams{
+			Now: e.Time, ID: e.UserID, Device: devices.id, Most: maxFailuresInARow,
+			Kind: string(e.Kind), SessionID: e.SessionID, Address: e.Address, TraceID: e.TraceID, CallID: e.CallID, Actor: e.Actor,
 		})
 		if err != nil {
 			return fmt.Errorf("record the login: %w", err)
@@ -79,28 +79,25 @@ func (f *Flow) recordLogin(ctx context.Context, started session.Session, devices
 		if recorded == 0 {
 			return refusal.InvalidCredentials()
 		}
-		if err := f.recordDevice(ctx, tx, started.UserID, devices); err != nil {
+		return nil
+	}
+	isFirst := devices.keepsTokens && devices.since == nil
+	isNew := devices.keepsTokens && devices.since != nil && devices.id == uuid.Nil
+	if !isFirst && !(isNew && f.cfg.NewDeviceMails) {
+		return record(f.cfg.Pool)
+	}
+	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
+		if err := record(tx); err != nil {
 			return err
 		}
-		return f.cfg.Trail.Record(ctx, tx, audit.LoggedIn, started.UserID, started.ID)
-	})
-}
-
-// recordDevice sends a mail about a login without a device token to the owner of an account whose clients keep device
-// tokens.
-func (f *Flow) recordDevice(ctx context.Context, tx pgx.Tx, userID uuid.UUID, devices deviceLogin) error {
-	switch {
-	case !devices.keepsTokens:
-		return nil
-	case devices.since == nil:
-		if err := f.queries.NoteDevice(ctx, tx, db.NoteDeviceParams{UserID: userID, Now: f.cfg.Now()}); err != nil {
+		if isNew {
+			return f.cfg.Notifier.Notify(ctx, tx, mail.NewDeviceLogin, started.UserID, caller.From(ctx).TraceID)
+		}
+		if err := f.queries.NoteDevice(ctx, tx, db.NoteDeviceParams{UserID: started.UserID, Now: e.Time}); err != nil {
 			return fmt.Errorf("note the device: %w", err)
 		}
 		return nil
-	case devices.id != uuid.Nil || !f.cfg.NewDeviceMails:
-		return nil
-	}
-	return f.cfg.Notifier.Notify(ctx, tx, mail.NewDeviceLogin, userID, caller.From(ctx).TraceID)
+	})
 }
 
 // Evict ends the sessions that a login has pushed over the limit, before the login answers. A later login gets those

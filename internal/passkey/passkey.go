@@ -165,6 +165,9 @@ func (p *Party) BeginProof(userID uuid.UUID, passkeys []Credential) (options, st
 	if err != nil {
 		return nil, nil, fmt.Errorf("begin a proof by passkey: %w", err)
 	}
+	// The list is a hint for the browser. Any passkey of the user is good; with the list, the library would want all of them
+	// to be there still. Without, the state has about 200 bytes.
+	session.AllowedCredentialIDs = nil
 	return marshal(assertion.Response, session)
 }
 
@@ -206,9 +209,6 @@ func (p *Party) FinishLogin(state, answer []byte, find func(id []byte) (Owner, e
 
 func (p *Party) validate(session webauthn.SessionData, parsed *protocol.ParsedCredentialAssertionData, found user) (*webauthn.Credential, error) {
 	if len(session.UserID) > 0 {
-		// The list was a hint for the browser. Any passkey of the user is good; with the list, the library would want
-		// all of them to be there still.
-		session.AllowedCredentialIDs = nil
 		return p.webauthn.ValidateLogin(found, session, parsed)
 	}
 	_, proved, err := p.webauthn.ValidatePasskeyLogin(func(_, _ []byte) (webauthn.User, error) { return found, nil }, session, parsed)

@@ -46,28 +46,30 @@ INSERT INTO totp_factors (factor_id, sealed_seed, last_step) VALUES (@factor_id,
 
 -- AnswerTotp uses the code of a step up, for one caller: of several with the same code, or an older one, the others change
 -- no row. For that caller it spends the challenge that the code answers (the one of a login; NULL: there is none) and takes
--- back what CountFactorFailure has counted. The challenge is locked first, so that a code is used up only with it. It is
--- one statement, because each trip of a transaction is a tenth of a millisecond of the login.
+-- back what was counted. A code is used up only with its challenge. It is one statement, because each trip of a transaction is
+-- a tenth of a millisecond of the login. The account is locked first, the counts next, the challenge and the app last.
 -- name: AnswerTotp :one
-WITH live AS MATERIALIZED (
-    SELECT c.token_hash FROM challenges c
-    WHERE c.token_hash = sqlc.narg(challenge)::bytea AND c.purpose = @purpose AND c.user_id = @user_id::uuid AND c.expires_at > @now::timestamptz
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM users u WHERE u.id = @user_id::uuid FOR KEY SHARE
+), held AS MATERIALIZED ( -- in the order of latchkey_count_code
+    SELECT l.subject FROM owner JOIN factor_failures l ON l.user_id = owner.id
+    WHERE l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE OF l
+), live AS MATERIALIZED (
+    SELECT c.token_hash FROM owner JOIN challenges c ON c.user_id = owner.id
+    WHERE (SELECT count(*) FROM held) >= 0 AND c.token_hash = sqlc.narg(challenge)::bytea AND c.purpose = @purpose AND NOT c.spent
         AND NOT latchkey_ended_since(c.user_id, c.ledger)
-    FOR UPDATE
+    FOR UPDATE OF c
 ), accepted AS (
     UPDATE totp_factors t SET last_step = @step
     WHERE t.factor_id = @factor_id AND t.last_step < @step AND (sqlc.narg(challenge)::bytea IS NULL OR EXISTS (SELECT FROM live))
     RETURNING t.factor_id
 ), spent AS (
-    DELETE FROM challenges c USING live, accepted WHERE c.token_hash = live.token_hash
+    UPDATE challenges c SET spent = true FROM live, accepted WHERE c.token_hash = live.token_hash
 ), used AS (
     UPDATE factors f SET last_used_at = @now::timestamptz FROM accepted WHERE f.id = accepted.factor_id
-), held AS MATERIALIZED ( -- in the order of latchkey_count_code
-    SELECT l.subject FROM factor_failures l, accepted
-    WHERE l.user_id = @user_id AND l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE OF l
 ), uncounted AS (
     UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = 0
-    FROM held WHERE n.user_id = @user_id AND n.subject = held.subject
+    FROM held, accepted WHERE n.user_id = @user_id AND n.subject = held.subject
 )
 SELECT EXISTS (SELECT FROM live)::boolean AS live, EXISTS (SELECT FROM accepted)::boolean AS accepted;
 
@@ -110,11 +112,13 @@ SELECT subject, since, failures, in_a_row FROM factor_failures
 WHERE user_id = @user_id AND subject = ANY (@subjects::uuid[]) AND latchkey_on_primary();
 
 -- UncountFactorFailure takes back what CountFactorFailure has counted, because the code was right, or was not compared.
--- The rows are locked in the order of latchkey_count_code.
+-- The account is locked first, and the rows in the order of latchkey_count_code.
 -- name: UncountFactorFailure :exec
-WITH held AS MATERIALIZED (
-    SELECT l.subject FROM factor_failures l
-    WHERE l.user_id = @user_id AND l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE
+WITH owner AS MATERIALIZED (
+    SELECT u.id FROM users u WHERE u.id = @user_id::uuid FOR KEY SHARE
+), held AS MATERIALIZED (
+    SELECT l.subject FROM owner JOIN factor_failures l ON l.user_id = owner.id
+    WHERE l.subject = ANY (@subjects::uuid[]) AND l.epoch = @epoch ORDER BY l.subject DESC FOR UPDATE OF l
 )
 UPDATE factor_failures n SET failures = greatest(n.failures - 1, 0), in_a_row = CASE WHEN @was_right::boolean THEN 0 ELSE greatest(n.in_a_row - 1, 0) END
 FROM held WHERE n.user_id = @user_id AND n.subject = held.subject;

@@ -17,7 +17,7 @@ SELECT count(*) FROM factors WHERE user_id = @user_id AND kind = 'passkey' AND l
 -- session that carries this position.
 -- name: FindPasskey :one
 SELECT sqlc.embed(p), sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position,
-    coalesce(g.epoch, 0)::bigint AS password_epoch
+    coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since
 FROM passkeys p JOIN factors f ON f.id = p.factor_id JOIN users ON users.id = f.user_id
     LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE p.credential_id = @credential_id AND p.rp_id = @rp_id AND latchkey_on_primary();

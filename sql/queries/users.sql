@@ -18,11 +18,12 @@ SELECT * FROM created;
 
 -- FindUserByEmail reads the account and the ledger's position in one statement: every later revocation refuses a
 -- session that carries this position. The exact address wins over one in another letter case. It also reads the guards
--- of the password, and the kinds of second factors.
+-- of the password, the kinds of second factors, and whether there are recovery codes left.
 -- name: FindUserByEmail :one
 SELECT sqlc.embed(users), (SELECT seq FROM ledger_head)::bigint AS position,
     coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since, g.reset_network, g.reset_at,
-    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors,
+    EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = users.id AND c.spent_at IS NULL)::boolean AS recoverable
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE (users.email = @email OR users.email_lookup = @email_lookup::text) AND latchkey_on_primary()
 ORDER BY (users.email = @email) DESC
@@ -34,7 +35,8 @@ SELECT * FROM users WHERE id = @id AND latchkey_on_primary();
 -- FindUserWithFactors reads what a login needs of an account that has proved itself otherwise than by a password.
 -- name: FindUserWithFactors :one
 SELECT sqlc.embed(users), coalesce(g.epoch, 0)::bigint AS password_epoch, g.devices_since,
-    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors
+    ARRAY(SELECT DISTINCT f.kind FROM factors f WHERE f.user_id = users.id ORDER BY f.kind)::text[] AS factors,
+    EXISTS (SELECT FROM recovery_codes c WHERE c.user_id = users.id AND c.spent_at IS NULL)::boolean AS recoverable
 FROM users LEFT JOIN password_guards g ON g.user_id = users.id
 WHERE users.id = @id AND latchkey_on_primary();
 
@@ -62,14 +64,16 @@ WHERE users.id = @user_id AND latchkey_on_primary();
 
 -- RecordLogin changes nothing if the account was disabled since it was read. The right password clears the counts of
 -- wrong ones by unknown clients and by its own device, but it opens no count that is closed, or that is full and about
--- to be closed.
+-- to be closed. The event of the login, of Trail.Event, is in the statement: a transaction took three trips more, 0.3 ms.
 -- name: RecordLogin :execrows
 WITH forgotten AS (
     DELETE FROM password_failures f WHERE f.user_id = @id AND (f.kind = 'login' OR f.kind = 'device' AND f.subject = @device::uuid)
         AND f.closed_at IS NULL AND f.failures < @most::integer
+), logged_in AS (
+    UPDATE users SET last_login_at = @now::timestamptz WHERE id = @id AND is_active RETURNING id
 )
-UPDATE users SET last_login_at = @now::timestamptz
-WHERE id = @id AND is_active;
+INSERT INTO audit_events (created_at, kind, user_id, session_id, address, trace_id, call_id, actor)
+SELECT @now::timestamptz, @kind, logged_in.id, @session_id::uuid, @address, @trace_id, @call_id, @actor FROM logged_in;
 
 -- RehashPassword replaces only the hash that was verified: a plain update would bring an old password back. A setting,
 -- which lasts for its transaction, says to the ledger's trigger that the password stays the same.

@@ -143,7 +143,7 @@ func mutants() []mutant {
 			"UPDATE one_time_secrets SET lasting = true\nWHERE purpose = $1 AND token_hash = $2 AND user_id = $3",
 		}}},
 		{name: "a code of an app logs in again", scenario: useAppTwice, settings: quick, edits: []edit{{
-			"gen/db/factors.sql.go", "t.last_step < $5 AND (", "t.last_step <= $5 AND (",
+			"gen/db/factors.sql.go", "t.last_step < $6 AND (", "t.last_step <= $6 AND (",
 		}}},
 		{name: "an app is asked for no more", scenario: passwordBesideApp, settings: quick, edits: []edit{{
 			"internal/login/login.go", "\tcase len(found.Factors) == 0:\n", "\tcase len(found.Factors) == 0, found.Factors[0] == \"totp\":\n",
@@ -159,14 +159,14 @@ func mutants() []mutant {
 			"gen/db/factors.sql.go", "c.code_hash = $3 AND c.spent_at IS NULL RETURNING", "c.code_hash = $3 RETURNING",
 		}}},
 		{name: "a challenge is answered by several codes", scenario: answerTwice, settings: quick, edits: []edit{{
-			"internal/factors/challenge.go", "\tif spent == 0 {\n", "\tif spent < 0 {\n",
+			"internal/factors/loginchallenge.go", "\tif err == nil && !done.Spent {\n", "\tif err == nil && !done.Present {\n",
 		}}},
 		{name: "a code of an app leaves its challenge", scenario: answerAgain, settings: quick, edits: []edit{{
-			"gen/db/factors.sql.go", "USING live, accepted WHERE c.token_hash = live.token_hash", "USING live, accepted WHERE c.token_hash <> live.token_hash",
+			"gen/db/factors.sql.go", "FROM live, accepted WHERE c.token_hash = live.token_hash", "FROM live, accepted WHERE c.token_hash <> live.token_hash",
 		}}},
 		{name: "a challenge outlives the sessions", scenario: answerAfterEnd, settings: quick, edits: []edit{
 			{"gen/db/factors.sql.go", "        AND NOT latchkey_ended_since(c.user_id, c.ledger)\n", ""},
-			{"gen/db/challenges.sql.go", "WHERE NOT latchkey_ended_since(users.id, tried.ledger)\n    AND (users", "WHERE (users"},
+			{"gen/db/challenges.sql.go", "NOT c.spent AND c.tries < $3::integer) AND NOT latchkey_ended_since(u.id, $4)\n", "NOT c.spent AND c.tries < $3::integer)\n"},
 		}},
 		{name: "a proof by the mail alone takes nothing", scenario: verifyByMail, settings: quick, edits: []edit{{
 			"internal/account/verify.go", "\t\treturn a.takeBack(ctx, tx, row)\n", "\t\treturn a.prove(ctx, tx, row.ID, nil)\n",

@@ -110,7 +110,7 @@ type AuthServiceClient interface {
 	SendLoginCode(ctx context.Context, in *SendLoginCodeRequest, opts ...grpc.CallOption) (*SendLoginCodeResponse, error)
 	// AnswerChallenge starts the session of a login by passkey or by mailed code, or of
 	// one whose answer was a challenge. The challenge works once, for ten minutes and
-	// five answers, and ends with whatever ends the sessions of its account, such as a
+	// five codes, and ends with whatever ends the sessions of its account, such as a
 	// new password. A code works once, whichever challenge it answers.
 	//
 	// The challenge of StartPasskeyLogin works once, for five minutes. Then the passkey
@@ -509,7 +509,7 @@ type AuthServiceServer interface {
 	SendLoginCode(context.Context, *SendLoginCodeRequest) (*SendLoginCodeResponse, error)
 	// AnswerChallenge starts the session of a login by passkey or by mailed code, or of
 	// one whose answer was a challenge. The challenge works once, for ten minutes and
-	// five answers, and ends with whatever ends the sessions of its account, such as a
+	// five codes, and ends with whatever ends the sessions of its account, such as a
 	// new password. A code works once, whichever challenge it answers.
 	//
 	// The challenge of StartPasskeyLogin works once, for five minutes. Then the passkey

@@ -110,8 +110,8 @@ const (
 	// authentication of the access token had one factor. Call Reauthenticate with the
 	// second factor, and send the access token that it answers with.
 	ErrorReason_ERROR_REASON_FACTOR_REQUIRED ErrorReason = 26
-	// UNAUTHENTICATED: the challenge is unknown, answered, expired or was answered
-	// wrongly five times, or the account's sessions were ended since. Log in again.
+	// UNAUTHENTICATED: the challenge is unknown, answered, expired or took five wrong
+	// codes, or the account's sessions were ended since. Log in again.
 	ErrorReason_ERROR_REASON_CHALLENGE_INVALID ErrorReason = 27
 	// FAILED_PRECONDITION: without this factor, nothing would be left to log in with.
 	ErrorReason_ERROR_REASON_LAST_FACTOR ErrorReason = 28

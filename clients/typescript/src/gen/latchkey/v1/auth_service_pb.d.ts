@@ -1121,7 +1121,7 @@ export declare const AuthService: GenService<{
   /**
    * AnswerChallenge starts the session of a login by passkey or by mailed code, or of
    * one whose answer was a challenge. The challenge works once, for ten minutes and
-   * five answers, and ends with whatever ends the sessions of its account, such as a
+   * five codes, and ends with whatever ends the sessions of its account, such as a
    * new password. A code works once, whichever challenge it answers.
    *
    * The challenge of StartPasskeyLogin works once, for five minutes. Then the passkey

@@ -236,8 +236,8 @@ export enum ErrorReason {
   FACTOR_REQUIRED = 26,
 
   /**
-   * UNAUTHENTICATED: the challenge is unknown, answered, expired or was answered
-   * wrongly five times, or the account's sessions were ended since. Log in again.
+   * UNAUTHENTICATED: the challenge is unknown, answered, expired or took five wrong
+   * codes, or the account's sessions were ended since. Log in again.
    *
    * @generated from enum value: ERROR_REASON_CHALLENGE_INVALID = 27;
    */
