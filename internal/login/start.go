@@ -82,15 +82,15 @@ func (f *Flow) recordLogin(ctx context.Context, started session.Session, devices
 		return nil
 	}
 	isFirst := devices.keepsTokens && devices.since == nil
-	isNew := devices.keepsTokens && devices.since != nil && devices.id == uuid.Nil
-	if !isFirst && !(isNew && f.cfg.NewDeviceMails) {
+	tellOwner := devices.keepsTokens && devices.since != nil && devices.id == uuid.Nil && f.cfg.NewDeviceMails
+	if !isFirst && !tellOwner {
 		return record(f.cfg.Pool)
 	}
 	return postgres.InTx(ctx, f.cfg.Pool, func(tx pgx.Tx) error {
 		if err := record(tx); err != nil {
 			return err
 		}
-		if isNew {
+		if tellOwner {
 			return f.cfg.Notifier.Notify(ctx, tx, mail.NewDeviceLogin, started.UserID, caller.From(ctx).TraceID)
 		}
 		if err := f.queries.NoteDevice(ctx, tx, db.NoteDeviceParams{UserID: started.UserID, Now: e.Time}); err != nil {
