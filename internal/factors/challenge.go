@@ -83,3 +83,31 @@ func (f *Flow) SpendChallenge(ctx context.Context, tx pgx.Tx, purpose string, ha
 	}
 	return nil
 }
+
+// sealToken returns the token of a challenge that is not stored. openToken opens it for the same place.
+func (f *Flow) sealToken(place string, plain []byte) string {
+	return base64.RawURLEncoding.EncodeToString(f.cfg.Sealer.Seal(place, plain))
+}
+
+func (f *Flow) openToken(place, token string) (plain []byte, ok bool) {
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil {
+		return nil, false
+	}
+	plain, _, err = f.cfg.Sealer.Open(place, sealed)
+	return plain, err == nil
+}
+
+// spentFor is how much longer the row of a spent challenge stays. By then its token is refused on replicas whose clocks
+// differ.
+const spentFor = time.Hour
+
+// spendOnce notes that a challenge which is in its token is spent. ExpiresAt is when the token expires.
+func (f *Flow) spendOnce(ctx context.Context, tx pgx.Tx, challenge db.SpendOnceParams) (db.SpendOnceRow, error) {
+	challenge.CreatedAt, challenge.ExpiresAt = f.cfg.Now(), challenge.ExpiresAt.Add(spentFor)
+	done, err := f.queries.SpendOnce(ctx, tx, challenge)
+	if err != nil {
+		return done, fmt.Errorf("spend the challenge: %w", err)
+	}
+	return done, nil
+}

@@ -2,7 +2,6 @@ package factors
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,17 +49,13 @@ func (f *Flow) SealLogin(challenge LoginChallenge) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write the challenge: %w", err)
 	}
-	return base64.RawURLEncoding.EncodeToString(f.cfg.Sealer.Seal(loginChallenge, plain)), nil
+	return f.sealToken(loginChallenge, plain), nil
 }
 
 // openLoginChallenge returns false if the token is none of SealLogin, or has expired.
 func (f *Flow) openLoginChallenge(token string) (challenge LoginChallenge, ok bool) {
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil {
-		return LoginChallenge{}, false
-	}
-	plain, _, err := f.cfg.Sealer.Open(loginChallenge, sealed)
-	if err != nil || json.Unmarshal(plain, &challenge) != nil || !f.cfg.Now().Before(challenge.ExpireTime) {
+	plain, ok := f.openToken(loginChallenge, token)
+	if !ok || json.Unmarshal(plain, &challenge) != nil || !f.cfg.Now().Before(challenge.ExpireTime) {
 		return LoginChallenge{}, false
 	}
 	challenge.hash = account.HashToken(token)
@@ -153,18 +148,4 @@ func (f *Flow) spendLogin(ctx context.Context, tx pgx.Tx, challenge LoginChallen
 		err = refusal.ChallengeInvalid()
 	}
 	return err
-}
-
-// spentFor is how much longer the row of a spent challenge stays. By then its token is refused on replicas whose clocks
-// differ.
-const spentFor = time.Hour
-
-// spendOnce notes that a challenge which is in its token is spent. ExpiresAt is when the token expires.
-func (f *Flow) spendOnce(ctx context.Context, tx pgx.Tx, challenge db.SpendOnceParams) (db.SpendOnceRow, error) {
-	challenge.CreatedAt, challenge.ExpiresAt = f.cfg.Now(), challenge.ExpiresAt.Add(spentFor)
-	done, err := f.queries.SpendOnce(ctx, tx, challenge)
-	if err != nil {
-		return done, fmt.Errorf("spend the challenge: %w", err)
-	}
-	return done, nil
 }

@@ -2,7 +2,6 @@ package factors
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -39,8 +38,7 @@ func (f *Flow) BeginPasskeyLogin() (Ceremony, error) {
 		return Ceremony{}, err
 	}
 	plain := binary.BigEndian.AppendUint64(nil, uint64(f.cfg.Now().Add(passkeyLoginTTL).UnixMilli()))
-	token := f.cfg.Sealer.Seal(passkeyLogin, append(plain, state...))
-	return Ceremony{Token: base64.RawURLEncoding.EncodeToString(token), Options: string(options)}, nil
+	return Ceremony{Token: f.sealToken(passkeyLogin, append(plain, state...)), Options: string(options)}, nil
 }
 
 // IsPasskeyLogin returns whether a token is one of BeginPasskeyLogin, also if it has expired.
@@ -50,12 +48,8 @@ func (f *Flow) IsPasskeyLogin(token string) bool {
 }
 
 func (f *Flow) openLogin(token string) (state []byte, expires time.Time, ok bool) {
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil {
-		return nil, time.Time{}, false
-	}
-	plain, _, err := f.cfg.Sealer.Open(passkeyLogin, sealed)
-	if err != nil || len(plain) < timeBytes {
+	plain, ok := f.openToken(passkeyLogin, token)
+	if !ok || len(plain) < timeBytes {
 		return nil, time.Time{}, false
 	}
 	return plain[timeBytes:], time.UnixMilli(int64(binary.BigEndian.Uint64(plain))), true //nolint:gosec // G115: sealed by us
