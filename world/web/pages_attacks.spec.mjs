@@ -306,6 +306,41 @@ test("after somebody else has logged in in this browser, a page of the person be
   await eventually(() => other.locator("#first").inputValue(), "Grace");
 });
 
+test("a login waits for the refresh of another tab, whose answer would bring the cookie of the person before back", async (t) => {
+  const grace = someone("grace");
+  await signUpWhole(await person(t, browser), service, grace, ["Grace", "Hopper"]);
+  const page = await person(t, browser);
+  // Opened while nobody is logged in here: later the page of logins would go on to the account.
+  const tab = await page.context().newPage();
+  await tab.goto(`${service.origin}/account/login`);
+  await signUpWhole(page, service, someone());
+  const sent = [];
+  let release;
+  const released = new Promise((done) => (release = done));
+  await page.route("**/latchkey.v1.AuthService/RefreshToken", async (route) => {
+    sent.push("refresh");
+    await released;
+    sent.push("released");
+    await route.continue();
+  });
+  await tab.route("**/latchkey.v1.AuthService/Login", (route) => {
+    sent.push("login");
+    return route.continue();
+  });
+  const reloaded = page.reload();
+  await eventually(() => Promise.resolve(sent.join()), "refresh");
+  await field(tab, "Email address").fill(grace);
+  await field(tab, "Password").fill(password);
+  await tab.getByRole("button", { name: "Log in", exact: true }).click();
+  await eventually(() => tab.evaluate(async () => (await navigator.locks.query()).pending.length), 1);
+  release();
+  await reloaded;
+  await eventually(() => tab.locator("#first").inputValue(), "Grace");
+  assert.deepEqual(sent.slice(0, 3), ["refresh", "released", "login"]);
+  await tab.reload();
+  await eventually(() => tab.locator("#first").inputValue(), "Grace");
+});
+
 /** What the service refuses a call with, as JSON of Connect. */
 function refusal(status, code, reason) {
   const details = reason ? [{ type: "google.rpc.ErrorInfo", value: "", debug: { reason } }] : [];
