@@ -41,9 +41,9 @@ WHERE token_hash = @token_hash AND purpose = @purpose AND user_id = @user_id AND
 -- row of the challenge, which the first answer makes, and as CountFactorFailure does it. It reads what the check of the code
 -- needs. It finds nothing if the challenge is spent or was answered too often, or if the account is gone or its sessions were
 -- ended since then; and it counts nothing (failures is 0) for an account that may not log in, or has too many wrong codes,
--- so the rows of an account are as few as its wrong codes. tried is false if another call has spent the challenge meanwhile, or
--- has used up its answers. The account is active, or is to be deleted: then the answer may
--- cancel that. The account is locked first, the counts next, the challenge last.
+-- so the rows of an account are as few as its wrong codes. tried is false if another call has spent the challenge meanwhile,
+-- or has used up its answers. The account is active, or is to be deleted: then the answer may cancel that. The account is
+-- locked first, the counts next, the challenge last.
 -- name: TryLoginCode :one
 WITH live AS MATERIALIZED (
     SELECT u.id FROM users u LEFT JOIN challenges c ON c.token_hash = @token_hash
