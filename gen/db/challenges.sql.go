@@ -113,7 +113,7 @@ WITH owner AS MATERIALIZED (
 ), spent AS (
     INSERT INTO challenges AS c (token_hash, purpose, user_id, ledger, created_at, expires_at, spent)
     SELECT $2, $3, owner.id, $4, $5, $6, true FROM owner
-    WHERE NOT latchkey_ended_since(owner.id, $4)
+    WHERE NOT ($7::boolean AND latchkey_ended_since(owner.id, $4))
     ON CONFLICT (token_hash) DO UPDATE SET spent = true WHERE NOT c.spent
     RETURNING c.token_hash
 )
@@ -121,12 +121,13 @@ SELECT EXISTS (SELECT FROM owner) AS present, EXISTS (SELECT FROM spent) AS spen
 `
 
 type SpendOnceParams struct {
-	UserID    uuid.UUID
-	TokenHash []byte
-	Purpose   string
-	Position  int64
-	CreatedAt time.Time
-	ExpiresAt time.Time
+	UserID           uuid.UUID
+	TokenHash        []byte
+	Purpose          string
+	Position         int64
+	CreatedAt        time.Time
+	ExpiresAt        time.Time
+	EndsWithSessions bool
 }
 
 type SpendOnceRow struct {
@@ -134,8 +135,9 @@ type SpendOnceRow struct {
 	Spent   bool
 }
 
-// SpendOnce notes that a challenge is spent which is in its token, sealed. spent is true for one caller, if the account's
-// sessions were not ended since then; and present unless the account is gone. The lock waits for a deletion that is under way.
+// SpendOnce notes that a challenge is spent which is in its token, sealed. spent is true for one caller, and present unless the
+// account is gone. With @ends_with_sessions, spent is false if the account's sessions were ended since @position; that of a
+// login by passkey is of no account until it is answered, so nothing ends it. The lock waits for a deletion that is under way.
 func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (SpendOnceRow, error) {
 	row := db.QueryRow(ctx, spendOnce,
 		arg.UserID,
@@ -144,6 +146,7 @@ func (q *Queries) SpendOnce(ctx context.Context, db DBTX, arg SpendOnceParams) (
 		arg.Position,
 		arg.CreatedAt,
 		arg.ExpiresAt,
+		arg.EndsWithSessions,
 	)
 	var i SpendOnceRow
 	err := row.Scan(&i.Present, &i.Spent)

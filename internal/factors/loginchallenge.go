@@ -143,6 +143,7 @@ func (f *Flow) UsePasskeyOfLogin(ctx context.Context, challenge LoginChallenge, 
 func (f *Flow) spendLogin(ctx context.Context, tx pgx.Tx, challenge LoginChallenge) error {
 	done, err := f.spendOnce(ctx, tx, db.SpendOnceParams{
 		TokenHash: challenge.hash, Purpose: loginChallenge, UserID: challenge.UserID, Position: challenge.Position, ExpiresAt: challenge.ExpireTime,
+		EndsWithSessions: true,
 	})
 	if err == nil && !done.Spent {
 		err = refusal.ChallengeInvalid()

@@ -74,15 +74,16 @@ WHERE token_hash = @token_hash AND purpose = @purpose AND user_id = @user_id::uu
     AND expires_at > @now::timestamptz AND NOT latchkey_ended_since(user_id, ledger)
 RETURNING data;
 
--- SpendOnce notes that a challenge is spent which is in its token, sealed. spent is true for one caller, if the account's
--- sessions were not ended since then; and present unless the account is gone. The lock waits for a deletion that is under way.
+-- SpendOnce notes that a challenge is spent which is in its token, sealed. spent is true for one caller, and present unless the
+-- account is gone. With @ends_with_sessions, spent is false if the account's sessions were ended since @position; that of a
+-- login by passkey is of no account until it is answered, so nothing ends it. The lock waits for a deletion that is under way.
 -- name: SpendOnce :one
 WITH owner AS MATERIALIZED (
     SELECT users.id FROM users WHERE users.id = @user_id FOR KEY SHARE
 ), spent AS (
     INSERT INTO challenges AS c (token_hash, purpose, user_id, ledger, created_at, expires_at, spent)
     SELECT @token_hash, @purpose, owner.id, @position, @created_at, @expires_at, true FROM owner
-    WHERE NOT latchkey_ended_since(owner.id, @position)
+    WHERE NOT (@ends_with_sessions::boolean AND latchkey_ended_since(owner.id, @position))
     ON CONFLICT (token_hash) DO UPDATE SET spent = true WHERE NOT c.spent
     RETURNING c.token_hash
 )
