@@ -74,7 +74,13 @@ func guarded(t *testing.T, s *testenv.Server) (app, []string, *latchkeyv1.Tokens
 // challenge logs in with the right password and returns the token of the challenge.
 func challenge(t *testing.T, s *testenv.Server) string {
 	t.Helper()
-	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password})
+	return challengeOf(t, s, password, "")
+}
+
+// challengeOf is challenge with another password, or with a device token.
+func challengeOf(t *testing.T, s *testenv.Server, pass, device string) string {
+	t.Helper()
+	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: pass, DeviceToken: device})
 	if err != nil {
 		t.Fatalf("log in: %v", err)
 	}
@@ -655,7 +661,7 @@ func TestPlantedFactorGoes(t *testing.T) {
 }
 
 // Somebody with a session asks for challenges without end. Each is a row, so an account has 300 of a purpose at a time, and
-// is told when the first of them expires. The challenge of a login is no row before its first answer.
+// is told when the first of them expires. The challenge of a login has a row only after its first code.
 func TestAttack19ChallengesInALoop(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{ReturnURLs: []string{appURL}, PasskeyOrigins: []string{passkeyOrigin}})
@@ -731,16 +737,6 @@ func TestWrongCodesOfAllDevicesAreCounted(t *testing.T) {
 	})
 }
 
-// challengeOf logs in with a device token, or "", and returns the challenge.
-func challengeOf(t *testing.T, s *testenv.Server, pass, device string) string {
-	t.Helper()
-	resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: pass, DeviceToken: device})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.GetChallenge().GetChallengeToken()
-}
-
 // usedUp uses the wrong codes of all devices of an account up, and returns one of its device tokens.
 func usedUp(t *testing.T) (*testenv.Server, app, string) {
 	t.Helper()
@@ -810,11 +806,7 @@ func TestCodesOfOneDeviceAtOnce(t *testing.T) {
 			func(token string) *latchkeyv1.AnswerChallengeRequest { return withRecovery(token, code) },
 			func(token string) *latchkeyv1.AnswerChallengeRequest { return withCode(token, wrongTotp(phone)) },
 		} {
-			resp, err := s.Auth.Login(t.Context(), &latchkeyv1.LoginRequest{Email: email, Password: password, DeviceToken: known})
-			if err != nil {
-				t.Fatal(err)
-			}
-			answers = append(answers, answer(resp.GetChallenge().GetChallengeToken()))
+			answers = append(answers, answer(challengeOf(t, s, password, known)))
 		}
 	}
 	var all errgroup.Group

@@ -66,11 +66,9 @@ func TestUndoTakesEverythingFromTheThief(t *testing.T) {
 	}
 }
 
-// TestUndoKeepsWhatWasBefore checks that an undo leaves the password and the second factors that the account had when its
-// address was changed: who reads the old mailbox does not get past them.
-func TestUndoKeepsWhatWasBefore(t *testing.T) {
-	t.Parallel()
-	s := testenv.Start(t, testenv.Options{})
+// guardedAndChanged is guarded for an account whose address was changed since.
+func guardedAndChanged(t *testing.T, s *testenv.Server) (app, []string, *latchkeyv1.Tokens) {
+	t.Helper()
 	phone, recovery, tokens := guarded(t, s)
 	execSQL(t, s, "UPDATE users SET is_verified = true")
 	if err := askChange(as(t, tokens), s, newEmail); err != nil {
@@ -79,6 +77,15 @@ func TestUndoKeepsWhatWasBefore(t *testing.T) {
 	if err := confirmLink(t.Context(), s, waitChangeMail(t, s, newEmail, confirmSubject, 1).token); err != nil {
 		t.Fatal(err)
 	}
+	return phone, recovery, tokens
+}
+
+// TestUndoKeepsWhatWasBefore checks that an undo leaves the password and the second factors that the account had when its
+// address was changed: who reads the old mailbox does not get past them.
+func TestUndoKeepsWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	s := testenv.Start(t, testenv.Options{})
+	phone, recovery, tokens := guardedAndChanged(t, s)
 	undo := waitChangeMail(t, s, email, changedSubject, 1)
 	// A thief with the session makes recovery codes of their own.
 	stolen, err := s.AccountService.RegenerateRecoveryCodes(as(t, tokens), &latchkeyv1.RegenerateRecoveryCodesRequest{})
@@ -102,14 +109,7 @@ func TestUndoKeepsWhatWasBefore(t *testing.T) {
 func TestUndoOfAnHonestChange(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	phone, recovery, tokens := guarded(t, s)
-	execSQL(t, s, "UPDATE users SET is_verified = true")
-	if err := askChange(as(t, tokens), s, newEmail); err != nil {
-		t.Fatal(err)
-	}
-	if err := confirmLink(t.Context(), s, waitChangeMail(t, s, newEmail, confirmSubject, 1).token); err != nil {
-		t.Fatal(err)
-	}
+	phone, recovery, _ := guardedAndChanged(t, s)
 	execSQL(t, s, "UPDATE users SET is_verified = false") // as after a change by an operator
 	if err := undoChange(t.Context(), s, waitChangeMail(t, s, email, changedSubject, 1).token); err != nil {
 		t.Fatal(err)
@@ -133,14 +133,7 @@ func TestUndoOfAnHonestChange(t *testing.T) {
 func TestReplacedFactorGoesWithTheUndo(t *testing.T) {
 	t.Parallel()
 	s := testenv.Start(t, testenv.Options{})
-	_, _, tokens := guarded(t, s)
-	execSQL(t, s, "UPDATE users SET is_verified = true")
-	if err := askChange(as(t, tokens), s, newEmail); err != nil {
-		t.Fatal(err)
-	}
-	if err := confirmLink(t.Context(), s, waitChangeMail(t, s, newEmail, confirmSubject, 1).token); err != nil {
-		t.Fatal(err)
-	}
+	_, _, tokens := guardedAndChanged(t, s)
 	enrol(t, s, tokens.GetAccessToken())
 	execSQL(t, s, "UPDATE factors SET created_at = created_at - interval '1 hour'")
 	if err := undoChange(t.Context(), s, waitChangeMail(t, s, email, changedSubject, 1).token); err != nil {

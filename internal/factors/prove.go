@@ -67,8 +67,8 @@ type Answer struct {
 // it. It returns false if another call has used the code up.
 type accept func(ctx context.Context) (bool, error)
 
-// Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up together with the
-// challenge that it answers. If several calls have the same code or the same challenge, one succeeds.
+// Prove returns nil if the answer is right, and refusal.FactorCodeInvalid if not. It uses the code up: if several calls have
+// the same code, one succeeds.
 //
 // Each answer counts as wrong before it is compared, so that no guess is free. Too many wrong ones limit this prover, and
 // never the password.
@@ -80,6 +80,7 @@ func (f *Flow) Prove(ctx context.Context, p Prover, answer Answer) error {
 	return f.prove(ctx, p, answer, counted)
 }
 
+// prove is Prove for an answer that was counted. If it answers a challenge, the challenge is spent with it.
 func (f *Flow) prove(ctx context.Context, p Prover, answer Answer, counted counted) error {
 	if counted.failures == 0 {
 		return f.limited(ctx, p)
